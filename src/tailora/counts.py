@@ -1,0 +1,224 @@
+"""How many training samples each class has, and the head / middle / tail groups that follow.
+
+Every prior, weight, ratio and group in tailora comes from one `ClassCounts`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailora.errors import ConfigError, DataError, unknown_name
+
+GROUP_NAMES: Final = ("head", "middle", "tail")
+GROUP_SCHEMES: Final = ("class-thirds", "equal-mass", "counts", "ratio")
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """Training samples per class, in class-index order.
+
+    A class that has no sample keeps its index: nothing is inferred from what happens to occur.
+
+    Args:
+        names: Class names; position is the class index.
+        values: Samples per class, same order, zero allowed.
+
+    Example:
+        >>> counts = ClassCounts.from_labels([0, 0, 2], names=("a", "b", "c"))
+        >>> counts.values
+        (2, 0, 1)
+    """
+
+    names: tuple[str, ...]
+    values: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.names) != len(self.values):
+            raise DataError(f"{len(self.names)} class names but {len(self.values)} counts")
+
+    @classmethod
+    def from_labels(
+        cls, labels: Sequence[int] | NDArray[np.int64], *, names: Sequence[str]
+    ) -> "ClassCounts":
+        """Count `labels` (rows,), integers in [0, len(names)).
+
+        Raises:
+            DataError: A label lies outside the range.
+        """
+        rows = np.asarray(labels, dtype=np.int64)
+        if rows.size and (rows.min() < 0 or rows.max() >= len(names)):
+            raise DataError(
+                f"labels must lie in [0, {len(names) - 1}], got {rows.min()}..{rows.max()}"
+            )
+        return cls(tuple(names), tuple(np.bincount(rows, minlength=len(names)).tolist()))
+
+    @property
+    def total(self) -> int:
+        """All samples."""
+        return sum(self.values)
+
+    def array(self) -> NDArray[np.float64]:
+        """Counts as float64 (classes,)."""
+        return np.asarray(self.values, dtype=np.float64)
+
+    def prior(self) -> NDArray[np.float64]:
+        """Share of each class, float64 (classes,), sums to 1.
+
+        Raises:
+            DataError: A class has no sample, so no finite log-prior exists.
+        """
+        self.require_all_present("class priors")
+        return self.array() / self.total
+
+    def imbalance(self) -> NDArray[np.float64]:
+        """gamma_c = largest count / count of c, float64 (classes,); infinite for an empty class."""
+        with np.errstate(divide="ignore"):
+            return np.max(self.array()) / self.array()
+
+    def require_all_present(self, purpose: str) -> None:
+        """Raise `DataError` naming every class without a sample."""
+        empty = [name for name, count in zip(self.names, self.values, strict=True) if count == 0]
+        if empty:
+            raise DataError(
+                f"classes {empty} have no training sample; drop them or add data ({purpose} need it)"
+            )
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Which class indices are head, middle and tail; together they hold every class once."""
+
+    head: tuple[int, ...]
+    middle: tuple[int, ...]
+    tail: tuple[int, ...]
+
+    def items(self) -> list[tuple[str, tuple[int, ...]]]:
+        """`(name, class indices)` in the order head, middle, tail."""
+        return [(name, getattr(self, name)) for name in GROUP_NAMES]
+
+    def names(self, counts: ClassCounts) -> dict[str, list[str]]:
+        """Class names of each group, largest class first."""
+        return {
+            group: [counts.names[c] for c in sorted(members, key=lambda c: -counts.values[c])]
+            for group, members in self.items()
+        }
+
+
+def make_groups(
+    counts: ClassCounts,
+    scheme: str | Mapping[str, Sequence[str]] = "class-thirds",
+    *,
+    low: float | None = None,
+    high: float | None = None,
+) -> Groups:
+    """Divide the classes into head, middle and tail by their training counts.
+
+    Fixed cut-offs such as 100 / 20 leave groups empty on most remote-sensing sets, hence the choice.
+
+    Args:
+        counts: Training counts.
+        scheme: `"class-thirds"` (a third of the classes each, by rank; ties by class index),
+            `"equal-mass"` (a third of the samples each), `"counts"` (tail below `low` samples, head
+            above `high`), `"ratio"` (the same on count / largest count), or a mapping
+            `{"head": names, "middle": names, "tail": names}`.
+        low: Tail is strictly below; default 20 samples, or 0.01 of the largest class.
+        high: Head is strictly above; default 100 samples, or 0.1 of the largest class.
+
+    Returns:
+        Groups of class indices. With two classes, the scheme `"class-thirds"` leaves the middle
+        empty; every other empty group is an error.
+
+    Raises:
+        ConfigError: Unknown scheme, a class missing from the lists or in two, or an empty group.
+
+    Example:
+        >>> make_groups(ClassCounts(("a", "b", "c"), (9, 90, 1)))
+        Groups(head=(1,), middle=(0,), tail=(2,))
+    """
+    if isinstance(scheme, Mapping):
+        groups = _explicit(counts, scheme)
+    elif scheme == "class-thirds":
+        return _class_thirds(counts)
+    elif scheme == "equal-mass":
+        groups = _equal_mass(counts)
+    elif scheme in ("counts", "ratio"):
+        groups = _thresholds(counts, scheme, low=low, high=high)
+    else:
+        raise unknown_name("group scheme", scheme, GROUP_SCHEMES)
+    _require_no_empty(groups, counts, scheme)
+    return groups
+
+
+def _by_rank(counts: ClassCounts) -> list[int]:
+    return sorted(range(len(counts.values)), key=lambda c: (-counts.values[c], c))
+
+
+def _class_thirds(counts: ClassCounts) -> Groups:
+    order = _by_rank(counts)
+    if len(order) == 2:  # noqa: PLR2004 - a two-class problem has a head and a tail, no middle
+        return Groups((order[0],), (), (order[1],))
+    third = len(order) / 3
+    first, second = round(third), round(2 * third)
+    return _sorted_groups(order[:first], order[first:second], order[second:])
+
+
+def _equal_mass(counts: ClassCounts) -> Groups:
+    parts: tuple[list[int], list[int], list[int]] = ([], [], [])
+    seen = 0
+    for c in _by_rank(counts):
+        # a class belongs to the third in which its middle sample falls
+        parts[min(2, int(3 * (seen + counts.values[c] / 2) / counts.total))].append(c)
+        seen += counts.values[c]
+    return _sorted_groups(*parts)
+
+
+def _thresholds(
+    counts: ClassCounts, scheme: str, *, low: float | None, high: float | None
+) -> Groups:
+    is_ratio = scheme == "ratio"
+    low = (0.01 if is_ratio else 20) if low is None else low
+    high = (0.1 if is_ratio else 100) if high is None else high
+    if low > high:
+        raise ConfigError(f"group limits must satisfy low <= high, got low={low}, high={high}")
+    values = counts.array() / (counts.array().max() if is_ratio else 1)
+    classes = range(len(counts.values))
+    return Groups(
+        tuple(c for c in classes if values[c] > high),
+        tuple(c for c in classes if low <= values[c] <= high),
+        tuple(c for c in classes if values[c] < low),
+    )
+
+
+def _explicit(counts: ClassCounts, lists: Mapping[str, Sequence[str]]) -> Groups:
+    for group in lists:
+        if group not in GROUP_NAMES:
+            raise unknown_name("group", group, GROUP_NAMES)
+    index = {name: c for c, name in enumerate(counts.names)}
+    members: dict[str, list[int]] = {group: [] for group in GROUP_NAMES}
+    for group, names in lists.items():
+        for name in names:
+            if name not in index:
+                raise unknown_name(f"class in group {group!r}", name, index)
+            members[group].append(index[name])
+    listed = [c for group in members.values() for c in group]
+    if len(listed) != len(set(listed)) or len(listed) != len(counts.names):
+        wrong = [n for n, c in index.items() if listed.count(c) != 1]
+        raise ConfigError(f"each class must stand in exactly one group; look at {wrong}")
+    return _sorted_groups(members["head"], members["middle"], members["tail"])
+
+
+def _sorted_groups(head: list[int], middle: list[int], tail: list[int]) -> Groups:
+    return Groups(tuple(sorted(head)), tuple(sorted(middle)), tuple(sorted(tail)))
+
+
+def _require_no_empty(groups: Groups, counts: ClassCounts, scheme: object) -> None:
+    for name, members in groups.items():
+        if not members:
+            raise ConfigError(
+                f"group scheme {scheme!r} leaves the {name} empty (counts "
+                f"{min(counts.values)}..{max(counts.values)}); choose other limits or "
+                "'class-thirds'"
+            )
