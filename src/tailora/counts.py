@@ -38,6 +38,10 @@ class ClassCounts:
     def __post_init__(self) -> None:
         if len(self.names) != len(self.values):
             raise DataError(f"{len(self.names)} class names but {len(self.values)} counts")
+        if len(set(self.names)) < len(self.names):
+            raise DataError(f"class names must differ, got {list(self.names)}")
+        if any(value < 0 for value in self.values):
+            raise DataError(f"counts must not be negative, got {list(self.values)}")
 
     @classmethod
     def from_labels(
@@ -46,9 +50,12 @@ class ClassCounts:
         """Count `labels` (rows,), integers in [0, len(names)).
 
         Raises:
-            DataError: A label lies outside the range.
+            DataError: A label lies outside the range or is no integer.
         """
-        rows = np.asarray(labels, dtype=np.int64)
+        given = np.asarray(labels)
+        if given.size and not np.issubdtype(given.dtype, np.integer):
+            raise DataError(f"labels must be integers, got {given.dtype}")
+        rows = given.astype(np.int64)
         if rows.size and (rows.min() < 0 or rows.max() >= len(names)):
             raise DataError(
                 f"labels must lie in [0, {len(names) - 1}], got {rows.min()}..{rows.max()}"
@@ -74,8 +81,11 @@ class ClassCounts:
         return self.array() / self.total
 
     def imbalance(self) -> NDArray[np.float64]:
-        """gamma_c = largest count / count of c, float64 (classes,); infinite for an empty class."""
-        with np.errstate(divide="ignore"):
+        """gamma_c = largest count / count of c, float64 (classes,).
+
+        Infinite for an empty class, NaN if all are empty.
+        """
+        with np.errstate(divide="ignore", invalid="ignore"):
             return np.max(self.array()) / self.array()
 
     def require_all_present(self, purpose: str) -> None:
@@ -83,7 +93,8 @@ class ClassCounts:
         empty = [name for name, count in zip(self.names, self.values, strict=True) if count == 0]
         if empty:
             raise DataError(
-                f"classes {empty} have no training sample; drop them or add data ({purpose} need it)"
+                f"classes {empty} have no training sample; drop them or add data "
+                f"({purpose} need it)"
             )
 
 
@@ -116,7 +127,7 @@ def make_groups(
 ) -> Groups:
     """Divide the classes into head, middle and tail by their training counts.
 
-    Fixed cut-offs such as 100 / 20 leave groups empty on most remote-sensing sets, hence the choice.
+    Fixed cut-offs such as 100 / 20 leave groups empty on most remote-sensing sets.
 
     Args:
         counts: Training counts.
@@ -138,14 +149,20 @@ def make_groups(
         >>> make_groups(ClassCounts(("a", "b", "c"), (9, 90, 1)))
         Groups(head=(1,), middle=(0,), tail=(2,))
     """
-    if isinstance(scheme, Mapping):
+    if len(counts.names) < 2 or not counts.total:
+        raise ConfigError(
+            f"groups need two classes and samples, else one is empty; got counts {counts.values}"
+        )
+    if scheme in ("counts", "ratio"):
+        groups = _thresholds(counts, str(scheme), low=low, high=high)
+    elif low is not None or high is not None:
+        raise ConfigError(f"low and high belong to 'counts' and 'ratio', got scheme {scheme!r}")
+    elif isinstance(scheme, Mapping):
         groups = _explicit(counts, scheme)
     elif scheme == "class-thirds":
         return _class_thirds(counts)
     elif scheme == "equal-mass":
         groups = _equal_mass(counts)
-    elif scheme in ("counts", "ratio"):
-        groups = _thresholds(counts, scheme, low=low, high=high)
     else:
         raise unknown_name("group scheme", scheme, GROUP_SCHEMES)
     _require_no_empty(groups, counts, scheme)
@@ -158,7 +175,7 @@ def _by_rank(counts: ClassCounts) -> list[int]:
 
 def _class_thirds(counts: ClassCounts) -> Groups:
     order = _by_rank(counts)
-    if len(order) == 2:  # noqa: PLR2004 - a two-class problem has a head and a tail, no middle
+    if len(order) == 2:
         return Groups((order[0],), (), (order[1],))
     third = len(order) / 3
     first, second = round(third), round(2 * third)

@@ -3,9 +3,16 @@
 import errno
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import get_ident
 from typing import Any
+
+import numpy as np
+from numpy.lib.format import open_memmap
+from numpy.typing import DTypeLike
+from safetensors import SafetensorError
 
 from tailora.errors import StorageError
 
@@ -22,15 +29,49 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         StorageError: The disk is full or the folder cannot be written; the temporary file is gone.
     """
-    temporary = path.with_name(f".{path.stem}.writing-{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.writing-{os.getpid()}-{get_ident()}{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        raise _storage_error(path, error) from error
+        with guard_disk(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(temporary)
+            temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong above is the news, not that nothing is left
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def guard_disk(path: Path) -> Iterator[None]:
+    """Turn a failure to write `path` into a `StorageError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        raise _storage_error(path, error) from error
+    except SafetensorError as error:  # its message holds the system's error as text
+        number = next((n for n in _FULL if f"os error {n}" in str(error)), errno.EIO)
+        raise _storage_error(path, OSError(number, str(error))) from error
+
+
+def create_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> np.memmap[Any, Any]:
+    """Make a memory-mapped `.npy` file with its whole size reserved on disk.
+
+    A sparse map on a full disk kills the process with a signal at some later write; reserving
+    turns that into an error here.
+
+    Raises:
+        OSError: The disk has no room (let `write_atomically` or `guard_disk` explain it).
+    """
+    array = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # file system cannot
+                    raise
+    return array
 
 
 def write_text(path: Path, text: str) -> None:
@@ -52,6 +93,7 @@ def read_json(path: Path) -> Any:
 def _storage_error(path: Path, error: OSError) -> StorageError:
     if error.errno in _FULL:
         return StorageError(
-            f"no space left while writing {str(path)!r}; free some disk, then run again with --resume"
+            f"no space left while writing {str(path)!r}; free some disk, then run again "
+            "with --resume"
         )
     return StorageError(f"cannot write {str(path)!r}: {error.strerror or error}")

@@ -1,0 +1,139 @@
+"""How far apart the classes lie in feature space, by mean pairwise cosine distance.
+
+A long-tailed encoder crowds its rare classes together and spreads each of them out; de-biasing
+should raise the distance between classes and lower it within.
+
+Reference: Tian, Chen, Sun, "Learning De-Biased Representations for Remote-Sensing Imagery",
+NeurIPS 2024 (feature distances of head and tail).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import combinations, product
+from typing import final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tailora.counts import Groups
+from tailora.errors import DataError
+
+
+@final
+@dataclass(frozen=True)
+class FeatureGeometry:
+    """Mean pairwise cosine distances, in [0, 2]; NaN where there is no pair to measure.
+
+    Args:
+        inter_head_tail: Between a head class and a tail class.
+        inter_tail_tail: Between two tail classes; NaN for a tail of one class.
+        intra_tail: Between two samples of the same tail class.
+    """
+
+    inter_head_tail: float
+    inter_tail_tail: float
+    intra_tail: float
+
+
+def feature_geometry(
+    features: ArrayLike, labels: ArrayLike, groups: Groups, *, center: ArrayLike
+) -> FeatureGeometry:
+    """Mean over pairs of classes of the mean cosine distance over pairs of samples.
+
+    Every class weighs the same whatever its size. The mean over pairs follows from the sums of
+    the unit vectors, so the cost is linear in the samples.
+
+    Args:
+        features: (rows, features).
+        labels: Class of each row, (rows,).
+        groups: Head, middle and tail.
+        center: Mean of the *training* features, (features,). Without it the common offset of an
+            encoder makes all cosines nearly 1. A row at the centre has no direction: it is left
+            out.
+
+    Raises:
+        DataError: Shapes that do not fit.
+
+    Example:
+        >>> groups = Groups(head=(0,), middle=(), tail=(1,))
+        >>> feature_geometry([[1, 0], [0, 1], [0, 2]], [0, 1, 1], groups, center=[0, 0])
+        FeatureGeometry(inter_head_tail=1.0, inter_tail_tail=nan, intra_tail=0.0)
+    """
+    directions, kept = _directions(features, labels, center)
+    sums = {
+        c: (directions[kept == c].sum(axis=0), int((kept == c).sum()))
+        for c in (*groups.head, *groups.tail)
+    }
+    return FeatureGeometry(
+        inter_head_tail=_mean_between(sums, product(groups.head, groups.tail)),
+        inter_tail_tail=_mean_between(sums, combinations(groups.tail, 2)),
+        intra_tail=_mean_within(sums, groups.tail),
+    )
+
+
+def cluster_purity(labels: ArrayLike, clusters: ArrayLike) -> float:
+    """Share of samples that belong to the majority class of their cluster.
+
+    Near 1, clusters are classes: debLoRA's centres then share nothing between classes.
+
+    Args:
+        labels: Class of each sample, (rows,).
+        clusters: Cluster of each sample, (rows,).
+
+    Raises:
+        DataError: No samples, or lengths that differ.
+
+    Example:
+        >>> cluster_purity([0, 0, 1, 1], [5, 5, 5, 7])
+        0.75
+    """
+    classes, members = np.asarray(labels), np.asarray(clusters)
+    if classes.ndim != 1 or classes.shape != members.shape or classes.size == 0:
+        raise DataError(
+            f"purity needs one cluster per label, got {classes.shape} and {members.shape}"
+        )
+    _, row = np.unique(members, return_inverse=True)
+    names, column = np.unique(classes, return_inverse=True)
+    cells, counts = np.unique(row * len(names) + column, return_counts=True)
+    majority = np.zeros(row.max() + 1, dtype=np.int64)
+    np.maximum.at(majority, cells // len(names), counts)
+    return float(majority.sum() / classes.size)
+
+
+_Sums = dict[int, tuple[NDArray[np.float64], int]]
+
+
+def _directions(
+    features: ArrayLike, labels: ArrayLike, center: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Unit vectors from the centre, and their labels."""
+    rows, origin = np.asarray(features, dtype=np.float64), np.asarray(center, dtype=np.float64)
+    classes = np.asarray(labels)
+    if rows.ndim != 2 or classes.shape != rows.shape[:1] or origin.shape != rows.shape[1:]:
+        raise DataError(
+            f"features (rows, features), labels (rows,) and center (features,) do not fit: got "
+            f"{rows.shape}, {classes.shape} and {origin.shape}"
+        )
+    offsets = rows - origin
+    length = np.linalg.norm(offsets, axis=1)
+    kept = length > 0
+    return offsets[kept] / length[kept, None], classes[kept]
+
+
+def _mean_between(sums: _Sums, pairs: Iterable[tuple[int, int]]) -> float:
+    distances = [
+        1 - float(sums[a][0] @ sums[b][0]) / (sums[a][1] * sums[b][1])
+        for a, b in pairs
+        if sums[a][1] and sums[b][1]
+    ]
+    return float(np.mean(distances)) if distances else float("nan")
+
+
+def _mean_within(sums: _Sums, classes: tuple[int, ...]) -> float:
+    distances = [
+        # |sum|^2 counts each ordered pair once and each vector with itself, which is 1
+        1 - (float(total @ total) - count) / (count * (count - 1))
+        for total, count in (sums[c] for c in classes)
+        if count > 1
+    ]
+    return float(np.mean(distances)) if distances else float("nan")

@@ -1,0 +1,114 @@
+"""All metrics of one method, as plain values that go to JSON and back unchanged."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, final
+
+Score = float | None
+Interval = tuple[float, float] | None
+
+
+@final
+@dataclass(frozen=True)
+class ClassMetrics:
+    """One class: how much of it there was and how well it went; None where undefined.
+
+    Args:
+        name: Class name.
+        n_train: Training samples.
+        n_test: Test samples; with 0 every score is None.
+        precision: In [0, 1].
+        recall: In [0, 1].
+        f1: In [0, 1].
+        f1_interval: Low and high.
+    """
+
+    name: str
+    n_train: int
+    n_test: int
+    precision: Score
+    recall: Score
+    f1: Score
+    f1_interval: Interval
+
+
+@final
+@dataclass(frozen=True)
+class MethodMetrics:
+    """One method on one test split; None where undefined, dictionaries keyed all/head/middle/tail.
+
+    Args:
+        method: Name, e.g. `"deblora"`.
+        macro_f1: Mean F1 over classes.
+        macro_f1_interval: Low and high of each.
+        accuracy: Share of samples that are right.
+        balanced_accuracy: Mean recall over classes.
+        ece: Expected calibration error.
+        ece_by_group: The same by group of the true class.
+        per_class: In class-index order.
+        confusion: Rows true, columns predicted.
+        geometry: Cosine distances `inter_head_tail`, `inter_tail_tail`, `intra_tail`.
+        trained_parameters: Parameters that received gradients, head included.
+        seconds: Wall time of training.
+        peak_memory_mb: Peak memory of training in MB.
+    """
+
+    method: str
+    macro_f1: dict[str, Score]
+    macro_f1_interval: dict[str, Interval]
+    accuracy: float
+    balanced_accuracy: float
+    ece: float
+    ece_by_group: dict[str, Score]
+    per_class: tuple[ClassMetrics, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    geometry: dict[str, Score]
+    trained_parameters: int
+    seconds: float
+    peak_memory_mb: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The method's entry in metrics.json: lists and dictionaries, null where undefined."""
+        return plain(asdict(self))
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> "MethodMetrics":
+        """Read what `to_json` wrote."""
+        return cls(
+            **{
+                **entry,
+                "macro_f1_interval": intervals_from_json(entry["macro_f1_interval"]),
+                "per_class": tuple(_class_from_json(row) for row in entry["per_class"]),
+                "confusion": tuple(tuple(row) for row in entry["confusion"]),
+            }
+        )
+
+
+def defined(value: float) -> Score:
+    """Turn NaN, the undefined number inside, into None, the undefined number outside."""
+    return None if math.isnan(value) else float(value)
+
+
+def interval(low: float, high: float) -> Interval:
+    """Pair the ends of an interval; None if either is NaN."""
+    return None if math.isnan(low) or math.isnan(high) else (float(low), float(high))
+
+
+def plain(value: Any) -> Any:
+    """Copy nested containers with tuples made lists, as JSON will give them back."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def intervals_from_json(entry: Mapping[str, Any]) -> dict[str, Interval]:
+    """Make the `[low, high]` lists of a JSON object tuples again."""
+    return {name: None if ends is None else (ends[0], ends[1]) for name, ends in entry.items()}
+
+
+def _class_from_json(row: Mapping[str, Any]) -> ClassMetrics:
+    ends = intervals_from_json({"f1": row["f1_interval"]})["f1"]
+    return ClassMetrics(**{**row, "f1_interval": ends})

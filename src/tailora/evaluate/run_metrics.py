@@ -1,0 +1,157 @@
+"""All methods of a run on one test split: what metrics.json holds and the table that is printed."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal, final
+
+from rich.table import Table
+
+from tailora.counts import GROUP_NAMES
+from tailora.errors import RunError
+from tailora.evaluate.method_metrics import (
+    Interval,
+    MethodMetrics,
+    Score,
+    intervals_from_json,
+    plain,
+)
+
+SCHEMA: Final = 1
+
+
+@final
+@dataclass(frozen=True)
+class BootstrapInfo:
+    """How the intervals were made.
+
+    Args:
+        replicates: Resampled tests.
+        confidence: Two-sided level, in (0, 1).
+        unit: What was resampled: single samples within their class, or whole groups.
+    """
+
+    replicates: int
+    confidence: float
+    unit: Literal["sample", "group"]
+
+
+@final
+@dataclass(frozen=True)
+class PairedDifference:
+    """Macro-F1 of `method` minus `against` on the same resamples, keyed all/head/middle/tail."""
+
+    method: str
+    against: str
+    macro_f1_difference: dict[str, Score]
+    interval: dict[str, Interval]
+
+
+@final
+@dataclass(frozen=True)
+class ClusterSummary:
+    """The clusters debLoRA was built on.
+
+    Args:
+        count: Clusters, K.
+        balance: rho, at least 1; infinite without a size constraint (null in JSON).
+        purity: Share of training samples in the majority class of their cluster.
+        sizes: Samples of each cluster.
+    """
+
+    count: int
+    balance: float
+    purity: float
+    sizes: tuple[int, ...]
+
+
+@final
+@dataclass(frozen=True)
+class RunMetrics:
+    """Every number of a run.
+
+    Args:
+        groups: Class names by group.
+        classes: Class names in index order.
+        bootstrap: How the intervals were made.
+        methods: In the order they are to be shown.
+        paired: Differences between methods.
+        clusters: None without debLoRA.
+    """
+
+    groups: dict[str, list[str]]
+    classes: tuple[str, ...]
+    bootstrap: BootstrapInfo
+    methods: tuple[MethodMetrics, ...]
+    paired: tuple[PairedDifference, ...]
+    clusters: ClusterSummary | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of metrics.json: null where undefined, never NaN or infinity."""
+        entry = plain(asdict(self))
+        if self.clusters is not None and math.isinf(self.clusters.balance):
+            entry["clusters"]["balance"] = None
+        return {"schema": SCHEMA, **entry}
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> "RunMetrics":
+        """Read what `to_json` wrote.
+
+        Raises:
+            RunError: Another schema, or an entry that is missing or unknown.
+        """
+        if entry.get("schema") != SCHEMA:
+            raise RunError(
+                f"metrics.json must have schema {SCHEMA}, got {entry.get('schema')!r}; "
+                "evaluate the run again with this version"
+            )
+        try:
+            return cls(
+                groups=dict(entry["groups"]),
+                classes=tuple(entry["classes"]),
+                bootstrap=BootstrapInfo(**entry["bootstrap"]),
+                methods=tuple(MethodMetrics.from_json(row) for row in entry["methods"]),
+                paired=tuple(_paired_from_json(row) for row in entry["paired"]),
+                clusters=_clusters_from_json(entry["clusters"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise RunError(
+                f"metrics.json is incomplete ({error}); evaluate the run again"
+            ) from error
+
+    def table(self) -> Table:
+        """Macro-F1 of each method on head, middle, tail and all, in points with intervals."""
+        table = Table(caption=_caption(self.bootstrap))
+        table.add_column("method")
+        columns = (*GROUP_NAMES, "all")
+        for name in columns:
+            table.add_column(name, justify="right")
+        for method in self.methods:
+            cells = [_points(method.macro_f1[k], method.macro_f1_interval[k]) for k in columns]
+            table.add_row(method.method, *cells)
+        return table
+
+
+def _caption(bootstrap: BootstrapInfo) -> str:
+    unit = "single samples within each class" if bootstrap.unit == "sample" else "whole groups"
+    return (
+        f"macro-F1 in points \\[{100 * bootstrap.confidence:g} % interval], "
+        f"bootstrap of {unit}, {bootstrap.replicates} resamples"
+    )
+
+
+def _points(value: Score, ends: Interval) -> str:
+    if value is None or ends is None:
+        return "–"
+    return f"{100 * value:.1f} \\[{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]"
+
+
+def _paired_from_json(row: Mapping[str, Any]) -> PairedDifference:
+    return PairedDifference(**{**row, "interval": intervals_from_json(row["interval"])})
+
+
+def _clusters_from_json(entry: Mapping[str, Any] | None) -> ClusterSummary | None:
+    if entry is None:
+        return None
+    balance = math.inf if entry["balance"] is None else entry["balance"]
+    return ClusterSummary(**{**entry, "balance": balance, "sizes": tuple(entry["sizes"])})
