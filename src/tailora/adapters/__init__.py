@@ -1,0 +1,27 @@
+"""Adapters: every PEFT tuner by name, on the right layers of any encoder."""
+
+from tailora.adapters.adapt import (
+    AdaptedLayers,
+    AdapterSpec,
+    adapt,
+    adapted_layers,
+    after_step,
+    require_gradients,
+    trained_parameters,
+)
+from tailora.adapters.targets import find_targets
+from tailora.adapters.tuners import DEFAULT_RANK, resolve_rank, tuner_names
+
+__all__ = [
+    "DEFAULT_RANK",
+    "AdaptedLayers",
+    "AdapterSpec",
+    "adapt",
+    "adapted_layers",
+    "after_step",
+    "find_targets",
+    "require_gradients",
+    "resolve_rank",
+    "trained_parameters",
+    "tuner_names",
+]

@@ -1,0 +1,127 @@
+"""Put an adapter on an encoder through PEFT, show what it changed, and prove that it trains.
+
+The adapter is an ordinary PEFT one: `PeftModel.from_pretrained(backbone, folder)` opens it.
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from peft import PeftModel, get_peft_model
+from torch import nn
+
+from tailora.adapters.targets import find_norms, find_targets, match_targets
+from tailora.adapters.tuners import build_config
+from tailora.errors import BackboneError, ConfigError
+
+
+@dataclass(frozen=True)
+class AdapterSpec:
+    """What adapter to use.
+
+    Args:
+        tuner: Name of a PEFT tuner (`tailora.adapters.tuner_names()`).
+        rank: Rank of the update, at least 1; None is 8 where the tuner has a rank.
+        targets: Layer-name endings to adapt; empty finds them for the architecture.
+        options: Passed to the tuner's PEFT configuration.
+    """
+
+    tuner: str = "lora"
+    rank: int | None = None
+    targets: list[str] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AdaptedLayers:
+    """One row of the table of what was adapted: alike layers of all blocks together."""
+
+    module: str
+    count: int
+    shape: str
+    parameters: int
+
+
+def adapt(backbone: nn.Module, spec: AdapterSpec, *, seed: int, total_steps: int) -> PeftModel:
+    """Freeze `backbone` in place and add a trainable adapter.
+
+    Args:
+        backbone: The module whose layers are wrapped; copy it first if you need it plain (some
+            tuners, such as PiSSA, move part of the frozen weights into the adapter).
+        spec: Which adapter.
+        seed: Seeds the adapter's initial weights; torch's global state is left as it was.
+        total_steps: Optimiser steps to come (AdaLoRA plans its ranks by them).
+
+    Raises:
+        ConfigError: Unknown tuner, target or option, or a combination PEFT refuses.
+    """
+    targets = _targets(backbone, spec)
+    options = dict(spec.options)
+    if spec.tuner == "adalora":
+        # prune between the first fifth and the last third, unless the user plans otherwise
+        plan = {"tinit": total_steps // 5, "tfinal": total_steps // 3, "total_step": total_steps}
+        options = plan | options
+    config = build_config(spec.tuner, rank=spec.rank, targets=targets, options=options)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            model = get_peft_model(backbone, config)  # pyright: ignore[reportArgumentType]
+        except (ValueError, TypeError, NotImplementedError, RuntimeError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(
+                f"PEFT cannot put {spec.tuner!r} on this encoder: {reason}"
+            ) from error
+    if not isinstance(model, PeftModel):
+        raise ConfigError(f"tuner {spec.tuner!r} mixes adapters, which is not supported")
+    return model
+
+
+def adapted_layers(adapted: PeftModel) -> list[AdaptedLayers]:
+    """List the adapted layers, block numbers folded into `*`, with the parameters they added."""
+    rows: dict[tuple[str, str], list[int]] = {}
+    for name in getattr(adapted.base_model, "targeted_module_names", []):
+        layer = adapted.base_model.model.get_submodule(name)
+        weight = getattr(getattr(layer, "base_layer", layer), "weight", None)
+        shape = "x".join(map(str, weight.shape)) if isinstance(weight, torch.Tensor) else "-"
+        added = _size(layer) - _size(getattr(layer, "base_layer", None))
+        rows.setdefault((re.sub(r"\.\d+\.", ".*.", name), shape), []).append(added)
+    return [
+        AdaptedLayers(module, len(added), shape, sum(added))
+        for (module, shape), added in rows.items()
+    ]
+
+
+def _size(module: nn.Module | None) -> int:
+    return 0 if module is None else sum(p.numel() for p in module.parameters())
+
+
+def trained_parameters(module: nn.Module) -> int:
+    """Count the parameters that receive gradients."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def require_gradients(module: nn.Module) -> None:
+    """Check, after a backward pass, that every trainable parameter took part in the loss.
+
+    Raises:
+        BackboneError: Some did not: they would stay as they are and only cost memory.
+    """
+    idle = [n for n, p in module.named_parameters() if p.requires_grad and p.grad is None]
+    if idle:
+        raise BackboneError(
+            f"{len(idle)} adapter parameters receive no gradient, e.g. {idle[0]!r}; "
+            "choose layers that reach the features with adapter.targets"
+        )
+
+
+def after_step(module: nn.Module, step: int) -> None:
+    """Let tuners that re-plan while training do so (AdaLoRA moves its ranks between layers)."""
+    if isinstance(module, PeftModel) and hasattr(module.base_model, "update_and_allocate"):
+        module.base_model.update_and_allocate(step)
+
+
+def _targets(backbone: nn.Module, spec: AdapterSpec) -> list[str]:
+    if spec.targets:
+        return match_targets(backbone, spec.targets)
+    return find_norms(backbone) if spec.tuner == "ln_tuning" else find_targets(backbone)

@@ -1,0 +1,68 @@
+"""Find the layers of an encoder that an adapter should change.
+
+Attention projections are where LoRA was shown to pay (Hu et al. 2022, section 7.1). An encoder
+without attention (ConvNeXt, ResNet) gets its linear layers and ungrouped convolutions instead.
+"""
+
+import re
+from collections.abc import Sequence
+
+from torch import nn
+
+from tailora.errors import BackboneError, unknown_name
+
+_PROJECTION = re.compile(
+    r"(^|\.)(query|key|value|qkv|q_proj|k_proj|v_proj|o_proj|out_proj|to_q|to_k|to_v|to_out\.0)$"
+)
+_ATTENTION_OUTPUT = re.compile(r"(^|\.)(attention|attn|self_attn)\.(output\.dense|proj|o_proj)$")
+
+
+def find_targets(backbone: nn.Module) -> list[str]:
+    """Name every layer worth adapting.
+
+    Args:
+        backbone: Any module; only `nn.Linear` and, failing attention, `nn.Conv2d` are looked at.
+
+    Returns:
+        Full module names in module order: attention projections if there are any, else all linear
+        layers and convolutions without groups.
+
+    Raises:
+        BackboneError: Nothing adaptable was found.
+    """
+    linear = [name for name, module in backbone.named_modules() if isinstance(module, nn.Linear)]
+    attention = [n for n in linear if _PROJECTION.search(n) or _ATTENTION_OUTPUT.search(n)]
+    if attention:
+        return attention
+    plain = [
+        name
+        for name, module in backbone.named_modules()
+        if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
+    ]
+    if not plain:
+        raise BackboneError(
+            f"{type(backbone).__name__} has no linear or convolution layer to adapt; "
+            "name some with adapter.targets"
+        )
+    return plain
+
+
+def find_norms(backbone: nn.Module) -> list[str]:
+    """Name every layer normalisation (what LN tuning trains)."""
+    return [name for name, module in backbone.named_modules() if isinstance(module, nn.LayerNorm)]
+
+
+def match_targets(backbone: nn.Module, patterns: Sequence[str]) -> list[str]:
+    """Resolve user-given names: a layer matches when its name ends with a pattern.
+
+    Raises:
+        ConfigError: A pattern matches no layer; the nearest last names are suggested.
+    """
+    names = [name for name, _ in backbone.named_modules() if name]
+    matched: list[str] = []
+    for pattern in patterns:
+        hits = [n for n in names if n == pattern or n.endswith(f".{pattern}")]
+        if not hits:
+            raise unknown_name("adapter target", pattern, {n.rsplit(".", 1)[-1] for n in names})
+        matched.extend(hits)
+    return sorted(set(matched), key=names.index)

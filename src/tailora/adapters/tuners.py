@@ -1,0 +1,109 @@
+"""Which PEFT tuners can stand where LoRA stands, and how a rank reaches each of them."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from peft import PeftConfig
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+from tailora.errors import ConfigError, unknown_name
+
+# PEFT tuners that change prompts, vocabularies or whole models, not the layers of an encoder
+_NOT_FOR_ENCODERS: Final = {
+    "adaption_prompt", "cartridge", "cpt", "multitask_prompt_tuning", "osf", "p_tuning", "poly",
+    "prefix_tuning", "prompt_tuning", "shadow", "trainable_tokens", "xlora",
+}  # fmt: skip
+DEFAULT_RANK: Final = 8
+
+
+def tuner_names() -> list[str]:
+    """Every tuner that can be given by name, e.g. `lora`, `loha`, `boft`; lower case."""
+    known = {kind.value.lower() for kind in PEFT_TYPE_TO_CONFIG_MAPPING}
+    return sorted((known | set(_LORA_VARIANTS)) - _NOT_FOR_ENCODERS)
+
+
+# LoRA variants that PEFT switches on by an option of LoRA
+_LORA_VARIANTS: Final[dict[str, dict[str, Any]]] = {
+    "dora": {"use_dora": True},
+    "rslora": {"use_rslora": True},
+    "pissa": {"init_lora_weights": "pissa"},
+    "olora": {"init_lora_weights": "olora"},
+}
+
+
+def resolve_rank(tuner: str, rank: int | None) -> int | None:
+    """Give the rank a tuner will use, None for tuners that have no rank.
+
+    Raises:
+        ConfigError: Unknown tuner, a rank below 1, or a rank for a tuner that has none.
+    """
+    fields = _fields(tuner)
+    if "r" not in fields:
+        if rank is not None:
+            raise ConfigError(f"tuner {tuner!r} has no rank, got rank={rank}; leave the rank out")
+        return None
+    rank = DEFAULT_RANK if rank is None else rank
+    if rank < 1:
+        raise ConfigError(f"rank must be at least 1, got {rank}")
+    return rank
+
+
+def build_config(
+    tuner: str, *, rank: int | None, targets: Sequence[str], options: Mapping[str, Any]
+) -> PeftConfig:
+    """Make the PEFT configuration of a tuner.
+
+    Args:
+        tuner: A name of `tuner_names()`.
+        rank: See `resolve_rank`.
+        targets: Full names of the layers to adapt.
+        options: Passed to the tuner's PEFT configuration as they are; they win over our defaults
+            (`lora_alpha` or `alpha` = 2 x rank).
+
+    Raises:
+        ConfigError: Unknown tuner or option, or a value PEFT refuses.
+    """
+    fields = _fields(tuner)
+    for name in options:
+        if name not in fields:
+            raise unknown_name(f"option of tuner {tuner!r}", name, fields)
+    values = {"target_modules": list(targets), **_defaults(tuner, resolve_rank(tuner, rank))}
+    if tuner == "oft" and "oft_block_size" in options:
+        values["r"] = 0  # rank and block size determine each other: give PEFT one of them
+    try:
+        return _config_class(tuner)(**(values | dict(options)))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"tuner {tuner!r} refuses its options: {_one_line(error)}") from error
+
+
+def _defaults(tuner: str, rank: int | None) -> dict[str, Any]:
+    """Give our defaults where PEFT's own do not fit any encoder or any rank."""
+    values = dict(_LORA_VARIANTS.get(tuner, {}))
+    if rank is not None:
+        values["r"] = rank
+        values |= {name: 2 * rank for name in ("lora_alpha", "alpha") if name in _fields(tuner)}
+    if tuner == "ia3":
+        values["feedforward_modules"] = []  # scale the outputs of attention, as for its keys
+    if tuner == "oft":
+        values["oft_block_size"] = 0
+    if tuner == "adalora":
+        values |= {"init_r": rank, "target_r": max(1, (rank or 1) // 2)}
+    return values
+
+
+def _config_class(tuner: str) -> Any:
+    if tuner not in tuner_names():
+        raise unknown_name("tuner", tuner, tuner_names())
+    base = "lora" if tuner in _LORA_VARIANTS else tuner
+    return next(
+        config for kind, config in PEFT_TYPE_TO_CONFIG_MAPPING.items() if kind.value.lower() == base
+    )
+
+
+def _fields(tuner: str) -> set[str]:
+    return {field.name for field in dataclasses.fields(_config_class(tuner)) if field.init}
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

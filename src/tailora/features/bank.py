@@ -1,0 +1,68 @@
+"""A bank of features on disk: one array and a manifest of what made it.
+
+A bank is used again only when its manifest equals the one asked for, to the letter: another
+encoder, adapter, image size or row gives new features, never old ones under a new name.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailora.storage import create_array, read_json, write_atomically, write_json
+
+
+@dataclass(frozen=True)
+class FeatureBank:
+    """A folder that holds `features.npy` (rows, features) float32 and `manifest.json`.
+
+    Args:
+        folder: Where the bank lies or will lie.
+        manifest: JSON-able facts that determine the features.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def array_path(self) -> Path:
+        """The array file."""
+        return self.folder / "features.npy"
+
+    def matches(self) -> bool:
+        """Tell whether features made by exactly this manifest are already there."""
+        manifest = self.folder / "manifest.json"
+        return (
+            manifest.is_file()
+            and self.array_path.is_file()
+            and read_json(manifest) == self.manifest
+        )
+
+    def load_or_make(
+        self, rows: int, width: int, fill: Callable[[NDArray[np.float32]], None]
+    ) -> NDArray[np.float32]:
+        """Give the features, computing them only when no matching bank exists.
+
+        Args:
+            rows: Number of samples.
+            width: Number of features.
+            fill: Writes every row of the (rows, width) array it is given.
+
+        Returns:
+            Read-only memory map (rows, width).
+        """
+        if not self.matches():
+            # a bank of another making goes first, so that no manifest ever names a foreign array
+            (self.folder / "manifest.json").unlink(missing_ok=True)
+            write_atomically(self.array_path, lambda path: _fill(path, (rows, width), fill))
+            write_json(self.folder / "manifest.json", self.manifest)
+        return np.load(self.array_path, mmap_mode="r")
+
+
+def _fill(path: Path, shape: tuple[int, int], fill: Callable[[NDArray[np.float32]], None]) -> None:
+    array = create_array(path, shape, np.float32)
+    fill(array)
+    array.flush()

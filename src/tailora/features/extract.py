@@ -1,0 +1,57 @@
+"""Run an encoder over images in evaluation mode and collect its pooled features."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tailora.progress import Progress, silent
+
+
+def extract(
+    encoder: nn.Module,
+    read_batch: Callable[[NDArray[np.int64]], Tensor],
+    rows: NDArray[np.int64],
+    *,
+    out: NDArray[np.float32] | None = None,
+    batch_size: int = 64,
+    device: torch.device | str = "cpu",
+    progress: Progress = silent,
+    title: str = "features",
+) -> NDArray[np.float32]:
+    """Encode samples without augmentation.
+
+    Args:
+        encoder: Maps a batch of images to (batch, features); left in the mode it was in.
+        read_batch: Gives the images (batch, bands, height, width) of some sample numbers.
+        rows: Sample numbers to encode, in the order wanted.
+        out: Array (len(rows), features) to fill, e.g. a memory map; None makes one.
+        batch_size: Images a forward pass.
+        device: Where the encoder lies.
+        progress: Shows how far it is.
+        title: What the progress bar says.
+
+    Returns:
+        Features (len(rows), features), float32.
+
+    Raises:
+        ValueError: `rows` is empty and `out` is not given, so the width is unknown.
+    """
+    was_training = encoder.training
+    encoder.eval()
+    try:
+        with torch.inference_mode(), progress(title, len(rows)) as advance:
+            for start in range(0, len(rows), batch_size):
+                batch = rows[start : start + batch_size]
+                features = encoder(read_batch(batch).to(device)).float().cpu().numpy()
+                if out is None:
+                    out = np.empty((len(rows), features.shape[1]), dtype=np.float32)
+                out[start : start + len(batch)] = features
+                advance(len(batch))
+    finally:
+        encoder.train(was_training)
+    if out is None:
+        raise ValueError("no rows to encode")
+    return out

@@ -1,0 +1,191 @@
+"""The training loop: a generator of steps that can be interrupted and resumed to the bit.
+
+All randomness of an epoch (order, augmentation, dropout) follows from the seed and the epoch's
+number, so that a run resumed at an epoch's start repeats exactly what an uninterrupted one does.
+"""
+
+import io
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from peft import PeftModel
+from torch import Tensor, nn
+
+from tailora.adapters import after_step, require_gradients
+from tailora.errors import ConfigError
+from tailora.storage import write_atomically
+
+Objective = Callable[[NDArray[np.int64], np.random.Generator], Tensor]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast to train.
+
+    Args:
+        epochs: Passes over the rows, at least 1.
+        batch_size: Rows an optimiser step, at least 1.
+        lr: Peak learning rate of AdamW; a linear warm-up leads to it, a cosine from it to 0.
+        weight_decay: Of AdamW.
+        warmup: Share of all steps that warm up, in [0, 1).
+    """
+
+    epochs: int
+    batch_size: int
+    lr: float
+    weight_decay: float = 0.0
+    warmup: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.lr <= 0 or not 0 <= self.warmup < 1:
+            raise ConfigError(
+                f"lr must be positive and warmup lie in [0, 1), got {self.lr} and {self.warmup}"
+            )
+
+    def steps(self, rows: int) -> int:
+        """Optimiser steps in all for this many rows."""
+        return self.epochs * math.ceil(rows / self.batch_size)
+
+    def factor(self, step: int, rows: int) -> float:
+        """Learning rate of a step (from 0) over the peak, in (0, 1]."""
+        total = self.steps(rows)
+        warm = max(1, round(self.warmup * total))
+        if step < warm:
+            return (step + 1) / warm
+        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step: its epoch, its number and its loss (detached: no wait for a device)."""
+
+    epoch: int
+    number: int
+    loss: Tensor
+
+
+def train(
+    module: nn.Module,
+    objective: Objective,
+    rows: NDArray[np.int64],
+    *,
+    schedule: Schedule,
+    seed: int,
+    accelerator: Accelerator,
+    checkpoint: Path | None = None,
+) -> Iterator[Step]:
+    """Train every parameter of `module` that requires a gradient.
+
+    Args:
+        module: Everything that learns (encoder and head); only its trainable parameters and its
+            buffers are saved.
+        objective: Gives the loss of some sample numbers; draws only from the generator it is given.
+        rows: Sample numbers to learn from; reshuffled each epoch.
+        schedule: How long and how fast.
+        seed: Seeds order, augmentation and dropout.
+        accelerator: Runs the backward pass on its device.
+        checkpoint: File written at each epoch's end; when it exists training goes on from it.
+
+    Yields:
+        A `Step` after each optimiser step.
+
+    Raises:
+        BackboneError: An adapter parameter receives no gradient in the first step.
+    """
+    stepper = _Stepper(module, schedule, len(rows), seed, accelerator)
+    first = stepper.restore(checkpoint)
+    module.train()
+    for epoch in range(first, schedule.epochs):
+        generator = np.random.default_rng([seed, epoch])
+        order = generator.permutation(rows)
+        for start in range(0, len(order), schedule.batch_size):
+            batch = order[start : start + schedule.batch_size]
+            loss = stepper.step(partial(objective, batch, generator))
+            yield Step(epoch, stepper.number, loss)
+        if checkpoint is not None:
+            stepper.save(checkpoint, epochs_done=epoch + 1)
+
+
+class _Stepper:
+    """The optimiser and its place in the schedule."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        schedule: Schedule,
+        rows: int,
+        seed: int,
+        accelerator: Accelerator,
+    ) -> None:
+        self.module, self.schedule, self.rows = module, schedule, rows
+        self.seed, self.accelerator = seed, accelerator
+        self.number = 0
+        self.learning = [p for p in module.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.learning, lr=schedule.lr, weight_decay=schedule.weight_decay
+        )
+        self.adapters = [m for m in module.modules() if isinstance(m, PeftModel)]
+
+    def step(self, objective: Callable[[], Tensor]) -> Tensor:
+        """Do one optimiser step and give its loss, detached."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule.lr * self.schedule.factor(self.number, self.rows)
+        self.optimizer.zero_grad(set_to_none=True)
+        with self._own_randomness(), self.accelerator.autocast():
+            loss = objective()
+        self.accelerator.backward(loss)
+        if self.number == 0:
+            for adapter in self.adapters:
+                require_gradients(adapter)
+        nn.utils.clip_grad_norm_(self.learning, 1.0)
+        self.optimizer.step()
+        for adapter in self.adapters:
+            after_step(adapter, self.number)
+        self.number += 1
+        return loss.detach()
+
+    def save(self, path: Path, *, epochs_done: int) -> None:
+        """Write what the next epoch needs: learnt parameters, buffers, optimiser, place."""
+        state = {
+            "epochs_done": epochs_done,
+            "number": self.number,
+            "parameters": self._tensors(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        buffer = io.BytesIO()  # torch hides a full disk behind a RuntimeError; plain bytes do not
+        torch.save(state, buffer)
+        write_atomically(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
+
+    def restore(self, path: Path | None) -> int:
+        """Load a checkpoint if there is one; give the number of epochs already done."""
+        if path is None or not path.is_file():
+            return 0
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.no_grad():
+            for name, tensor in self._tensors().items():
+                tensor.copy_(state["parameters"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.number = state["number"]
+        return state["epochs_done"]
+
+    def _tensors(self) -> dict[str, Tensor]:
+        learnt = {n: p.detach() for n, p in self.module.named_parameters() if p.requires_grad}
+        return learnt | dict(self.module.named_buffers())
+
+    @contextmanager
+    def _own_randomness(self) -> Iterator[None]:
+        # dropout draws from torch's global state: lend it a seed of this step, then give it back
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed * 1_000_003 + self.number)
+            yield
