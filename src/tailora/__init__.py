@@ -1,0 +1,52 @@
+"""Adapt a pretrained vision model to long-tailed imagery, so that rare classes count.
+
+>>> import tailora
+>>> data = tailora.open_dataset("chips/")                              # doctest: +SKIP
+>>> run = tailora.fit(data, adapter=tailora.DebLoRA(rank=8), out="runs/a")  # doctest: +SKIP
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tailora.adapters import AdapterSpec
+    from tailora.data import open_dataset
+    from tailora.debias.calibrate import calibrate
+    from tailora.debias.deblora import DebLoRA
+    from tailora.debias.size_constrained_kmeans import size_constrained_kmeans
+    from tailora.pipeline.fit import fit
+    from tailora.runs.recipe import Recipe
+    from tailora.runs.run import load_run
+
+__all__ = [
+    "AdapterSpec",
+    "DebLoRA",
+    "Recipe",
+    "calibrate",
+    "fit",
+    "load_run",
+    "open_dataset",
+    "size_constrained_kmeans",
+]
+
+_HOMES = {
+    "AdapterSpec": "tailora.adapters",
+    "DebLoRA": "tailora.debias.deblora",
+    "Recipe": "tailora.runs.recipe",
+    "calibrate": "tailora.debias.calibrate",
+    "fit": "tailora.pipeline.fit",
+    "load_run": "tailora.runs.run",
+    "open_dataset": "tailora.data",
+    "size_constrained_kmeans": "tailora.debias.size_constrained_kmeans",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # torch and transformers take seconds to import: `tailora --help` must not wait for them
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tailora' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

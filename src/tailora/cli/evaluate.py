@@ -1,0 +1,66 @@
+"""`tailora evaluate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tailora.cli.options import Debug, Json, Quiet, SkipBroken, bars, print_json, screen
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder that `tailora fit` made.")],
+    data: Annotated[str, typer.Argument(help="Labelled images, as for `tailora fit`.")],
+    *,
+    split: Annotated[
+        str | None,
+        typer.Option(help="test or all. [default: test of the run's own data, all of other data]"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the metrics as JSON to this file.")
+    ] = None,
+    skip_broken: SkipBroken = False,
+    quiet: Quiet = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure a finished RUN on DATA: head, middle, tail, each class, with intervals."""
+    from tailora.data import open_dataset
+    from tailora.pipeline.evaluate_run import evaluate_run
+    from tailora.runs.run import load_run
+    from tailora.storage import write_json
+
+    loaded = load_run(run)
+    dataset = open_dataset(data, seed=loaded.recipe.seed)
+    metrics = evaluate_run(
+        loaded, dataset, split=split, skip_broken=skip_broken, progress=bars(quiet=quiet)
+    )
+    if out:
+        write_json(out, metrics.to_json())
+    if json:
+        print_json(metrics.to_json())
+    elif not quiet:
+        show = screen()
+        show.print(metrics.table())
+        show.print(class_table(metrics))
+
+
+def class_table(metrics: object) -> object:
+    """One row a class: support, precision, recall, F1 with its interval."""
+    from rich.table import Table
+
+    from tailora.evaluate import RunMetrics
+
+    table = Table("class", "train", "test", "precision", "recall", "F1", "interval")
+    if isinstance(metrics, RunMetrics):
+        for row in sorted(metrics.methods[-1].per_class, key=lambda r: -r.n_train):
+            ends = row.f1_interval
+            numbers = [
+                "–" if value is None else f"{value:.2f}"
+                for value in (row.precision, row.recall, row.f1)
+            ]
+            table.add_row(
+                row.name, str(row.n_train), str(row.n_test), *numbers,
+                "–" if ends is None else f"{ends[0]:.2f}–{ends[1]:.2f}",
+            )  # fmt: skip
+    return table

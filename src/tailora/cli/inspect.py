@@ -1,0 +1,61 @@
+"""`tailora inspect`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tailora.cli.options import Debug, Json, Quiet, Seed, print_json, screen
+
+
+def inspect(
+    data: Annotated[str, typer.Argument(help="As for `tailora fit`.")],
+    *,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="HTML page of counts and thumbnails to write."),
+    ] = None,
+    seed: Seed = None,
+    quiet: Quiet = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show what DATA holds: classes, splits, imbalance, copies across splits, bands."""
+    from tailora.data import open_dataset
+    from tailora.pipeline.inspect import inspect_dataset, write_page
+
+    dataset = open_dataset(data, seed=seed or 0)
+    found = inspect_dataset(dataset)
+    if out:
+        write_page(dataset, found, out)
+    if json:
+        print_json(found.to_json())
+    elif not quiet:
+        _show(found)
+
+
+def _show(found: Any) -> None:
+    from rich.table import Table
+
+    show = screen()
+    table = Table("class", "group", "train", "val", "test", title=found.name)
+    for row in found.rows:
+        table.add_row(row.name, row.group, *(str(row.counts[s]) for s in ("train", "val", "test")))
+    show.print(table)
+    image = found.image
+    show.print(
+        f"imbalance {found.imbalance:.1f} : 1; first image {image['bands']} bands, "
+        f"{image['height']} x {image['width']}, {image['dtype']}"
+    )
+    if found.small:
+        show.print(f"too few test samples to judge: {', '.join(found.small)}", soft_wrap=True)
+    leaks = [d for d in found.duplicates if d.leaks]
+    conflicts = [d for d in found.duplicates if d.conflicts]
+    show.print(
+        f"exact copies: {len(found.duplicates)}; across splits {len(leaks)}, with contradicting "
+        f"labels {len(conflicts)}"
+    )
+    for copy in [*leaks, *conflicts][:5]:
+        show.print(f"  {', '.join(copy.ids)}", soft_wrap=True)
+    for note in found.notes:
+        show.print(f"note: {note}", soft_wrap=True)

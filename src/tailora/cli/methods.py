@@ -1,0 +1,37 @@
+"""`tailora methods`."""
+
+from typing import Annotated, Any
+
+import typer
+
+from tailora.cli.options import Debug, Json, Quiet, print_json, screen
+
+
+def methods(
+    name: Annotated[
+        str | None, typer.Argument(help="A method, loss, tuner or `recipe`; all when left out.")
+    ] = None,
+    *,
+    quiet: Quiet = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List what there is: methods, losses, adapters and every recipe key with its default."""
+    from tailora.pipeline.catalogue import describe, listing
+
+    found: dict[str, Any] = listing() if name is None else describe(name)
+    if json:
+        print_json(found)
+    elif not quiet:
+        _show(found)
+
+
+def _show(found: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    show = screen()
+    for family, entries in found.items():
+        table = Table("name", "what it is", title=family, title_justify="left", expand=True)
+        for entry, text in entries.items():
+            table.add_row(entry, str(text))
+        show.print(table)

@@ -1,0 +1,40 @@
+"""`tailora report`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tailora.cli.options import Debug, Json, Quiet, print_json, screen
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="One run folder, or several to compare.")],
+    *,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="File to write. [default: report.html in the run; comparison.html for several]",
+        ),
+    ] = None,
+    quiet: Quiet = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write the report of a run again, or set several runs side by side."""
+    from tailora.report import write_comparison, write_report
+    from tailora.runs.folder import RunFolder
+    from tailora.storage import read_json
+
+    for run in runs:
+        RunFolder(run).read_run()
+    if len(runs) == 1:
+        written = write_report(runs[0], out=out)
+    else:
+        written = write_comparison(runs, out or Path("comparison.html"))
+    if json:
+        print_json([read_json(run / "metrics.json") for run in runs])
+    elif not quiet:
+        screen().print(f"report: {written}", soft_wrap=True)

@@ -1,0 +1,233 @@
+"""debLoRA: an adapter that makes an encoder's features fairer to rare classes.
+
+Cluster features without labels, move tail features towards a centre rebuilt from shared clusters,
+train a new adapter to produce the moved features. At test time there is one encoder, one adapter
+and a linear head: no clusters and no labels.
+
+Reference: Tian, Chen, Sun, "Learning De-Biased Representations for Remote-Sensing Imagery",
+NeurIPS 2024, arXiv 2410.04546, Algorithm 1.
+"""
+
+import copy
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tailora.adapters import AdapterSpec
+from tailora.backbones import Encoder, ModuleEncoder
+from tailora.counts import ClassCounts, Groups, make_groups
+from tailora.debias.calibrate import Calibration
+from tailora.debias.options import DebiasOptions
+from tailora.debias.stages import (
+    AnyEncoder,
+    Bench,
+    adapt_to_labels,
+    calibrate_features,
+    learn_calibrated,
+)
+from tailora.errors import DataError
+from tailora.features import extract
+from tailora.heads.linear_probe import fit_linear_probe
+from tailora.losses import LogitAdjustedLoss
+from tailora.progress import Progress, silent
+from tailora.train.loop import Schedule
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class DebLoRA(DebiasOptions):
+    """The method as one object: options in, adapted encoder out.
+
+    Args:
+        tuner: Any PEFT tuner by name; the base adapter and the new one are of the same kind.
+        rank: None is 8 where the tuner has a rank.
+        targets: Layer-name endings to adapt; empty finds them.
+        tuner_options: Passed to the tuner's PEFT configuration.
+
+    The other options are those of `DebiasOptions`.
+
+    Example:
+        >>> DebLoRA(rank=4, clusters=16, pull=0.5).clusters
+        16
+    """
+
+    tuner: str = "lora"
+    rank: int | None = None
+    targets: list[str] = field(default_factory=list)
+    tuner_options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> AdapterSpec:
+        """The adapter part."""
+        return AdapterSpec(self.tuner, self.rank, self.targets, self.tuner_options)
+
+    @property
+    def options(self) -> DebiasOptions:
+        """The de-biasing part."""
+        names = [item.name for item in dataclasses.fields(DebiasOptions)]
+        return DebiasOptions(**{name: getattr(self, name) for name in names})
+
+    def fit(
+        self,
+        encoder: nn.Module,
+        images: Tensor,
+        labels: NDArray[np.int64],
+        *,
+        base_epochs: int = 3,
+        base_lr: float = 1e-3,
+        batch_size: int = 32,
+        augment: str = "dihedral",
+        groups: Groups | None = None,
+        seed: int = 0,
+        progress: Progress = silent,
+        accelerator: Accelerator | None = None,
+    ) -> "DebLoRAResult":
+        """Run stages 0-6 on images in memory.
+
+        `tailora.fit` does the same with files, splits, resuming and evaluation around it.
+
+        Args:
+            encoder: Maps (batch, bands, height, width) to (batch, features) and has layers PEFT can
+                adapt; not changed.
+            images: (rows, bands, height, width), training samples only.
+            labels: (rows,) class indices from 0; a class's name is its index as text.
+            base_epochs: Passes of the label-trained base adapter.
+            base_lr: Its peak learning rate.
+            batch_size: Images a step.
+            augment: `"dihedral"` or `"none"`, of the base adapter; square images for `"dihedral"`.
+            groups: Head, middle and tail; None takes thirds of the classes.
+            seed: Seeds everything.
+            progress: Shows progress.
+            accelerator: Device and precision; None lets Accelerate choose.
+
+        Raises:
+            DataError: Images and labels disagree in number.
+            ConfigError: An option does not fit the encoder or the data.
+        """
+        labels = np.asarray(labels, dtype=np.int64)
+        if len(images) != len(labels):
+            raise DataError(f"{len(images)} images but {len(labels)} labels")
+        plain = encoder
+        if not isinstance(plain, Encoder | ModuleEncoder):
+            with torch.inference_mode():
+                plain = ModuleEncoder(encoder, features=encoder(images[:1]).shape[1])
+        work = _Work(
+            method=self,
+            encoder=plain,
+            bench=Bench(
+                lambda rows: images[torch.from_numpy(rows)],
+                accelerator or Accelerator(),
+                progress,
+                seed,
+            ),
+            labels=labels,
+            counts=_counts(labels),
+            batch_size=batch_size,
+        )
+        base = work.base(Schedule(base_epochs, batch_size, base_lr), augment)
+        source = work.features(base if self.source == "adapted" else plain)
+        found = work.calibrate(source, groups)
+        adapted = work.learn(base, found, source)
+        return DebLoRAResult(adapted, work.probe(adapted), found, base)
+
+
+@final
+@dataclass(frozen=True)
+class DebLoRAResult:
+    """What `DebLoRA.fit` gives.
+
+    Attributes:
+        encoder: The de-biased encoder; `encoder.backbone` is the `peft.PeftModel` to save.
+        head: Linear head on its features, (batch, features) to (batch, classes).
+        calibration: Clusters, centres and moved features.
+        base: The label-trained encoder that was de-biased.
+    """
+
+    encoder: AnyEncoder
+    head: nn.Linear
+    calibration: Calibration
+    base: AnyEncoder
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The stages on data in memory."""
+
+    method: DebLoRA
+    encoder: AnyEncoder
+    bench: Bench
+    labels: NDArray[np.int64]
+    counts: ClassCounts
+    batch_size: int
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        return np.arange(len(self.labels))
+
+    def base(self, schedule: Schedule, augment: str) -> AnyEncoder:
+        return adapt_to_labels(
+            self.encoder,
+            self.bench,
+            self.rows,
+            self.labels,
+            spec=self.method.spec,
+            schedule=schedule,
+            loss=nn.CrossEntropyLoss(),
+            head=self.probe(self.encoder),
+            augment=augment,
+        )
+
+    def features(self, encoder: AnyEncoder) -> NDArray[np.float32]:
+        device = self.bench.accelerator.device
+        return extract(
+            encoder.to(device),
+            self.bench.images,
+            self.rows,
+            device=device,
+            progress=self.bench.progress,
+        )
+
+    def calibrate(self, features: NDArray[np.float32], groups: Groups | None) -> Calibration:
+        return calibrate_features(
+            self.method,
+            features,
+            self.labels,
+            names=self.counts.names,
+            groups=make_groups(self.counts) if groups is None else groups,
+            seed=self.bench.seed,
+        )
+
+    def learn(
+        self, base: AnyEncoder, found: Calibration, source: NDArray[np.float32]
+    ) -> AnyEncoder:
+        return learn_calibrated(
+            self.encoder,
+            lambda: copy.deepcopy(base),
+            self.bench,
+            self.rows,
+            found,
+            source,
+            self.labels,
+            options=self.method,
+            spec=self.method.spec,
+            batch_size=self.batch_size,
+        )
+
+    def probe(self, encoder: AnyEncoder) -> nn.Linear:
+        return fit_linear_probe(
+            self.features(encoder),
+            self.labels,
+            loss=LogitAdjustedLoss(self.counts),
+            num_classes=len(self.counts.names),
+            l2=1e-2,
+        ).linear
+
+
+def _counts(labels: NDArray[np.int64]) -> ClassCounts:
+    return ClassCounts.from_labels(labels, names=[str(c) for c in range(int(labels.max()) + 1)])

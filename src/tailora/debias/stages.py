@@ -1,0 +1,230 @@
+"""Stages 0 and 5 of debLoRA: train an adapter on labels, then one on moved features.
+
+Both copy the encoder they are given, so the pretrained one stays as it was to the bit.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tailora.adapters import AdapterSpec, adapt
+from tailora.backbones import Encoder, ModuleEncoder
+from tailora.counts import Groups
+from tailora.debias.calibrate import Calibration, calibrate
+from tailora.debias.options import DebiasOptions
+from tailora.progress import Progress
+from tailora.train.loop import Objective, Schedule, train
+from tailora.train.objectives import Images, label_objective, target_objective
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every training stage works with.
+
+    Args:
+        images: Gives images (batch, bands, height, width) by sample number.
+        accelerator: Device, precision and backward pass.
+        progress: Shows how far a stage is.
+        seed: Seeds initial weights, order, augmentation and dropout.
+    """
+
+    images: Images
+    accelerator: Accelerator
+    progress: Progress
+    seed: int
+
+
+AnyEncoder = Encoder | ModuleEncoder
+
+
+def with_adapter(
+    encoder: AnyEncoder, spec: AdapterSpec | None, *, seed: int, total_steps: int
+) -> AnyEncoder:
+    """Copy an encoder and make the copy trainable: an adapter on it, or all of it for None."""
+    copied = copy.deepcopy(encoder)
+    if spec is None:
+        copied.backbone.requires_grad_(requires_grad=True)
+    else:
+        copied.backbone = adapt(copied.backbone, spec, seed=seed, total_steps=total_steps)
+    return copied
+
+
+def adapt_to_labels(
+    encoder: AnyEncoder,
+    bench: Bench,
+    rows: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    *,
+    spec: AdapterSpec | None,
+    schedule: Schedule,
+    loss: nn.Module,
+    head: nn.Linear,
+    augment: str,
+    checkpoint: Path | None = None,
+) -> AnyEncoder:
+    """Stage 0: adapt a copy of `encoder` by classification.
+
+    Args:
+        encoder: Pretrained and frozen.
+        bench: Images, device, progress, seed.
+        rows: Training sample numbers.
+        labels: Class index of every sample, also of those not in `rows`.
+        spec: The adapter; None trains the whole encoder (fine-tuning).
+        schedule: How long and how fast.
+        loss: Of logits and targets.
+        head: Start of the linear head, e.g. the probe on pretrained features; it learns along and
+            is dropped afterwards, because a head fitted to the end beats it.
+        augment: See `label_objective`.
+        checkpoint: Where each epoch's state goes.
+
+    Returns:
+        The adapted copy, on the accelerator's device.
+    """
+    device = bench.accelerator.device
+    steps = schedule.steps(len(rows))
+    adapted = with_adapter(encoder, spec, seed=bench.seed, total_steps=steps).to(device)
+    learner = nn.ModuleDict({"encoder": adapted, "head": copy.deepcopy(head).to(device)})
+    learner["head"].requires_grad_(requires_grad=True)
+    objective = label_objective(
+        adapted,
+        learner["head"],
+        bench.images,
+        torch.from_numpy(labels).to(device),
+        loss=loss.to(device),
+        augment=augment,
+        device=device,
+    )
+    _run(learner, objective, rows, bench, schedule, "adapting to labels", checkpoint)
+    return adapted
+
+
+def calibrate_features(
+    options: DebiasOptions,
+    features: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    *,
+    names: Sequence[str],
+    groups: Groups,
+    seed: int,
+) -> Calibration:
+    """Stages 2-4 with the options of debLoRA.
+
+    Args:
+        options: Clusters, balance, pull and their kin.
+        features: Of the training samples (rows, features).
+        labels: Their class indices (rows,).
+        names: Class names in index order.
+        groups: Head, middle and tail.
+        seed: Seed of the clustering.
+    """
+    chosen = options.calibrate
+    return calibrate(
+        features,
+        labels,
+        clusters=options.clusters,
+        balance=options.balance,
+        pull=options.pull,
+        classes=chosen if isinstance(chosen, str) else [names.index(name) for name in chosen],
+        center_weights=options.center_weights,
+        groups=groups,
+        num_classes=len(names),
+        standardize=options.standardize,
+        pca=options.pca,
+        seed=seed,
+    )
+
+
+def learn_calibrated(
+    encoder: AnyEncoder,
+    base: Callable[[], AnyEncoder],
+    bench: Bench,
+    rows: NDArray[np.int64],
+    found: Calibration,
+    source: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    *,
+    options: DebiasOptions,
+    spec: AdapterSpec,
+    batch_size: int,
+    checkpoint: Path | None = None,
+) -> AnyEncoder:
+    """Stage 5: train an adapter so that features land on their calibrated targets.
+
+    Args:
+        encoder: Pretrained, for a fresh adapter.
+        base: Gives a copy of the label-trained encoder with its adapter trainable.
+        bench: Images, device, progress, seed.
+        rows: Training sample numbers.
+        found: Calibration of these rows, in their order.
+        source: The features that were calibrated (rows, features).
+        labels: Class index of these rows, in their order.
+        options: Where to start, which rows count, how long.
+        spec: The adapter.
+        batch_size: Images a step.
+        checkpoint: Where each epoch's state goes.
+
+    Returns:
+        The de-biased encoder. When no class is imbalanced enough to move and the start is the base
+        adapter, that is the base adapter itself: its loss is already zero, and an optimiser that
+        normalises gradients would only wander.
+    """
+    kept = np.isin(labels, found.moved) if options.fit_on == "tail" else np.ones(len(rows), bool)
+    schedule = Schedule(options.epochs, batch_size, options.lr)
+    if options.init == "from-base":
+        start = base()
+        if not (found.keep < 1).any():
+            return start
+    else:
+        # another seed than the base adapter's: a fresh module, not the same one over again
+        steps = schedule.steps(int(kept.sum()))
+        start = with_adapter(encoder, spec, seed=bench.seed + 1, total_steps=steps)
+    device = bench.accelerator.device
+    spread = source.std(axis=0)
+    objective = target_objective(
+        start.to(device),
+        bench.images,
+        _scatter(rows, found.features).to(device),
+        torch.from_numpy(np.where(spread > 0, spread, 1).astype(np.float32)).to(device),
+        device=device,
+    )
+    _run(start, objective, rows[kept], bench, schedule, "learning the moved features", checkpoint)
+    return start
+
+
+def _scatter(rows: NDArray[np.int64], targets: NDArray[np.floating]) -> Tensor:
+    """Lay targets out by sample number, since batches are made of sample numbers."""
+    table = np.zeros((int(rows.max()) + 1, targets.shape[1]), dtype=np.float32)
+    table[rows] = targets
+    return torch.from_numpy(table)
+
+
+def _run(
+    module: nn.Module,
+    objective: Objective,
+    rows: NDArray[np.int64],
+    bench: Bench,
+    schedule: Schedule,
+    title: str,
+    checkpoint: Path | None,
+) -> None:
+    total = schedule.steps(len(rows))
+    with bench.progress(title, total) as advance:
+        done = 0
+        for step in train(
+            module,
+            objective,
+            rows,
+            schedule=schedule,
+            seed=bench.seed,
+            accelerator=bench.accelerator,
+            checkpoint=checkpoint,
+        ):
+            advance(step.number - done)  # the first step of a resumed run jumps to its place
+            done = step.number

@@ -1,0 +1,143 @@
+"""A linear classifier on frozen features, fitted to the end (stage 6 of debLoRA).
+
+The objective is convex for cross-entropy and its re-weighted or logit-adjusted kin, so L-BFGS
+reaches the same head from any start: adapters are compared, not the luck of an optimiser.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tailora.errors import ConfigError
+
+L2_GRID: Final = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4)
+Loss = Callable[[Tensor, Tensor], Tensor]
+Score = Callable[[NDArray[np.int64], NDArray[np.int64]], float]
+
+
+@dataclass(frozen=True)
+class LinearProbe:
+    """A fitted head.
+
+    Attributes:
+        linear: `nn.Linear` on features as the encoder gives them (standardisation is folded in).
+        l2: Chosen penalty.
+        scores: Validation score of each penalty tried; empty when there was nothing to choose.
+    """
+
+    linear: nn.Linear
+    l2: float
+    scores: dict[float, float]
+
+
+def fit_linear_probe(
+    features: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    *,
+    loss: Loss,
+    num_classes: int,
+    l2: float | Sequence[float] = L2_GRID,
+    validation: tuple[NDArray[np.floating], NDArray[np.int64]] | None = None,
+    score: Score | None = None,
+    max_iter: int = 300,
+) -> LinearProbe:
+    """Minimise mean loss + l2 / 2 * |W|^2 over features standardised by this training set.
+
+    Args:
+        features: (rows, features).
+        labels: (rows,) in [0, num_classes).
+        loss: Takes logits (rows, classes) and targets (rows,); its mean over rows.
+        num_classes: Classes of the head, also those without a row.
+        l2: Penalty > 0 on the weights (not the bias), or several to choose from by validation;
+            of equal scores the strongest wins.
+        validation: Features and labels to choose by.
+        score: Higher is better, of validation targets and predictions.
+        max_iter: L-BFGS iterations for each penalty, each starting from the one before.
+
+    Raises:
+        ConfigError: A penalty is not positive, or there are several and nothing to choose by.
+
+    Reference: stage 6 of debLoRA (linear probe); its public scripts use SGD with early stopping.
+    """
+    grid = sorted([l2] if isinstance(l2, float | int) else l2, reverse=True)
+    if not grid or grid[-1] <= 0:
+        raise ConfigError(f"probe l2 must be positive, got {l2!r}")
+    if len(grid) > 1 and (validation is None or score is None):
+        raise ConfigError("choosing among several l2 needs validation samples; give one number")
+    mean, spread = _scaler(features)
+    x = torch.from_numpy(((features - mean) / spread).astype(np.float32))
+    y = torch.from_numpy(labels)
+    linear = _zero_linear(x.shape[1], num_classes)
+    scores: dict[float, float] = {}
+    best, best_l2, best_score = linear, grid[0], -np.inf
+    for penalty in grid:
+        _minimise(linear, x, y, loss, penalty, max_iter)
+        folded = _fold(linear, mean, spread)
+        if len(grid) == 1 or validation is None or score is None:
+            return LinearProbe(folded, penalty, scores)
+        scores[penalty] = score(validation[1], predict_logits(folded, validation[0]).argmax(1))
+        if scores[penalty] > best_score:
+            best, best_l2, best_score = folded, penalty, scores[penalty]
+    return LinearProbe(best, best_l2, scores)
+
+
+def predict_logits(
+    linear: nn.Linear, features: NDArray[np.floating], *, batch_size: int = 64
+) -> NDArray[np.float32]:
+    """Give the logits (rows, classes) of features (rows, features).
+
+    Rows go through in batches as images do at prediction, because a matrix product of another
+    shape may differ in the last bit.
+    """
+    rows = torch.from_numpy(np.array(features, dtype=np.float32))
+    with torch.inference_mode():
+        batches = [linear(rows[i : i + batch_size]) for i in range(0, len(rows), batch_size)]
+        return torch.cat(batches).numpy() if batches else np.empty((0, linear.out_features), "f")
+
+
+def _minimise(
+    linear: nn.Linear, x: Tensor, y: Tensor, loss: Loss, penalty: float, max_iter: int
+) -> None:
+    optimizer = torch.optim.LBFGS(
+        linear.parameters(),
+        max_iter=max_iter,
+        tolerance_grad=1e-6,
+        tolerance_change=1e-9,
+        history_size=10,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = loss(linear(x), y) + penalty / 2 * linear.weight.square().sum()
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+
+
+def _zero_linear(features: int, classes: int) -> nn.Linear:
+    linear = nn.utils.skip_init(nn.Linear, features, classes)
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+def _scaler(features: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    mean, spread = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
+    return mean, np.where(spread > 0, spread, 1.0)
+
+
+def _fold(linear: nn.Linear, mean: NDArray[np.float64], spread: NDArray[np.float64]) -> nn.Linear:
+    weight = linear.weight.detach().double() / torch.from_numpy(spread)
+    bias = linear.bias.detach().double() - weight @ torch.from_numpy(mean)
+    folded = _zero_linear(linear.in_features, linear.out_features)
+    with torch.no_grad():
+        folded.weight.copy_(weight)
+        folded.bias.copy_(bias)
+    return folded

@@ -1,0 +1,85 @@
+"""What `tailora methods` lists."""
+
+import inspect
+import re
+from typing import Any
+
+from tailora import catalogue
+from tailora.adapters import tuner_names
+from tailora.errors import unknown_name
+from tailora.runs import recipe as recipes
+
+METHODS = {
+    "deblora": "LoRA, then features de-biased towards shared clusters and learnt by a new adapter "
+    "(Tian et al., NeurIPS 2024)",
+    "lora": "an adapter trained on labels, then a linear probe (Hu et al., ICLR 2022)",
+    "fine-tune": "all weights trained on labels, then a linear probe",
+    "zero-shot": "the pretrained encoder as it is, and a linear probe",
+}
+
+
+def listing() -> dict[str, dict[str, Any]]:
+    """Every family with one line per name."""
+    families: dict[str, dict[str, Any]] = {"methods": dict(METHODS)}
+    for family in catalogue.FAMILIES:
+        families[family] = {
+            name: catalogue.summary(catalogue.find(family, name))
+            for name in catalogue.names(family)
+        }
+    families["tuners"] = {name: f"PEFT's {name}" for name in tuner_names()}
+    families["recipe"] = recipes.recipe_keys()
+    return families
+
+
+def describe(name: str) -> dict[str, dict[str, Any]]:
+    """Options with defaults and the reference of one name, or a whole family.
+
+    Raises:
+        ConfigError: Nothing has that name.
+    """
+    families = listing()
+    if name in families:
+        return {name: families[name]}
+    for family, entries in families.items():
+        if name in entries and family != "recipe":
+            return {name: {"what": entries[name], **_details(family, name)}}
+    raise unknown_name("method", name, {n for entries in families.values() for n in entries})
+
+
+_SECTIONS = {
+    "deblora": ("deblora", "adapter", "train", "probe"),
+    "lora": ("adapter", "train", "probe"),
+    "fine-tune": ("train", "probe"),
+    "zero-shot": ("probe",),
+}
+
+
+def _details(family: str, name: str) -> dict[str, Any]:
+    if family == "methods":
+        return _recipe_options(name)
+    if family in catalogue.FAMILIES:
+        method = catalogue.find(family, name)
+        options = {f"option {key}": repr(value) for key, value in catalogue.options(method).items()}
+        return {**options, "reference": catalogue.reference(method)}
+    return {"options": "those of PEFT's configuration, given as adapter.options"}
+
+
+def _recipe_options(method: str) -> dict[str, str]:
+    """Recipe keys that act on a method, with default and meaning."""
+    default = recipes.Recipe()
+    found = {}
+    for section in _SECTIONS[method]:
+        texts = _argument_texts(type(getattr(default, section)))
+        for key, value in recipes.recipe_keys().items():
+            owner, _, option = key.rpartition(".")
+            if owner == section:
+                found[key] = f"{value!r}. {texts.get(option, '')}"
+    return found
+
+
+def _argument_texts(owner: type) -> dict[str, str]:
+    """Read the `Args` of a docstring."""
+    text = inspect.getdoc(owner) or ""
+    _, _, arguments = text.partition("Args:\n")
+    found = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", arguments, flags=re.MULTILINE)
+    return {name: " ".join(words.split()) for name, words in found}

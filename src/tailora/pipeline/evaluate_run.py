@@ -1,0 +1,105 @@
+"""Measure a finished run on data: its own test split, or other data with the same classes."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailora.counts import ClassCounts, make_groups
+from tailora.data import Dataset, prepare_images
+from tailora.errors import ConfigError, RunError, unknown_name
+from tailora.evaluate import MethodOutput, RunMetrics, evaluate_methods
+from tailora.progress import Progress, silent
+from tailora.runs.run import Run
+
+SPLIT_CHOICES = ("test", "all")
+
+
+def evaluate_run(
+    run: Run,
+    data: Dataset,
+    *,
+    split: str | None = None,
+    skip_broken: bool = False,
+    progress: Progress = silent,
+) -> RunMetrics:
+    """Evaluate a run.
+
+    Args:
+        run: From `load_run`.
+        data: Labelled images; classes are matched by name.
+        split: `"test"` or `"all"`; None is `"test"` for the data the run was fitted on and `"all"`
+            for other data, none of which it has seen.
+        skip_broken: Leave unreadable images out.
+        progress: Shows how far it is.
+
+    Raises:
+        RunError: The data have classes the run does not know.
+        ConfigError: `"all"` of the data the run learnt from.
+    """
+    own = data.fingerprint == run.record["dataset"]["fingerprint"]
+    split = split or ("test" if own else "all")
+    if split not in SPLIT_CHOICES:
+        raise unknown_name("split", split, SPLIT_CHOICES)
+    if own and split == "all":
+        raise ConfigError("--split all of the data a run learnt from would score what it has seen")
+    labels = _match_labels(run, data)
+    with tempfile.TemporaryDirectory() as folder:
+        images = prepare_images(
+            data,
+            Path(folder) / "images",
+            image_size=run.input.image_size,
+            fit=run.input.resize,
+            skip_broken=skip_broken,
+            progress=progress,
+        )
+        rows = images.dataset.indices("test") if split == "test" else np.arange(len(images.dataset))
+        with progress("predicting", len(rows)) as advance:
+            shares = []
+            for start in range(0, len(rows), 64):
+                batch = rows[start : start + 64]
+                shares.append(run.predict_probabilities(images.batch(batch)))
+                advance(len(batch))
+        kept = images.kept[rows]
+    return _score(run, data, labels[kept], np.concatenate(shares), kept)
+
+
+def _score(
+    run: Run,
+    data: Dataset,
+    targets: NDArray[np.int64],
+    probabilities: NDArray[np.float32],
+    rows: NDArray[np.int64],
+) -> RunMetrics:
+    counts = ClassCounts(tuple(run.class_names), tuple(e["n_train"] for e in run.classes))
+    options = run.recipe.evaluate
+    costs = run.metrics.methods[-1]
+    output = MethodOutput(
+        run.record["method"],
+        probabilities,
+        trained_parameters=costs.trained_parameters,
+        seconds=costs.seconds,
+        peak_memory_mb=costs.peak_memory_mb,
+    )
+    return evaluate_methods(
+        [output],
+        targets=targets,
+        counts=counts,
+        groups=make_groups(counts, options.groups, low=options.low, high=options.high),
+        units=None if data.groups is None else data.groups[rows],
+        seed=run.recipe.seed,
+        replicates=options.replicates,
+        confidence=options.confidence,
+    )
+
+
+def _match_labels(run: Run, data: Dataset) -> NDArray[np.int64]:
+    names = run.class_names
+    unknown = [name for name in data.classes if name not in names]
+    if unknown:
+        raise RunError(
+            f"run {str(run.folder.path)!r} belongs to another data set: it does not know classes "
+            f"{unknown}"
+        )
+    return np.array([names.index(name) for name in data.classes], dtype=np.int64)[data.labels]

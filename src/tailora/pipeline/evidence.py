@@ -1,0 +1,110 @@
+"""What the report shows beside numbers: the map of features and the most confused rare samples."""
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+
+from tailora.debias.calibrate import Calibration, composition
+from tailora.evaluate import RunMetrics
+from tailora.pipeline.job import Job
+from tailora.pipeline.scoring import probabilities
+from tailora.pipeline.stages import StageResult, features, source_features
+from tailora.storage import write_atomically
+
+_POINTS: Final = 1500
+_THUMBNAILS: Final = 12
+
+
+def write_evidence(
+    job: Job, last: StageResult, metrics: RunMetrics, found: Calibration | None
+) -> None:
+    """Write `report.npz`: arrays only, no pickles."""
+    arrays = _thumbnails(job, last, metrics)
+    if found is not None:
+        arrays |= _feature_map(job, found)
+    write_atomically(
+        job.folder.path / "report.npz",
+        lambda path: np.savez_compressed(path, **arrays),  # pyright: ignore[reportArgumentType]
+    )
+
+
+def _feature_map(job: Job, found: Calibration) -> dict[str, NDArray[Any]]:
+    """Both adapters' training features in one plane: the principal one of the features before."""
+    labels = job.labels[job.dataset.indices("train")]
+    before = source_features(job)
+    after = np.asarray(features(job, "deblora", "train"))
+    spread = before.std(axis=0)
+    scale = np.where(spread > 0, spread, 1)
+    plane = PCA(2, random_state=0).fit((before - before.mean(axis=0)) / scale)
+
+    def project(points: NDArray[np.floating]) -> NDArray[np.float32]:
+        known = np.isfinite(points).all(axis=1)
+        flat = np.full((len(points), 2), np.nan, dtype=np.float32)
+        flat[known] = plane.transform((points[known] - before.mean(axis=0)) / scale)
+        return flat
+
+    shown = _sample(job, labels)
+    classes = len(job.counts.names)
+    targets = project(np.asarray(found.centers, dtype=np.float32))
+    targets[found.keep >= 1] = np.nan
+    table = composition(labels, found.clusters.labels, (classes, len(found.clusters.sizes)))
+    return {
+        "map_before": project(before[shown]),
+        "map_after": project(after[shown]),
+        "map_labels": labels[shown],
+        "map_clusters": np.asarray(found.clusters.labels)[shown],
+        "means_before": project(_class_means(before, labels, classes)),
+        "means_after": project(_class_means(after, labels, classes)),
+        "targets": targets,
+        "center_points": project(np.asarray(found.cluster_means, dtype=np.float32)),
+        "keep": found.keep,
+        "composition": table / np.maximum(table.sum(axis=1, keepdims=True), 1),
+    }
+
+
+def _sample(job: Job, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """All tail samples and as many others as a plot bears."""
+    tail = np.flatnonzero(np.isin(labels, job.groups.tail))
+    others = np.flatnonzero(~np.isin(labels, job.groups.tail))
+    room = max(0, _POINTS - len(tail))
+    chosen = np.random.default_rng(0).permutation(others)[:room]
+    return np.sort(np.concatenate([chosen, tail[:_POINTS]]))
+
+
+def _class_means(
+    rows: NDArray[np.floating], labels: NDArray[np.int64], classes: int
+) -> NDArray[np.float32]:
+    means = np.full((classes, rows.shape[1]), np.nan, dtype=np.float32)
+    for c in np.unique(labels):
+        means[c] = rows[labels == c].mean(axis=0)
+    return means
+
+
+def _thumbnails(job: Job, last: StageResult, metrics: RunMetrics) -> dict[str, NDArray[Any]]:
+    """Test samples of tail classes that were called something else, most confident first."""
+    rows = job.dataset.indices("test")
+    scores = probabilities(last, np.asarray(features(job, last.method, "test", last.encoder)))
+    predicted, true = scores.argmax(axis=1), job.labels[rows]
+    tail = [metrics.classes.index(name) for name in metrics.groups["tail"]]
+    wrong = np.flatnonzero(np.isin(true, tail) & (predicted != true))
+    worst = wrong[np.argsort(-scores[wrong].max(axis=1), kind="stable")][:_THUMBNAILS]
+    size = job.input.image_size
+    images = [as_picture(job.images.batch(rows[[i]])[0].numpy()) for i in worst]
+    return {
+        "thumbs": np.stack(images) if images else np.empty((0, size, size, 3), np.uint8),
+        "thumb_true": true[worst],
+        "thumb_pred": predicted[worst],
+        "thumb_prob": scores[worst].max(axis=1),
+        "thumb_id": np.array([job.dataset.source.id(int(rows[i])) for i in worst], dtype=np.str_),
+    }
+
+
+def as_picture(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """(bands, height, width) to an 8-bit RGB picture; other ranges are stretched to percentiles."""
+    rgb = image[:3] if len(image) >= 3 else np.repeat(image[:1], 3, axis=0)
+    if rgb.dtype != np.uint8:
+        low, high = np.percentile(rgb, (2, 98))
+        rgb = ((rgb - low) / max(float(high - low), 1e-9)).clip(0, 1) * 255
+    return np.moveaxis(rgb, 0, -1).astype(np.uint8)

@@ -1,0 +1,206 @@
+"""`tailora.fit`: one call from images to a run folder."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from peft import PeftModel
+from torch import nn
+
+from tailora.adapters import AdapterSpec, adapted_layers
+from tailora.data import Dataset, find_duplicates
+from tailora.debias.calibrate import Calibration
+from tailora.debias.deblora import DebLoRA
+from tailora.errors import ConfigError
+from tailora.pipeline.evidence import write_evidence
+from tailora.pipeline.job import Job
+from tailora.pipeline.prepare import prepare_job
+from tailora.pipeline.scoring import score
+from tailora.pipeline.stages import (
+    StageResult,
+    calibration,
+    deblora_stage,
+    label_stage,
+    zero_shot,
+)
+from tailora.progress import Progress, silent
+from tailora.report import write_report
+from tailora.runs.folder import SCHEMA
+from tailora.runs.provenance import git_state, machine, versions
+from tailora.runs.recipe import Recipe
+from tailora.runs.run import Run, load_run
+from tailora.runs.weights import ADAPTER, WEIGHTS
+from tailora.storage import guard_disk, write_json
+
+
+def fit(
+    data: Dataset,
+    *,
+    backbone: str | None = None,
+    adapter: DebLoRA | AdapterSpec | None = None,
+    method: str | None = None,
+    seed: int | None = None,
+    recipe: Recipe | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    force: bool = False,
+    progress: Progress = silent,
+    accelerator: Accelerator | None = None,
+) -> Run:
+    """Adapt an encoder to long-tailed data and measure it.
+
+    Args:
+        data: What `open_dataset` gives.
+        backbone: Hub id, local folder or `dinov2-small`; None takes the recipe's.
+        adapter: `DebLoRA(...)`, or an `AdapterSpec` for a plain adapter.
+        method: `"deblora"`, `"lora"`, `"fine-tune"` or `"zero-shot"`; None follows `adapter`.
+        seed: Seeds everything; None takes the recipe's.
+        recipe: All other choices.
+        out: Run folder to make; None keeps the run in a temporary folder until `run.save(path)`.
+        resume: Go on with an interrupted run at `out`.
+        force: Replace a run at `out`.
+        progress: Shows progress bars.
+        accelerator: Device and precision; None lets Accelerate choose.
+
+    Returns:
+        The run, read back from its folder.
+
+    Raises:
+        TailoraError: Anything wrong with data, options, encoder or disk, said in one line before
+            anything is trained where that is possible.
+    """
+    recipe = _with_arguments(recipe or Recipe(), backbone, adapter, method, seed)
+    path = Path(tempfile.mkdtemp(prefix="tailora-")) / "run" if out is None else Path(out)
+    job = prepare_job(
+        data,
+        recipe,
+        path,
+        resume=resume,
+        force=force,
+        progress=progress,
+        accelerator=accelerator or Accelerator(),
+    )
+    if not _is_complete(job):
+        _do(job)
+    return load_run(path)
+
+
+def _do(job: Job) -> None:
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    results = run_stages(job)
+    found = calibration(job) if job.recipe.method == "deblora" else None
+    finish(job, results, found, started=started)
+
+
+def run_stages(job: Job) -> list[StageResult]:
+    """Do the stages of the recipe's method; baselines it stands on come first."""
+    results = [zero_shot(job)]
+    method = job.recipe.method
+    if method == "zero-shot":
+        return results
+    if method == "deblora":
+        results.append(label_stage(job, "lora", start=results[0].head))
+        return [*results, deblora_stage(job)]
+    return [label_stage(job, method, start=results[0].head)]
+
+
+def finish(
+    job: Job, results: Sequence[StageResult], found: Calibration | None, *, started: str
+) -> None:
+    """Evaluate, write the report, and only then call the run complete."""
+    metrics = score(job, results, found)
+    write_evidence(job, results[-1], metrics, found)
+    _copy_final(job, results[-1])
+    record = _record(job, results[-1], started)
+    write_json(job.folder.run_file, record | {"complete": False})
+    write_report(job.folder.path)
+    write_json(job.folder.run_file, record)
+    shutil.rmtree(job.folder.work, ignore_errors=True)
+
+
+def _with_arguments(
+    recipe: Recipe,
+    backbone: str | None,
+    adapter: DebLoRA | AdapterSpec | None,
+    method: str | None,
+    seed: int | None,
+) -> Recipe:
+    changes: dict[str, Any] = {}
+    if isinstance(adapter, DebLoRA):
+        if method not in (None, "deblora"):
+            raise ConfigError(f"method {method!r} takes no DebLoRA adapter; leave one of them out")
+        changes |= {"method": "deblora", "adapter": adapter.spec, "deblora": adapter.options}
+    elif adapter is not None:
+        changes |= {"method": method or "lora", "adapter": adapter}
+    if method is not None:
+        changes["method"] = method
+    if seed is not None:
+        changes["seed"] = seed
+    if backbone is not None:
+        changes["backbone"] = replace(recipe.backbone, name=backbone)
+    return replace(recipe, **changes)
+
+
+def _is_complete(job: Job) -> bool:
+    return bool(json.loads(job.folder.run_file.read_text("utf-8")).get("complete"))
+
+
+def _copy_final(job: Job, last: StageResult) -> None:
+    source, target = job.folder.stage(last.method), job.folder.path
+    with guard_disk(target / ADAPTER):
+        shutil.copyfile(source / "head.safetensors", target / "head.safetensors")
+        if (source / WEIGHTS).is_file():
+            shutil.copyfile(source / WEIGHTS, target / WEIGHTS)
+        if (source / ADAPTER).is_dir():
+            shutil.copytree(source / ADAPTER, target / ADAPTER, dirs_exist_ok=True)
+
+
+def _record(job: Job, last: StageResult, started: str) -> dict[str, Any]:
+    data = job.dataset
+    return {
+        "schema": SCHEMA,
+        "complete": True,
+        "tailora": metadata.version("tailora"),
+        "method": last.method,
+        "seed": job.recipe.seed,
+        "started": started,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "git": git_state(),
+        "machine": machine(str(job.accelerator.device)),
+        "dataset": {
+            "name": data.name,
+            "fingerprint": data.fingerprint,
+            **{f"n_{split}": len(data.indices(split)) for split in ("train", "val", "test")},
+            "bands": job.images.bands,
+            "image_size": job.input.image_size,
+            "notes": list(data.notes),
+            "duplicates": [
+                {"ids": list(d.ids), "splits": list(d.splits)} for d in find_duplicates(data)
+            ],
+            "broken": list(job.images.broken),
+        },
+        "backbone": {
+            "name": job.loaded.name,
+            "source": job.loaded.source,
+            "sha256": job.loaded.sha256,
+            "revision": job.loaded.revision,
+            "license": job.loaded.license,
+        },
+        "input": job.input.to_json(),
+        "stages": job.folder.ledger.entries(),
+        "adapted": _adapted(last.encoder.backbone),
+    }
+
+
+def _adapted(backbone: nn.Module) -> list[dict[str, Any]]:
+    if not isinstance(backbone, PeftModel):
+        return []
+    return [asdict(row) for row in adapted_layers(backbone)]

@@ -1,0 +1,100 @@
+"""Look at a data set before anything is trained: sizes, splits, leaks, bands."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tailora.counts import make_groups
+from tailora.data import Dataset, Duplicate, find_duplicates
+from tailora.pipeline.evidence import as_picture
+from tailora.report import ClassRow, write_inspection
+
+SMALL_TEST = 10
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What is known without training.
+
+    Attributes:
+        name: Of the data set.
+        rows: Counts and group of each class, largest first.
+        imbalance: Largest over smallest training count.
+        image: Bands, height, width and dtype of the first training image.
+        duplicates: Exact copies across splits or with other labels.
+        small: Classes with fewer test samples than a verdict needs.
+        notes: What was done to the data, and caveats.
+    """
+
+    name: str
+    rows: list[ClassRow]
+    imbalance: float
+    image: dict[str, Any]
+    duplicates: list[Duplicate]
+    small: list[str]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give a JSON object."""
+        return {
+            "name": self.name,
+            "classes": [
+                {"name": row.name, "group": row.group, **dict(row.counts)} for row in self.rows
+            ],
+            "imbalance": self.imbalance,
+            "image": self.image,
+            "duplicates": [
+                {"ids": list(d.ids), "splits": list(d.splits), "labels": list(d.labels)}
+                for d in self.duplicates
+            ],
+            "small_classes": self.small,
+            "notes": list(self.notes),
+        }
+
+
+def inspect_dataset(data: Dataset) -> Inspection:
+    """Count, group and look for copies; decodes one image only."""
+    counts = {split: data.counts(split) for split in ("train", "val", "test")}
+    train = counts["train"]
+    group_of = {c: name for name, members in make_groups(train).items() for c in members}
+    order = sorted(range(len(train.names)), key=lambda c: (-train.values[c], c))
+    rows = [
+        ClassRow(
+            train.names[c],
+            {split: counts[split].values[c] for split in counts},
+            group_of[c],
+        )
+        for c in order
+    ]
+    image = data.source.read(int(data.indices("train")[0]))
+    return Inspection(
+        name=data.name,
+        rows=rows,
+        imbalance=float(np.max(train.array()) / np.min(train.array())),
+        image={
+            "bands": image.shape[0], "height": image.shape[1], "width": image.shape[2],
+            "dtype": str(image.dtype),
+        },
+        duplicates=find_duplicates(data),
+        small=[row.name for row in rows if row.counts["test"] < SMALL_TEST],
+        notes=data.notes,
+    )  # fmt: skip
+
+
+def write_page(data: Dataset, found: Inspection, out: Path, *, per_class: int = 4) -> Path:
+    """Write an HTML page of counts and thumbnails."""
+    thumbnails = [
+        (name, as_picture(data.source.read(int(row))))
+        for index, name in enumerate(data.classes)
+        for row in np.flatnonzero(data.labels == index)[:per_class]
+    ]
+    return write_inspection(
+        out,
+        name=found.name,
+        rows=found.rows,
+        notes=found.notes,
+        thumbnails=thumbnails,
+        duplicates=[{"ids": d.ids, "splits": d.splits} for d in found.duplicates],
+    )

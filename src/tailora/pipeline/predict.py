@@ -1,0 +1,126 @@
+"""Predict images that no label is known for, with a finished run."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tailora.data import decode, resize
+from tailora.data.images import EXTENSIONS
+from tailora.errors import DataError
+from tailora.pipeline.scoring import csv_text
+from tailora.progress import Progress, silent
+from tailora.runs.run import Run
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Class shares of images, and those that could not be read.
+
+    Attributes:
+        paths: Images, in order.
+        probabilities: (images, classes).
+        broken: Images left out with `skip_broken`.
+    """
+
+    paths: list[str]
+    probabilities: NDArray[np.float32]
+    broken: list[str]
+
+
+def predict(
+    run: Run, paths: Sequence[Path], *, skip_broken: bool = False, progress: Progress = silent
+) -> Predictions:
+    """Predict image files and folders of them.
+
+    Args:
+        run: From `load_run`.
+        paths: Files, or folders that are searched for images.
+        skip_broken: Leave unreadable images out instead of stopping.
+        progress: Shows how far it is.
+
+    Raises:
+        DataError: No image, an unreadable one, or one of another kind than the run was fitted on.
+    """
+    files = list(_files(paths))
+    if not files:
+        raise DataError(
+            f"no images in {[str(p) for p in paths]}; give {', '.join(EXTENSIONS)} files"
+        )
+    done: list[str] = []
+    broken: list[str] = []
+    shares: list[NDArray[np.float32]] = []
+    with progress("predicting", len(files)) as advance:
+        for start in range(0, len(files), _BATCH):
+            batch: list[NDArray[Any]] = []
+            for path in files[start : start + _BATCH]:
+                try:
+                    batch.append(_read(run, path))
+                    done.append(str(path))
+                except DataError:
+                    if not skip_broken:
+                        raise
+                    broken.append(str(path))
+            if batch:
+                images = torch.from_numpy(np.stack(batch))
+                shares.append(run.predict_probabilities(images, batch_size=_BATCH))
+            advance(len(files[start : start + _BATCH]))
+    if not shares:
+        raise DataError(f"none of the {len(files)} images can be read, e.g. {broken[0]!r}")
+    return Predictions(done, np.concatenate(shares), broken)
+
+
+def predictions_csv(run: Run, found: Predictions) -> str:
+    """Write predictions as CSV: path, class, its probability, whether to trust it, all shares."""
+    names = run.class_names
+    header = ["path", "class", "probability", "trusted", "verdict", *(f"p({n})" for n in names)]
+    rows: list[list[object]] = [header]
+    for path, shares in zip(found.paths, found.probabilities, strict=True):
+        entry = run.classes[int(shares.argmax())]
+        trusted = "yes" if entry["verdict"] == "trusted" else "no"
+        numbers = [repr(float(share)) for share in shares]
+        top = repr(float(shares.max()))
+        rows.append([path, entry["name"], top, trusted, entry["verdict"], *numbers])
+    return csv_text(rows)
+
+
+def _files(paths: Iterable[Path]) -> Iterable[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
+        elif path.exists():
+            yield path
+        else:
+            raise DataError(f"no image or folder {str(path)!r}")
+
+
+def _read(run: Run, path: Path) -> NDArray[Any]:
+    image = decode(path)
+    stored = int(run.record["dataset"]["bands"])
+    if len(image) == 1 and stored == 3:
+        image = np.repeat(image, 3, axis=0)
+    if len(image) != stored or str(image.dtype) != run.input.dtype:
+        raise DataError(
+            f"image {str(path)!r} has {len(image)} bands of {image.dtype}, but the run was fitted "
+            f"on {stored} of {run.input.dtype}"
+        )
+    return resize(image, run.input.image_size, fit=run.input.resize)
+
+
+def predictions_json(run: Run, found: Predictions) -> list[dict[str, Any]]:
+    """Give predictions as JSON objects, one an image."""
+    objects = []
+    for path, shares in zip(found.paths, found.probabilities, strict=True):
+        entry = run.classes[int(shares.argmax())]
+        objects.append({
+            "path": path, "class": entry["name"], "probability": float(shares.max()),
+            "trusted": entry["verdict"] == "trusted", "verdict": entry["verdict"],
+            "probabilities": dict(zip(run.class_names, map(float, shares), strict=True)),
+        })  # fmt: skip
+    return objects
