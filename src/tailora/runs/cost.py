@@ -1,0 +1,69 @@
+"""What each stage costs: seconds and peak memory, kept on disk so that a resumed run knows all."""
+
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tailora.storage import read_json, write_json
+
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+_STATUS = Path("/proc/self/status")
+
+
+@dataclass(frozen=True)
+class CostLedger:
+    """Costs of finished stages in `path`, in the order they finished."""
+
+    path: Path
+
+    @contextmanager
+    def measure(self, stage: str, *, method: str, trained_parameters: int = 0) -> Iterator[None]:
+        """Time a stage and note its peak memory; written only when the stage ends well.
+
+        Args:
+            stage: What is done, e.g. `"train"`.
+            method: The row of the results it is done for.
+            trained_parameters: Parameters that learn in it.
+        """
+        _reset_peak()
+        start = time.perf_counter()
+        yield
+        entry = {
+            "name": f"{method}: {stage}",
+            "method": method,
+            "seconds": round(time.perf_counter() - start, 3),
+            "peak_memory_mb": round(_peak_mb(), 1),
+            "trained_parameters": trained_parameters,
+        }
+        kept = [old for old in self.entries() if old["name"] != entry["name"]]
+        write_json(self.path, [*kept, entry])
+
+    def entries(self) -> list[dict[str, Any]]:
+        """All finished stages."""
+        return read_json(self.path) if self.path.is_file() else []
+
+
+def _reset_peak() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        _CLEAR_REFS.write_text("5")  # Linux: the peak starts anew from what is held now
+    except OSError:
+        return  # elsewhere the peak is that of the process so far
+
+
+def _peak_mb() -> float:
+    """Peak resident memory, plus that of the GPU where there is one."""
+    device = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0.0
+    if _STATUS.is_file():
+        line = next(x for x in _STATUS.read_text().splitlines() if x.startswith("VmHWM"))
+        return device + int(line.split()[1]) / 1024
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return device + resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

@@ -1,0 +1,136 @@
+"""The run folder: what lies where, and when it may be read, resumed or replaced."""
+
+import shutil
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+from tailora.errors import RunError
+from tailora.runs.cost import CostLedger
+from tailora.runs.recipe import Recipe, read_recipe
+from tailora.storage import read_json, write_json, write_text
+
+SCHEMA: Final = 1
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Names of the files of a run; `run.json` says `complete` once all others are there."""
+
+    path: Path
+
+    @property
+    def recipe_file(self) -> Path:
+        """The fully resolved recipe."""
+        return self.path / "recipe.toml"
+
+    @property
+    def run_file(self) -> Path:
+        """Versions, seed, machine, data, stages."""
+        return self.path / "run.json"
+
+    @property
+    def work(self) -> Path:
+        """Decoded images and checkpoints; gone once the run is complete."""
+        return self.path / "work"
+
+    @property
+    def ledger(self) -> CostLedger:
+        """Seconds and memory of each stage."""
+        return CostLedger(self.path / "stages" / "costs.json")
+
+    def stage(self, method: str) -> Path:
+        """Adapter, head and features of one row of the results."""
+        return self.path / "stages" / method
+
+    def read_run(self) -> dict[str, Any]:
+        """Read `run.json` of a complete run of this version.
+
+        Raises:
+            RunError: There is no run, it is incomplete, or another version wrote it.
+        """
+        if not self.run_file.is_file():
+            raise RunError(f"{str(self.path)!r} holds no run: run.json is missing")
+        run = read_json(self.run_file)
+        if run.get("schema") != SCHEMA:
+            raise RunError(
+                f"run {str(self.path)!r} was written by tailora {run.get('tailora', 'unknown')}, "
+                f"format {run.get('schema')!r}; this version reads format {SCHEMA}: fit it again"
+            )
+        if not run.get("complete"):
+            raise RunError(
+                f"run {str(self.path)!r} is incomplete: go on with `tailora fit ... --resume`"
+            )
+        return run
+
+    def read_recipe(self) -> Recipe:
+        """Read the run's own recipe."""
+        return Recipe().override(read_recipe(self.recipe_file))
+
+    def open_for_fit(
+        self, recipe: Recipe, fingerprint: str, *, resume: bool, force: bool
+    ) -> dict[str, Any] | None:
+        """Make the folder ready: empty for a new run, untouched for a resumed one.
+
+        Args:
+            recipe: Fully resolved recipe of the run to do.
+            fingerprint: Of the data set.
+            resume: Go on with an interrupted run of the same recipe and data.
+            force: Replace a run that is there.
+
+        Returns:
+            The old `run.json` when a run is resumed, else None.
+
+        Raises:
+            RunError: The folder exists and neither was asked for, holds something that is no run,
+                or holds a run of another recipe, version or data set.
+        """
+        self.check_for_fit(recipe, fingerprint, resume=resume, force=force)
+        if resume and self.run_file.is_file():
+            return read_json(self.run_file)
+        if self.path.exists():
+            shutil.rmtree(self.path)
+        write_text(self.recipe_file, recipe.to_toml())
+        run = {
+            "schema": SCHEMA,
+            "complete": False,
+            "tailora": metadata.version("tailora"),
+            "dataset": {"fingerprint": fingerprint},
+        }
+        write_json(self.run_file, run)
+        return None
+
+    def check_for_fit(self, recipe: Recipe, fingerprint: str, *, resume: bool, force: bool) -> None:
+        """Refuse what `open_for_fit` would have to refuse, changing nothing."""
+        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
+            return
+        if not (self.run_file.is_file() and self.recipe_file.is_file()):
+            raise RunError(f"{str(self.path)!r} exists and is no tailora run: choose another --out")
+        if resume:
+            self._check_same(recipe, fingerprint)
+        elif not force:
+            raise RunError(
+                f"{str(self.path)!r} exists: add --resume to go on with it or --force to replace it"
+            )
+
+    def _check_same(self, recipe: Recipe, fingerprint: str) -> None:
+        run = read_json(self.run_file)
+        if run.get("schema") != SCHEMA or run.get("tailora") != metadata.version("tailora"):
+            raise RunError(
+                f"run {str(self.path)!r} was begun by tailora {run.get('tailora')}, this is "
+                f"{metadata.version('tailora')}: start anew with --force"
+            )
+        if run["dataset"]["fingerprint"] != fingerprint:
+            raise RunError(
+                f"run {str(self.path)!r} belongs to another data set: give the same data, or "
+                "another --out"
+            )
+        before, now = self.read_recipe().flat(), recipe.flat()
+        changed = [key for key in now if before[key] != now[key]]
+        if changed:
+            key = changed[0]
+            raise RunError(
+                f"run {str(self.path)!r} has another recipe: {key} was {before[key]!r}, now "
+                f"{now[key]!r}; resume with the same options or start anew with --force"
+            )

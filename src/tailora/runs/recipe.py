@@ -1,0 +1,245 @@
+"""A recipe: every choice of a run, in sections small enough to read.
+
+A run writes its recipe fully resolved, so that what was done is in one file. Only what differs
+from the defaults needs to stand in a recipe a person writes.
+"""
+
+import dataclasses
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from tailora.adapters import AdapterSpec
+from tailora.debias.options import DebiasOptions
+from tailora.errors import ConfigError, unknown_name
+
+METHODS = ("deblora", "lora", "fine-tune", "zero-shot")
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How images are read.
+
+    Args:
+        image_size: Side in pixels the encoder sees; None is five patches (70 for DINOv2).
+        resize: `"crop"` (short side to size, centre) or `"stretch"`.
+        bands: Band numbers to keep, from 1, in this order; empty keeps all.
+        skip_broken: Leave unreadable images out (counted and listed) instead of stopping.
+    """
+
+    image_size: int | None = None
+    resize: str = "crop"
+    bands: list[int] = field(default_factory=list)
+    skip_broken: bool = False
+
+
+@dataclass(frozen=True)
+class BackboneOptions:
+    """Which encoder, and what is taken from it.
+
+    Args:
+        name: Hub id, local folder or `dinov2-small`.
+        pooling: `"class"` token, `"mean"` of the patches, or `"both"` side by side.
+    """
+
+    name: str = "dinov2-small"
+    pooling: str = "both"
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How the base adapter (or the whole encoder) learns from labels.
+
+    Args:
+        epochs: Passes over the training split.
+        batch_size: Images a step, for every stage.
+        lr: Peak learning rate; None is 1e-3, or 5e-5 for `--method fine-tune`.
+        weight_decay: Of AdamW.
+        loss: See `tailora methods`.
+        loss_options: Passed to the loss.
+        augment: `"dihedral"` or `"none"`.
+    """
+
+    epochs: int = 3
+    batch_size: int = 32
+    lr: float | None = None
+    weight_decay: float = 0.0
+    loss: str = "cross-entropy"
+    loss_options: dict[str, Any] = field(default_factory=dict)
+    augment: str = "dihedral"
+
+
+@dataclass(frozen=True)
+class ProbeOptions:
+    """The linear head on frozen features, the same for every row of the table.
+
+    Args:
+        loss: See `tailora methods`.
+        loss_options: Passed to the loss.
+        l2: Penalties to choose from by validation macro-F1.
+    """
+
+    loss: str = "logit-adjusted"
+    loss_options: dict[str, Any] = field(default_factory=dict)
+    l2: list[float] = field(default_factory=lambda: [1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4])
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """How the result is measured.
+
+    Args:
+        groups: `"class-thirds"`, `"equal-mass"`, `"counts"`, `"ratio"`, or a table of class names
+            for head, middle and tail.
+        low: Tail limit of `"counts"` and `"ratio"`.
+        high: Head limit of `"counts"` and `"ratio"`.
+        replicates: Bootstrap replicates.
+        confidence: Of the intervals, in (0, 1).
+        trust_f1: A class is trusted only if its F1 interval lies above this.
+        trust_support: A class with fewer test samples is untested.
+    """
+
+    groups: str | dict[str, Any] = "class-thirds"
+    low: float | None = None
+    high: float | None = None
+    replicates: int = 1000
+    confidence: float = 0.95
+    trust_f1: float = 0.5
+    trust_support: int = 10
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that determines a run, apart from the data themselves."""
+
+    method: str = "deblora"
+    seed: int = 0
+    data: DataOptions = field(default_factory=DataOptions)
+    backbone: BackboneOptions = field(default_factory=BackboneOptions)
+    adapter: AdapterSpec = field(default_factory=AdapterSpec)
+    train: TrainOptions = field(default_factory=TrainOptions)
+    deblora: DebiasOptions = field(default_factory=DebiasOptions)
+    probe: ProbeOptions = field(default_factory=ProbeOptions)
+    evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise unknown_name("method", self.method, METHODS)
+        if self.seed < 0:
+            raise ConfigError(f"seed must not be negative, got {self.seed}")
+
+    def override(self, values: Mapping[str, Any]) -> "Recipe":
+        """Give a new recipe with dotted keys replaced, e.g. `{"deblora.balance": 2.0}`.
+
+        Raises:
+            ConfigError: Unknown key (the nearest is named), or a value of the wrong type or range.
+        """
+        sections: dict[str, dict[str, Any]] = {}
+        top: dict[str, Any] = {}
+        for key, value in values.items():
+            kind = _key_type(key)
+            section, _, name = key.rpartition(".")
+            (sections.setdefault(section, {}) if section else top)[name] = _cast(key, value, kind)
+        for section, changes in sections.items():
+            top[section] = dataclasses.replace(getattr(self, section), **changes)
+        return dataclasses.replace(self, **top)
+
+    def flat(self) -> dict[str, Any]:
+        """Give every key with its value, sections dotted."""
+        return _flatten(dataclasses.asdict(self), set(recipe_keys()))
+
+    def to_toml(self) -> str:
+        """Write the recipe as TOML; a key that is None (decided later) is left out."""
+        return tomli_w.dumps(_without_none(dataclasses.asdict(self)))
+
+
+def recipe_keys() -> dict[str, Any]:
+    """Every key of a recipe with its default, in order."""
+    keys: dict[str, Any] = {}
+    for item in dataclasses.fields(Recipe):
+        value = getattr(Recipe(), item.name)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            for inner in dataclasses.fields(value):
+                keys[f"{item.name}.{inner.name}"] = getattr(value, inner.name)
+        else:
+            keys[item.name] = value
+    return keys
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """Read a TOML recipe into dotted keys.
+
+    Raises:
+        ConfigError: No such file, not TOML, or an unknown key.
+    """
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"no recipe at {str(path)!r}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"recipe {str(path)!r} is not TOML: {error}") from error
+    flat = _flatten(content, set(recipe_keys()))
+    for key in flat:
+        _key_type(key)
+    return flat
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """Read `key=value` as given to `--set`; the value is TOML, or else a bare word.
+
+    Raises:
+        ConfigError: There is no `=`, or the key is unknown.
+    """
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--set takes key=value, got {text!r}")
+    _key_type(key.strip())
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()
+
+
+def _flatten(content: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        is_section = isinstance(value, Mapping) and key not in known
+        for name, inner in value.items() if is_section else [(None, value)]:
+            flat[f"{key}.{name}" if name is not None else key] = inner
+    return flat
+
+
+def _key_type(key: str) -> Any:
+    if key not in recipe_keys():
+        raise unknown_name("recipe key", key, recipe_keys())
+    section, _, name = key.rpartition(".")
+    owner = type(getattr(Recipe(), section)) if section else Recipe
+    return typing.get_type_hints(owner)[name]
+
+
+def _cast(key: str, value: Any, kind: Any) -> Any:
+    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    for option in options:
+        origin = typing.get_origin(option) or option
+        if isinstance(value, bool) and origin is not bool:
+            continue
+        if origin is float and isinstance(value, int):
+            return float(value)
+        if origin is Any or isinstance(value, origin):
+            return value
+    names = " or ".join(getattr(option, "__name__", str(option)) for option in options)
+    raise ConfigError(f"{key} must be {names}, got {value!r}")
+
+
+def _without_none(content: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_none(value) if isinstance(value, dict) else value
+        for key, value in content.items()
+        if value is not None
+    }

@@ -1,0 +1,141 @@
+"""A finished run: load it, predict with it, hand its model on."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tailora.backbones import Encoder, LoadedBackbone, load_backbone
+from tailora.debias.stages import AnyEncoder
+from tailora.errors import RunError
+from tailora.evaluate import RunMetrics
+from tailora.runs.folder import RunFolder
+from tailora.runs.input_format import InputFormat
+from tailora.runs.recipe import Recipe
+from tailora.runs.weights import load_adapted, load_head
+from tailora.storage import read_json
+
+
+class Classifier(nn.Module):
+    """Encoder, adapter and head as one module.
+
+    Args:
+        encoder: (batch, bands, height, width) stored values to (batch, features).
+        head: (batch, features) to (batch, classes).
+    """
+
+    def __init__(self, encoder: AnyEncoder, head: nn.Linear) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, head
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (batch, classes) of images in stored values."""
+        return self.head(self.encoder(images))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder that has been read.
+
+    Attributes:
+        folder: Where its files lie.
+        recipe: What was asked for, fully resolved.
+        record: Content of run.json.
+        classes: Entries of classes.json, in class-index order.
+        metrics: Content of metrics.json.
+        model: Encoder with adapter, and head, in evaluation mode; `model.encoder.backbone` is the
+            `peft.PeftModel`.
+        input: How images must be prepared.
+    """
+
+    folder: RunFolder
+    recipe: Recipe
+    record: dict[str, Any]
+    classes: list[dict[str, Any]]
+    metrics: RunMetrics
+    model: Classifier
+    input: InputFormat
+
+    @property
+    def class_names(self) -> list[str]:
+        """Class names in index order."""
+        return [entry["name"] for entry in self.classes]
+
+    def predict_probabilities(self, images: Tensor, *, batch_size: int = 64) -> NDArray[np.float32]:
+        """Class probabilities of prepared images.
+
+        Args:
+            images: (rows, bands, size, size) in stored values, all bands of the source.
+            batch_size: Images a forward pass.
+
+        Returns:
+            (rows, classes), rows sum to 1.
+        """
+        device = next(self.model.parameters()).device
+        shares = []
+        with torch.inference_mode():
+            for start in range(0, len(images), batch_size):
+                batch = self.input.select(images[start : start + batch_size]).to(device)
+                shares.append(self.model(batch).float().softmax(dim=1).cpu().numpy())
+        return np.concatenate(shares) if shares else np.empty((0, len(self.classes)), np.float32)
+
+    def save(self, path: str | Path) -> Path:
+        """Copy the run folder.
+
+        Raises:
+            RunError: Something is there already.
+        """
+        target = Path(path)
+        if target.exists():
+            raise RunError(f"{str(target)!r} exists: choose another folder")
+        shutil.copytree(self.folder.path, target)
+        return target
+
+
+def load_run(path: str | Path) -> Run:
+    """Read a complete run folder; it needs nothing else but the encoder's own weights.
+
+    Raises:
+        RunError: The folder is incomplete, of another version, or the encoder's weights differ
+            from those it was fitted with.
+        BackboneError: The encoder cannot be had.
+    """
+    folder = RunFolder(Path(path))
+    record = folder.read_run()
+    recipe = folder.read_recipe()
+    loaded = load_backbone(record["backbone"]["name"])
+    if loaded.sha256 != record["backbone"]["sha256"]:
+        raise RunError(
+            f"encoder {loaded.name!r} has other weights here ({loaded.source}) than run "
+            f"{str(path)!r} was fitted with ({record['backbone']['source']}); bring those"
+        )
+    format_ = InputFormat.from_json(record["input"])
+    encoder = load_adapted(make_encoder(loaded, recipe, format_), folder.path)
+    model = Classifier(encoder, load_head(folder.path / "head.safetensors")).eval()
+    return Run(
+        folder=folder,
+        recipe=recipe,
+        record=record,
+        classes=read_json(folder.path / "classes.json")["classes"],
+        metrics=RunMetrics.from_json(read_json(folder.path / "metrics.json")),
+        model=model,
+        input=format_,
+    )
+
+
+def make_encoder(loaded: LoadedBackbone, recipe: Recipe, input_format: InputFormat) -> Encoder:
+    """Wrap a loaded backbone with a run's pooling and normalisation, frozen."""
+    encoder = Encoder(
+        loaded.model,
+        pooling=recipe.backbone.pooling,
+        mean=input_format.mean,
+        std=input_format.std,
+        scale=input_format.scale,
+    )
+    encoder.requires_grad_(requires_grad=False)
+    return encoder.eval()
