@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from peft import PeftModel, get_peft_model
+from peft import AdaLoraModel, PeftModel, get_peft_model
 from torch import nn
 
 from tailora.adapters.targets import find_norms, find_targets, match_targets
@@ -66,7 +66,7 @@ def adapt(backbone: nn.Module, spec: AdapterSpec, *, seed: int, total_steps: int
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
-            model = get_peft_model(backbone, config)  # pyright: ignore[reportArgumentType]
+            model = get_peft_model(backbone, config)
         except (ValueError, TypeError, NotImplementedError, RuntimeError, KeyError) as error:
             reason = " ".join(str(error).split())
             raise ConfigError(
@@ -81,7 +81,7 @@ def adapted_layers(adapted: PeftModel) -> list[AdaptedLayers]:
     """List the adapted layers, block numbers folded into `*`, with the parameters they added."""
     rows: dict[tuple[str, str], list[int]] = {}
     for name in getattr(adapted.base_model, "targeted_module_names", []):
-        layer = adapted.base_model.model.get_submodule(name)
+        layer = adapted.get_base_model().get_submodule(name)
         weight = getattr(getattr(layer, "base_layer", layer), "weight", None)
         shape = "x".join(map(str, weight.shape)) if isinstance(weight, torch.Tensor) else "-"
         added = _size(layer) - _size(getattr(layer, "base_layer", None))
@@ -117,7 +117,7 @@ def require_gradients(module: nn.Module) -> None:
 
 def after_step(module: nn.Module, step: int) -> None:
     """Let tuners that re-plan while training do so (AdaLoRA moves its ranks between layers)."""
-    if isinstance(module, PeftModel) and hasattr(module.base_model, "update_and_allocate"):
+    if isinstance(module, PeftModel) and isinstance(module.base_model, AdaLoraModel):
         module.base_model.update_and_allocate(step)
 
 

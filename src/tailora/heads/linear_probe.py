@@ -6,7 +6,7 @@ reaches the same head from any start: adapters are compared, not the luck of an 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 import torch
@@ -72,7 +72,7 @@ def fit_linear_probe(
     mean, spread = _scaler(features)
     x = torch.from_numpy(((features - mean) / spread).astype(np.float32))
     y = torch.from_numpy(labels)
-    linear = _zero_linear(x.shape[1], num_classes)
+    linear = zero_linear(x.shape[1], num_classes)
     scores: dict[float, float] = {}
     best, best_l2, best_score = linear, grid[0], -np.inf
     for penalty in grid:
@@ -121,8 +121,9 @@ def _minimise(
     optimizer.step(closure)
 
 
-def _zero_linear(features: int, classes: int) -> nn.Linear:
-    linear = nn.utils.skip_init(nn.Linear, features, classes)
+def zero_linear(features: int, classes: int) -> nn.Linear:
+    """Make a linear layer of zeros without drawing from torch's global generator."""
+    linear = cast("nn.Linear", nn.utils.skip_init(nn.Linear, features, classes))
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
     return linear
@@ -136,7 +137,7 @@ def _scaler(features: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArra
 def _fold(linear: nn.Linear, mean: NDArray[np.float64], spread: NDArray[np.float64]) -> nn.Linear:
     weight = linear.weight.detach().double() / torch.from_numpy(spread)
     bias = linear.bias.detach().double() - weight @ torch.from_numpy(mean)
-    folded = _zero_linear(linear.in_features, linear.out_features)
+    folded = zero_linear(linear.in_features, linear.out_features)
     with torch.no_grad():
         folded.weight.copy_(weight)
         folded.bias.copy_(bias)

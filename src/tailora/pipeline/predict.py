@@ -80,7 +80,7 @@ def predictions_csv(run: Run, found: Predictions) -> str:
     """Write predictions as CSV: path, class, its probability, whether to trust it, all shares."""
     names = run.class_names
     header = ["path", "class", "probability", "trusted", "verdict", *(f"p({n})" for n in names)]
-    rows: list[list[object]] = [header]
+    rows: list[Sequence[object]] = [header]
     for path, shares in zip(found.paths, found.probabilities, strict=True):
         entry = run.classes[int(shares.argmax())]
         trusted = "yes" if entry["verdict"] == "trusted" else "no"

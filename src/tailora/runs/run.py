@@ -3,14 +3,14 @@
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tailora.backbones import Encoder, LoadedBackbone, load_backbone
+from tailora.backbones import Encoder, LoadedBackbone, Pooling, load_backbone
 from tailora.debias.stages import AnyEncoder
 from tailora.errors import RunError
 from tailora.evaluate import RunMetrics
@@ -132,7 +132,7 @@ def make_encoder(loaded: LoadedBackbone, recipe: Recipe, input_format: InputForm
     """Wrap a loaded backbone with a run's pooling and normalisation, frozen."""
     encoder = Encoder(
         loaded.model,
-        pooling=recipe.backbone.pooling,
+        pooling=cast("Pooling", recipe.backbone.pooling),  # the encoder refuses any other word
         mean=input_format.mean,
         std=input_format.std,
         scale=input_format.scale,

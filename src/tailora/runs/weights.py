@@ -12,6 +12,7 @@ from torch import nn
 
 from tailora.debias.stages import AnyEncoder
 from tailora.errors import RunError
+from tailora.heads.linear_probe import zero_linear
 from tailora.storage import guard_disk, write_atomically
 
 ADAPTER, WEIGHTS = "adapter", "backbone.safetensors"
@@ -55,7 +56,7 @@ def load_adapted(encoder: AnyEncoder, folder: Path, *, trainable: bool = False) 
         load_model(copied.backbone, str(folder / WEIGHTS))
     elif (folder / ADAPTER).is_dir():
         copied.backbone = PeftModel.from_pretrained(
-            copied.backbone,  # pyright: ignore[reportArgumentType] - any module can be adapted
+            copied.backbone,
             str(folder / ADAPTER),
             is_trainable=trainable,
         )
@@ -86,7 +87,7 @@ def load_head(path: Path) -> nn.Linear:
         raise RunError(f"head {str(path)!r} is missing: the run folder is incomplete")
     state = load_file(str(path))
     classes, features = state["weight"].shape
-    head = nn.utils.skip_init(nn.Linear, features, classes)
+    head = zero_linear(features, classes)
     with torch.no_grad():
         head.weight.copy_(state["weight"])
         head.bias.copy_(state["bias"])
