@@ -1,4 +1,4 @@
-"""Put a finished demo into README.md: its table, its seconds, one picture, and the JSON they are from.
+"""Put a finished demo into README.md: table, seconds, one picture, and the JSON they are from.
 
     python scripts/publish_demo.py runs/demo
 

@@ -9,6 +9,7 @@ from tailora.adapters.adapt import (
     require_gradients,
     trained_parameters,
 )
+from tailora.adapters.quiet import without_peft_noise
 from tailora.adapters.targets import find_targets
 from tailora.adapters.tuners import DEFAULT_RANK, resolve_rank, tuner_names
 
@@ -24,4 +25,5 @@ __all__ = [
     "resolve_rank",
     "trained_parameters",
     "tuner_names",
+    "without_peft_noise",
 ]

@@ -11,9 +11,12 @@ import torch
 from peft import AdaLoraModel, PeftModel, get_peft_model
 from torch import nn
 
+from tailora.adapters.quiet import without_peft_noise
 from tailora.adapters.targets import find_norms, find_targets, match_targets
 from tailora.adapters.tuners import build_config
 from tailora.errors import BackboneError, ConfigError
+
+_BLOCK = re.compile(r"(?<![^.])\d+(?=\.)")
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def adapt(backbone: nn.Module, spec: AdapterSpec, *, seed: int, total_steps: int
         plan = {"tinit": total_steps // 5, "tfinal": total_steps // 3, "total_step": total_steps}
         options = plan | options
     config = build_config(spec.tuner, rank=spec.rank, targets=targets, options=options)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), without_peft_noise():
         torch.manual_seed(seed)
         try:
             model = get_peft_model(backbone, config)
@@ -78,22 +81,25 @@ def adapt(backbone: nn.Module, spec: AdapterSpec, *, seed: int, total_steps: int
 
 
 def adapted_layers(adapted: PeftModel) -> list[AdaptedLayers]:
-    """List the adapted layers, block numbers folded into `*`, with the parameters they added."""
+    """List the adapted layers, block numbers folded into `*`, with the parameters they added.
+
+    What layers share (the vector bank of VB-LoRA) counts for the first of them.
+    """
     rows: dict[tuple[str, str], list[int]] = {}
+    counted: set[nn.Parameter] = set()
     for name in getattr(adapted.base_model, "targeted_module_names", []):
         layer = adapted.get_base_model().get_submodule(name)
-        weight = getattr(getattr(layer, "base_layer", layer), "weight", None)
+        base = getattr(layer, "base_layer", layer)
+        weight = getattr(base, "weight", None)
         shape = "x".join(map(str, weight.shape)) if isinstance(weight, torch.Tensor) else "-"
-        added = _size(layer) - _size(getattr(layer, "base_layer", None))
-        rows.setdefault((re.sub(r"\.\d+\.", ".*.", name), shape), []).append(added)
+        added = set(layer.parameters()) - set(base.parameters()) - counted
+        counted |= added
+        size = sum(parameter.numel() for parameter in added)
+        rows.setdefault((_BLOCK.sub("*", name), shape), []).append(size)
     return [
-        AdaptedLayers(module, len(added), shape, sum(added))
-        for (module, shape), added in rows.items()
+        AdaptedLayers(module, len(sizes), shape, sum(sizes))
+        for (module, shape), sizes in rows.items()
     ]
-
-
-def _size(module: nn.Module | None) -> int:
-    return 0 if module is None else sum(p.numel() for p in module.parameters())
 
 
 def trained_parameters(module: nn.Module) -> int:

@@ -30,15 +30,15 @@ def find_targets(backbone: nn.Module) -> list[str]:
     Raises:
         BackboneError: Nothing adaptable was found.
     """
-    linear = [name for name, module in backbone.named_modules() if isinstance(module, nn.Linear)]
+    modules = list(backbone.named_modules())
+    # torch's own attention reads the weight of its projection and never calls the layer
+    uncalled = {f"{n}.out_proj" for n, m in modules if isinstance(m, nn.MultiheadAttention)}
+    linear = [n for n, m in modules if isinstance(m, nn.Linear) and n not in uncalled]
     attention = [n for n in linear if _PROJECTION.search(n) or _ATTENTION_OUTPUT.search(n)]
     if attention:
         return attention
-    plain = [
-        name
-        for name, module in backbone.named_modules()
-        if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
-    ]
+    convolutions = {n for n, m in modules if isinstance(m, nn.Conv2d) and m.groups == 1}
+    plain = [name for name, _ in modules if name in convolutions.union(linear)]
     if not plain:
         raise BackboneError(
             f"{type(backbone).__name__} has no linear or convolution layer to adapt; "
@@ -48,8 +48,18 @@ def find_targets(backbone: nn.Module) -> list[str]:
 
 
 def find_norms(backbone: nn.Module) -> list[str]:
-    """Name every layer normalisation (what LN tuning trains)."""
-    return [name for name, module in backbone.named_modules() if isinstance(module, nn.LayerNorm)]
+    """Name every layer normalisation (what LN tuning trains).
+
+    Raises:
+        BackboneError: There is none.
+    """
+    norms = [name for name, module in backbone.named_modules() if isinstance(module, nn.LayerNorm)]
+    if not norms:
+        raise BackboneError(
+            f"{type(backbone).__name__} has no layer normalisation to tune; choose another "
+            "adapter.tuner"
+        )
+    return norms
 
 
 def match_targets(backbone: nn.Module, patterns: Sequence[str]) -> list[str]:

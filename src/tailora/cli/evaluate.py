@@ -5,16 +5,20 @@ from typing import Annotated
 
 import typer
 
-from tailora.cli.options import Debug, Json, Quiet, SkipBroken, bars, print_json, screen
+from tailora.cli.options import Debug, Json, Quiet, SkipBroken, bars, listed, print_json, screen
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder that `tailora fit` made.")],
-    data: Annotated[str, typer.Argument(help="Labelled images, as for `tailora fit`.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `tailora fit` made.")],
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="Labelled images, as for `tailora fit`.")
+    ],
     *,
     split: Annotated[
         str | None,
-        typer.Option(help="test or all. [default: test of the run's own data, all of other data]"),
+        typer.Option(
+            help="test or all.", show_default="test of the run's own data, all of other data"
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Write the metrics as JSON to this file.")
@@ -60,7 +64,7 @@ def class_table(metrics: object) -> object:
                 for value in (row.precision, row.recall, row.f1)
             ]
             table.add_row(
-                row.name, str(row.n_train), str(row.n_test), *numbers,
+                listed([row.name]), str(row.n_train), str(row.n_test), *numbers,
                 "–" if ends is None else f"{ends[0]:.2f}–{ends[1]:.2f}",
             )  # fmt: skip
     return table

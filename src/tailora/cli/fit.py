@@ -5,45 +5,61 @@ from typing import Annotated, Any
 
 import typer
 
-from tailora.cli.options import Debug, Json, Quiet, Seed, SkipBroken, bars, print_json, screen
+from tailora.cli.options import (
+    Debug,
+    Json,
+    Quiet,
+    Seed,
+    SkipBroken,
+    bars,
+    listed,
+    print_json,
+    screen,
+)
 
 
 def fit(
     data: Annotated[
         str,
         typer.Argument(
+            metavar="DATA",
             help="Folder of class folders, CSV or Parquet table (path, label, optional split and "
-            "group), or the built-in `bluemarble`."
+            "group), or the built-in `bluemarble`.",
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Run folder to make. [default: runs/DATA]")
+        Path | None,
+        typer.Option("--out", "-o", help="Run folder to make.", show_default="runs/DATA"),
     ] = None,
     *,
     method: Annotated[
         str | None,
         typer.Option(
-            help="deblora (evaluates zero-shot and lora too), lora, fine-tune, zero-shot."
+            help="deblora (evaluates zero-shot and lora too), lora, fine-tune, zero-shot.",
+            show_default="deblora",
         ),
     ] = None,
     backbone: Annotated[
         str | None,
-        typer.Option(help="Hub id, local folder, or dinov2-small. [default: dinov2-small]"),
+        typer.Option(help="Hub id, local folder, or dinov2-small.", show_default="dinov2-small"),
     ] = None,
     tuner: Annotated[
-        str | None, typer.Option(help="PEFT adapter: lora, dora, loha, ... (`tailora methods`).")
+        str | None,
+        typer.Option(
+            help="PEFT adapter: lora, dora, loha, ... (`tailora methods`).", show_default="lora"
+        ),
     ] = None,
-    rank: Annotated[int | None, typer.Option(help="Adapter rank. [default: 8]")] = None,
-    clusters: Annotated[int | None, typer.Option(help="debLoRA's K. [default: 32]")] = None,
+    rank: Annotated[int | None, typer.Option(help="Adapter rank.", show_default="8")] = None,
+    clusters: Annotated[int | None, typer.Option(help="debLoRA's K.", show_default="32")] = None,
     image_size: Annotated[
         int | None,
         typer.Option(
-            help="Side in pixels the encoder sees; its patch size must divide it. "
-            "[default: five patches, 70 for DINOv2]"
+            help="Side in pixels the encoder sees; its patch size must divide it.",
+            show_default="five patches, 70 for DINOv2",
         ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="Passes of the base adaptation. [default: 3]")
+        int | None, typer.Option(help="Passes of the base adaptation.", show_default="3")
     ] = None,
     seed: Seed = None,
     recipe: Annotated[
@@ -105,10 +121,11 @@ def fit(
 def _announce(dataset: Any, recipe: Any) -> None:
     counts = dataset.counts("train")
     screen(stderr=True).print(
-        f"{dataset.name}: {len(dataset.indices('train'))} training, "
+        f"{listed([dataset.name])}: {len(dataset.indices('train'))} training, "
         f"{len(dataset.indices('val'))} validation, {len(dataset.indices('test'))} test images, "
         f"{len(dataset.classes)} classes, {max(counts.values)} to {min(counts.values)} a class; "
-        f"{recipe.method} on {recipe.backbone.name}"
+        f"{recipe.method} on {listed([recipe.backbone.name])}",
+        soft_wrap=True,
     )
 
 
@@ -125,8 +142,8 @@ def _conclude(run: Any, show: Any, folder: Path) -> None:
         show.print(f"warning: {len(copies)} images stand in more than one split, see the report")
     broken = run.record["dataset"]["broken"]
     if broken:
-        show.print(f"left out {len(broken)} unreadable images: {', '.join(broken[:5])}")
+        show.print(f"left out {len(broken)} unreadable images: {listed(broken[:5])}")
     show.print(run.metrics.table())
     weak = [entry["name"] for entry in run.classes if entry["verdict"] != "trusted"]
-    show.print(f"not to be trusted yet: {', '.join(weak) or 'none'}", soft_wrap=True)
-    show.print(f"report: {folder / 'report.html'}", soft_wrap=True)
+    show.print(f"not to be trusted yet: {listed(weak) or 'none'}", soft_wrap=True)
+    show.print(f"report: {listed([str(folder / 'report.html')])}", soft_wrap=True)

@@ -5,11 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
-from tailora.cli.options import Debug, Json, Quiet, Seed, print_json, screen
+from tailora.cli.options import Debug, Json, Quiet, Seed, listed, print_json, screen
 
 
 def inspect(
-    data: Annotated[str, typer.Argument(help="As for `tailora fit`.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="As for `tailora fit`.")],
     *,
     out: Annotated[
         Path | None,
@@ -38,9 +38,11 @@ def _show(found: Any) -> None:
     from rich.table import Table
 
     show = screen()
-    table = Table("class", "group", "train", "val", "test", title=found.name)
+    table = Table("class", "group", "train", "val", "test", title=listed([found.name]))
     for row in found.rows:
-        table.add_row(row.name, row.group, *(str(row.counts[s]) for s in ("train", "val", "test")))
+        table.add_row(
+            listed([row.name]), row.group, *(str(row.counts[s]) for s in ("train", "val", "test"))
+        )
     show.print(table)
     image = found.image
     show.print(
@@ -48,7 +50,7 @@ def _show(found: Any) -> None:
         f"{image['height']} x {image['width']}, {image['dtype']}"
     )
     if found.small:
-        show.print(f"too few test samples to judge: {', '.join(found.small)}", soft_wrap=True)
+        show.print(f"too few test samples to judge: {listed(found.small)}", soft_wrap=True)
     leaks = [d for d in found.duplicates if d.leaks]
     conflicts = [d for d in found.duplicates if d.conflicts]
     show.print(
@@ -56,6 +58,6 @@ def _show(found: Any) -> None:
         f"labels {len(conflicts)}"
     )
     for copy in [*leaks, *conflicts][:5]:
-        show.print(f"  {', '.join(copy.ids)}", soft_wrap=True)
+        show.print(f"  {listed(copy.ids)}", soft_wrap=True)
     for note in found.notes:
-        show.print(f"note: {note}", soft_wrap=True)
+        show.print(f"note: {listed([note])}", soft_wrap=True)

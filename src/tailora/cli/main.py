@@ -3,15 +3,17 @@
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import typer
-from click import exceptions as click_errors
 from rich.console import Console
 
 from tailora.cli import evaluate, fit, inspect, methods, predict, report
 from tailora.errors import TailoraError
 
 BAD_INPUT, INTERRUPTED, BUG = 2, 130, 70
+# of click, which older versions of typer import and newer ones carry inside
+UsageError: Any = typer.BadParameter.__base__
 
 app = typer.Typer(
     name="tailora",
@@ -38,11 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = app(args=words, standalone_mode=False)
-    except (TailoraError, click_errors.ClickException, typer.Exit, click_errors.Abort) as error:
-        code = _explain(error, debug="--debug" in words)
-    except KeyboardInterrupt:
-        _say("interrupted; go on with --resume")
+        code = app(args=words, prog_name="tailora", standalone_mode=False)
+    except (TailoraError, UsageError) as error:
+        if "--debug" in words:
+            Console(stderr=True).print_exception()
+        _say(_advice(error))
+        code = BAD_INPUT
+    except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -54,21 +58,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{type(error).__name__}: {_one_line(error)} (a fault of tailora; --debug shows where)"
         )
         code = BUG
+    if code == INTERRUPTED:
+        _say("interrupted; go on with --resume" if "fit" in words else "interrupted")
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _explain(error: Exception, *, debug: bool) -> int:
-    if isinstance(error, typer.Exit):
-        return error.exit_code
-    if isinstance(error, click_errors.Abort):
-        return INTERRUPTED
-    if debug:
-        Console(stderr=True).print_exception()
-    if isinstance(error, click_errors.ClickException):
-        _say(_one_line(error.format_message()))
-    else:
-        _say(_one_line(error))
-    return BAD_INPUT
+def _advice(error: Exception) -> str:
+    if isinstance(error, TailoraError):
+        return _one_line(error)
+    usage: Any = error
+    message = _one_line(usage.format_message()).rstrip(".")
+    command = usage.ctx.command_path if usage.ctx else "tailora"
+    return message and f"{message} (see `{command} --help`)"
 
 
 def _one_line(error: object) -> str:
@@ -76,4 +77,6 @@ def _one_line(error: object) -> str:
 
 
 def _say(message: str) -> None:
+    if not message:  # no arguments at all: the help has been shown
+        return
     Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {message}")

@@ -4,12 +4,15 @@ from typing import Annotated, Any
 
 import typer
 
-from tailora.cli.options import Debug, Json, Quiet, print_json, screen
+from tailora.cli.options import Debug, Json, Quiet, listed, print_json, screen
 
 
 def methods(
     name: Annotated[
-        str | None, typer.Argument(help="A method, loss, tuner or `recipe`; all when left out.")
+        str | None,
+        typer.Argument(
+            metavar="NAME", help="A method, loss, tuner or `recipe`; all when left out."
+        ),
     ] = None,
     *,
     quiet: Quiet = False,
@@ -33,5 +36,5 @@ def _show(found: dict[str, Any]) -> None:
     for family, entries in found.items():
         table = Table("name", "what it is", title=family, title_justify="left", expand=True)
         for entry, text in entries.items():
-            table.add_row(entry, str(text))
+            table.add_row(entry, listed([str(text)]))
         show.print(table)

@@ -2,10 +2,12 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from tailora.progress import Progress, rich_progress, silent
 
@@ -19,7 +21,13 @@ SkipBroken = Annotated[
     ),
 ]
 Seed = Annotated[
-    int | None, typer.Option("--seed", min=0, help="Seeds splits, weights, order and intervals.")
+    int | None,
+    typer.Option(
+        "--seed",
+        min=0,
+        help="Seeds splits, weights, order and intervals.",
+        show_default="0",
+    ),
 ]
 
 
@@ -30,8 +38,13 @@ def bars(*, quiet: bool) -> Progress:
 
 def screen(*, stderr: bool = False) -> Console:
     """Where tables and sentences go; never narrower than a table needs."""
-    console = Console(stderr=stderr, highlight=False)
-    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=110)
+    width = None if Console(stderr=stderr).is_terminal else 110
+    return Console(stderr=stderr, highlight=False, emoji=False, width=width)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names from the data in one line, shown as they are: a class may be called "[red]"."""
+    return escape("; ".join(names))
 
 
 def print_json(value: Any) -> None:

@@ -6,16 +6,18 @@ from typing import Annotated
 
 import typer
 
-from tailora.cli.options import Debug, Json, Quiet, SkipBroken, bars, print_json, screen
+from tailora.cli.options import Debug, Json, Quiet, SkipBroken, bars, listed, print_json, screen
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="Folder that `tailora fit` made.")],
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `tailora fit` made.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGES", help="Image files, or folders of them.")
+    ],
     *,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="CSV file to write. [default: standard output]"),
+        typer.Option("--out", "-o", help="CSV file to write.", show_default="standard output"),
     ] = None,
     skip_broken: SkipBroken = False,
     quiet: Quiet = False,
@@ -41,5 +43,5 @@ def predict(
         sys.stdout.write(text)
     if found.broken and not quiet:
         screen(stderr=True).print(
-            f"left out {len(found.broken)} unreadable images: {', '.join(found.broken[:5])}"
+            f"left out {len(found.broken)} unreadable images: {listed(found.broken[:5])}"
         )

@@ -5,18 +5,22 @@ from typing import Annotated
 
 import typer
 
-from tailora.cli.options import Debug, Json, Quiet, print_json, screen
+from tailora.cli.options import Debug, Json, Quiet, listed, print_json, screen
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="One run folder, or several to compare.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUNS", help="One run folder, or several to compare."),
+    ],
     *,
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
             "-o",
-            help="File to write. [default: report.html in the run; comparison.html for several]",
+            help="File to write.",
+            show_default="report.html in the run; comparison.html for several",
         ),
     ] = None,
     quiet: Quiet = False,
@@ -37,4 +41,4 @@ def report(
     if json:
         print_json([read_json(run / "metrics.json") for run in runs])
     elif not quiet:
-        screen().print(f"report: {written}", soft_wrap=True)
+        screen().print(f"report: {listed([str(written)])}", soft_wrap=True)

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tailora.counts import ClassCounts, make_groups
-from tailora.data import Dataset, prepare_images
-from tailora.errors import ConfigError, RunError, unknown_name
+from tailora.data import Dataset, PreparedImages, prepare_images
+from tailora.errors import ConfigError, DataError, RunError, unknown_name
 from tailora.evaluate import MethodOutput, RunMetrics, evaluate_methods
 from tailora.progress import Progress, silent
 from tailora.runs.run import Run
@@ -36,6 +37,7 @@ def evaluate_run(
 
     Raises:
         RunError: The data have classes the run does not know.
+        DataError: The images have other bands or another dtype than those the run was fitted on.
         ConfigError: `"all"` of the data the run learnt from.
     """
     own = data.fingerprint == run.record["dataset"]["fingerprint"]
@@ -54,12 +56,13 @@ def evaluate_run(
             skip_broken=skip_broken,
             progress=progress,
         )
+        _require_same_kind(run, images)
         rows = images.dataset.indices("test") if split == "test" else np.arange(len(images.dataset))
         with progress("predicting", len(rows)) as advance:
             shares = []
             for start in range(0, len(rows), 64):
                 batch = rows[start : start + 64]
-                shares.append(run.predict_probabilities(images.batch(batch)))
+                shares.append(run.predict_probabilities(_read(run, images, batch)))
                 advance(len(batch))
         kept = images.kept[rows]
     return _score(run, data, labels[kept], np.concatenate(shares), kept)
@@ -92,6 +95,22 @@ def _score(
         replicates=options.replicates,
         confidence=options.confidence,
     )
+
+
+def _require_same_kind(run: Run, images: PreparedImages) -> None:
+    stored = run.record["dataset"]["bands"]
+    if images.source_dtype != run.input.dtype or images.bands not in (
+        {stored, 1} if stored == 3 else {stored}
+    ):
+        raise DataError(
+            f"the images have {images.bands} bands of {images.source_dtype}, but the run was "
+            f"fitted on {stored} of {run.input.dtype}; convert them"
+        )
+
+
+def _read(run: Run, images: PreparedImages, rows: NDArray[np.int64]) -> Tensor:
+    """Give images in stored values; grey ones stand for all bands of a run on colour."""
+    return images.batch(rows).expand(-1, run.record["dataset"]["bands"], -1, -1)
 
 
 def _match_labels(run: Run, data: Dataset) -> NDArray[np.int64]:

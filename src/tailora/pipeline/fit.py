@@ -1,6 +1,5 @@
 """`tailora.fit`: one call from images to a run folder."""
 
-import json
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from tailora.debias.deblora import DebLoRA
 from tailora.errors import ConfigError
 from tailora.pipeline.evidence import write_evidence
 from tailora.pipeline.job import Job
-from tailora.pipeline.prepare import prepare_job
+from tailora.pipeline.prepare import check_run, open_job
 from tailora.pipeline.scoring import score
 from tailora.pipeline.stages import (
     StageResult,
@@ -32,12 +31,12 @@ from tailora.pipeline.stages import (
 )
 from tailora.progress import Progress, silent
 from tailora.report import write_report
-from tailora.runs.folder import SCHEMA
+from tailora.runs.folder import SCHEMA, RunFolder
 from tailora.runs.provenance import git_state, machine, versions
 from tailora.runs.recipe import Recipe
 from tailora.runs.run import Run, load_run
-from tailora.runs.weights import ADAPTER, WEIGHTS
-from tailora.storage import guard_disk, write_json
+from tailora.runs.weights import copy_saved
+from tailora.storage import write_json
 
 
 def fit(
@@ -78,16 +77,19 @@ def fit(
     """
     recipe = _with_arguments(recipe or Recipe(), backbone, adapter, method, seed)
     path = Path(tempfile.mkdtemp(prefix="tailora-")) / "run" if out is None else Path(out)
-    job = prepare_job(
-        data,
-        recipe,
-        path,
-        resume=resume,
-        force=force,
-        progress=progress,
-        accelerator=accelerator or Accelerator(),
-    )
-    if not _is_complete(job):
+    folder = RunFolder(path)
+    recipe, loaded = check_run(data, recipe, folder, resume=resume, force=force)
+    if not (resume and folder.is_complete()):
+        job = open_job(
+            data,
+            recipe,
+            loaded,
+            folder,
+            resume=resume,
+            force=force,
+            progress=progress,
+            accelerator=accelerator or Accelerator(),
+        )
         _do(job)
     return load_run(path)
 
@@ -117,12 +119,13 @@ def finish(
     """Evaluate, write the report, and only then call the run complete."""
     metrics = score(job, results, found)
     write_evidence(job, results[-1], metrics, found)
-    _copy_final(job, results[-1])
+    copy_saved(job.folder.stage(results[-1].method), job.folder.path)
     record = _record(job, results[-1], started)
     write_json(job.folder.run_file, record | {"complete": False})
     write_report(job.folder.path)
     write_json(job.folder.run_file, record)
     shutil.rmtree(job.folder.work, ignore_errors=True)
+    job.folder.sweep()
 
 
 def _with_arguments(
@@ -148,20 +151,6 @@ def _with_arguments(
     return replace(recipe, **changes)
 
 
-def _is_complete(job: Job) -> bool:
-    return bool(json.loads(job.folder.run_file.read_text("utf-8")).get("complete"))
-
-
-def _copy_final(job: Job, last: StageResult) -> None:
-    source, target = job.folder.stage(last.method), job.folder.path
-    with guard_disk(target / ADAPTER):
-        shutil.copyfile(source / "head.safetensors", target / "head.safetensors")
-        if (source / WEIGHTS).is_file():
-            shutil.copyfile(source / WEIGHTS, target / WEIGHTS)
-        if (source / ADAPTER).is_dir():
-            shutil.copytree(source / ADAPTER, target / ADAPTER, dirs_exist_ok=True)
-
-
 def _record(job: Job, last: StageResult, started: str) -> dict[str, Any]:
     data = job.dataset
     return {
@@ -177,7 +166,7 @@ def _record(job: Job, last: StageResult, started: str) -> dict[str, Any]:
         "machine": machine(str(job.accelerator.device)),
         "dataset": {
             "name": data.name,
-            "fingerprint": data.fingerprint,
+            "fingerprint": job.fingerprint,
             **{f"n_{split}": len(data.indices(split)) for split in ("train", "val", "test")},
             "bands": job.images.bands,
             "image_size": job.input.image_size,
@@ -188,7 +177,7 @@ def _record(job: Job, last: StageResult, started: str) -> dict[str, Any]:
             "broken": list(job.images.broken),
         },
         "backbone": {
-            "name": job.loaded.name,
+            "name": job.recipe.backbone.name,
             "source": job.loaded.source,
             "sha256": job.loaded.sha256,
             "revision": job.loaded.revision,

@@ -34,10 +34,14 @@ def build_loss(section: TrainOptions | ProbeOptions, counts: ClassCounts) -> nn.
 
 @dataclass(frozen=True)
 class Job:
-    """A run that can start: data, images, encoder, groups and the resolved recipe."""
+    """A run that can start: data, images, encoder, groups and the resolved recipe.
+
+    `fingerprint` is that of the data set as it was given, with any broken images.
+    """
 
     recipe: Recipe
     dataset: Dataset
+    fingerprint: str
     images: PreparedImages
     input: InputFormat
     loaded: LoadedBackbone

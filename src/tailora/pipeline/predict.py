@@ -110,6 +110,8 @@ def _read(run: Run, path: Path) -> NDArray[Any]:
             f"image {str(path)!r} has {len(image)} bands of {image.dtype}, but the run was fitted "
             f"on {stored} of {run.input.dtype}"
         )
+    if not np.isfinite(image).all():
+        raise DataError(f"image {str(path)!r} has pixels that are NaN or infinite")
     return resize(image, run.input.image_size, fit=run.input.resize)
 
 

@@ -1,9 +1,8 @@
 """From a data set and a recipe to a job that can start; every refusal comes before any writing."""
 
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,59 +10,77 @@ from accelerate import Accelerator
 
 from tailora.adapters import resolve_rank
 from tailora.backbones import LoadedBackbone, load_backbone
-from tailora.counts import ClassCounts, Groups, make_groups
 from tailora.data import Dataset, PreparedImages, prepare_images
-from tailora.errors import BackboneError, ConfigError, unknown_name
-from tailora.pipeline.job import DEFAULT_LR, Job, build_loss
+from tailora.errors import BackboneError, ConfigError, DataError
+from tailora.pipeline.checks import check_encoder, check_recipe
+from tailora.pipeline.job import DEFAULT_LR, Job
 from tailora.progress import Progress
 from tailora.runs.folder import RunFolder
 from tailora.runs.input_format import InputFormat
 from tailora.runs.recipe import Recipe
 from tailora.runs.run import make_encoder
 from tailora.storage import guard_disk
-from tailora.train.loop import Schedule
 
 _PATCHES_A_SIDE = 5  # the default image: enough for a chip, quick without a GPU
 
 
-def prepare_job(
+def check_run(
+    data: Dataset, recipe: Recipe, folder: RunFolder, *, resume: bool, force: bool
+) -> tuple[Recipe, LoadedBackbone]:
+    """Check all that can be known before images are decoded; nothing is written.
+
+    Returns:
+        The recipe, fully resolved, and the encoder.
+
+    Raises:
+        TailoraError: See `tailora.fit`.
+    """
+    check_recipe(recipe, data.counts("train"), n_val=len(data.indices("val")))
+    loaded = load_backbone(recipe.backbone.name)
+    recipe = resolve_recipe(recipe, loaded)
+    folder.check_for_fit(recipe, data.fingerprint, resume=resume, force=force)
+    check_encoder(recipe, loaded, n_train=len(data.indices("train")), image_size=_size(recipe))
+    with suppress(DataError):  # a broken image is a matter of decoding
+        bands = len(data.source.read(int(data.indices("train")[0])))
+        if bands > 1:  # a grey one may stand among colour ones
+            choose_bands(recipe, loaded, bands)
+    return recipe, loaded
+
+
+def open_job(
     data: Dataset,
     recipe: Recipe,
-    out: Path,
+    loaded: LoadedBackbone,
+    folder: RunFolder,
     *,
     resume: bool,
     force: bool,
     progress: Progress,
     accelerator: Accelerator,
 ) -> Job:
-    """Check everything, decode the images, and only then open the run folder.
+    """Decode the images, and only when all could be used open the run folder.
 
     Raises:
-        TailoraError: See `tailora.fit`; a run that was at `out` is still there then.
+        TailoraError: See `tailora.fit`; a run that was in the folder is still there then.
     """
-    folder = RunFolder(out)
-    groups = check_recipe(recipe, data.counts("train"))
-    loaded = load_backbone(recipe.backbone.name)
-    recipe = resolve_recipe(recipe, loaded)
-    folder.check_for_fit(recipe, data.fingerprint, resume=resume, force=force)
-    with _waiting_room(folder) as room:
+    with _waiting_room(folder, resume=resume) as room:
         images = _decode(data, recipe, room, progress)
         input_format = match_bands(recipe, loaded, images)
         encoder = make_encoder(loaded, recipe, input_format)
-        encoder.check_image_size(input_format.image_size)
-        if images.broken:  # left out, so class sizes may have changed
-            groups = check_recipe(recipe, images.dataset.counts("train"))
+        counts = images.dataset.counts("train")  # of what was left after broken images
+        groups = check_recipe(recipe, counts, n_val=len(images.dataset.indices("val")))
         folder.open_for_fit(recipe, data.fingerprint, resume=resume, force=force)
         _move_in(room, folder)
     images = _decode(data, recipe, _home(folder), progress)
     return Job(
         recipe=recipe,
         dataset=images.dataset,
+        fingerprint=data.fingerprint,
         images=images,
         input=input_format,
         loaded=loaded,
         encoder=encoder.to(accelerator.device),
-        counts=images.dataset.counts("train"),
+        counts=counts,
         groups=groups,
         folder=folder,
         accelerator=accelerator,
@@ -71,37 +88,8 @@ def prepare_job(
     )
 
 
-def check_recipe(recipe: Recipe, counts: ClassCounts) -> Groups:
-    """Refuse whatever does not fit the classes, and divide them into groups.
-
-    Raises:
-        ConfigError: A name, a range or a size is wrong.
-    """
-    options = recipe.evaluate
-    if options.replicates < 1 or not 0 < options.confidence < 1:
-        raise ConfigError(
-            "evaluate.replicates must be at least 1 and evaluate.confidence lie in (0, 1), got "
-            f"{options.replicates} and {options.confidence}"
-        )
-    for section in (recipe.train, recipe.probe):
-        build_loss(section, counts)
-    resolve_rank(recipe.adapter.tuner, recipe.adapter.rank)
-    for epochs, lr in (
-        (recipe.train.epochs, recipe.train.lr),
-        (recipe.deblora.epochs, recipe.deblora.lr),
-    ):
-        Schedule(epochs, recipe.train.batch_size, DEFAULT_LR[0] if lr is None else lr)
-    if recipe.method == "deblora":
-        _check_deblora(recipe, counts)
-    return make_groups(counts, options.groups, low=options.low, high=options.high)
-
-
 def resolve_recipe(recipe: Recipe, loaded: LoadedBackbone) -> Recipe:
-    """Fill in what the method and the encoder decide.
-
-    Raises:
-        BackboneError: The encoder's patches do not divide the image size.
-    """
+    """Fill in what the method and the encoder decide."""
     data, adapter, train = recipe.data, recipe.adapter, recipe.train
     if data.image_size is None:
         data = replace(data, image_size=_PATCHES_A_SIDE * max(loaded.patch_size, 14))
@@ -109,9 +97,33 @@ def resolve_recipe(recipe: Recipe, loaded: LoadedBackbone) -> Recipe:
         adapter = replace(adapter, rank=None)
     elif recipe.method != "fine-tune":
         adapter = replace(adapter, rank=resolve_rank(adapter.tuner, adapter.rank))
+    backbone = recipe.backbone
+    if loaded.source == "folder":  # so that the run can be read from any working directory
+        backbone = replace(backbone, name=str(Path(backbone.name).expanduser().resolve()))
     if train.lr is None:
         train = replace(train, lr=DEFAULT_LR[recipe.method == "fine-tune"])
-    return replace(recipe, data=data, adapter=adapter, train=train)
+    return replace(recipe, data=data, backbone=backbone, adapter=adapter, train=train)
+
+
+def choose_bands(recipe: Recipe, loaded: LoadedBackbone, present: int) -> list[int]:
+    """Say which of the images' bands the encoder sees, in order; a single one is shown to all.
+
+    Raises:
+        ConfigError: A band number that the images do not have.
+        BackboneError: The number of bands does not fit the encoder.
+    """
+    wanted = int(getattr(loaded.model.config, "num_channels", 3))
+    bands = recipe.data.bands or list(range(1, present + 1))
+    if min(bands) < 1 or max(bands) > present:
+        raise ConfigError(f"data.bands {bands} must lie in 1..{present}, the images' bands")
+    if len(bands) == 1:
+        bands = bands * wanted
+    if len(bands) != wanted:
+        raise BackboneError(
+            f"{loaded.name!r} takes {wanted} bands, the images have {len(bands)}: choose some with "
+            f"--set data.bands={list(range(1, wanted + 1))}"
+        )
+    return bands
 
 
 def match_bands(recipe: Recipe, loaded: LoadedBackbone, images: PreparedImages) -> InputFormat:
@@ -125,17 +137,7 @@ def match_bands(recipe: Recipe, loaded: LoadedBackbone, images: PreparedImages) 
         ConfigError: A band number that the images do not have.
         BackboneError: The number of bands does not fit the encoder.
     """
-    wanted = int(getattr(loaded.model.config, "num_channels", 3))
-    bands = recipe.data.bands or list(range(1, images.bands + 1))
-    if min(bands) < 1 or max(bands) > images.bands:
-        raise ConfigError(f"data.bands {bands} must lie in 1..{images.bands}, the images' bands")
-    if len(bands) == 1:
-        bands = bands * wanted
-    if len(bands) != wanted:
-        raise BackboneError(
-            f"{loaded.name!r} takes {wanted} bands, the images have {len(bands)}: choose some with "
-            f"--set data.bands={list(range(1, wanted + 1))}"
-        )
+    bands = choose_bands(recipe, loaded, images.bands)
     is_byte = images.source_dtype == "uint8"
     if is_byte:
         mean, std, scale = loaded.mean, loaded.std, 255.0
@@ -153,18 +155,6 @@ def match_bands(recipe: Recipe, loaded: LoadedBackbone, images: PreparedImages) 
         mean=tuple(mean),
         std=tuple(std),
     )
-
-
-def _check_deblora(recipe: Recipe, counts: ClassCounts) -> None:
-    if recipe.deblora.clusters > counts.total:
-        raise ConfigError(
-            f"clusters={recipe.deblora.clusters} is more than the {counts.total} training samples; "
-            "lower it with --clusters"
-        )
-    if not isinstance(recipe.deblora.calibrate, str):
-        for name in recipe.deblora.calibrate:
-            if name not in counts.names:
-                raise unknown_name("class in deblora.calibrate", name, counts.names)
 
 
 def _decode(data: Dataset, recipe: Recipe, folder: Path, progress: Progress) -> PreparedImages:
@@ -190,18 +180,24 @@ def _home(folder: RunFolder) -> Path:
 
 
 @contextmanager
-def _waiting_room(folder: RunFolder) -> Iterator[Path]:
+def _waiting_room(folder: RunFolder, *, resume: bool) -> Iterator[Path]:
     """Give a place for decoded images that disappears unless the run folder can be opened."""
-    if _home(folder).is_dir():
+    if resume and _home(folder).is_dir():
         yield _home(folder)
         return
+    path = folder.path.absolute()
+    room = path.with_name(f".{path.name}.decoding")
+    new = [parent for parent in path.parents if not parent.exists()]
     with guard_disk(folder.path):
-        folder.path.parent.mkdir(parents=True, exist_ok=True)
-        room = Path(tempfile.mkdtemp(prefix=f".{folder.path.name}.", dir=folder.path.parent))
+        shutil.rmtree(room, ignore_errors=True)  # of a run that was killed here
+        room.mkdir(parents=True)
     try:
         yield room
     finally:
         shutil.rmtree(room, ignore_errors=True)
+        with suppress(OSError):  # the run stands in them, if all went well
+            for parent in new:
+                parent.rmdir()
 
 
 def _move_in(room: Path, folder: RunFolder) -> None:

@@ -1,5 +1,6 @@
 """The run folder: what lies where, and when it may be read, resumed or replaced."""
 
+import json
 import shutil
 from dataclasses import dataclass
 from importlib import metadata
@@ -9,9 +10,14 @@ from typing import Any, Final
 from tailora.errors import RunError
 from tailora.runs.cost import CostLedger
 from tailora.runs.recipe import Recipe, read_recipe
-from tailora.storage import read_json, write_json, write_text
+from tailora.storage import guard_disk, read_json, write_json, write_text
 
 SCHEMA: Final = 1
+# all that a run writes, in the order in which it may be deleted
+_CONTENT: Final = (
+    "recipe.toml", "metrics.json", "classes.json", "predictions.csv", "report.html", "report.npz",
+    "head.safetensors", "backbone.safetensors", "adapter", "stages", "work",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ class RunFolder:
         """
         if not self.run_file.is_file():
             raise RunError(f"{str(self.path)!r} holds no run: run.json is missing")
-        run = read_json(self.run_file)
+        run = self._run()
         if run.get("schema") != SCHEMA:
             raise RunError(
                 f"run {str(self.path)!r} was written by tailora {run.get('tailora', 'unknown')}, "
@@ -87,11 +93,12 @@ class RunFolder:
                 or holds a run of another recipe, version or data set.
         """
         self.check_for_fit(recipe, fingerprint, resume=resume, force=force)
-        if resume and self.run_file.is_file():
-            return read_json(self.run_file)
-        if self.path.exists():
-            shutil.rmtree(self.path)
-        write_text(self.recipe_file, recipe.to_toml())
+        if resume and self.recipe_file.is_file():
+            return self._run()
+        with guard_disk(self.path):
+            # the recipe goes first: killed from here on, the folder is a run that has not begun
+            for name in _CONTENT:
+                _delete(self.path / name)
         run = {
             "schema": SCHEMA,
             "complete": False,
@@ -99,13 +106,23 @@ class RunFolder:
             "dataset": {"fingerprint": fingerprint},
         }
         write_json(self.run_file, run)
+        write_text(self.recipe_file, recipe.to_toml())
         return None
+
+    def is_complete(self) -> bool:
+        """Tell whether there is a finished run."""
+        return self.run_file.is_file() and bool(self._run().get("complete"))
+
+    def sweep(self) -> None:
+        """Delete half-written files that killed runs have left."""
+        for left in sorted(self.path.rglob(".*.writing*")):
+            _delete(left)
 
     def check_for_fit(self, recipe: Recipe, fingerprint: str, *, resume: bool, force: bool) -> None:
         """Refuse what `open_for_fit` would have to refuse, changing nothing."""
         if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
             return
-        if not (self.run_file.is_file() and self.recipe_file.is_file()):
+        if not self.run_file.is_file():
             raise RunError(f"{str(self.path)!r} exists and is no tailora run: choose another --out")
         if resume:
             self._check_same(recipe, fingerprint)
@@ -115,17 +132,22 @@ class RunFolder:
             )
 
     def _check_same(self, recipe: Recipe, fingerprint: str) -> None:
-        run = read_json(self.run_file)
+        run = self._run()
         if run.get("schema") != SCHEMA or run.get("tailora") != metadata.version("tailora"):
             raise RunError(
-                f"run {str(self.path)!r} was begun by tailora {run.get('tailora')}, this is "
-                f"{metadata.version('tailora')}: start anew with --force"
+                f"run {str(self.path)!r} was begun by tailora {run.get('tailora')} (format "
+                f"{run.get('schema')!r}), this is {metadata.version('tailora')} (format {SCHEMA}): "
+                "start anew with --force"
             )
+        if self.recipe_file.is_file():  # else it was killed before it began
+            self._check_recipe(recipe)
         if run["dataset"]["fingerprint"] != fingerprint:
             raise RunError(
                 f"run {str(self.path)!r} belongs to another data set: give the same data, or "
                 "another --out"
             )
+
+    def _check_recipe(self, recipe: Recipe) -> None:
         before, now = self.read_recipe().flat(), recipe.flat()
         changed = [key for key in now if before[key] != now[key]]
         if changed:
@@ -134,3 +156,34 @@ class RunFolder:
                 f"run {str(self.path)!r} has another recipe: {key} was {before[key]!r}, now "
                 f"{now[key]!r}; resume with the same options or start anew with --force"
             )
+
+    def _run(self) -> dict[str, Any]:
+        run = read_object(self.run_file)
+        if not isinstance(run, dict) or "schema" not in run:
+            raise RunError(f"{str(self.run_file)!r} is not tailora's: choose another folder")
+        return run
+
+
+def read_object(path: Path) -> Any:
+    """Read a JSON file of a run.
+
+    Raises:
+        RunError: It is missing or damaged.
+    """
+    try:
+        return read_json(path)
+    except FileNotFoundError as error:
+        raise RunError(
+            f"{str(path)!r} is missing: fit the run again with --force, or bring the file back"
+        ) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RunError(
+            f"{str(path)!r} is damaged ({error}): fit the run again with --force"
+        ) from error
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -20,6 +20,7 @@ from tailora.debias.options import DebiasOptions
 from tailora.errors import ConfigError, unknown_name
 
 METHODS = ("deblora", "lora", "fine-tune", "zero-shot")
+_LARGEST_SEED = 2**32 - 2  # scikit-learn takes 32 bits, and the second adapter has the next seed
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise unknown_name("method", self.method, METHODS)
-        if self.seed < 0:
-            raise ConfigError(f"seed must not be negative, got {self.seed}")
+        if not 0 <= self.seed <= _LARGEST_SEED:
+            raise ConfigError(f"seed must lie in [0, {_LARGEST_SEED}], got {self.seed}")
 
     def override(self, values: Mapping[str, Any]) -> "Recipe":
         """Give a new recipe with dotted keys replaced, e.g. `{"deblora.balance": 2.0}`.
@@ -182,6 +183,8 @@ def read_recipe(path: Path) -> dict[str, Any]:
         content = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"no recipe at {str(path)!r}") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read recipe {str(path)!r}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"recipe {str(path)!r} is not TOML: {error}") from error
     flat = _flatten(content, set(recipe_keys()))
@@ -229,12 +232,18 @@ def _cast(key: str, value: Any, kind: Any) -> Any:
         origin = typing.get_origin(option) or option
         if isinstance(value, bool) and origin is not bool:
             continue
+        if origin is list and isinstance(value, list):
+            return [_cast(f"each value of {key}", v, typing.get_args(option)[0]) for v in value]
         if origin is float and isinstance(value, int):
             return float(value)
         if origin is Any or isinstance(value, origin):
             return value
-    names = " or ".join(getattr(option, "__name__", str(option)) for option in options)
-    raise ConfigError(f"{key} must be {names}, got {value!r}")
+    names = [
+        option.__name__ if isinstance(option, type) else str(option)
+        for option in options
+        if option is not types.NoneType  # there is no way to write None
+    ]
+    raise ConfigError(f"{key} must be {' or '.join(names)}, got {value!r}")
 
 
 def _without_none(content: dict[str, Any]) -> dict[str, Any]:

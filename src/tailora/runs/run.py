@@ -14,11 +14,10 @@ from tailora.backbones import Encoder, LoadedBackbone, Pooling, load_backbone
 from tailora.debias.stages import AnyEncoder
 from tailora.errors import RunError
 from tailora.evaluate import RunMetrics
-from tailora.runs.folder import RunFolder
+from tailora.runs.folder import RunFolder, read_object
 from tailora.runs.input_format import InputFormat
 from tailora.runs.recipe import Recipe
-from tailora.runs.weights import load_adapted, load_head
-from tailora.storage import read_json
+from tailora.runs.weights import is_saved, load_adapted, load_head
 
 
 class Classifier(nn.Module):
@@ -114,6 +113,11 @@ def load_run(path: str | Path) -> Run:
             f"encoder {loaded.name!r} has other weights here ({loaded.source}) than run "
             f"{str(path)!r} was fitted with ({record['backbone']['source']}); bring those"
         )
+    if record["method"] != "zero-shot" and not is_saved(folder.path):
+        raise RunError(
+            f"run {str(path)!r} lacks its trained weights: the run folder is incomplete, fit it "
+            "again with --force"
+        )
     format_ = InputFormat.from_json(record["input"])
     encoder = load_adapted(make_encoder(loaded, recipe, format_), folder.path)
     model = Classifier(encoder, load_head(folder.path / "head.safetensors")).eval()
@@ -121,8 +125,8 @@ def load_run(path: str | Path) -> Run:
         folder=folder,
         recipe=recipe,
         record=record,
-        classes=read_json(folder.path / "classes.json")["classes"],
-        metrics=RunMetrics.from_json(read_json(folder.path / "metrics.json")),
+        classes=read_object(folder.path / "classes.json")["classes"],
+        metrics=RunMetrics.from_json(read_object(folder.path / "metrics.json")),
         model=model,
         input=format_,
     )

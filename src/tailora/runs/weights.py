@@ -3,19 +3,26 @@
 import copy
 import hashlib
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
 
+from tailora.adapters import without_peft_noise
 from tailora.debias.stages import AnyEncoder
 from tailora.errors import RunError
 from tailora.heads.linear_probe import zero_linear
 from tailora.storage import guard_disk, write_atomically
 
 ADAPTER, WEIGHTS = "adapter", "backbone.safetensors"
+_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+_UNREADABLE = (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError)
 
 
 def save_adapted(encoder: AnyEncoder, folder: Path) -> None:
@@ -28,19 +35,44 @@ def save_adapted(encoder: AnyEncoder, folder: Path) -> None:
     if not isinstance(backbone, PeftModel):
         write_atomically(folder / WEIGHTS, lambda path: save_model(backbone, str(path)))
         return
-    temporary = folder / f".{ADAPTER}.writing"
-    shutil.rmtree(temporary, ignore_errors=True)
-    with guard_disk(folder / ADAPTER):
-        temporary.mkdir(parents=True)
+    with _new_adapter(folder) as temporary:
         backbone.save_pretrained(str(temporary))
         (temporary / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
-        shutil.rmtree(folder / ADAPTER, ignore_errors=True)
-        temporary.rename(folder / ADAPTER)
+
+
+@contextmanager
+def _new_adapter(folder: Path) -> Iterator[Path]:
+    """Give a folder to fill that becomes `folder/adapter` when all went well."""
+    temporary = folder / f".{ADAPTER}.writing"
+    try:
+        with guard_disk(folder / ADAPTER):
+            shutil.rmtree(temporary, ignore_errors=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            shutil.rmtree(folder / ADAPTER, ignore_errors=True)
+            temporary.rename(folder / ADAPTER)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def is_saved(folder: Path) -> bool:
     """Tell whether `save_adapted` has finished here."""
-    return (folder / ADAPTER / "adapter_config.json").is_file() or (folder / WEIGHTS).is_file()
+    files = [folder / ADAPTER / name for name in _ADAPTER_FILES]
+    return (folder / WEIGHTS).is_file() or all(file.is_file() for file in files)
+
+
+def copy_saved(source: Path, target: Path) -> None:
+    """Copy what `save_adapted` and `save_head` wrote from one folder to another.
+
+    Raises:
+        StorageError: The disk is full; nothing half-written is left under a final name.
+    """
+    for name in ("head.safetensors", WEIGHTS):
+        if (source / name).is_file():
+            write_atomically(target / name, partial(shutil.copyfile, source / name))
+    if (source / ADAPTER).is_dir():
+        with _new_adapter(target) as temporary:
+            shutil.copytree(source / ADAPTER, temporary)
 
 
 def load_adapted(encoder: AnyEncoder, folder: Path, *, trainable: bool = False) -> AnyEncoder:
@@ -50,16 +82,23 @@ def load_adapted(encoder: AnyEncoder, folder: Path, *, trainable: bool = False) 
         encoder: Pretrained; not changed.
         folder: What `save_adapted` wrote to; without anything saved the copy stays pretrained.
         trainable: Let the adapter learn on.
+
+    Raises:
+        RunError: The files are damaged.
     """
     copied = copy.deepcopy(encoder)
-    if (folder / WEIGHTS).is_file():
-        load_model(copied.backbone, str(folder / WEIGHTS))
-    elif (folder / ADAPTER).is_dir():
-        copied.backbone = PeftModel.from_pretrained(
-            copied.backbone,
-            str(folder / ADAPTER),
-            is_trainable=trainable,
-        )
+    try:
+        if (folder / WEIGHTS).is_file():
+            load_model(copied.backbone, str(folder / WEIGHTS))
+        elif is_saved(folder):
+            with without_peft_noise():
+                copied.backbone = PeftModel.from_pretrained(
+                    copied.backbone,
+                    str(folder / ADAPTER),
+                    is_trainable=trainable,
+                )
+    except _UNREADABLE as error:
+        raise _damaged(folder, error) from error
     return copied.eval()
 
 
@@ -81,14 +120,27 @@ def load_head(path: Path) -> nn.Linear:
     """Read a linear head.
 
     Raises:
-        RunError: The file is missing.
+        RunError: The file is missing or damaged.
     """
     if not path.is_file():
-        raise RunError(f"head {str(path)!r} is missing: the run folder is incomplete")
-    state = load_file(str(path))
-    classes, features = state["weight"].shape
+        raise RunError(
+            f"head {str(path)!r} is missing: the run folder is incomplete, fit it again with "
+            "--force"
+        )
+    try:
+        state = load_file(str(path))
+        classes, features = state["weight"].shape
+    except _UNREADABLE as error:
+        raise _damaged(path, error) from error
     head = zero_linear(features, classes)
     with torch.no_grad():
         head.weight.copy_(state["weight"])
         head.bias.copy_(state["bias"])
     return head.requires_grad_(requires_grad=False)
+
+
+def _damaged(path: Path, error: Exception) -> RunError:
+    reason = " ".join(str(error).split())
+    return RunError(
+        f"trained weights in {str(path)!r} are damaged ({reason}): fit the run again with --force"
+    )

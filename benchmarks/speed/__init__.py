@@ -1,0 +1,1 @@
+"""Speed: tailora against a bare loop or a peer."""

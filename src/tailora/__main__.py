@@ -1,0 +1,5 @@
+"""`python -m tailora`."""
+
+from tailora.cli.main import main
+
+main()

@@ -1,0 +1,10 @@
+"""Encoders: found by name, loaded strictly, called alike.
+
+`load_backbone` finds the weights; `Encoder` turns images into features; `ModuleEncoder` lets any
+module take its place.
+"""
+
+from tailora.backbones.encoder import Encoder, ModuleEncoder, Pooling
+from tailora.backbones.load import LoadedBackbone, load_backbone
+
+__all__ = ["Encoder", "LoadedBackbone", "ModuleEncoder", "Pooling", "load_backbone"]

@@ -1,0 +1,186 @@
+"""From a batch of images to one feature vector each, whatever an encoder itself gives out."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, final, get_args
+
+import torch
+from torch import Tensor, nn
+
+from tailora.backbones.layout import (
+    base_model,
+    calling_convention,
+    check_bands,
+    native_size,
+    output_shape,
+    patch_size,
+    token_layout,
+)
+from tailora.errors import BackboneError, unknown_name
+
+Pooling = Literal["class", "mean", "both"]
+
+
+@final
+class Encoder(nn.Module):
+    """Normalise images, run a transformers vision model and pool its tokens.
+
+    `backbone` is the part an adapter goes into; it may be assigned anew, for example with what
+    `peft.get_peft_model` returns. `features` is the length of a feature vector.
+
+    Args:
+        backbone: A transformers vision model, bare or wrapped by PEFT.
+        pooling: `class`: the class token, after the model's last norm. `mean`: the mean of the
+            patch tokens or of the feature map, without class and register tokens. `both`: the
+            two side by side, class first.
+        mean: Per band, subtracted after the division by `scale`.
+        std: Per band, divided by afterwards.
+        scale: What stored values are divided by first: 255 takes 8-bit values to 0..1; 1 leaves
+            values in their own units, which `mean` and `std` then have too.
+
+    Raises:
+        BackboneError: The model has no class token to pool, takes another number of bands, or is
+            no vision model.
+
+    Example:
+        >>> from transformers import Dinov2Config, Dinov2Model
+        >>> with torch.device("meta"):
+        ...     model = Dinov2Model(Dinov2Config(hidden_size=6, num_attention_heads=2))
+        >>> Encoder(model, pooling="both", mean=[0.5] * 3, std=[0.5] * 3).features
+        12
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        pooling: Pooling,
+        mean: Sequence[float],
+        std: Sequence[float],
+        scale: float = 255.0,
+    ) -> None:
+        super().__init__()
+        base = base_model(backbone)
+        _check_normalization(mean, std, scale)
+        check_bands(base.config, len(mean))
+        self._call = calling_convention(base)
+        self._layout = token_layout(base, self._call)
+        _check_pooling(pooling, type(base).__name__, has_class_token=self._layout.has_class_token)
+        self.backbone = backbone
+        self.pooling: Pooling = pooling
+        self.scale = scale
+        self.features = self._layout.width * (2 if pooling == "both" else 1)
+        # arguments of the constructor, not weights: they stay out of the state dict
+        self.register_buffer("mean", _per_band(mean), persistent=False)
+        self.register_buffer("std", _per_band(std), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return one feature vector per image.
+
+        Args:
+            images: Stored values of any real type, shape (batch, bands, height, width).
+
+        Returns:
+            Float32, shape (batch, features).
+        """
+        if images.shape[1] != self.mean.shape[1]:  # one band would be broadcast, silently
+            raise BackboneError(
+                f"the encoder takes {self.mean.shape[1]} bands, got images of shape "
+                f"{tuple(images.shape)!r}; select bands with `--set data.bands=...`"
+            )
+        pixels = (images.float() / self.scale - self.mean) / self.std
+        weights = next(self.backbone.parameters())
+        return self._pool(self._call(self.backbone, pixels.to(weights.dtype))).float()
+
+    def check_image_size(self, size: int) -> None:
+        """Raise a `BackboneError` unless the model takes square images of that side.
+
+        Patches must fill the image: a model would drop the pixels that are left over.
+
+        Args:
+            size: Side in pixels.
+        """
+        base = base_model(self.backbone)
+        patch = patch_size(base.config)
+        if size < 1 or size % patch:
+            below = max(size // patch, 1) * patch
+            raise BackboneError(
+                f"images of {size} px do not divide into patches of {patch} px; "
+                f"resize them to {below} or {below + patch} px"
+            )
+        if size != native_size(base.config):
+            output_shape(base, self._call, size)
+
+    def _pool(self, outputs: Any) -> Tensor:
+        tokens: Tensor = outputs.last_hidden_state
+        if tokens.ndim == 4:
+            return tokens.mean(dim=(2, 3))
+        parts: list[Tensor] = []
+        if self.pooling != "mean":
+            parts.append(self._class_token(outputs))
+        if self.pooling != "class":
+            parts.append(tokens[:, self._layout.prefix :].mean(dim=1))
+        return torch.cat(parts, dim=1)
+
+    def _class_token(self, outputs: Any) -> Tensor:
+        """Prefer the pooled output where it adds the last norm only, as CLIP's does."""
+        pooled = getattr(outputs, "pooler_output", None)
+        if pooled is None or self._layout.has_learned_pooler:
+            return outputs.last_hidden_state[:, 0]
+        return pooled
+
+
+@final
+class ModuleEncoder(nn.Module):
+    """Any module that maps a batch to features, in the shape that the rest of tailora expects.
+
+    Args:
+        backbone: Maps a batch of any kind to a tensor (batch, features).
+        features: Length of a feature vector.
+
+    Example:
+        >>> encoder = ModuleEncoder(nn.Flatten(), features=12)
+        >>> encoder(torch.zeros(5, 3, 2, 2)).shape
+        torch.Size([5, 12])
+    """
+
+    def __init__(self, backbone: nn.Module, *, features: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.features = features
+
+    def forward(self, batch: Any) -> Tensor:
+        """Return float32 features, shape (batch, features).
+
+        Raises:
+            BackboneError: The module returned something else.
+        """
+        output = self.backbone(batch)
+        if not isinstance(output, Tensor) or output.shape[1:] != (self.features,):
+            got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise BackboneError(
+                f"the module returned {got!r} where (batch, {self.features}) was expected; "
+                "let it return one feature vector per sample"
+            )
+        return output.float()
+
+
+def _per_band(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
+
+
+def _check_normalization(mean: Sequence[float], std: Sequence[float], scale: float) -> None:
+    if len(mean) != len(std) or min(*std, scale) <= 0:
+        raise BackboneError(
+            f"mean {tuple(mean)!r}, std {tuple(std)!r} and scale {scale!r} do not fit; "
+            "give one mean and one positive std per band, and a positive scale"
+        )
+
+
+def _check_pooling(pooling: str, model: str, *, has_class_token: bool) -> None:
+    if pooling not in get_args(Pooling):
+        raise unknown_name("pooling", pooling, get_args(Pooling))
+    if pooling != "mean" and not has_class_token:
+        raise BackboneError(f"a {model} has no class token, got pooling {pooling!r}; use 'mean'")

@@ -1,0 +1,159 @@
+"""What a transformers vision model takes and gives, found out without computing anything.
+
+Configs of different models name these facts differently or not at all. A copy of the model whose
+tensors have shapes but no values tells them all, for any size of image, in a tenth of a second.
+"""
+
+import copy
+import inspect
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from tailora.errors import BackboneError
+
+_USUAL_SIZE = 224
+
+
+@dataclass(frozen=True, slots=True)
+class CallingConvention:
+    """What a model's forward must be told beside the pixels.
+
+    Args:
+        interpolates: Pass the flag that stretches the position table to the image's size.
+        noise_patch: Side of a patch where patches would be shuffled at random (ViT-MAE).
+    """
+
+    interpolates: bool
+    noise_patch: int | None
+
+    def __call__(self, model: nn.Module, pixels: Tensor) -> Any:
+        """Run `model`, or a PEFT model around it, on pixels (batch, bands, height, width)."""
+        extra: dict[str, Any] = {"interpolate_pos_encoding": True} if self.interpolates else {}
+        if self.noise_patch is not None:
+            batch, _, height, width = pixels.shape
+            patches = (height // self.noise_patch) * (width // self.noise_patch)
+            # rising "noise" sorts the patches into the order they have
+            extra["noise"] = torch.arange(patches, device=pixels.device).expand(batch, -1)
+        return model(pixel_values=pixels, **extra)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLayout:
+    """Where the parts of a model's output are.
+
+    Args:
+        width: Numbers per token or, for a feature map, channels.
+        prefix: Tokens before those of the patches: class, distillation and register tokens.
+        has_class_token: Whether the first token is a class token.
+        has_learned_pooler: Whether the pooled output went through one more dense layer, which
+            many checkpoints never trained.
+    """
+
+    width: int
+    prefix: int
+    has_class_token: bool
+    has_learned_pooler: bool
+
+
+def base_model(backbone: nn.Module) -> PreTrainedModel:
+    """Return the transformers model inside a PEFT wrapper, or the model itself.
+
+    Raises:
+        BackboneError: It is no transformers vision model, or one that hides patches.
+    """
+    base = backbone.get_base_model() if isinstance(backbone, PeftModel) else backbone
+    if not isinstance(base, PreTrainedModel) or base.main_input_name != "pixel_values":
+        raise BackboneError(
+            f"a {type(base).__name__} is no transformers vision model; "
+            "wrap a module that returns features in ModuleEncoder"
+        )
+    if getattr(base.config, "mask_ratio", 0):
+        raise BackboneError(
+            f"the encoder hides a share of {base.config.mask_ratio!r} of its patches; "
+            "set config.mask_ratio = 0, or load it with load_backbone"
+        )
+    return base
+
+
+def calling_convention(base: PreTrainedModel) -> CallingConvention:
+    """Read off the signature of a model's forward how it wants to be called."""
+    arguments = inspect.signature(base.forward).parameters
+    return CallingConvention(
+        interpolates="interpolate_pos_encoding" in arguments,
+        noise_patch=patch_size(base.config) if "noise" in arguments else None,
+    )
+
+
+def token_layout(base: PreTrainedModel, call: CallingConvention) -> TokenLayout:
+    """Compare the output's shape with the grid of patches."""
+    size = native_size(base.config)
+    shape = output_shape(base, call, size)
+    learned = getattr(base, "pooler", None) is not None
+    if len(shape) == 4:
+        return TokenLayout(shape[1], 0, has_class_token=False, has_learned_pooler=learned)
+    _, tokens, width = shape
+    # fewer tokens than patches: the model merged them (Swin), and has no token beside them
+    prefix = max(0, tokens - (size // patch_size(base.config)) ** 2)
+    return TokenLayout(width, prefix, has_class_token=prefix > 0, has_learned_pooler=learned)
+
+
+def output_shape(base: PreTrainedModel, call: CallingConvention, size: int) -> torch.Size:
+    """Shape of `last_hidden_state` for one square image, without running the model.
+
+    Args:
+        base: The model; neither its tensors nor its state are touched.
+        call: Of the same model.
+        size: Side in pixels.
+
+    Raises:
+        BackboneError: The model cannot take that size.
+    """
+    bands = getattr(base.config, "num_channels", 3)
+    pixels = torch.empty(1, bands, size, size, device="meta")
+    try:
+        with torch.no_grad():
+            return call(_without_values(base).eval(), pixels).last_hidden_state.shape
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+        native = native_size(base.config)
+        raise BackboneError(
+            f"a {type(base).__name__} made for images of {native} px cannot take {size} px "
+            f"({str(error).splitlines()[0]}); resize the images to {native} px"
+        ) from error
+
+
+def patch_size(config: PreTrainedConfig) -> int:
+    """Return the side of an encoder's patches in pixels; 1 where it has none."""
+    size = getattr(config, "patch_size", None) or 1
+    return size if isinstance(size, int) else max(size)
+
+
+def native_size(config: PreTrainedConfig) -> int:
+    """Return the side in pixels of the images that an encoder was made for."""
+    size = getattr(config, "image_size", None) or _USUAL_SIZE
+    return size if isinstance(size, int) else max(size)
+
+
+def check_bands(config: PreTrainedConfig, bands: int) -> None:
+    """Raise a `BackboneError` unless the encoder takes images of that many bands."""
+    wanted = getattr(config, "num_channels", bands)
+    if wanted != bands:
+        raise BackboneError(
+            f"the encoder takes {wanted} bands and the images have {bands}; "
+            f"select {wanted} with `--set data.bands=...`, or use an encoder made for {bands} bands"
+        )
+
+
+def _without_values(base: PreTrainedModel) -> PreTrainedModel:
+    """Copy a model with tensors that have no memory, so that the copy costs none."""
+    empty: dict[int, Any] = {}
+    for tensor in chain(base.parameters(), base.buffers()):
+        shape_only = torch.empty_like(tensor, device="meta")
+        is_parameter = isinstance(tensor, nn.Parameter)
+        empty[id(tensor)] = nn.Parameter(shape_only) if is_parameter else shape_only
+    return copy.deepcopy(base, empty)  # finds each tensor in `empty`, as if copied already

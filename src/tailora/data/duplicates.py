@@ -1,0 +1,83 @@
+"""Find images that occur more than once: leaks between splits, and contradicting labels."""
+
+import hashlib
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import final
+
+from tailora.data.dataset import Dataset
+from tailora.data.sources import file_path, file_size
+from tailora.errors import DataError
+
+
+@final
+@dataclass(frozen=True)
+class Duplicate:
+    """One image that stands in the data more than once, copy by copy in the order of the rows.
+
+    Args:
+        ids: Names of the copies.
+        splits: Split of each copy.
+        labels: Class name of each copy.
+    """
+
+    ids: tuple[str, ...]
+    splits: tuple[str, ...]
+    labels: tuple[str, ...]
+
+    @property
+    def leaks(self) -> bool:
+        """Whether the copies are in different splits, so that a score there is too good."""
+        return len(set(self.splits)) > 1
+
+    @property
+    def conflicts(self) -> bool:
+        """Whether the copies have different labels, so that at least one is wrong."""
+        return len(set(self.labels)) > 1
+
+
+def find_duplicates(dataset: Dataset) -> list[Duplicate]:
+    """Find exact copies, by the bytes of the files or, where there are none, of the pixels.
+
+    Only files of equal size are read, so this is cheap. The same picture saved twice with other
+    settings, or cut differently, is not found.
+
+    Args:
+        dataset: What to look through.
+
+    Returns:
+        One entry per image that occurs at least twice, in the order of first copies.
+
+    Raises:
+        DataError: An image cannot be read.
+    """
+    by_size: dict[int, list[int]] = defaultdict(list)
+    for i in range(len(dataset)):
+        by_size[file_size(dataset.source, i)].append(i)
+    by_content: dict[bytes, list[int]] = defaultdict(list)
+    for rows in by_size.values():
+        for i in rows if len(rows) > 1 else ():
+            by_content[_content(dataset, i)].append(i)
+    copies = sorted(rows for rows in by_content.values() if len(rows) > 1)
+    return [_duplicate(dataset, rows) for rows in copies]
+
+
+def _content(dataset: Dataset, i: int) -> bytes:
+    path = file_path(dataset.source, i)
+    if path is not None:
+        try:
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, hashlib.blake2b).digest()
+        except OSError as error:
+            raise DataError(f"cannot read image {str(path)!r}: {error.strerror}") from error
+    pixels = dataset.source.read(i)
+    shape = repr((pixels.shape, pixels.dtype.str)).encode()
+    return hashlib.blake2b(shape + pixels.tobytes()).digest()
+
+
+def _duplicate(dataset: Dataset, rows: list[int]) -> Duplicate:
+    return Duplicate(
+        tuple(dataset.source.id(i) for i in rows),
+        tuple(str(dataset.splits[i]) for i in rows),
+        tuple(dataset.classes[dataset.labels[i]] for i in rows),
+    )

@@ -1,0 +1,142 @@
+"""Divide groups between train, val and test so that each class is on every side.
+
+A greedy pass and a repair by single moves over a (groups, classes) table of amounts, with a few
+random restarts: the exact problem is a set-splitting one.
+
+Reference: the greedy pass is iterative stratification (Sechidis et al., ECML PKDD 2011,
+algorithm 1), with groups for samples and the squared deviation over all classes for the demand
+of one.
+"""
+
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+_RESTARTS: Final = 20
+_TRAIN, _VAL, _TEST = range(3)
+
+
+def divide_groups(
+    amounts: NDArray[np.float64],
+    *,
+    fractions: tuple[float, float, float],
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """Give each group to train (0), val (1) or test (2).
+
+    Args:
+        amounts: How much of each class each group holds (groups, classes), not negative: samples,
+            or area. Groups that hold nothing are drawn by the fractions alone.
+        fractions: Wanted shares of train, val and test, summing to 1; share 0 gets nothing.
+        rng: Decides the order among equals.
+
+    Returns:
+        Side per group (groups,). A class with two groups or more is in train and in test, and with
+        a third also in val, whenever a restart finds such a division; the caller must look.
+    """
+    divisions = []
+    for _ in range(_RESTARTS):
+        division = _Division(amounts, np.asarray(fractions))
+        division.fill(rng)
+        division.repair()
+        divisions.append(division)
+        if not division.missing().any():
+            break
+    return min(divisions, key=lambda division: division.missing_cost()).sides
+
+
+@final
+class _Division:
+    """A division in the making.
+
+    Attributes:
+        sides: Side per group (groups,), -1 while open.
+        holders: Groups of each class on each side (3, classes).
+        excess: Share of each class on each side, less the wanted part of what is placed so far
+            (3, classes).
+    """
+
+    def __init__(self, amounts: NDArray[np.float64], fractions: NDArray[np.float64]) -> None:
+        totals = amounts.sum(axis=0)
+        self.fractions = fractions / fractions.sum()
+        self.shares = amounts / np.where(totals > 0, totals, 1)
+        self.has = amounts > 0
+        self.required = _required(self.has.sum(axis=0), fractions)
+        self.cost = np.array([len(totals) + 1, 1, len(totals) + 1])  # val never outranks the others
+        self.sides = np.full(len(amounts), -1)
+        self.holders = np.zeros((3, len(totals)), dtype=np.int64)
+        self.excess = np.zeros((3, len(totals)))
+
+    def missing(self) -> NDArray[np.bool_]:
+        """Which classes are not where they must be (3, classes)."""
+        return self.required & (self.holders == 0)
+
+    def missing_cost(self) -> int:
+        """A class without train or test weighs more than all classes without val."""
+        return int(self.cost @ self.missing().sum(axis=1))
+
+    def fill(self, rng: np.random.Generator) -> None:
+        """Place the groups of the rarest class first, largest group first."""
+        shuffled = rng.permutation(len(self.sides))
+        for c in np.argsort(self.has.sum(axis=0), kind="stable"):
+            of_class = shuffled[self.has[shuffled, c] & (self.sides[shuffled] < 0)]
+            of_class = of_class[np.argsort(-self.shares[of_class, c], kind="stable")]
+            for done, group in enumerate(of_class):
+                choice = self._choice(c, remaining=len(of_class) - done)
+                self._place(group, choice[np.argmin(self._imbalance(group)[choice])])
+        empty = self.sides < 0
+        self.sides[empty] = rng.choice(3, size=empty.sum(), p=self.fractions)
+
+    def _imbalance(self, group: int) -> NDArray[np.float64]:
+        """Change of the sum of squares of the excess e if a group of shares m went to each side.
+
+        e becomes e - f m everywhere and gains m on that side: 2 m e + (1 - 2 f) m^2 more there.
+        """
+        m = self.shares[group]
+        return 2 * self.excess @ m + (1 - 2 * self.fractions) * (m @ m)
+
+    def _choice(self, c: int, *, remaining: int) -> NDArray[np.int64]:
+        missing = np.flatnonzero(self.missing()[:, c])
+        return missing if 0 < remaining <= len(missing) else np.flatnonzero(self.fractions > 0)
+
+    def repair(self) -> None:
+        """Move single groups to where a class is missing, while that helps more than it harms."""
+        while True:
+            moves = [
+                (*self._move_cost(group, side), group, side)
+                for side, c in np.argwhere(self.missing()).tolist()
+                for group in np.flatnonzero(self.has[:, c]).tolist()
+            ]
+            gain, _, group, side = min(moves, default=(0, 0.0, 0, 0))
+            if gain >= 0:
+                return
+            self._place(group, side)
+
+    def _move_cost(self, group: int, side: int) -> tuple[int, float]:
+        old, has, m = self.sides[group], self.has[group], self.shares[group]
+        lost = (has & self.required[old] & (self.holders[old] == 1)).sum()
+        found = (has & self.required[side] & (self.holders[side] == 0)).sum()
+        imbalance = m @ (self.excess[side] - self.excess[old] + m)
+        return int(self.cost[old] * lost - self.cost[side] * found), float(imbalance)
+
+    def _place(self, group: int, side: int) -> None:
+        if self.sides[group] >= 0:
+            self.holders[self.sides[group]] -= self.has[group]
+            self.excess[self.sides[group]] -= self.shares[group]
+        else:
+            self.excess -= self.fractions[:, None] * self.shares[group]
+        self.sides[group] = side
+        self.holders[side] += self.has[group]
+        self.excess[side] += self.shares[group]
+
+
+def _required(groups: NDArray[np.int64], fractions: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Say which sides each class must be on (3, classes), from its number of groups (classes,)."""
+    sides = np.zeros((3, len(groups)), dtype=bool)
+    needed = 0
+    for side in (_TRAIN, _TEST, _VAL):  # in the order in which a few groups are given out
+        if fractions[side] > 0:
+            needed += 1
+            sides[side] = groups >= needed
+    return sides

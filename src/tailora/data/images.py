@@ -1,0 +1,168 @@
+"""Decode JPEG, PNG and TIFF files to (bands, height, width), and bring images to one size."""
+
+import struct
+import threading
+import warnings
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import rasterio
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from rasterio.enums import ColorInterp
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from torch.nn import functional
+
+from tailora.errors import ConfigError, DataError, unknown_name
+
+EXTENSIONS: Final = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
+FITS: Final = ("crop", "stretch")
+
+_JPEG: Final = b"\xff\xd8"
+_PNG: Final = b"\x89PNG\r\n\x1a\n"
+_TIFF: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PNG_BIT_DEPTH: Final = (
+    24  # position of that byte in the file: signature 8, length 4, "IHDR" 4, sizes 8
+)
+_UNREADABLE: Final = (
+    OSError,
+    SyntaxError,  # Pillow's word for a PNG with a broken checksum
+    ValueError,
+    EOFError,
+    struct.error,
+    Image.DecompressionBombError,
+    RasterioError,
+)
+# catch_warnings swaps the filters of the whole process, so two threads must not do it at once
+_opening: Final = threading.Lock()
+
+
+def decode(path: Path) -> NDArray[Any]:
+    """Read an image file with every band it really has.
+
+    The format is told by the content, not by the extension. JPEG and 8-bit PNG go through Pillow
+    (EXIF orientation applied, CMYK and palettes made RGB, 1 bit made 0 / 255); TIFF and 16-bit PNG
+    go through rasterio, because Pillow reduces 16-bit colour to 8 bits without a word.
+
+    Args:
+        path: A JPEG, PNG or TIFF file.
+
+    Returns:
+        (bands, height, width), in the dtype of the file. Alpha is dropped. In a TIFF alpha is what
+        the file declares as such, and GDAL declares the fourth of four 8-bit bands alpha unless it
+        is written with `alpha="unspecified"`.
+
+    Raises:
+        DataError: The file is missing, empty, truncated, or not such an image.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(_PNG_BIT_DEPTH + 1)
+        if head.startswith(_TIFF) or (head.startswith(_PNG) and head[_PNG_BIT_DEPTH:] == b"\x10"):
+            return _decode_raster(path)
+        if head.startswith((_JPEG, _PNG)):
+            return _decode_picture(path)
+    except _UNREADABLE as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise DataError(f"cannot decode image {str(path)!r}: {reason}") from error
+    found = "is not a JPEG, PNG or TIFF image" if head else "is empty"
+    raise DataError(f"cannot decode image {str(path)!r}: the file {found}")
+
+
+def _decode_picture(path: Path) -> NDArray[np.uint8]:
+    with Image.open(path) as opened:
+        image = ImageOps.exif_transpose(opened)
+        if image.mode == "P":
+            image = image.convert("RGBA")  # straight to RGB, transparent palettes raise a warning
+        elif image.mode == "CMYK":
+            image = image.convert("RGB")
+        elif image.mode == "1":
+            image = image.convert("L")
+        pixels = np.asarray(image)
+    if image.mode in ("LA", "RGBA"):
+        pixels = pixels[..., :-1]
+    return np.ascontiguousarray(np.moveaxis(np.atleast_3d(pixels), -1, 0))
+
+
+def _decode_raster(path: Path) -> NDArray[Any]:
+    # not listing the folder at each open keeps a folder of n files from costing n * n
+    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), _open(path) as raster:
+        meaning = raster.colorinterp
+        if raster.subdatasets:
+            raise ValueError(
+                f"it has {len(raster.subdatasets)} pages; write the bands of one image to one page"
+            )
+        if ColorInterp.cyan in meaning or np.issubdtype(raster.dtypes[0], np.complexfloating):
+            raise ValueError(f"{raster.dtypes[0]} CMYK or complex pixels; convert them first")
+        kept = [
+            band
+            for band, kind in zip(raster.indexes, meaning, strict=True)
+            if kind != ColorInterp.alpha
+        ]
+        pixels = raster.read(kept or raster.indexes)
+        if meaning[0] != ColorInterp.palette:
+            return pixels
+        is_bilevel = raster.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") == "1"
+        colours = _expand_palette(pixels[0], raster.colormap(1))
+        return colours[:1] if is_bilevel else colours
+
+
+def _open(path: Path) -> Any:
+    with _opening, warnings.catch_warnings():
+        # image chips have no place on Earth, and need none here
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return rasterio.open(path)
+
+
+def _expand_palette(
+    indices: NDArray[Any], colormap: dict[int, tuple[int, ...]]
+) -> NDArray[np.uint8]:
+    table = np.zeros((max(*colormap, int(indices.max())) + 1, 3), dtype=np.uint8)
+    for index, colour in colormap.items():
+        table[index] = colour[:3]
+    return np.ascontiguousarray(np.moveaxis(table[indices], -1, 0))
+
+
+def resize(image: NDArray[Any], size: int, *, fit: str = "crop") -> NDArray[Any]:
+    """Bring an image to `size` x `size` pixels, antialiased.
+
+    Args:
+        image: (bands, height, width), any real dtype.
+        size: Pixels per side, at least 1.
+        fit: `"crop"` keeps the centre square; `"stretch"` keeps everything and changes the aspect
+            ratio.
+
+    Returns:
+        (bands, size, size); uint8 stays uint8, anything else becomes float32.
+
+    Raises:
+        ConfigError: Unknown `fit`, or a size below 1.
+
+    Example:
+        >>> resize(np.full((3, 20, 40), 7, dtype=np.uint8), 10).shape
+        (3, 10, 10)
+    """
+    require_size(size, fit=fit)
+    pixels = (image if fit == "stretch" else _centre_square(image)).astype(np.float32)
+    if pixels.shape[1:] != (size, size):
+        pixels = functional.interpolate(
+            torch.from_numpy(pixels)[None], (size, size), mode="bilinear", antialias=True
+        )[0].numpy()
+    return pixels.round().clip(0, 255).astype(np.uint8) if image.dtype == np.uint8 else pixels
+
+
+def _centre_square(image: NDArray[Any]) -> NDArray[Any]:
+    height, width = image.shape[1:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[:, top : top + side, left : left + side]
+
+
+def require_size(size: int, *, fit: str) -> None:
+    """Raise `ConfigError` unless `resize` can be asked for this."""
+    if size < 1:
+        raise ConfigError(f"image size must be at least 1 pixel, got {size!r}")
+    if fit not in FITS:
+        raise unknown_name("fit", fit, FITS)

@@ -1,0 +1,254 @@
+"""Decode every image once, to one size and one number of bands, into one array on disk."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tailora.data.array_writer import ArrayWriter
+from tailora.data.dataset import Dataset
+from tailora.data.images import require_size, resize
+from tailora.errors import DataError
+from tailora.progress import Progress, silent
+from tailora.storage import read_json, write_atomically, write_json
+
+IMAGES: Final = "images.npy"
+MANIFEST: Final = "manifest.json"
+
+_SCHEMA: Final = 1
+_THREADS: Final = 4
+_DECODED_AHEAD: Final = 32
+_VALUES_AT_ONCE: Final = 2**22  # of the statistics: 32 MB in float64
+_NAMED: Final = 5  # broken images named in a note; the manifest has all
+
+
+@final
+class PreparedImages:
+    """Images of one size, read from disk as they are asked for.
+
+    Args:
+        folder: Where `prepare_images` put them.
+        dataset: The data set they were made from.
+        manifest: What `prepare_images` wrote about them.
+
+    Attributes:
+        dataset: The data set without its broken images, whose row `i` is row `i` here.
+        kept: Rows of the original data set that could be read (rows,).
+        broken: Names of the images that could not be read.
+        source_dtype: Dtype of the images before they were prepared, e.g. `"uint16"`.
+        value_range: Least and greatest value before they were resized.
+
+    Raises:
+        DataError: Without the broken images a class has no training or no test sample left.
+    """
+
+    def __init__(self, folder: Path, dataset: Dataset, manifest: dict[str, Any]) -> None:
+        broken = manifest["broken"]
+        self.kept = np.delete(np.arange(len(dataset)), [entry["row"] for entry in broken])
+        self.broken: tuple[str, ...] = tuple(entry["id"] for entry in broken)
+        self.dataset = _without_broken(dataset, self.kept, self.broken)
+        self.source_dtype: str = manifest["source_dtype"]
+        self.value_range: tuple[float, float] = tuple(manifest["value_range"])
+        self._images: NDArray[Any] = np.load(folder / IMAGES, mmap_mode="r")
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    @property
+    def bands(self) -> int:
+        """Bands of every image."""
+        return self._images.shape[1]
+
+    def batch(self, indices: Sequence[int] | NDArray[np.int64]) -> torch.Tensor:
+        """Read some images.
+
+        Args:
+            indices: Rows of `self.dataset` (batch,).
+
+        Returns:
+            (batch, bands, size, size), uint8 for 8-bit sources, else float32 in the values of the
+            source.
+        """
+        return torch.from_numpy(self._read(np.asarray(indices)))
+
+    def band_statistics(
+        self, indices: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and standard deviation of each band over all pixels, in the stored values.
+
+        Args:
+            indices: Rows of `self.dataset` (rows,), not empty: the training ones, so that nothing
+                is learnt from the test.
+
+        Returns:
+            Mean and standard deviation (bands,); a constant band deviates by 0.
+
+        Reference: Chan, Golub & LeVeque, The American Statistician 37 (1983), equation 1.5: sums of
+            squares of parts are merged without cancellation.
+        """
+        at_once = max(1, _VALUES_AT_ONCE // self._images[0].size)
+        n, mean, squares = 0, np.zeros(self.bands), np.zeros(self.bands)
+        for start in range(0, len(indices), at_once):
+            part = self._read(indices[start : start + at_once]).astype(np.float64)
+            size = part.size // self.bands
+            part_mean = part.mean(axis=(0, 2, 3))
+            step = part_mean - mean
+            squares += ((part - part_mean[:, None, None]) ** 2).sum(axis=(0, 2, 3))
+            squares += step**2 * (n * size / (n + size))
+            mean += step * (size / (n + size))
+            n += size
+        return mean, np.sqrt(squares / n)
+
+    def _read(self, indices: NDArray[np.int64]) -> NDArray[Any]:
+        return np.asarray(self._images[self.kept[indices]])
+
+
+def prepare_images(
+    dataset: Dataset,
+    folder: Path,
+    *,
+    image_size: int,
+    fit: str = "crop",
+    skip_broken: bool = False,
+    progress: Progress = silent,
+) -> PreparedImages:
+    """Decode and resize every image, or take what an earlier call with equal arguments left.
+
+    Args:
+        dataset: What to decode. Grey images among colour ones become three equal bands.
+        folder: Receives `images.npy` and `manifest.json`.
+        image_size: Pixels per side.
+        fit: `"crop"` or `"stretch"`; see `resize`.
+        skip_broken: Leave out images that cannot be decoded, instead of stopping at the first.
+        progress: Told of every image.
+
+    Raises:
+        DataError: An image cannot be decoded, two images have bands or dtypes that do not go
+            together, or a class is lost with the broken images.
+        ConfigError: The size or the fit is wrong.
+        StorageError: The disk is full.
+    """
+    require_size(image_size, fit=fit)
+    wanted = {
+        "schema": _SCHEMA,
+        "dataset": dataset.fingerprint,
+        "image_size": image_size,
+        "fit": fit,
+    }
+    manifest = _left_before(folder, wanted)
+    if manifest is None or (manifest["broken"] and not skip_broken):
+        # from here on the old manifest would describe other images
+        (folder / MANIFEST).unlink(missing_ok=True)
+        decoding = _Decoding(dataset, image_size=image_size, fit=fit, skip_broken=skip_broken)
+        write_atomically(folder / IMAGES, lambda path: decoding.run(path, progress))
+        manifest = wanted | decoding.facts()
+        write_json(folder / MANIFEST, manifest)
+    return PreparedImages(folder, dataset, manifest)
+
+
+def _left_before(folder: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
+    """Read the manifest of an earlier call if its images are whole and the wanted ones."""
+    try:
+        np.load(folder / IMAGES, mmap_mode="r")
+        manifest = read_json(folder / MANIFEST)
+    except (OSError, ValueError):
+        return None
+    return manifest if wanted.items() <= manifest.items() else None
+
+
+def _without_broken(dataset: Dataset, kept: NDArray[np.int64], broken: tuple[str, ...]) -> Dataset:
+    if not broken:
+        return dataset
+    more = f" and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
+    names = ", ".join(broken[:_NAMED]) + more
+    return dataset.select(kept, note=f"{len(broken)} broken image(s) left out: {names}")
+
+
+@final
+@dataclass(frozen=True)
+class _Decoded:
+    """One image, resized, with what it was before."""
+
+    id: str
+    pixels: NDArray[Any]
+    source_dtype: str
+    value_range: tuple[float, float]
+
+
+@final
+class _Decoding:
+    """One pass over the images; keeps what the manifest has to say about them."""
+
+    def __init__(self, dataset: Dataset, *, image_size: int, fit: str, skip_broken: bool) -> None:
+        self.dataset = dataset
+        self.image_size = image_size
+        self.fit = fit
+        self.skip_broken = skip_broken
+        self.first: _Decoded | None = None
+        self.low, self.high = np.inf, -np.inf
+        self.broken: list[dict[str, Any]] = []
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "source_dtype": self.first.source_dtype if self.first else None,
+            "value_range": [self.low, self.high],
+            "broken": self.broken,
+        }
+
+    def run(self, path: Path, progress: Progress) -> None:
+        rows = len(self.dataset)
+        with ArrayWriter(path, rows) as writer, progress("decoding images", rows) as advance:
+            for row, image in enumerate(self._decode_in_order()):
+                if isinstance(image, DataError):
+                    self._note_broken(row, image)
+                    writer.append_gap()
+                else:
+                    self._note(image)
+                    writer.append(image.pixels)
+                advance(1)
+        if self.first is None:
+            raise DataError(f"none of the {rows} images can be decoded")
+
+    def _decode_in_order(self) -> Iterator[_Decoded | DataError]:
+        rows = len(self.dataset)
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for start in range(0, rows, _DECODED_AHEAD):
+                yield from pool.map(self._decode, range(start, min(start + _DECODED_AHEAD, rows)))
+
+    def _decode(self, row: int) -> _Decoded | DataError:
+        name = self.dataset.source.id(row)
+        try:
+            image = self.dataset.source.read(row)
+        except DataError as error:
+            return error
+        low, high = float(image.min()), float(image.max())
+        if not np.isfinite([low, high]).all():
+            return DataError(f"image {name!r} has pixels that are NaN or infinite")
+        pixels = resize(image, self.image_size, fit=self.fit)
+        return _Decoded(name, pixels, str(image.dtype), (low, high))
+
+    def _note(self, image: _Decoded) -> None:
+        self.first = self.first or image
+        _require_like(self.first, image)
+        self.low = min(self.low, image.value_range[0])
+        self.high = max(self.high, image.value_range[1])
+
+    def _note_broken(self, row: int, error: DataError) -> None:
+        if not self.skip_broken:
+            raise DataError(f"{error}; mend it, or leave out such images with --skip-broken")
+        self.broken.append({"row": row, "id": self.dataset.source.id(row), "reason": str(error)})
+
+
+def _require_like(first: _Decoded, image: _Decoded) -> None:
+    bands = {len(first.pixels), len(image.pixels)}
+    if first.source_dtype != image.source_dtype or not (len(bands) == 1 or bands == {1, 3}):
+        raise DataError(
+            f"images must agree in bands and dtype: {first.id!r} has {len(first.pixels)} of "
+            f"{first.source_dtype}, {image.id!r} has {len(image.pixels)} of {image.source_dtype}; "
+            "convert one kind (only grey and colour may be mixed)"
+        )

@@ -1,0 +1,92 @@
+"""Where pictures come from: anything that can count, name and read them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailora.data.images import decode
+
+
+class ImageSource(Protocol):
+    """A numbered set of pictures, read one at a time."""
+
+    def __len__(self) -> int:
+        """How many pictures there are."""
+        ...
+
+    def read(self, i: int) -> NDArray[Any]:
+        """Picture `i` as (bands, height, width) in its own dtype; called from several threads."""
+        ...
+
+    def id(self, i: int) -> str:
+        """A name for picture `i` that stays the same from run to run."""
+        ...
+
+
+@final
+class FileImages:
+    """Pictures in files, decoded when read.
+
+    Args:
+        paths: One file per picture.
+        ids: Their names, same order; relative ones, so that moving the folder changes nothing.
+    """
+
+    def __init__(self, paths: Sequence[Path], ids: Sequence[str]) -> None:
+        self.paths = tuple(paths)
+        self.ids = tuple(ids)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, i: int) -> NDArray[Any]:
+        """Decode file `i`; see `decode`."""
+        return decode(self.paths[i])
+
+    def id(self, i: int) -> str:
+        """Name of file `i` as listed."""
+        return self.ids[i]
+
+
+@final
+class SelectedImages:
+    """Some pictures of another source, renumbered from zero.
+
+    Args:
+        base: The other source.
+        indices: Which of its pictures, (rows,).
+    """
+
+    def __init__(self, base: ImageSource, indices: NDArray[np.int64]) -> None:
+        self.base = base
+        self.indices = indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def read(self, i: int) -> NDArray[Any]:
+        """Read from the other source."""
+        return self.base.read(int(self.indices[i]))
+
+    def id(self, i: int) -> str:
+        """Name in the other source."""
+        return self.base.id(int(self.indices[i]))
+
+
+def file_path(source: ImageSource, i: int) -> Path | None:
+    """File that holds picture `i`, or None when it has none of its own."""
+    if isinstance(source, SelectedImages):
+        return file_path(source.base, int(source.indices[i]))
+    return source.paths[i] if isinstance(source, FileImages) else None
+
+
+def file_size(source: ImageSource, i: int) -> int:
+    """Size in bytes of the file of picture `i`, without decoding; -1 when there is no such file."""
+    path = file_path(source, i)
+    try:
+        return -1 if path is None else path.stat().st_size
+    except OSError:
+        return -1  # decoding it will say what is wrong with it, in words

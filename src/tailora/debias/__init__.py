@@ -1,0 +1,1 @@
+"""De-biased representations: shared clusters, calibrated targets, then a new adapter."""

@@ -1,0 +1,72 @@
+"""Classifier re-training (cRT) on frozen features (Kang et al. 2020, section 4)."""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from tailora.heads.ncm import Features, Labels
+from tailora.samplers.class_balanced import ClassBalancedSampler
+
+
+def fresh_linear(num_features: int, num_classes: int, *, seed: int = 0) -> nn.Linear:
+    """Make a linear head initialised as `nn.Linear` is, from a generator of its own."""
+    # on the meta device nothing is drawn from the global generator
+    head = nn.Linear(num_features, num_classes, device="meta").to_empty(device="cpu")
+    generator = torch.Generator().manual_seed(seed)
+    bound = 1 / math.sqrt(num_features)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.uniform_(-bound, bound, generator=generator)
+    return head
+
+
+def retrain_classifier(
+    head: nn.Module,
+    features: Features,
+    labels: Labels,
+    *,
+    epochs: int = 10,
+    learning_rate: float = 0.2,
+    batch_size: int = 512,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    seed: int = 0,
+) -> None:
+    """Train `head` in place with class-balanced sampling and plain cross-entropy.
+
+    The second stage of decoupled training: features learnt from the data as they are, a boundary
+    from equally frequent classes. With `fresh_linear(...)` it is cRT, with `LWSHead(...)` and 5
+    epochs it is LWS. SGD; the learning rate falls to 0 along a cosine.
+
+    Args:
+        head: Maps features (rows, width) to logits (rows, classes); what it froze stays.
+        features: Training features (rows, width) of the frozen backbone in evaluation mode.
+        labels: Class index of each row (rows,).
+        epochs: Passes of as many draws as there are rows.
+        learning_rate: Of the first step.
+        batch_size: Rows in a step.
+        momentum: Of SGD.
+        weight_decay: Of SGD.
+        seed: Seed of the order.
+
+    Reference:
+        Kang et al., Decoupling Representation and Classifier for Long-Tailed Recognition, ICLR
+        2020, section 4.
+    """
+    rows, targets = torch.as_tensor(features), torch.as_tensor(labels)
+    sampler = ClassBalancedSampler(targets.tolist(), seed=seed)
+    trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(
+        trained, lr=learning_rate, momentum=momentum, weight_decay=weight_decay
+    )
+    steps = epochs * math.ceil(len(targets) / batch_size)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+    for epoch in range(epochs):
+        sampler.set_epoch(epoch)
+        for batch in torch.tensor(list(sampler), device=rows.device).split(batch_size):
+            optimizer.zero_grad()
+            functional.cross_entropy(head(rows[batch]), targets[batch]).backward()
+            optimizer.step()
+            schedule.step()

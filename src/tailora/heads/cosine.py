@@ -1,0 +1,54 @@
+"""Cosine head: logits from directions alone (Gidaris and Komodakis 2018)."""
+
+import math
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tailora.errors import ConfigError
+
+
+def cosine_logits(features: Tensor, weight: Tensor, *, scale: float = 30.0) -> Tensor:
+    """Scale the cosine of `features` (rows, width) to each row of `weight` (classes, width).
+
+    A feature of length 0 has the logit 0 for every class.
+    """
+    return scale * functional.linear(functional.normalize(features), functional.normalize(weight))
+
+
+@final
+class CosineHead(nn.Module):
+    """A linear head without bias whose features and class vectors have length 1.
+
+    A plain linear head learns longer class vectors for larger classes; here length cannot tell.
+
+    Args:
+        num_features: Width of a feature.
+        num_classes: Number of classes.
+        scale: Largest logit, above 0; 30 as in LDAM, 25 as in LIFT. Small scales cannot reach
+            confident probabilities, large ones have steep gradients.
+        seed: Seed of the first class vectors.
+
+    Raises:
+        ConfigError: `scale` is not positive.
+
+    Reference:
+        Gidaris and Komodakis, Dynamic Few-Shot Visual Learning without Forgetting, CVPR 2018,
+        equation 4.
+    """
+
+    def __init__(
+        self, num_features: int, num_classes: int, *, scale: float = 30.0, seed: int = 0
+    ) -> None:
+        super().__init__()
+        if not 0 < scale < math.inf:
+            raise ConfigError(f"scale must be finite and above 0, got {scale!r}")
+        self.scale = scale
+        drawn = torch.rand(num_classes, num_features, generator=torch.Generator().manual_seed(seed))
+        self.weight = nn.Parameter(functional.normalize(2 * drawn - 1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Turn `features` (rows, width) into logits (rows, classes) in [-scale, scale]."""
+        return cosine_logits(features, self.weight, scale=self.scale)

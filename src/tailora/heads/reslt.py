@@ -1,0 +1,102 @@
+"""ResLT: heads for all, for fewer and for few classes, and their loss (Cui et al. 2022)."""
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tailora.counts import Groups
+from tailora.errors import ConfigError
+from tailora.heads.classifier_retraining import fresh_linear
+from tailora.losses.class_weights import weighted_mean
+
+BRANCHES = 3
+
+
+@final
+class ResLTHead(nn.Module):
+    """Three linear heads on the same features whose logits are summed.
+
+    The first learns from all classes, the second from middle and tail, the third from the tail:
+    the latter two are residuals that give rare classes parameters of their own. Train `branches`
+    with `ResLTLoss`; `forward` predicts.
+
+    Args:
+        num_features: Width of a feature.
+        num_classes: Number of classes.
+        seed: Seed of the first weights.
+
+    Reference:
+        Cui et al., ResLT: Residual Learning for Long-Tailed Recognition, TPAMI 2022, section 3.
+    """
+
+    def __init__(self, num_features: int, num_classes: int, *, seed: int = 0) -> None:
+        super().__init__()
+        # one draw for all three, or they would start alike
+        drawn = fresh_linear(num_features, BRANCHES * num_classes, seed=seed)
+        self.weight = nn.Parameter(drawn.weight.detach().unflatten(0, (BRANCHES, num_classes)))
+        self.bias = nn.Parameter(drawn.bias.detach().unflatten(0, (BRANCHES, num_classes)))
+
+    def branches(self, features: Tensor) -> Tensor:
+        """Turn `features` (rows, width) into logits of every head (3, rows, classes)."""
+        return features @ self.weight.mT + self.bias[:, None]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Turn `features` (rows, width) into summed logits (rows, classes)."""
+        return self.branches(features).sum(dim=0)
+
+
+def reslt_cross_entropy(
+    branches: Tensor, targets: Tensor, learns: Tensor, *, beta: float = 0.995
+) -> Tensor:
+    """(1 - beta) x the sum's cross-entropy + beta x the heads' own, on their classes.
+
+    Args:
+        branches: Logits (heads, rows, classes).
+        targets: Class of each row (rows,).
+        learns: 1 where a head learns a class, else 0 (heads, classes).
+        beta: Weight of the heads' own losses, in [0, 1].
+    """
+    fused = functional.cross_entropy(branches.sum(dim=0), targets, reduction="none")
+    every = targets.expand(len(branches), -1).flatten()
+    own = functional.cross_entropy(branches.flatten(0, 1), every, reduction="none")
+    masks = learns[:, targets].flatten()
+    return (1 - beta) * weighted_mean(fused, torch.ones_like(fused)) + beta * weighted_mean(
+        own, masks
+    )
+
+
+@final
+class ResLTLoss(nn.Module):
+    """The loss of a `ResLTHead`: every head also answers alone for its own classes.
+
+    Args:
+        groups: Head, middle and tail classes; together all of them.
+        beta: Weight of the heads' own losses in [0, 1]; 0 is cross-entropy of the sum, 0.995 the
+            paper's for CIFAR-100.
+
+    Raises:
+        ConfigError: `beta` lies outside [0, 1].
+
+    Reference:
+        Cui et al., ResLT: Residual Learning for Long-Tailed Recognition, TPAMI 2022, section 3.
+    """
+
+    learns: Tensor
+
+    def __init__(self, groups: Groups, *, beta: float = 0.995) -> None:
+        super().__init__()
+        if not 0 <= beta <= 1:
+            raise ConfigError(f"beta must lie in [0, 1], got {beta!r}")
+        self.beta = beta
+        classes = len(groups.head) + len(groups.middle) + len(groups.tail)
+        learns = torch.zeros(BRANCHES, classes)
+        learns[0] = 1
+        learns[1, [*groups.middle, *groups.tail]] = 1
+        learns[2, list(groups.tail)] = 1
+        self.register_buffer("learns", learns)
+
+    def forward(self, branches: Tensor, targets: Tensor) -> Tensor:
+        """Average `branches` (3, rows, classes) over heads and `targets` (rows,); a scalar."""
+        return reslt_cross_entropy(branches, targets, self.learns, beta=self.beta)

@@ -1,0 +1,47 @@
+"""Balanced Softmax (Ren et al. 2020, theorem 1)."""
+
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tailora.counts import ClassCounts
+from tailora.losses.class_weights import weighted_mean, weights_buffer
+
+
+def balanced_softmax_cross_entropy(logits: Tensor, targets: Tensor, log_counts: Tensor) -> Tensor:
+    """Cross-entropy of logits + log n, per row (rows,)."""
+    return functional.cross_entropy(logits + log_counts, targets, reduction="none")
+
+
+@final
+class BalancedSoftmaxLoss(nn.Module):
+    """Cross-entropy under a softmax in which every class competes with its own frequency.
+
+    The training softmax absorbs the label distribution, so the raw logits estimate the
+    likelihood and their argmax is right for balanced classes.
+
+    Args:
+        counts: Training samples per class, all at least 1.
+
+    Raises:
+        DataError: A class has no sample.
+
+    Reference:
+        Ren et al., Balanced Meta-Softmax for Long-Tailed Visual Recognition, NeurIPS 2020,
+        theorem 1.
+    """
+
+    log_counts: Tensor
+
+    def __init__(self, counts: ClassCounts) -> None:
+        super().__init__()
+        counts.require_all_present("the balanced softmax")
+        self.register_buffer("log_counts", weights_buffer(np.log(counts.array())))
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Average over rows: `logits` (rows, classes), `targets` (rows,) integers; a scalar."""
+        losses = balanced_softmax_cross_entropy(logits, targets, self.log_counts)
+        return weighted_mean(losses, torch.ones_like(losses))

@@ -1,0 +1,46 @@
+"""Class-balanced cross-entropy by the effective number of samples (Cui et al. 2019)."""
+
+from typing import final
+
+from torch import Tensor, nn
+
+from tailora.counts import ClassCounts
+from tailora.losses.class_weights import DEFAULT_BETA, effective_number, weights_buffer
+from tailora.losses.cross_entropy import weighted_cross_entropy
+
+
+@final
+class ClassBalancedLoss(nn.Module):
+    """Cross-entropy with class weights 1 / effective number of samples, normalised to mean 1.
+
+    Samples of a class overlap, so each further one adds less; the weights level off for classes
+    that are large already.
+
+    Args:
+        counts: Training samples per class, all at least 1.
+        beta: Overlap in [0, 1); 0 weighs all classes alike, towards 1 it is inverse frequency.
+
+    Raises:
+        ConfigError: `beta` lies outside [0, 1).
+        DataError: A class has no sample.
+
+    Example:
+        >>> ClassBalancedLoss(ClassCounts(("a", "b", "c"), (500, 50, 5))).class_weight
+        tensor([0.0277, 0.2708, 2.7015])
+
+    Reference:
+        Cui et al., Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019,
+        proposition 1.
+    """
+
+    class_weight: Tensor
+
+    def __init__(self, counts: ClassCounts, *, beta: float = DEFAULT_BETA) -> None:
+        super().__init__()
+        counts.require_all_present("class-balanced weights")
+        weights = 1 / effective_number(counts.array(), beta=beta)
+        self.register_buffer("class_weight", weights_buffer(weights / weights.mean()))
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Average over rows: `logits` (rows, classes), `targets` (rows,) integers; a scalar."""
+        return weighted_cross_entropy(logits, targets, self.class_weight)

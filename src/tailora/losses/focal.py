@@ -1,0 +1,66 @@
+"""Focal loss (Lin et al. 2017, equations 4 and 5)."""
+
+import math
+from collections.abc import Mapping
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tailora.counts import ClassCounts
+from tailora.errors import ConfigError
+from tailora.losses.class_weights import class_weights, weighted_mean, weights_buffer
+
+
+def focal_cross_entropy(logits: Tensor, targets: Tensor, *, gamma: float = 2.0) -> Tensor:
+    """Cross-entropy times (1 - p)^gamma, p the probability of the true class, per row (rows,)."""
+    losses = functional.cross_entropy(logits, targets, reduction="none")
+    # the clamp stops the infinite slope of x^gamma at x = 0 for gamma < 1; 0 times it is NaN
+    misses = -torch.expm1(-losses.clamp_min(torch.finfo(losses.dtype).tiny))
+    return misses**gamma * losses
+
+
+@final
+class FocalLoss(nn.Module):
+    """Cross-entropy in which rows already classified well count less.
+
+    The factor uses the probability itself, never the class-weighted loss, so a heavy class is not
+    taken for a hard one.
+
+    Args:
+        counts: Training samples per class.
+        gamma: Focus, at least 0; 0 is cross-entropy, at 2 a row with p = 0.9 counts a hundredth.
+        weights: Class weights as in `CrossEntropyLoss`; `"effective-number"` makes the
+            class-balanced focal loss.
+        cap: The heaviest class weighs at most `cap` times the lightest.
+
+    Raises:
+        ConfigError: `gamma` is negative or not finite, or see `class_weights`.
+        DataError: A class without a sample, with weights that divide by its count.
+
+    Reference:
+        Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, equations 4 and 5.
+    """
+
+    class_weight: Tensor
+
+    def __init__(
+        self,
+        counts: ClassCounts,
+        *,
+        gamma: float = 2.0,
+        weights: str | Mapping[str, float] = "none",
+        cap: float | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0 <= gamma < math.inf:
+            raise ConfigError(f"gamma must be finite and at least 0, got {gamma!r}")
+        self.gamma = gamma
+        values = class_weights(counts, weights, cap=cap)
+        self.register_buffer("class_weight", weights_buffer(values))
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Average over rows: `logits` (rows, classes), `targets` (rows,) integers; a scalar."""
+        losses = focal_cross_entropy(logits, targets, gamma=self.gamma)
+        return weighted_mean(losses, self.class_weight[targets])

@@ -1,0 +1,52 @@
+"""Progress of long steps, told to whoever wants to show it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from rich import progress as rich
+from rich.console import Console
+
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+"""`with progress(description, total) as advance: ... advance(1)`: what every long step accepts."""
+
+
+@contextmanager
+def silent(_description: str, _total: int) -> Iterator[Callable[[int], None]]:
+    """Show nothing; the default of every long step."""
+    yield lambda _done: None
+
+
+def rich_progress() -> Progress:
+    """Show bars with the time left on standard error, so that standard output stays clean.
+
+    Steps may be nested: they share one display, which a terminal can only have once.
+    """
+    display = rich.Progress(
+        rich.TextColumn("{task.description}"),
+        rich.BarColumn(),
+        rich.MofNCompleteColumn(),
+        rich.TimeRemainingColumn(elapsed_when_finished=True),
+        console=Console(stderr=True),
+    )
+    running: list[rich.TaskID] = []
+
+    @contextmanager
+    def step(description: str, total: int) -> Iterator[Callable[[int], None]]:
+        if not running:
+            _forget_finished(display)
+            display.start()
+        running.append(display.add_task(description, total=total))
+        task = running[-1]
+        try:
+            yield lambda done: display.advance(task, done)
+        finally:
+            running.remove(task)
+            if not running:
+                display.stop()
+
+    return step
+
+
+def _forget_finished(display: rich.Progress) -> None:
+    for task in display.task_ids:
+        display.remove_task(task)

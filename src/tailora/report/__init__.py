@@ -1,0 +1,7 @@
+"""The page a finished run leaves behind: one HTML file that needs nothing outside itself."""
+
+from tailora.report.comparison import write_comparison
+from tailora.report.inspection import ClassRow, write_inspection
+from tailora.report.run_report import write_report
+
+__all__ = ["ClassRow", "write_comparison", "write_inspection", "write_report"]

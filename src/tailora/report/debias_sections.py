@@ -1,0 +1,143 @@
+"""What de-biasing did to the features: the map, the clusters and the distances."""
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailora.report.blocks import Block, Cell, Column, Note, Section, Table, left_out
+from tailora.report.map_figure import NEEDED, map_picture
+from tailora.report.matrix_figures import composition_picture
+from tailora.report.names import class_cell
+from tailora.report.numbers import decimal, integer, number, percent
+from tailora.report.reading import FinishedRun, method_name
+from tailora.report.sentences import describe_geometry, describe_purity
+
+_MAP: Final = ("map", "The map of features, before and after")
+_CLUSTERS: Final = ("clusters", "What the clusters are made of")
+_GEOMETRY: Final = ("geometry", "Distances between classes")
+
+
+def map_section(run: FinishedRun) -> Section:
+    """Samples and class means in a plane, before and after."""
+    if not run.has_arrays(*NEEDED):
+        return left_out(*_MAP, "no map was kept" if run.arrays else "report.npz is absent")
+    caption = (
+        "Each dot is a sample, flattened to the two directions that differ most, so what overlaps "
+        "here may still be apart in full. Rare classes are in strong colours. Arrows show where "
+        "de-biasing pulls a rare class; rings show how far it was asked to go."
+    )
+    return Section(*_MAP, caption, (map_picture(run),))
+
+
+def composition_section(run: FinishedRun) -> Section:
+    """Where the rare classes lie among the clusters, and what purity says."""
+    caption = (
+        "Each row is a rare class, each column a cluster of features. A class spread over several "
+        "cells shares its traits with other classes; a class in one cell has a cluster to itself "
+        "or hides in a frequent class's cluster."
+    )
+    blocks: list[Block] = [*_purity_notes(run)]
+    shown = _moved_or_tail(run)
+    if run.has_arrays("composition") and shown:
+        shares = run.arrays["composition"][shown]
+        blocks.append(composition_picture(shares, [run.names[c] for c in shown]))
+    if run.has_arrays("composition", "keep") and shown:
+        blocks.append(_pull_table(run, shown))
+    if not blocks:
+        return left_out(*_CLUSTERS, "this run made no clusters")
+    if not run.has_arrays("composition"):
+        blocks.append(Note("The heat map is left out: report.npz is absent."))
+    return Section(*_CLUSTERS, caption, tuple(blocks))
+
+
+def geometry_section(run: FinishedRun) -> Section:
+    """Cosine distances between and within groups, per method."""
+    measured = [method for method in run.methods if method.get("geometry")]
+    if not measured:
+        return left_out(*_GEOMETRY, "no distances were measured")
+    keys = ("inter_head_tail", "inter_tail_tail", "intra_tail")
+    rows = tuple(
+        (Cell(method_name(m["method"])), *(Cell(decimal(m["geometry"].get(key))) for key in keys))
+        for m in measured
+    )
+    columns = (
+        Column("method", numeric=False),
+        Column("head to tail ↑", "between a head class and a tail class; more is better"),
+        Column("tail to tail ↑", "between two tail classes; more is better"),
+        Column("within tail ↓", "between samples of one tail class; less is better"),
+    )
+    caption = (
+        "Mean cosine distance of features on the test split. Rare classes should move away from "
+        "the others (↑ more is better) and huddle together (↓ less is better)."
+    )
+    table = Table(columns, rows, "Cosine distances per method")
+    return Section(*_GEOMETRY, caption, (*_geometry_notes(run), table))
+
+
+def _geometry_notes(run: FinishedRun) -> list[Note]:
+    base = next((m for m in run.methods if m["method"] == "lora"), None)
+    if base is None or base is run.final:
+        return []
+    note = describe_geometry(base, run.final)
+    return [note] if note else []
+
+
+def _purity_notes(run: FinishedRun) -> list[Note]:
+    clusters = run.metrics.get("clusters") or {}
+    purity = number(clusters.get("purity"))
+    if purity is None:
+        return []
+    counts = [run.n_train(name) for name in run.names]
+    share = max(counts) / sum(counts) if sum(counts) else None
+    sizes = clusters.get("sizes") or []
+    text = f"{integer(clusters.get('count'))} clusters"
+    if sizes:
+        text += f" of {integer(min(sizes))} to {integer(max(sizes))} samples"
+    balance = number(clusters.get("balance"))
+    if balance is not None:
+        text += f" (balance factor {balance:g})"
+    note = describe_purity(purity, largest_share=share)
+    return [Note(f"{text}. {note.text}", note.tone)]
+
+
+def _moved_or_tail(run: FinishedRun) -> list[int]:
+    keep = run.arrays.get("keep")
+    tail = run.in_group("tail")
+    if keep is None:
+        return tail
+    return [c for c in run.order if c in tail or keep[c] < 1]
+
+
+def _pull_table(run: FinishedRun, shown: list[int]) -> Table:
+    columns = (
+        Column("class", numeric=False),
+        Column("train", "training samples"),
+        Column("kept, %", "share of its own position that a sample keeps; 100 is not moved"),
+        Column("in its main cluster, %"),
+        Column(
+            "other classes there", "classes with the largest shares in that cluster", numeric=False
+        ),
+    )
+    rows = tuple(_pull_row(run, c) for c in shown)
+    return Table(columns, rows, "How far rare classes were pulled, and towards whom")
+
+
+def _pull_row(run: FinishedRun, c: int) -> tuple[Cell, ...]:
+    shares = run.arrays["composition"][c]
+    main = int(np.argmax(shares))
+    return (
+        class_cell(run.names[c]),
+        Cell(integer(run.n_train(run.names[c]))),
+        Cell(percent(float(run.arrays["keep"][c]))),
+        Cell(percent(float(shares[main]))),
+        Cell(", ".join(_neighbours(run, c, main)[:3]) or "none"),
+    )
+
+
+def _neighbours(run: FinishedRun, c: int, cluster: int) -> list[str]:
+    """Other classes in a cluster, most samples first; shares become samples by the class counts."""
+    counts = np.array([run.n_train(name) for name in run.names])
+    samples: NDArray[Any] = run.arrays["composition"][:, cluster] * counts
+    order = np.argsort(-samples, kind="stable")
+    return [run.names[other] for other in order if other != c and samples[other] >= 0.5]

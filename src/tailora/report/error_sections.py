@@ -1,0 +1,80 @@
+"""The mistakes: who is taken for whom, and what it looks like."""
+
+from typing import Final
+
+import numpy as np
+
+from tailora.report.blocks import Gallery, Note, Section, Thumbnail, left_out
+from tailora.report.matrix_figures import confusion_picture
+from tailora.report.numbers import named_list
+from tailora.report.reading import FinishedRun, method_name
+from tailora.report.style import image_uri
+
+_CONFUSION: Final = ("confusion", "What is taken for what")
+_EXAMPLES: Final = ("examples", "Rare samples that went wrong")
+_MOST_EXAMPLES: Final = 24
+_FEWEST: Final = 3  # one misread sample is no pattern
+_NEEDED: Final = ("thumbs", "thumb_true", "thumb_pred", "thumb_prob", "thumb_id")
+
+
+def confusion_section(run: FinishedRun) -> Section:
+    """Confusion matrix of the final method and its three largest confusions."""
+    counts = np.asarray(run.final.get("confusion") or [])
+    if counts.size == 0:
+        return left_out(*_CONFUSION, "the run holds no confusion matrix")
+    ordered = counts[np.ix_(run.order, run.order)]
+    names = [run.names[c] for c in run.order]
+    caption = (
+        f"Test samples of {method_name(run.final['method'])}: each row is a true class and adds up "
+        "to 100 %; what is off the diagonal is wrong. Behind each name the number of test samples; "
+        "grey rows have none."
+    )
+    picture = confusion_picture(ordered, names)
+    worst = _largest_confusions(run)
+    notes = (Note(f"Largest confusions of {_FEWEST} samples or more: {worst}."),) if worst else ()
+    return Section(*_CONFUSION, caption, (*notes, picture))
+
+
+def examples_section(run: FinishedRun) -> Section:
+    """Thumbnails of misread samples of rare classes."""
+    if not run.has_arrays(*_NEEDED):
+        none = "no test sample of a rare class was taken for another"
+        return left_out(*_EXAMPLES, none if "thumbs" in run.arrays else "report.npz is absent")
+    n_shown = min(_MOST_EXAMPLES, len(run.arrays["thumbs"]))
+    caption = (
+        "Test samples of rare classes that were taken for another class, with the probability the "
+        "model gave to its wrong answer. Look for wrong labels first."
+    )
+    items = tuple(_example(run, position) for position in range(n_shown))
+    return Section(*_EXAMPLES, caption, (Gallery(items),))
+
+
+def _example(run: FinishedRun, position: int) -> Thumbnail:
+    arrays = run.arrays
+    true = run.names[int(arrays["thumb_true"][position])]
+    predicted = run.names[int(arrays["thumb_pred"][position])]
+    identity = str(arrays["thumb_id"][position])
+    return Thumbnail(
+        uri=image_uri(arrays["thumbs"][position]),
+        alt=f"{true} taken for {predicted}",
+        lines=(true, f"→ {predicted}", f"{100 * float(arrays['thumb_prob'][position]):.0f} % sure"),
+        title=f"{identity}: {true} → {predicted}",
+    )
+
+
+def _largest_confusions(run: FinishedRun) -> str:
+    """Name the three most frequent confusions, as shares of their true class."""
+    counts = np.asarray(run.final["confusion"])
+    totals = counts.sum(axis=1)
+    wrong = counts - np.diag(np.diag(counts))
+    wrong[wrong < _FEWEST] = 0
+    shares = np.divide(wrong, totals[:, None], out=np.zeros(wrong.shape), where=totals[:, None] > 0)
+    order = np.argsort(-shares, axis=None, kind="stable")[:3]
+    found = [(int(i // len(totals)), int(i % len(totals))) for i in order]
+    return named_list(
+        [
+            f"{run.names[t]} taken for {run.names[p]} ({wrong[t, p]} of {totals[t]})"
+            for t, p in found
+            if wrong[t, p] > 0
+        ]
+    )

@@ -1,0 +1,138 @@
+"""A first look at a dataset: how many images each class has, and what they look like."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailora.report.blocks import (
+    Cell,
+    Column,
+    Gallery,
+    Page,
+    Section,
+    Table,
+    Thumbnail,
+    left_out,
+)
+from tailora.report.class_figures import long_tail
+from tailora.report.names import class_cell
+from tailora.report.numbers import MISSING, integer
+from tailora.report.page import write_page
+from tailora.report.record_sections import data_caveats
+from tailora.report.style import image_uri
+
+_TRAIN: Final = "train"
+
+
+@final
+@dataclass(frozen=True)
+class ClassRow:
+    """What a dataset holds of one class.
+
+    Args:
+        name: Class name.
+        counts: Images per split, e.g. `{"train": 40, "val": 5, "test": 10}`.
+        group: `"head"`, `"middle"` or `"tail"`; None when no groups were made.
+    """
+
+    name: str
+    counts: Mapping[str, int]
+    group: str | None = None
+
+
+def write_inspection(
+    out: Path,
+    *,
+    name: str,
+    rows: Sequence[ClassRow],
+    notes: Sequence[str] = (),
+    thumbnails: Sequence[tuple[str, NDArray[np.uint8]]] = (),
+    duplicates: Sequence[Mapping[str, Any]] = (),
+) -> Path:
+    """Write a page of counts and thumbnails of a dataset not yet trained on; return `out`.
+
+    Args:
+        out: File to write.
+        name: Name of the dataset.
+        rows: At least one class, any order.
+        notes: Findings, one sentence each.
+        thumbnails: Class name and image, uint8 (height, width, 3); larger ones are shrunk.
+        duplicates: Entries `{"ids": [...], "splits": [...]}`, one per set of equal images.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    ordered = sorted(rows, key=lambda row: -_frequency(row))
+    sections = (
+        _counts_section(ordered),
+        _thumbnails_section(ordered, thumbnails),
+        _findings_section(notes, duplicates),
+    )
+    return write_page(Page(name, _subtitle(rows), sections, "tailora inspect"), out)
+
+
+def _subtitle(rows: Sequence[ClassRow]) -> str:
+    n_images = sum(sum(row.counts.values()) for row in rows)
+    return f"{len(rows)} classes · {integer(n_images)} images"
+
+
+def _frequency(row: ClassRow) -> int:
+    """Training images of a class, or all its images where the data are not split yet."""
+    return row.counts[_TRAIN] if _TRAIN in row.counts else sum(row.counts.values())
+
+
+def _counts_section(rows: Sequence[ClassRow]) -> Section:
+    splits = list(dict.fromkeys(split for row in rows for split in row.counts))
+    counts = [_frequency(row) for row in rows]
+    columns = (
+        Column("class", numeric=False),
+        Column("group", numeric=False),
+        *(Column(split) for split in splits),
+        Column("imbalance", "how many times the most frequent class is larger"),
+    )
+    table_rows = tuple(
+        (
+            class_cell(row.name),
+            Cell(row.group or MISSING),
+            *(Cell(integer(row.counts.get(split))) for split in splits),
+            Cell(_times(max(counts), count)),
+        )
+        for row, count in zip(rows, counts, strict=True)
+    )
+    caption = "Images per class, most frequent first; each step of the scale is ten times the last."
+    figure = long_tail([row.name for row in rows], counts, [row.group for row in rows])
+    table = Table(columns, table_rows, "Images per class and split")
+    return Section("counts", "Images per class", caption, (figure, table))
+
+
+def _times(largest: int, count: int) -> str:
+    if count == 0:
+        return MISSING
+    ratio = largest / count
+    return f"{ratio:.1f} ×" if ratio < 10 else f"{integer(ratio)} ×"
+
+
+def _thumbnails_section(
+    rows: Sequence[ClassRow], thumbnails: Sequence[tuple[str, NDArray[np.uint8]]]
+) -> Section:
+    if not thumbnails:
+        return left_out("images", "What the classes look like", "no images were given")
+    rank = {row.name: position for position, row in enumerate(rows)}
+    ordered = sorted(thumbnails, key=lambda pair: rank.get(pair[0], len(rank)))
+    items = tuple(
+        Thumbnail(image_uri(pixels), f"a sample of {label}", (label,), title=label)
+        for label, pixels in ordered
+    )
+    caption = (
+        "A few images of each class. A class that you cannot tell apart here is hard to learn."
+    )
+    return Section("images", "What the classes look like", caption, (Gallery(items),))
+
+
+def _findings_section(notes: Sequence[str], duplicates: Sequence[Mapping[str, Any]]) -> Section:
+    blocks = data_caveats(list(notes), list(duplicates), [])
+    return Section("findings", "Findings", "What to mend before training.", blocks)

@@ -1,0 +1,193 @@
+"""The features in two dimensions, before and after de-biasing, in one and the same plane."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from tailora.report.blocks import Picture
+from tailora.report.names import full_names, shorten
+from tailora.report.reading import FinishedRun
+from tailora.report.style import INK, MARKERS, PASTEL_COLOURS, STRONG_COLOURS, WIDTH, figure_uri
+
+NEEDED: Final = (
+    "map_before",
+    "map_after",
+    "map_labels",
+    "means_before",
+    "means_after",
+    "targets",
+    "center_points",
+    "keep",
+)
+_LEGEND_COLUMNS: Final = 4
+
+
+def map_picture(run: FinishedRun) -> Picture:
+    """Draw samples, class means, cluster centres and the pull towards the de-biased centres.
+
+    Rare classes get strong colours and shapes; the others stay pale, as the ground they move on.
+    """
+    arrays = run.arrays
+    looks = _class_looks(run)
+    low, high = _limits(arrays)
+    ratio = float((high - low)[1] / (high - low)[0])
+    handles = _legend_handles(run, looks)
+
+    def draw(figure: Figure) -> None:
+        before, after = figure.subplots(1, 2)
+        for axes, name in ((before, "map_before"), (after, "map_after")):
+            _draw_samples(axes, arrays[name], arrays["map_labels"], looks)
+            axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xticks=[], yticks=[])
+            axes.set_box_aspect(ratio)
+            axes.spines[:].set_visible(True)
+        _draw_pull(before, arrays, looks)
+        _draw_arrival(after, arrays, looks)
+        figure.legend(handles=handles, loc="outside lower center", ncols=_LEGEND_COLUMNS)
+
+    height = 0.5 * WIDTH * ratio + 0.4 + 0.24 * -(-len(handles) // _LEGEND_COLUMNS)
+    moved = int((arrays["keep"] < 1).sum())
+    alt = (
+        f"Two scatter plots of {len(arrays['map_labels'])} samples in {len(run.names)} classes, "
+        f"before and after de-biasing; {moved} classes are pulled towards de-biased centres."
+    )
+    return Picture(figure_uri(draw, height=height), alt, full_names(run.names))
+
+
+def asked_means(
+    keep: NDArray[Any], means: NDArray[Any], targets: NDArray[Any]
+) -> NDArray[np.float64]:
+    """Return where calibration asks the means of the moved classes to go, (moved, 2).
+
+    Calibration is linear, so the mean of the calibrated samples is the calibrated mean.
+
+    Args:
+        keep: Share of its own position that each class keeps (classes,); 1 is not moved.
+        means: Class means before (classes, 2).
+        targets: De-biased centres (classes, 2); NaN rows are left out.
+
+    Example:
+        >>> asked_means(np.array([1.0, 0.25]), np.zeros((2, 2)), np.array([[8.0, 8], [8, 4]]))
+        array([[6., 3.]])
+    """
+    share = np.asarray(keep, dtype=np.float64)[:, None]
+    asked = share * means + (1 - share) * targets
+    return asked[(share[:, 0] < 1) & np.isfinite(asked).all(axis=1)]
+
+
+@final
+@dataclass(frozen=True)
+class _Look:
+    colour: str
+    marker: str
+    area: float
+    mean_size: float
+    depth: int
+
+
+def _class_looks(run: FinishedRun) -> dict[int, _Look]:
+    """Give each class a look; rare classes come last, so that they lie on top."""
+    looks: dict[int, _Look] = {}
+    common = run.in_group("head", "middle")
+    told_apart = len(common) <= len(PASTEL_COLOURS)
+    for position, c in enumerate(common):
+        colour = PASTEL_COLOURS[position if told_apart else 0]
+        looks[c] = _Look(colour, "o", area=9, mean_size=5.5, depth=2)
+    for position, c in enumerate(run.in_group("tail")):
+        colour = STRONG_COLOURS[position % len(STRONG_COLOURS)]
+        marker = MARKERS[position % len(MARKERS)]
+        looks[c] = _Look(colour, marker, area=26, mean_size=7.5, depth=3)
+    return looks
+
+
+def _limits(arrays: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Corners (2,) of a frame, not too oblong, that holds everything drawn in either panel."""
+    drawn = ("map_before", "map_after", "means_before", "means_after", "targets", "center_points")
+    points = np.concatenate([arrays[name].reshape(-1, 2) for name in drawn]).astype(np.float64)
+    low, high = np.nanmin(points, axis=0), np.nanmax(points, axis=0)
+    width, height = np.maximum(high - low, 1e-9) * 1.08
+    middle = (low + high) / 2
+    half = np.array([max(width, height / 1.2), max(height, 0.55 * width)]) / 2
+    return middle - half, middle + half
+
+
+def _draw_samples(
+    axes: Axes, points: NDArray[Any], labels: NDArray[Any], looks: Mapping[int, _Look]
+) -> None:
+    for c, look in looks.items():
+        axes.scatter(
+            *points[labels == c].T,
+            s=look.area,
+            color=look.colour,
+            marker=look.marker,
+            alpha=0.75,
+            linewidths=0,
+            zorder=look.depth,
+            rasterized=True,  # thousands of dots as shapes would make the page heavy
+        )
+
+
+def _draw_pull(axes: Axes, arrays: Mapping[str, NDArray[Any]], looks: Mapping[int, _Look]) -> None:
+    axes.set_title("Before: where the pull points")
+    centers = arrays["center_points"]
+    axes.plot(centers[:, 0], centers[:, 1], "x", color=INK, markersize=6, mew=1.2, zorder=5)
+    _draw_means(axes, arrays["means_before"], looks)
+    for c, target in enumerate(arrays["targets"]):
+        mean = arrays["means_before"][c]
+        if arrays["keep"][c] < 1 and np.isfinite([*mean, *target]).all():
+            arrow = {"arrowstyle": "-|>", "color": INK, "lw": 1.3, "shrinkA": 3, "shrinkB": 0}
+            axes.annotate("", tuple(target), tuple(mean), arrowprops=arrow, zorder=6)
+
+
+def _draw_arrival(
+    axes: Axes, arrays: Mapping[str, NDArray[Any]], looks: Mapping[int, _Look]
+) -> None:
+    axes.set_title("After: where the classes came to lie")
+    asked = asked_means(arrays["keep"], arrays["means_before"], arrays["targets"])
+    axes.plot(asked[:, 0], asked[:, 1], "o", mfc="none", mec=INK, markersize=12, zorder=5)
+    _draw_means(axes, arrays["means_after"], looks)
+
+
+def _draw_means(axes: Axes, means: NDArray[Any], looks: Mapping[int, _Look]) -> None:
+    for c, look in looks.items():
+        axes.plot(
+            *means[c],
+            marker=look.marker,
+            color=look.colour,
+            markeredgecolor=INK,
+            markersize=look.mean_size,
+            zorder=7,
+        )
+
+
+def _legend_handles(run: FinishedRun, looks: Mapping[int, _Look]) -> list[Line2D]:
+    common = run.in_group("head", "middle")
+    named = [*run.in_group("tail"), *(common if len(common) <= len(PASTEL_COLOURS) else [])]
+    handles = [_symbol(shorten(run.names[c]), looks[c].marker, fill=looks[c].colour) for c in named]
+    if len(named) < len(run.names):
+        handles.append(_symbol("head and middle classes", "o", fill=PASTEL_COLOURS[0]))
+    return [
+        *handles,
+        _symbol("class mean", "o", fill="white", edge=INK),
+        _symbol("cluster centre", "x", fill=INK, edge=INK, size=6),
+        Line2D([], [], marker=">", color=INK, label="to the de-biased centre"),
+        _symbol("class mean asked for", "o", fill="none", edge=INK, size=11),
+    ]
+
+
+def _symbol(label: str, marker: str, *, fill: str, edge: str = "none", size: float = 7) -> Line2D:
+    return Line2D(
+        [],
+        [],
+        linestyle="",
+        marker=marker,
+        markerfacecolor=fill,
+        markeredgecolor=edge,
+        markersize=size,
+        label=label,
+    )

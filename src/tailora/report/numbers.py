@@ -1,0 +1,110 @@
+"""Numbers as a reader wants them: percentages with one decimal, times in seconds to hours."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+MISSING: Final = "–"
+
+
+def number(value: Any) -> float | None:
+    """Return a finite float, or None for null and for anything that is not a number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if abs(value) < float("inf") else None
+
+
+def interval(value: Any) -> tuple[float, float] | None:
+    """Return `(low, high)`, or None unless both ends are numbers."""
+    if not isinstance(value, Sequence) or len(value) != 2:  # an interval has two ends
+        return None
+    low, high = number(value[0]), number(value[1])
+    return None if low is None or high is None else (low, high)
+
+
+def percent(value: Any) -> str:
+    """Write a share in [0, 1] as a percentage without the sign.
+
+    Example:
+        >>> percent(0.6123), percent(None)
+        ('61.2', '–')
+    """
+    share = number(value)
+    return MISSING if share is None else f"{100 * share:.1f}"
+
+
+def percent_interval(value: Any) -> str:
+    """Write an interval of shares in percent; empty when there is none."""
+    ends = interval(value)
+    return "" if ends is None else f"[{percent(ends[0])}, {percent(ends[1])}]"
+
+
+def points(difference: float) -> str:
+    """Write a difference of shares as signed percentage points.
+
+    A difference that would round to zero keeps its first digit, so that a bound never reads as 0
+    when it is not.
+
+    Example:
+        >>> points(0.0213), points(-0.0004), points(0.0)
+        ('+2.1', '-0.04', '0.0')
+    """
+    value = 100 * difference
+    if value == 0:
+        return "0.0"
+    return f"{value:+.1f}" if abs(value) >= 0.05 else f"{value:+.1g}"  # rounds to 0.0
+
+
+def points_interval(ends: tuple[float, float]) -> str:
+    """Write an interval of differences in percentage points.
+
+    Example:
+        >>> points_interval((-0.012, 0.02))
+        '[-1.2, 2.0]'
+    """
+    return f"[{points(ends[0])}, {points(ends[1])}]".replace("+", "")
+
+
+def integer(value: Any) -> str:
+    """Write a count with thousands separated.
+
+    Example:
+        >>> integer(1234567), integer(None)
+        ('1,234,567', '–')
+    """
+    count = number(value)
+    return MISSING if count is None else f"{round(count):,}"
+
+
+def decimal(value: Any, *, digits: int = 3) -> str:
+    """Write a number with a fixed number of decimals."""
+    found = number(value)
+    return MISSING if found is None else f"{found:.{digits}f}"
+
+
+def duration(value: Any) -> str:
+    """Write seconds in the unit that fits.
+
+    Example:
+        >>> duration(4.21), duration(125), duration(3725)
+        ('4.2 s', '2 min 05 s', '1 h 02 min')
+    """
+    seconds = number(value)
+    if seconds is None:
+        return MISSING
+    if seconds < 60:  # a minute
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:  # an hour
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def named_list(names: Sequence[str], *, at_most: int = 8) -> str:
+    """Join names with commas; beyond `at_most` the rest is only counted.
+
+    Example:
+        >>> named_list(["a", "b", "c"], at_most=2)
+        'a, b and 1 more'
+    """
+    shown = ", ".join(names[:at_most])
+    return shown if len(names) <= at_most else f"{shown} and {len(names) - at_most} more"

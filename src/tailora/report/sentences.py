@@ -1,0 +1,147 @@
+"""Conclusions in words, each computed from the numbers beside it.
+
+A difference is claimed only when its interval leaves out zero; everything else is said to be open.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from tailora.report.blocks import Note
+from tailora.report.numbers import decimal, integer, interval, number, points, points_interval
+from tailora.report.reading import method_name
+
+_ZERO: Final = 1e-9  # differences of equal scores come out as rounding noise
+_PURE: Final = 0.7
+_MIXED: Final = 0.4
+_SMALL_TEST: Final = 50
+
+
+def compare_scores(pair: Mapping[str, Any], group: str, *, confidence: float | None) -> Note:
+    """Say whether one method beats another on a group of classes.
+
+    Args:
+        pair: An entry of `paired` in the metrics.
+        group: `"all"`, `"head"`, `"middle"` or `"tail"`.
+        confidence: Level of the interval in (0, 1).
+    """
+    against = method_name(str(pair.get("against", "")))
+    what = "macro-F1 over all classes" if group == "all" else f"{group} macro-F1"
+    change = number((pair.get("macro_f1_difference") or {}).get(group))
+    ends = interval((pair.get("interval") or {}).get(group))
+    subject = method_name(str(pair.get("method", "")))
+    if change is None:
+        return Note(f"{subject} and {against} cannot be compared on {what}: no test samples.")
+    start = f"{subject} changes {what} by {points(_clean(change))} points over {against}, "
+    if ends is None:
+        return Note(f"{start}without an interval: no difference can be claimed.", "open")
+    low, high = _clean(ends[0]), _clean(ends[1])
+    level = "" if confidence is None else f"{100 * confidence:g} % "
+    start += f"{level}interval {points_interval((low, high))}: "
+    if low > 0:
+        return Note(f"{start}it helps.", "good")
+    if high < 0:
+        return Note(f"{start}it hurts.", "bad")
+    return Note(f"{start}no difference can be claimed.", "open")
+
+
+def supported_best(
+    methods: Sequence[Mapping[str, Any]], pairs: Sequence[Mapping[str, Any]], group: str
+) -> int | None:
+    """Return the position of the method whose lead on a group the intervals support, else None.
+
+    A paired interval decides where there is one, since it is the sharper comparison; otherwise the
+    two methods' own intervals must not overlap.
+    """
+    scores = [number((m.get("macro_f1") or {}).get(group)) for m in methods]
+    known = [(score, i) for i, score in enumerate(scores) if score is not None]
+    if len(known) < 2:  # the best of one is no statement
+        return None
+    best = max(known)[1]
+    others = [i for _, i in known if i != best]
+    leads = (_leads(methods[best], methods[other], pairs, group) for other in others)
+    return best if all(leads) else None
+
+
+def describe_purity(purity: float, *, largest_share: float | None) -> Note:
+    """Say what the purity of the clusters means for the de-biased centres.
+
+    Args:
+        purity: Share of samples that belong to the most frequent class of their cluster, in [0, 1].
+        largest_share: Share of the largest class among the training samples; purity can hardly be
+            less.
+    """
+    start = f"Purity {decimal(purity, digits=2)}: "
+    if purity > _PURE:
+        text = (
+            f"{start}clusters are nearly pure in class: little is shared, so the de-biased centre "
+            "is close to the class mean."
+        )
+    elif purity > _MIXED:
+        text = f"{start}clusters mix classes in part: de-biased centres borrow from neighbours."
+    else:
+        text = (
+            f"{start}clusters mix classes: de-biased centres are built from what classes have in "
+            "common."
+        )
+    if largest_share is not None and largest_share > 0.5:  # a majority class
+        text += (
+            f" The largest class alone holds {100 * largest_share:.0f} % of the training samples, "
+            "which by itself makes clusters look pure."
+        )
+    return Note(text, "open" if purity > _PURE else "plain")
+
+
+def describe_geometry(before: Mapping[str, Any], after: Mapping[str, Any]) -> Note | None:
+    """Say which of the three distances moved the wanted way from one method to the other."""
+    first, second = before.get("geometry") or {}, after.get("geometry") or {}
+    wanted = (
+        ("inter_head_tail", "head and tail classes are", 1),
+        ("inter_tail_tail", "tail classes are, among themselves,", 1),
+        ("intra_tail", "samples of one tail class are", -1),
+    )
+    parts: list[str] = []
+    for key, subject, sign in wanted:
+        old, new = number(first.get(key)), number(second.get(key))
+        if old is None or new is None or round(old, 3) == round(new, 3):
+            continue
+        direction = "further apart" if new > old else "closer together"
+        verdict = "wanted" if sign * (new - old) > 0 else "not wanted"
+        parts.append(f"{subject} {direction} ({verdict})")
+    if not parts:
+        return None
+    names = method_name(before["method"]), method_name(after["method"])
+    return Note(f"From {names[0]} to {names[1]}: {'; '.join(parts)}.")
+
+
+def small_test_warning(n_test: int) -> Note | None:
+    """Warn when the tail's scores rest on few test samples."""
+    if n_test >= _SMALL_TEST:
+        return None
+    return Note(
+        f"The tail's scores rest on {integer(n_test)} test samples, too few even for the intervals "
+        "to be exact: label more test samples before relying on them.",
+        "open",
+    )
+
+
+def _leads(
+    best: Mapping[str, Any],
+    other: Mapping[str, Any],
+    pairs: Sequence[Mapping[str, Any]],
+    group: str,
+) -> bool:
+    for pair in pairs:
+        ends = interval((pair.get("interval") or {}).get(group))
+        if ends is None:
+            continue
+        if (pair["method"], pair["against"]) == (best["method"], other["method"]):
+            return ends[0] > _ZERO
+        if (pair["method"], pair["against"]) == (other["method"], best["method"]):
+            return ends[1] < -_ZERO
+    mine = interval((best.get("macro_f1_interval") or {}).get(group))
+    theirs = interval((other.get("macro_f1_interval") or {}).get(group))
+    return mine is not None and theirs is not None and mine[0] > theirs[1]
+
+
+def _clean(value: float) -> float:
+    return 0.0 if abs(value) < _ZERO else value

@@ -1,0 +1,152 @@
+"""One look for all figures, and pictures turned into text that a page can hold.
+
+Figures are drawn on `Figure` objects inside a style context, so nobody's matplotlib settings are
+read or left changed. Text stays text: the browser sets it in the page's own typeface.
+"""
+
+import base64
+import io
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from tailora.report.names import n_wide, shorten
+
+INK: Final = "#1f2933"
+SOFT: Final = "#52606d"
+FAINT: Final = "#e4e7eb"
+# after Okabe and Ito: told apart with any of the usual colour deficiencies
+GROUP_COLOURS: Final = {"head": "#a7b1bc", "middle": "#56b4e9", "tail": "#d55e00"}
+STRONG_COLOURS: Final = (
+    "#d55e00",
+    "#0072b2",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#111111",
+    "#56b4e9",
+)
+PASTEL_COLOURS: Final = (
+    "#cfd4da",
+    "#dccdb8",
+    "#bfd5c3",
+    "#d0c3da",
+    "#bcd4e0",
+    "#e2d1d2",
+    "#ccd1a8",
+    "#b8bec7",
+)
+METHOD_STYLES: Final = {
+    "zero-shot": ("#8a94a0", "D"),
+    "lora": ("#0072b2", "s"),
+    "deblora": ("#009e73", "o"),
+    "fine-tune": ("#cc79a7", "^"),
+}
+MARKERS: Final = ("o", "s", "^", "D", "v", "P")
+FONT: Final = "DejaVu Sans"
+PAGE_FONTS: Final = "system-ui, Segoe UI, Roboto, Helvetica, Arial, sans-serif"
+WIDTH: Final = 10.0  # inches; the page shows a figure at most this wide
+
+_STYLE: Final[dict[str, Any]] = {
+    "font.family": FONT,
+    "font.size": 9.5,
+    "text.color": INK,
+    "text.parse_math": False,  # a dollar in a class name is a dollar
+    "axes.edgecolor": "#8a94a0",
+    "axes.labelcolor": SOFT,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.7,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "tailora",
+}
+
+
+def figure_uri(draw: Callable[[Figure], None], *, height: float, width: float = WIDTH) -> str:
+    """Draw on a fresh figure and return it as an SVG data URI, the same bytes every time.
+
+    Args:
+        draw: Fills the figure.
+        height: Inches.
+        width: Inches.
+    """
+    svg = io.BytesIO()
+    with matplotlib.style.context(["default", _STYLE]), warnings.catch_warnings():
+        # the browser has glyphs that the font used for measuring lacks
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
+        FigureCanvasSVG(figure)
+        draw(figure)
+        metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(svg, format="svg", metadata=metadata, dpi=150)
+    text = svg.getvalue().decode("utf-8").replace(f"'{FONT}'", PAGE_FONTS)
+    return _data_uri("image/svg+xml", text.encode("utf-8"))
+
+
+def image_uri(pixels: NDArray[np.uint8], *, at_most: int = 128) -> str:
+    """Return an image as a PNG data URI, shrunk so that no side exceeds `at_most` pixels.
+
+    Args:
+        pixels: uint8 (height, width, 3) or (height, width).
+        at_most: Longest side.
+    """
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    image.thumbnail((at_most, at_most))
+    png = io.BytesIO()
+    image.save(png, format="PNG", optimize=True)
+    return _data_uri("image/png", png.getvalue())
+
+
+def leave_room(figure: Figure, names: Sequence[str]) -> None:
+    """Widen the margins for Chinese, Japanese and Korean names.
+
+    The font used for measuring lacks their glyphs and takes them for narrower than they are.
+    """
+    widest = max(n_wide(shorten(name)) for name in names)
+    if widest:
+        margin = 0.05 * widest  # inches; about half a glyph each
+        figure.set_layout_engine("constrained", w_pad=margin, h_pad=margin)
+
+
+def method_style(method: str, position: int) -> tuple[str, str]:
+    """Return the colour and marker of a method, by name or else by its position."""
+    colour = STRONG_COLOURS[position % len(STRONG_COLOURS)]
+    return METHOD_STYLES.get(method, (colour, MARKERS[position % len(MARKERS)]))
+
+
+def name_classes_below(axes: Axes, names: Sequence[str]) -> None:
+    """Write class names under the axis, turned as far as their number demands."""
+    shown = [shorten(name) for name in names]
+    few = len(names) * max(map(len, shown)) <= 90  # characters that fit side by side
+    steep = len(names) > 20  # slanted names would run into each other
+    axes.set_xticks(range(len(names)), shown)
+    axes.tick_params(axis="x", length=0, labelsize=9 if len(names) <= 40 else 7.5)
+    if not few:
+        angle = 90 if steep else 40
+        anchor = "center" if steep else "right"
+        for label in axes.get_xticklabels():
+            label.set(rotation=angle, ha=anchor, rotation_mode="default" if steep else "anchor")
+    axes.set_xlim(-0.6, len(names) - 0.4)
+
+
+def _data_uri(media_type: str, content: bytes) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"

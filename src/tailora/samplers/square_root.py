@@ -1,0 +1,42 @@
+"""Square-root sampling: between the data's own shares and equal ones (Kang et al. 2020, eq. 1)."""
+
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailora.samplers.epoch import EpochSampler
+from tailora.samplers.members import Labels, draw_by_shares, members_by_class, sizes
+
+
+@final
+class SquareRootSampler(EpochSampler):
+    """Draw each class in proportion to the square root of its count.
+
+    A milder class balance: an imbalance of 100 becomes one of 10, and rare rows repeat less.
+
+    Args:
+        labels: Class index of each row (rows,); a class that does not occur is not drawn.
+        rank: This process, in [0, world_size).
+        world_size: Number of processes.
+        seed: Seed of the order, at least 0.
+
+    Raises:
+        ConfigError: `rank`, `world_size` or `seed` is out of range.
+        DataError: No labels, or a negative one.
+
+    Reference:
+        Kang et al., Decoupling Representation and Classifier for Long-Tailed Recognition, ICLR
+        2020, equation 1 with q = 1/2.
+    """
+
+    def __init__(
+        self, labels: Labels, rank: int = 0, world_size: int = 1, *, seed: int = 0
+    ) -> None:
+        self.members = members_by_class(labels)
+        super().__init__(len(labels), rank, world_size, seed=seed)
+
+    def order(self, generator: np.random.Generator) -> NDArray[np.int64]:
+        """Draw one epoch for all processes, row indices (rows,)."""
+        roots = np.sqrt(sizes(self.members))
+        return draw_by_shares(self.members, roots / roots.sum(), generator)

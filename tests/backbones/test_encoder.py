@@ -1,0 +1,292 @@
+import re
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from transformers import (
+    Aimv2VisionConfig,
+    Aimv2VisionModel,
+    AutoModel,
+    BertConfig,
+    BertModel,
+    ViTMAEConfig,
+    ViTMAEModel,
+)
+
+from tailora.backbones import Encoder, ModuleEncoder, load_backbone
+from tailora.errors import BackboneError, ConfigError
+from tests.tiny import KINDS, REGISTERS, tiny_encoder_folder
+
+# PEFT still reads `is_gradient_checkpointing`, which transformers 5.23 calls by another name
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.1, 0.2, 0.3)
+WITH_CLASS_TOKEN = ["dinov2", "dinov2-registers", "dinov3", "vit", "vit-mae", "clip"]
+WITHOUT = ["siglip", "swin", "convnextv2", "resnet"]
+PREFIX = {"dinov2-registers": 1 + REGISTERS, "dinov3": 1 + REGISTERS, "siglip": 0, "swin": 0}
+
+
+def make(path, kind="dinov2", pooling="mean", **sizes):
+    loaded = load_backbone(str(tiny_encoder_folder(path / kind, kind, **sizes)))
+    return Encoder(loaded.model, pooling=pooling, mean=MEAN, std=STD)
+
+
+def raw_outputs(encoder, images):
+    """Call the model as its own documentation does, on values normalised band by band."""
+    pixels = torch.empty(images.shape)
+    for band in range(3):
+        pixels[:, band] = (images[:, band].double() / 255 - MEAN[band]) / STD[band]
+    model = encoder.backbone
+    takes_flag = type(model).__name__.startswith(("ViT", "CLIP", "Siglip", "Swin"))
+    with torch.no_grad():
+        return model(pixels, **({"interpolate_pos_encoding": True} if takes_flag else {}))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_gives_finite_float32_features_at_two_sizes_and_the_same_ones_twice(
+    kind, tmp_path, images
+):
+    encoder = make(tmp_path, kind)
+    for size in (28, 56):
+        encoder.check_image_size(size)
+        batch = images.repeat(1, 1, size // 28, size // 28)
+        first, second = encoder(batch), encoder(batch)
+        assert first.shape == (2, encoder.features)
+        assert first.dtype == torch.float32
+        assert first.isfinite().all()
+        assert torch.equal(first, second)
+        assert not torch.allclose(first[0], first[1])
+
+
+@pytest.mark.parametrize("kind", ["dinov2", "dinov2-registers", "dinov3", "vit", "siglip", "swin"])
+def test_the_mean_is_over_patch_tokens_only(kind, tmp_path, images):
+    encoder = make(tmp_path, kind)
+    tokens = raw_outputs(encoder, images).last_hidden_state[:, PREFIX.get(kind, 1) :]
+    by_hand = sum(tokens[:, i] for i in range(tokens.shape[1])) / tokens.shape[1]
+    torch.testing.assert_close(encoder(images), by_hand, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["dinov2", "dinov2-registers", "dinov3", "vit"])
+def test_the_class_token_is_the_first_one_of_the_last_hidden_state(kind, tmp_path, images):
+    encoder = make(tmp_path, kind, "class")
+    by_hand = raw_outputs(encoder, images).last_hidden_state[:, 0]
+    torch.testing.assert_close(encoder(images), by_hand, atol=1e-5, rtol=1e-5)
+
+
+def test_clip_gives_its_class_token_after_its_last_norm(tmp_path, images):
+    encoder = make(tmp_path, "clip", "class")
+    norm = encoder.backbone.post_layernorm
+    nn.init.constant_(norm.weight, 2.0)  # a fresh norm would hardly show
+    token = raw_outputs(encoder, images).last_hidden_state[:, 0]
+    centred = token - token.mean(dim=1, keepdim=True)
+    by_hand = 2 * centred / (centred.square().mean(dim=1, keepdim=True) + norm.eps).sqrt()
+    torch.testing.assert_close(encoder(images), by_hand + norm.bias, atol=1e-5, rtol=1e-5)
+
+
+def test_a_learned_pooler_is_left_out(tmp_path, images):
+    """A bare ViTModel has one more dense layer, which pre-training often never touched."""
+    folder = tiny_encoder_folder(tmp_path / "vit", "vit")
+    model = AutoModel.from_pretrained(folder).eval()
+    assert model.pooler is not None
+    encoder = Encoder(model, pooling="class", mean=MEAN, std=STD)
+    by_hand = raw_outputs(encoder, images).last_hidden_state[:, 0]
+    torch.testing.assert_close(encoder(images), by_hand, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["convnextv2", "resnet"])
+def test_a_feature_map_is_averaged_over_its_places(kind, tmp_path, images):
+    encoder = make(tmp_path, kind)
+    feature_map = raw_outputs(encoder, images).last_hidden_state
+    height, width = feature_map.shape[2:]
+    places = [feature_map[:, :, y, x] for y in range(height) for x in range(width)]
+    assert len(places) > 1
+    by_hand = sum(places) / len(places)
+    torch.testing.assert_close(encoder(images), by_hand, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", WITH_CLASS_TOKEN)
+def test_both_is_the_class_token_beside_the_mean(kind, tmp_path, images):
+    parts = [make(tmp_path, kind, pooling)(images) for pooling in ("class", "mean")]
+    encoder = make(tmp_path, kind, "both")
+    assert encoder.features == sum(part.shape[1] for part in parts)
+    assert torch.equal(encoder(images), torch.cat(parts, dim=1))
+
+
+@pytest.mark.parametrize("kind", WITHOUT)
+@pytest.mark.parametrize("pooling", ["class", "both"])
+def test_a_class_token_that_is_not_there_cannot_be_pooled(kind, pooling, tmp_path):
+    with pytest.raises(BackboneError, match=r"has no class token.*use 'mean'"):
+        make(tmp_path, kind, pooling)
+
+
+def test_an_unknown_pooling_is_told_the_nearest_name(tmp_path):
+    with pytest.raises(ConfigError, match="unknown pooling 'men'; did you mean 'mean'"):
+        make(tmp_path, pooling="men")
+
+
+def test_masked_autoencoders_see_every_patch_in_its_place(tmp_path, images):
+    """Were patches dropped or shuffled, the features would not follow from the hidden states."""
+    encoder = make(tmp_path, "vit-mae")
+    model, pixels = encoder.backbone, (images[:1] / 255 - 0.5) / 0.2
+    order = torch.arange(16.0)[None]
+    with torch.no_grad():
+        called = encoder._call(model, pixels)
+        embedded, mask, restore = model.embeddings(pixels, order, interpolate_pos_encoding=True)
+    assert called.last_hidden_state.shape[1] == embedded.shape[1] == 17
+    assert mask.sum() == 0
+    assert restore.tolist() == [list(range(16))]
+    assert called.ids_restore.tolist() == [list(range(16))]
+
+
+def test_a_model_that_hides_patches_is_refused():
+    with torch.device("meta"):
+        model = ViTMAEModel(ViTMAEConfig(hidden_size=12, num_hidden_layers=1))
+    with pytest.raises(BackboneError, match=r"hides a share of 0\.75.*mask_ratio = 0"):
+        Encoder(model, pooling="mean", mean=MEAN, std=STD)
+
+
+def test_stored_units_are_normalised_in_their_own_units(tmp_path):
+    encoder = make(tmp_path)
+    raw = torch.arange(2 * 3 * 14 * 14).reshape(2, 3, 14, 14).to(torch.uint16)
+    stored = Encoder(encoder.backbone, pooling="mean", mean=(300.0,) * 3, std=(100.0,) * 3, scale=1)
+    with torch.no_grad():
+        tokens = encoder.backbone((raw.double() - 300).float() / 100).last_hidden_state
+    torch.testing.assert_close(stored(raw), tokens[:, 1:].mean(dim=1), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["dinov2", "resnet", "swin", "convnextv2", "vit-mae"])
+def test_bfloat16_weights_get_bfloat16_pixels_and_give_float32_features(kind, tmp_path, images):
+    encoder = make(tmp_path, kind)
+    exact = encoder(images)
+    encoder.backbone.bfloat16()
+    assert encoder(images).dtype == torch.float32
+    torch.testing.assert_close(encoder(images), exact, atol=0.1, rtol=0.1)
+
+
+@pytest.mark.parametrize("kind", ["dinov2", "vit", "vit-mae", "clip", "swin", "convnextv2"])
+def test_gradients_reach_the_weights_and_the_images(kind, tmp_path, images):
+    encoder = make(tmp_path, kind)
+    batch = images.float().requires_grad_()
+    encoder(batch).square().sum().backward()
+    assert batch.grad.abs().sum() > 0
+    first = next(encoder.backbone.parameters())
+    assert first.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("kind", ["dinov2", "vit", "vit-mae", "dinov3", "swin"])
+def test_an_adapter_can_be_put_into_the_backbone(kind, tmp_path, images):
+    encoder = make(tmp_path, kind)
+    plain = encoder(images)
+    with torch.random.fork_rng(devices=[]):
+        adapted = get_peft_model(encoder.backbone, LoraConfig(r=2, target_modules="all-linear"))
+    encoder.backbone = adapted
+    encoder.check_image_size(56)
+    torch.testing.assert_close(encoder.eval()(images), plain)  # B = 0: nothing added yet
+    encoder(images).square().sum().backward()
+    with_gradient = {n for n, p in encoder.named_parameters() if p.grad is not None}
+    assert with_gradient
+    assert all("lora_" in name for name in with_gradient)
+
+
+def test_a_backbone_that_is_wrapped_already_is_taken_as_it_is(tmp_path, images):
+    encoder = make(tmp_path, "vit")
+    with torch.random.fork_rng(devices=[]):
+        adapted = get_peft_model(encoder.backbone, LoraConfig(r=2, target_modules="all-linear"))
+    wrapped = Encoder(adapted.eval(), pooling="both", mean=MEAN, std=STD)
+    assert wrapped(images).shape == (2, 64)
+
+
+def test_building_and_checking_leave_the_model_as_it_was(tmp_path, images):
+    """Swin's windows shrink for good when an image is too small; only a copy may see that."""
+    encoder = make(tmp_path, "swin")
+    before = encoder(images)
+    encoder.backbone.train()
+    with pytest.raises(BackboneError, match="made for images of 28 px cannot take 14 px"):
+        encoder.check_image_size(14)
+    assert encoder.backbone.training
+    assert torch.equal(encoder.eval()(images), before)
+
+
+def test_a_model_of_one_fixed_size_says_so_before_any_image_is_read():
+    config = Aimv2VisionConfig(
+        hidden_size=12, intermediate_size=12, num_hidden_layers=1, num_attention_heads=2
+    )
+    with torch.device("meta"):
+        model = Aimv2VisionModel(config)
+    encoder = Encoder(model, pooling="mean", mean=MEAN, std=STD)
+    encoder.check_image_size(224)
+    with pytest.raises(BackboneError, match=r"cannot take 112 px.*resize the images to 224 px"):
+        encoder.check_image_size(112)
+
+
+@settings(deadline=None, max_examples=50)
+@given(size=st.integers(1, 300), patch=st.integers(2, 32))
+def test_a_size_that_patches_do_not_fill_is_told_the_two_nearest(size, patch):
+    with torch.device("meta"):
+        config = Aimv2VisionConfig(
+            hidden_size=4,
+            intermediate_size=4,
+            num_hidden_layers=0,
+            num_attention_heads=1,
+            patch_size=patch,
+            image_size=patch,
+        )
+        encoder = Encoder(Aimv2VisionModel(config), pooling="mean", mean=MEAN, std=STD)
+    fitting = [n for n in range(patch, size + 2 * patch + 1) if n % patch == 0]
+    nearest = sorted(sorted(fitting, key=lambda n: abs(n - size))[:2])
+    if size % patch:
+        with pytest.raises(BackboneError) as caught:
+            encoder.check_image_size(size)
+        got = [int(n) for n in re.findall(r"to (\d+) or (\d+) px", str(caught.value))[0]]
+        assert got == nearest
+
+
+@pytest.mark.parametrize("bands", [1, 4])
+def test_other_bands_are_told_how_many_to_select(bands, tmp_path):
+    model = make(tmp_path).backbone
+    with pytest.raises(BackboneError, match=f"takes 3 bands and the images have {bands}; select 3"):
+        Encoder(model, pooling="mean", mean=[0.5] * bands, std=[0.5] * bands)
+
+
+def test_one_band_is_not_silently_spread_over_three(tmp_path, images):
+    with pytest.raises(BackboneError, match=r"takes 3 bands, got images of shape \(2, 1, 28, 28\)"):
+        make(tmp_path)(images[:, :1])
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "scale"),
+    [((0.5,) * 3, (0.5,) * 2, 255), ((0.5,) * 3, (0.5, 0, 0.5), 255), ((0.5,) * 3, (1,) * 3, 0)],
+)
+def test_a_normalisation_that_cannot_be_computed_is_refused(mean, std, scale, tmp_path):
+    model = make(tmp_path).backbone
+    with pytest.raises(BackboneError, match="one positive std per band"):
+        Encoder(model, pooling="mean", mean=mean, std=std, scale=scale)
+
+
+def test_the_state_dict_holds_the_backbone_alone(tmp_path):
+    encoder = make(tmp_path)
+    assert all(name.startswith("backbone.") for name in encoder.state_dict())
+
+
+def test_what_is_no_vision_model_is_sent_to_the_module_encoder():
+    with torch.device("meta"):
+        text = BertModel(BertConfig(hidden_size=12, num_hidden_layers=1, vocab_size=5))
+    for module in (nn.Linear(2, 2, device="meta"), text):
+        with pytest.raises(BackboneError, match=r"no transformers vision model.*ModuleEncoder"):
+            Encoder(module, pooling="mean", mean=MEAN, std=STD)
+
+
+def test_a_plain_module_becomes_an_encoder():
+    encoder = ModuleEncoder(nn.Flatten(), features=12)
+    batch = torch.arange(24, dtype=torch.float64).reshape(2, 3, 2, 2)
+    assert torch.equal(encoder(batch), torch.arange(24, dtype=torch.float32).reshape(2, 12))
+    assert isinstance(encoder.backbone, nn.Flatten)
+
+
+@pytest.mark.parametrize("module", [nn.Identity(), nn.Flatten(start_dim=2)])
+def test_a_plain_module_that_returns_something_else_is_told_what_was_expected(module):
+    with pytest.raises(BackboneError, match=r"returned .* where \(batch, 12\) was expected"):
+        ModuleEncoder(module, features=12)(torch.zeros(2, 3, 2, 2))

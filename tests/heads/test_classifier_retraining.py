@@ -1,0 +1,61 @@
+import torch
+from torch.nn import functional
+
+from tailora.heads import retrain_classifier
+from tailora.heads.classifier_retraining import fresh_linear
+from tailora.samplers import ClassBalancedSampler
+
+
+def test_fresh_weights_lie_within_torchs_own_bound():
+    head = fresh_linear(16, 500)
+    assert head.weight.abs().max() <= 0.25
+    assert head.weight.abs().max() > 0.249
+    assert head.bias.abs().max() <= 0.25
+    assert head.weight.mean().abs() < 0.01
+
+
+def test_one_step_by_hand_on_a_class_balanced_batch(blobs):
+    features, labels = blobs
+    head = fresh_linear(4, 3)
+    weight, bias = head.weight.detach().clone(), head.bias.detach().clone()
+    retrain_classifier(
+        head, features, labels, epochs=1, learning_rate=0.1, weight_decay=0.01, seed=7
+    )
+    batch = list(ClassBalancedSampler(labels.tolist(), seed=7))
+    rows, targets = features[batch], labels[batch]
+    errors = (rows @ weight.T + bias).softmax(dim=1) - functional.one_hot(targets, 3)
+    expected = weight - 0.1 * (errors.T @ rows / len(batch) + 0.01 * weight)
+    assert torch.allclose(head.weight, expected, atol=1e-6)
+
+
+def test_the_learning_rate_falls_to_zero_along_a_cosine():
+    """A constant gradient adds up the rates: 1 + 3/4 + 1/4 for three steps of rate 1."""
+
+    class Slope(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = torch.nn.Parameter(torch.zeros(()))
+
+        def forward(self, features):
+            # far from the target, d loss / da stays -1
+            return torch.stack([self.a - 50 + 0 * features[:, 0], 0 * features[:, 0]], dim=1)
+
+    head = Slope()
+    retrain_classifier(
+        head,
+        torch.ones(4, 1),
+        torch.zeros(4).long(),
+        epochs=3,
+        learning_rate=1.0,
+        momentum=0.0,
+        weight_decay=0.0,
+    )
+    assert abs(head.a.item() - 2.0) < 1e-5
+
+
+def test_finds_the_tail_that_training_on_the_data_as_they_are_misses(blobs):
+    features, labels = blobs[0].numpy(), blobs[1].numpy()
+    head = fresh_linear(4, 3)
+    retrain_classifier(head, features, labels, epochs=10)
+    predicted = head(blobs[0]).argmax(dim=1)
+    assert (predicted[blobs[1] == 2] == 2).all()

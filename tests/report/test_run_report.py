@@ -1,0 +1,311 @@
+import base64
+import io
+import json
+import re
+from html import escape
+from html.parser import HTMLParser
+from xml.etree import ElementTree as ET
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from tailora.errors import RunError
+from tailora.report import write_report
+from tailora.report.map_figure import asked_means
+
+HEADINGS = [
+    "How good is it?",
+    "Which classes to trust",
+    "The long tail",
+    "F1 per class",
+    "The map of features, before and after",
+    "What the clusters are made of",
+    "What is taken for what",
+    "Rare samples that went wrong",
+    "Distances between classes",
+    "Is its confidence honest?",
+    "What it cost",
+    "What was adapted",
+    "Caveats of the data",
+    "How to repeat it",
+]
+
+
+class Outline(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.headings, self.rows = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_data(self, data):
+        if self.tags and self.tags[-1] == "h2" and data.strip():
+            self.headings.append(data)
+        if self.rows and self.rows[-1]:
+            self.rows[-1][-1] += data.strip() + " "
+
+    def handle_endtag(self, tag):
+        if tag == "table":
+            self.rows.append([])
+
+    def values(self, name):
+        return [value for key, value in self.attributes if key == name]
+
+    def row(self, first):
+        return next(
+            [c.strip() for c in row] for row in self.rows if row and row[0].strip() == first
+        )
+
+
+def decode(uri):
+    return base64.b64decode(uri.partition(",")[2])
+
+
+def svg_texts(page, alt_start):
+    outline = Outline(page)
+    images = list(zip(outline.values("src"), outline.values("alt"), strict=True))
+    uri = next(src for src, alt in images if alt.startswith(alt_start))
+    return [
+        node.text for node in ET.fromstring(decode(uri)).iter("{http://www.w3.org/2000/svg}text")
+    ]
+
+
+def change_json(path, change):
+    value = json.loads(path.read_text("utf-8"))
+    change(value)
+    path.write_text(json.dumps(value), "utf-8")
+
+
+@pytest.fixture(scope="module")
+def page_of(fake_run, tmp_path_factory):
+    pages = {}
+
+    def make(**options):
+        key = repr(sorted(options.items()))
+        if key not in pages:
+            folder = fake_run.write_fake_run(tmp_path_factory.mktemp("run"), **options)
+            pages[key] = write_report(folder).read_text("utf-8")
+        return pages[key]
+
+    return make
+
+
+def test_page_asks_for_nothing_outside_itself(page_of):
+    page = page_of()
+    outline = Outline(page)
+    assert all(uri.startswith("data:image/") for uri in outline.values("src"))
+    assert all(target.startswith("#") for target in outline.values("href"))
+    assert not {"script", "link", "iframe", "object", "base"} & set(outline.tags)
+    rest = re.sub(r'src="data:[^"]*"', "", page)
+    assert not any(word in rest for word in ("http", "url(", "@import", "srcset"))
+
+
+def test_figures_ask_for_nothing_outside_themselves(page_of):
+    for uri in Outline(page_of()).values("src"):
+        if "svg" in uri[:30]:
+            links = re.findall(r'href="([^"]{1,20})', decode(uri).decode("utf-8"))
+            assert all(link.startswith(("#", "data:")) for link in links)
+
+
+def test_every_class_name_is_escaped(page_of, fake_run):
+    page = page_of(nasty=True)
+    outline = Outline(page)
+    for name in fake_run.NASTY_NAMES:
+        assert escape(name).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") in page
+        assert outline.row(name)
+    assert "b" not in outline.tags
+    assert "<broken" not in page
+
+
+def test_figures_keep_dollars_and_foreign_letters(page_of):
+    texts = svg_texts(page_of(nasty=True), "Bar chart")
+    assert {"$x_1$ & {{ 7*7 }}", "Gewässer", "зона", "居住区", "<b>bold</b>"} <= set(texts)
+
+
+def test_sections_stand_in_the_promised_order(page_of):
+    assert Outline(page_of()).headings == HEADINGS
+
+
+@pytest.mark.parametrize(
+    ("tail", "verdict"),
+    [
+        ((0.021, 0.003, 0.04), "+2.1 points over LoRA, 95 % interval [0.3, 4.0]: it helps."),
+        ((-0.02, -0.04, -0.001), "-2.0 points over LoRA, 95 % interval [-4.0, -0.1]: it hurts."),
+        ((0.004, -0.012, 0.02), "[-1.2, 2.0]: no difference can be claimed."),
+    ],
+)
+def test_the_verdict_on_the_tail_comes_first(page_of, tail, verdict):
+    page = page_of(n_classes=3, tail=tail, arrays=False)
+    assert verdict in page
+    assert page.index("changes tail macro-F1") < page.index("<table")
+
+
+def test_without_the_arrays_the_page_says_what_is_left_out(page_of):
+    page = page_of(arrays=False)
+    assert Outline(page).headings == HEADINGS
+    assert page.count("Left out: report.npz is absent.") == 2
+    assert "The heat map is left out" in page
+
+
+def test_the_same_folder_gives_the_same_bytes(fake_run, tmp_path):
+    folder = fake_run.write_fake_run(tmp_path / "run", n_classes=4)
+    first = write_report(folder, out=tmp_path / "first.html").read_bytes()
+    before = dict(matplotlib.rcParams)
+    with matplotlib.rc_context(
+        {"font.size": 30, "axes.facecolor": "black", "svg.fonttype": "path"}
+    ):
+        second = write_report(folder, out=tmp_path / "second.html").read_bytes()
+    assert first == second
+    assert dict(matplotlib.rcParams) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first.html", "run", "second.html"]
+
+
+def test_two_classes_have_no_middle(page_of):
+    row = Outline(page_of(n_classes=2)).row("LoRA")
+    assert row == ["LoRA", "80.0 [77.0, 83.0]", "–", "50.0 [47.0, 53.0]", "62.0 [59.0, 65.0]",
+                   "65.0", "85.0"]  # fmt: skip
+
+
+def test_sixty_classes_stay_below_three_megabytes(page_of):
+    page = page_of(n_classes=60)
+    assert len(page.encode("utf-8")) < 3_000_000
+    name = "class with a rather long descriptive name number 59"
+    assert name in Outline(page).values("title")
+    assert len(svg_texts(page, "Bar chart")) >= 120
+
+
+def test_trust_table_lists_classes_by_frequency_with_their_scores(page_of, fake_run):
+    outline = Outline(page_of())
+    names = fake_run.class_names(12)
+    first = outline.row(names[0])
+    assert first[1:4] == ["head", "2,000", "200"]
+    assert first[8] == "trusted"
+    order = [row[0].strip() for row in outline.rows if len(row) == 9]
+    assert order == ["class", *names]
+    assert outline.row(names[-1])[3:8] == ["0", "–", "–", "–", ""]
+    assert outline.row(names[-1])[8] == "untested no test samples"
+
+
+def test_the_supported_best_is_the_only_bold_one(page_of):
+    assert re.findall(r"<strong>(.*?)</strong>", page_of()) == ["53.0"]  # the tail, by the pair
+    assert "<strong>" not in page_of(n_classes=3, tail=(0.004, -0.012, 0.02), arrays=False)
+
+
+def test_confusion_figure_shows_shares_of_the_true_class(fake_run, tmp_path):
+    folder = fake_run.write_fake_run(tmp_path, n_classes=2)
+
+    def set_counts(metrics):
+        metrics["methods"][-1]["confusion"] = [[150, 50], [1, 5]]
+
+    change_json(folder / "metrics.json", set_counts)
+    page = write_report(folder).read_text("utf-8")
+    texts = svg_texts(page, "Confusion matrix")
+    numbers = [text for text in texts if text.isdigit()]
+    assert numbers == ["75", "25", "17", "83"]  # 150/200, 50/200, 1/6, 5/6
+    assert {"residential (200)", "forest (6)"} <= set(texts)
+    assert "residential taken for forest (50 of 200)" in page
+    assert "forest taken for residential (" not in page  # one sample is no pattern
+
+
+def test_a_class_that_is_never_predicted_raises_the_alarm(fake_run, tmp_path):
+    folder = fake_run.write_fake_run(tmp_path, n_classes=2)
+
+    def collapse(metrics):
+        metrics["methods"][-1]["confusion"] = [[200, 0], [6, 0]]
+
+    change_json(folder / "metrics.json", collapse)
+    assert "Never predicted on the test split: forest." in write_report(folder).read_text("utf-8")
+
+
+def test_thumbnails_show_the_pixels_that_were_kept(fake_run, tmp_path):
+    folder = fake_run.write_fake_run(tmp_path, n_classes=4)
+    outline = Outline(write_report(folder).read_text("utf-8"))
+    images = [uri for uri in outline.values("src") if uri.startswith("data:image/png")]
+    kept = np.load(folder / "report.npz")["thumbs"]
+    assert len(images) == len(kept)
+    for uri, pixels in zip(images, kept, strict=True):
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(decode(uri)))), pixels)
+
+
+def test_rings_lie_where_calibration_puts_the_mean_of_the_samples():
+    rng = np.random.default_rng(0)
+    samples = rng.normal(size=(3, 7, 2))
+    keep, targets = np.array([0.3, 1.0, 0.6]), rng.normal(size=(3, 2))
+    expected = [
+        [
+            sum(keep[c] * z[i] + (1 - keep[c]) * targets[c][i] for z in samples[c]) / 7
+            for i in (0, 1)
+        ]
+        for c in (0, 2)
+    ]
+    np.testing.assert_allclose(asked_means(keep, samples.mean(axis=1), targets), expected)
+
+
+def test_nearly_everything_may_be_missing(fake_run, tmp_path):
+    folder = fake_run.write_fake_run(tmp_path, n_classes=3, arrays=False)
+
+    def strip_metrics(metrics):
+        metrics["methods"] = [{"method": "fine-tune"}]
+        for key in ("bootstrap", "paired", "clusters"):
+            del metrics[key]
+
+    def strip_run(run):
+        for key in set(run) - {"schema", "complete"}:
+            del run[key]
+
+    change_json(folder / "metrics.json", strip_metrics)
+    change_json(folder / "run.json", strip_run)
+    outline = Outline(write_report(folder).read_text("utf-8"))
+    assert outline.headings == HEADINGS
+    assert outline.row("fine-tuning")[1:5] == ["–"] * 4
+
+
+def test_recipe_leaks_and_code_state_are_shown(page_of):
+    page = page_of()
+    assert "learning_rate = 0.001" in page
+    assert "a/1.png (train) = b/2.png (test)" in page
+    assert "commit 0123abc with uncommitted changes" in page
+    assert "a/broken &lt;1&gt;.png" in page
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("run.json", '{"schema": 2, "complete": true}', "schema 2"),
+        ("metrics.json", "{", "not JSON"),
+        ("metrics.json", '{"schema": 1}', "lacks"),
+        ("metrics.json", '{"schema":1,"methods":[],"classes":[],"groups":{}}', "no method"),
+        ("recipe.toml", "a = ", "not TOML"),
+        ("report.npz", "no archive", "delete it"),
+        ("classes.json", None, "absent"),
+        ("recipe.toml", None, "absent"),
+    ],
+)
+def test_a_folder_that_cannot_be_read_is_named(fake_run, tmp_path, name, content, words):
+    folder = fake_run.write_fake_run(tmp_path, n_classes=3)
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_text(content)
+    with pytest.raises(RunError, match=words) as caught:
+        write_report(folder)
+    assert "\n" not in str(caught.value)
+    assert not (folder / "report.html").exists()
+
+
+def test_a_run_without_mistakes_on_rare_classes_says_so(fake_run, tmp_path):
+    folder = fake_run.write_fake_run(tmp_path, n_classes=3)
+    arrays = dict(np.load(folder / "report.npz"))
+    empty = {name: value[:0] for name, value in arrays.items() if name.startswith("thumb")}
+    np.savez(folder / "report.npz", **empty)
+    page = write_report(folder).read_text("utf-8")
+    assert "Left out: no test sample of a rare class was taken for another." in page
+    assert "Left out: no map was kept." in page

@@ -1,0 +1,74 @@
+"""What the project promises about itself: layout, documentation, generated numbers."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import tailora
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+
+
+def test_no_source_file_is_longer_than_three_hundred_lines():
+    long = {p.name: n for p in SOURCES if (n := len(p.read_text("utf-8").splitlines())) > 300}
+    assert not long
+
+
+def test_nothing_is_called_utils_or_helpers():
+    assert not [p for p in SOURCES if re.search(r"util|helper|common|misc", p.stem)]
+
+
+def test_every_public_name_is_there_and_documented():
+    texts = "".join(
+        p.read_text("utf-8") for p in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    )
+    for name in tailora.__all__:
+        assert getattr(tailora, name).__doc__, name
+        assert name in texts, f"{name} is public but stands in no document"
+
+
+def test_importing_tailora_does_not_import_torch():
+    code = "import sys, tailora; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_dependency_has_its_reason_beside_its_bound():
+    section = (ROOT / "pyproject.toml").read_text("utf-8").partition("\ndependencies = [")[2]
+    lines = section.partition("\n]")[0].strip().splitlines()
+    assert lines
+    assert not [line for line in lines if not re.search(r'">?=?.*",\s+# \w', line)]
+
+
+def test_constraints_pin_what_pyproject_asks_for():
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    pinned = {
+        line.partition("==")[0].lower().replace("_", "-")
+        for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+        if "==" in line
+    }
+    assert {re.split(r"[<>=]", name)[0] for name in asked} <= pinned
+
+
+@pytest.fixture
+def publish():
+    spec = importlib.util.spec_from_file_location("publish", ROOT / "scripts" / "publish_demo.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_readme_shows_the_committed_demo_and_nothing_else(publish):
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert publish.with_demo(readme, publish.RESULT) == readme
+    assert "macro-F1 in points" in readme
+
+
+def test_pictures_of_the_readme_exist():
+    for target in re.findall(r"!\[[^]]*\]\(([^)]+)\)", (ROOT / "README.md").read_text("utf-8")):
+        assert (ROOT / target).is_file(), target
