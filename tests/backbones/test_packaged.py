@@ -129,6 +129,13 @@ def test_a_process_that_was_slower_takes_the_folder_of_the_faster(converting, mo
     assert [path.name for path in converting.iterdir()] == [target[0].name]
 
 
+def test_a_folder_of_something_else_in_the_way_is_an_error(converting):
+    target = packaged_folder()
+    (target / "config.json").rename(target / "something else")
+    with pytest.raises(StorageError, match="cannot write"):
+        packaged_folder()
+
+
 def test_a_conversion_that_fails_leaves_nothing_behind(converting, monkeypatch):
     def incomplete(name, local):
         raise BackboneError("weights do not fit")

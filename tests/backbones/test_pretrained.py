@@ -1,4 +1,5 @@
 import json
+import logging
 
 import pytest
 import torch
@@ -110,14 +111,34 @@ def test_a_text_model_is_no_image_encoder(tmp_path):
         load(tmp_path / "text")
 
 
-def test_loading_is_silent_and_leaves_the_library_s_voice_as_it_was(tmp_path, capfd):
+@pytest.fixture
+def talkative():
+    """The library with its warnings and progress bars on, and what it logs in a list."""
+    records = []
+    handler = logging.Handler()
+    handler.emit = records.append
+    level = transformers_logging.get_verbosity()
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_warning()
+    transformers_logging.enable_progress_bar()
+    transformers_logging.add_handler(handler)
+    yield records
+    transformers_logging.remove_handler(handler)
+    transformers_logging.set_verbosity(level)
+    if not shown:
+        transformers_logging.disable_progress_bar()
+
+
+def test_loading_is_silent_and_leaves_the_library_as_talkative_as_it_was(
+    talkative, tmp_path, capfd
+):
     folder = tiny_encoder_folder(tmp_path / "clip", "clip")  # its text tower is left over
-    before = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     capfd.readouterr()
     load(folder)
+    assert talkative == []
     assert capfd.readouterr() == ("", "")
-    after = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    assert after == before
+    assert transformers_logging.get_verbosity() == logging.WARNING
+    assert transformers_logging.is_progress_bar_enabled()
 
 
 @settings(deadline=None, max_examples=30)

@@ -140,15 +140,6 @@ def test_a_batch_without_rows_gives_zero_and_no_gradient(name, options):
 
 
 @each_case
-def test_leaves_the_global_generators_alone(name, options):
-    before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
-    loss = make_loss(name, options, make_counts([500, 50, 5]))
-    loss(*draw_batch(3, rows=4, classes=3))
-    assert torch.equal(before[0], torch.get_rng_state())
-    assert before[1] == np.random.get_state()[1].tolist()  # noqa: NPY002
-
-
-@each_case
 def test_images_and_their_pixels_get_the_same_loss_from_the_same_rows(name, options):
     """A mean over rows: repeating every row changes nothing."""
     loss = make_loss(name, options, make_counts([500, 50, 5]))

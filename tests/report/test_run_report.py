@@ -309,3 +309,31 @@ def test_a_run_without_mistakes_on_rare_classes_says_so(fake_run, tmp_path):
     page = write_report(folder).read_text("utf-8")
     assert "Left out: no test sample of a rare class was taken for another." in page
     assert "Left out: no map was kept." in page
+
+
+def test_with_many_pairs_only_the_one_that_decides_is_put_into_words(fake_run, tmp_path):
+    folder = fake_run.write_fake_run(tmp_path, n_classes=3, arrays=False)
+
+    def add_pairs(metrics):
+        first = metrics["paired"][0]
+        metrics["paired"] = [
+            {**first, "method": "lora", "against": "zero-shot"},
+            first,
+            {**first, "against": "zero-shot"},
+        ]
+
+    change_json(folder / "metrics.json", add_pairs)
+    page = write_report(folder).read_text("utf-8")
+    assert page.count("changes tail macro-F1") == 1
+    assert "over LoRA" in page
+    assert Outline(page).row("debLoRA − zero-shot")[3] == "+2.1 [0.3, 4.0]"
+
+
+def test_a_run_that_moved_no_class_says_so(fake_run, tmp_path, page_of):
+    words = "No class was rare enough to be pulled"
+    assert words not in page_of()
+    folder = fake_run.write_fake_run(tmp_path, n_classes=3)
+    arrays = dict(np.load(folder / "report.npz"))
+    arrays |= {"keep": np.ones(3), "targets": np.full((3, 2), np.nan)}
+    np.savez(folder / "report.npz", **arrays)
+    assert words in write_report(folder).read_text("utf-8")

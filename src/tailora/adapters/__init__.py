@@ -6,7 +6,9 @@ from tailora.adapters.adapt import (
     adapt,
     adapted_layers,
     after_step,
+    allocation,
     require_gradients,
+    restore_allocation,
     trained_parameters,
 )
 from tailora.adapters.quiet import without_peft_noise
@@ -20,9 +22,11 @@ __all__ = [
     "adapt",
     "adapted_layers",
     "after_step",
+    "allocation",
     "find_targets",
     "require_gradients",
     "resolve_rank",
+    "restore_allocation",
     "trained_parameters",
     "tuner_names",
     "without_peft_noise",

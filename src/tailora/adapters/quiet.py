@@ -1,20 +1,22 @@
-"""Keep warnings that PEFT provokes in transformers away from the user, who can do nothing."""
+"""Keep warnings that PEFT provokes away from the user, who can do nothing about them."""
 
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
+
+_NOISE: Final = (
+    "`is_gradient_checkpointing` is deprecated",  # transformers 5 gives up a name that PEFT asks
+    "Unsupported layer type .*LayerNorm",  # what PEFT's own LN tuning is made for
+    ".*LoRA tensor.s. have invalid shape",  # a layer that AdaLoRA pruned to rank 0
+    "The following rank_pattern keys did not match",  # AdaLoRA's, which has its own keys
+)
 
 
 @contextmanager
 def without_peft_noise() -> Iterator[None]:
-    """Silence two warnings of wrapping a model, and no others.
-
-    PEFT asks each transformers model for `is_gradient_checkpointing`, a name that transformers 5
-    gives up, and does not know the layer type that its own LN tuning is made for.
-    """
+    """Silence known warnings of wrapping, saving and opening a model that works, and no others."""
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning
-        )
-        warnings.filterwarnings("ignore", message="Unsupported layer type .*LayerNorm")
+        for message in _NOISE:
+            warnings.filterwarnings("ignore", message=message)
         yield

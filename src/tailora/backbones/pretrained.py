@@ -99,7 +99,8 @@ def _without_pooler(model_class: type[PreTrainedModel]) -> dict[str, Any]:
 
 
 def _check_complete(name: str, model: PreTrainedModel, info: dict[str, Any]) -> None:
-    missing = {key for key in info["missing_keys"] if not _is_unused(key)}
+    # the token that stands for hidden patches in masked training is used there only
+    missing = {key for key in info["missing_keys"] if not key.endswith("mask_token")}
     left_over = {key for key in info["unexpected_keys"] if _belongs_to(model, key)}
     other_shape = {key for key, *_ in info["mismatched_keys"]}
     problems = [
@@ -116,13 +117,6 @@ def _check_complete(name: str, model: PreTrainedModel, info: dict[str, Any]) -> 
             f"the weights of {name!r} do not fit its config: {'; '.join(problems)}; "
             "save the encoder again with save_pretrained"
         )
-    for key in info["missing_keys"]:
-        model.get_parameter(key).data.zero_()  # drawn at random otherwise: no stable fingerprint
-
-
-def _is_unused(key: str) -> bool:
-    """Features depend neither on a learned pooler nor on the token of masked training."""
-    return key.split(".")[0] == "pooler" or key.endswith("mask_token")
 
 
 def _belongs_to(model: PreTrainedModel, key: str) -> bool:

@@ -22,9 +22,10 @@ def inspect(
 ) -> None:
     """Show what DATA holds: classes, splits, imbalance, copies across splits, bands."""
     from tailora.data import open_dataset
+
+    dataset = open_dataset(data, seed=seed or 0)  # a wrong path is told before the slow imports
     from tailora.pipeline.inspect import inspect_dataset, write_page
 
-    dataset = open_dataset(data, seed=seed or 0)
     found = inspect_dataset(dataset)
     if out:
         write_page(dataset, found, out)

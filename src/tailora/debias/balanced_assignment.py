@@ -7,17 +7,15 @@ centres move a little, only samples near a boundary can change cluster; the rest
 Reference: Bradley, Bennett, Demiriz, "Constrained K-Means Clustering" (2000), the assignment step.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tailora.debias.prices import improve_prices
-from tailora.debias.transport import Floats, Integers, Limits, Transport
+from tailora.debias.prices import Floats, Integers, improve_prices, in_blocks, two_best
+from tailora.debias.transport import Limits, Transport
 
-SCORES_AT_ONCE: Final = 2**16  # a block of scores stays in the processor's cache
 COARSER: Final = 4
 SCARCE: Final = 1.5  # clusters up to this many minimums may come to need a price
 FEWEST_PER_CLUSTER: Final = 32  # below this a subsample says little about prices
@@ -113,7 +111,7 @@ class BalancedAssignment:
         offsets = offsets.astype(dtype)[:, None]
         last = len(slopes) - 1
         rank = np.arange(last, -1, -1, dtype=np.min_scalar_type(last))[:, None]
-        for block in _blocks(rows, len(self._X), max(64, SCORES_AT_ONCE // len(slopes))):
+        for block in in_blocks(rows, len(slopes)):
             scores = slopes @ self._X[block].T
             scores += offsets
             best = scores.min(axis=0)
@@ -170,15 +168,19 @@ class BalancedAssignment:
         few = count < len(self._X)
         least = float(np.partition(self._margins, count)[count]) if few else np.inf
         limits = replace(limits, reach=max(limits.reach, least))
-        rows = np.flatnonzero(self._margins <= limits.reach)
-        centers = self._centers
-        costs = self._X[rows].astype(np.float64) @ (-2 * centers.T)
-        costs += np.einsum("kd,kd->k", centers, centers)
-        labels = self.labels[rows]
-        own = costs[np.arange(len(rows)), labels] - self._prices[labels]
-        gap = (costs[:, limits.free] - self._prices[limits.free]).min(axis=1) - own
-        near = limits.free[labels] | (gap <= limits.reach)
-        return limits, rows[near], costs[near]
+        slopes = -2 * self._centers.T
+        offsets = np.einsum("kd,kd->k", self._centers, self._centers)
+        open_prices = np.where(limits.free, self._prices, -np.inf)
+        near, costs = [], []
+        for rows in in_blocks(np.flatnonzero(self._margins <= limits.reach), len(offsets)):
+            cost = self._X[rows].astype(np.float64) @ slopes + offsets
+            labels = self.labels[rows]
+            own = cost[np.arange(len(rows)), labels] - self._prices[labels]
+            gap = (cost - open_prices).min(axis=1) - own
+            concerned = limits.free[labels] | (gap <= limits.reach)
+            near.append(rows[concerned])
+            costs.append(cost[concerned])
+        return limits, np.concatenate(near), np.concatenate(costs)
 
     def _settle(self, rows: Integers, costs: Floats, transport: Transport) -> None:
         """Take over labels and prices, and what they do to the margins."""
@@ -187,16 +189,5 @@ class BalancedAssignment:
         self.labels[rows] = transport.labels
         self._prices += rise
         self._last_rise = float(np.ptp(rise))
-        reduced = costs - self._prices
-        each = np.arange(len(rows))
-        own = reduced[each, transport.labels]
-        reduced[each, transport.labels] = np.inf
-        self._margins[rows] = reduced.min(axis=1) - own
-
-
-def _blocks(rows: Integers, total: int, size: int) -> Iterator[Integers | slice]:
-    """Yield `rows` in blocks; nearly all of them, as slices of all, which need no copy."""
-    if 2 * len(rows) > total:
-        yield from (slice(start, start + size) for start in range(0, total, size))
-    else:
-        yield from (rows[start : start + size] for start in range(0, len(rows), size))
+        best, _, gaps = two_best(costs, self._prices)
+        self._margins[rows] = np.where(transport.labels == best, gaps, 0.0)  # ties dealt out: 0

@@ -20,6 +20,7 @@ from tailora.errors import ConfigError, DataError, unknown_name
 
 CALIBRATED = ("tail", "tail+middle", "all")
 CENTER_WEIGHTS = ("class-share", "cluster-share")
+_ROUNDING = 1e-6  # of single precision, a few times over
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,8 @@ def calibrate(
 
     Reference: section 3 and Algorithm 1 of the paper.
     """
-    labels = _check(features, labels, pull)
+    check_pull(pull)
+    features, labels = _check(features, labels)
     count = int(labels.max()) + 1 if num_classes is None else num_classes
     counts = ClassCounts.from_labels(labels, names=[str(c) for c in range(count)])
     groups = make_groups(counts) if groups is None else groups
@@ -180,17 +182,39 @@ def check_pull(pull: str | float) -> None:
         raise ConfigError(f"pull must lie in [0, 1], got {pull!r}; 0 moves nothing")
 
 
+def unit_spread(features: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Give the standard deviation of each dimension, 1 where it varies by rounding alone.
+
+    Args:
+        features: (rows, features).
+
+    Returns:
+        (features,), positive: what to divide by so that no dimension rules by its unit.
+    """
+    mean, spread = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
+    return np.where(spread > _ROUNDING * np.abs(mean), spread, 1.0)
+
+
 def _check(
-    features: NDArray[np.floating], labels: NDArray[np.integer] | Sequence[int], pull: str | float
-) -> NDArray[np.int64]:
-    check_pull(pull)
-    rows = np.asarray(labels, dtype=np.int64)
-    if features.ndim != 2 or rows.shape != features.shape[:1] or not len(rows):
+    features: NDArray[np.floating], labels: NDArray[np.integer] | Sequence[int]
+) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
+    x, y = np.asarray(features), np.asarray(labels)
+    if x.ndim != 2 or y.shape != x.shape[:1] or not len(y):
         raise DataError(
             "features must be (rows, features) and labels (rows,) with at least one row, got "
-            f"{features.shape} and {rows.shape}"
+            f"{x.shape} and {y.shape}"
         )
-    return rows
+    if not np.issubdtype(y.dtype, np.integer):
+        raise DataError(f"labels must be integers, got {y.dtype}")
+    if not np.issubdtype(x.dtype, np.floating):
+        x = x.astype(np.float64)
+    broken = np.flatnonzero(~np.isfinite(x).all(axis=1))
+    if len(broken):
+        raise DataError(
+            f"{len(broken)} of {len(x)} rows of features hold NaN or infinite values, the first "
+            f"is row {broken[0]}; remove them, or train at a lower rate if an encoder gave them"
+        )
+    return x, y.astype(np.int64)
 
 
 def _moved_classes(
@@ -217,8 +241,8 @@ def _cluster_space(
 ) -> NDArray[np.floating]:
     space = features
     if standardize:
-        spread = features.std(axis=0)
-        space = (features - features.mean(axis=0)) / np.where(spread > 0, spread, 1)
+        mean = features.mean(axis=0, dtype=np.float64)
+        space = ((features - mean) / unit_spread(features)).astype(features.dtype)
     if pca is None:
         return space
     largest = min(features.shape)

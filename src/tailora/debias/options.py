@@ -1,5 +1,6 @@
 """The options of debLoRA, shared by the Python class and the recipe."""
 
+import math
 from dataclasses import dataclass
 
 from tailora.debias.calibrate import CALIBRATED, CENTER_WEIGHTS, check_pull
@@ -46,12 +47,16 @@ class DebiasOptions:
     lr: float = 3e-4
 
     def __post_init__(self) -> None:
-        if self.clusters < 1:
-            raise ConfigError(f"clusters must be at least 1, got {self.clusters}")
+        for name in ("clusters", "epochs", "pca"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, got {value}")
         if not self.balance >= 1:
             raise ConfigError(
                 f"balance (rho) must be at least 1, got {self.balance}; 1 forces equal clusters"
             )
+        if not 0 < self.lr < math.inf:
+            raise ConfigError(f"lr must be positive, got {self.lr}")
         check_pull(self.pull)
         _check_choice("source", self.source, SOURCES)
         _check_choice("center_weights", self.center_weights, CENTER_WEIGHTS)

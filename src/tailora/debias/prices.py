@@ -8,13 +8,16 @@ Reference: Kitagawa, Merigot, Thibert, "Convergence of a Newton algorithm for se
 transport" (2019), algorithm 1, with sums over samples for its integrals.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tailora.debias.transport import Floats, Integers
-
+Floats = NDArray[np.float64]
+Integers = NDArray[np.intp]
 MOST_STEPS: Final = 20
+SCORES_AT_ONCE: Final = 2**16  # a block of scores stays in the processor's cache
 
 
 def improve_prices(costs: Floats, *, fixed: Integers, prices: Floats, minimum_size: int) -> Floats:
@@ -37,52 +40,57 @@ def improve_prices(costs: Floats, *, fixed: Integers, prices: Floats, minimum_si
     """
     least, best = np.inf, prices
     for _ in range(MOST_STEPS):
-        first, second, gaps = _two_best(costs, prices)
+        first, second, gaps = two_best(costs, prices)
         over = fixed + np.bincount(first, minlength=len(fixed)) - minimum_size
         bound = np.flatnonzero((prices > 0) | (over < 0))
         imbalance = np.abs(over[bound]).sum()
         if imbalance >= least:
             break
         least, best = imbalance, prices
-        if imbalance <= len(bound):
+        if imbalance <= len(bound) or not len(gaps):
             break
         near = min(len(gaps), 2 * int(imbalance) + 4 * len(fixed)) - 1
         width = np.partition(gaps, near)[near]
-        if not 0 < width < np.inf:  # only ties, or nothing but ties: no slope to follow
+        if width == 0:  # exact ties have no slope to follow
             break
         tied = gaps <= width
-        slope = _slope(first[tied], second[tied], clusters=len(fixed)) / width
+        slope = _slope(first[tied], second[tied], clusters=len(fixed))[np.ix_(bound, bound)]
+        rise = width * np.linalg.lstsq(slope, -over[bound].astype(np.float64))[0]
+        # beyond twice the ties that were counted, the slope is unknown
+        rise *= min(1.0, 2 * width / max(np.abs(rise).max(), width))
         prices = prices.copy()
-        prices[bound] = _step(prices[bound], -over[bound], slope[np.ix_(bound, bound)], 2 * width)
+        prices[bound] = np.maximum(prices[bound] + rise, 0.0)
     return best
 
 
-def _two_best(costs: Floats, prices: Floats) -> tuple[Integers, Integers, Floats]:
+def two_best(costs: Floats, prices: Floats) -> tuple[Integers, Integers, Floats]:
     """Find the two clusters of least cost - price of each sample, and by how much they differ.
 
     Returns:
         First, second, (samples,), and the gap between them, (samples,), infinite for one cluster.
     """
-    reduced = costs - prices
-    rows = np.arange(len(costs))
-    first = reduced.argmin(axis=1)
-    least = reduced[rows, first]
-    reduced[rows, first] = np.inf
-    second = reduced.argmin(axis=1)
-    return first, second, reduced[rows, second] - least
+    first, second = np.empty((2, len(costs)), dtype=np.intp)
+    gaps = np.empty(len(costs))
+    for block in in_blocks(np.arange(len(costs)), len(prices)):
+        reduced = costs[block[0] : block[-1] + 1] - prices
+        each = np.arange(len(block))
+        first[block] = best = reduced.argmin(axis=1)
+        least = reduced[each, best]
+        reduced[each, best] = np.inf
+        second[block] = best = reduced.argmin(axis=1)
+        gaps[block] = reduced[each, best] - least
+    return first, second, gaps
 
 
 def _slope(first: Integers, second: Integers, *, clusters: int) -> Floats:
-    """Laplacian of the graph of clusters whose edges count the samples tied between two."""
+    """Laplacian, (clusters, clusters), of the graph whose edges count the samples tied."""
     pairs = np.bincount(first * clusters + second, minlength=clusters**2)
     shared = pairs.reshape(clusters, clusters)
-    shared = (shared + shared.T) / 2
+    shared = np.maximum(shared, shared.T)  # of a poor cluster only the richer side is telling
     return np.diag(shared.sum(axis=1)) - shared
 
 
-def _step(prices: Floats, lacking: Integers, slope: Floats, longest: float) -> Floats:
-    rise = np.linalg.lstsq(slope, lacking.astype(np.float64))[0]
-    steepest = np.abs(rise).max()
-    if steepest > longest:  # beyond the ties that were counted, the slope is unknown
-        rise *= longest / steepest
-    return np.maximum(prices + rise, 0.0)
+def in_blocks(rows: Integers, clusters: int) -> Iterator[Integers]:
+    """Cut `rows`, (samples,), into blocks small enough for their scores to stay in the cache."""
+    size = max(64, SCORES_AT_ONCE // clusters)
+    return (rows[start : start + size] for start in range(0, len(rows), size))

@@ -1,6 +1,6 @@
 """K-means in which no cluster is small: n_k >= floor(N / (K rho)) for every cluster k.
 
-Clusters stand for attributes that classes share; one that holds a handful of samples shares nothing.
+Clusters stand for attributes that classes share; one that holds a handful of samples shares none.
 
 Reference: Tian, Chen, Sun, "Learning De-Biased Representations for Remote-Sensing Imagery" (2024),
 the clustering step; Bradley, Bennett, Demiriz, "Constrained K-Means Clustering" (2000).
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.cluster import kmeans_plusplus
 
 from tailora.debias.balanced_assignment import BalancedAssignment
-from tailora.debias.transport import Floats, Integers
+from tailora.debias.prices import Floats, Integers
 from tailora.errors import ConfigError, DataError
 
 ROWS_AT_ONCE: Final = 2**14
@@ -227,8 +227,10 @@ def _plus_plus_starts(
 
 def _checked_samples(X: ArrayLike) -> NDArray[np.floating]:
     samples = np.asarray(X)
-    if samples.ndim != 2 or samples.shape[1] == 0:  # noqa: PLR2004 - samples by features
-        raise DataError(f"samples must have shape (samples, features), got {samples.shape}")
+    if samples.ndim != 2 or not samples.size:
+        raise DataError(
+            f"samples must have shape (samples, features), both above 0, got {samples.shape}"
+        )
     if samples.dtype.kind not in "biuf":
         raise DataError(f"samples must be real numbers, got dtype {str(samples.dtype)!r}")
     if samples.dtype != np.float32:
@@ -238,6 +240,11 @@ def _checked_samples(X: ArrayLike) -> NDArray[np.floating]:
         raise DataError(
             f"{len(rows)} samples have NaN or infinite features, the first is row {rows[0]}; "
             "remove or fill them"
+        )
+    largest = float(np.abs(samples).max())
+    if largest > 1e-3 * math.sqrt(np.finfo(samples.dtype).max / samples.shape[1]):
+        raise DataError(
+            f"features reach {largest:.3g}, whose squares overflow {samples.dtype}; scale them down"
         )
     return samples
 

@@ -16,8 +16,8 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.intp]
+from tailora.debias.prices import Floats, Integers, two_best
+
 Flags = NDArray[np.bool_]
 
 
@@ -76,7 +76,7 @@ class Transport:
         self, costs: Floats, *, fixed: Integers, prices: Floats, minimum_size: int
     ) -> None:
         clusters = len(fixed)
-        self.labels: Final = (costs - prices).argmin(axis=1)
+        self.labels: Final = two_best(costs, prices)[0]
         self._costs = costs
         self._members = [np.flatnonzero(self.labels == k) for k in range(clusters)]
         self._reserve = clusters

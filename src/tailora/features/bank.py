@@ -4,6 +4,7 @@ A bank is used again only when its manifest equals the one asked for, to the let
 encoder, adapter, image size or row gives new features, never old ones under a new name.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,12 +35,11 @@ class FeatureBank:
 
     def matches(self) -> bool:
         """Tell whether features made by exactly this manifest are already there."""
-        manifest = self.folder / "manifest.json"
-        return (
-            manifest.is_file()
-            and self.array_path.is_file()
-            and read_json(manifest) == self.manifest
-        )
+        try:
+            kept = read_json(self.folder / "manifest.json")
+        except (FileNotFoundError, ValueError):  # there is none, or it was cut short
+            return False
+        return self.array_path.is_file() and _letters(kept) == _letters(self.manifest)
 
     def load_or_make(
         self, rows: int, width: int, fill: Callable[[NDArray[np.float32]], None]
@@ -60,6 +60,10 @@ class FeatureBank:
             write_atomically(self.array_path, lambda path: _fill(path, (rows, width), fill))
             write_json(self.folder / "manifest.json", self.manifest)
         return np.load(self.array_path, mmap_mode="r")
+
+
+def _letters(manifest: Any) -> str:
+    return json.dumps(manifest, sort_keys=True)
 
 
 def _fill(path: Path, shape: tuple[int, int], fill: Callable[[NDArray[np.float32]], None]) -> None:

@@ -24,7 +24,7 @@ def extract(
     """Encode samples without augmentation.
 
     Args:
-        encoder: Maps a batch of images to (batch, features); left in the mode it was in.
+        encoder: Maps a batch of images to (batch, features); every part is left in the mode it was in.
         read_batch: Gives the images (batch, bands, height, width) of some sample numbers.
         rows: Sample numbers to encode, in the order wanted.
         out: Array (len(rows), features) to fill, e.g. a memory map; None makes one.
@@ -39,7 +39,7 @@ def extract(
     Raises:
         ValueError: `rows` is empty and `out` is not given, so the width is unknown.
     """
-    was_training = encoder.training
+    modes = [(part, part.training) for part in encoder.modules()]
     encoder.eval()
     try:
         with torch.inference_mode(), progress(title, len(rows)) as advance:
@@ -51,7 +51,8 @@ def extract(
                 out[start : start + len(batch)] = features
                 advance(len(batch))
     finally:
-        encoder.train(was_training)
+        for part, training in modes:
+            part.training = training
     if out is None:
         raise ValueError("no rows to encode")
     return out

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tailora.errors import ConfigError
+from tailora.debias.calibrate import unit_spread
+from tailora.errors import ConfigError, DataError
 
 L2_GRID: Final = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4)
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -61,29 +62,30 @@ def fit_linear_probe(
 
     Raises:
         ConfigError: A penalty is not positive, or there are several and nothing to choose by.
+        DataError: Shapes disagree, a label is out of range, or a feature is not finite.
 
     Reference: stage 6 of debLoRA (linear probe); its public scripts use SGD with early stopping.
     """
     grid = sorted([l2] if isinstance(l2, float | int) else l2, reverse=True)
-    if not grid or grid[-1] <= 0:
+    if not grid or not all(0 < penalty < np.inf for penalty in grid):
         raise ConfigError(f"probe l2 must be positive, got {l2!r}")
     if len(grid) > 1 and (validation is None or score is None):
         raise ConfigError("choosing among several l2 needs validation samples; give one number")
-    mean, spread = _scaler(features)
+    _check_rows(features, labels, num_classes)
+    mean, spread = features.mean(axis=0, dtype=np.float64), unit_spread(features)
     x = torch.from_numpy(((features - mean) / spread).astype(np.float32))
-    y = torch.from_numpy(labels)
+    y = torch.from_numpy(labels.astype(np.int64))
     linear = zero_linear(x.shape[1], num_classes)
+    heads: dict[float, nn.Linear] = {}
     scores: dict[float, float] = {}
-    best, best_l2, best_score = linear, grid[0], -np.inf
     for penalty in grid:
         _minimise(linear, x, y, loss, penalty, max_iter)
-        folded = _fold(linear, mean, spread)
-        if len(grid) == 1 or validation is None or score is None:
-            return LinearProbe(folded, penalty, scores)
-        scores[penalty] = score(validation[1], predict_logits(folded, validation[0]).argmax(1))
-        if scores[penalty] > best_score:
-            best, best_l2, best_score = folded, penalty, scores[penalty]
-    return LinearProbe(best, best_l2, scores)
+        heads[penalty] = _fold(linear, mean, spread)
+        if len(grid) > 1 and validation is not None and score is not None:
+            predicted = predict_logits(heads[penalty], validation[0]).argmax(1)
+            scores[penalty] = score(validation[1], predicted)
+    best = max(heads, key=lambda penalty: scores.get(penalty, 0.0))  # of equals the first
+    return LinearProbe(heads[best], best, scores)
 
 
 def predict_logits(
@@ -129,9 +131,22 @@ def zero_linear(features: int, classes: int) -> nn.Linear:
     return linear
 
 
-def _scaler(features: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    mean, spread = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
-    return mean, np.where(spread > 0, spread, 1.0)
+def _check_rows(
+    features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int
+) -> None:
+    if features.ndim != 2 or labels.shape != features.shape[:1] or not len(labels):
+        raise DataError(
+            "features must be (rows, features) and labels (rows,) with at least one row, got "
+            f"{features.shape} and {labels.shape}"
+        )
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise DataError(
+            f"labels must lie in [0, {num_classes - 1}], got {labels.min()}..{labels.max()}"
+        )
+    if not np.isfinite(features).all():
+        raise DataError(
+            "features hold NaN or infinite values; train the encoder at a lower rate (train.lr)"
+        )
 
 
 def _fold(linear: nn.Linear, mean: NDArray[np.float64], spread: NDArray[np.float64]) -> nn.Linear:

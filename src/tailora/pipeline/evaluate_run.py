@@ -99,9 +99,8 @@ def _score(
 
 def _require_same_kind(run: Run, images: PreparedImages) -> None:
     stored = run.record["dataset"]["bands"]
-    if images.source_dtype != run.input.dtype or images.bands not in (
-        {stored, 1} if stored == 3 else {stored}
-    ):
+    known = {1, 3} if stored == 3 else {stored}
+    if images.source_dtype != run.input.dtype or images.bands not in known:
         raise DataError(
             f"the images have {images.bands} bands of {images.source_dtype}, but the run was "
             f"fitted on {stored} of {run.input.dtype}; convert them"

@@ -9,6 +9,7 @@ from sklearn.decomposition import PCA
 from tailora.debias.calibrate import Calibration, composition
 from tailora.evaluate import RunMetrics
 from tailora.pipeline.job import Job
+from tailora.pipeline.pictures import as_picture
 from tailora.pipeline.scoring import probabilities
 from tailora.pipeline.stages import StageResult, features, source_features
 from tailora.storage import write_atomically
@@ -99,12 +100,3 @@ def _thumbnails(job: Job, last: StageResult, metrics: RunMetrics) -> dict[str, N
         "thumb_prob": scores[worst].max(axis=1),
         "thumb_id": np.array([job.dataset.source.id(int(rows[i])) for i in worst], dtype=np.str_),
     }
-
-
-def as_picture(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """(bands, height, width) to an 8-bit RGB picture; other ranges are stretched to percentiles."""
-    rgb = image[:3] if len(image) >= 3 else np.repeat(image[:1], 3, axis=0)
-    if rgb.dtype != np.uint8:
-        low, high = np.percentile(rgb, (2, 98))
-        rgb = ((rgb - low) / max(float(high - low), 1e-9)).clip(0, 1) * 255
-    return np.moveaxis(rgb, 0, -1).astype(np.uint8)

@@ -8,7 +8,7 @@ import numpy as np
 
 from tailora.counts import make_groups
 from tailora.data import Dataset, Duplicate, find_duplicates
-from tailora.pipeline.evidence import as_picture
+from tailora.pipeline.pictures import as_picture
 from tailora.report import ClassRow, write_inspection
 
 SMALL_TEST = 10

@@ -7,7 +7,7 @@ from typing import Any, final
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from tailora.counts import GROUP_NAMES
 from tailora.report.blocks import Picture
@@ -51,6 +51,7 @@ def long_tail(names: Sequence[str], counts: Sequence[int], groups: Sequence[str 
         axes.bar(range(len(names)), heights, bottom=floor, width=_width(len(names)), color=colours)
         axes.set_yscale("log")
         axes.set_ylim(floor, (2 if len(names) <= 20 else 5) * max(2, *counts))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(counts) < 200 else (1,)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: integer(value)))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.set_ylabel("training samples (log scale)")

@@ -27,7 +27,11 @@ def map_section(run: FinishedRun) -> Section:
         "here may still be apart in full. Rare classes are in strong colours. Arrows show where "
         "de-biasing pulls a rare class; rings show how far it was asked to go."
     )
-    return Section(*_MAP, caption, (map_picture(run),))
+    picture = map_picture(run)
+    if (run.arrays["keep"] < 1).any():
+        return Section(*_MAP, caption, (picture,))
+    text = "No class was rare enough to be pulled: debLoRA had nothing to move in this run."
+    return Section(*_MAP, caption, (Note(text, "open"), picture))
 
 
 def composition_section(run: FinishedRun) -> Section:

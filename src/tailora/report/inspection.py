@@ -103,7 +103,7 @@ def _counts_section(rows: Sequence[ClassRow]) -> Section:
         )
         for row, count in zip(rows, counts, strict=True)
     )
-    caption = "Images per class, most frequent first; each step of the scale is ten times the last."
+    caption = "Images per class, most frequent first. Equal steps of the scale are equal factors."
     figure = long_tail([row.name for row in rows], counts, [row.group for row in rows])
     table = Table(columns, table_rows, "Images per class and split")
     return Section("counts", "Images per class", caption, (figure, table))

@@ -171,10 +171,14 @@ def _legend_handles(run: FinishedRun, looks: Mapping[int, _Look]) -> list[Line2D
     handles = [_symbol(shorten(run.names[c]), looks[c].marker, fill=looks[c].colour) for c in named]
     if len(named) < len(run.names):
         handles.append(_symbol("head and middle classes", "o", fill=PASTEL_COLOURS[0]))
-    return [
-        *handles,
+    handles += [
         _symbol("class mean", "o", fill="white", edge=INK),
         _symbol("cluster centre", "x", fill=INK, edge=INK, size=6),
+    ]
+    if (run.arrays["keep"] >= 1).all():
+        return handles
+    return [
+        *handles,
         Line2D([], [], marker=">", color=INK, label="to the de-biased centre"),
         _symbol("class mean asked for", "o", fill="none", edge=INK, size=11),
     ]

@@ -29,7 +29,7 @@ def headline_section(run: FinishedRun) -> Section:
     confidence = number(bootstrap.get("confidence"))
     notes = [
         compare_scores(pair, scope, confidence=confidence)
-        for pair in run.metrics.get("paired") or []
+        for pair in _deciding_pair(run)
         for scope in ("tail", "all")
     ]
     warning = small_test_warning(_test_samples(run, "tail"))
@@ -80,7 +80,7 @@ def tail_section(run: FinishedRun) -> Section:
     names = [run.names[c] for c in run.order]
     counts = [run.n_train(name) for name in names]
     groups = [run.group_of.get(name) for name in names]
-    caption = "Training samples per class. Each step of the scale is ten times the one below."
+    caption = "Training samples per class. The scale is logarithmic: equal steps are equal factors."
     return Section("long-tail", "The long tail", caption, (long_tail(names, counts, groups),))
 
 
@@ -126,6 +126,13 @@ def calibration_section(run: FinishedRun) -> Section:
     )
     table = Table(columns, rows, "Calibration error per group")
     return Section("calibration", "Is its confidence honest?", caption, (table,))
+
+
+def _deciding_pair(run: FinishedRun) -> list[Mapping[str, Any]]:
+    """The final method against LoRA, or else against the last other one; none when it is alone."""
+    pairs = [p for p in run.metrics.get("paired") or [] if p["method"] == run.final["method"]]
+    against_lora = [pair for pair in pairs if pair["against"] == "lora"]
+    return (against_lora or pairs)[-1:]
 
 
 def _differences(run: FinishedRun) -> tuple[tuple[Cell, ...], ...]:

@@ -122,7 +122,7 @@ class RunFolder:
         """Refuse what `open_for_fit` would have to refuse, changing nothing."""
         if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
             return
-        if not self.run_file.is_file():
+        if not self._is_run():
             raise RunError(f"{str(self.path)!r} exists and is no tailora run: choose another --out")
         if resume:
             self._check_same(recipe, fingerprint)
@@ -156,6 +156,15 @@ class RunFolder:
                 f"run {str(self.path)!r} has another recipe: {key} was {before[key]!r}, now "
                 f"{now[key]!r}; resume with the same options or start anew with --force"
             )
+
+    def _is_run(self) -> bool:
+        try:
+            run = read_json(self.run_file)
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            return True  # damaged, but whose else
+        except OSError:
+            return False
+        return isinstance(run, dict) and "schema" in run
 
     def _run(self) -> dict[str, Any]:
         run = read_object(self.run_file)

@@ -35,7 +35,7 @@ def save_adapted(encoder: AnyEncoder, folder: Path) -> None:
     if not isinstance(backbone, PeftModel):
         write_atomically(folder / WEIGHTS, lambda path: save_model(backbone, str(path)))
         return
-    with _new_adapter(folder) as temporary:
+    with _new_adapter(folder) as temporary, without_peft_noise():
         backbone.save_pretrained(str(temporary))
         (temporary / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
 
@@ -91,7 +91,8 @@ def load_adapted(encoder: AnyEncoder, folder: Path, *, trainable: bool = False) 
         if (folder / WEIGHTS).is_file():
             load_model(copied.backbone, str(folder / WEIGHTS))
         elif is_saved(folder):
-            with without_peft_noise():
+            # PEFT draws initial weights before it reads the saved ones
+            with torch.random.fork_rng(), without_peft_noise():
                 copied.backbone = PeftModel.from_pretrained(
                     copied.backbone,
                     str(folder / ADAPTER),

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from torch import Tensor, nn
 
-from tailora.adapters import after_step, require_gradients
+from tailora.adapters import after_step, allocation, require_gradients, restore_allocation
 from tailora.errors import ConfigError
 from tailora.storage import write_atomically
 
@@ -48,7 +48,7 @@ class Schedule:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.lr <= 0 or not 0 <= self.warmup < 1:
+        if not 0 < self.lr < math.inf or not 0 <= self.warmup < 1:
             raise ConfigError(
                 f"lr must be positive and warmup lie in [0, 1), got {self.lr} and {self.warmup}"
             )
@@ -105,7 +105,7 @@ def train(
     """
     stepper = _Stepper(module, schedule, len(rows), seed, accelerator)
     first = stepper.restore(checkpoint)
-    module.train()
+    stepper.enter_training()
     for epoch in range(first, schedule.epochs):
         generator = np.random.default_rng([seed, epoch])
         order = generator.permutation(rows)
@@ -137,6 +137,17 @@ class _Stepper:
         )
         self.adapters = [m for m in module.modules() if isinstance(m, PeftModel)]
 
+    def enter_training(self) -> None:
+        """Put the module into training mode, all but the batch norms of frozen encoders.
+
+        Their running means are no part of an adapter: if they moved, the saved adapter would meet
+        others than it was trained with.
+        """
+        self.module.train()
+        for part in (part for adapter in self.adapters for part in adapter.modules()):
+            if hasattr(part, "running_mean") and not any(p.requires_grad for p in part.parameters()):
+                part.eval()
+
     def step(self, objective: Callable[[], Tensor]) -> Tensor:
         """Do one optimiser step and give its loss, detached."""
         for group in self.optimizer.param_groups:
@@ -162,6 +173,7 @@ class _Stepper:
             "number": self.number,
             "parameters": self._tensors(),
             "optimizer": self.optimizer.state_dict(),
+            "allocations": [allocation(adapter) for adapter in self.adapters],
         }
         buffer = io.BytesIO()  # torch hides a full disk behind a RuntimeError; plain bytes do not
         torch.save(state, buffer)
@@ -176,6 +188,8 @@ class _Stepper:
             for name, tensor in self._tensors().items():
                 tensor.copy_(state["parameters"][name])
         self.optimizer.load_state_dict(state["optimizer"])
+        for adapter, kept in zip(self.adapters, state["allocations"], strict=True):
+            restore_allocation(adapter, kept)
         self.number = state["number"]
         return state["epochs_done"]
 

@@ -1,0 +1,64 @@
+"""One small encoder, one set of chips and one finished run for all end-to-end tests."""
+
+import huggingface_hub.constants
+import pytest
+
+from tailora.storage import write_text
+from tests.end_to_end.chips import QUICK, refused, snapshot, succeed, tailora, write_chips
+from tests.tiny import tiny_encoder_folder
+
+
+@pytest.fixture(autouse=True)
+def _apart_from_this_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / ".hub-cache"))
+    monkeypatch.setenv("TAILORA_CACHE", str(tmp_path / ".tailora-cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory):
+    """Folder of a DINOv2 of two blocks: 14 px, 3 bands, 32 wide."""
+    return tiny_encoder_folder(tmp_path_factory.mktemp("encoder") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """Folder of class folders, five classes from 62 to 5 chips."""
+    return write_chips(tmp_path_factory.mktemp("data") / "chips")
+
+
+@pytest.fixture(scope="session")
+def quick(encoder):
+    """Options that make any fit quick."""
+    return ("--backbone", encoder, *QUICK)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, data, quick):
+    """A finished debLoRA run that nobody may change."""
+    run = tmp_path_factory.mktemp("finished") / "run"
+    succeed("fit", data, "--out", run, *quick)
+    return run
+
+
+@pytest.fixture
+def plain_report(monkeypatch):
+    """Spare the figures, half a second a run, where the report is beside the point."""
+
+    def write(folder):
+        write_text(folder / "report.html", "<p>report</p>")
+
+    monkeypatch.setattr("tailora.pipeline.fit.write_report", write)
+
+
+@pytest.fixture
+def refuse(tmp_path):
+    """Run a command that must be refused and leave every file as it was."""
+
+    def run(*words, says=()):
+        before = snapshot(tmp_path)
+        refused(tailora(*words), *says)
+        assert snapshot(tmp_path) == before
+
+    return run

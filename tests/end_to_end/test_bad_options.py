@@ -1,0 +1,129 @@
+"""Options that cannot work: one line, code 2, nothing written."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tailora as package
+from tests.end_to_end.chips import tailora, write_chips
+
+OPTIONS = {
+    "an image size that the patch does not divide": (["--image-size", 20], ["20 px", "14 or 21"]),
+    "an image size of nothing": (["--image-size", 0], ["0 px"]),
+    "more clusters than samples": (["--clusters", 500], ["500", "training samples", "--clusters"]),
+    "rho below one": (["--set", "deblora.balance=0.5"], ["rho", "at least 1", "0.5"]),
+    "a rank below one": (["--rank", 0], ["rank must be at least 1", "0"]),
+    "a rank where there is none": (["--tuner", "ia3"], ["'ia3' has no rank"]),
+    "no epochs": (["--epochs", 0], ["epochs must be at least 1"]),
+    "an unknown encoder": (["--backbone", "dinov2-smal"], ["did you mean 'dinov2-small'"]),
+    "an encoder folder that is not there": (["--backbone", "./enc"], ["./enc", "save_pretrained"]),
+    "an unknown tuner": (["--tuner", "lra"], ["did you mean 'lora'"]),
+    "an unknown method": (["--method", "deblor"], ["did you mean 'deblora'"]),
+    "an unknown recipe key": (
+        ["--set", "deblora.balence=2"],
+        ["'deblora.balence'", "did you mean 'deblora.balance'"],
+    ),
+    "an unknown loss": (["--set", "train.loss=focl"], ["did you mean 'focal'"]),
+    "an unknown loss option": (["--set", "train.loss_options={tao=1}"], ["no option 'tao'"]),
+    "an unknown adapter option": (["--set", "adapter.options={lora_droput=1}"], ["lora_dropout"]),
+    "an unknown target": (["--set", 'adapter.targets=["q_prj"]'], ["'q_prj'", "'q_proj'"]),
+    "an unknown pooling": (["--set", "backbone.pooling=max"], ["pooling 'max'", "mean"]),
+    "an unknown resize": (["--set", "data.resize=pad"], ["'pad'", "crop"]),
+    "an unknown augmentation": (["--set", "train.augment=flip"], ["'flip'", "dihedral"]),
+    "an unknown group scheme": (["--set", "evaluate.groups=thirds"], ["'class-thirds'"]),
+    "an unknown class to calibrate": (["--set", 'deblora.calibrate=["008"]'], ["'007'"]),
+    "a band that is not there": (["--set", "data.bands=[1,2,4]"], ["1..3"]),
+    "too few bands": (["--set", "data.bands=[1,2]"], ["takes 3 bands", "have 2"]),
+    "a band that is no number": (["--set", 'data.bands=["red"]'], ["data.bands", "'red'"]),
+    "a penalty of zero": (["--set", "probe.l2=[0.0]"], ["probe.l2", "positive"]),
+    "a penalty that is no number": (["--set", 'probe.l2=["a"]'], ["probe.l2", "float", "'a'"]),
+    "too many components": (["--set", "deblora.pca=1000"], ["deblora.pca", "1000"]),
+    "a negative decay": (["--set", "train.weight_decay=-1"], ["weight_decay", "-1"]),
+    "a learning rate that is not finite": (["--set", "train.lr=nan"], ["lr", "nan"]),
+    "a trust level out of range": (["--set", "evaluate.trust_f1=50"], ["trust_f1", "[0, 1]"]),
+    "a value of another type": (["--set", "train.epochs=2.5"], ["train.epochs must be int"]),
+    "an assignment without a value": (["--set", "train.epochs"], ["key=value"]),
+    "a seed too large": (["--set", "seed=5000000000"], ["seed", "5000000000"]),
+    "a negative seed": (["--seed", -1], ["--seed", "tailora fit --help"]),
+    "an unknown option": (["--epoch", 3], ["--epoch", "--epochs"]),
+    "a recipe that is not there": (["--recipe", "mine.toml"], ["no recipe", "mine.toml"]),
+    "a recipe that is a folder": (["--recipe", "."], ["cannot read recipe"]),
+    "resume and force together": (["--resume", "--force"], ["--resume", "--force", "choose"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", OPTIONS)
+def test_options_that_cannot_work_are_refused(row, refuse, data, quick):
+    words, says = OPTIONS[row]
+    refuse("fit", data, "--out", "new/run", *quick, *words, says=says)
+
+
+def test_no_output_folder_is_made_where_none_was_named(refuse, data, quick):
+    refuse("fit", data, *quick, "--tuner", "lra")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("method = ", ["not TOML"]),
+        ("[deblora]\nbalence = 2\n", ["deblora.balence", "did you mean 'deblora.balance'"]),
+        ("[debloras]\nbalance = 2\n", ["debloras.balance", "did you mean 'deblora.balance'"]),
+        ("epochs = 2\n", ["'epochs'", "'train.epochs'"]),
+    ],
+)
+def test_a_recipe_file_that_cannot_be_used_is_refused(text, says, refuse, data, quick, tmp_path):
+    (tmp_path / "mine.toml").write_text(text)
+    refuse("fit", data, "--out", "run", *quick, "--recipe", "mine.toml", says=says)
+
+
+def test_classes_of_two_samples_leave_nothing_to_choose_the_penalty_by(refuse, tmp_path, quick):
+    pairs = write_chips(tmp_path / "d", {"forest": 2, "water": 2})
+    words = ["fit", pairs, "--out", tmp_path / "run", *quick, "--clusters", 2]
+    refuse(*words, says=["probe.l2", "--set probe.l2=[0.01]"])
+    answer = tailora(*words, "--set", "probe.l2=[0.01]", "--method", "zero-shot")
+    assert answer.code == 0, answer.err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["fti"], ["'fti'", "'fit'", "tailora --help"]),
+        (["fit"], ["DATA", "tailora fit --help"]),
+        (["predict", "run"], ["IMAGES", "tailora predict --help"]),
+        (["methods", "focl"], ["'focl'", "did you mean 'focal'"]),
+        (["fit", "chips", "--set"], ["--set"]),
+    ],
+)
+def test_a_command_that_makes_no_sense_is_one_line_too(words, says, refuse):
+    refuse(*words, says=says)
+
+
+def test_a_separate_process_says_one_line_without_a_traceback_and_debug_shows_it(tmp_path):
+    root = str(Path(package.__file__).parents[1])
+    words = [sys.executable, "-m", "tailora", "inspect", "nowhere"]
+    env = {**os.environ, "PYTHONPATH": root}
+    result = subprocess.run(words, capture_output=True, text=True, env=env, check=False)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: no file or folder 'nowhere'")
+    assert len(result.stderr.splitlines()) == 1
+    debug = tailora(*words[3:], "--debug")
+    assert debug.code == 2
+    assert "Traceback" in debug.err
+    assert debug.err.splitlines()[-1].startswith("error: no file or folder")
+
+
+def test_a_fault_of_tailora_is_told_from_a_mistake_of_the_user(monkeypatch):
+    def fail(*_arguments, **_options):
+        raise ZeroDivisionError("by\nzero")
+
+    monkeypatch.setattr("tailora.data.open_dataset", fail)
+    answer = tailora("inspect", "chips")
+    assert answer.code == 70
+    assert answer.err.startswith("error: ZeroDivisionError: by zero (a fault of tailora")
+    assert len(answer.err.splitlines()) == 1
+    with pytest.raises(ZeroDivisionError):
+        tailora("inspect", "chips", "--debug")

@@ -1,0 +1,151 @@
+"""Run folders that cannot be used, or must not be touched: one line, code 2, nothing lost."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.end_to_end.chips import COUNTS, chip, copy_run, write_chip, write_chips, write_raster
+
+
+def test_a_run_that_is_there_is_not_written_over(refuse, finished, tmp_path, data, quick):
+    run = copy_run(finished, tmp_path / "run")
+    refuse("fit", data, "--out", run, *quick, says=["exists", "--resume", "--force"])
+
+
+@pytest.mark.parametrize("flag", [None, "--resume", "--force"])
+@pytest.mark.parametrize("content", [{"notes.txt": "mine"}, {"run.json": '{"mine": 1}'}])
+def test_a_folder_that_is_no_run_is_never_touched(content, flag, refuse, tmp_path, data, quick):
+    (tmp_path / "work").mkdir()
+    for name, text in content.items():
+        (tmp_path / "work" / name).write_text(text)
+    flags = [flag] if flag else []
+    refuse("fit", data, "--out", "work", *quick, *flags, says=["no tailora run", "another --out"])
+
+
+def test_a_run_is_not_made_inside_a_file(refuse, tmp_path, data, quick):
+    (tmp_path / "file").write_text("mine")
+    refuse("fit", data, "--out", "file", *quick, says=["no tailora run"])
+    refuse("fit", data, "--out", "file/run", *quick, says=["cannot write"])
+
+
+def test_a_broken_image_does_not_cost_the_run_that_would_be_replaced(
+    refuse, finished, tmp_path, quick
+):
+    run = copy_run(finished, tmp_path / "run")
+    broken = write_chips(tmp_path / "broken", {"forest": 6, "water": 6})
+    (broken / "water" / "000.png").write_text("hello")
+    refuse("fit", broken, "--out", run, "--force", *quick, "--clusters", 2, says=["000.png"])
+
+
+def _edit(path, change):
+    path.write_text(json.dumps(change(json.loads(path.read_text("utf-8")))))
+
+
+def _set(run, **values):
+    _edit(run / "run.json", lambda content: content | values)
+
+
+ADAPTER = "adapter/adapter_model.safetensors"
+HARM = {
+    "incomplete": (lambda run: _set(run, complete=False), ["incomplete", "--resume"]),
+    "of another version": (lambda run: _set(run, schema=99), ["format 99", "fit it again"]),
+    "without run.json": (lambda run: (run / "run.json").unlink(), ["no run", "run.json"]),
+    "with half a run.json": (
+        lambda run: (run / "run.json").write_text("{"),
+        ["damaged", "--force"],
+    ),
+    "without its recipe": (lambda run: (run / "recipe.toml").unlink(), ["recipe.toml"]),
+    "without metrics": (lambda run: (run / "metrics.json").unlink(), ["metrics.json"]),
+    "without classes": (lambda run: (run / "classes.json").unlink(), ["classes.json"]),
+}
+WEIGHTS = {
+    "without its adapter": (lambda run: shutil.rmtree(run / "adapter"), ["weights", "--force"]),
+    "without adapter weights": (lambda run: (run / ADAPTER).unlink(), ["weights", "--force"]),
+    "with half an adapter": (lambda run: (run / ADAPTER).write_bytes(b"x"), ["damaged"]),
+    "without its head": (lambda run: (run / "head.safetensors").unlink(), ["head", "missing"]),
+    "with half a head": (
+        lambda run: (run / "head.safetensors").write_bytes(b"x"),
+        ["head.safetensors", "damaged"],
+    ),
+}
+
+
+@pytest.mark.parametrize("row", [*HARM, *WEIGHTS])
+def test_a_run_folder_that_is_not_whole_is_not_used(row, refuse, finished, tmp_path, data):
+    harm, says = (HARM | WEIGHTS)[row]
+    run = copy_run(finished, tmp_path / "run")
+    harm(run)
+    image = data / "007" / "000.png"
+    refuse("predict", run, image, "--quiet", "--out", "p.csv", says=says)
+    refuse("evaluate", run, data, "--quiet", "--out", "m.json", says=says)
+    if row in HARM:
+        refuse("report", run, "--quiet", "--out", "r.html", says=says[:1])
+
+
+@pytest.mark.parametrize("verb", ["predict", "evaluate", "report"])
+def test_a_folder_without_a_run_is_named(verb, refuse, data):
+    words = [] if verb == "report" else [data]
+    refuse(verb, "nowhere", *words, "--quiet", says=["'nowhere'", "no run"])
+
+
+def test_a_run_is_resumed_only_with_its_own_data_and_recipe(
+    refuse, finished, tmp_path, data, quick
+):
+    run = copy_run(finished, tmp_path / "run")
+    others = write_chips(tmp_path / "others", COUNTS | {"[red]": 7})
+    words = ["--out", run, "--resume", *quick]
+    refuse("fit", others, *words, says=["another data set", "--out"])
+    refuse("fit", data, *words, "--rank", 4, says=["another recipe", "adapter.rank was 2, now 4"])
+    refuse("fit", data, *words, "--seed", 4, says=["another recipe", "seed was 0, now 4"])
+    _set(run, tailora="0.0.1")
+    refuse("fit", data, *words, says=["tailora 0.0.1", "--force"])
+
+
+def test_an_encoder_with_other_weights_is_noticed(refuse, finished, tmp_path, encoder, data):
+    run = copy_run(finished, tmp_path / "run")
+    _edit(run / "run.json", lambda r: r | {"backbone": r["backbone"] | {"sha256": "0" * 64}})
+    refuse("predict", run, data / "007", "--quiet", says=["other weights", str(encoder)])
+
+
+@pytest.mark.parametrize("kind", ["missing", "no image", "truncated", "two bands", "16 bit", "NaN"])
+def test_an_image_that_cannot_be_predicted_is_named(kind, refuse, finished, tmp_path):
+    path = tmp_path / "odd.tif"
+    rng = np.random.default_rng(0)
+    if kind == "no image":
+        path.write_text("hello")
+    elif kind == "truncated":
+        write_chip(path.with_suffix(".png"), chip(rng, 0)).rename(path)
+        path.write_bytes(path.read_bytes()[:-40])
+    elif kind == "two bands":
+        write_raster(path, np.ones((2, 14, 14), np.uint8))
+    elif kind == "16 bit":
+        write_raster(path, np.ones((3, 14, 14), np.uint16))
+    elif kind == "NaN":
+        write_raster(path, np.full((3, 14, 14), np.nan, np.float32))
+    refuse("predict", finished, path, "--quiet", "--out", "p.csv", says=["odd.tif"])
+
+
+def test_a_folder_without_images_cannot_be_predicted(refuse, finished, tmp_path):
+    (tmp_path / "bare").mkdir()
+    refuse("predict", finished, "bare", "--quiet", says=["no images", "bare", ".tif"])
+
+
+def test_evaluation_refuses_classes_that_the_run_does_not_know(refuse, finished, tmp_path):
+    other = write_chips(tmp_path / "other", {"007": 4, "airport": 4})
+    refuse("evaluate", finished, other, "--quiet", says=["does not know", "airport"])
+
+
+def test_evaluation_refuses_images_of_another_kind(refuse, finished, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("007", "[red]"):
+        for i in range(3):
+            pixels = rng.integers(0, 9, (3, 14, 14)).astype(np.uint16)
+            write_raster(tmp_path / "other" / name / f"{i}.tif", pixels)
+    refuse("evaluate", finished, "other", "--quiet", says=["uint16", "uint8"])
+
+
+def test_evaluation_on_what_was_learnt_is_refused(refuse, finished, data):
+    refuse("evaluate", finished, data, "--split", "all", "--quiet", says=["--split all", "seen"])
+    refuse("evaluate", finished, data, "--split", "tset", "--quiet", says=["did you mean 'test'"])

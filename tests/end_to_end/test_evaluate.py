@@ -1,0 +1,65 @@
+"""`tailora evaluate`: the run's own numbers again, or new ones for other data."""
+
+import json
+
+import pytest
+
+from tests.end_to_end.chips import metrics, read_rows, succeed, tailora, write_chips
+
+SCORES = ("macro_f1", "macro_f1_interval", "accuracy", "balanced_accuracy", "ece", "per_class")
+
+
+def test_the_test_split_of_the_run_s_data_gives_the_run_s_numbers(finished, data, tmp_path):
+    out = tmp_path / "again.json"
+    answer = succeed("evaluate", finished, data, "--json", "--quiet", "--out", out)
+    again = json.loads(answer.out)
+    assert again == json.loads(out.read_text("utf-8"))
+    own = metrics(finished)
+    assert again["groups"] == own["groups"]
+    assert [method["method"] for method in again["methods"]] == ["deblora"]
+    for key in SCORES:
+        assert again["methods"][0][key] == own["methods"][-1][key], key
+    named = json.loads(succeed("evaluate", finished, data, "--split", "test", "--json", "-q").out)
+    assert named == again
+
+
+def test_all_of_other_data_are_used_and_classes_are_matched_by_name(finished, tmp_path):
+    other = write_chips(tmp_path / "other", {"[red]": 4, "007": 9}, seed=3)
+    found = json.loads(succeed("evaluate", finished, other, "--json", "--quiet").out)["methods"][0]
+    tested = {row["name"]: row["n_test"] for row in found["per_class"]}
+    assert {name: n for name, n in tested.items() if n} == {"[red]": 4, "007": 9}
+    rows = read_rows(succeed("predict", finished, other, "--quiet").out)
+    right = sum(row["path"].split("/")[-2] == row["class"] for row in rows)
+    assert found["accuracy"] == pytest.approx(right / 13)
+
+
+def test_one_split_of_other_data_can_be_chosen(finished, tmp_path):
+    other = write_chips(tmp_path / "other", {"[red]": 10, "007": 10}, seed=3)
+    answer = succeed("evaluate", finished, other, "--split", "test", "--json", "--quiet")
+    tested = [row["n_test"] for row in json.loads(answer.out)["methods"][0]["per_class"]]
+    assert sum(tested) == 4
+
+
+def test_grey_data_serve_a_run_on_colour(finished, tmp_path):
+    grey = write_chips(tmp_path / "grey", {"[red]": 3, "007": 3}, bands=1)
+    succeed("evaluate", finished, grey, "--quiet")
+
+
+def test_tables_show_groups_and_every_class_as_it_is_called(finished, data):
+    answer = succeed("evaluate", finished, data)
+    assert "macro-F1 in points" in answer.out
+    for name in ("007", "ship, small", 'été "x"', "[red]", "日本"):
+        assert name in answer.out
+    assert succeed("evaluate", finished, data, "--quiet").out == ""
+
+
+def test_broken_images_of_other_data_are_named_or_left_out(finished, tmp_path):
+    other = write_chips(tmp_path / "other", {"[red]": 4, "007": 4}, seed=3)
+    (other / "007" / "001.png").write_text("hello")
+    answer = tailora("evaluate", finished, other, "--quiet")
+    assert answer.code == 2
+    assert "007/001.png" in answer.err
+    found = json.loads(
+        succeed("evaluate", finished, other, "--skip-broken", "--json", "--quiet").out
+    )
+    assert sum(row["n_test"] for row in found["methods"][0]["per_class"]) == 7

@@ -1,0 +1,337 @@
+"""`tailora fit`: what a run folder holds, for every method, tuner and kind of data."""
+
+import io
+import json
+import re
+import tomllib
+from contextlib import redirect_stderr
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModel
+
+from tailora import load_run
+from tests.end_to_end.chips import (
+    COUNTS,
+    QUICK,
+    SIDE,
+    assert_same_result,
+    chip,
+    copy_run,
+    metrics,
+    read_rows,
+    snapshot,
+    succeed,
+    write_chip,
+    write_chips,
+    write_raster,
+    write_table,
+)
+from tests.tiny import tiny_encoder_folder
+
+KEYS = {"all", "head", "middle", "tail"}
+FILES = {
+    "adapter", "classes.json", "head.safetensors", "metrics.json", "predictions.csv",
+    "recipe.toml", "report.html", "report.npz", "run.json", "stages",
+}  # fmt: skip
+
+
+def _json(run, name):
+    return json.loads((run / name).read_text("utf-8"))
+
+
+def _rows(run):
+    return read_rows((run / "predictions.csv").read_text("utf-8"))
+
+
+def test_a_run_folder_holds_what_is_promised_and_nothing_half_written(finished):
+    assert {path.name for path in finished.iterdir()} == FILES
+    assert {path.name for path in (finished / "adapter").iterdir()} == {
+        "adapter_config.json", "adapter_model.safetensors",
+    }  # fmt: skip
+    assert not [name for name in snapshot(finished) if "/." in f"/{name}" or "writing" in name]
+
+
+def test_the_recipe_is_fully_resolved(finished, encoder):
+    recipe = tomllib.loads((finished / "recipe.toml").read_text("utf-8"))
+    assert recipe["method"] == "deblora"
+    assert recipe["seed"] == 0
+    assert recipe["backbone"] == {"name": str(encoder), "pooling": "both"}
+    assert recipe["data"]["image_size"] == SIDE
+    assert recipe["adapter"]["rank"] == 2
+    assert recipe["train"]["lr"] == 1e-3
+    assert recipe["deblora"]["balance"] == 10
+
+
+def test_the_record_says_what_the_run_was_made_with(finished):
+    run = _json(finished, "run.json")
+    assert run["complete"] is True
+    assert run["seed"] == 0
+    assert {"python", "torch", "peft", "transformers", "tailora"} <= run["versions"].keys()
+    assert {"cpu", "cores", "memory_gb", "platform", "device"} == run["machine"].keys()
+    assert "git" in run
+    assert run["dataset"]["n_train"] + run["dataset"]["n_val"] + run["dataset"]["n_test"] == sum(
+        COUNTS.values()
+    )
+    seconds = {stage["name"]: stage["seconds"] for stage in run["stages"]}
+    assert {
+        "zero-shot: probe",
+        "lora: train",
+        "deblora: train",
+        "deblora: cluster and move",
+    } <= set(seconds)
+    assert all(value >= 0 for value in seconds.values())
+
+
+def test_metrics_hold_three_rows_with_values_in_the_unit_interval(finished):
+    content = _json(finished, "metrics.json")
+    assert content["groups"].keys() == {"head", "middle", "tail"}
+    assert sorted(sum(content["groups"].values(), [])) == sorted(COUNTS)
+    assert [m["method"] for m in content["methods"]] == ["zero-shot", "lora", "deblora"]
+    for method in content["methods"]:
+        assert method["macro_f1"].keys() == method["macro_f1_interval"].keys() == KEYS
+        for key, value in method["macro_f1"].items():
+            low, high = method["macro_f1_interval"][key]
+            assert 0 <= low <= value <= high <= 1
+        for key in ("accuracy", "balanced_accuracy", "ece"):
+            assert 0 <= method[key] <= 1
+        assert method["trained_parameters"] > 0
+        assert method["seconds"] > 0
+        assert {row["name"] for row in method["per_class"]} == set(COUNTS)
+        for row in method["per_class"]:
+            assert {"n_train", "n_test", "precision", "recall", "f1", "f1_interval"} < row.keys()
+
+
+def test_metrics_follow_from_the_predictions_that_were_written(finished):
+    rows, last = _rows(finished), metrics(finished)["methods"][-1]
+    right = [row["label"] == row["class"] for row in rows]
+    assert last["accuracy"] == pytest.approx(np.mean(right))
+    f1 = {}
+    for name in COUNTS:
+        true = sum(row["label"] == name for row in rows)
+        said = sum(row["class"] == name for row in rows)
+        both = sum(row["label"] == row["class"] == name for row in rows)
+        f1[name] = 2 * both / (true + said)
+        mine = next(row for row in last["per_class"] if row["name"] == name)
+        assert mine["f1"] == pytest.approx(f1[name])
+        assert mine["n_test"] == true
+    assert last["macro_f1"]["all"] == pytest.approx(np.mean(list(f1.values())))
+
+
+def test_predictions_are_probabilities_with_a_verdict_for_the_class_said(finished):
+    verdicts = {
+        entry["name"]: entry["verdict"] for entry in _json(finished, "classes.json")["classes"]
+    }
+    assert set(verdicts) == set(COUNTS)
+    assert "untested" in verdicts.values()
+    for row in _rows(finished):
+        shares = {name: float(row[f"p({name})"]) for name in COUNTS}
+        assert sum(shares.values()) == pytest.approx(1, abs=1e-5)
+        assert max(shares, key=shares.__getitem__) == row["class"]
+        assert row["verdict"] == verdicts[row["class"]]
+
+
+def test_the_report_shows_every_class_name_unspoilt(finished):
+    page = (finished / "report.html").read_text("utf-8")
+    for name in ("ship, small", "[red]", "日本", "été"):
+        assert name in page
+
+
+def test_the_adapter_opens_with_peft_alone(finished, encoder):
+    # transformers shows a progress bar, and draws weights before it reads them
+    with redirect_stderr(io.StringIO()), torch.random.fork_rng(devices=[]):
+        base = AutoModel.from_pretrained(encoder)
+    opened = PeftModel.from_pretrained(base, str(finished / "adapter")).state_dict()
+    mine = load_run(finished).model.encoder.backbone.state_dict()
+    adapted = [name for name in mine if "lora_" in name]
+    assert adapted
+    assert all(opened[name].equal(mine[name]) for name in adapted)
+    assert all(mine[name].abs().sum() > 0 for name in adapted)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_one_does_not(
+    finished, data, quick, plain_report, tmp_path
+):
+    succeed("fit", data, "--out", tmp_path / "again", *quick)
+    assert_same_result(tmp_path / "again", finished)
+    succeed("fit", data, "--out", tmp_path / "other", *quick, "--seed", 1, "--method", "zero-shot")
+    assert _rows(tmp_path / "other") != _rows(finished)
+
+
+@pytest.mark.parametrize("method", ["zero-shot", "lora", "fine-tune"])
+def test_every_method_makes_a_run_of_one_row_that_predicts(
+    method, data, quick, plain_report, tmp_path
+):
+    run = tmp_path / "run"
+    succeed("fit", data, "--out", run, *quick, "--method", method)
+    assert [row["method"] for row in metrics(run)["methods"]] == [method]
+    assert (run / "adapter").is_dir() == (method == "lora")
+    assert (run / "backbone.safetensors").is_file() == (method == "fine-tune")
+    answer = succeed("predict", run, data / "007" / "000.png", "--quiet")
+    assert len(read_rows(answer.out)) == 1
+
+
+@pytest.mark.parametrize("tuner", ["dora", "ia3"])
+def test_other_tuners_take_the_place_of_lora(tuner, data, encoder, tmp_path):
+    run, words = tmp_path / "run", list(QUICK)
+    if tuner == "ia3":
+        at = words.index("--rank")
+        del words[at : at + 2]
+    succeed("fit", data, "--out", run, "--backbone", encoder, *words, "--tuner", tuner)
+    assert [row["method"] for row in metrics(run)["methods"]] == ["zero-shot", "lora", "deblora"]
+    config = _json(run, "adapter/adapter_config.json")
+    assert config["peft_type"] == ("LORA" if tuner == "dora" else "IA3")
+    assert config.get("use_dora", False) is (tuner == "dora")
+    image = data / "007" / "000.png"
+    assert "007" in succeed("predict", run, image, "--quiet").out
+
+
+def test_grey_chips_are_shown_to_an_encoder_of_three_bands(quick, tmp_path):
+    grey = write_chips(tmp_path / "grey", {"forest": 20, "water": 8, "rare": 4}, bands=1)
+    run = tmp_path / "run"
+    succeed("fit", grey, "--out", run, *quick, "--method", "lora")
+    assert _json(run, "run.json")["input"]["bands"] == [1, 1, 1]
+    assert _json(run, "run.json")["dataset"]["bands"] == 1
+    succeed("predict", run, grey, "--quiet")
+
+
+def test_four_bands_of_sixteen_bits_in_a_table_with_groups(tmp_path):
+    four = tiny_encoder_folder(tmp_path / "four", bands=4)
+    rng = np.random.default_rng(0)
+    rows = []
+    for label, (name, count) in enumerate({"0": 20, "007": 12, "7": 8}.items()):
+        for i in range(count):
+            tint = np.arange(4)[:, None, None] * 100 * label
+            pixels = (rng.integers(0, 9000, (4, SIDE, SIDE)) + tint).astype(np.uint16)
+            write_raster(tmp_path / "chips" / f"{name}-{i}.tif", pixels)
+            rows.append((f"chips/{name}-{i}.tif", name, f"scene {i % 4}"))
+    table = write_table(tmp_path / "list.csv", ("path", "label", "group"), rows)
+    run = tmp_path / "run"
+    words = ["--backbone", four, *QUICK]
+    succeed("fit", table, "--out", run, *words)
+    content = _json(run, "metrics.json")
+    assert content["classes"] == ["0", "007", "7"]
+    assert content["bootstrap"]["unit"] == "group"
+    record = _json(run, "run.json")
+    assert record["input"]["dtype"] == "uint16"
+    assert record["input"]["scale"] == 1
+    assert min(record["input"]["mean"]) > 1000
+    tested = {int(re.search(r"-(\d+)\.tif", row["path"])[1]) % 4 for row in _rows(run)}
+    assert len(tested) == 1  # whole scenes are held out
+    answer = succeed("evaluate", run, table, "--json", "--quiet")
+    assert json.loads(answer.out)["methods"][0]["macro_f1"] == content["methods"][-1]["macro_f1"]
+
+
+def test_two_classes_have_a_head_and_a_tail(quick, tmp_path):
+    pair = write_chips(tmp_path / "pair", {"forest": 44, "rare": 5})
+    run = tmp_path / "run"
+    succeed("fit", pair, "--out", run, *quick, "--clusters", 2)
+    content = _json(run, "metrics.json")
+    assert content["groups"] == {"head": ["forest"], "middle": [], "tail": ["rare"]}
+    assert content["methods"][0]["macro_f1"]["middle"] is None
+
+
+def test_broken_images_are_left_out_counted_and_listed(quick, tmp_path):
+    chips = write_chips(tmp_path / "chips", {"forest": 20, "water": 10, "rare": 5})
+    (chips / "water" / "003.png").write_text("hello")
+    (chips / "water" / "004.png").write_bytes(b"")
+    run = tmp_path / "run"
+    words = ["fit", chips, "--out", run, *quick, "--method", "zero-shot", "--skip-broken"]
+    loud = succeed(*(word for word in words if word != "--quiet"))
+    assert "left out 2 unreadable images: water/003.png; water/004.png" in loud.out
+    assert _json(run, "run.json")["dataset"]["broken"] == ["water/003.png", "water/004.png"]
+    assert "water/003.png" in (run / "report.html").read_text("utf-8")
+    before = snapshot(run)
+    succeed(*words, "--resume")
+    assert snapshot(run) == before
+    answer = succeed("evaluate", run, chips, "--skip-broken", "--json", "--quiet")
+    own, again = metrics(run), json.loads(answer.out)
+    assert again["methods"][0]["per_class"] == own["methods"][0]["per_class"]
+
+
+def test_a_finished_run_resumed_is_left_as_it_is(finished, data, quick, plain_report, tmp_path):
+    run = copy_run(finished, tmp_path / "run")
+    before = snapshot(tmp_path)
+    succeed("fit", data, "--out", run, *quick, "--resume")
+    assert snapshot(tmp_path) == before
+
+
+def test_force_replaces_a_run_but_no_file_of_the_user(
+    finished, data, quick, plain_report, tmp_path
+):
+    run = copy_run(finished, tmp_path / "run")
+    (run / "notes.txt").write_text("mine")
+    succeed("fit", data, "--out", run, *quick, "--force", "--method", "zero-shot")
+    assert {path.name for path in run.iterdir()} == FILES - {"adapter"} | {"notes.txt"}
+    assert {path.name for path in (run / "stages").iterdir()} == {"zero-shot", "costs.json"}
+
+
+def test_the_default_run_folder_is_named_after_the_data_and_opens_from_anywhere(
+    encoder, data, quick, plain_report, tmp_path, monkeypatch
+):
+    (tmp_path / "enc").symlink_to(encoder)
+    succeed("fit", data, *quick, "--method", "zero-shot", "--backbone", "enc")
+    run = tmp_path / "runs" / "chips"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    succeed("predict", run, data / "007" / "000.png", "--quiet")
+
+
+def test_json_stands_alone_on_standard_output(data, quick, plain_report, tmp_path):
+    words = ["fit", data, "--out", tmp_path / "run", *quick, "--method", "zero-shot", "--json"]
+    answer = succeed(*(word for word in words if word != "--quiet"))
+    assert json.loads(answer.out) == _json(tmp_path / "run", "metrics.json")
+    assert "zero-shot: train features" in answer.err
+
+
+def test_a_fit_tells_what_it_found_and_where_it_is(data, quick, tmp_path):
+    run = tmp_path / "run"
+    words = ["fit", data, "--out", run, *quick, "--method", "lora"]
+    answer = succeed(*(word for word in words if word != "--quiet"))
+    assert "chips: 78 training, 12 validation, 21 test images, 5 classes, 44 to 3" in answer.err
+    assert re.search(r"attention\.q_proj +│ 2 +│ 32x32", answer.err)
+    assert "macro-F1 in points" in answer.out
+    assert re.search(r"not to be trusted yet: .*\[red\]; ", answer.out)
+    assert answer.out.rstrip().endswith(f"report: {run / 'report.html'}")
+    quiet = succeed(*words, "--force")
+    assert quiet.out == quiet.err == ""
+
+
+def test_flags_override_the_recipe_and_set_overrides_flags(data, quick, plain_report, tmp_path):
+    (tmp_path / "mine.toml").write_text(
+        'method = "zero-shot"\nseed = 3\n[train]\nepochs = 5\nbatch_size = 9\n'
+        "[probe.loss_options]\ntau = 0.5\n"
+    )
+    words = list(quick)
+    at = words.index("train.batch_size=16")
+    del words[at - 1 : at + 1]
+    succeed(
+        "fit", data, "--out", "run", *words, "--recipe", "mine.toml", "--epochs", 6, "--seed", 4,
+        "--set", "train.epochs=7", "--set", "train.epochs=8",
+    )  # fmt: skip
+    recipe = tomllib.loads((tmp_path / "run" / "recipe.toml").read_text("utf-8"))
+    assert recipe["method"] == "zero-shot"  # the file over the default
+    assert recipe["train"]["batch_size"] == 9
+    assert recipe["probe"]["loss_options"] == {"tau": 0.5}
+    assert recipe["seed"] == 4  # a flag over the file
+    assert recipe["train"]["epochs"] == 8  # --set over all, the last one wins
+    assert recipe["train"]["augment"] == "dihedral"
+
+
+def test_the_recipe_of_a_run_gives_the_run_again(finished, data, plain_report, tmp_path):
+    recipe = finished / "recipe.toml"
+    succeed("fit", data, "--out", tmp_path / "run", "--recipe", recipe, "--quiet")
+    assert (tmp_path / "run" / "recipe.toml").read_bytes() == recipe.read_bytes()
+    assert_same_result(tmp_path / "run", finished)
+
+
+def test_copies_across_splits_are_warned_of(quick, plain_report, tmp_path):
+    chips = write_chips(tmp_path / "chips", {"forest": 12, "water": 8, "rare": 4})
+    copy = chip(np.random.default_rng(9), 0)
+    for i in range(9):
+        write_chip(chips / "forest" / f"copy{i}.png", copy)
+    words = ["fit", chips, "--out", tmp_path / "run", *quick, "--method", "zero-shot"]
+    answer = succeed(*(word for word in words if word != "--quiet"))
+    assert "more than one split" in answer.out

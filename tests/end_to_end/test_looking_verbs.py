@@ -1,0 +1,126 @@
+"""The verbs that only look: `inspect`, `methods`, `report`, and `--help` of all."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.end_to_end.chips import (
+    COUNTS,
+    chip,
+    copy_run,
+    snapshot,
+    succeed,
+    tailora,
+    write_chip,
+    write_chips,
+)
+
+
+def test_inspect_shows_classes_splits_groups_and_the_image(data):
+    answer = succeed("inspect", data)
+    for name in COUNTS:
+        assert name in answer.out
+    assert "imbalance 14.7 : 1; first image 3 bands, 14 x 14, uint8" in answer.out
+    assert "too few test samples to judge: " in answer.out
+    assert "ship, small; " in answer.out
+    assert succeed("inspect", data, "--quiet").out == ""
+
+
+def test_inspect_as_json_counts_every_image(data):
+    found = json.loads(succeed("inspect", data, "--json").out)
+    counted = {row["name"]: row["train"] + row["val"] + row["test"] for row in found["classes"]}
+    assert counted == COUNTS
+    assert {row["group"] for row in found["classes"]} == {"head", "middle", "tail"}
+    assert found["duplicates"] == []
+
+
+def test_inspect_sees_the_splits_that_fit_will_use(data, finished):
+    for seed in (0, 1):
+        found = json.loads(succeed("inspect", data, "--json", "--seed", seed).out)
+        assert {row["name"]: row["test"] for row in found["classes"]} == {
+            "007": 12, "ship, small": 5, 'été "x"': 2, "[red]": 1, "日本": 1,
+        }  # fmt: skip
+
+
+def test_inspect_warns_of_copies_across_splits_and_of_labels_that_contradict(tmp_path):
+    chips = write_chips(tmp_path / "chips", {"forest": 6, "water": 6})
+    same = chip(np.random.default_rng(9), 0)
+    for name in ("forest", "water"):
+        for i in range(4):
+            write_chip(chips / name / f"copy{i}.png", same)
+    answer = succeed("inspect", chips)
+    assert "exact copies: 1; across splits 1, with contradicting labels 1" in answer.out
+    assert "forest/copy0.png; forest/copy1.png" in answer.out
+
+
+def test_inspect_writes_a_page_with_thumbnails(data, tmp_path):
+    succeed("inspect", data, "--out", tmp_path / "new" / "page.html", "--quiet")
+    page = (tmp_path / "new" / "page.html").read_text("utf-8")
+    assert page.count("data:image/png;base64") >= len(COUNTS)
+    assert "ship, small" in page
+    assert "<script" not in page
+
+
+def test_methods_as_json_is_the_catalogue():
+    found = json.loads(succeed("methods", "--json").out)
+    assert set(found["methods"]) == {"deblora", "lora", "zero-shot", "fine-tune"}
+    assert {"lora", "dora", "ia3", "loha"} <= set(found["tuners"])
+    assert {"focal", "logit-adjusted", "cross-entropy"} <= set(found["losses"])
+    assert found["recipe"]["deblora.balance"] == 10
+    assert found["recipe"]["train.epochs"] == 3
+
+
+@pytest.mark.parametrize("family", ["methods", "losses", "tuners", "recipe"])
+def test_every_name_of_the_catalogue_is_described(family):
+    found = json.loads(succeed("methods", family, "--json").out)
+    assert list(found) == [family]
+    for name in list(found[family])[:6] if family != "recipe" else []:
+        assert name in json.loads(succeed("methods", name, "--json").out)
+        assert succeed("methods", name).out.startswith(name)
+
+
+def test_a_method_s_page_has_the_keys_that_act_on_it():
+    assert "deblora.balance" in json.loads(succeed("methods", "deblora", "--json").out)["deblora"]
+    tuned = json.loads(succeed("methods", "fine-tune", "--json").out)["fine-tune"]
+    assert "train.lr" in tuned
+    assert not [key for key in tuned if key.startswith(("deblora.", "adapter."))]
+
+
+def test_the_report_can_be_written_again_or_elsewhere(finished, tmp_path):
+    run = copy_run(finished, tmp_path / "run")
+    before = snapshot(run)
+    (run / "report.html").unlink()
+    answer = succeed("report", run)
+    assert answer.out == f"report: {run / 'report.html'}\n"
+    assert snapshot(run) == before
+    assert succeed("report", run, "--out", "page.html", "--quiet").out == ""
+    assert (tmp_path / "page.html").read_bytes() == (run / "report.html").read_bytes()
+
+
+def test_two_runs_are_set_side_by_side(finished, tmp_path):
+    run = copy_run(finished, tmp_path / "second")
+    answer = succeed("report", finished, run, "--json", "--out", tmp_path / "both.html")
+    assert len(json.loads(answer.out)) == 2
+    page = (tmp_path / "both.html").read_text("utf-8")
+    assert "second" in page
+    assert "[red]" in page
+
+
+@pytest.mark.parametrize("verb", ["inspect", "fit", "evaluate", "predict", "report", "methods"])
+def test_every_verb_explains_itself_and_its_defaults(verb):
+    text = succeed(verb, "--help").out
+    assert f"tailora {verb}" in text
+    for option in ("--quiet", "--json", "--debug", "--help"):
+        assert option in text
+    shown = {
+        "fit": ("deblora", "dinov2-small", "(32)", "runs/DATA", "--set"),
+        "predict": ("standard output",),
+    }
+    assert all(word in text for word in shown.get(verb, ()))
+
+
+def test_no_words_at_all_show_the_help():
+    answer = tailora()
+    assert "tailora inspect DATA" in answer.out + answer.err
+    assert "error:" not in answer.err
