@@ -74,7 +74,10 @@ def test_builds_from_the_facts_a_method_needs_and_the_options_chosen():
     loss = catalogue.build(LDAMLoss, facts, {"scale": 20.0})
     assert (loss.scale, loss.max_margin) == (20.0, 0.5)
     sampler = catalogue.build(MPerClassSampler, {**facts, "batch_size": 2}, {"m": 1})
-    assert (sampler.m, sampler.world_size) == (1, 1)
+    assert (sampler.m, sampler.rank, sampler.world_size) == (1, 0, 1)
+    elsewhere = {**facts, "batch_size": 2, "rank": 1, "world_size": 2}
+    sampler = catalogue.build(MPerClassSampler, elsewhere, {"m": 1})
+    assert (sampler.rank, sampler.world_size) == (1, 2)
 
 
 def test_an_option_that_a_method_does_not_have_is_refused():

@@ -1,16 +1,13 @@
-import copy
 import math
 
 import pytest
 import torch
-from peft import PeftModel
 from torch import nn
 
 from tailora.adapters import (
     AdapterSpec,
     adapt,
     adapted_layers,
-    after_step,
     require_gradients,
     trained_parameters,
 )
@@ -206,27 +203,3 @@ def test_what_cannot_be_is_refused_on_one_line(spec, message):
 def test_an_encoder_without_norms_cannot_have_them_tuned():
     with pytest.raises(BackboneError, match="Small has no layer normalisation"):
         adapt(Small(), AdapterSpec("ln_tuning"), seed=0, total_steps=1)
-
-
-def test_adalora_plans_its_ranks_by_the_steps_to_come_unless_told_otherwise():
-    plan = adapted("adalora", steps=60).peft_config["default"]
-    assert (plan.tinit, plan.tfinal, plan.total_step) == (12, 20, 60)
-    assert adapted("adalora", steps=60, tinit=3).peft_config["default"].tinit == 3
-
-
-def test_adalora_ends_with_half_its_ranks():
-    model = adapted("adalora", rank=4, targets=("blocks.0", "blocks.1"), steps=12)
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.05)
-    for step in range(12):
-        optimizer.zero_grad()
-        model(IMAGES).square().sum().backward()
-        optimizer.step()
-        after_step(model, step)
-    used = sum(int(layer(model, f"blocks.{i}").lora_E["default"].count_nonzero()) for i in (0, 1))
-    assert used == 4
-
-
-def test_a_plain_module_needs_nothing_after_a_step():
-    before = copy.deepcopy(Small())
-    after_step(before, 0)
-    assert isinstance(adapted(), PeftModel)

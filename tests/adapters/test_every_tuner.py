@@ -112,7 +112,7 @@ def test_frozen_weights_do_not_change_by_a_bit(trained):
     assert not changed
 
 
-def test_it_learns_and_the_plain_encoder_does_not(trained, tmp_path):
+def test_it_learns_and_the_plain_encoder_does_not(trained):
     assert 0 < trained_parameters(trained.encoder) < sum(
         p.numel() for p in trained.plain.parameters()
     )

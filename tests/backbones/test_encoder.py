@@ -20,9 +20,6 @@ from tailora.backbones import Encoder, ModuleEncoder, load_backbone
 from tailora.errors import BackboneError, ConfigError
 from tests.tiny import KINDS, REGISTERS, tiny_encoder_folder
 
-# PEFT still reads `is_gradient_checkpointing`, which transformers 5.23 calls by another name
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
-
 MEAN, STD = (0.4, 0.5, 0.6), (0.1, 0.2, 0.3)
 WITH_CLASS_TOKEN = ["dinov2", "dinov2-registers", "dinov3", "vit", "vit-mae", "clip"]
 WITHOUT = ["siglip", "swin", "convnextv2", "resnet"]

@@ -100,30 +100,59 @@ def test_no_group_is_on_two_sides(case, seed):
         assert {"train", "test"} <= set(splits[labels == c].tolist())
 
 
-def divisible(labels, groups):
-    """Try every division of whole groups between train and test."""
-    held = [set(labels[groups == g].tolist()) for g in sorted(set(groups.tolist()))]
-    wanted = set(labels.tolist())
-    return any(
-        set().union(*[h for h, side in zip(held, sides, strict=True) if side]) == wanted
-        and set().union(*[h for h, side in zip(held, sides, strict=True) if not side]) == wanted
-        for sides in product((True, False), repeat=len(held))
+def tight(seed):
+    """Up to seven groups and seven classes, each class in only two or three of the groups."""
+    rng = np.random.default_rng(seed)
+    n_groups, n_classes = rng.integers(3, 8), rng.integers(2, 8)
+    pairs = [
+        (c, g)
+        for c in range(n_classes)
+        for g in rng.choice(n_groups, size=rng.integers(2, 4), replace=False)
+        for _ in range(rng.integers(1, 5))
+    ]
+    return np.array([c for c, _ in pairs]), np.array([f"g{g}" for _, g in pairs])
+
+
+def divisions(labels, groups):
+    """Try all divisions of whole groups: is there a fair one, and one with val wherever possible."""
+    names, index = np.unique(groups, return_inverse=True)
+    held = np.zeros((len(names), labels.max() + 1), dtype=int)
+    held[index, labels] = 1
+    sides = np.array(list(product(range(3), repeat=len(names))))
+    train, val, test = (((sides == side) @ held > 0) for side in range(3))
+    fair = (train & test).all(axis=1)
+    full = fair & (val | (held.sum(axis=0) < 3)).all(axis=1)
+    return fair.any(), full.any()
+
+
+@pytest.mark.parametrize("start", range(0, 120, 40))
+def test_a_division_is_found_exactly_when_an_exhaustive_search_finds_one(start):
+    seen = Counter()
+    for seed in range(start, start + 40):
+        labels, groups = tight(seed)
+        fair, full = divisions(labels, groups)
+        seen[fair, full] += 1
+        if not fair:
+            with pytest.raises(DataError, match="no division of whole groups"):
+                make_splits(labels, classes=names(7), groups=groups, seed=seed)
+            continue
+        splits = make_splits(labels, classes=names(7), groups=groups, seed=seed)
+        for c in range(labels.max() + 1):
+            wanted = {"train", "test"}
+            if full and len(set(groups[labels == c].tolist())) > 2:
+                wanted = {"train", "val", "test"}
+            assert wanted <= set(splits[labels == c].tolist())
+    assert len(seen) == 3  # impossible, possible, and possible with val
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_largest_group_goes_where_most_is_wanted(seed):
+    labels = np.array([0] * 10 + [1] * 10)
+    groups = np.array([*"aaaaaaabbc", *"ddddddeeef"])
+    splits = make_splits(
+        labels, classes=("x", "y"), groups=groups, fractions=(0.2, 0.1, 0.7), seed=seed
     )
-
-
-@settings(deadline=None, max_examples=50)
-@given(
-    st.lists(st.sets(st.integers(0, 5), min_size=1, max_size=4), min_size=2, max_size=7),
-    st.integers(0, 3),
-)
-def test_a_division_is_found_exactly_when_there_is_one(held, seed):
-    labels = np.array([c for classes in held for c in sorted(classes)])
-    groups = np.array([f"g{g}" for g, classes in enumerate(held) for _ in classes])
-    if divisible(labels, groups):
-        make_splits(labels, classes=names(6), groups=groups, seed=seed)
-    else:
-        with pytest.raises(DataError, match="in one group|no division of whole groups|single"):
-            make_splits(labels, classes=names(6), groups=groups, seed=seed)
+    assert set(splits[(groups == "a") | (groups == "d")].tolist()) == {"test"}
 
 
 def test_three_classes_in_a_ring_of_three_groups_cannot_be_divided():

@@ -18,8 +18,8 @@ def _apart_from_this_machine(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def encoder(tmp_path_factory):
-    """Folder of a DINOv2 of two blocks: 14 px, 3 bands, 32 wide."""
-    return tiny_encoder_folder(tmp_path_factory.mktemp("encoder") / "tiny")
+    """Folder of a DINOv2 of one block: 14 px, 3 bands, 16 wide."""
+    return tiny_encoder_folder(tmp_path_factory.mktemp("encoder") / "tiny", hidden=16, layers=1)
 
 
 @pytest.fixture(scope="session")

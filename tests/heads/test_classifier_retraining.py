@@ -1,4 +1,6 @@
+import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from tailora.heads import retrain_classifier
@@ -28,18 +30,22 @@ def test_one_step_by_hand_on_a_class_balanced_batch(blobs):
     assert torch.allclose(head.weight, expected, atol=1e-6)
 
 
-def test_the_learning_rate_falls_to_zero_along_a_cosine():
-    """A constant gradient adds up the rates: 1 + 3/4 + 1/4 for three steps of rate 1."""
+class Slope(nn.Module):
+    """One parameter whose gradient stays -1, so that it adds up the steps; remembers its rows."""
 
-    class Slope(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.a = torch.nn.Parameter(torch.zeros(()))
+    def __init__(self):
+        super().__init__()
+        self.total = nn.Parameter(torch.zeros(()))
+        self.seen = []
 
-        def forward(self, features):
-            # far from the target, d loss / da stays -1
-            return torch.stack([self.a - 50 + 0 * features[:, 0], 0 * features[:, 0]], dim=1)
+    def forward(self, features):
+        self.seen.append(features.flatten().tolist())
+        # 50 below the other class: the true class has probability 0, the loss slope -1
+        return torch.stack([self.total - 50 + 0 * features[:, 0], 0 * features[:, 0]], dim=1)
 
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_the_learning_rate_falls_to_zero_along_a_cosine(momentum):
     head = Slope()
     retrain_classifier(
         head,
@@ -47,10 +53,23 @@ def test_the_learning_rate_falls_to_zero_along_a_cosine():
         torch.zeros(4).long(),
         epochs=3,
         learning_rate=1.0,
-        momentum=0.0,
+        momentum=momentum,
         weight_decay=0.0,
     )
-    assert abs(head.a.item() - 2.0) < 1e-5
+    velocity = [1, 1 + momentum, 1 + momentum * (1 + momentum)]
+    expected = sum(rate * v for rate, v in zip([1, 3 / 4, 1 / 4], velocity, strict=True))
+    assert head.total.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_every_epoch_draws_anew_in_batches():
+    head = Slope()
+    rows = torch.arange(10.0)[:, None]
+    retrain_classifier(head, rows, torch.zeros(10).long(), epochs=2, batch_size=4)
+    assert [len(batch) for batch in head.seen] == [4, 4, 2, 4, 4, 2]
+    drawn = [row for batch in head.seen for row in batch]
+    first, second = drawn[:10], drawn[10:]
+    assert sorted(first) == sorted(second) == list(range(10))
+    assert first != second
 
 
 def test_finds_the_tail_that_training_on_the_data_as_they_are_misses(blobs):

@@ -214,9 +214,7 @@ def test_a_penalty_that_is_not_positive_is_refused(l2):
 @pytest.mark.parametrize("given", [{}, {"validation": True}, {"score": True}])
 def test_several_penalties_need_something_to_choose_by(given):
     x, y = sample()
-    options = {
-        name: (x, y) if name == "validation" else (lambda t, p: 0.0) for name in given
-    }
+    options = {name: (x, y) if name == "validation" else (lambda t, p: 0.0) for name in given}
     with pytest.raises(ConfigError, match="choosing among several l2 needs validation samples"):
         fit(x, y, l2=[0.1, 0.01], **options)
 

@@ -1,14 +1,12 @@
 """Adapters: every PEFT tuner by name, on the right layers of any encoder."""
 
+from tailora.adapters.adalora import after_step, allocation, cut_ranks, restore_allocation
 from tailora.adapters.adapt import (
     AdaptedLayers,
     AdapterSpec,
     adapt,
     adapted_layers,
-    after_step,
-    allocation,
     require_gradients,
-    restore_allocation,
     trained_parameters,
 )
 from tailora.adapters.quiet import without_peft_noise
@@ -23,6 +21,7 @@ __all__ = [
     "adapted_layers",
     "after_step",
     "allocation",
+    "cut_ranks",
     "find_targets",
     "require_gradients",
     "resolve_rank",

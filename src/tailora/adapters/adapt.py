@@ -4,12 +4,11 @@ The adapter is an ordinary PEFT one: `PeftModel.from_pretrained(backbone, folder
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from peft import AdaLoraModel, PeftModel, get_peft_model
+from peft import PeftModel, get_peft_model
 from torch import nn
 
 from tailora.adapters.quiet import without_peft_noise
@@ -18,7 +17,6 @@ from tailora.adapters.tuners import build_config
 from tailora.errors import BackboneError, ConfigError
 
 _BLOCK = re.compile(r"(?<![^.])\d+(?=\.)")
-_IMPORTANCES = ("ipt", "exp_avg_ipt", "exp_avg_unc")  # of PEFT's allocator: now, mean, deviation
 
 
 @dataclass(frozen=True)
@@ -121,36 +119,6 @@ def require_gradients(module: nn.Module) -> None:
             f"{len(idle)} adapter parameters receive no gradient, e.g. {idle[0]!r}; "
             "choose layers that reach the features with adapter.targets"
         )
-
-
-def after_step(module: nn.Module, step: int) -> None:
-    """Let tuners that re-plan while training do so (AdaLoRA moves its ranks between layers)."""
-    if isinstance(module, PeftModel) and isinstance(module.base_model, AdaLoraModel):
-        module.base_model.update_and_allocate(step)
-
-
-def allocation(module: PeftModel) -> dict[str, Any]:
-    """Give what `after_step` remembers from step to step: AdaLoRA's importances and ranks."""
-    if not isinstance(module.base_model, AdaLoraModel):
-        return {}
-    allocator = module.base_model.rankallocator
-    config = module.peft_config[module.base_model.trainable_adapter_name]
-    return {
-        "importance": {name: getattr(allocator, name) for name in _IMPORTANCES},
-        "rank_pattern": config.rank_pattern,
-    }
-
-
-def restore_allocation(module: PeftModel, state: Mapping[str, Any]) -> None:
-    """Put back what `allocation` gave."""
-    if not isinstance(module.base_model, AdaLoraModel):
-        return
-    device = next(module.parameters()).device
-    for name, tensors in state["importance"].items():
-        moved = {key: tensor.to(device) for key, tensor in tensors.items()}
-        setattr(module.base_model.rankallocator, name, moved)
-    config = module.peft_config[module.base_model.trainable_adapter_name]
-    config.rank_pattern = state["rank_pattern"]
 
 
 def _targets(backbone: nn.Module, spec: AdapterSpec) -> list[str]:

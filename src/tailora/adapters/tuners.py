@@ -88,10 +88,10 @@ def _defaults(tuner: str, rank: int | None) -> dict[str, Any]:
     if tuner == "oft":
         values["oft_block_size"] = 0
     if tuner == "adalora":
-        rank = values.pop("r")  # AdaLoRA names its ranks otherwise and warns about this one
-        if rank < 2:
+        full = values.pop("r")  # AdaLoRA names its ranks otherwise and warns about this one
+        if full < 2:
             raise ConfigError("tuner 'adalora' halves its rank, so it needs a rank of at least 2")
-        values |= {"init_r": rank, "target_r": rank // 2}
+        values |= {"init_r": full, "target_r": full // 2}
     return values
 
 

@@ -5,6 +5,7 @@ module take its place.
 """
 
 from tailora.backbones.encoder import Encoder, ModuleEncoder, Pooling
+from tailora.backbones.layout import has_class_token
 from tailora.backbones.load import LoadedBackbone, load_backbone
 
-__all__ = ["Encoder", "LoadedBackbone", "ModuleEncoder", "Pooling", "load_backbone"]
+__all__ = ["Encoder", "LoadedBackbone", "ModuleEncoder", "Pooling", "has_class_token", "load_backbone"]

@@ -103,6 +103,11 @@ def token_layout(base: PreTrainedModel, call: CallingConvention) -> TokenLayout:
     return TokenLayout(width, prefix, has_class_token=prefix > 0, has_learned_pooler=learned)
 
 
+def has_class_token(model: PreTrainedModel) -> bool:
+    """Tell whether a model gives a class token beside the tokens of its patches."""
+    return token_layout(model, calling_convention(model)).has_class_token
+
+
 def output_shape(base: PreTrainedModel, call: CallingConvention, size: int) -> torch.Size:
     """Shape of `last_hidden_state` for one square image, without running the model.
 
@@ -154,6 +159,7 @@ def _without_values(base: PreTrainedModel) -> PreTrainedModel:
     empty: dict[int, Any] = {}
     for tensor in chain(base.parameters(), base.buffers()):
         shape_only = torch.empty_like(tensor, device="meta")
-        is_parameter = isinstance(tensor, nn.Parameter)
-        empty[id(tensor)] = nn.Parameter(shape_only) if is_parameter else shape_only
+        if isinstance(tensor, nn.Parameter):
+            shape_only = nn.Parameter(shape_only, requires_grad=False)
+        empty[id(tensor)] = shape_only
     return copy.deepcopy(base, empty)  # finds each tensor in `empty`, as if copied already

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
 
 from tailora.backbones.hub import hub_is_reachable
+from tailora.errors import BackboneError
 from tailora.storage import read_json
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -27,7 +28,7 @@ def stored_normalization(name: str, bands: int) -> tuple[tuple[float, ...], tupl
         0.5 for any other number, which maps 0..1 to -1..1.
     """
     file = _find_file(name)
-    stored: dict[str, Any] = read_json(file) if file else {}
+    stored = _read(file) if file else {}
     if not stored.get("do_normalize", True):
         return (0.0,) * bands, (1.0,) * bands
     mean, std = stored.get("image_mean") or (), stored.get("image_std") or ()
@@ -36,14 +37,31 @@ def stored_normalization(name: str, bands: int) -> tuple[tuple[float, ...], tupl
     return (IMAGENET_MEAN, IMAGENET_STD) if bands == 3 else ((0.5,) * bands, (0.5,) * bands)
 
 
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return read_json(file)
+    except ValueError as error:
+        raise BackboneError(
+            f"{str(file)!r} is not JSON: {error}; mend it, or remove it to use the usual values"
+        ) from error
+
+
 def _find_file(name: str) -> Path | None:
     if (folder := Path(name).expanduser()).is_dir():
         return folder / FILE_NAME if (folder / FILE_NAME).is_file() else None
-    for local in (True, False):  # the model may be in the hub's cache without this file
-        if not local and not hub_is_reachable():
-            return None
-        try:
-            return Path(hf_hub_download(name, FILE_NAME, local_files_only=local))
-        except EntryNotFoundError:
-            continue
-    return None
+    try:
+        return Path(hf_hub_download(name, FILE_NAME, local_files_only=True))
+    except LocalEntryNotFoundError:
+        # the model alone may have been fetched before
+        return _fetch_file(name) if hub_is_reachable() else None
+
+
+def _fetch_file(name: str) -> Path | None:
+    try:
+        return Path(hf_hub_download(name, FILE_NAME))
+    except RemoteEntryNotFoundError:
+        return None
+    except OSError as error:  # other values instead would be wrong, silently
+        raise BackboneError(
+            f"cannot fetch {FILE_NAME} of {name!r}: {str(error).splitlines()[0]}; try again"
+        ) from error

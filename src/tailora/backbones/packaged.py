@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 from transformers import Dinov2Config
 
@@ -142,9 +143,10 @@ def _convert(source: Path, folder: Path) -> None:
             _rename_unless_there(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # safetensors has its own for a full disk
+        reason = getattr(error, "strerror", None) or error
         raise StorageError(
-            f"cannot write {str(folder)!r}: {error.strerror or error}; "
+            f"cannot write {str(folder)!r}: {reason}; "
             "set TAILORA_CACHE to a folder that can be written"
         ) from error
 

@@ -1,7 +1,8 @@
 """Divide groups between train, val and test so that each class is on every side.
 
-A greedy pass and a repair by single moves over a (groups, classes) table of amounts, with a few
-random restarts: the exact problem is a set-splitting one.
+A greedy pass over a (groups, classes) table of amounts, then moves of single groups to where a
+class is missing; random moves lead out of dead ends, since the exact problem is a set-splitting
+one.
 
 Reference: the greedy pass is iterative stratification (Sechidis et al., ECML PKDD 2011,
 algorithm 1), with groups for samples and the squared deviation over all classes for the demand
@@ -13,7 +14,8 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-_RESTARTS: Final = 20
+_KICKS: Final = 100
+_MOVES_PER_KICK: Final = 2  # repair mostly takes a single one back
 _TRAIN, _VAL, _TEST = range(3)
 
 
@@ -33,17 +35,20 @@ def divide_groups(
 
     Returns:
         Side per group (groups,). A class with two groups or more is in train and in test, and with
-        a third also in val, whenever a restart finds such a division; the caller must look.
+        a third also in val, if the search finds such a division; the caller must look.
     """
-    divisions = []
-    for _ in range(_RESTARTS):
-        division = _Division(amounts, np.asarray(fractions))
-        division.fill(rng)
-        division.repair()
-        divisions.append(division)
-        if not division.missing().any():
+    division = _Division(amounts, np.asarray(fractions))
+    division.fill(rng)
+    division.repair()
+    best, least = division.sides.copy(), division.missing_cost()
+    for _ in range(_KICKS):
+        if least == 0:
             break
-    return min(divisions, key=lambda division: division.missing_cost()).sides
+        division.kick(rng)
+        division.repair()
+        if division.missing_cost() < least:
+            best, least = division.sides.copy(), division.missing_cost()
+    return best
 
 
 @final
@@ -82,9 +87,9 @@ class _Division:
         for c in np.argsort(self.has.sum(axis=0), kind="stable"):
             of_class = shuffled[self.has[shuffled, c] & (self.sides[shuffled] < 0)]
             of_class = of_class[np.argsort(-self.shares[of_class, c], kind="stable")]
-            for done, group in enumerate(of_class):
-                choice = self._choice(c, remaining=len(of_class) - done)
-                self._place(group, choice[np.argmin(self._imbalance(group)[choice])])
+            for group in of_class:
+                imbalance = np.where(self.fractions > 0, self._imbalance(group), np.inf)
+                self._place(group, int(np.argmin(imbalance)))
         empty = self.sides < 0
         self.sides[empty] = rng.choice(3, size=empty.sum(), p=self.fractions)
 
@@ -95,10 +100,6 @@ class _Division:
         """
         m = self.shares[group]
         return 2 * self.excess @ m + (1 - 2 * self.fractions) * (m @ m)
-
-    def _choice(self, c: int, *, remaining: int) -> NDArray[np.int64]:
-        missing = np.flatnonzero(self.missing()[:, c])
-        return missing if 0 < remaining <= len(missing) else np.flatnonzero(self.fractions > 0)
 
     def repair(self) -> None:
         """Move single groups to where a class is missing, while that helps more than it harms."""
@@ -112,6 +113,14 @@ class _Division:
             if gain >= 0:
                 return
             self._place(group, side)
+
+    def kick(self, rng: np.random.Generator) -> None:
+        """Move random groups to where their class is missing, whatever that costs elsewhere."""
+        for _ in range(_MOVES_PER_KICK):
+            missing = np.argwhere(self.missing())
+            if len(missing):
+                side, c = rng.choice(missing)
+                self._place(rng.choice(np.flatnonzero(self.has[:, c])), int(side))
 
     def _move_cost(self, group: int, side: int) -> tuple[int, float]:
         old, has, m = self.sides[group], self.has[group], self.shares[group]

@@ -31,7 +31,7 @@ from tailora.debias.stages import (
     calibrate_features,
     learn_calibrated,
 )
-from tailora.errors import DataError
+from tailora.errors import BackboneError, ConfigError, DataError
 from tailora.features import extract
 from tailora.heads.linear_probe import fit_linear_probe
 from tailora.losses import LogitAdjustedLoss
@@ -107,27 +107,23 @@ class DebLoRA(DebiasOptions):
             accelerator: Device and precision; None lets Accelerate choose.
 
         Raises:
-            DataError: Images and labels disagree in number.
+            DataError: Images and labels disagree in number, or a class has no sample.
             ConfigError: An option does not fit the encoder or the data.
+            BackboneError: The encoder gives something else than features.
         """
-        labels = np.asarray(labels, dtype=np.int64)
-        if len(images) != len(labels):
-            raise DataError(f"{len(images)} images but {len(labels)} labels")
-        plain = encoder
-        if not isinstance(plain, Encoder | ModuleEncoder):
-            with torch.inference_mode():
-                plain = ModuleEncoder(encoder, features=encoder(images[:1]).shape[1])
+        counts = self._check(images, np.asarray(labels), augment)
+
+        def read(rows: NDArray[np.int64]) -> Tensor:
+            return images[torch.from_numpy(rows)]
+
+        accelerator = accelerator or Accelerator()
+        plain = _as_encoder(encoder, images[:1].to(accelerator.device))
         work = _Work(
             method=self,
             encoder=plain,
-            bench=Bench(
-                lambda rows: images[torch.from_numpy(rows)],
-                accelerator or Accelerator(),
-                progress,
-                seed,
-            ),
-            labels=labels,
-            counts=_counts(labels),
+            bench=Bench(read, accelerator, progress, seed),
+            labels=np.asarray(labels, dtype=np.int64),
+            counts=counts,
             batch_size=batch_size,
         )
         base = work.base(Schedule(base_epochs, batch_size, base_lr), augment)
@@ -135,6 +131,34 @@ class DebLoRA(DebiasOptions):
         found = work.calibrate(source, groups)
         adapted = work.learn(base, found, source)
         return DebLoRAResult(adapted, work.probe(adapted), found, base)
+
+    def _check(self, images: Tensor, labels: NDArray[np.int64], augment: str) -> ClassCounts:
+        if len(images) != len(labels) or not len(labels):
+            raise DataError(f"{len(images)} images but {len(labels)} labels; give one label each")
+        if self.clusters > len(labels):
+            raise ConfigError(f"{self.clusters} clusters need as many images, got {len(labels)}")
+        shape = tuple(images.shape)
+        if augment == "dihedral" and (len(shape) != 4 or shape[2] != shape[3]):
+            raise ConfigError(
+                f"augment 'dihedral' turns square images (rows, bands, size, size), got {shape}; "
+                "choose 'none'"
+            )
+        classes = range(max(int(labels.max()) + 1, 0))
+        return ClassCounts.from_labels(labels, names=[str(c) for c in classes])
+
+
+def _as_encoder(encoder: nn.Module, image: Tensor) -> AnyEncoder:
+    if isinstance(encoder, Encoder | ModuleEncoder):
+        return encoder
+    with torch.inference_mode():  # of a copy, since a look at one image may leave its traces
+        output = copy.deepcopy(encoder).eval().to(image.device)(image)
+    if not isinstance(output, Tensor) or output.ndim != 2:
+        got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise BackboneError(
+            f"the encoder returned {got!r} where (batch, features) was expected; let it return one "
+            "feature vector per image"
+        )
+    return ModuleEncoder(encoder, features=output.shape[1])
 
 
 @final
@@ -227,7 +251,3 @@ class _Work:
             num_classes=len(self.counts.names),
             l2=1e-2,
         ).linear
-
-
-def _counts(labels: NDArray[np.int64]) -> ClassCounts:
-    return ClassCounts.from_labels(labels, names=[str(c) for c in range(int(labels.max()) + 1)])

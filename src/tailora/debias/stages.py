@@ -14,11 +14,12 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tailora.adapters import AdapterSpec, adapt
+from tailora.adapters import AdapterSpec, adapt, cut_ranks
 from tailora.backbones import Encoder, ModuleEncoder
 from tailora.counts import Groups
-from tailora.debias.calibrate import Calibration, calibrate
+from tailora.debias.calibrate import Calibration, calibrate, unit_spread
 from tailora.debias.options import DebiasOptions
+from tailora.errors import unknown_name
 from tailora.progress import Progress
 from tailora.train.loop import Objective, Schedule, train
 from tailora.train.objectives import Images, label_objective, target_objective
@@ -123,8 +124,14 @@ def calibrate_features(
         names: Class names in index order.
         groups: Head, middle and tail.
         seed: Seed of the clustering.
+
+    Raises:
+        ConfigError: A class to calibrate does not exist, or an option does not fit the features.
     """
     chosen = options.calibrate
+    for name in [] if isinstance(chosen, str) else chosen:
+        if name not in names:
+            raise unknown_name("class in deblora.calibrate", name, names)
     return calibrate(
         features,
         labels,
@@ -181,17 +188,17 @@ def learn_calibrated(
         start = base()
         if not (found.keep < 1).any():
             return start
+        cut_ranks(start.backbone)
     else:
         # another seed than the base adapter's: a fresh module, not the same one over again
         steps = schedule.steps(int(kept.sum()))
         start = with_adapter(encoder, spec, seed=bench.seed + 1, total_steps=steps)
     device = bench.accelerator.device
-    spread = source.std(axis=0)
     objective = target_objective(
         start.to(device),
         bench.images,
         _scatter(rows, found.features).to(device),
-        torch.from_numpy(np.where(spread > 0, spread, 1).astype(np.float32)).to(device),
+        torch.from_numpy(unit_spread(source).astype(np.float32)).to(device),
         device=device,
     )
     _run(start, objective, rows[kept], bench, schedule, "learning the moved features", checkpoint)
@@ -228,3 +235,4 @@ def _run(
         ):
             advance(step.number - done)  # the first step of a resumed run jumps to its place
             done = step.number
+    module.eval()

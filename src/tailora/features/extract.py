@@ -24,7 +24,8 @@ def extract(
     """Encode samples without augmentation.
 
     Args:
-        encoder: Maps a batch of images to (batch, features); every part is left in the mode it was in.
+        encoder: Maps a batch of images to (batch, features); left in the mode it was in, part by
+            part.
         read_batch: Gives the images (batch, bands, height, width) of some sample numbers.
         rows: Sample numbers to encode, in the order wanted.
         out: Array (len(rows), features) to fill, e.g. a memory map; None makes one.

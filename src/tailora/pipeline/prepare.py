@@ -9,7 +9,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from tailora.adapters import resolve_rank
-from tailora.backbones import LoadedBackbone, load_backbone
+from tailora.backbones import LoadedBackbone, has_class_token, load_backbone
 from tailora.data import Dataset, PreparedImages, prepare_images
 from tailora.errors import BackboneError, ConfigError, DataError
 from tailora.pipeline.checks import check_encoder, check_recipe
@@ -100,6 +100,9 @@ def resolve_recipe(recipe: Recipe, loaded: LoadedBackbone) -> Recipe:
     backbone = recipe.backbone
     if loaded.source == "folder":  # so that the run can be read from any working directory
         backbone = replace(backbone, name=str(Path(backbone.name).expanduser().resolve()))
+    if backbone.pooling is None:
+        pooling = "both" if has_class_token(loaded.model) else "mean"
+        backbone = replace(backbone, pooling=pooling)
     if train.lr is None:
         train = replace(train, lr=DEFAULT_LR[recipe.method == "fine-tune"])
     return replace(recipe, data=data, backbone=backbone, adapter=adapter, train=train)

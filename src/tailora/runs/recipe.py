@@ -46,11 +46,12 @@ class BackboneOptions:
 
     Args:
         name: Hub id, local folder or `dinov2-small`.
-        pooling: `"class"` token, `"mean"` of the patches, or `"both"` side by side.
+        pooling: `"class"` token, `"mean"` of the patches, `"both"` side by side, or None for both
+            where the encoder has a class token and the mean where it has none.
     """
 
     name: str = "dinov2-small"
-    pooling: str = "both"
+    pooling: str | None = None
 
 
 @dataclass(frozen=True)

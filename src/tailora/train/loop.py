@@ -145,7 +145,9 @@ class _Stepper:
         """
         self.module.train()
         for part in (part for adapter in self.adapters for part in adapter.modules()):
-            if hasattr(part, "running_mean") and not any(p.requires_grad for p in part.parameters()):
+            if hasattr(part, "running_mean") and not any(
+                p.requires_grad for p in part.parameters()
+            ):
                 part.eval()
 
     def step(self, objective: Callable[[], Tensor]) -> Tensor:

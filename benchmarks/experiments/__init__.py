@@ -1,0 +1,1 @@
+"""Experiments: what a choice does to the result, over seeds, with committed JSON."""

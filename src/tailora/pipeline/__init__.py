@@ -1,0 +1,1 @@
+"""The verbs: fit, predict, evaluate, inspect."""

@@ -1,0 +1,1 @@
+"""What is on disk: recipe, run folder, weights, costs, and a run read back."""

@@ -1,0 +1,149 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+from scipy.optimize import linear_sum_assignment, linprog
+
+from tailora.debias.balanced_assignment import BalancedAssignment, balanced_assignment
+from tailora.debias.prices import improve_prices
+from tailora.debias.transport import Limits, Transport
+
+SHARES = (0.0, 0.1, 0.5, 0.9, 1.0)  # of the largest minimum there can be, N // K
+
+
+def squared_distances(X, centers):
+    return np.array([[sum((x - c) ** 2) for c in centers] for x in X.astype(np.float64)])
+
+
+def least_cost_by_linear_program(costs, minimum_size):
+    """The transportation problem itself; its vertices are integral."""
+    samples, clusters = costs.shape
+    solution = linprog(
+        costs.ravel(),
+        A_eq=sparse.kron(sparse.eye(samples), np.ones((1, clusters))),
+        b_eq=np.ones(samples),
+        A_ub=-sparse.kron(np.ones((1, samples)), sparse.eye(clusters)),
+        b_ub=np.full(clusters, -minimum_size),
+        method="highs",
+    )
+    return solution.fun
+
+
+def least_cost_by_places(costs, minimum_size):
+    """One column for each place that must be filled, and free places at each sample's best cost."""
+    samples, clusters = costs.shape
+    free = samples - clusters * minimum_size
+    places = [np.repeat(costs, minimum_size, axis=1)]
+    places += [np.repeat(costs.min(axis=1, keepdims=True), free, axis=1)]
+    table = np.concatenate(places, axis=1)
+    return table[linear_sum_assignment(table)].sum()
+
+
+def require_optimal(X, centers, labels, minimum_size, least_cost=least_cost_by_linear_program):
+    costs = squared_distances(X, centers)
+    assert np.bincount(labels, minlength=len(centers)).min() >= minimum_size
+    cost = costs[np.arange(len(X)), labels].sum()
+    assert cost == pytest.approx(least_cost(costs, minimum_size), rel=1e-6, abs=1e-9)
+
+
+@st.composite
+def problems(draw):
+    """Samples and three sets of centres; on a coarse grid half of the time, so that many tie."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    clusters, features = draw(st.integers(1, 6)), draw(st.integers(1, 3))
+    samples = draw(st.integers(clusters, 40))
+    X = rng.normal(size=(samples, features))
+    if draw(st.booleans()):
+        X = np.round(X)
+    centers = rng.choice(X, size=clusters) * draw(st.sampled_from([0.1, 1.0, 3.0]))
+    steps = rng.normal(size=(2, clusters, features)) * draw(st.sampled_from([0.0, 0.01, 1.0]))
+    minimum_size = int(draw(st.sampled_from(SHARES)) * (samples // clusters))
+    return X, [centers, centers + steps[0], centers + steps[0] + steps[1]], minimum_size
+
+
+@settings(deadline=None, max_examples=60)
+@given(problems())
+def test_assignment_is_an_optimum_of_the_linear_program(problem):
+    X, path, minimum_size = problem
+    labels = balanced_assignment(X, path[0], minimum_size=minimum_size)
+    require_optimal(X, path[0], labels, minimum_size)
+
+
+@settings(deadline=None, max_examples=40)
+@given(problems())
+def test_assignment_stays_optimal_while_the_centres_move(problem):
+    X, path, minimum_size = problem
+    assignment = BalancedAssignment(X, clusters=len(path[0]), minimum_size=minimum_size)
+    for centers in [*path, path[0]]:
+        assignment.update(centers)
+        require_optimal(X, centers, assignment.labels, minimum_size)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("minimum_size", [12, 60, 120])
+def test_assignment_far_from_the_nearest_centres_is_optimal(dtype, minimum_size):
+    rng = np.random.default_rng(5)
+    X = np.exp(rng.normal(size=(480, 3))).astype(dtype)  # nearly all near one centre
+    X -= X.mean(axis=0)
+    centers = rng.choice(X, size=4).astype(np.float64) * 4
+    assignment = BalancedAssignment(X, clusters=4, minimum_size=minimum_size)
+    for step in (0.0, 1e-3, 0.3):
+        assignment.update(centers + step)
+        require_optimal(X, centers + step, assignment.labels, minimum_size, least_cost_by_places)
+
+
+def test_every_copy_of_one_sample_is_dealt_out():
+    X = np.full((100, 2), 0.25)
+    labels = balanced_assignment(X, np.full((7, 2), 0.25), minimum_size=14)
+    assert sorted(np.bincount(labels)) == [14, 14, 14, 14, 14, 14, 16]
+
+
+def test_copies_go_to_the_clusters_that_lack_samples():
+    X = np.repeat([[0.0], [1.0]], [90, 10], axis=0)
+    labels = balanced_assignment(X, np.array([[0.0], [1.0], [5.0]]), minimum_size=20)
+    # all from 1 go to 5, with half of what 5 needs still to come from 0, and 0 fills 1 as well
+    expected = 10 * 16 + 10 * 25 + 20 * 1
+    assert ((X - np.array([[0.0], [1.0], [5.0]])[labels]) ** 2).sum() == expected
+    assert np.bincount(labels).tolist() == [60, 20, 20]
+
+
+def test_without_a_minimum_each_sample_has_its_nearest_centre_and_ties_the_first():
+    X = np.array([[0.0], [1.0], [2.0], [3.0]])
+    labels = balanced_assignment(X, np.array([[3.0], [1.0], [1.0]]), minimum_size=0)
+    assert labels.tolist() == [1, 1, 0, 0]
+
+
+def test_repair_stops_where_a_fixed_sample_would_have_to_move():
+    costs = np.array([[0.0, 5.0], [0.0, 2.0]])
+    none, both = np.zeros(2), np.ones(2, dtype=bool)
+    fixed = np.array([3, 0])
+    for limits in (Limits(none, 1.9, both), Limits(none, np.inf, ~both)):
+        transport = Transport(costs, fixed=fixed, prices=none, minimum_size=1)
+        assert not transport.repair(limits)
+        assert limits.widened(transport.prices).hold(transport.prices)
+    transport = Transport(costs, fixed=fixed, prices=none, minimum_size=1)
+    assert transport.repair(Limits(none, 2.0, both))
+    assert transport.labels.tolist() == [0, 1]
+
+
+@settings(deadline=None, max_examples=40)
+@given(problems())
+def test_improved_prices_bring_sizes_no_farther_from_the_minimum(problem):
+    X, path, minimum_size = problem
+    costs = squared_distances(X, path[0])
+    none = np.zeros(costs.shape[1])
+
+    def lacking(prices):
+        sizes = np.bincount((costs - prices).argmin(axis=1), minlength=len(prices))
+        return sum(
+            abs(size - minimum_size)
+            for size, price in zip(sizes, prices, strict=True)
+            if price > 0 or size < minimum_size
+        )
+
+    prices = improve_prices(
+        costs, fixed=none.astype(np.intp), prices=none, minimum_size=minimum_size
+    )
+    assert prices.min() >= 0
+    assert lacking(prices) <= lacking(none)

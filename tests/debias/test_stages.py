@@ -1,0 +1,346 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from tailora.adapters import AdapterSpec, trained_parameters
+from tailora.backbones import ModuleEncoder
+from tailora.counts import Groups
+from tailora.debias.options import DebiasOptions
+from tailora.debias.stages import (
+    Bench,
+    adapt_to_labels,
+    calibrate_features,
+    learn_calibrated,
+    with_adapter,
+)
+from tailora.errors import ConfigError
+from tailora.features import extract
+from tailora.progress import silent
+from tailora.runs.weights import load_adapted, save_adapted
+from tailora.train import Schedule
+from tailora.train.objectives import target_objective
+
+CPU = torch.device("cpu")
+NAMES = ("common", "some", "rare")
+GROUPS = Groups(head=(0,), middle=(1,), tail=(2,))
+ROWS = np.arange(4, 24)  # the first four chips are not for training
+SPEC = AdapterSpec(rank=4)
+
+
+class Told:
+    """Progress that keeps what it is told."""
+
+    def __init__(self):
+        self.events = []
+
+    def __call__(self, title, total):
+        self.events.append((title, total))
+        return self
+
+    def __enter__(self):
+        return self.events.append
+
+    def __exit__(self, *_):
+        pass
+
+
+@pytest.fixture
+def bench(chips):
+    images, _ = chips
+    return Bench(lambda rows: images[torch.from_numpy(rows)], Accelerator(), silent, 0)
+
+
+@pytest.fixture
+def zero_head(tiny_encoder):
+    head = nn.utils.skip_init(nn.Linear, tiny_encoder.features, 3)
+    head.weight.data.zero_()
+    head.bias.data.zero_()
+    return head
+
+
+@pytest.fixture
+def base(tiny_encoder, bench, chips, zero_head):
+    return stage_0(tiny_encoder, bench, chips, zero_head)
+
+
+def stage_0(encoder, bench, chips, head, *, spec=SPEC, epochs=4, checkpoint=None):
+    return adapt_to_labels(
+        encoder, bench, ROWS, chips[1], spec=spec, schedule=Schedule(epochs, 8, 3e-3),
+        loss=nn.CrossEntropyLoss(), head=head, augment="dihedral", checkpoint=checkpoint,
+    )  # fmt: skip
+
+
+def features(encoder, bench):
+    return extract(encoder, bench.images, ROWS)
+
+
+def found_for(encoder, bench, chips, **options):
+    settings = DebiasOptions(**{"clusters": 4, "pull": 1.0, "epochs": 6, "lr": 3e-3, **options})
+    source = features(encoder, bench)
+    found = calibrate_features(
+        settings, source, chips[1][ROWS], names=NAMES, groups=GROUPS, seed=0
+    )  # fmt: skip
+    return settings, source, found
+
+
+def stage_5(plain, base, bench, chips, *, spec=SPEC, checkpoint=None, **options):
+    settings, source, found = found_for(base, bench, chips, **options)
+    learnt = learn_calibrated(
+        plain, lambda: copy.deepcopy(base), bench, ROWS, found, source, chips[1][ROWS],
+        options=settings, spec=spec, batch_size=8, checkpoint=checkpoint,
+    )  # fmt: skip
+    return learnt, found
+
+
+def state(module):
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[n], second[n]) for n in first)
+
+
+# --- an adapter, or everything ---
+
+
+def test_a_copy_is_adapted_and_the_encoder_stays_as_it_was(tiny_encoder):
+    before = state(tiny_encoder)
+    adapted = with_adapter(tiny_encoder, SPEC, seed=0, total_steps=1)
+    whole = with_adapter(tiny_encoder, None, seed=0, total_steps=1)
+    assert same(before, state(tiny_encoder))
+    assert trained_parameters(tiny_encoder) == 0
+    assert trained_parameters(adapted) == 2 * 4 * (4 * 16 + 16 * 4)
+    assert trained_parameters(whole) == sum(p.numel() for p in tiny_encoder.parameters())
+
+
+# --- stage 0 ---
+
+
+def accuracy(encoder, bench, labels):
+    """Nearest class mean on the features themselves."""
+    x, y = features(encoder, bench), labels[ROWS]
+    means = np.stack([x[y == c].mean(axis=0) for c in range(3)])
+    return (((x[:, None] - means) ** 2).sum(axis=2).argmin(axis=1) == y).mean()
+
+
+def spread_of_classes(encoder, bench, labels):
+    """Variance between class means over variance within classes."""
+    x, y = features(encoder, bench), labels[ROWS]
+    means = np.stack([x[y == c].mean(axis=0) for c in range(3)])[y]
+    return ((means - x.mean(axis=0)) ** 2).sum() / ((x - means) ** 2).sum()
+
+
+@pytest.mark.parametrize("spec", [SPEC, None])
+def test_labels_draw_classes_apart(spec, tiny_encoder, bench, chips, zero_head):
+    adapted = stage_0(tiny_encoder, bench, chips, zero_head, spec=spec, epochs=8)
+    before = spread_of_classes(tiny_encoder, bench, chips[1])
+    assert spread_of_classes(adapted, bench, chips[1]) > 1.2 * before
+    assert not adapted.training
+
+
+def test_fine_tuning_changes_the_encoder_and_an_adapter_does_not(
+    tiny_encoder, bench, chips, zero_head
+):
+    before = {n: p.detach().clone() for n, p in tiny_encoder.named_parameters()}
+    tuned = dict(stage_0(tiny_encoder, bench, chips, zero_head, spec=None).named_parameters())
+    adapted = stage_0(tiny_encoder, bench, chips, zero_head)
+    assert any(not torch.equal(before[name], tuned[name]) for name in before)
+    kept = {
+        name.replace("base_model.model.", "").replace("base_layer.", ""): p
+        for name, p in adapted.named_parameters()
+        if not p.requires_grad
+    }
+    assert kept.keys() == before.keys()
+    assert all(torch.equal(before[name], kept[name]) for name in before)
+
+
+def test_the_given_head_is_a_start_and_is_not_trained_itself(
+    tiny_encoder, bench, chips, zero_head
+):
+    stage_0(tiny_encoder, bench, chips, zero_head)
+    assert not zero_head.weight.any()
+
+
+def test_a_stage_resumed_from_its_checkpoint_gives_the_same_encoder(
+    tiny_encoder, bench, chips, zero_head, tmp_path, base
+):
+    class Stop(Exception):
+        pass
+
+    class Interrupting(Told):
+        def __enter__(self):
+            def advance(done):
+                self.events.append(done)
+                if sum(self.events[1:]) >= 8:
+                    raise Stop
+
+            return advance
+
+    path, told = tmp_path / "lora.pt", Told()
+    with pytest.raises(Stop):
+        stage_0(
+            tiny_encoder, Bench(bench.images, bench.accelerator, Interrupting(), 0),
+            chips, zero_head, checkpoint=path,
+        )  # fmt: skip
+    resumed = stage_0(
+        tiny_encoder, Bench(bench.images, bench.accelerator, told, 0),
+        chips, zero_head, checkpoint=path,
+    )  # fmt: skip
+    assert same(state(base), state(resumed))
+    # 20 rows in batches of 8: 3 steps an epoch; the bar jumps over the two epochs that are done
+    assert told.events == [("adapting to labels", 12), 7, 1, 1, 1, 1, 1]
+
+
+# --- stages 2-4 ---
+
+
+def test_classes_to_calibrate_are_given_by_name(base, bench, chips):
+    _, _, found = found_for(base, bench, chips, calibrate=["rare", "common"])
+    assert found.moved == (0, 2)
+
+
+def test_a_class_to_calibrate_that_does_not_exist_names_the_nearest(base, bench, chips):
+    with pytest.raises(
+        ConfigError, match=r"unknown class in deblora.calibrate 'rares'; did you mean 'rare'\?"
+    ):
+        found_for(base, bench, chips, calibrate=["rares"])
+
+
+# --- stage 5 ---
+
+
+@pytest.mark.parametrize("options", [{"pull": 0.0}, {"pull": "adaptive"}, {"calibrate": []}])
+def test_when_nothing_moves_the_base_itself_is_the_result(
+    options, base, tiny_encoder, bench, chips
+):
+    learnt, found = stage_5(tiny_encoder, base, bench, chips, **options)
+    assert np.array_equal(found.features, features(base, bench))
+    assert same(state(learnt), state(base))
+
+
+def test_at_the_bases_weights_the_loss_of_unmoved_features_is_zero(base, bench, chips):
+    _, source, found = found_for(base, bench, chips, pull=0.0)
+    targets = torch.zeros(24, source.shape[1])
+    targets[ROWS] = torch.from_numpy(found.features)
+    objective = target_objective(
+        base, bench.images, targets, torch.from_numpy(source.std(axis=0)), device=CPU
+    )
+    with torch.inference_mode():
+        assert objective(ROWS, np.random.default_rng(0)).item() == 0
+        assert objective(ROWS[3:9], np.random.default_rng(0)).item() < 1e-10
+
+
+def distances(encoder, bench, found, source):
+    """Mean squared distance to the targets in units of spread, by class group: moved, others."""
+    gaps = ((features(encoder, bench) - found.features) / source.std(axis=0)) ** 2
+    return gaps
+
+
+@pytest.mark.parametrize("init", ["from-base", "fresh"])
+def test_rare_features_land_nearer_to_their_targets(init, base, tiny_encoder, bench, chips):
+    learnt, found = stage_5(tiny_encoder, base, bench, chips, init=init, epochs=25)
+    source, moved = features(base, bench), chips[1][ROWS] == 2
+    before = distances(base, bench, found, source)
+    after = distances(learnt, bench, found, source)
+    assert before[moved].mean() > 0.1
+    assert after[moved].mean() < 0.6 * before[moved].mean()
+    assert not before[~moved].any()
+    assert not learnt.training
+
+
+def test_samples_that_do_not_move_are_held_where_they_are(base, tiny_encoder, bench, chips):
+    held, found = stage_5(tiny_encoder, base, bench, chips, epochs=25)
+    free, _ = stage_5(tiny_encoder, base, bench, chips, epochs=25, fit_on="tail")
+    source, moved = features(base, bench), chips[1][ROWS] == 2
+    drift = [distances(e, bench, found, source)[~moved].mean() for e in (held, free)]
+    assert drift[0] < 0.7 * drift[1]
+
+
+@pytest.mark.parametrize(("fit_on", "expected"), [("tail", {21, 22, 23}), ("all", set(ROWS))])
+def test_only_the_rows_of_moved_classes_are_read_when_asked(
+    fit_on, expected, base, tiny_encoder, bench, chips
+):
+    settings, source, found = found_for(base, bench, chips, fit_on=fit_on)
+    read = []
+
+    def images(rows):
+        read.extend(rows.tolist())
+        return bench.images(rows)
+
+    learn_calibrated(
+        tiny_encoder, lambda: copy.deepcopy(base),
+        Bench(images, bench.accelerator, silent, 0), ROWS, found, source, chips[1][ROWS],
+        options=settings, spec=SPEC, batch_size=8,
+    )  # fmt: skip
+    assert set(read) == expected
+
+
+def test_a_fresh_adapter_is_not_the_base_adapters_start(tiny_encoder, base, bench, chips):
+    started = []
+
+    def remember(encoder, *_args, **_options):
+        started.append(state(encoder))
+        return copy.deepcopy(encoder)
+
+    stage_5(tiny_encoder, base, bench, chips, init="fresh", epochs=1, lr=1e-12)
+    fresh, _ = stage_5(tiny_encoder, base, bench, chips, init="fresh", epochs=1, lr=1e-12)
+    first = with_adapter(tiny_encoder, SPEC, seed=0, total_steps=1)
+    a = [name for name in state(fresh) if "lora_A" in name]
+    assert a
+    assert not any(torch.allclose(state(fresh)[n], state(first)[n], atol=1e-6) for n in a)
+    np.testing.assert_allclose(
+        features(fresh, bench), features(tiny_encoder, bench), atol=1e-4
+    )  # fmt: skip
+
+
+def test_adalora_keeps_its_ranks_when_it_learns_on_from_the_saved_base(
+    tiny_encoder, bench, chips, zero_head, tmp_path
+):
+    spec = AdapterSpec("adalora", rank=4)
+    base = stage_0(tiny_encoder, bench, chips, zero_head, spec=spec)
+    save_adapted(base, tmp_path)
+    settings, source, found = found_for(base, bench, chips, epochs=8)
+    learnt = [
+        learn_calibrated(
+            tiny_encoder, make, bench, ROWS, found, source, chips[1][ROWS],
+            options=settings, spec=spec, batch_size=8,
+        )
+        for make in (
+            lambda: load_adapted(tiny_encoder, tmp_path, trainable=True),
+            lambda: copy.deepcopy(base),
+        )
+    ]  # fmt: skip
+    ranks = [sum(int(p.count_nonzero()) for n, p in e.named_parameters() if ".lora_E." in n)
+             for e in (base, *learnt)]  # fmt: skip
+    assert ranks == [2 * 8, 2 * 8, 2 * 8]
+    assert not np.allclose(features(learnt[0], bench), features(base, bench), atol=1e-3)
+
+
+def test_a_constant_feature_does_not_rule_the_loss(bench, chips):
+    """A dimension without variance is compared in its own unit, not divided by rounding noise."""
+
+    class WithConstant(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.utils.skip_init(nn.Linear, 3, 3)
+            self.linear.weight.data.copy_(torch.eye(3))
+            self.linear.bias.data.zero_()
+
+        def forward(self, images):
+            rows = self.linear(images.float().mean(dim=(2, 3)) / 100)
+            return torch.cat([rows, 0.3 + 1e-8 * rows[:, :1]], dim=1)
+
+    plain = ModuleEncoder(WithConstant(), features=4)
+    spec = AdapterSpec(rank=2, targets=["linear"])
+    start = with_adapter(plain, spec, seed=0, total_steps=1)
+    learnt, found = stage_5(plain, start, bench, chips, spec=spec, epochs=30, lr=1e-2)
+    source, moved = features(start, bench)[:, :3], chips[1][ROWS] == 2
+    gaps = [
+        (((features(e, bench)[:, :3] - found.features[:, :3]) / source.std(axis=0)) ** 2)[moved]
+        for e in (start, learnt)
+    ]
+    assert gaps[1].mean() < 0.6 * gaps[0].mean()

@@ -1,0 +1,71 @@
+"""A disk that fills up: one line, code 2, and --resume goes on once there is room."""
+
+import resource
+from contextlib import contextmanager
+
+import pytest
+
+from tests.end_to_end.chips import assert_same_result, copy_run, refused, snapshot, succeed, tailora
+
+PLACES = {
+    "decoded images": ("pipeline.prepare.prepare_images", "run"),
+    "the run folder": ("runs.folder.write_text", "recipe.toml"),
+    "features": ("features.bank.write_atomically", "features.npy"),
+    "a checkpoint": ("train.loop.write_atomically", ".pt"),
+    "an adapter": ("pipeline.stages.save_adapted", "adapter"),
+    "a head": ("pipeline.stages.save_head", "head.safetensors"),
+    "metrics": ("pipeline.scoring.write_json", "metrics.json"),
+    "predictions": ("pipeline.scoring.write_text", "predictions.csv"),
+    "arrays of the report": ("pipeline.fit.write_evidence", "report.npz"),
+    "the final weights": ("pipeline.fit.copy_saved", "head.safetensors"),
+    "the report": ("pipeline.fit.write_report", "report.html"),
+}
+
+
+@contextmanager
+def no_file_longer_than(size):
+    """Let every write beyond so many bytes fail as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("what", PLACES)
+def test_a_full_disk_costs_nothing_that_was_done(
+    what, finished, data, quick, tmp_path, monkeypatch, plain_report
+):
+    place, named = PLACES[what]
+    module, _, name = f"tailora.{place}".rpartition(".")
+    original = getattr(__import__(module, fromlist=[name]), name)
+
+    def on_full_disk(*arguments, **options):
+        with no_file_longer_than(8):
+            return original(*arguments, **options)
+
+    words = ["fit", data, "--out", tmp_path / "run", *quick]
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{module}.{name}", on_full_disk)
+        refused(tailora(*words), "no space left", named, "--resume")
+    assert not [left for left in snapshot(tmp_path) if "writing" in left or ".decoding" in left]
+    succeed(*words, "--resume")
+    assert_same_result(tmp_path / "run", finished)
+
+
+@pytest.mark.parametrize("verb", ["predict", "evaluate", "report", "inspect"])
+def test_other_verbs_keep_the_file_that_was_there(verb, finished, data, tmp_path):
+    run = copy_run(finished, tmp_path / "run")
+    words = {
+        "predict": [run, data],
+        "evaluate": [run, data],
+        "report": [run],
+        "inspect": [data],
+    }
+    out = tmp_path / "out"
+    out.write_text("what was there")
+    before = snapshot(tmp_path)
+    with no_file_longer_than(8):
+        refused(tailora(verb, *words[verb], "--out", out, "--quiet"), "no space left")
+    assert snapshot(tmp_path) == before
