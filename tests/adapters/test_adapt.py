@@ -59,9 +59,7 @@ def test_lora_adds_b_times_a_scaled_by_alpha_over_the_rank(tuner, scale):
     a, b = one.lora_A["default"].weight, one.lora_B["default"].weight
     assert a.shape == (3, 4)
     assert b.shape == (4, 3)
-    expected = torch.stack([
-        plain.weight @ x + plain.bias + scale * (b @ (a @ x)) for x in ROWS
-    ])
+    expected = torch.stack([plain.weight @ x + plain.bias + scale * (b @ (a @ x)) for x in ROWS])
     torch.testing.assert_close(one(ROWS), expected, atol=1e-5, rtol=1e-5)
 
 
@@ -150,9 +148,7 @@ def test_block_numbers_are_folded_wherever_they_stand():
     ],
 )
 def test_what_layers_share_is_counted_once(tuner, options, tiny_encoder):
-    model = adapt(
-        tiny_encoder.backbone, AdapterSpec(tuner, options=options), seed=0, total_steps=1
-    )
+    model = adapt(tiny_encoder.backbone, AdapterSpec(tuner, options=options), seed=0, total_steps=1)
     assert sum(row.parameters for row in adapted_layers(model)) == trained_parameters(model)
 
 

@@ -113,8 +113,8 @@ def test_frozen_weights_do_not_change_by_a_bit(trained):
 
 
 def test_it_learns_and_the_plain_encoder_does_not(trained):
-    assert 0 < trained_parameters(trained.encoder) < sum(
-        p.numel() for p in trained.plain.parameters()
+    assert (
+        0 < trained_parameters(trained.encoder) < sum(p.numel() for p in trained.plain.parameters())
     )
     assert not torch.allclose(features(trained.encoder), features(trained.plain), atol=1e-4)
 

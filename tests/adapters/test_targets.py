@@ -51,7 +51,7 @@ def test_the_pooler_of_a_vit_is_not_taken_for_attention(pooling, tmp_path):
 def test_of_a_convolutional_encoder_all_linear_layers_and_ungrouped_convolutions(tmp_path):
     backbone = tiny(tmp_path, "convnextv2", hidden=8)
     found = find_targets(backbone)
-    assert [n for n in found if "pwconv" in n] == linear_names(backbone, lambda m: True)
+    assert [n for n in found if "pwconv" in n] == linear_names(backbone, bool)
     modules = dict(backbone.named_modules())
     convolutions = [n for n in found if isinstance(modules[n], nn.Conv2d)]
     assert len(convolutions) == 2  # the stem and one downsampling; no depthwise ones
@@ -60,10 +60,12 @@ def test_of_a_convolutional_encoder_all_linear_layers_and_ungrouped_convolutions
 
 def test_attention_whose_weights_torch_reads_past_the_layer_is_left_alone():
     """`nn.MultiheadAttention` takes its projection's weight itself: an adapter is never called."""
-    module = nn.ModuleDict({
-        "block": nn.ModuleDict({"q_proj": nn.Linear(4, 4)}),
-        "pool": nn.MultiheadAttention(4, 2),
-    })
+    module = nn.ModuleDict(
+        {
+            "block": nn.ModuleDict({"q_proj": nn.Linear(4, 4)}),
+            "pool": nn.MultiheadAttention(4, 2),
+        }
+    )
     assert find_targets(module) == ["block.q_proj"]
 
 

@@ -206,7 +206,7 @@ def test_earth_looks_as_its_labels_say(earth):
     dataset, _ = earth
     colour = {}
     for name in ("snow and ice", "barren", "evergreen broadleaf"):
-        rows = np.flatnonzero((dataset.labels == dataset.classes.index(name)))[:30]
+        rows = np.flatnonzero(dataset.labels == dataset.classes.index(name))[:30]
         centres = [dataset.source.read(i)[:, 12:20, 12:20].mean(axis=(1, 2)) for i in rows]
         colour[name] = np.mean(centres, axis=0)
     assert colour["snow and ice"].min() > 180  # white

@@ -205,9 +205,10 @@ def test_any_bytes_give_an_image_or_a_data_error(tmp_path_factory, content, star
     path = tmp_path_factory.mktemp("bytes") / "x.png"
     path.write_bytes(start + content)
     try:
-        decode(path)
-    except DataError as error:
-        assert "x.png" in str(error)
+        image = decode(path)
+    except DataError:
+        return
+    assert image.ndim == 3
 
 
 @pytest.mark.parametrize("size", [7, 20, 33])

@@ -93,6 +93,20 @@ def test_assignment_far_from_the_nearest_centres_is_optimal(dtype, minimum_size)
         require_optimal(X, centers + step, assignment.labels, minimum_size, least_cost_by_places)
 
 
+@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("step", [1e-3, 3e-2, 1.0])
+def test_assignment_stays_optimal_on_a_walk_among_many_samples(step, share):
+    rng = np.random.default_rng(6)
+    X = rng.normal(size=(400, 2)) ** 3
+    centers = rng.choice(X, size=5)
+    minimum_size = int(share * 80)
+    assignment = BalancedAssignment(X, clusters=5, minimum_size=minimum_size)
+    for _ in range(8):
+        assignment.update(centers)
+        require_optimal(X, centers, assignment.labels, minimum_size, least_cost_by_places)
+        centers = centers + step * rng.normal(size=centers.shape)
+
+
 def test_every_copy_of_one_sample_is_dealt_out():
     X = np.full((100, 2), 0.25)
     labels = balanced_assignment(X, np.full((7, 2), 0.25), minimum_size=14)
@@ -127,23 +141,36 @@ def test_repair_stops_where_a_fixed_sample_would_have_to_move():
     assert transport.labels.tolist() == [0, 1]
 
 
+def imbalance(costs, prices, minimum_size):
+    """How far clusters that have a price or lack samples are from the minimum, in samples."""
+    sizes = np.bincount((costs - prices).argmin(axis=1), minlength=len(prices))
+    return sum(
+        abs(size - minimum_size)
+        for size, price in zip(sizes, prices, strict=True)
+        if price > 0 or size < minimum_size
+    )
+
+
 @settings(deadline=None, max_examples=40)
 @given(problems())
 def test_improved_prices_bring_sizes_no_farther_from_the_minimum(problem):
     X, path, minimum_size = problem
     costs = squared_distances(X, path[0])
     none = np.zeros(costs.shape[1])
-
-    def lacking(prices):
-        sizes = np.bincount((costs - prices).argmin(axis=1), minlength=len(prices))
-        return sum(
-            abs(size - minimum_size)
-            for size, price in zip(sizes, prices, strict=True)
-            if price > 0 or size < minimum_size
-        )
-
-    prices = improve_prices(
-        costs, fixed=none.astype(np.intp), prices=none, minimum_size=minimum_size
-    )
+    fixed = none.astype(np.intp)
+    prices = improve_prices(costs, fixed=fixed, prices=none, minimum_size=minimum_size)
     assert prices.min() >= 0
-    assert lacking(prices) <= lacking(none)
+    assert imbalance(costs, prices, minimum_size) <= imbalance(costs, none, minimum_size)
+
+
+@pytest.mark.parametrize("minimum_size", [100, 300, 500])
+def test_improved_prices_nearly_fill_clusters_of_many_samples(minimum_size):
+    rng = np.random.default_rng(7)
+    X = rng.normal(size=(3000, 2))
+    costs = squared_distances(X, rng.normal(size=(6, 2)) * np.linspace(0.5, 3, 6)[:, None])
+    none = np.zeros(6)
+    fixed = none.astype(np.intp)
+    prices = improve_prices(costs, fixed=fixed, prices=none, minimum_size=minimum_size)
+    before = imbalance(costs, none, minimum_size)
+    assert before > 50
+    assert imbalance(costs, prices, minimum_size) < 0.1 * before

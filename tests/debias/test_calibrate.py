@@ -89,11 +89,13 @@ def test_class_shares_by_hand():
 
 def test_cluster_shares_by_hand():
     """Class 0 owns 6/7 of the first cluster and all of the second; class 1 the rest."""
-    expected = np.array([
-        [6 / 7 / (6 / 7 + 1), 1 / (6 / 7 + 1), 0],
-        [1 / 7 / (1 / 7 + 1), 0, 1 / (1 / 7 + 1)],
-        [0, 0, 0],
-    ])
+    expected = np.array(
+        [
+            [6 / 7 / (6 / 7 + 1), 1 / (6 / 7 + 1), 0],
+            [1 / 7 / (1 / 7 + 1), 0, 1 / (1 / 7 + 1)],
+            [0, 0, 0],
+        ]
+    )
     np.testing.assert_allclose(center_shares(TABLE, "cluster-share"), expected)
 
 
@@ -409,8 +411,10 @@ def test_a_constant_dimension_does_not_take_part(value, dtype):
 
 
 def test_a_dimension_that_varies_by_rounding_alone_does_not_take_part():
-    x, y = sample(dtype=np.float32)
-    noise = np.where(np.random.default_rng(0).random(len(x)) < 0.5, 5, np.nextafter(np.float32(5), 9))
+    x, _ = sample(dtype=np.float32)
+    noise = np.where(
+        np.random.default_rng(0).random(len(x)) < 0.5, 5, np.nextafter(np.float32(5), 9)
+    )
     wide = np.column_stack([x, noise.astype(np.float32)])
     assert unit_spread(wide)[-1] == 1
     np.testing.assert_allclose(unit_spread(wide)[:-1], x.std(axis=0), rtol=1e-5)
@@ -434,7 +438,10 @@ def test_spread_is_exact_for_many_rows_of_single_precision():
         ({"classes": "tails"}, r"unknown choice of classes to calibrate 'tails'; did you .*'tail'"),
         ({"classes": [3]}, r"classes to calibrate \[3\] lie outside"),
         ({"classes": [-1]}, r"classes to calibrate \[-1\] lie outside"),
-        ({"center_weights": "class-shares"}, r"unknown center_weights .* did you mean 'class-share'"),
+        (
+            {"center_weights": "class-shares"},
+            r"unknown center_weights .* did you mean 'class-share'",
+        ),
         ({"pca": 0}, r"pca must lie in \[1, 4\] for these features, got 0"),
         ({"pca": 5}, r"pca must lie in \[1, 4\] for these features, got 5"),
         ({"clusters": 0}, "from 1 to the number of samples"),

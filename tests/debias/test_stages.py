@@ -158,9 +158,7 @@ def test_fine_tuning_changes_the_encoder_and_an_adapter_does_not(
     assert all(torch.equal(before[name], kept[name]) for name in before)
 
 
-def test_the_given_head_is_a_start_and_is_not_trained_itself(
-    tiny_encoder, bench, chips, zero_head
-):
+def test_the_given_head_is_a_start_and_is_not_trained_itself(tiny_encoder, bench, chips, zero_head):
     stage_0(tiny_encoder, bench, chips, zero_head)
     assert not zero_head.weight.any()
 
@@ -168,20 +166,17 @@ def test_the_given_head_is_a_start_and_is_not_trained_itself(
 def test_a_stage_resumed_from_its_checkpoint_gives_the_same_encoder(
     tiny_encoder, bench, chips, zero_head, tmp_path, base
 ):
-    class Stop(Exception):
-        pass
-
     class Interrupting(Told):
         def __enter__(self):
             def advance(done):
                 self.events.append(done)
-                if sum(self.events[1:]) >= 8:
-                    raise Stop
+                if len(self.events) > 8:
+                    raise KeyboardInterrupt
 
             return advance
 
     path, told = tmp_path / "lora.pt", Told()
-    with pytest.raises(Stop):
+    with pytest.raises(KeyboardInterrupt):
         stage_0(
             tiny_encoder, Bench(bench.images, bench.accelerator, Interrupting(), 0),
             chips, zero_head, checkpoint=path,
@@ -235,29 +230,29 @@ def test_at_the_bases_weights_the_loss_of_unmoved_features_is_zero(base, bench, 
 
 
 def distances(encoder, bench, found, source):
-    """Mean squared distance to the targets in units of spread, by class group: moved, others."""
-    gaps = ((features(encoder, bench) - found.features) / source.std(axis=0)) ** 2
-    return gaps
+    """Squared distances to the targets in units of spread."""
+    return ((features(encoder, bench) - found.features) / source.std(axis=0)) ** 2
 
 
 @pytest.mark.parametrize("init", ["from-base", "fresh"])
 def test_rare_features_land_nearer_to_their_targets(init, base, tiny_encoder, bench, chips):
-    learnt, found = stage_5(tiny_encoder, base, bench, chips, init=init, epochs=25)
+    learnt, found = stage_5(tiny_encoder, base, bench, chips, init=init, clusters=1, epochs=12)
     source, moved = features(base, bench), chips[1][ROWS] == 2
     before = distances(base, bench, found, source)
     after = distances(learnt, bench, found, source)
-    assert before[moved].mean() > 0.1
-    assert after[moved].mean() < 0.6 * before[moved].mean()
-    assert not before[~moved].any()
+    assert before[moved].mean() > 1
+    assert after[moved].mean() < 0.7 * before[moved].mean()
+    assert after[~moved].mean() < 0.02
     assert not learnt.training
 
 
 def test_samples_that_do_not_move_are_held_where_they_are(base, tiny_encoder, bench, chips):
-    held, found = stage_5(tiny_encoder, base, bench, chips, epochs=25)
-    free, _ = stage_5(tiny_encoder, base, bench, chips, epochs=25, fit_on="tail")
+    options = {"clusters": 1, "epochs": 8}
+    held, found = stage_5(tiny_encoder, base, bench, chips, **options)
+    free, _ = stage_5(tiny_encoder, base, bench, chips, **options, fit_on="tail")
     source, moved = features(base, bench), chips[1][ROWS] == 2
     drift = [distances(e, bench, found, source)[~moved].mean() for e in (held, free)]
-    assert drift[0] < 0.7 * drift[1]
+    assert drift[0] < 0.2 * drift[1]
 
 
 @pytest.mark.parametrize(("fit_on", "expected"), [("tail", {21, 22, 23}), ("all", set(ROWS))])
@@ -280,21 +275,14 @@ def test_only_the_rows_of_moved_classes_are_read_when_asked(
 
 
 def test_a_fresh_adapter_is_not_the_base_adapters_start(tiny_encoder, base, bench, chips):
-    started = []
-
-    def remember(encoder, *_args, **_options):
-        started.append(state(encoder))
-        return copy.deepcopy(encoder)
-
-    stage_5(tiny_encoder, base, bench, chips, init="fresh", epochs=1, lr=1e-12)
     fresh, _ = stage_5(tiny_encoder, base, bench, chips, init="fresh", epochs=1, lr=1e-12)
-    first = with_adapter(tiny_encoder, SPEC, seed=0, total_steps=1)
-    a = [name for name in state(fresh) if "lora_A" in name]
-    assert a
-    assert not any(torch.allclose(state(fresh)[n], state(first)[n], atol=1e-6) for n in a)
     np.testing.assert_allclose(
         features(fresh, bench), features(tiny_encoder, bench), atol=1e-4
     )  # fmt: skip
+    first = state(with_adapter(tiny_encoder, SPEC, seed=0, total_steps=1))
+    drawn = [name for name in first if "lora_A" in name]
+    assert len(drawn) == 8
+    assert not any(torch.allclose(state(fresh)[n], first[n], atol=1e-6) for n in drawn)
 
 
 def test_adalora_keeps_its_ranks_when_it_learns_on_from_the_saved_base(
@@ -337,10 +325,12 @@ def test_a_constant_feature_does_not_rule_the_loss(bench, chips):
     plain = ModuleEncoder(WithConstant(), features=4)
     spec = AdapterSpec(rank=2, targets=["linear"])
     start = with_adapter(plain, spec, seed=0, total_steps=1)
-    learnt, found = stage_5(plain, start, bench, chips, spec=spec, epochs=30, lr=1e-2)
+    learnt, found = stage_5(
+        plain, start, bench, chips, spec=spec, clusters=1, epochs=20, lr=3e-2
+    )  # fmt: skip
     source, moved = features(start, bench)[:, :3], chips[1][ROWS] == 2
     gaps = [
         (((features(e, bench)[:, :3] - found.features[:, :3]) / source.std(axis=0)) ** 2)[moved]
         for e in (start, learnt)
     ]
-    assert gaps[1].mean() < 0.6 * gaps[0].mean()
+    assert gaps[1].mean() < 0.7 * gaps[0].mean()

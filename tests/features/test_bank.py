@@ -134,8 +134,8 @@ def test_killed_between_array_and_manifest_the_array_is_not_trusted(tmp_path, mo
         raise KeyboardInterrupt
 
     other = changed(("weights",), "ab12")
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("tailora.features.bank.write_json", killed)
+    monkeypatch.setattr("tailora.features.bank.write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
         make(tmp_path, other, rows=-ROWS)
     for manifest in (MANIFEST, other):
         assert not FeatureBank(tmp_path, manifest).matches()

@@ -130,7 +130,7 @@ def chosen(scores):
     x, y = sample()
     pending = list(scores.values())
     return fit(
-        x, y, l2=list(scores)[::-1], validation=(x, y), score=lambda t, p: pending.pop(0)
+        x, y, l2=list(scores)[::-1], validation=(x, y), score=lambda _truth, _guess: pending.pop(0)
     )  # fmt: skip
 
 
@@ -208,13 +208,15 @@ def test_no_rows_have_no_logits():
 def test_a_penalty_that_is_not_positive_is_refused(l2):
     x, y = sample()
     with pytest.raises(ConfigError, match="probe l2 must be positive"):
-        fit(x, y, l2=l2, validation=(x, y), score=lambda t, p: 0.0)
+        fit(x, y, l2=l2, validation=(x, y), score=lambda _truth, _guess: 0.0)
 
 
 @pytest.mark.parametrize("given", [{}, {"validation": True}, {"score": True}])
 def test_several_penalties_need_something_to_choose_by(given):
     x, y = sample()
-    options = {name: (x, y) if name == "validation" else (lambda t, p: 0.0) for name in given}
+    options = {
+        name: (x, y) if name == "validation" else (lambda _truth, _guess: 0.0) for name in given
+    }
     with pytest.raises(ConfigError, match="choosing among several l2 needs validation samples"):
         fit(x, y, l2=[0.1, 0.01], **options)
 

@@ -17,10 +17,6 @@ from tailora.train.objectives import label_objective
 CPU = torch.device("cpu")
 
 
-class Stop(Exception):
-    """What interrupts a run in these tests."""
-
-
 @pytest.fixture(scope="module")
 def accelerator():
     return Accelerator()
@@ -97,7 +93,7 @@ def descend(coefficients, accelerator, start=0.0, **schedule):
     slope, pending = Slope(start), list(coefficients)
     steps = train(
         slope,
-        lambda batch, generator: pending.pop(0) * slope.a.sum(),
+        lambda _batch, _generator: pending.pop(0) * slope.a.sum(),
         np.arange(1),
         schedule=Schedule(len(coefficients), 1, **{"lr": 0.1, "warmup": 0.5, **schedule}),
         seed=0,
@@ -144,7 +140,7 @@ def test_every_row_is_seen_once_an_epoch_in_another_order_each_time(accelerator)
         train(slope, objective, rows, schedule=Schedule(3, 3, 0.1), seed=4, accelerator=accelerator)
     )
     assert [len(batch) for batch in seen] == [3, 3, 1] * 3
-    epochs = [sum(seen[i : i + 3], []) for i in (0, 3, 6)]
+    epochs = [[*seen[i], *seen[i + 1], *seen[i + 2]] for i in (0, 3, 6)]
     assert all(sorted(epoch) == sorted(rows.tolist()) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 3
     assert [(step.epoch, step.number) for step in steps] == [
@@ -204,7 +200,7 @@ def learn(module, accelerator, *, seed=0, checkpoint=None, stop_at=None, calls=N
     ):
         losses[step.number] = step.loss.item()
         if step.number == stop_at:
-            raise Stop
+            raise KeyboardInterrupt
     return losses
 
 
@@ -248,7 +244,7 @@ def test_a_run_interrupted_anywhere_and_resumed_equals_one_that_was_not(
 ):
     straight, calls = classifier(tuner), []
     losses = learn(straight, accelerator)
-    with pytest.raises(Stop):
+    with pytest.raises(KeyboardInterrupt):
         learn(
             classifier(tuner), accelerator,
             checkpoint=tmp_path / "a.pt", stop_at=stop_at, calls=calls,
@@ -267,7 +263,7 @@ def test_a_run_may_be_interrupted_again_and_again(accelerator, tmp_path):
     learn(straight, accelerator)
     for stop_at in (4, 8, 9):
         resumed = classifier()
-        with pytest.raises(Stop):
+        with pytest.raises(KeyboardInterrupt):
             learn(resumed, accelerator, checkpoint=tmp_path / "a.pt", stop_at=stop_at)
     resumed = classifier()
     learn(resumed, accelerator, checkpoint=tmp_path / "a.pt")
@@ -294,7 +290,7 @@ def test_running_means_of_a_trained_batch_norm_are_resumed_too(accelerator, tmp_
 
     straight, resumed = make(), make()
     learn(straight, accelerator)
-    with pytest.raises(Stop):
+    with pytest.raises(KeyboardInterrupt):
         learn(make(), accelerator, checkpoint=tmp_path / "a.pt", stop_at=5)
     learn(resumed, accelerator, checkpoint=tmp_path / "a.pt")
     assert straight["encoder"][1].num_batches_tracked == 9
@@ -303,9 +299,7 @@ def test_running_means_of_a_trained_batch_norm_are_resumed_too(accelerator, tmp_
 
 def test_batch_norm_beneath_an_adapter_stays_as_it_was_pretrained(accelerator):
     """An adapter is saved without the running means of the frozen encoder: they may not move."""
-    backbone = nn.Sequential(
-        nn.Flatten(), nn.BatchNorm1d(12), nn.utils.skip_init(nn.Linear, 12, 4)
-    )
+    backbone = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(12), nn.utils.skip_init(nn.Linear, 12, 4))
     backbone[2].weight.data.fill_(0.1)
     backbone[2].bias.data.zero_()
     head = nn.utils.skip_init(nn.Linear, 4, 3)
@@ -322,7 +316,7 @@ def test_batch_norm_beneath_an_adapter_stays_as_it_was_pretrained(accelerator):
 
 def test_a_full_disk_is_named_and_leaves_the_last_checkpoint(accelerator, tmp_path, monkeypatch):
     path = tmp_path / "a.pt"
-    with pytest.raises(Stop):
+    with pytest.raises(KeyboardInterrupt):
         learn(classifier(), accelerator, checkpoint=path, stop_at=4)
     saved = path.read_bytes()
 

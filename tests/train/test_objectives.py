@@ -12,10 +12,12 @@ CPU = torch.device("cpu")
 
 def letter():
     """An image without any symmetry: 2 bands of 3 x 3."""
-    return torch.tensor([
-        [[1.0, 2, 3], [4, 5, 6], [7, 8, 9]],
-        [[0.0, 9, 0], [0, 0, 1], [0, 0, 0]],
-    ])
+    return torch.tensor(
+        [
+            [[1.0, 2, 3], [4, 5, 6], [7, 8, 9]],
+            [[0.0, 9, 0], [0, 0, 1], [0, 0, 0]],
+        ]
+    )
 
 
 def turn(image, number):

@@ -1,6 +1,6 @@
 """`tailora`: one verb a file; this one wires them up and turns errors into one line."""
 
-import os
+import io
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     70 a fault of tailora. `--debug` shows the traceback of any of them.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _let_streams_take_any_name()
     try:
         code = app(args=words, prog_name="tailora", standalone_mode=False)
     except (TailoraError, UsageError) as error:
@@ -48,9 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = BAD_INPUT
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
     except Exception as error:
         if "--debug" in words:
             raise
@@ -61,6 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if code == INTERRUPTED:
         _say("interrupted; go on with --resume" if "fit" in words else "interrupted")
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _let_streams_take_any_name() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # else a test's or a notebook's
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _advice(error: Exception) -> str:

@@ -14,7 +14,7 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-_KICKS: Final = 100
+_KICKS: Final = 1000  # a fifth of a second for fifty classes of two groups each
 _MOVES_PER_KICK: Final = 2  # repair mostly takes a single one back
 _TRAIN, _VAL, _TEST = range(3)
 

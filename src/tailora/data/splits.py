@@ -168,9 +168,9 @@ def _by_group(
         absent = set(labels.tolist()) - set(labels[splits == split].tolist())
         if share and absent and split != "val":
             raise DataError(
-                f"no division of whole groups gives classes {_names(absent, classes)} a {split} "
-                "sample, because classes share their groups; merge classes, add data or use finer "
-                "groups"
+                "no division of whole groups was found that gives classes "
+                f"{_names(absent, classes)} a {split} sample, because classes share their groups; "
+                "merge classes, add data or use finer groups"
             )
     return splits
 

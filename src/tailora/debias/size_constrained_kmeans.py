@@ -107,11 +107,17 @@ def size_constrained_kmeans(
     no value.
     """
     samples = _checked_samples(X)
-    _check_options(
-        len(samples), n_clusters, balance=balance, n_init=n_init, max_iter=max_iter, tol=tol
-    )
-    mean = samples.mean(axis=0, dtype=np.float64)
-    centered = np.ascontiguousarray(samples - mean.astype(samples.dtype))
+    _check_clusters(len(samples), n_clusters, balance=balance)
+    for name, value, least in (
+        ("seed", seed, 0),
+        ("n_init", n_init, 1),
+        ("max_iter", max_iter, 1),
+        ("tol", tol, 0),
+    ):
+        if not value >= least:  # so written that NaN is refused too
+            raise ConfigError(f"{name} must be at least {least}, got {value!r}")
+    mean = samples.mean(axis=0, dtype=np.float64).astype(samples.dtype)
+    centered = samples - mean
     starts = (
         _plus_plus_starts(centered, n_clusters, seed=seed, n_init=n_init)
         if init is None
@@ -260,9 +266,7 @@ def _checked_start(init: ArrayLike, shape: tuple[int, int], *, n_init: int) -> F
     return start.astype(np.float64)
 
 
-def _check_options(
-    samples: int, n_clusters: int, *, balance: float, n_init: int, max_iter: int, tol: float
-) -> None:
+def _check_clusters(samples: int, n_clusters: int, *, balance: float) -> None:
     if not 1 <= n_clusters <= samples:
         raise ConfigError(
             f"n_clusters must be from 1 to the number of samples {samples}, got {n_clusters!r}"
@@ -271,9 +275,3 @@ def _check_options(
         raise ConfigError(
             f"balance must be at least 1 (equal clusters), or infinity (free), got {balance!r}"
         )
-    if n_init < 1:
-        raise ConfigError(f"n_init must be at least 1, got {n_init!r}")
-    if max_iter < 1:
-        raise ConfigError(f"max_iter must be at least 1, got {max_iter!r}")
-    if not tol >= 0:
-        raise ConfigError(f"tol must be at least 0, got {tol!r}")

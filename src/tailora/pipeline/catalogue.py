@@ -38,11 +38,12 @@ def describe(name: str) -> dict[str, dict[str, Any]]:
         ConfigError: Nothing has that name.
     """
     families = listing()
-    if name in families:
-        return {name: families[name]}
+    wanted = name.lower()
+    if wanted in families:
+        return {wanted: families[wanted]}
     for family, entries in families.items():
-        if name in entries and family != "recipe":
-            return {name: {"what": entries[name], **_details(family, name)}}
+        if wanted in entries:
+            return {wanted: _details(family, wanted, entries[wanted])}
     raise unknown_name("method", name, {n for entries in families.values() for n in entries})
 
 
@@ -54,27 +55,32 @@ _SECTIONS = {
 }
 
 
-def _details(family: str, name: str) -> dict[str, Any]:
+def _details(family: str, name: str, entry: Any) -> dict[str, Any]:
+    if family == "recipe":
+        return {"default": repr(entry), "what": _key_text(name)}
     if family == "methods":
-        return _recipe_options(name)
+        return {"what": entry, **_recipe_options(name)}
     if family in catalogue.FAMILIES:
         method = catalogue.find(family, name)
         options = {f"option {key}": repr(value) for key, value in catalogue.options(method).items()}
-        return {**options, "reference": catalogue.reference(method)}
-    return {"options": "those of PEFT's configuration, given as adapter.options"}
+        return {"what": entry, **options, "reference": catalogue.reference(method)}
+    return {"what": entry, "options": "those of PEFT's configuration, given as adapter.options"}
 
 
 def _recipe_options(method: str) -> dict[str, str]:
     """Recipe keys that act on a method, with default and meaning."""
-    default = recipes.Recipe()
-    found = {}
-    for section in _SECTIONS[method]:
-        texts = _argument_texts(type(getattr(default, section)))
-        for key, value in recipes.recipe_keys().items():
-            owner, _, option = key.rpartition(".")
-            if owner == section:
-                found[key] = f"{value!r}. {texts.get(option, '')}"
-    return found
+    return {
+        key: f"{value!r}. {_key_text(key)}"
+        for key, value in recipes.recipe_keys().items()
+        if key.partition(".")[0] in _SECTIONS[method]
+    }
+
+
+def _key_text(key: str) -> str:
+    """Say what a recipe key means: the docstring of its section."""
+    section, _, option = key.rpartition(".")
+    owner = type(getattr(recipes.Recipe(), section)) if section else recipes.Recipe
+    return _argument_texts(owner).get(option, "")
 
 
 def _argument_texts(owner: type) -> dict[str, str]:

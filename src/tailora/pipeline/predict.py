@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tailora.data import decode, resize
 from tailora.data.images import EXTENSIONS
 from tailora.errors import DataError
+from tailora.pipeline.checks import require_utf8
 from tailora.pipeline.scoring import csv_text
 from tailora.progress import Progress, silent
 from tailora.runs.run import Run
@@ -101,6 +102,7 @@ def _files(paths: Iterable[Path]) -> Iterable[Path]:
 
 
 def _read(run: Run, path: Path) -> NDArray[Any]:
+    require_utf8(str(path))
     image = decode(path)
     stored = int(run.record["dataset"]["bands"])
     if len(image) == 1 and stored == 3:

@@ -12,7 +12,7 @@ from tailora.adapters import resolve_rank
 from tailora.backbones import LoadedBackbone, has_class_token, load_backbone
 from tailora.data import Dataset, PreparedImages, prepare_images
 from tailora.errors import BackboneError, ConfigError, DataError
-from tailora.pipeline.checks import check_encoder, check_recipe
+from tailora.pipeline.checks import check_encoder, check_names, check_recipe
 from tailora.pipeline.job import DEFAULT_LR, Job
 from tailora.progress import Progress
 from tailora.runs.folder import RunFolder
@@ -35,6 +35,7 @@ def check_run(
     Raises:
         TailoraError: See `tailora.fit`.
     """
+    check_names(data)
     check_recipe(recipe, data.counts("train"), n_val=len(data.indices("val")))
     loaded = load_backbone(recipe.backbone.name)
     recipe = resolve_recipe(recipe, loaded)

@@ -118,7 +118,19 @@ class EvaluateOptions:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that determines a run, apart from the data themselves."""
+    """Everything that determines a run, apart from the data themselves.
+
+    Args:
+        method: `"deblora"`, `"lora"`, `"fine-tune"` or `"zero-shot"`.
+        seed: Seeds splits, weights, order and intervals.
+        data: How images are read.
+        backbone: Which encoder.
+        adapter: Which adapter, for `"deblora"` and `"lora"`.
+        train: How the base adapter or the whole encoder learns.
+        deblora: How features are de-biased.
+        probe: The head.
+        evaluate: How the result is measured.
+    """
 
     method: str = "deblora"
     seed: int = 0

@@ -1,0 +1,87 @@
+import json
+
+import numpy as np
+import pytest
+
+from tailora.runs.cost import CostLedger
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return CostLedger(tmp_path / "stages" / "costs.json")
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still unless it is moved."""
+    now = [100.0]
+    monkeypatch.setattr("tailora.runs.cost.time.perf_counter", lambda: now[0])
+    return now
+
+
+def names(ledger):
+    return [entry["name"] for entry in ledger.entries()]
+
+
+def test_nothing_was_spent_before_the_first_stage(ledger):
+    assert ledger.entries() == []
+    assert not ledger.path.exists()
+
+
+def test_a_stage_is_noted_when_it_ends(ledger, clock):
+    with ledger.measure("train", method="lora", trained_parameters=123):
+        clock[0] += 12.3456
+        assert ledger.entries() == []
+    (entry,) = ledger.entries()
+    assert entry.pop("peak_memory_mb") > 1
+    assert entry == {
+        "name": "lora: train",
+        "method": "lora",
+        "seconds": 12.346,
+        "trained_parameters": 123,
+    }
+
+
+def test_a_resumed_run_goes_on_with_the_ledger_of_the_one_before(ledger, clock):
+    with ledger.measure("probe", method="zero-shot"):
+        clock[0] += 1
+    with pytest.raises(KeyboardInterrupt), ledger.measure("train", method="lora"):
+        raise KeyboardInterrupt
+    assert names(ledger) == ["zero-shot: probe"]
+    resumed = CostLedger(ledger.path)
+    with resumed.measure("train", method="lora"):
+        clock[0] += 2
+    assert names(resumed) == ["zero-shot: probe", "lora: train"]
+    assert [entry["seconds"] for entry in resumed.entries()] == [1, 2]
+
+
+def test_a_stage_done_again_replaces_its_entry(ledger, clock):
+    for seconds in (5, 3):
+        with ledger.measure("train", method="lora"):
+            clock[0] += seconds
+    with ledger.measure("train", method="deblora"):
+        clock[0] += 1
+    assert [(e["name"], e["seconds"]) for e in ledger.entries()] == [
+        ("lora: train", 3),
+        ("deblora: train", 1),
+    ]
+
+
+def test_the_ledger_is_plain_json(ledger):
+    with ledger.measure("probe", method="zero-shot"):
+        pass
+    assert json.loads(ledger.path.read_text()) == ledger.entries()
+
+
+def test_the_peak_holds_what_was_held_meanwhile(ledger):
+    with ledger.measure("small", method="a"):
+        pass
+    with ledger.measure("large", method="a"):
+        held = np.ones(25 * 2**20)  # 200 MB, every page touched
+        del held
+    with ledger.measure("small again", method="a"):
+        pass
+    small, large, again = (entry["peak_memory_mb"] for entry in ledger.entries())
+    assert large > small + 150 or large >= again  # where the peak cannot start anew it only grows
+    if again < large:  # where it can
+        assert large > again + 150
