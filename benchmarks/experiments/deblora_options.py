@@ -4,8 +4,8 @@
 
 All variants of a seed share data, pretrained features and the base LoRA. Defaults are chosen on
 the validation split; the test split is shown beside it. Seeds move weights, order and bootstrap,
-not the split. Writes benchmarks/results/deblora-options.json after each variant, so it can be stopped;
-a finished variant is not done again.
+not the split. benchmarks/results/deblora-options.json is written after each variant, so it can be
+stopped; a finished variant is not done again.
 """
 
 import argparse

@@ -8,6 +8,7 @@ from scipy.optimize import linear_sum_assignment, linprog
 from tailora.debias.balanced_assignment import BalancedAssignment, balanced_assignment
 from tailora.debias.prices import improve_prices
 from tailora.debias.transport import Limits, Transport
+from tailora.errors import ConfigError
 
 SHARES = (0.0, 0.1, 0.5, 0.9, 1.0)  # of the largest minimum there can be, N // K
 
@@ -107,6 +108,21 @@ def test_assignment_stays_optimal_on_a_walk_among_many_samples(step, share):
         centers = centers + step * rng.normal(size=centers.shape)
 
 
+@pytest.mark.parametrize("share", SHARES)
+def test_margin_is_never_more_than_the_distance_to_the_second_best_cluster(share):
+    rng = np.random.default_rng(8)
+    X = rng.normal(size=(1000, 2)) ** 3
+    centers = rng.choice(X, size=4)
+    assignment = BalancedAssignment(X, clusters=4, minimum_size=int(share * 250))
+    for _ in range(8):
+        assignment.update(centers)
+        reduced = squared_distances(X, centers) - assignment._prices
+        own = reduced[np.arange(len(X)), assignment.labels]
+        reduced[np.arange(len(X)), assignment.labels] = np.inf
+        assert (assignment._margins <= reduced.min(axis=1) - own + 1e-9).all()
+        centers = centers + 0.03 * rng.normal(size=centers.shape)
+
+
 def test_every_copy_of_one_sample_is_dealt_out():
     X = np.full((100, 2), 0.25)
     labels = balanced_assignment(X, np.full((7, 2), 0.25), minimum_size=14)
@@ -126,6 +142,11 @@ def test_without_a_minimum_each_sample_has_its_nearest_centre_and_ties_the_first
     X = np.array([[0.0], [1.0], [2.0], [3.0]])
     labels = balanced_assignment(X, np.array([[3.0], [1.0], [1.0]]), minimum_size=0)
     assert labels.tolist() == [1, 1, 0, 0]
+
+
+def test_too_few_samples_for_the_minimum_are_refused():
+    with pytest.raises(ConfigError, match="need more than the 5 samples; lower minimum_size to 2"):
+        balanced_assignment(np.zeros((5, 1)), np.zeros((2, 1)), minimum_size=3)
 
 
 def test_repair_stops_where_a_fixed_sample_would_have_to_move():

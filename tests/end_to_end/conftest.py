@@ -2,6 +2,7 @@
 
 import huggingface_hub.constants
 import pytest
+import torch
 
 from tailora.storage import write_text
 from tests.end_to_end.chips import QUICK, refused, snapshot, succeed, tailora, write_chips
@@ -14,6 +15,15 @@ def _apart_from_this_machine(tmp_path, monkeypatch):
     monkeypatch.setenv("TAILORA_CACHE", str(tmp_path / ".tailora-cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """Threads only wait for each other on tensors this small, most of all beside other tests."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

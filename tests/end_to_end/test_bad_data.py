@@ -1,5 +1,7 @@
 """Data that cannot be used: one line, code 2, nothing written."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -91,6 +93,12 @@ def _unknown_split(root):
     return _table(root, ("path", "label", "split"), _rows(lambda _i, _name: "tset"))
 
 
+def _foreign_name(root):
+    write_chips(root / "d", TWO)
+    (root / "d" / "water").rename(root / "d" / os.fsdecode(b"eau \xe9gout"))
+    return root / "d"
+
+
 def _half_parquet(root):
     (root / "list.parquet").write_bytes(b"PAR1")
     return root / "list.parquet"
@@ -111,6 +119,7 @@ DATA = {
     "a table with a missing file": (_missing_file, ["row 14", "water/gone.png", "relative"]),
     "a table with a NaN label": (_missing_label, ["row 10", "no label", "fill it in"]),
     "a class unseen in training": (_unseen_class, ["water", "no training sample", "drop"]),
+    "a name that is not UTF-8": (_foreign_name, ["not UTF-8", "rename"]),
     "half a Parquet file": (_half_parquet, ["list.parquet", "Parquet"]),
     "a split of unknown name": (_unknown_split, ["'tset'", "did you mean 'test'"]),
 }  # fmt: skip

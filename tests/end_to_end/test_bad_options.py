@@ -61,6 +61,11 @@ def test_options_that_cannot_work_are_refused(row, refuse, data, quick):
     refuse("fit", data, "--out", "new/run", *quick, *words, says=says)
 
 
+def test_one_line_is_all_there_is_without_quiet_too(refuse, data, quick):
+    loud = [word for word in quick if word != "--quiet"]
+    refuse("fit", data, "--out", "run", *loud, "--clusters", 500, says=["500"])
+
+
 def test_no_output_folder_is_made_where_none_was_named(refuse, data, quick):
     refuse("fit", data, *quick, "--tuner", "lra")
 

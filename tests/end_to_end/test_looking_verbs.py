@@ -1,10 +1,12 @@
 """The verbs that only look: `inspect`, `methods`, `report`, and `--help` of all."""
 
+import io
 import json
 
 import numpy as np
 import pytest
 
+from tailora.cli.main import main
 from tests.end_to_end.chips import (
     COUNTS,
     chip,
@@ -35,12 +37,12 @@ def test_inspect_as_json_counts_every_image(data):
     assert found["duplicates"] == []
 
 
-def test_inspect_sees_the_splits_that_fit_will_use(data, finished):
-    for seed in (0, 1):
-        found = json.loads(succeed("inspect", data, "--json", "--seed", seed).out)
-        assert {row["name"]: row["test"] for row in found["classes"]} == {
-            "007": 12, "ship, small": 5, 'été "x"': 2, "[red]": 1, "日本": 1,
-        }  # fmt: skip
+def test_inspect_sees_the_splits_that_fit_uses(data, finished):
+    found = json.loads(succeed("inspect", data, "--json").out)
+    used = json.loads((finished / "classes.json").read_text("utf-8"))["classes"]
+    for split in ("train", "val", "test"):
+        counted = {row["name"]: row[split] for row in found["classes"]}
+        assert counted == {entry["name"]: entry[f"n_{split}"] for entry in used}
 
 
 def test_inspect_warns_of_copies_across_splits_and_of_labels_that_contradict(tmp_path):
@@ -85,6 +87,27 @@ def test_a_method_s_page_has_the_keys_that_act_on_it():
     tuned = json.loads(succeed("methods", "fine-tune", "--json").out)["fine-tune"]
     assert "train.lr" in tuned
     assert not [key for key in tuned if key.startswith(("deblora.", "adapter."))]
+
+
+def test_methods_are_found_by_the_names_of_the_papers_and_keys_say_what_they_do():
+    assert "deblora.balance" in succeed("methods", "debLoRA").out
+    found = json.loads(succeed("methods", "deblora.balance", "--json").out)["deblora.balance"]
+    assert found["default"] == "10.0"
+    assert "size constraint" in found["what"]
+    keys = json.loads(succeed("methods", "recipe", "--json").out)["recipe"]
+    for key in ("seed", "method", "train.lr", "probe.l2", "adapter.rank", "evaluate.trust_f1"):
+        assert key in keys
+        assert json.loads(succeed("methods", key, "--json").out)[key]["what"]
+
+
+def test_a_terminal_without_unicode_is_no_reason_to_fail(data, monkeypatch):
+    bare = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", bare)
+    with pytest.raises(SystemExit) as leave:
+        main(["inspect", str(data), "--json"])
+    assert leave.value.code == 0
+    bare.seek(0)
+    assert r"\xe9t\xe9" in bare.read()
 
 
 def test_the_report_can_be_written_again_or_elsewhere(finished, tmp_path):

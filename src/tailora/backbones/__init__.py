@@ -8,4 +8,11 @@ from tailora.backbones.encoder import Encoder, ModuleEncoder, Pooling
 from tailora.backbones.layout import has_class_token
 from tailora.backbones.load import LoadedBackbone, load_backbone
 
-__all__ = ["Encoder", "LoadedBackbone", "ModuleEncoder", "Pooling", "has_class_token", "load_backbone"]
+__all__ = [
+    "Encoder",
+    "LoadedBackbone",
+    "ModuleEncoder",
+    "Pooling",
+    "has_class_token",
+    "load_backbone",
+]

@@ -1,5 +1,7 @@
 """`tailora fit`."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +18,7 @@ from tailora.cli.options import (
     print_json,
     screen,
 )
+from tailora.progress import Progress
 
 
 def fit(
@@ -107,15 +110,28 @@ def fit(
     dataset = open_dataset(data, seed=chosen.seed)
     folder = out or Path("runs") / dataset.name
     show = screen()
+    progress = bars(quiet=quiet)
     if not quiet and not json:
-        _announce(dataset, chosen)
-    run = run_fit(
-        dataset, recipe=chosen, out=folder, resume=resume, force=force, progress=bars(quiet=quiet)
-    )
+        progress = _announcing(progress, dataset, chosen)
+    run = run_fit(dataset, recipe=chosen, out=folder, resume=resume, force=force, progress=progress)
     if json:
         print_json(run.metrics.to_json())
     elif not quiet:
         _conclude(run, show, folder)
+
+
+def _announcing(progress: Progress, dataset: Any, recipe: Any) -> Progress:
+    """Say what is about to be done when the first step begins: all checks have passed then."""
+    told = False
+
+    def step(title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        nonlocal told
+        if not told:
+            told = True
+            _announce(dataset, recipe)
+        return progress(title, total)
+
+    return step
 
 
 def _announce(dataset: Any, recipe: Any) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tailora.debias.prices import Floats, Integers, improve_prices, in_blocks, two_best
 from tailora.debias.transport import Limits, Transport
+from tailora.errors import ConfigError
 
 COARSER: Final = 4
 SCARCE: Final = 1.5  # clusters up to this many minimums may come to need a price
@@ -32,11 +33,19 @@ def balanced_assignment(X: NDArray[np.floating], centers: Floats, *, minimum_siz
     Returns:
         Index of each sample's centre, (samples,): an optimum of the sum of squared distances.
 
+    Raises:
+        ConfigError: There are too few samples for the minimum.
+
     Example:
         >>> X = np.array([[0.0], [1.0], [2.0], [9.0]])
         >>> balanced_assignment(X, np.array([[0.0], [9.0]]), minimum_size=2).tolist()
         [0, 0, 1, 1]
     """
+    if minimum_size * len(centers) > len(X):
+        raise ConfigError(
+            f"{len(centers)} clusters of at least {minimum_size} need more than the {len(X)} "
+            f"samples; lower minimum_size to {len(X) // len(centers)} or less"
+        )
     assignment = BalancedAssignment(X, clusters=len(centers), minimum_size=minimum_size)
     assignment.update(centers)
     return assignment.labels
@@ -176,8 +185,8 @@ class BalancedAssignment:
             cost = self._X[rows].astype(np.float64) @ slopes + offsets
             labels = self.labels[rows]
             own = cost[np.arange(len(rows)), labels] - self._prices[labels]
-            gap = (cost - open_prices).min(axis=1) - own
-            concerned = limits.free[labels] | (gap <= limits.reach)
+            gap = (cost - open_prices).min(axis=1) - own  # 0 for a sample of a free cluster
+            concerned = gap <= limits.reach
             near.append(rows[concerned])
             costs.append(cost[concerned])
         return limits, np.concatenate(near), np.concatenate(costs)

@@ -7,30 +7,11 @@ from typing import cast
 from tailora.adapters import adapt, resolve_rank
 from tailora.backbones import Encoder, LoadedBackbone, Pooling
 from tailora.counts import ClassCounts, Groups, make_groups
-from tailora.data import Dataset
-from tailora.errors import ConfigError, DataError, unknown_name
+from tailora.errors import ConfigError, unknown_name
 from tailora.pipeline.job import DEFAULT_LR, build_loss
 from tailora.runs.recipe import EvaluateOptions, Recipe
 from tailora.train.loop import Schedule
 from tailora.train.objectives import AUGMENTATIONS
-
-
-def check_names(data: Dataset) -> None:
-    """Refuse names of classes and files that no text file of the run could hold.
-
-    Raises:
-        DataError: A name is not UTF-8, as in archives from other systems.
-    """
-    for name in (*data.classes, *data.ids()):
-        require_utf8(name)
-
-
-def require_utf8(name: str) -> None:
-    """Raise `DataError` for a name that the system could not decode."""
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(f"name {name!r} is not UTF-8; rename the file or folder") from error
 
 
 def check_recipe(recipe: Recipe, counts: ClassCounts, *, n_val: int) -> Groups:

@@ -8,6 +8,7 @@ import numpy as np
 
 from tailora.counts import make_groups
 from tailora.data import Dataset, Duplicate, find_duplicates
+from tailora.pipeline.names import check_names
 from tailora.pipeline.pictures import as_picture
 from tailora.report import ClassRow, write_inspection
 
@@ -55,7 +56,12 @@ class Inspection:
 
 
 def inspect_dataset(data: Dataset) -> Inspection:
-    """Count, group and look for copies; decodes one image only."""
+    """Count, group and look for copies; decodes one image only.
+
+    Raises:
+        DataError: That image cannot be decoded, or a name is not UTF-8.
+    """
+    check_names(data)
     counts = {split: data.counts(split) for split in ("train", "val", "test")}
     train = counts["train"]
     group_of = {c: name for name, members in make_groups(train).items() for c in members}

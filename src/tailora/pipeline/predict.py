@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tailora.data import decode, resize
 from tailora.data.images import EXTENSIONS
 from tailora.errors import DataError
-from tailora.pipeline.checks import require_utf8
+from tailora.pipeline.names import require_utf8
 from tailora.pipeline.scoring import csv_text
 from tailora.progress import Progress, silent
 from tailora.runs.run import Run

@@ -12,8 +12,9 @@ from tailora.adapters import resolve_rank
 from tailora.backbones import LoadedBackbone, has_class_token, load_backbone
 from tailora.data import Dataset, PreparedImages, prepare_images
 from tailora.errors import BackboneError, ConfigError, DataError
-from tailora.pipeline.checks import check_encoder, check_names, check_recipe
+from tailora.pipeline.checks import check_encoder, check_recipe
 from tailora.pipeline.job import DEFAULT_LR, Job
+from tailora.pipeline.names import check_names
 from tailora.progress import Progress
 from tailora.runs.folder import RunFolder
 from tailora.runs.input_format import InputFormat
