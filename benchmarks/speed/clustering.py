@@ -21,6 +21,7 @@ import numpy as np
 from k_means_constrained import KMeansConstrained
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans, kmeans_plusplus
+from threadpoolctl import threadpool_info
 
 from tailora.debias.size_constrained_kmeans import size_constrained_kmeans
 from tailora.runs.provenance import git_state, machine, versions
@@ -160,12 +161,15 @@ def described(X: Samples, centers: Samples, labels: NDArray[np.integer], iterati
 
 def facts(seed: int) -> dict[str, Any]:
     more = {name: metadata.version(name) for name in ("k-means-constrained", "scipy")}
-    load = os.getloadavg()[0]
+    state = {
+        "threads": max(pool["num_threads"] for pool in threadpool_info()),
+        "load_average_at_start": os.getloadavg()[0],
+    }
     return {
         "seed": seed,
         "versions": {**versions(), **more},
         "git": git_state(),
-        "machine": {**machine("cpu"), "load_average_at_start": load},
+        "machine": {**machine("cpu"), **state},
     }
 
 

@@ -11,7 +11,9 @@ from tailora.adapters import (
     require_gradients,
     trained_parameters,
 )
+from tailora.backbones import Encoder, load_backbone
 from tailora.errors import BackboneError, ConfigError
+from tests.tiny import KINDS, tiny_encoder_folder
 
 
 class Small(nn.Module):
@@ -150,6 +152,16 @@ def test_block_numbers_are_folded_wherever_they_stand():
 def test_what_layers_share_is_counted_once(tuner, options, tiny_encoder):
     model = adapt(tiny_encoder.backbone, AdapterSpec(tuner, options=options), seed=0, total_steps=1)
     assert sum(row.parameters for row in adapted_layers(model)) == trained_parameters(model)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_every_kind_of_encoder_the_layers_found_reach_the_features(kind, tmp_path):
+    model = load_backbone(str(tiny_encoder_folder(tmp_path, kind, hidden=16, layers=2))).model
+    encoder = Encoder(model, pooling="mean", mean=[0.5] * 3, std=[0.25] * 3)
+    encoder.backbone = adapt(encoder.backbone, AdapterSpec(rank=2), seed=0, total_steps=1)
+    images = torch.randint(0, 256, (2, 3, 28, 28), generator=torch.Generator().manual_seed(0))
+    encoder(images).square().sum().backward()
+    require_gradients(encoder)
 
 
 def test_gradients_reach_all_of_an_adapter_or_the_layer_is_named():

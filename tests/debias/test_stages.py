@@ -210,9 +210,12 @@ def test_a_class_to_calibrate_that_does_not_exist_names_the_nearest(base, bench,
 
 @pytest.mark.parametrize("options", [{"pull": 0.0}, {"pull": "adaptive"}, {"calibrate": []}])
 def test_when_nothing_moves_the_base_itself_is_the_result(
-    options, base, tiny_encoder, bench, chips
+    options, tiny_encoder, bench, chips, zero_head
 ):
-    learnt, found = stage_5(tiny_encoder, base, bench, chips, **options)
+    """Also under dropout, whose noise would make an optimiser wander off a loss of zero."""
+    spec = AdapterSpec(rank=4, options={"lora_dropout": 0.3})
+    base = stage_0(tiny_encoder, bench, chips, zero_head, spec=spec)
+    learnt, found = stage_5(tiny_encoder, base, bench, chips, spec=spec, **options)
     assert np.array_equal(found.features, features(base, bench))
     assert same(state(learnt), state(base))
 
@@ -285,31 +288,38 @@ def test_a_fresh_adapter_is_not_the_base_adapters_start(tiny_encoder, base, benc
     assert not any(torch.allclose(state(fresh)[n], first[n], atol=1e-6) for n in drawn)
 
 
-def test_adalora_keeps_its_ranks_when_it_learns_on_from_the_saved_base(
-    tiny_encoder, bench, chips, zero_head, tmp_path
+@pytest.mark.parametrize("epochs", [1, 6])
+def test_adalora_keeps_its_ranks_when_it_learns_on(
+    epochs, tiny_encoder, bench, chips, zero_head, tmp_path
 ):
     spec = AdapterSpec("adalora", rank=4)
     base = stage_0(tiny_encoder, bench, chips, zero_head, spec=spec)
     save_adapted(base, tmp_path)
-    settings, source, found = found_for(base, bench, chips, epochs=8)
-    learnt = [
-        learn_calibrated(
+    settings, source, found = found_for(base, bench, chips, epochs=epochs)
+    for make in (
+        lambda: load_adapted(tiny_encoder, tmp_path, trainable=True),
+        lambda: copy.deepcopy(base),
+    ):
+        learnt = learn_calibrated(
             tiny_encoder, make, bench, ROWS, found, source, chips[1][ROWS],
             options=settings, spec=spec, batch_size=8,
-        )
-        for make in (
-            lambda: load_adapted(tiny_encoder, tmp_path, trainable=True),
-            lambda: copy.deepcopy(base),
-        )
-    ]  # fmt: skip
-    ranks = [sum(int(p.count_nonzero()) for n, p in e.named_parameters() if ".lora_E." in n)
-             for e in (base, *learnt)]  # fmt: skip
-    assert ranks == [2 * 8, 2 * 8, 2 * 8]
-    assert not np.allclose(features(learnt[0], bench), features(base, bench), atol=1e-3)
+        )  # fmt: skip
+        assert ranks(learnt) == ranks(base)
+        assert sum(ranks(base)) == 2 * 8
+        assert not np.allclose(features(learnt, bench), features(base, bench), atol=1e-4)
+
+
+def ranks(encoder):
+    """How many ranks of AdaLoRA each layer uses."""
+    values = [p for name, p in encoder.named_parameters() if ".lora_E." in name]
+    return [int(p.count_nonzero()) for p in values]
 
 
 def test_a_constant_feature_does_not_rule_the_loss(bench, chips):
-    """A dimension without variance is compared in its own unit, not divided by rounding noise."""
+    """What varies by rounding alone is compared in its own unit, not divided by its spread.
+
+    Here it is a bias that the adapter learns along with the rest.
+    """
 
     class WithConstant(nn.Module):
         def __init__(self):
@@ -320,7 +330,8 @@ def test_a_constant_feature_does_not_rule_the_loss(bench, chips):
 
         def forward(self, images):
             rows = self.linear(images.float().mean(dim=(2, 3)) / 100)
-            return torch.cat([rows, 0.3 + 1e-8 * rows[:, :1]], dim=1)
+            bias = self.linear(torch.ones(1, 3))[:, :1]
+            return torch.cat([rows, bias * (1 + 2e-7 * (rows[:, :1] > 1))], dim=1)
 
     plain = ModuleEncoder(WithConstant(), features=4)
     spec = AdapterSpec(rank=2, targets=["linear"])

@@ -24,10 +24,10 @@ def test_the_test_split_of_the_run_s_data_gives_the_run_s_numbers(finished, data
 
 
 def test_all_of_other_data_are_used_and_classes_are_matched_by_name(finished, tmp_path):
-    other = write_chips(tmp_path / "other", {"[red]": 4, "007": 9}, seed=3)
+    other = write_chips(tmp_path / "other", {"[red]": 4, "日本": 9}, seed=3)
     found = json.loads(succeed("evaluate", finished, other, "--json", "--quiet").out)["methods"][0]
     tested = {row["name"]: row["n_test"] for row in found["per_class"]}
-    assert {name: n for name, n in tested.items() if n} == {"[red]": 4, "007": 9}
+    assert {name: n for name, n in tested.items() if n} == {"[red]": 4, "日本": 9}
     rows = read_rows(succeed("predict", finished, other, "--quiet").out)
     right = sum(row["path"].split("/")[-2] == row["class"] for row in rows)
     assert found["accuracy"] == pytest.approx(right / 13)

@@ -167,6 +167,9 @@ def test_a_killed_process_leaves_a_run_that_can_be_resumed(finished, data, quick
         assert process.wait() == -9
     assert (tmp_path / "stderr").read_text() == ""  # no warning from any library
     assert not (tmp_path / "run" / "metrics.json").exists()
+    (tmp_path / "run" / "stages" / "zero-shot" / ".head.writing-1-1.safetensors").write_bytes(
+        b"half"
+    )
     succeed(*words, "--resume")
     assert_same_result(tmp_path / "run", finished)
     assert snapshot(tmp_path / "run").keys() == snapshot(finished).keys()

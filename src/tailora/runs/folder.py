@@ -13,9 +13,9 @@ from tailora.runs.recipe import Recipe, read_recipe
 from tailora.storage import guard_disk, read_json, write_json, write_text
 
 SCHEMA: Final = 1
-# all that a run writes, in the order in which it may be deleted
+# all that a run writes beside run.json and recipe.toml
 _CONTENT: Final = (
-    "recipe.toml", "metrics.json", "classes.json", "predictions.csv", "report.html", "report.npz",
+    "metrics.json", "classes.json", "predictions.csv", "report.html", "report.npz",
     "head.safetensors", "backbone.safetensors", "adapter", "stages", "work",
 )  # fmt: skip
 
@@ -71,7 +71,16 @@ class RunFolder:
         return run
 
     def read_recipe(self) -> Recipe:
-        """Read the run's own recipe."""
+        """Read the run's own recipe.
+
+        Raises:
+            RunError: It is missing.
+        """
+        if not self.recipe_file.is_file():
+            raise RunError(
+                f"{str(self.recipe_file)!r} is missing: fit the run again with --force, or bring "
+                "the file back"
+            )
         return Recipe().override(read_recipe(self.recipe_file))
 
     def open_for_fit(
@@ -95,17 +104,18 @@ class RunFolder:
         self.check_for_fit(recipe, fingerprint, resume=resume, force=force)
         if resume and self.recipe_file.is_file():
             return self._run()
-        with guard_disk(self.path):
-            # the recipe goes first: killed from here on, the folder is a run that has not begun
-            for name in _CONTENT:
-                _delete(self.path / name)
         run = {
             "schema": SCHEMA,
             "complete": False,
             "tailora": metadata.version("tailora"),
             "dataset": {"fingerprint": fingerprint},
         }
-        write_json(self.run_file, run)
+        with guard_disk(self.path):
+            # killed between here and the last line, the folder is a run that has not begun
+            _delete(self.recipe_file)
+            write_json(self.run_file, run)
+            for name in _CONTENT:
+                _delete(self.path / name)
         write_text(self.recipe_file, recipe.to_toml())
         return None
 

@@ -89,7 +89,7 @@ class ProbeOptions:
 
     loss: str = "logit-adjusted"
     loss_options: dict[str, Any] = field(default_factory=dict)
-    l2: list[float] = field(default_factory=lambda: [1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4])
+    l2: list[float] = field(default_factory=lambda: [1.0, 0.3, 0.1, 0.03, 0.01, 0.003])
 
 
 @dataclass(frozen=True)
