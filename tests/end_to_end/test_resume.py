@@ -165,11 +165,11 @@ def test_a_killed_process_leaves_a_run_that_can_be_resumed(finished, data, quick
             time.sleep(0.002)
         process.kill()
         assert process.wait() == -9
+    assert checkpoint.exists()
     assert (tmp_path / "stderr").read_text() == ""  # no warning from any library
     assert not (tmp_path / "run" / "metrics.json").exists()
-    (tmp_path / "run" / "stages" / "zero-shot" / ".head.writing-1-1.safetensors").write_bytes(
-        b"half"
-    )
+    half = tmp_path / "run" / "stages" / "zero-shot" / ".head.writing-1-1.safetensors"
+    half.write_bytes(b"half")
     succeed(*words, "--resume")
     assert_same_result(tmp_path / "run", finished)
     assert snapshot(tmp_path / "run").keys() == snapshot(finished).keys()

@@ -27,7 +27,7 @@ _CAVEATS: Final = (
 
 def open_bluemarble(
     *,
-    train: int = 2000,
+    train: int = 1500,
     val_per_class: int = 20,
     test_per_class: int = 60,
     min_train: int = 5,
