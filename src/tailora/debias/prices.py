@@ -45,8 +45,9 @@ def improve_prices(costs: Floats, *, fixed: Integers, prices: Floats, minimum_si
         over = fixed + np.bincount(first, minlength=len(fixed)) - minimum_size
         bound = np.flatnonzero((prices > 0) | (over < 0))
         imbalance = np.abs(over[bound]).sum()
-        if imbalance >= least:
-            break
+        if imbalance >= least:  # too long a step
+            prices = (prices + best) / 2
+            continue
         least, best = imbalance, prices
         if imbalance <= len(bound) or not len(gaps):
             break
