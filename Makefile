@@ -13,7 +13,7 @@ demo: $(VENV)/.demo
 	HF_HUB_OFFLINE=1 $(BIN)/tailora fit bluemarble --out runs/demo --force
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2  # one thread a worker: two cores, two workers
 
 check: lint types layers test
 

@@ -55,12 +55,21 @@ def test_constraints_pin_what_pyproject_asks_for():
     assert {re.split(r"[<>=]", name)[0] for name in asked} <= pinned
 
 
-@pytest.fixture
-def publish():
-    spec = importlib.util.spec_from_file_location("publish", ROOT / "scripts" / "publish_demo.py")
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def publish():
+    return script("publish_demo")
+
+
+def test_the_results_page_is_what_the_committed_results_give():
+    module = script("results_page")
+    assert module.PAGE.read_text("utf-8") == module.page(module.RESULTS)
 
 
 def test_the_readme_shows_the_committed_demo_and_nothing_else(publish):
