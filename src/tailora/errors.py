@@ -8,6 +8,9 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
+_FEW = 12
+
+
 class TailoraError(Exception):
     """Anything a user can mend; the message is one line."""
 
@@ -47,4 +50,5 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     names = sorted(known)
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return ConfigError(f"unknown {kind} {name!r}{hint} (known: {', '.join(names)})")
+    few = not near or len(names) <= _FEW  # a long list would bury the name that was meant
+    return ConfigError(f"unknown {kind} {name!r}{hint}" + few * f" (known: {', '.join(names)})")
