@@ -7,7 +7,6 @@ The command line prints the message as one line and exits with code 2.
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-
 _FEW = 12
 
 

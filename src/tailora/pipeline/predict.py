@@ -64,9 +64,9 @@ def predict(
                 try:
                     batch.append(_read(run, path))
                     done.append(str(path))
-                except DataError:
+                except DataError as error:
                     if not skip_broken:
-                        raise
+                        raise DataError(f"{error}; --skip-broken leaves such images out") from error
                     broken.append(str(path))
             if batch:
                 images = torch.from_numpy(np.stack(batch))
