@@ -159,7 +159,7 @@ def test_a_killed_process_leaves_a_run_that_can_be_resumed(finished, data, quick
         process = subprocess.Popen(
             [sys.executable, "-m", "tailora", *map(str, words)], stderr=err, env=environment
         )
-        checkpoint = tmp_path / "run" / "work" / "lora.pt"
+        checkpoint = tmp_path / "run" / "stages" / "lora" / "checkpoint.pt"
         deadline = time.monotonic() + 300
         while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.002)

@@ -8,7 +8,7 @@ from tailora.runs.cost import CostLedger
 
 @pytest.fixture
 def ledger(tmp_path):
-    return CostLedger(tmp_path / "stages" / "costs.json")
+    return CostLedger(tmp_path / "stages" / "lora" / "costs.json", "lora")
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_nothing_was_spent_before_the_first_stage(ledger):
 
 
 def test_a_stage_is_noted_when_it_ends(ledger, clock):
-    with ledger.measure("train", method="lora", trained_parameters=123):
+    with ledger.measure("train", trained_parameters=123):
         clock[0] += 12.3456
         assert ledger.entries() == []
     (entry,) = ledger.entries()
@@ -43,43 +43,43 @@ def test_a_stage_is_noted_when_it_ends(ledger, clock):
 
 
 def test_a_resumed_run_goes_on_with_the_ledger_of_the_one_before(ledger, clock):
-    with ledger.measure("probe", method="zero-shot"):
+    with ledger.measure("probe"):
         clock[0] += 1
-    with pytest.raises(KeyboardInterrupt), ledger.measure("train", method="lora"):
+    with pytest.raises(KeyboardInterrupt), ledger.measure("train"):
         raise KeyboardInterrupt
-    assert names(ledger) == ["zero-shot: probe"]
-    resumed = CostLedger(ledger.path)
-    with resumed.measure("train", method="lora"):
+    assert names(ledger) == ["lora: probe"]
+    resumed = CostLedger(ledger.path, "lora")
+    with resumed.measure("train"):
         clock[0] += 2
-    assert names(resumed) == ["zero-shot: probe", "lora: train"]
+    assert names(resumed) == ["lora: probe", "lora: train"]
     assert [entry["seconds"] for entry in resumed.entries()] == [1, 2]
 
 
 def test_a_stage_done_again_replaces_its_entry(ledger, clock):
     for seconds in (5, 3):
-        with ledger.measure("train", method="lora"):
+        with ledger.measure("train"):
             clock[0] += seconds
-    with ledger.measure("train", method="deblora"):
+    with ledger.measure("train features"):
         clock[0] += 1
     assert [(e["name"], e["seconds"]) for e in ledger.entries()] == [
         ("lora: train", 3),
-        ("deblora: train", 1),
+        ("lora: train features", 1),
     ]
 
 
 def test_the_ledger_is_plain_json(ledger):
-    with ledger.measure("probe", method="zero-shot"):
+    with ledger.measure("probe"):
         pass
     assert json.loads(ledger.path.read_text()) == ledger.entries()
 
 
 def test_the_peak_holds_what_was_held_meanwhile(ledger):
-    with ledger.measure("small", method="a"):
+    with ledger.measure("small"):
         pass
-    with ledger.measure("large", method="a"):
+    with ledger.measure("large"):
         held = np.ones(25 * 2**20)  # 200 MB, every page touched
         del held
-    with ledger.measure("small again", method="a"):
+    with ledger.measure("small again"):
         pass
     small, large, again = (entry["peak_memory_mb"] for entry in ledger.entries())
     assert large > small + 150 or large >= again  # where the peak cannot start anew it only grows

@@ -66,7 +66,7 @@ def adapt_to_labels(
     spec: AdapterSpec | None,
     schedule: Schedule,
     loss: nn.Module,
-    head: nn.Linear,
+    head: nn.Module,
     augment: str,
     checkpoint: Path | None = None,
 ) -> AnyEncoder:
@@ -79,8 +79,8 @@ def adapt_to_labels(
         labels: Class index of every sample, also of those not in `rows`.
         spec: The adapter; None trains the whole encoder (fine-tuning).
         schedule: How long and how fast.
-        loss: Of logits and targets.
-        head: Start of the linear head, e.g. the probe on pretrained features; it learns along and
+        loss: Of what the head gives, and targets.
+        head: Start of the head, e.g. the probe on pretrained features; it learns along and
             is dropped afterwards, because a head fitted to the end beats it.
         augment: See `label_objective`.
         checkpoint: Where each epoch's state goes.

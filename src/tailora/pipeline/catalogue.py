@@ -13,6 +13,8 @@ METHODS = {
     "deblora": "LoRA, then features de-biased towards shared clusters and learnt by a new adapter "
     "(Tian et al., NeurIPS 2024)",
     "lora": "an adapter trained on labels, then a linear probe (Hu et al., ICLR 2022)",
+    "lora+reslt": "LoRA trained under the three-branch head and loss of ResLT, then a linear probe "
+    "(Cui et al., TPAMI 2022)",
     "fine-tune": "all weights trained on labels, then a linear probe",
     "zero-shot": "the pretrained encoder as it is, and a linear probe",
 }
@@ -50,6 +52,7 @@ def describe(name: str) -> dict[str, dict[str, Any]]:
 _SECTIONS = {
     "deblora": ("deblora", "adapter", "train", "probe"),
     "lora": ("adapter", "train", "probe"),
+    "lora+reslt": ("adapter", "train", "probe"),
     "fine-tune": ("train", "probe"),
     "zero-shot": ("probe",),
 }

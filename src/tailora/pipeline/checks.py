@@ -53,7 +53,7 @@ def check_encoder(recipe: Recipe, loaded: LoadedBackbone, *, n_train: int, image
     pooling = cast("Pooling", recipe.backbone.pooling)  # the encoder refuses any other word
     encoder = Encoder(loaded.model, pooling=pooling, mean=loaded.mean, std=loaded.std)
     encoder.check_image_size(image_size)
-    if recipe.method in ("lora", "deblora"):
+    if recipe.method not in ("zero-shot", "fine-tune"):
         steps = Schedule(recipe.train.epochs, recipe.train.batch_size, 1.0).steps(n_train)
         adapt(copy.deepcopy(loaded.model), recipe.adapter, seed=0, total_steps=steps)
     pca, largest = recipe.deblora.pca, min(n_train, encoder.features)

@@ -25,9 +25,8 @@ from tailora.pipeline.scoring import score
 from tailora.pipeline.stages import (
     StageResult,
     calibration,
-    deblora_stage,
-    label_stage,
-    zero_shot,
+    costs,
+    run_stages,
 )
 from tailora.progress import Progress, silent
 from tailora.report import write_report
@@ -59,7 +58,8 @@ def fit(
         data: What `open_dataset` gives.
         backbone: Hub id, local folder or `dinov2-small`; None takes the recipe's.
         adapter: `DebLoRA(...)`, or an `AdapterSpec` for a plain adapter.
-        method: `"deblora"`, `"lora"`, `"fine-tune"` or `"zero-shot"`; None follows `adapter`.
+        method: `"deblora"`, `"lora"`, `"lora+reslt"`, `"fine-tune"` or `"zero-shot"`; None follows
+            `adapter`.
         seed: Seeds everything; None takes the recipe's.
         recipe: All other choices.
         out: Run folder to make; None keeps the run in a temporary folder until `run.save(path)`.
@@ -99,18 +99,6 @@ def _do(job: Job) -> None:
     results = run_stages(job)
     found = calibration(job) if job.recipe.method == "deblora" else None
     finish(job, results, found, started=started)
-
-
-def run_stages(job: Job) -> list[StageResult]:
-    """Do the stages of the recipe's method; baselines it stands on come first."""
-    results = [zero_shot(job)]
-    method = job.recipe.method
-    if method == "zero-shot":
-        return results
-    if method == "deblora":
-        results.append(label_stage(job, "lora", start=results[0].head))
-        return [*results, deblora_stage(job)]
-    return [label_stage(job, method, start=results[0].head)]
 
 
 def finish(
@@ -184,7 +172,7 @@ def _record(job: Job, last: StageResult, started: str) -> dict[str, Any]:
             "license": job.loaded.license,
         },
         "input": job.input.to_json(),
-        "stages": job.folder.ledger.entries(),
+        "stages": costs(job, last.method),
         "adapted": _adapted(last.encoder.backbone),
     }
 

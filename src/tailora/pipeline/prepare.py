@@ -66,14 +66,34 @@ def open_job(
         TailoraError: See `tailora.fit`; a run that was in the folder is still there then.
     """
     with _waiting_room(folder, resume=resume) as room:
-        images = _decode(data, recipe, room, progress)
-        input_format = match_bands(recipe, loaded, images)
-        encoder = make_encoder(loaded, recipe, input_format)
-        counts = images.dataset.counts("train")  # of what was left after broken images
-        groups = check_recipe(recipe, counts, n_val=len(images.dataset.indices("val")))
+        images = decode_images(data, recipe, room, progress)
+        # whatever does not fit must come out before the folder is touched
+        compose_job(data, recipe, loaded, images, folder, progress=progress, accelerator=accelerator)
         folder.open_for_fit(recipe, data.fingerprint, resume=resume, force=force)
         _move_in(room, folder)
-    images = _decode(data, recipe, _home(folder), progress)
+    images = decode_images(data, recipe, _home(folder), progress)
+    return compose_job(
+        data, recipe, loaded, images, folder, progress=progress, accelerator=accelerator
+    )
+
+
+def compose_job(
+    data: Dataset,
+    recipe: Recipe,
+    loaded: LoadedBackbone,
+    images: PreparedImages,
+    folder: RunFolder,
+    *,
+    progress: Progress,
+    accelerator: Accelerator,
+) -> Job:
+    """Put a job together from a resolved recipe and decoded images; nothing is written.
+
+    Raises:
+        TailoraError: What is left without broken images does not do for the recipe.
+    """
+    input_format = match_bands(recipe, loaded, images)
+    counts = images.dataset.counts("train")  # of what was left after broken images
     return Job(
         recipe=recipe,
         dataset=images.dataset,
@@ -81,9 +101,9 @@ def open_job(
         images=images,
         input=input_format,
         loaded=loaded,
-        encoder=encoder.to(accelerator.device),
+        encoder=make_encoder(loaded, recipe, input_format).to(accelerator.device),
         counts=counts,
-        groups=groups,
+        groups=check_recipe(recipe, counts, n_val=len(images.dataset.indices("val"))),
         folder=folder,
         accelerator=accelerator,
         progress=progress,
@@ -162,7 +182,10 @@ def match_bands(recipe: Recipe, loaded: LoadedBackbone, images: PreparedImages) 
     )
 
 
-def _decode(data: Dataset, recipe: Recipe, folder: Path, progress: Progress) -> PreparedImages:
+def decode_images(
+    data: Dataset, recipe: Recipe, folder: Path, progress: Progress
+) -> PreparedImages:
+    """Decode all images to the size the resolved recipe asks for, or take what `folder` holds."""
     options = recipe.data
     return prepare_images(
         data,

@@ -19,7 +19,7 @@ from tailora.evaluate import (
 )
 from tailora.heads.linear_probe import predict_logits
 from tailora.pipeline.job import Job
-from tailora.pipeline.stages import StageResult, features
+from tailora.pipeline.stages import StageResult, costs, features
 from tailora.storage import write_json, write_text
 
 
@@ -96,23 +96,16 @@ def csv_text(rows: Sequence[Sequence[object]]) -> str:
 def _output(job: Job, result: StageResult) -> MethodOutput:
     test = np.asarray(features(job, result.method, "test", result.encoder))
     train = features(job, result.method, "train", result.encoder)
-    costs = _costs(job, result.method)
+    spent = costs(job, result.method)
     return MethodOutput(
         result.method,
         probabilities(result, test),
         features=test,
         feature_center=np.mean(train, axis=0),
-        trained_parameters=max(c["trained_parameters"] for c in costs) or _head_size(result),
-        seconds=sum(c["seconds"] for c in costs),
-        peak_memory_mb=max(c["peak_memory_mb"] for c in costs),
+        trained_parameters=max(c["trained_parameters"] for c in spent) or _head_size(result),
+        seconds=sum(c["seconds"] for c in spent),
+        peak_memory_mb=max(c["peak_memory_mb"] for c in spent),
     )
-
-
-def _costs(job: Job, method: str) -> list[dict[str, Any]]:
-    """What a method costs, with the stages it stands on."""
-    needs = {"deblora": ("zero-shot", "lora", "deblora"), "zero-shot": ("zero-shot",)}
-    methods = needs.get(method, ("zero-shot", method))
-    return [entry for entry in job.folder.ledger.entries() if entry["method"] in methods]
 
 
 def _head_size(result: StageResult) -> int:

@@ -19,25 +19,30 @@ _STATUS = Path("/proc/self/status")
 
 @dataclass(frozen=True)
 class CostLedger:
-    """Costs of finished stages in `path`, in the order they finished."""
+    """Costs of the finished stages of a method in `path`, in the order they finished.
+
+    Args:
+        path: A JSON file.
+        method: The row of the results they are done for.
+    """
 
     path: Path
+    method: str
 
     @contextmanager
-    def measure(self, stage: str, *, method: str, trained_parameters: int = 0) -> Iterator[None]:
+    def measure(self, stage: str, *, trained_parameters: int = 0) -> Iterator[None]:
         """Time a stage and note its peak memory; written only when the stage ends well.
 
         Args:
             stage: What is done, e.g. `"train"`.
-            method: The row of the results it is done for.
             trained_parameters: Parameters that learn in it.
         """
         _reset_peak()
         start = time.perf_counter()
         yield
         entry = {
-            "name": f"{method}: {stage}",
-            "method": method,
+            "name": f"{self.method}: {stage}",
+            "method": self.method,
             "seconds": round(time.perf_counter() - start, 3),
             "peak_memory_mb": round(_peak_mb(), 1),
             "trained_parameters": trained_parameters,

@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -22,9 +23,16 @@ _CONTENT: Final = (
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Names of the files of a run; `run.json` says `complete` once all others are there."""
+    """Names of the files of a run; `run.json` says `complete` once all others are there.
+
+    Args:
+        path: The folder.
+        elsewhere: Where stages lie that are shared with other runs, by method; all others lie in
+            the folder.
+    """
 
     path: Path
+    elsewhere: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def recipe_file(self) -> Path:
@@ -41,14 +49,14 @@ class RunFolder:
         """Decoded images and checkpoints; gone once the run is complete."""
         return self.path / "work"
 
-    @property
-    def ledger(self) -> CostLedger:
-        """Seconds and memory of each stage."""
-        return CostLedger(self.path / "stages" / "costs.json")
-
     def stage(self, method: str) -> Path:
-        """Adapter, head and features of one row of the results."""
-        return self.path / "stages" / method
+        """Adapter, head, features and costs of one row of the results."""
+        name, _, part = method.partition("/")  # a part is the adapter of one category of cLoRA
+        return self.elsewhere.get(name, self.path / "stages" / name) / part
+
+    def costs(self, method: str) -> CostLedger:
+        """Seconds and memory of what was done for one row of the results."""
+        return CostLedger(self.stage(method) / "costs.json", method)
 
     def read_run(self) -> dict[str, Any]:
         """Read `run.json` of a complete run of this version.

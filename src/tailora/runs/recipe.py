@@ -19,7 +19,7 @@ from tailora.adapters import AdapterSpec
 from tailora.debias.options import DebiasOptions
 from tailora.errors import ConfigError, unknown_name
 
-METHODS = ("deblora", "lora", "fine-tune", "zero-shot")
+METHODS = ("deblora", "lora", "lora+reslt", "fine-tune", "zero-shot")
 _LARGEST_SEED = 2**32 - 2  # scikit-learn takes 32 bits, and the second adapter has the next seed
 
 
@@ -121,7 +121,7 @@ class Recipe:
     """Everything that determines a run, apart from the data themselves.
 
     Args:
-        method: `"deblora"`, `"lora"`, `"fine-tune"` or `"zero-shot"`.
+        method: `"deblora"`, `"lora"`, `"lora+reslt"`, `"fine-tune"` or `"zero-shot"`.
         seed: Seeds splits, weights, order and intervals.
         data: How images are read.
         backbone: Which encoder.

@@ -1,0 +1,235 @@
+"""Every head by one name, fitted on frozen features: the probe axis of a comparison.
+
+A probe's choices (penalty, tau) are made on validation features, never on the test. All probes
+see features standardised by the training set, so none wins by the unit of a dimension.
+
+Reference: decoupled training, Kang et al., ICLR 2020; each head names its own paper.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from tailora import catalogue
+from tailora.counts import ClassCounts, Groups
+from tailora.debias.calibrate import unit_spread
+from tailora.errors import ConfigError, unknown_name
+from tailora.heads.classifier_retraining import fresh_linear, retrain_classifier
+from tailora.heads.cosine import CosineHead
+from tailora.heads.linear_probe import L2_GRID, Score, fit_linear_probe
+from tailora.heads.lws import LWSHead
+from tailora.heads.ncm import VARIANTS, nearest_class_mean
+from tailora.heads.prior_thresholding import adjust_logits
+from tailora.heads.reslt import ResLTHead, ResLTLoss
+from tailora.heads.tau_normalisation import choose_tau, tau_normalise
+from tailora.losses import LogitAdjustedLoss
+
+Rows = NDArray[np.float32]
+Logits = Callable[[Rows], Rows]
+
+_STEPS: Final = 300  # of full-batch Adam: heads without a convex objective
+_LWS_EPOCHS: Final = 5
+
+
+@dataclass(frozen=True)
+class ProbeData:
+    """What a probe is fitted on.
+
+    Args:
+        features: Training features (rows, width).
+        labels: Their class indices (rows,).
+        val_features: Validation features (rows, width).
+        val_labels: Their class indices (rows,).
+        counts: Training samples per class.
+        groups: Head, middle and tail.
+        score: Higher is better, of validation targets and predictions.
+        seed: Of heads that start at random.
+        l2: Penalties of linear heads to choose from.
+    """
+
+    features: Rows
+    labels: NDArray[np.int64]
+    val_features: Rows
+    val_labels: NDArray[np.int64]
+    counts: ClassCounts
+    groups: Groups
+    score: Score
+    seed: int = 0
+    l2: tuple[float, ...] = L2_GRID
+
+
+def probe_names() -> list[str]:
+    """Names of all probes: a linear head under each loss, then the other heads."""
+    return [*catalogue.names("losses"), *_HEADS]
+
+
+def check_probe(name: str, options: Mapping[str, Any], counts: ClassCounts) -> None:
+    """Refuse an unknown probe, or options it does not have.
+
+    Raises:
+        ConfigError: The message has the nearest name, or the options there are.
+    """
+    if name not in probe_names():
+        raise unknown_name("probe", name, probe_names())
+    if name in _HEADS:
+        if options:
+            raise ConfigError(f"probe {name!r} takes no options, got {sorted(options)}")
+        return
+    catalogue.build(catalogue.find("losses", name), {"counts": counts}, options)
+
+
+def fit_probe(name: str, data: ProbeData, options: Mapping[str, Any] | None = None) -> Logits:
+    """Fit the probe called `name`.
+
+    Args:
+        name: A loss (a linear head is fitted to its end under it) or one of `"ncm-un"`,
+            `"ncm-l2n"`, `"ncm-cl2n"`, `"post-hoc"` (cross-entropy, then minus the log prior),
+            `"tau-normalised"`, `"crt"`, `"lws"`, `"cosine"`, `"reslt"`.
+        data: Features and labels.
+        options: Of the loss.
+
+    Returns:
+        Maps features (rows, width) to logits (rows, classes).
+
+    Raises:
+        ConfigError: Unknown name or option.
+    """
+    check_probe(name, options or {}, data.counts)
+    if name in _HEADS:
+        return _HEADS[name](data)
+    loss = catalogue.build(catalogue.find("losses", name), {"counts": data.counts}, options or {})
+    return _logits_of(_linear(data, loss))
+
+
+def _linear(data: ProbeData, loss: nn.Module) -> nn.Linear:
+    has_validation = len(data.val_labels) > 0
+    return fit_linear_probe(
+        data.features,
+        data.labels,
+        loss=loss,
+        num_classes=len(data.counts.names),
+        l2=data.l2 if has_validation else data.l2[len(data.l2) // 2],
+        validation=(data.val_features, data.val_labels) if has_validation else None,
+        score=data.score if has_validation else None,
+    ).linear
+
+
+def _post_hoc(data: ProbeData) -> Logits:
+    plain = _logits_of(_linear(data, nn.CrossEntropyLoss()))
+
+    def logits(rows: Rows) -> Rows:
+        return adjust_logits(torch.from_numpy(plain(rows)), data.counts).numpy()
+
+    return logits
+
+
+def _tau_normalised(data: ProbeData) -> Logits:
+    scaler = _Scaler(data.features)
+    weight = _linear(scaler.scaled(data), nn.CrossEntropyLoss()).weight.detach()
+    tau = 1.0
+    if len(data.val_labels):
+        tau = choose_tau(weight, scaler(data.val_features), data.val_labels)
+    head = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+    head.weight = nn.Parameter(tau_normalise(weight, tau=tau))
+    return _logits_of(head, scaler)
+
+
+def _crt(data: ProbeData) -> Logits:
+    scaler = _Scaler(data.features)
+    head = fresh_linear(data.features.shape[1], len(data.counts.names), seed=data.seed)
+    retrain_classifier(head, scaler(data.features), data.labels, seed=data.seed)
+    return _logits_of(head, scaler)
+
+
+def _lws(data: ProbeData) -> Logits:
+    scaler = _Scaler(data.features)
+    head = LWSHead(_linear(scaler.scaled(data), nn.CrossEntropyLoss()))
+    retrain_classifier(
+        head, scaler(data.features), data.labels, epochs=_LWS_EPOCHS, seed=data.seed
+    )
+    return _logits_of(head, scaler)
+
+
+def _ncm(data: ProbeData, *, variant: str) -> Logits:
+    scaler = _Scaler(data.features)
+    head = nearest_class_mean(
+        scaler(data.features), data.labels, len(data.counts.names), variant=variant
+    )
+    return _logits_of(head, scaler)
+
+
+def _cosine(data: ProbeData) -> Logits:
+    scaler = _Scaler(data.features)
+    head = CosineHead(data.features.shape[1], len(data.counts.names), seed=data.seed)
+    loss = LogitAdjustedLoss(data.counts)
+    _descend(head, lambda x, y: loss(head(x), y), scaler(data.features), data.labels)
+    return _logits_of(head, scaler)
+
+
+def _reslt(data: ProbeData) -> Logits:
+    scaler = _Scaler(data.features)
+    head = ResLTHead(data.features.shape[1], len(data.counts.names), seed=data.seed)
+    loss = ResLTLoss(data.groups)
+    _descend(head, lambda x, y: loss(head.branches(x), y), scaler(data.features), data.labels)
+    return _logits_of(head, scaler)
+
+
+_HEADS: Final[dict[str, Callable[[ProbeData], Logits]]] = {
+    **{f"ncm-{variant}": partial(_ncm, variant=variant) for variant in VARIANTS},
+    "post-hoc": _post_hoc,
+    "tau-normalised": _tau_normalised,
+    "crt": _crt,
+    "lws": _lws,
+    "cosine": _cosine,
+    "reslt": _reslt,
+}
+
+
+class _Scaler:
+    """Zero mean and unit spread of each dimension by the training features."""
+
+    def __init__(self, features: Rows) -> None:
+        self.mean, self.spread = features.mean(axis=0, dtype=np.float64), unit_spread(features)
+
+    def __call__(self, rows: Rows) -> Rows:
+        return ((rows - self.mean) / self.spread).astype(np.float32)
+
+    def scaled(self, data: ProbeData) -> ProbeData:
+        fields = vars(data) | {
+            "features": self(data.features), "val_features": self(data.val_features),
+        }  # fmt: skip
+        return ProbeData(**fields)
+
+
+def _logits_of(head: nn.Module, scaler: _Scaler | None = None) -> Logits:
+    head.eval()
+
+    def logits(rows: Rows) -> Rows:
+        seen = np.array(rows if scaler is None else scaler(rows), dtype=np.float32)
+        with torch.inference_mode():
+            return head(torch.from_numpy(seen)).numpy()
+
+    return logits
+
+
+def _descend(
+    head: nn.Module,
+    objective: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    features: Rows,
+    labels: NDArray[np.int64],
+) -> None:
+    """Full-batch AdamW along a cosine, for heads whose objective is not convex."""
+    x, y = torch.from_numpy(features), torch.from_numpy(labels)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=1e-2, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=_STEPS)
+    for _ in range(_STEPS):
+        optimizer.zero_grad()
+        objective(x, y).backward()
+        optimizer.step()
+        schedule.step()
