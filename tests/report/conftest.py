@@ -4,12 +4,19 @@ from pathlib import Path
 import pytest
 
 
-@pytest.fixture(scope="session")
-def fake_run():
-    """The module `fake_run.py` beside this file; tests are no package to import it from."""
-    spec = importlib.util.spec_from_file_location(
-        "fake_run", Path(__file__).with_name("fake_run.py")
-    )
+def beside(name):
+    """The module `name` beside this file; tests are no package to import it from."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def fake_run():
+    return beside("fake_run")
+
+
+@pytest.fixture(scope="session")
+def fake_comparison():
+    return beside("fake_comparison").fake_comparison

@@ -21,16 +21,31 @@ from tailora.evaluate.intervals import (
 )
 from tailora.evaluate.method_metrics import ClassMetrics, MethodMetrics
 from tailora.evaluate.metrics import MethodOutput, evaluate_methods, evaluate_predictions
+from tailora.evaluate.over_seeds import (
+    ClassSpread,
+    MeanDifference,
+    OverSeeds,
+    RowOverSeeds,
+    SeedOutcome,
+    SeedSpread,
+    compare_over_seeds,
+)
 from tailora.evaluate.run_metrics import ClusterSummary, PairedDifference, RunMetrics
 from tailora.evaluate.trust import verdict
 
 __all__ = [
     "ClassMetrics",
+    "ClassSpread",
     "ClusterSummary",
+    "MeanDifference",
     "MethodMetrics",
     "MethodOutput",
+    "OverSeeds",
     "PairedDifference",
+    "RowOverSeeds",
     "RunMetrics",
+    "SeedOutcome",
+    "SeedSpread",
     "accuracy",
     "balanced_accuracy",
     "bootstrap_confusions",
@@ -38,6 +53,7 @@ __all__ = [
     "class_f1_intervals",
     "class_scores",
     "cluster_purity",
+    "compare_over_seeds",
     "confusion_matrix",
     "evaluate_methods",
     "evaluate_predictions",

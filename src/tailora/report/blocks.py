@@ -31,6 +31,7 @@ class Cell:
         bold: A statement that this is the best entry, not decoration.
         bar: Drawn beside the text.
         badge: Style of a coloured label around the text, e.g. `"trusted"`; empty for none.
+        tag: A warning beside the text, as a coloured label of its own.
     """
 
     text: str
@@ -39,6 +40,7 @@ class Cell:
     bold: bool = False
     bar: Bar | None = None
     badge: str = ""
+    tag: str = ""
 
 
 @final

@@ -66,7 +66,11 @@ def long_tail(names: Sequence[str], counts: Sequence[int], groups: Sequence[str 
 
 
 def score_dots(
-    names: Sequence[str], groups: Sequence[str | None], series: Sequence[Series]
+    names: Sequence[str],
+    groups: Sequence[str | None],
+    series: Sequence[Series],
+    *,
+    lines: str = "intervals",
 ) -> Picture:
     """Draw the F1 of each class as one dot per series, with its interval as a line.
 
@@ -74,6 +78,7 @@ def score_dots(
         names: Class names in drawing order.
         groups: Group of each class, same order.
         series: At most about six stay legible.
+        lines: What the lines show, for the text that stands for the figure.
     """
 
     def draw(figure: Figure) -> None:
@@ -91,7 +96,7 @@ def score_dots(
         figure.legend(loc="outside upper right", ncols=min(len(series), 4), numpoints=1)
 
     labels = ", ".join(one.label for one in series)
-    alt = f"Dot plot of the F1 of {len(names)} classes with intervals, for {labels}."
+    alt = f"Dot plot of the F1 of {len(names)} classes with {lines}, for {labels}."
     return Picture(figure_uri(draw, height=4.0), alt, full_names(names))
 
 

@@ -22,6 +22,10 @@ _METHOD_NAMES: Final = {
     "zero-shot": "zero-shot",
     "lora": "LoRA",
     "deblora": "debLoRA",
+    "clora": "cLoRA",
+    "clora+deblora": "cLoRA + debLoRA",
+    "clora-oracle": "cLoRA (oracle)",
+    "lora+reslt": "LoRA + ResLT",
     "fine-tune": "fine-tuning",
 }
 

@@ -30,7 +30,7 @@ def cost_section(run: FinishedRun) -> Section:
     rows = tuple(_stage_row(stage) for stage in stages)
     seconds = sum(number(stage.get("seconds")) or 0 for stage in stages)
     memory = max(number(stage.get("peak_memory_mb")) or 0 for stage in stages)
-    total = text_cells(("all", duration(seconds), _megabytes(memory or None), ""))
+    total = text_cells(("all", duration(seconds), megabytes(memory or None), ""))
     columns = (
         Column("stage", numeric=False),
         Column("time"),
@@ -112,9 +112,9 @@ def record_section(run: FinishedRun) -> Section:
                 ("started", str(run.run.get("started") or MISSING)),
                 ("data", _named(run.run.get("dataset"), "name", "fingerprint")),
                 ("encoder", _named(run.run.get("backbone"), "name", "source", "sha256")),
-                ("machine", _machine(run.run.get("machine") or {})),
-                ("code", _code(run.run.get("git"))),
-                ("versions", _versions(run.run.get("versions") or {})),
+                ("machine", machine_text(run.run.get("machine") or {})),
+                ("code", code_state(run.run.get("git"))),
+                ("versions", version_list(run.run.get("versions") or {})),
             )
         )
     )
@@ -123,12 +123,40 @@ def record_section(run: FinishedRun) -> Section:
     return Section("record", "How to repeat it", caption, blocks)
 
 
+def megabytes(value: Any) -> str:
+    """Write a size in MB."""
+    found = number(value)
+    return MISSING if found is None else f"{integer(found)} MB"
+
+
+def machine_text(machine: Mapping[str, Any]) -> str:
+    """Name the machine, most telling facts first."""
+    parts = [str(machine[key]) for key in ("device", "cpu", "platform") if machine.get(key)]
+    if machine.get("cores"):
+        parts.append(f"{machine['cores']} cores")
+    if number(machine.get("memory_gb")) is not None:
+        parts.append(f"{machine['memory_gb']:g} GB memory")
+    return ", ".join(parts) or MISSING
+
+
+def code_state(git: Mapping[str, Any] | None) -> str:
+    """Name the commit, and whether it was as committed."""
+    if not git:
+        return "not under version control"
+    return f"commit {git.get('commit')}" + (" with uncommitted changes" if git.get("dirty") else "")
+
+
+def version_list(versions: Mapping[str, str]) -> str:
+    """List names and versions, sorted."""
+    return ", ".join(f"{name} {version}" for name, version in sorted(versions.items())) or MISSING
+
+
 def _stage_row(stage: Mapping[str, Any]) -> tuple[Cell, ...]:
     return text_cells(
         (
             stage["name"],
             duration(stage.get("seconds")),
-            _megabytes(stage.get("peak_memory_mb")),
+            megabytes(stage.get("peak_memory_mb")),
             integer(stage.get("trained_parameters") or None),
         )
     )
@@ -162,11 +190,6 @@ def _leak(entry: Mapping[str, Any]) -> str:
     return " = ".join(f"{name} ({split})" for name, split in pairs)
 
 
-def _megabytes(value: Any) -> str:
-    found = number(value)
-    return MISSING if found is None else f"{integer(found)} MB"
-
-
 def _size(shape: Any) -> str:
     if isinstance(shape, (list, tuple)):
         return " × ".join(str(side) for side in shape)
@@ -175,22 +198,3 @@ def _size(shape: Any) -> str:
 
 def _named(value: Mapping[str, Any] | None, *keys: str) -> str:
     return ", ".join(str((value or {})[key]) for key in keys if (value or {}).get(key)) or MISSING
-
-
-def _machine(machine: Mapping[str, Any]) -> str:
-    parts = [str(machine[key]) for key in ("device", "cpu", "platform") if machine.get(key)]
-    if machine.get("cores"):
-        parts.append(f"{machine['cores']} cores")
-    if number(machine.get("memory_gb")) is not None:
-        parts.append(f"{machine['memory_gb']:g} GB memory")
-    return ", ".join(parts) or MISSING
-
-
-def _code(git: Mapping[str, Any] | None) -> str:
-    if not git:
-        return "not under version control"
-    return f"commit {git.get('commit')}" + (" with uncommitted changes" if git.get("dirty") else "")
-
-
-def _versions(versions: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in sorted(versions.items())) or MISSING

@@ -1,0 +1,244 @@
+"""Figures of a comparison of methods: scores by adapter and probe, differences, and ranks."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from tailora.report.blocks import Picture
+from tailora.report.method_rows import LEAKS, Compared, ComparedRow, Difference
+from tailora.report.names import full_names, shorten
+from tailora.report.style import FAINT, GROUP_COLOURS, INK, SOFT, figure_uri, leave_room
+
+SHOWN: Final = ("tail", "all")
+LABEL: Final = 38  # characters of a row's label that a figure has room for
+_TITLES: Final = {"tail": "tail", "all": "all classes"}
+_GAIN, _LOSS, _OPEN = "#009e73", "#d55e00", "#8a94a0"
+_RANK_LOOKS: Final = {"tail": (GROUP_COLOURS["tail"], "o", -0.14), "all": (INK, "D", 0.14)}
+_ROW: Final = 0.27  # inches
+
+
+def score_grid(compared: Compared) -> Picture:
+    """Draw macro-F1 of every adapter under every probe, on the tail and on all classes."""
+    adapters = list(dict.fromkeys(row.name for row in compared.rows))
+    leaking = {row.name for row in compared.rows if row.leaks}
+    names = [_marked(name, leaks=name in leaking) for name in adapters]
+    grids = [_grid(compared, adapters, scope) for scope in SHOWN]
+
+    def draw(figure: Figure) -> None:
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, grid, scope in zip(panels, grids, SHOWN, strict=True):
+            _draw_grid(axes, grid, compared.probes)
+            axes.set_title(f"{_TITLES[scope]}, macro-F1 in %", pad=8)
+        panels[0].set_yticks(range(len(names)), [shorten(name, LABEL) for name in names])
+        leave_room(figure, [*names, *compared.probes])
+
+    alt = (
+        f"Heat map of the macro-F1 of {len(adapters)} methods under {len(compared.probes)} probes, "
+        "on the tail and on all classes."
+    )
+    height = 1.3 + 0.36 * len(names) + 0.05 * max(map(len, compared.probes))
+    return Picture(figure_uri(draw, height=height), alt, full_names(names, LABEL))
+
+
+def difference_forest(compared: Compared) -> Picture | None:
+    """Draw paired differences with intervals on the tail and on all; None where there is none."""
+    lines = _forest_lines(compared)
+    rows = [line for line in lines if isinstance(line, ComparedRow)]
+    if not rows:
+        return None
+
+    def draw(figure: Figure) -> None:
+        panels = figure.subplots(1, 2, sharex=True, sharey=True)
+        for axes, scope in zip(panels, SHOWN, strict=True):
+            for position, line in enumerate(lines):
+                if isinstance(line, ComparedRow):
+                    _draw_difference(axes, position, line, scope)
+            axes.axvline(0, color=SOFT, linewidth=0.8)
+            axes.grid(axis="x")
+            axes.set_title(_TITLES[scope])
+            axes.set_xlabel(f"macro-F1 minus {shorten(compared.against or '', 24)}, points")
+        _name_forest(panels[0], lines)
+        panels[1].tick_params(axis="y", length=0)
+        leave_room(figure, [row.name for row in rows])
+        figure.legend(handles=_outcomes(rows), loc="outside upper right", ncols=4)
+
+    alt = f"Paired differences of {len(rows)} rows to {compared.against} with intervals."
+    height = 1.35 + _ROW * len(lines)
+    return Picture(figure_uri(draw, height=height), alt, _hover(rows))
+
+
+def rank_lines(compared: Compared) -> Picture | None:
+    """Draw the mean rank of each row on the tail and on all; None where there is none."""
+    known = [row for row in compared.rows if any(row.rank(scope) is not None for scope in SHOWN)]
+    if not known:
+        return None
+    rows = sorted(known, key=lambda row: [_last_if_none(row.rank(scope)) for scope in SHOWN])
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for scope in SHOWN:
+            _draw_ranks(axes, rows, scope)
+        axes.set_xlabel("mean rank over seeds (1 is best)")
+        _rank_ticks(axes, len(rows))
+        axes.set_yticks(range(len(rows)), [row.short for row in rows])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="both", color=FAINT)
+        leave_room(figure, [row.name for row in rows])
+        figure.legend(handles=_scopes(rows), loc="outside upper right", ncols=3)
+
+    alt = (
+        f"Mean ranks of {len(rows)} rows on the tail and on all classes; first on the tail is "
+        f"{rows[0].label}."
+    )
+    return Picture(figure_uri(draw, height=1.25 + _ROW * len(rows)), alt, _hover(rows))
+
+
+def _marked(name: str, *, leaks: bool) -> str:
+    return f"{shorten(name, LABEL - 8)} (leaks)" if leaks else name
+
+
+def _grid(compared: Compared, adapters: Sequence[str], scope: str) -> NDArray[np.float64]:
+    grid = np.full((len(adapters), len(compared.probes)), np.nan)
+    for row in compared.rows:
+        mean = row.mean(scope)
+        if mean is not None:
+            grid[adapters.index(row.name), compared.probes.index(row.probe)] = mean
+    return grid
+
+
+def _draw_grid(axes: Axes, grid: NDArray[np.float64], probes: Sequence[str]) -> None:
+    axes.set_facecolor("#ececee")  # a pair that was not run is grey, not zero
+    known = grid[np.isfinite(grid)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    room = max(high - low, 0.02)  # differences of a point are not to look like day and night
+    shaded: Any = np.ma.masked_invalid(grid)
+    axes.imshow(shaded, cmap="Blues", vmin=low - 0.3 * room, vmax=high + 0.9 * room, aspect="auto")
+    for (row, column), score in np.ndenumerate(grid):
+        text = f"{100 * score:.1f}" if np.isfinite(score) else "–"
+        axes.text(column, row, text, ha="center", va="center", color=INK, fontsize=9)
+    axes.spines[:].set_visible(False)
+    short = [shorten(probe) for probe in probes]
+    flat = len(probes) * max(map(len, short)) <= 45  # characters that fit side by side
+    axes.set_xticks(range(len(probes)), short)
+    if not flat:
+        for label in axes.get_xticklabels():
+            label.set(rotation=30, ha="right", rotation_mode="anchor")
+    axes.tick_params(length=0)
+    axes.set_xticks(np.arange(0.5, len(probes) - 1), minor=True)
+    axes.set_yticks(np.arange(0.5, len(grid) - 1), minor=True)
+    axes.grid(which="minor", color="white", linewidth=2)
+    axes.tick_params(which="minor", length=0)
+
+
+def _forest_lines(compared: Compared) -> list[ComparedRow | str]:
+    """Rows with a difference, each probe's after the probe's name where there are several."""
+    lines: list[ComparedRow | str] = []
+    for probe in compared.probes:
+        rows = [
+            row for row in compared.under(probe) if any(row.difference(scope) for scope in SHOWN)
+        ]
+        if rows and len(compared.probes) > 1:
+            lines.append(f"probe: {shorten(probe, LABEL - 8)}")
+        lines += rows
+    return lines
+
+
+def _name_forest(axes: Axes, lines: Sequence[ComparedRow | str]) -> None:
+    names = [line if isinstance(line, str) else shorten(line.name, LABEL) for line in lines]
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    for line, label in zip(lines, axes.get_yticklabels(), strict=True):
+        if isinstance(line, str):
+            label.set(color=INK, fontweight="bold")
+
+
+def _draw_difference(axes: Axes, position: int, row: ComparedRow, scope: str) -> None:
+    found = row.difference(scope)
+    if found is None:
+        return
+    colour = _colour(found, row)
+    if found.ends is not None:
+        low, high = (100 * end for end in found.ends)
+        axes.hlines(position, low, high, color=colour, linewidth=2)
+    axes.plot(
+        100 * found.mean,
+        position,
+        marker="o",
+        markersize=5.5,
+        color=colour,
+        markerfacecolor="white" if row.leaks else colour,
+    )
+
+
+def _colour(found: Difference, row: ComparedRow) -> str:
+    if row.leaks:  # no verdict on what no honest method can reach
+        return _OPEN
+    if found.is_gain:
+        return _GAIN
+    return _LOSS if found.is_loss else _OPEN
+
+
+def _outcomes(rows: Sequence[ComparedRow]) -> list[Line2D]:
+    found = {_colour(d, row) for row in rows for scope in SHOWN if (d := row.difference(scope))}
+    words = {_GAIN: "gain supported", _OPEN: "open", _LOSS: "loss supported"}
+    handles = [
+        Line2D([], [], color=colour, marker="o", linewidth=2, label=text)
+        for colour, text in words.items()
+        if colour in found
+    ]
+    return [*handles, *_hollow(rows)]
+
+
+def _hollow(rows: Sequence[ComparedRow]) -> list[Line2D]:
+    if not any(row.leaks for row in rows):
+        return []
+    look: dict[str, Any] = {"marker": "o", "linestyle": "", "markerfacecolor": "white"}
+    return [Line2D([], [], color=SOFT, label=f"hollow: {LEAKS}", **look)]
+
+
+def _draw_ranks(axes: Axes, rows: Sequence[ComparedRow], scope: str) -> None:
+    colour, marker, shift = _RANK_LOOKS[scope]
+    for position, row in enumerate(rows):
+        rank = row.rank(scope)
+        if rank is None:
+            continue
+        axes.plot(
+            rank,
+            position + shift,  # both stay visible where they coincide
+            marker=marker,
+            markersize=5.5,
+            color=colour,
+            markerfacecolor="white" if row.leaks else colour,
+        )
+
+
+def _rank_ticks(axes: Axes, n_rows: int) -> None:
+    step = max(1, n_rows // 10)
+    ticks = [1, *(tick for tick in range(step, n_rows + 1, step) if tick > 1)]
+    axes.set_xticks(ticks)
+    axes.set_xlim(0.5, n_rows + 0.5)
+
+
+def _scopes(rows: Sequence[ComparedRow]) -> list[Line2D]:
+    handles = [
+        Line2D([], [], color=colour, marker=marker, linestyle="", label=_TITLES[scope])
+        for scope, (colour, marker, _) in _RANK_LOOKS.items()
+    ]
+    return [*handles, *_hollow(rows)]
+
+
+def _hover(rows: Sequence[ComparedRow]) -> str:
+    """The whole names of rows whose names a figure cuts."""
+    cut = {row.short: row.label for row in rows if row.name not in row.short}
+    return "; ".join(f"{short} = {label}" for short, label in cut.items())
+
+
+def _last_if_none(rank: float | None) -> float:
+    return float("inf") if rank is None else rank
