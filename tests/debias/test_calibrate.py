@@ -73,6 +73,17 @@ def test_a_number_pulls_every_class_alike(pull):
     assert keep_weights(DOTA, pull).tolist() == [1 - pull] * 15
 
 
+def test_one_number_for_each_class_gives_each_its_own_keep():
+    counts = ClassCounts(("a", "b", "c"), (40, 12, 5))
+    assert keep_weights(counts, [0.0, 0.25, 1.0]).tolist() == [1, 0.75, 0]
+    x, y = sample()
+    found = calibrate(x, y, clusters=4, pull=[1.0, 0.25, 0.5], classes=[1, 2])
+    assert found.keep.tolist() == [1, 0.75, 0.5]  # the first is not calibrated
+    for pull, c in ((0.25, 1), (0.5, 2)):
+        alike = calibrate(x, y, clusters=4, pull=pull, classes=[c])
+        assert np.array_equal(found.features[y == c], alike.features[y == c])
+
+
 # --- weights of clusters ---
 
 
@@ -438,6 +449,11 @@ def test_spread_is_exact_for_many_rows_of_single_precision():
         ({"pull": 1.5}, r"pull must lie in \[0, 1\], got 1.5"),
         ({"pull": -0.1}, r"pull must lie in \[0, 1\]"),
         ({"pull": math.nan}, r"pull must lie in \[0, 1\]"),
+        ({"pull": [0.0, 1.2, 0.5]}, r"pull must lie in \[0, 1\], got \[0.0, 1.2, 0.5\]"),
+        ({"pull": [0.0, math.nan, 0.5]}, r"pull must lie in \[0, 1\]"),
+        ({"pull": [0.0, 0.5]}, "pull must be one number, or one for each of 3 classes"),
+        ({"pull": "validation"}, r"pull must be 'adaptive' or a number"),
+        ({"move": "sift"}, r"unknown move 'sift'; did you mean 'shift'"),
         ({"pull": "strong"}, r"pull must be 'adaptive' or a number in \[0, 1\], got 'strong'"),
         ({"classes": "tails"}, r"unknown choice of classes to calibrate 'tails'; did you .*'tail'"),
         ({"classes": [3]}, r"classes to calibrate \[3\] lie outside"),

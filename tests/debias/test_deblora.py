@@ -3,11 +3,13 @@ import pytest
 import torch
 from torch import nn
 
-from tailora.counts import Groups
+from tailora.counts import ClassCounts, Groups
 from tailora.debias.deblora import DebLoRA
+from tailora.debias.stages import calibrate_features, learn_calibrated
 from tailora.errors import BackboneError, ConfigError, DataError
 from tailora.features import extract
-from tailora.heads.linear_probe import predict_logits
+from tailora.heads.linear_probe import fit_linear_probe, predict_logits
+from tailora.losses import LogitAdjustedLoss
 from tailora.runs.weights import load_adapted, save_adapted
 
 MOVES = {"clusters": 4, "pull": 1.0, "epochs": 3, "lr": 3e-3}
@@ -195,6 +197,94 @@ def test_progress_is_told_of_every_stage(chips):
     fit(DebLoRA(**MOVES, rank=2, targets=["last"]), Plain(), chips, progress=Show)
     assert ("adapting to labels", 2 * 3) in titles
     assert ("learning the moved features", 3 * 3) in titles
+
+
+# --- rounds, validation, and what the head learns from ---
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"init": "fresh"}, {"source": "pretrained"}, {"tuner": "adalora"}],
+)
+def test_a_round_de_biases_the_features_of_the_round_before(options, tiny_encoder, chips):
+    images, labels = chips
+    one, two = (
+        fit(DebLoRA(**MOVES, **options, rounds=rounds), tiny_encoder, chips) for rounds in (1, 2)
+    )
+    others, between = labels != 2, features(one.encoder, images)
+    assert np.array_equal(two.calibration.features[others], between[others])
+    assert not np.array_equal(one.calibration.features[others], between[others])
+    assert torch.equal(one.base(images), two.base(images))
+    assert not torch.equal(one.encoder(images), two.encoder(images))
+
+
+def test_each_round_starts_from_the_adapter_of_the_round_before(chips, monkeypatch):
+    images, starts, ends = chips[0], [], []
+
+    def watching(encoder, base, *args, **options):
+        starts.append(features(base(), images))
+        learnt = learn_calibrated(encoder, base, *args, **options)
+        ends.append(features(learnt, images))
+        return learnt
+
+    monkeypatch.setattr("tailora.debias.deblora.learn_calibrated", watching)
+    result = fit(DebLoRA(**MOVES, rank=2, targets=["last"], rounds=3), Plain(), chips)
+    assert np.array_equal(starts[0], features(result.base, images))
+    assert np.array_equal(starts[1], ends[0])
+    assert np.array_equal(starts[2], ends[1])
+    assert not np.array_equal(starts[1], starts[0])
+
+
+def test_a_second_round_may_start_fresh(chips):
+    """At a rate of almost nothing an adapter stays where it starts: at nothing."""
+    options = {**MOVES, "lr": 1e-9, "rank": 2, "targets": ["last"]}
+    fresh = fit(DebLoRA(**options, rounds=2, init="fresh"), Plain(), chips)
+    plain = Plain().eval()(chips[0]).detach().numpy()
+    np.testing.assert_allclose(features(fresh.encoder, chips[0]), plain, atol=1e-5)
+
+
+def test_pulls_are_chosen_by_the_validation_images_in_the_space_that_is_clustered(chips):
+    images, labels = chips
+    rows = np.r_[0:10, 14:19, 21:23]
+    rest = np.setdiff1d(np.arange(24), rows)
+    method = DebLoRA(
+        clusters=4, pull="validation", calibrate="all", rank=2, targets=["last"], epochs=1
+    )
+    result = method.fit(
+        Plain(), images[rows], labels[rows], base_epochs=1, batch_size=8,
+        validation=(images[rest], labels[rest]),
+    )  # fmt: skip
+    by_hand = calibrate_features(
+        method, features(result.base, images[rows]), labels[rows], names=("0", "1", "2"),
+        groups=Groups(head=(0,), middle=(1,), tail=(2,)), seed=0,
+        validation=(features(result.base, images[rest]), labels[rest]),
+    )  # fmt: skip
+    assert np.array_equal(result.calibration.features, by_hand.features)
+
+
+def test_without_validation_images_a_choice_by_them_is_refused_before_training(chips):
+    def trained(*_):
+        raise AssertionError("something was trained")
+
+    with pytest.raises(ConfigError, match=r"pull='validation' needs validation samples"):
+        fit(DebLoRA(pull="validation", clusters=4), Plain(), chips, progress=trained)
+
+
+def test_the_head_learns_from_features_targets_or_both(chips):
+    images, labels = chips
+    results = {
+        head: fit(DebLoRA(**MOVES, rank=2, targets=["last"], head=head), Plain(), chips)
+        for head in ("features", "targets", "both")
+    }
+    counts = ClassCounts.from_labels(labels, names="012")
+    own = features(results["both"].encoder, images)
+    aims = results["both"].calibration.features
+    for head, rows in (("features", [own]), ("targets", [aims]), ("both", [own, aims])):
+        expected = fit_linear_probe(
+            np.concatenate(rows), np.tile(labels, len(rows)), loss=LogitAdjustedLoss(counts),
+            num_classes=3, l2=1e-2,
+        ).linear  # fmt: skip
+        torch.testing.assert_close(results[head].head.weight, expected.weight)
 
 
 # --- refusals ---

@@ -9,6 +9,7 @@ from torch import nn
 from tailora.adapters import AdapterSpec, trained_parameters
 from tailora.backbones import ModuleEncoder
 from tailora.counts import Groups
+from tailora.debias.calibrate import calibrate
 from tailora.debias.options import DebiasOptions
 from tailora.debias.stages import (
     Bench,
@@ -23,6 +24,7 @@ from tailora.progress import silent
 from tailora.runs.weights import load_adapted, save_adapted
 from tailora.train import Schedule
 from tailora.train.objectives import target_objective
+from tailora.train.sampling import build_sampler
 
 CPU = torch.device("cpu")
 NAMES = ("common", "some", "rare")
@@ -67,10 +69,11 @@ def base(tiny_encoder, bench, chips, zero_head):
     return stage_0(tiny_encoder, bench, chips, zero_head)
 
 
-def stage_0(encoder, bench, chips, head, *, spec=SPEC, epochs=4, checkpoint=None):
+def stage_0(encoder, bench, chips, head, *, spec=SPEC, epochs=4, checkpoint=None, sampler=None):
     return adapt_to_labels(
         encoder, bench, ROWS, chips[1], spec=spec, schedule=Schedule(epochs, 8, 3e-3),
         loss=nn.CrossEntropyLoss(), head=head, augment="dihedral", checkpoint=checkpoint,
+        sampler=sampler,
     )  # fmt: skip
 
 
@@ -190,6 +193,28 @@ def test_a_stage_resumed_from_its_checkpoint_gives_the_same_encoder(
     assert told.events == [("adapting to labels", 12), 7, 1, 1, 1, 1, 1]
 
 
+def test_a_sampler_says_which_rows_stage_0_reads_and_how_long_its_bar_is(
+    tiny_encoder, bench, chips, zero_head
+):
+    """14 - 4 = 10 rows of the largest class, 7 and 3: undersampled to 3 of each."""
+    sampler = build_sampler(
+        "undersampling", chips[1][ROWS], batch_size=8, epochs=2, seed=0, options={}
+    )
+    read, told = [], Told()
+
+    def images(rows):
+        read.extend(rows.tolist())
+        return bench.images(rows)
+
+    watched = Bench(images, bench.accelerator, told, 0)
+    sampled = stage_0(tiny_encoder, watched, chips, zero_head, epochs=2, sampler=sampler)
+    assert np.bincount(chips[1][read]).tolist() == [6, 6, 6]
+    assert set(read) <= set(ROWS)
+    assert told.events[0] == ("adapting to labels", 2 * 2)
+    plain = stage_0(tiny_encoder, bench, chips, zero_head, epochs=2)
+    assert not same(state(sampled), state(plain))
+
+
 # --- stages 2-4 ---
 
 
@@ -203,6 +228,18 @@ def test_a_class_to_calibrate_that_does_not_exist_names_the_nearest(base, bench,
         ConfigError, match=r"unknown class in deblora.calibrate 'rares'; did you mean 'rare'\?"
     ):
         found_for(base, bench, chips, calibrate=["rares"])
+
+
+def test_options_of_centres_and_moves_reach_the_calibration(base, bench, chips):
+    options = {"clusters": 1, "center_samples": "balanced", "move": "sample", "pull": 0.5}
+    _, source, found = found_for(base, bench, chips, **options)
+    by_hand = calibrate(
+        source, chips[1][ROWS], clusters=1, pull=0.5, groups=GROUPS,
+        center_samples="balanced", move="sample",
+    )  # fmt: skip
+    assert np.array_equal(found.features, by_hand.features)
+    _, _, usual = found_for(base, bench, chips, clusters=1, pull=0.5)
+    assert not np.allclose(found.centers, usual.centers)
 
 
 # --- stage 5 ---
@@ -258,12 +295,14 @@ def test_samples_that_do_not_move_are_held_where_they_are(base, tiny_encoder, be
     assert drift[0] < 0.2 * drift[1]
 
 
-@pytest.mark.parametrize(("fit_on", "expected"), [("tail", {21, 22, 23}), ("all", set(ROWS))])
-def test_only_the_rows_of_moved_classes_are_read_when_asked(
-    fit_on, expected, base, tiny_encoder, bench, chips
-):
-    settings, source, found = found_for(base, bench, chips, fit_on=fit_on)
-    read = []
+def rows_read(base, tiny_encoder, bench, chips, *, pulls=None, **options):
+    """Calibration and the rows that stage 5 reads, under chosen pulls if they are given."""
+    settings, source, found = found_for(base, bench, chips, **options)
+    labels, read = chips[1][ROWS], []
+    if pulls is not None:
+        found = calibrate_features(
+            settings, source, labels, names=NAMES, groups=GROUPS, seed=0, pull=pulls
+        )
 
     def images(rows):
         read.extend(rows.tolist())
@@ -271,10 +310,62 @@ def test_only_the_rows_of_moved_classes_are_read_when_asked(
 
     learn_calibrated(
         tiny_encoder, lambda: copy.deepcopy(base),
-        Bench(images, bench.accelerator, silent, 0), ROWS, found, source, chips[1][ROWS],
+        Bench(images, bench.accelerator, silent, 0), ROWS, found, source, labels,
         options=settings, spec=SPEC, batch_size=8,
     )  # fmt: skip
-    assert set(read) == expected
+    return found, set(read)
+
+
+@pytest.mark.parametrize(("fit_on", "expected"), [("tail", {21, 22, 23}), ("all", set(ROWS))])
+def test_only_the_rows_of_moved_classes_are_read_when_asked(
+    fit_on, expected, base, tiny_encoder, bench, chips
+):
+    assert rows_read(base, tiny_encoder, bench, chips, fit_on=fit_on)[1] == expected
+
+
+def test_calibrated_classes_that_keep_all_of_themselves_are_not_learnt_from(
+    base, tiny_encoder, bench, chips
+):
+    """Their loss is zero: of three calibrated classes only the one that moves counts."""
+    options = {"calibrate": "all", "fit_on": "tail", "pulls": [0, 0, 1.0]}
+    found, read = rows_read(base, tiny_encoder, bench, chips, **options)
+    assert found.moved == (0, 1, 2)
+    assert read == {21, 22, 23}
+
+
+def test_a_fresh_adapter_learns_from_all_rows_where_nothing_moves(base, tiny_encoder, bench, chips):
+    """The classes are less than ten to one, so that the adaptive pull keeps them where they are."""
+    found, read = rows_read(
+        base, tiny_encoder, bench, chips, pull="adaptive", fit_on="tail", init="fresh", epochs=1
+    )
+    assert (found.keep == 1).all()
+    assert read == set(ROWS)
+
+
+@pytest.mark.parametrize("regression", ["cosine", "smooth-l1"])
+def test_the_chosen_regression_is_what_stage_5_lowers(regression, base, tiny_encoder, bench, chips):
+    options = {
+        "clusters": 1,
+        "epochs": 12,
+        "regression": regression,
+        "fit_on": "tail",
+        "move": "shift",
+    }
+    learnt, found = stage_5(tiny_encoder, base, bench, chips, **options)
+    source, moved = features(base, bench), ROWS[chips[1][ROWS] == 2]
+    targets = torch.zeros(24, source.shape[1])
+    targets[ROWS] = torch.from_numpy(found.features)
+    values = {}
+    for name, encoder in (("before", base), ("after", learnt)):
+        objective = target_objective(
+            encoder, bench.images, targets, torch.from_numpy(source.std(axis=0)), device=CPU,
+            mean=torch.from_numpy(source.mean(axis=0)), regression=regression,
+        )  # fmt: skip
+        with torch.inference_mode():
+            values[name] = objective(moved, np.random.default_rng(0)).item()
+    assert values["after"] < 0.85 * values["before"]
+    squared, _ = stage_5(tiny_encoder, base, bench, chips, **{**options, "regression": "squared"})
+    assert not same(state(learnt), state(squared))
 
 
 def test_a_fresh_adapter_is_not_the_base_adapters_start(tiny_encoder, base, bench, chips):

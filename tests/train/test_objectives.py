@@ -1,11 +1,16 @@
+import math
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
+from tailora.debias.options import REGRESSIONS as OPTIONS
 from tailora.errors import ConfigError
-from tailora.train.objectives import dihedral, label_objective, target_objective
+from tailora.train.objectives import REGRESSIONS, dihedral, label_objective, target_objective
 
 CPU = torch.device("cpu")
 
@@ -172,6 +177,75 @@ def test_the_distance_to_targets_is_taken_per_dimension_in_units_of_its_spread()
     value = objective(np.array([2, 1]), np.random.default_rng(0))
     by_hand = ((2 / 2) ** 2 + (6 / 3) ** 2 + (2 / 2) ** 2 + (4 / 3) ** 2) / 4
     assert float(value) == pytest.approx(by_hand)
+
+
+# two samples at distances (1, 2) and (1, 4/3) in units of the spread (2, 3)
+APART = torch.tensor([[1.0, 2.0], [3.0, 5.0], [7.0, 11.0]])
+AIMS = torch.tensor([[0.0, 0.0], [1.0, 1.0], [5.0, 5.0]])
+
+
+def regress(regression, *, features=APART, targets=AIMS, mean=0.0, scale=(2.0, 3.0)):
+    objective = target_objective(
+        nn.Identity(),
+        lambda rows: features[torch.from_numpy(rows)],
+        targets,
+        torch.tensor(scale),
+        device=CPU,
+        mean=mean,
+        regression=regression,
+    )
+    return objective(np.array([2, 1]), np.random.default_rng(0))
+
+
+def test_smooth_l1_is_squared_near_and_linear_far():
+    by_hand = (0.5 * 1**2 + (2 - 0.5) + 0.5 * 1**2 + (4 / 3 - 0.5)) / 4
+    assert float(regress("smooth-l1")) == pytest.approx(by_hand)
+
+
+def test_cosine_is_of_the_angle_seen_from_the_mean_in_units_of_the_spread():
+    """From (3, 2): features (2, 3) and (0, 1), targets (1, 1) and (-1, -1/3)."""
+    cosines = [5 / math.sqrt(13 * 2), -1 / 3 / math.sqrt(1 + 1 / 9)]
+    mean = torch.tensor([3.0, 2.0])
+    assert float(regress("cosine", mean=mean)) == pytest.approx(1 - sum(cosines) / 2)
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 2**31), offset=st.floats(-50, 50), longer=st.floats(0.1, 10))
+def test_cosine_is_blind_to_a_common_offset_and_to_lengths(seed, offset, longer):
+    generator = torch.Generator().manual_seed(seed)
+    x, aims, mean = (torch.randn(3, 4, generator=generator, dtype=torch.float64) for _ in range(3))
+    scale = (1.0, 2.0, 0.5, 3.0)
+    mean = mean[0]
+    value = regress("cosine", features=x, targets=aims, mean=mean, scale=scale)
+    moved = regress(
+        "cosine", features=x + offset, targets=aims + offset, mean=mean + offset, scale=scale
+    )
+    stretched = regress(
+        "cosine", features=mean + longer * (x - mean), targets=aims, mean=mean, scale=scale
+    )
+    torch.testing.assert_close(moved, value, atol=1e-9, rtol=1e-7)
+    torch.testing.assert_close(stretched, value, atol=1e-9, rtol=1e-7)
+    assert -1e-9 <= value <= 2 + 1e-9
+
+
+@pytest.mark.parametrize("regression", REGRESSIONS)
+def test_at_the_targets_every_regression_has_no_loss(regression):
+    assert float(regress(regression, targets=APART, mean=torch.zeros(2))) < 1e-6
+    assert float(regress(regression)) > 0.01
+
+
+@pytest.mark.parametrize("regression", ["squared", "smooth-l1"])
+def test_distances_do_not_depend_on_the_mean(regression):
+    assert regress(regression, mean=torch.tensor([9.0, -4.0])) == regress(regression)
+
+
+def test_options_and_objective_know_the_same_regressions():
+    assert tuple(REGRESSIONS) == OPTIONS
+
+
+def test_an_unknown_regression_names_the_nearest():
+    with pytest.raises(ConfigError, match=r"unknown regression 'squard'; did you mean 'squared'"):
+        regress("squard")
 
 
 def test_at_its_targets_an_encoder_has_no_loss_and_no_gradient():

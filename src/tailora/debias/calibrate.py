@@ -9,17 +9,22 @@ marked *reading* below.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from tailora.counts import ClassCounts, Groups, make_groups
+from tailora.debias.balanced_centers import balanced_kmeans, equal_weights
+from tailora.debias.moves import move_classes, within_spread
 from tailora.debias.size_constrained_kmeans import SizeConstrainedKMeans, size_constrained_kmeans
 from tailora.errors import ConfigError, DataError, unknown_name
 
 CALIBRATED = ("tail", "tail+middle", "all")
 CENTER_WEIGHTS = ("class-share", "cluster-share")
+CENTER_SAMPLES = ("all", "balanced")
+Pull = str | float | Sequence[float]
 _ROUNDING = 1e-6  # of single precision, a few times over
 
 
@@ -36,6 +41,7 @@ class Calibration:
         moved: Indices of the classes that were calibrated.
         clusters: The clustering, in the space that `standardize` and `pca` define.
         cluster_means: Mean feature of each cluster's members (clusters, features).
+        spread: Standard deviation within clusters, pooled over all samples (features,).
         purity: Share of samples whose class is the most frequent of their cluster, (0, 1]. Near 1
             the clusters are the classes and hardly any attribute is shared.
     """
@@ -47,6 +53,7 @@ class Calibration:
     moved: tuple[int, ...]
     clusters: SizeConstrainedKMeans
     cluster_means: NDArray[np.floating]
+    spread: NDArray[np.float64]
     purity: float
 
 
@@ -56,9 +63,11 @@ def calibrate(
     *,
     clusters: int = 32,
     balance: float = 10.0,
-    pull: str | float = "adaptive",
+    pull: Pull = "adaptive",
     classes: str | Sequence[int] = "tail",
     center_weights: str = "class-share",
+    center_samples: str = "all",
+    move: str = "shrink",
     groups: Groups | None = None,
     num_classes: int | None = None,
     standardize: bool = True,
@@ -80,11 +89,15 @@ def calibrate(
             them. The paper names the factor but not its value; 10 is our *reading*.
         pull: `"adaptive"` keeps min(1, 10 / imbalance) of each sample (*reading* of the paper's
             alpha), a number in [0, 1] moves every calibrated class by that share: 0 moves nothing,
-            1 puts all samples of a class on its centre.
+            1 puts the mean of a class on its centre. One number per class gives each its own.
         classes: Who is moved: `"tail"`, `"tail+middle"`, `"all"` or class indices.
         center_weights: `"class-share"`: n_ck / n_c, the mean of the class once each sample is
             replaced by its cluster's centre. `"cluster-share"`: n_ck / n_k, normalised, which
             favours clusters that the class owns (*reading*).
+        center_samples: `"all"`, or `"balanced"`: centres of a class-balanced draw, means and
+            spread in which each class counts equally, see `balanced_kmeans` (*reading*).
+        move: `"shrink"` a class towards its centre (the paper), `"shift"` it as a whole, or
+            `"sample"` it around where it goes, see `move_classes` (*reading*).
         groups: Head, middle and tail; None takes thirds of the classes.
         num_classes: Number of classes; None is the largest label plus one.
         standardize: Cluster features scaled to unit variance per dimension (*reading*).
@@ -109,6 +122,8 @@ def calibrate(
 
     Reference: section 3 and Algorithm 1 of the paper.
     """
+    if center_samples not in CENTER_SAMPLES:
+        raise unknown_name("center_samples", center_samples, CENTER_SAMPLES)
     check_pull(pull)
     features, labels = _check(features, labels)
     count = int(labels.max()) + 1 if num_classes is None else num_classes
@@ -116,33 +131,42 @@ def calibrate(
     groups = make_groups(counts) if groups is None else groups
     moved = _moved_classes(classes, groups, counts)
     space = _cluster_space(features, standardize=standardize, pca=pca, seed=seed)
-    found = size_constrained_kmeans(space, clusters, balance=balance, seed=seed, n_init=n_init)
-    means = _cluster_means(features, found.labels, clusters)
+    equally = center_samples == "balanced"
+    cluster = partial(balanced_kmeans, labels=labels) if equally else size_constrained_kmeans
+    found = cluster(space, clusters, balance=balance, seed=seed, n_init=n_init)
+    votes = equal_weights(labels) if equally else None
+    means = _cluster_means(features, found.labels, votes, clusters)
+    spread = within_spread(features, found.labels, means, votes)
     table = composition(labels, found.labels, (count, clusters))
     weights = center_shares(table, center_weights)
     centers = np.where(counts.array()[:, None] > 0, weights @ means, np.nan)
     keep = np.ones(count)
     keep[list(moved)] = keep_weights(counts, pull)[list(moved)]
     return Calibration(
-        features=_move(features, labels, centers, keep),
+        features=move_classes(features, labels, centers, keep, how=move, spread=spread),
         centers=centers.astype(features.dtype),
         weights=weights,
         keep=keep,
         moved=moved,
         clusters=found,
         cluster_means=means,
+        spread=spread,
         purity=float(table.max(axis=0).sum() / len(labels)),
     )
 
 
-def keep_weights(counts: ClassCounts, pull: str | float) -> NDArray[np.float64]:
+def keep_weights(counts: ClassCounts, pull: Pull) -> NDArray[np.float64]:
     """Give how much of itself each class keeps, (classes,) in [0, 1].
 
-    `"adaptive"` is min(1, 10 / gamma_c): more imbalance, stronger pull. A number p gives 1 - p.
+    `"adaptive"` is min(1, 10 / gamma_c): more imbalance, stronger pull. A number p gives 1 - p,
+    one number per class each its own.
     """
     if isinstance(pull, str):
         return np.minimum(1.0, 10.0 / counts.imbalance())
-    return np.full(len(counts.values), 1.0 - pull)
+    pulls, classes = np.asarray(pull, dtype=np.float64), len(counts.values)
+    if pulls.ndim and pulls.shape != (classes,):
+        raise ConfigError(f"pull must be one number, or one for each of {classes} classes")
+    return np.full(classes, 1.0 - pulls)
 
 
 def composition(
@@ -173,12 +197,15 @@ def center_shares(table: NDArray[np.integer], center_weights: str) -> NDArray[np
     return np.divide(shares, totals, out=np.zeros_like(shares), where=totals > 0)
 
 
-def check_pull(pull: str | float) -> None:
-    """Refuse a pull that is neither `"adaptive"` nor a number in [0, 1]."""
+def check_pull(pull: Pull, words: Sequence[str] = ("adaptive",)) -> None:
+    """Refuse a pull that is neither one of `words` nor a number, or numbers, in [0, 1]."""
     if isinstance(pull, str):
-        if pull != "adaptive":
-            raise ConfigError(f"pull must be 'adaptive' or a number in [0, 1], got {pull!r}")
-    elif not 0 <= pull <= 1:
+        if pull not in words:
+            known = " or ".join(map(repr, words))
+            raise ConfigError(f"pull must be {known} or a number in [0, 1], got {pull!r}")
+        return
+    pulls = np.asarray(pull, dtype=np.float64)
+    if not ((pulls >= 0) & (pulls <= 1)).all():  # so written that NaN is refused too
         raise ConfigError(f"pull must lie in [0, 1], got {pull!r}; 0 moves nothing")
 
 
@@ -252,23 +279,13 @@ def _cluster_space(
 
 
 def _cluster_means(
-    features: NDArray[np.floating], assigned: NDArray[np.integer], clusters: int
+    features: NDArray[np.floating],
+    assigned: NDArray[np.integer],
+    votes: NDArray[np.float64] | None,
+    clusters: int,
 ) -> NDArray[np.floating]:
     # equal to the centres mapped back, but exact also where PCA dropped directions
     sums = np.zeros((clusters, features.shape[1]))
-    np.add.at(sums, assigned, features)
-    sizes = np.bincount(assigned, minlength=clusters)[:, None]
+    np.add.at(sums, assigned, features if votes is None else features * votes[:, None])
+    sizes = np.bincount(assigned, votes, minlength=clusters)[:, None]
     return np.divide(sums, sizes, out=np.zeros_like(sums), where=sizes > 0)
-
-
-def _move(
-    features: NDArray[np.floating],
-    labels: NDArray[np.int64],
-    centers: NDArray[np.floating],
-    keep: NDArray[np.float64],
-) -> NDArray[np.floating]:
-    moved = features.copy()
-    rows = keep[labels] < 1  # untouched rows stay equal to the bit
-    share = keep[labels[rows], None]
-    moved[rows] = share * features[rows] + (1 - share) * centers[labels[rows]]
-    return moved

@@ -23,7 +23,8 @@ from tailora.adapters import AdapterSpec
 from tailora.backbones import Encoder, ModuleEncoder
 from tailora.counts import ClassCounts, Groups, make_groups
 from tailora.debias.calibrate import Calibration
-from tailora.debias.options import DebiasOptions
+from tailora.debias.chosen_pull import Validation
+from tailora.debias.options import DebiasOptions, no_validation
 from tailora.debias.stages import (
     AnyEncoder,
     Bench,
@@ -37,6 +38,7 @@ from tailora.heads.linear_probe import fit_linear_probe
 from tailora.losses import LogitAdjustedLoss
 from tailora.progress import Progress, silent
 from tailora.train.loop import Schedule
+from tailora.train.objectives import Images
 
 
 @final
@@ -84,6 +86,7 @@ class DebLoRA(DebiasOptions):
         batch_size: int = 32,
         augment: str = "dihedral",
         groups: Groups | None = None,
+        validation: tuple[Tensor, NDArray[np.int64]] | None = None,
         seed: int = 0,
         progress: Progress = silent,
         accelerator: Accelerator | None = None,
@@ -102,6 +105,7 @@ class DebLoRA(DebiasOptions):
             batch_size: Images a step.
             augment: `"dihedral"` or `"none"`, of the base adapter; square images for `"dihedral"`.
             groups: Head, middle and tail; None takes thirds of the classes.
+            validation: Images and labels of other samples, for `pull="validation"`.
             seed: Seeds everything.
             progress: Shows progress.
             accelerator: Device and precision; None lets Accelerate choose.
@@ -112,25 +116,25 @@ class DebLoRA(DebiasOptions):
             BackboneError: The encoder gives something else than features.
         """
         counts = self._check(images, np.asarray(labels), augment)
-
-        def read(rows: NDArray[np.int64]) -> Tensor:
-            return images[torch.from_numpy(rows)]
-
+        if self.pull == "validation" and (validation is None or not len(validation[1])):
+            raise no_validation()
         accelerator = accelerator or Accelerator()
         plain = _as_encoder(encoder, images[:1].to(accelerator.device))
         work = _Work(
             method=self,
             encoder=plain,
-            bench=Bench(read, accelerator, progress, seed),
+            bench=Bench(_reader(images), accelerator, progress, seed),
             labels=np.asarray(labels, dtype=np.int64),
             counts=counts,
             batch_size=batch_size,
+            groups=make_groups(counts) if groups is None else groups,
+            validation=validation,
         )
         base = work.base(Schedule(base_epochs, batch_size, base_lr), augment)
-        source = work.features(base if self.source == "adapted" else plain)
-        found = work.calibrate(source, groups)
-        adapted = work.learn(base, found, source)
-        return DebLoRAResult(adapted, work.probe(adapted), found, base)
+        adapted, found = work.round(base, base if self.source == "adapted" else plain)
+        for _ in range(1, self.rounds):
+            adapted, found = work.round(adapted, adapted)
+        return DebLoRAResult(adapted, work.head(adapted, found), found, base)
 
     def _check(self, images: Tensor, labels: NDArray[np.int64], augment: str) -> ClassCounts:
         if len(images) != len(labels) or not len(labels):
@@ -145,6 +149,10 @@ class DebLoRA(DebiasOptions):
             )
         classes = range(max(int(labels.max()) + 1, 0))
         return ClassCounts.from_labels(labels, names=[str(c) for c in classes])
+
+
+def _reader(images: Tensor) -> Images:
+    return lambda rows: images[torch.from_numpy(rows)]
 
 
 def _as_encoder(encoder: nn.Module, image: Tensor) -> AnyEncoder:
@@ -169,7 +177,7 @@ class DebLoRAResult:
     Attributes:
         encoder: The de-biased encoder; `encoder.backbone` is the `peft.PeftModel` to save.
         head: Linear head on its features, (batch, features) to (batch, classes).
-        calibration: Clusters, centres and moved features.
+        calibration: Clusters, centres and moved features, of the last round.
         base: The label-trained encoder that was de-biased.
     """
 
@@ -189,6 +197,8 @@ class _Work:
     labels: NDArray[np.int64]
     counts: ClassCounts
     batch_size: int
+    groups: Groups
+    validation: tuple[Tensor, NDArray[np.int64]] | None
 
     @property
     def rows(self) -> NDArray[np.int64]:
@@ -203,36 +213,36 @@ class _Work:
             spec=self.method.spec,
             schedule=schedule,
             loss=nn.CrossEntropyLoss(),
-            head=self.probe(self.encoder),
+            head=self.probe(self.features(self.encoder), self.labels),
             augment=augment,
         )
 
-    def features(self, encoder: AnyEncoder) -> NDArray[np.float32]:
+    def features(self, encoder: AnyEncoder, images: Tensor | None = None) -> NDArray[np.float32]:
+        """Features of the training images, or of others."""
         device = self.bench.accelerator.device
         return extract(
             encoder.to(device),
-            self.bench.images,
-            self.rows,
+            self.bench.images if images is None else _reader(images),
+            self.rows if images is None else np.arange(len(images)),
             device=device,
             progress=self.bench.progress,
         )
 
-    def calibrate(self, features: NDArray[np.float32], groups: Groups | None) -> Calibration:
-        return calibrate_features(
+    def round(self, start: AnyEncoder, space: AnyEncoder) -> tuple[AnyEncoder, Calibration]:
+        """Stages 1-5: de-bias the features of `space`, learning on from `start` or afresh."""
+        source = self.features(space)
+        found = calibrate_features(
             self.method,
-            features,
+            source,
             self.labels,
             names=self.counts.names,
-            groups=make_groups(self.counts) if groups is None else groups,
+            groups=self.groups,
             seed=self.bench.seed,
+            validation=self._validation(space),
         )
-
-    def learn(
-        self, base: AnyEncoder, found: Calibration, source: NDArray[np.float32]
-    ) -> AnyEncoder:
-        return learn_calibrated(
+        adapted = learn_calibrated(
             self.encoder,
-            lambda: copy.deepcopy(base),
+            lambda: copy.deepcopy(start),
             self.bench,
             self.rows,
             found,
@@ -242,11 +252,27 @@ class _Work:
             spec=self.method.spec,
             batch_size=self.batch_size,
         )
+        return adapted, found
 
-    def probe(self, encoder: AnyEncoder) -> nn.Linear:
+    def _validation(self, space: AnyEncoder) -> Validation | None:
+        if self.method.pull != "validation" or self.validation is None:
+            return None
+        images, labels = self.validation
+        return self.features(space, images), np.asarray(labels, dtype=np.int64)
+
+    def head(self, encoder: AnyEncoder, found: Calibration) -> nn.Linear:
+        """Stage 6 on features, on the targets they were to reach, or on both."""
+        parts = []
+        if self.method.head != "targets":
+            parts.append(self.features(encoder))
+        if self.method.head != "features":
+            parts.append(found.features.astype(np.float32))
+        return self.probe(np.concatenate(parts), np.tile(self.labels, len(parts)))
+
+    def probe(self, features: NDArray[np.float32], labels: NDArray[np.int64]) -> nn.Linear:
         return fit_linear_probe(
-            self.features(encoder),
-            self.labels,
+            features,
+            labels,
             loss=LogitAdjustedLoss(self.counts),
             num_classes=len(self.counts.names),
             l2=1e-2,

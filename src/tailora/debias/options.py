@@ -2,13 +2,17 @@
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
-from tailora.debias.calibrate import CALIBRATED, CENTER_WEIGHTS, check_pull
+from tailora.debias.calibrate import CALIBRATED, CENTER_SAMPLES, CENTER_WEIGHTS, check_pull
+from tailora.debias.moves import MOVES
 from tailora.errors import ConfigError, unknown_name
 
 SOURCES = ("adapted", "pretrained")
 FIT_ON = ("all", "tail")
 INITS = ("from-base", "fresh")
+HEADS = ("features", "targets", "both")
+REGRESSIONS = ("squared", "cosine", "smooth-l1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,15 +25,26 @@ class DebiasOptions:
         source: Whose features are clustered: of the label-trained base adapter (`"adapted"`, the
             paper's biased LoRA) or of the untouched encoder (`"pretrained"`).
         pull: `"adaptive"` keeps min(1, 10 / imbalance) of a sample, a number in [0, 1] moves every
-            calibrated class by that share.
+            calibrated class by that share, `"validation"` chooses a number for each class by the
+            validation macro-F1 of a probe on the moved features, see `choose_pull` (*reading*).
         calibrate: `"tail"`, `"tail+middle"`, `"all"` or a list of class names.
         center_weights: `"class-share"` or `"cluster-share"`, see `calibrate`.
+        center_samples: Cluster `"all"` samples, or a class-`"balanced"` draw of them (*reading*).
+        move: `"shrink"` a class towards its centre (the paper), `"shift"` it as a whole, or
+            `"sample"` it around where it goes, see `move_classes` (*reading*).
+        rounds: How often stages 1-5 are done: each round de-biases the features of the adapter of
+            the round before (*reading*).
         fit_on: `"all"` holds unmoved samples where they are while the moved ones move; `"tail"`
             learns from moved classes alone.
-        init: The new adapter starts at the base adapter's weights or fresh.
+        regression: Loss of stage 5: `"squared"` distance, `"cosine"` or `"smooth-l1"`, see
+            `target_objective` (*reading*).
+        init: The new adapter starts at the weights of the base adapter, or of the round before, or
+            fresh.
         standardize: Cluster in unit variance per dimension.
         pca: Cluster in this many principal components.
-        epochs: Passes of stage 5.
+        head: The head learns from the new adapter's `"features"`, from the `"targets"` it was to
+            reach, or from `"both"`; it always predicts from the adapter's features.
+        epochs: Passes of stage 5; 0 trains no new adapter, and only the head learns the targets.
         lr: Peak learning rate of stage 5.
     """
 
@@ -39,36 +54,103 @@ class DebiasOptions:
     pull: str | float = "adaptive"
     calibrate: str | list[str] = "tail"
     center_weights: str = "class-share"
+    center_samples: str = "all"
+    move: str = "shrink"
+    rounds: int = 1
     fit_on: str = "all"
+    regression: str = "squared"
     init: str = "from-base"
     standardize: bool = True
     pca: int | None = None
+    head: str = "features"
     epochs: int = 2
     lr: float = 3e-4
 
     def __post_init__(self) -> None:
-        for name in ("clusters", "epochs", "pca"):
+        for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} must be at least 1, got {value}")
+            if value is not None and value < least:
+                raise ConfigError(f"{name} must be at least {least}, got {value}")
         if not self.balance >= 1:
             raise ConfigError(
                 f"balance (rho) must be at least 1, got {self.balance}; 1 forces equal clusters"
             )
         if not 0 < self.lr < math.inf:
             raise ConfigError(f"lr must be positive, got {self.lr}")
-        check_pull(self.pull)
-        _check_choice("source", self.source, SOURCES)
-        _check_choice("center_weights", self.center_weights, CENTER_WEIGHTS)
-        _check_choice("fit_on", self.fit_on, FIT_ON)
-        _check_choice("init", self.init, INITS)
-        if isinstance(self.calibrate, str):
-            _check_choice("calibrate", self.calibrate, CALIBRATED)
+        check_pull(self.pull, ("adaptive", "validation"))
+        for name, known in _CHOICES.items():
+            value = getattr(self, name)
+            if isinstance(value, str) and value not in known:
+                raise unknown_name(f"deblora.{name}", value, known)
         if self.source == "pretrained" and self.init == "from-base":
             # targets in the pretrained encoder's space cannot start from an adapter that left it
             object.__setattr__(self, "init", "fresh")
+        _refuse_idle(self)
+        _refuse_blind(self)
+        _refuse_untrained(self)
 
 
-def _check_choice(option: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise unknown_name(f"deblora.{option}", value, known)
+def _refuse_idle(options: DebiasOptions) -> None:
+    """Refuse what changes nothing where no class moves, so that nobody measures its absence."""
+    if options.pull != 0 and options.calibrate != []:
+        return
+    idle = ["center_samples", "move"]
+    if options.init == "from-base":  # a fresh adapter has to learn also what stays
+        idle += ["rounds", "regression"]
+    if options.pull == "validation":
+        idle.append("pull")
+    for name in idle:
+        if getattr(options, name) != getattr(DebiasOptions, name):
+            raise ConfigError(
+                f"deblora.{name}={getattr(options, name)!r} does nothing where no class moves; "
+                "give deblora.pull above 0 and classes to calibrate"
+            )
+
+
+def _refuse_blind(options: DebiasOptions) -> None:
+    """Refuse to learn by angles what changes no angle."""
+    along = options.move == "shrink" and options.center_samples == "all"
+    if along and options.clusters == 1 and options.regression == "cosine":
+        raise ConfigError(
+            "one cluster shrinks features towards the mean of all, which changes no angle seen "
+            "from it: deblora.regression='cosine' has nothing to learn; choose more clusters"
+        )
+
+
+def _refuse_untrained(options: DebiasOptions) -> None:
+    """Without a stage 5 the targets can only reach the head; all else would go unnoticed."""
+    if options.epochs > 0:
+        return
+    if options.init != "from-base" or options.head == "features":
+        raise ConfigError(
+            "deblora.epochs=0 trains no new adapter, so the base adapter stays and only the head "
+            "can learn the targets: give deblora.head='targets' or 'both', and keep "
+            "init='from-base'"
+        )
+    for name in ("rounds", "regression", "fit_on"):
+        if getattr(options, name) != getattr(DebiasOptions, name):
+            raise ConfigError(
+                f"deblora.{name}={getattr(options, name)!r} does nothing with deblora.epochs=0"
+            )
+
+
+_LEAST: Final = {"clusters": 1, "pca": 1, "rounds": 1, "epochs": 0}
+_CHOICES: Final = {
+    "source": SOURCES,
+    "center_weights": CENTER_WEIGHTS,
+    "center_samples": CENTER_SAMPLES,
+    "move": tuple(MOVES),
+    "fit_on": FIT_ON,
+    "regression": REGRESSIONS,
+    "init": INITS,
+    "head": HEADS,
+    "calibrate": CALIBRATED,
+}
+
+
+def no_validation() -> ConfigError:
+    """Build the error for a pull that is to be chosen where there is nothing to choose by."""
+    return ConfigError(
+        "deblora.pull='validation' needs validation samples to choose by; give 'adaptive' or a "
+        "number in [0, 1]"
+    )

@@ -6,6 +6,7 @@ Both copy the encoder they are given, so the pretrained one stays as it was to t
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,14 @@ from torch import Tensor, nn
 
 from tailora.adapters import AdapterSpec, adapt, cut_ranks
 from tailora.backbones import Encoder, ModuleEncoder
-from tailora.counts import Groups
+from tailora.counts import ClassCounts, Groups
 from tailora.debias.calibrate import Calibration, calibrate, unit_spread
-from tailora.debias.options import DebiasOptions
+from tailora.debias.chosen_pull import Validation, choose_pull
+from tailora.debias.options import DebiasOptions, no_validation
 from tailora.errors import unknown_name
 from tailora.progress import Progress
-from tailora.train.loop import Objective, Schedule, train
+from tailora.samplers.epoch import EpochSampler
+from tailora.train.loop import Objective, Schedule, draws, train
 from tailora.train.objectives import Images, label_objective, target_objective
 
 
@@ -68,6 +71,7 @@ def adapt_to_labels(
     loss: nn.Module,
     head: nn.Module,
     augment: str,
+    sampler: EpochSampler | None = None,
     checkpoint: Path | None = None,
 ) -> AnyEncoder:
     """Stage 0: adapt a copy of `encoder` by classification.
@@ -83,13 +87,14 @@ def adapt_to_labels(
         head: Start of the head, e.g. the probe on pretrained features; it learns along and
             is dropped afterwards, because a head fitted to the end beats it.
         augment: See `label_objective`.
+        sampler: See `train`.
         checkpoint: Where each epoch's state goes.
 
     Returns:
         The adapted copy, on the accelerator's device.
     """
     device = bench.accelerator.device
-    steps = schedule.steps(len(rows))
+    steps = schedule.steps(draws(rows, sampler))
     adapted = with_adapter(encoder, spec, seed=bench.seed, total_steps=steps).to(device)
     learner = nn.ModuleDict({"encoder": adapted, "head": copy.deepcopy(head).to(device)})
     learner["head"].requires_grad_(requires_grad=True)
@@ -102,7 +107,7 @@ def adapt_to_labels(
         augment=augment,
         device=device,
     )
-    _run(learner, objective, rows, bench, schedule, "adapting to labels", checkpoint)
+    _run(learner, objective, rows, bench, schedule, "adapting to labels", checkpoint, sampler)
     return adapted
 
 
@@ -114,6 +119,8 @@ def calibrate_features(
     names: Sequence[str],
     groups: Groups,
     seed: int,
+    validation: Validation | None = None,
+    pull: Sequence[float] | None = None,
 ) -> Calibration:
     """Stages 2-4 with the options of debLoRA.
 
@@ -124,27 +131,40 @@ def calibrate_features(
         names: Class names in index order.
         groups: Head, middle and tail.
         seed: Seed of the clustering.
+        validation: Features and class indices to choose a pull by, where the options ask for it.
+        pull: A pull for each class that was chosen before, instead of the options'.
 
     Raises:
-        ConfigError: A class to calibrate does not exist, or an option does not fit the features.
+        ConfigError: A class to calibrate does not exist, an option does not fit the features, or
+            there is nothing to choose a pull by.
     """
     chosen = options.calibrate
     for name in [] if isinstance(chosen, str) else chosen:
         if name not in names:
             raise unknown_name("class in deblora.calibrate", name, names)
-    return calibrate(
+    with_pull = partial(
+        calibrate,
         features,
         labels,
         clusters=options.clusters,
         balance=options.balance,
-        pull=options.pull,
         classes=chosen if isinstance(chosen, str) else [names.index(name) for name in chosen],
         center_weights=options.center_weights,
+        center_samples=options.center_samples,
+        move=options.move,
         groups=groups,
         num_classes=len(names),
         standardize=options.standardize,
         pca=options.pca,
         seed=seed,
+    )
+    if pull is not None or options.pull != "validation":
+        return with_pull(pull=options.pull if pull is None else pull)
+    if validation is None or not len(validation[1]):
+        raise no_validation()
+    found, counts = with_pull(pull=1.0), ClassCounts.from_labels(labels, names=names)
+    return with_pull(
+        pull=choose_pull(found, features, labels, validation, counts=counts, move=options.move)
     )
 
 
@@ -180,13 +200,14 @@ def learn_calibrated(
     Returns:
         The de-biased encoder. When no class is imbalanced enough to move and the start is the base
         adapter, that is the base adapter itself: its loss is already zero, and an optimiser that
-        normalises gradients would only wander.
+        normalises gradients would only wander. A fresh adapter then learns from all rows.
     """
-    kept = np.isin(labels, found.moved) if options.fit_on == "tail" else np.ones(len(rows), bool)
-    schedule = Schedule(options.epochs, batch_size, options.lr)
+    moving = found.keep[labels] < 1
+    kept = moving if options.fit_on == "tail" and moving.any() else np.ones(len(rows), bool)
+    schedule = Schedule(max(options.epochs, 1), batch_size, options.lr)
     if options.init == "from-base":
         start = base()
-        if not (found.keep < 1).any():
+        if not moving.any() or not options.epochs:
             return start
         cut_ranks(start.backbone)
     else:
@@ -194,12 +215,18 @@ def learn_calibrated(
         steps = schedule.steps(int(kept.sum()))
         start = with_adapter(encoder, spec, seed=bench.seed + 1, total_steps=steps)
     device = bench.accelerator.device
+
+    def as_tensor(values: NDArray[np.float64]) -> Tensor:
+        return torch.from_numpy(values.astype(np.float32)).to(device)
+
     objective = target_objective(
         start.to(device),
         bench.images,
         _scatter(rows, found.features).to(device),
-        torch.from_numpy(unit_spread(source).astype(np.float32)).to(device),
+        as_tensor(unit_spread(source)),
         device=device,
+        mean=as_tensor(source.mean(axis=0, dtype=np.float64)),
+        regression=options.regression,
     )
     _run(start, objective, rows[kept], bench, schedule, "learning the moved features", checkpoint)
     return start
@@ -220,8 +247,9 @@ def _run(
     schedule: Schedule,
     title: str,
     checkpoint: Path | None,
+    sampler: EpochSampler | None = None,
 ) -> None:
-    total = schedule.steps(len(rows))
+    total = schedule.steps(draws(rows, sampler))
     with bench.progress(title, total) as advance:
         done = 0
         for step in train(
@@ -232,6 +260,7 @@ def _run(
             seed=bench.seed,
             accelerator=bench.accelerator,
             checkpoint=checkpoint,
+            sampler=sampler,
         ):
             advance(step.number - done)  # the first step of a resumed run jumps to its place
             done = step.number

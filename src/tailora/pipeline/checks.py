@@ -4,11 +4,15 @@ import copy
 import math
 from typing import cast
 
+import numpy as np
+
 from tailora.adapters import adapt, resolve_rank
 from tailora.backbones import Encoder, LoadedBackbone, Pooling
 from tailora.counts import ClassCounts, Groups, make_groups
+from tailora.debias.options import no_validation
 from tailora.errors import ConfigError, unknown_name
 from tailora.pipeline.job import DEFAULT_LR, build_loss
+from tailora.pipeline.sampling import recipe_sampler
 from tailora.runs.recipe import EvaluateOptions, Recipe
 from tailora.train.loop import Schedule
 from tailora.train.objectives import AUGMENTATIONS
@@ -30,9 +34,10 @@ def check_recipe(recipe: Recipe, counts: ClassCounts, *, n_val: int) -> Groups:
         build_loss(section, counts)
     resolve_rank(recipe.adapter.tuner, recipe.adapter.rank)
     _check_training(recipe)
+    recipe_sampler(recipe, np.repeat(np.arange(len(counts.values)), counts.values))
     _check_probe(recipe.probe.l2, n_val)
     if recipe.method == "deblora":
-        _check_deblora(recipe, counts)
+        _check_deblora(recipe, counts, n_val)
     options = recipe.evaluate
     return make_groups(counts, options.groups, low=options.low, high=options.high)
 
@@ -76,7 +81,7 @@ def _check_evaluation(options: EvaluateOptions) -> None:
 
 def _check_training(recipe: Recipe) -> None:
     train, deblora = recipe.train, recipe.deblora
-    for epochs, lr in ((train.epochs, train.lr), (deblora.epochs, deblora.lr)):
+    for epochs, lr in ((train.epochs, train.lr), (max(deblora.epochs, 1), deblora.lr)):
         Schedule(epochs, train.batch_size, DEFAULT_LR[0] if lr is None else lr)
         if lr is not None and not math.isfinite(lr):
             raise ConfigError(f"lr must be finite, got {lr}")
@@ -96,7 +101,9 @@ def _check_probe(l2: list[float], n_val: int) -> None:
         )
 
 
-def _check_deblora(recipe: Recipe, counts: ClassCounts) -> None:
+def _check_deblora(recipe: Recipe, counts: ClassCounts, n_val: int) -> None:
+    if recipe.deblora.pull == "validation" and not n_val:
+        raise no_validation()
     if recipe.deblora.clusters > counts.total:
         raise ConfigError(
             f"clusters={recipe.deblora.clusters} is more than the {counts.total} training samples; "

@@ -3,7 +3,6 @@
 Whatever is evaluated has been read back from disk first: the saved run is the measured run.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +25,8 @@ from tailora.features import FeatureBank, extract
 from tailora.heads.linear_probe import fit_linear_probe
 from tailora.heads.reslt import ResLTHead, ResLTLoss
 from tailora.pipeline.job import Job
+from tailora.pipeline.rounds import round_stage, source_stage
+from tailora.pipeline.sampling import recipe_sampler
 from tailora.runs.weights import (
     is_saved,
     load_adapted,
@@ -34,6 +35,7 @@ from tailora.runs.weights import (
     save_head,
     weights_fingerprint,
 )
+from tailora.storage import read_json, write_json
 
 # what is done before a method, in order
 STANDS_ON: Final = {
@@ -74,38 +76,28 @@ def adapt_stage(job: Job, method: str) -> None:
         return
     spec = None if method == "fine-tune" else job.recipe.adapter
     with job.folder.costs(method).measure("train", trained_parameters=_trainable(job, spec)):
-        save_adapted(_ADAPTING.get(method, _from_labels)(job, method), folder)
+        adapted = _debiased(job) if method == "deblora" else _from_labels(job, method)
+        save_adapted(adapted, folder)
     checkpoint(job, method).unlink(missing_ok=True)
 
 
 def _from_labels(job: Job, method: str) -> AnyEncoder:
-    """Stage 0: adapt with labels (`lora`), or train the whole encoder (`fine-tune`)."""
+    """Stage 0: adapt with labels (`lora`), or train the whole encoder (`fine-tune`).
+
+    `lora+reslt` learns under the three-branch head of ResLT and its loss, a baseline of the paper.
+    """
+    rows, is_reslt = job.dataset.indices("train"), method == "lora+reslt"
     return adapt_to_labels(
         job.encoder,
         job.bench,
-        job.dataset.indices("train"),
+        rows,
         job.labels,
         spec=None if method == "fine-tune" else job.recipe.adapter,
         schedule=job.schedule,
-        loss=job.loss(job.recipe.train),
-        head=with_probe(job, "zero-shot").head,
+        loss=ResLTLoss(job.groups) if is_reslt else job.loss(job.recipe.train),
+        head=_Branches(job) if is_reslt else with_probe(job, "zero-shot").head,
         augment=job.recipe.train.augment,
-        checkpoint=checkpoint(job, method),
-    )
-
-
-def _with_reslt(job: Job, method: str) -> AnyEncoder:
-    """Stage 0 under the three-branch head of ResLT and its loss, a baseline of the paper."""
-    return adapt_to_labels(
-        job.encoder,
-        job.bench,
-        job.dataset.indices("train"),
-        job.labels,
-        spec=job.recipe.adapter,
-        schedule=job.schedule,
-        loss=ResLTLoss(job.groups),
-        head=_Branches(job.encoder.features, len(job.counts.names), seed=job.recipe.seed),
-        augment=job.recipe.train.augment,
+        sampler=recipe_sampler(job.recipe, job.labels[rows]),
         checkpoint=checkpoint(job, method),
     )
 
@@ -113,55 +105,96 @@ def _with_reslt(job: Job, method: str) -> AnyEncoder:
 class _Branches(nn.Module):
     """The logits of each of ResLT's heads, which its loss takes; predicting would sum them."""
 
-    def __init__(self, num_features: int, num_classes: int, *, seed: int) -> None:
+    def __init__(self, job: Job) -> None:
         super().__init__()
-        self.head = ResLTHead(num_features, num_classes, seed=seed)
+        self.head = ResLTHead(job.encoder.features, len(job.counts.names), seed=job.recipe.seed)
 
     def forward(self, features: Tensor) -> Tensor:
         return self.head.branches(features)
 
 
-def _debiased(job: Job, method: str) -> AnyEncoder:
-    """Stages 2-5: cluster, move, learn the moved features with a new adapter."""
-    rows = job.dataset.indices("train")
+def _debiased(job: Job) -> AnyEncoder:
+    """Stages 2-5 in rounds; all but the last leave their adapter in a folder of their own."""
+    options = job.recipe.deblora
+    for number in range(1, options.rounds):
+        stage = round_stage(options, number)
+        if not is_saved(job.folder.stage(stage)):
+            save_adapted(_one_round(job, number), job.folder.stage(stage))
+        checkpoint(job, stage).unlink(missing_ok=True)
+    return _one_round(job, options.rounds)
+
+
+def _one_round(job: Job, number: int) -> AnyEncoder:
+    """Cluster, move, learn the moved features with a new adapter."""
+    options, rows = job.recipe.deblora, job.dataset.indices("train")
+    start = job.folder.stage(round_stage(options, number - 1))
     return learn_calibrated(
         job.encoder,
-        lambda: load_adapted(job.encoder, job.folder.stage("lora"), trainable=True),
+        lambda: load_adapted(job.encoder, start, trainable=True),
         job.bench,
         rows,
-        calibration(job),
-        source_features(job),
+        calibration(job, number),
+        np.asarray(features(job, source_stage(options, number), "train")),
         job.labels[rows],
-        options=job.recipe.deblora,
+        options=options,
         spec=job.recipe.adapter,
         batch_size=job.recipe.train.batch_size,
-        checkpoint=checkpoint(job, method),
+        checkpoint=checkpoint(job, round_stage(options, number)),
     )
 
 
-_ADAPTING: Final[dict[str, Callable[[Job, str], AnyEncoder]]] = {
-    "lora+reslt": _with_reslt,
-    "deblora": _debiased,
-}
+def calibration(job: Job, number: int | None = None) -> Calibration:
+    """Stages 2-4 of a round, None for the last.
 
-
-def calibration(job: Job) -> Calibration:
-    """Stages 2-4. Deterministic and short, so it is done anew where needed, not stored."""
-    with job.folder.costs("deblora").measure("cluster and move"):
-        return calibrate_features(
-            job.recipe.deblora,
-            source_features(job),
+    Deterministic and short, so it is done anew where needed, not stored; all but the pulls that
+    validation chose, which stand in the round's folder.
+    """
+    options = job.recipe.deblora
+    number = options.rounds if number is None else number
+    stage, source = round_stage(options, number), source_stage(options, number)
+    chosen = job.folder.stage(stage) / "pulls.json"
+    with job.folder.costs(stage).measure("cluster and move"):
+        found = calibrate_features(
+            options,
+            np.asarray(features(job, source, "train")),
             job.labels[job.dataset.indices("train")],
             names=job.counts.names,
             groups=job.groups,
             seed=job.recipe.seed,
+            validation=_validation(job, source),
+            pull=read_json(chosen) if chosen.is_file() else None,
         )
+    if options.pull == "validation":
+        write_json(chosen, (1 - found.keep).tolist())
+    return found
+
+
+def _validation(job: Job, source: str) -> tuple[NDArray[np.float32], NDArray[np.int64]] | None:
+    if job.recipe.deblora.pull != "validation":
+        return None
+    return np.asarray(features(job, source, "val")), job.labels[job.dataset.indices("val")]
+
+
+def training_set(job: Job, method: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """What a head is fitted on: features (rows, width) and class indices (rows,).
+
+    For debLoRA these are the new adapter's features, the targets it was to reach, or both.
+    """
+    own = np.asarray(features(job, method, "train"))
+    labels = job.labels[job.dataset.indices("train")]
+    chosen = job.recipe.deblora.head
+    if method != "deblora" or chosen == "features":
+        return own, labels
+    targets = calibration(job).features.astype(np.float32)
+    if chosen == "targets":
+        return targets, labels
+    return np.concatenate([own, targets]), np.concatenate([labels, labels])
 
 
 def source_features(job: Job) -> NDArray[np.float32]:
-    """Training features in the space that is de-biased."""
-    source = "lora" if job.recipe.deblora.source == "adapted" else "zero-shot"
-    return np.asarray(features(job, source, "train"))
+    """Training features in the space that is de-biased, by the last round if there are several."""
+    options = job.recipe.deblora
+    return np.asarray(features(job, source_stage(options, options.rounds), "train"))
 
 
 def features(
@@ -175,6 +208,8 @@ def features(
         split: `"train"`, `"val"` or `"test"`.
         encoder: The stage's encoder if it is at hand; else it is read from the run folder.
     """
+    if method == "deblora" and not job.recipe.deblora.epochs:
+        method, encoder = "lora", None  # no new adapter: these features are there already
     folder = job.folder.stage(method)
     rows = job.dataset.indices(split)
     manifest = job.feature_manifest(split, weights_fingerprint(folder))
@@ -203,11 +238,12 @@ def with_probe(job: Job, method: str) -> StageResult:
     folder = job.folder.stage(method)
     encoder = load_adapted(job.encoder, folder)
     path = folder / "head.safetensors"
-    train = features(job, method, "train", encoder)
-    val = features(job, method, "val", encoder)
+    features(job, method, "train", encoder)
+    val = np.asarray(features(job, method, "val", encoder))
     if not path.is_file():
+        train, labels = training_set(job, method)
         with job.folder.costs(method).measure("probe"):
-            save_head(_probe(job, np.asarray(train), np.asarray(val)), path)
+            save_head(_probe(job, train, labels, val), path)
     return StageResult(method, encoder, load_head(path))
 
 
@@ -217,15 +253,19 @@ def costs(job: Job, method: str) -> list[dict[str, Any]]:
     return [entry for name in names for entry in job.folder.costs(name).entries()]
 
 
-def _probe(job: Job, train: NDArray[np.float32], val: NDArray[np.float32]) -> nn.Linear:
-    labels = job.labels
+def _probe(
+    job: Job,
+    train: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    val: NDArray[np.float32],
+) -> nn.Linear:
     probe = fit_linear_probe(
         train,
-        labels[job.dataset.indices("train")],
+        labels,
         loss=job.loss(job.recipe.probe),
         num_classes=len(job.counts.names),
         l2=job.recipe.probe.l2,
-        validation=(val, labels[job.dataset.indices("val")]) if len(val) else None,
+        validation=(val, job.labels[job.dataset.indices("val")]) if len(val) else None,
         score=lambda targets, predictions: group_macro_f1(job, targets, predictions),
     )
     return probe.linear

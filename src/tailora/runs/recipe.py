@@ -66,6 +66,10 @@ class TrainOptions:
         loss: See `tailora methods`.
         loss_options: Passed to the loss.
         augment: `"dihedral"` or `"none"`.
+        sampler: `"none"` takes every image once an epoch in random order; else a sampler of
+            `tailora methods` says which, how often and in which order. A sampler that evens classes
+            out and a loss that does (`loss`) correct for the same thing twice.
+        sampler_options: Passed to the sampler.
     """
 
     epochs: int = 3
@@ -75,6 +79,8 @@ class TrainOptions:
     loss: str = "cross-entropy"
     loss_options: dict[str, Any] = field(default_factory=dict)
     augment: str = "dihedral"
+    sampler: str = "none"
+    sampler_options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

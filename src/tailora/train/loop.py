@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from tailora.adapters import after_step, allocation, require_gradients, restore_allocation
 from tailora.errors import ConfigError
+from tailora.samplers.epoch import EpochSampler
 from tailora.storage import write_atomically
 
 Objective = Callable[[NDArray[np.int64], np.random.Generator], Tensor]
@@ -31,7 +32,7 @@ class Schedule:
     """How long and how fast to train.
 
     Args:
-        epochs: Passes over the rows, at least 1.
+        epochs: Passes over the rows, or what a sampler draws of them, at least 1.
         batch_size: Rows an optimiser step, at least 1.
         lr: Peak learning rate of AdamW; a linear warm-up leads to it, a cosine from it to 0.
         weight_decay: Of AdamW.
@@ -54,7 +55,7 @@ class Schedule:
             )
 
     def steps(self, rows: int) -> int:
-        """Optimiser steps in all for this many rows."""
+        """Optimiser steps in all for this many rows an epoch."""
         return self.epochs * math.ceil(rows / self.batch_size)
 
     def factor(self, step: int, rows: int) -> float:
@@ -75,6 +76,11 @@ class Step:
     loss: Tensor
 
 
+def draws(rows: NDArray[np.int64], sampler: EpochSampler | None) -> int:
+    """How many rows an epoch has: each once, or what a sampler draws of them."""
+    return len(rows) if sampler is None else len(sampler)
+
+
 def train(
     module: nn.Module,
     objective: Objective,
@@ -84,6 +90,7 @@ def train(
     seed: int,
     accelerator: Accelerator,
     checkpoint: Path | None = None,
+    sampler: EpochSampler | None = None,
 ) -> Iterator[Step]:
     """Train every parameter of `module` that requires a gradient.
 
@@ -91,11 +98,13 @@ def train(
         module: Everything that learns (encoder and head); only its trainable parameters and its
             buffers are saved.
         objective: Gives the loss of some sample numbers; draws only from the generator it is given.
-        rows: Sample numbers to learn from; reshuffled each epoch.
+        rows: Sample numbers to learn from; reshuffled each epoch, unless a sampler orders them.
         schedule: How long and how fast.
         seed: Seeds order, augmentation and dropout.
         accelerator: Runs the backward pass on its device.
         checkpoint: File written at each epoch's end; when it exists training goes on from it.
+        sampler: Draws positions in `rows`, how many it likes and in its own order, from its seed
+            and the epoch alone; None takes every row once in random order.
 
     Yields:
         A `Step` after each optimiser step.
@@ -103,18 +112,29 @@ def train(
     Raises:
         BackboneError: An adapter parameter receives no gradient in the first step.
     """
-    stepper = _Stepper(module, schedule, len(rows), seed, accelerator)
+    stepper = _Stepper(module, schedule, draws(rows, sampler), seed, accelerator)
     first = stepper.restore(checkpoint)
     stepper.enter_training()
     for epoch in range(first, schedule.epochs):
-        generator = np.random.default_rng([seed, epoch])
-        order = generator.permutation(rows)
+        order, generator = _epoch(rows, sampler, seed=seed, epoch=epoch)
         for start in range(0, len(order), schedule.batch_size):
             batch = order[start : start + schedule.batch_size]
             loss = stepper.step(partial(objective, batch, generator))
             yield Step(epoch, stepper.number, loss)
         if checkpoint is not None:
             stepper.save(checkpoint, epochs_done=epoch + 1)
+
+
+def _epoch(
+    rows: NDArray[np.int64], sampler: EpochSampler | None, *, seed: int, epoch: int
+) -> tuple[NDArray[np.int64], np.random.Generator]:
+    """Give the rows of an epoch in order, and the generator of its augmentation."""
+    if sampler is None:
+        generator = np.random.default_rng([seed, epoch])
+        return generator.permutation(rows), generator
+    sampler.set_epoch(epoch)
+    # apart from what a sampler of the same seed draws from, or turns would follow the order
+    return rows[list(sampler)], np.random.default_rng([seed, epoch, 1])
 
 
 class _Stepper:

@@ -1,11 +1,13 @@
 """What is minimised: labels for the base adaptation, moved features for debLoRA."""
 
 from collections.abc import Callable
+from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from tailora.errors import unknown_name
 from tailora.train.loop import Objective
@@ -76,10 +78,12 @@ def target_objective(
     scale: Tensor,
     *,
     device: torch.device,
+    mean: Tensor | float = 0.0,
+    regression: str = "squared",
 ) -> Objective:
-    """Stage 5 of debLoRA: mean squared distance to the calibrated features.
+    """Stage 5 of debLoRA: how far features are from the calibrated ones.
 
-    The distance is taken per dimension in units of `scale`, the spread of the features that were
+    Everything is taken per dimension in units of `scale`, the spread of the features that were
     clustered, so that no dimension rules by its unit alone. Images are not augmented: a target
     belongs to the image as it is.
 
@@ -89,11 +93,44 @@ def target_objective(
         targets: Calibrated feature of every sample (samples, features), on `device`.
         scale: Positive spread of each dimension (features,), on `device`.
         device: Where the encoder lies.
+        mean: Of the features that were clustered (features,), on `device`; what angles are seen
+            from, since a constant offset would make all of them small.
+        regression: `"squared"`: mean squared distance. `"cosine"`: 1 - cosine of feature and target
+            as seen from `mean`; only directions count, and lengths may drift. `"smooth-l1"`:
+            squared below a distance of 1 and linear above, so that targets far away pull less.
+            None is stated by the paper (*reading*).
+
+    Raises:
+        ConfigError: Unknown regression.
     """
+    if regression not in REGRESSIONS:
+        raise unknown_name("regression", regression, REGRESSIONS)
+    distance = REGRESSIONS[regression]
 
     def objective(batch: NDArray[np.int64], _: np.random.Generator) -> Tensor:
         features = encoder(images(batch).to(device, non_blocking=True))
         rows = torch.from_numpy(batch).to(device)
-        return ((features - targets[rows]) / scale).square().mean()
+        return distance(features, targets[rows], mean, scale)
 
     return objective
+
+
+def _squared(features: Tensor, targets: Tensor, _: Tensor | float, scale: Tensor) -> Tensor:
+    return ((features - targets) / scale).square().mean()
+
+
+def _cosine(features: Tensor, targets: Tensor, mean: Tensor | float, scale: Tensor) -> Tensor:
+    seen, aim = (features - mean) / scale, (targets - mean) / scale
+    return 1 - functional.cosine_similarity(seen, aim, dim=1).mean()
+
+
+def _smooth_l1(features: Tensor, targets: Tensor, _: Tensor | float, scale: Tensor) -> Tensor:
+    apart = (features - targets) / scale
+    return functional.smooth_l1_loss(apart, torch.zeros_like(apart))
+
+
+REGRESSIONS: Final[dict[str, Callable[[Tensor, Tensor, Tensor | float, Tensor], Tensor]]] = {
+    "squared": _squared,
+    "cosine": _cosine,
+    "smooth-l1": _smooth_l1,
+}

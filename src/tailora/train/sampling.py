@@ -1,0 +1,62 @@
+"""A sampler by its name, made for the rows of a training split."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailora import catalogue
+from tailora.errors import ConfigError, unknown_name
+from tailora.samplers.epoch import EpochSampler
+
+NO_SAMPLER: Final = "none"
+
+
+def build_sampler(
+    name: str,
+    labels: NDArray[np.int64],
+    *,
+    batch_size: int,
+    epochs: int,
+    seed: int,
+    options: Mapping[str, Any],
+) -> EpochSampler | None:
+    """Make the sampler called `name`, or none at all for `"none"`.
+
+    Args:
+        name: A sampler of `tailora methods`, or `"none"`.
+        labels: Class index of each row of the training split (rows,).
+        batch_size: Rows a step; samplers that compose batches need it.
+        epochs: Passes; samplers that change over the training need it.
+        seed: Of the order, unless the options have another.
+        options: Passed to the sampler.
+
+    Raises:
+        ConfigError: Unknown sampler (the nearest is named), an option it does not have or cannot
+            use, or a batch that it cannot compose of these classes.
+
+    Example:
+        >>> labels = np.array([0, 0, 0, 1])
+        >>> settings = {"batch_size": 2, "epochs": 1, "seed": 0, "options": {}}
+        >>> len(build_sampler("oversampling", labels, **settings))
+        6
+    """
+    if name == NO_SAMPLER:
+        if options:
+            raise ConfigError(
+                f"train.sampler_options {sorted(options)} need a train.sampler, got {name!r}"
+            )
+        return None
+    known = catalogue.names("samplers")
+    if name not in known:
+        raise unknown_name("sampler", name, [*known, NO_SAMPLER])
+    facts = {"labels": labels, "batch_size": batch_size, "epochs": epochs}
+    try:
+        sampler = catalogue.build(
+            catalogue.find("samplers", name), facts, {"seed": seed, **options}
+        )
+        next(iter(sampler))  # some values of a wrong type are only met when an epoch is drawn
+    except TypeError as error:
+        raise ConfigError(f"sampler {name!r} cannot use {dict(options)}: {error}") from error
+    return sampler
