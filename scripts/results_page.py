@@ -32,12 +32,13 @@ def page(results: Path) -> str:
     sections = {
         "training": _training,
         "clustering": _clustering,
-        "deblora-options": _deblora_options,
     }
     for name, section in sections.items():
         path = results / f"{name}.json"
         if path.is_file():
             parts.append(section(json.loads(path.read_text("utf-8"))))
+    found = [json.loads(path.read_text("utf-8")) for path in sorted(results.glob("*.json"))]
+    parts += [_experiment(result) for result in found if "experiment" in result]
     return "\n".join(parts)
 
 
@@ -85,30 +86,47 @@ def _clustering(result: dict[str, Any]) -> str:
     )
 
 
-def _deblora_options(result: dict[str, Any]) -> str:
-    variants: dict[str, list[dict[str, Any]]] = {}
-    for row in result["rows"]:
-        variants.setdefault(row["variant"], []).append(row)
-    rows = []
-    for name, found in variants.items():
-        val = [_points(r["val_macro_f1"]["all"] for r in found)]
-        test = [_points(r["test_macro_f1"][group] for r in found) for group in GROUPS]
-        seconds = statistics.median(r["seconds"] for r in found)
-        rows.append((name, str(len(found)), *val, *test, f"{seconds:.0f}"))
-    head = ("variant", "seeds", "val, all", *(f"test, {g}" for g in GROUPS), "own seconds")
-    return (
-        "## Where stage 5 of debLoRA should start, and on what\n\n"
-        f"Macro-F1 in points on {result['data']}, mean ± deviation over seeds (one seed has no "
-        "deviation); all variants of a seed share the base LoRA and the probe. The default is "
-        f"chosen on validation; {_machine(result)}.\n\n" + _table(head, rows)
-    )
+def _experiment(result: dict[str, Any]) -> str:
+    recipe = result["recipe"]
+    parts = [
+        f"## {recipe['what']}\n\nMacro-F1 in points, mean ± deviation over seeds. A difference is "
+        "to the LoRA with the same probe, paired, with its 95 % interval; **bold** where that lies "
+        f"apart from zero. Recipe: `benchmarks/experiments/{result['experiment']}.toml`; "
+        f"{_machine(result)}.\n"
+    ]
+    for name, found in result["sets"].items():
+        splits = "a new split for each" if found["resplit"] else "one split"
+        sizes = [found["dataset"][f"n_{split}"] for split in ("train", "val", "test")]
+        counts = " / ".join(str(round(statistics.mean(n))) for n in sizes)
+        parts.append(
+            f"**{name}**: {len(found['seeds'])} seeds, {splits}, {counts} train / val / test "
+            "images\n\n" + _table(_ROW_HEAD, [_row(row) for row in found["rows"]])
+        )
+    return "\n".join(parts)
 
 
-def _points(values: Iterable[float]) -> str:
-    numbers = [100 * value for value in values]
-    if len(numbers) == 1:
-        return f"{numbers[0]:.1f}"
-    return f"{statistics.mean(numbers):.1f} ± {statistics.stdev(numbers):.1f}"
+_ROW_HEAD = ("method", "probe", *GROUPS, "tail, gain", "all, gain", "own seconds")
+
+
+def _row(row: dict[str, Any]) -> tuple[str, ...]:
+    scores = [_spread(row["scores"][group]) for group in GROUPS]
+    gains = [_gain((row["difference"] or {}).get(scope)) for scope in ("tail", "all")]
+    return (row["adapter"], row["probe"], *scores, *gains, f"{row['seconds']['own']:.0f}")
+
+
+def _spread(score: dict[str, Any]) -> str:
+    if score["mean"] is None:
+        return "–"
+    deviation = "" if score["deviation"] is None else f" ± {100 * score['deviation']:.1f}"
+    return f"{100 * score['mean']:.1f}{deviation}"
+
+
+def _gain(gap: dict[str, Any] | None) -> str:
+    if gap is None or gap["low"] is None:
+        return "–"
+    mean, low, high = (100 * gap[key] for key in ("mean", "low", "high"))
+    text = f"{mean:+.1f} [{low:.1f}, {high:.1f}]"
+    return f"**{text}**" if low > 0 or high < 0 else text
 
 
 def _machine(result: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tailora.debias.calibrate import calibrate
     from tailora.debias.deblora import DebLoRA
     from tailora.debias.size_constrained_kmeans import size_constrained_kmeans
+    from tailora.pipeline.compare import compare
     from tailora.pipeline.fit import fit
     from tailora.runs.recipe import Recipe
     from tailora.runs.run import load_run
@@ -23,6 +24,7 @@ __all__ = [
     "DebLoRA",
     "Recipe",
     "calibrate",
+    "compare",
     "fit",
     "load_run",
     "open_dataset",
@@ -34,6 +36,7 @@ _HOMES = {
     "DebLoRA": "tailora.debias.deblora",
     "Recipe": "tailora.runs.recipe",
     "calibrate": "tailora.debias.calibrate",
+    "compare": "tailora.pipeline.compare",
     "fit": "tailora.pipeline.fit",
     "load_run": "tailora.runs.run",
     "open_dataset": "tailora.data",

@@ -8,12 +8,23 @@ from typing import Annotated, Any
 import typer
 
 from tailora.cli.options import (
+    Backbone,
+    Clusters,
+    Data,
     Debug,
+    Epochs,
+    ImageSize,
     Json,
+    Preset,
     Quiet,
+    Rank,
+    RecipeFile,
     Seed,
+    Set,
     SkipBroken,
+    Tuner,
     bars,
+    chosen_recipe,
     listed,
     print_json,
     screen,
@@ -22,14 +33,7 @@ from tailora.progress import Progress
 
 
 def fit(
-    data: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATA",
-            help="Folder of class folders, CSV or Parquet table (path, label, optional split and "
-            "group), or the built-in `bluemarble`.",
-        ),
-    ],
+    data: Data,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Run folder to make.", show_default="runs/DATA"),
@@ -38,44 +42,21 @@ def fit(
     method: Annotated[
         str | None,
         typer.Option(
-            help="deblora (evaluates zero-shot and lora too), lora, fine-tune, zero-shot.",
+            help="deblora (evaluates zero-shot and lora too), lora, lora+reslt, fine-tune, "
+            "zero-shot.",
             show_default="deblora",
         ),
     ] = None,
-    backbone: Annotated[
-        str | None,
-        typer.Option(help="Hub id, local folder, or dinov2-small.", show_default="dinov2-small"),
-    ] = None,
-    tuner: Annotated[
-        str | None,
-        typer.Option(
-            help="PEFT adapter: lora, dora, loha, ... (`tailora methods`).", show_default="lora"
-        ),
-    ] = None,
-    rank: Annotated[int | None, typer.Option(help="Adapter rank.", show_default="8")] = None,
-    clusters: Annotated[int | None, typer.Option(help="debLoRA's K.", show_default="32")] = None,
-    image_size: Annotated[
-        int | None,
-        typer.Option(
-            help="Side in pixels the encoder sees; its patch size must divide it.",
-            show_default="five patches, 70 for DINOv2",
-        ),
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="Passes of the base adaptation.", show_default="3")
-    ] = None,
+    backbone: Backbone = None,
+    tuner: Tuner = None,
+    rank: Rank = None,
+    clusters: Clusters = None,
+    image_size: ImageSize = None,
+    epochs: Epochs = None,
     seed: Seed = None,
-    recipe: Annotated[
-        Path | None, typer.Option(help="TOML file of choices; the flags here override it.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Any recipe key, e.g. deblora.balance=2 (`tailora methods recipe`).",
-        ),
-    ] = None,
+    preset: Preset = None,
+    recipe: RecipeFile = None,
+    set_: Set = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run.")
     ] = False,
@@ -94,19 +75,14 @@ def fit(
     from tailora.data import open_dataset
     from tailora.errors import ConfigError
     from tailora.pipeline.fit import fit as run_fit
-    from tailora.runs.recipe import Recipe, parse_assignment, read_recipe
 
     if resume and force:
         raise ConfigError("--resume goes on with a run and --force replaces it: choose one")
-    values: dict[str, Any] = read_recipe(recipe) if recipe else {}
-    flags = {
-        "method": method, "backbone.name": backbone, "adapter.tuner": tuner, "adapter.rank": rank,
-        "deblora.clusters": clusters, "data.image_size": image_size, "train.epochs": epochs,
-        "seed": seed, "data.skip_broken": skip_broken or None,
-    }  # fmt: skip
-    values |= {key: value for key, value in flags.items() if value is not None}
-    values |= dict(parse_assignment(text) for text in set_ or [])
-    chosen = Recipe().override(values)
+    chosen = chosen_recipe(
+        recipe, set_, start=preset, method=method, backbone=backbone, tuner=tuner, rank=rank,
+        clusters=clusters, image_size=image_size, epochs=epochs, seed=seed,
+        skip_broken=skip_broken,
+    )  # fmt: skip
     dataset = open_dataset(data, seed=chosen.seed)
     folder = out or Path("runs") / dataset.name
     show = screen()

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from tailora.cli import evaluate, fit, inspect, methods, predict, report
+from tailora.cli import compare, evaluate, fit, inspect, methods, predict, report
 from tailora.errors import TailoraError
 
 BAD_INPUT, INTERRUPTED, BUG = 2, 130, 70
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 app.command("inspect")(inspect.inspect)
 app.command("fit")(fit.fit)
+app.command("compare")(compare.compare)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("report")(report.report)
@@ -57,7 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         code = BUG
     if code == INTERRUPTED:
-        _say("interrupted; go on with --resume" if "fit" in words else "interrupted")
+        _say(
+            "interrupted; go on with --resume" if {"fit", "compare"} & set(words) else "interrupted"
+        )
     sys.exit(code if isinstance(code, int) else 0)
 
 

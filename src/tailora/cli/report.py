@@ -11,7 +11,9 @@ from tailora.cli.options import Debug, Json, Quiet, listed, print_json, screen
 def report(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUNS", help="One run folder, or several to compare."),
+        typer.Argument(
+            metavar="RUNS", help="One run folder or comparison folder, or several run folders."
+        ),
     ],
     *,
     out: Annotated[
@@ -27,11 +29,21 @@ def report(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write the report of a run again, or set several runs side by side."""
-    from tailora.report import write_comparison, write_report
+    """Write the report of a run or of a comparison again, or set several runs side by side."""
+    from tailora.report import write_comparison, write_method_comparison, write_report
+    from tailora.runs.comparison_folder import ComparisonFolder
     from tailora.runs.folder import RunFolder
     from tailora.storage import read_json
 
+    folder = ComparisonFolder(runs[0])
+    if len(runs) == 1 and folder.record.is_file():
+        content = folder.read()
+        written = write_method_comparison(content, out or folder.page)
+        if json:
+            print_json(content)
+        elif not quiet:
+            screen().print(f"report: {listed([str(written)])}", soft_wrap=True)
+        return
     for run in runs:
         RunFolder(run).read_run()
     if len(runs) == 1:

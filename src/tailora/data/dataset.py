@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailora.counts import ClassCounts
-from tailora.data.sources import ImageSource, SelectedImages, file_size
+from tailora.data.sources import ImageSource, SelectedImages, file_mark
 from tailora.data.splits import SPLITS, complete_splits, require_two_samples
 from tailora.errors import DataError, unknown_name
 
@@ -31,9 +31,8 @@ class Dataset:
         notes: What was done to the data on the way, and what to know about it.
 
     Attributes:
-        fingerprint: Hash of ids, labels, splits, groups, classes and file sizes. Two data sets with
-            equal fingerprints are taken for the same; a file changed without a change of size is
-            not noticed.
+        fingerprint: Hash of ids, labels, splits, groups, classes, file sizes and the beginning and
+            end of each file. Two data sets with equal fingerprints are taken for the same.
 
     Raises:
         DataError: See `check`.
@@ -195,13 +194,13 @@ def _divided_groups(splits: NDArray[np.str_], groups: NDArray[np.str_] | None) -
 
 def _fingerprint(dataset: Dataset) -> str:
     groups = [] if dataset.groups is None else dataset.groups.tolist()
-    sizes = [file_size(dataset.source, i) for i in range(len(dataset))]
+    marks = [file_mark(dataset.source, i) for i in range(len(dataset))]
     facts = [
         dataset.ids(),
         dataset.labels.tolist(),
         dataset.splits.tolist(),
         groups,
         dataset.classes,
-        sizes,
+        marks,
     ]
     return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()

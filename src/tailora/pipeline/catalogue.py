@@ -7,6 +7,7 @@ from typing import Any
 from tailora import catalogue
 from tailora.adapters import tuner_names
 from tailora.errors import unknown_name
+from tailora.heads.probes import probe_names, probe_summary
 from tailora.runs import recipe as recipes
 
 METHODS = {
@@ -18,16 +19,23 @@ METHODS = {
     "fine-tune": "all weights trained on labels, then a linear probe",
     "zero-shot": "the pretrained encoder as it is, and a linear probe",
 }
+COMPARED_ONLY = {
+    "clora": "one LoRA per category, each answering for its own; `tailora compare` only",
+    "clora+deblora": "cLoRA whose adapters are de-biased one by one; `tailora compare` only",
+    "clora-oracle": "cLoRA that is told the true category: leaks the label, shown as such; "
+    "`tailora compare` only",
+}
 
 
 def listing() -> dict[str, dict[str, Any]]:
     """Every family with one line per name."""
-    families: dict[str, dict[str, Any]] = {"methods": dict(METHODS)}
+    families: dict[str, dict[str, Any]] = {"methods": METHODS | COMPARED_ONLY}
     for family in catalogue.FAMILIES:
         families[family] = {
             name: catalogue.summary(catalogue.find(family, name))
             for name in catalogue.names(family)
         }
+    families["probes"] = {name: probe_summary(name) for name in probe_names()}
     families["tuners"] = {name: f"PEFT's {name}" for name in tuner_names()}
     families["recipe"] = recipes.recipe_keys()
     return families
@@ -55,6 +63,9 @@ _SECTIONS = {
     "lora+reslt": ("adapter", "train", "probe"),
     "fine-tune": ("train", "probe"),
     "zero-shot": ("probe",),
+    "clora": ("adapter", "train"),
+    "clora+deblora": ("deblora", "adapter", "train"),
+    "clora-oracle": ("adapter", "train"),
 }
 
 
@@ -67,6 +78,8 @@ def _details(family: str, name: str, entry: Any) -> dict[str, Any]:
         method = catalogue.find(family, name)
         options = {f"option {key}": repr(value) for key, value in catalogue.options(method).items()}
         return {"what": entry, **options, "reference": catalogue.reference(method)}
+    if family == "probes":
+        return {"what": entry, "options": "those of the loss, as NAME:option=value"}
     return {"what": entry, "options": "those of PEFT's configuration, given as adapter.options"}
 
 

@@ -68,7 +68,9 @@ def open_job(
     with _waiting_room(folder, resume=resume) as room:
         images = decode_images(data, recipe, room, progress)
         # whatever does not fit must come out before the folder is touched
-        compose_job(data, recipe, loaded, images, folder, progress=progress, accelerator=accelerator)
+        compose_job(
+            data, recipe, loaded, images, folder, progress=progress, accelerator=accelerator
+        )
         folder.open_for_fit(recipe, data.fingerprint, resume=resume, force=force)
         _move_in(room, folder)
     images = decode_images(data, recipe, _home(folder), progress)

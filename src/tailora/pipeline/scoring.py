@@ -44,11 +44,11 @@ def score(job: Job, results: Sequence[StageResult], found: Calibration | None) -
         targets=job.labels[job.dataset.indices("test")],
         counts=job.counts,
         groups=job.groups,
-        units=_units(job),
+        units=test_units(job),
         seed=job.recipe.seed,
         replicates=options.replicates,
         confidence=options.confidence,
-        clusters=_clusters(job, found),
+        clusters=clusters_of(job, found),
     )
     write_json(job.folder.path / "metrics.json", metrics.to_json())
     classes = class_entries(job, metrics)
@@ -65,7 +65,7 @@ def class_entries(job: Job, metrics: RunMetrics) -> list[dict[str, Any]]:
     """Counts, group and verdict of each class, in index order, from the last method."""
     group_of = {name: group for group, names in metrics.groups.items() for name in names}
     val = job.dataset.counts("val").values
-    units = _units(job)
+    units = test_units(job)
     test_rows = job.dataset.indices("test")
     entries = []
     for index, row in enumerate(metrics.methods[-1].per_class):
@@ -112,12 +112,14 @@ def _head_size(result: StageResult) -> int:
     return sum(p.numel() for p in result.head.parameters())
 
 
-def _units(job: Job) -> NDArray[Any] | None:
+def test_units(job: Job) -> NDArray[Any] | None:
+    """What the bootstrap resamples: the group of each test sample (rows,), or None."""
     groups = job.dataset.groups
     return None if groups is None else groups[job.dataset.indices("test")]
 
 
-def _clusters(job: Job, found: Calibration | None) -> ClusterSummary | None:
+def clusters_of(job: Job, found: Calibration | None) -> ClusterSummary | None:
+    """What metrics say of the clusters; None without debLoRA."""
     if found is None:
         return None
     return ClusterSummary(

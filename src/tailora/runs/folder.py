@@ -120,10 +120,10 @@ class RunFolder:
         }
         with guard_disk(self.path):
             # killed between here and the last line, the folder is a run that has not begun
-            _delete(self.recipe_file)
+            delete(self.recipe_file)
             write_json(self.run_file, run)
             for name in _CONTENT:
-                _delete(self.path / name)
+                delete(self.path / name)
         write_text(self.recipe_file, recipe.to_toml())
         return None
 
@@ -134,7 +134,7 @@ class RunFolder:
     def sweep(self) -> None:
         """Delete half-written files that killed runs have left."""
         for left in sorted(self.path.rglob(".*.writing*")):
-            _delete(left)
+            delete(left)
 
     def check_for_fit(self, recipe: Recipe, fingerprint: str, *, resume: bool, force: bool) -> None:
         """Refuse what `open_for_fit` would have to refuse, changing nothing."""
@@ -209,7 +209,8 @@ def read_object(path: Path) -> Any:
         ) from error
 
 
-def _delete(path: Path) -> None:
+def delete(path: Path) -> None:
+    """Delete a file or a whole folder, if it is there; a link, never what it points to."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

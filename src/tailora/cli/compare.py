@@ -1,0 +1,143 @@
+"""`tailora compare`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tailora.cli.options import (
+    Backbone,
+    Clusters,
+    Data,
+    Debug,
+    Epochs,
+    ImageSize,
+    Json,
+    Preset,
+    Quiet,
+    Rank,
+    RecipeFile,
+    Seed,
+    Set,
+    SkipBroken,
+    Tuner,
+    bars,
+    chosen_recipe,
+    listed,
+    print_json,
+    screen,
+)
+
+
+def compare(
+    data: Data,
+    *,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder to make.", show_default="comparisons/DATA"),
+    ] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows, with commas: zero-shot, fine-tune, lora, deblora, lora+reslt, clora, "
+            "clora+deblora, clora-oracle (leaks the label).",
+            show_default="zero-shot,lora,deblora",
+        ),
+    ] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows of one of the paper's tables: ablation, ranks, clusters, geometry."
+        ),
+    ] = None,
+    probes: Annotated[
+        str | None,
+        typer.Option(
+            help="Heads that every adapter is shown under, with commas; `all`, or names of "
+            "`tailora methods probes`, with options as logit-adjusted:tau=1.5.",
+            show_default="the recipe's probe",
+        ),
+    ] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE,VALUE", help="Values to try of a recipe key; may be repeated."
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="How many, counted up from --seed.", min=1)] = 3,
+    resplit: Annotated[
+        bool,
+        typer.Option("--resplit", help="Draw a new split for every seed instead of one for all."),
+    ] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(help="Processes, one seed each.", min=1, show_default="one per two cores"),
+    ] = None,
+    backbone: Backbone = None,
+    tuner: Tuner = None,
+    rank: Rank = None,
+    clusters: Clusters = None,
+    image_size: ImageSize = None,
+    epochs: Epochs = None,
+    seed: Seed = None,
+    preset: Preset = None,
+    recipe: RecipeFile = None,
+    set_: Set = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted comparison, or add rows.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a comparison that is there.")
+    ] = False,
+    skip_broken: SkipBroken = False,
+    quiet: Quiet = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train several methods on DATA over several seeds and set them side by side.
+
+    Every adapter is trained once a seed and shown under every probe; nothing is computed twice.
+    Writes comparison.json, comparison.html and one metrics.json a row and seed.
+
+    [dim]tailora compare chips/ --methods lora,deblora --probes logit-adjusted,cross-entropy[/]
+    """
+    from tailora.data import open_dataset
+    from tailora.errors import ConfigError
+    from tailora.pipeline.compare import compare as run_compare
+    from tailora.pipeline.comparison_plan import (
+        every_combination,
+        parse_vary,
+        rows_of,
+        split_names,
+    )
+
+    if resume and force:
+        raise ConfigError("--resume goes on with a comparison and --force replaces it: choose one")
+    chosen = chosen_recipe(
+        recipe, set_, start=preset, backbone=backbone, tuner=tuner, rank=rank, clusters=clusters,
+        image_size=image_size, epochs=epochs, seed=seed, skip_broken=skip_broken,
+    )  # fmt: skip
+    names, values = rows_of(split_names(methods or ""), table)
+    values |= dict(parse_vary(text) for text in vary or [])
+    drawn = range(chosen.seed, chosen.seed + (seeds if resplit else 1))
+    sets = [open_dataset(data, seed=one) for one in drawn]
+    folder = out or Path("comparisons") / sets[0].name
+    found = run_compare(
+        sets if resplit else sets[0],
+        methods=names,
+        out=folder,
+        probes=split_names(probes or ""),
+        variants=every_combination(values),
+        seeds=seeds,
+        recipe=chosen,
+        jobs=jobs,
+        resume=resume,
+        force=force,
+        progress=bars(quiet=quiet),
+    )
+    if json:
+        print_json(found.content)
+    elif not quiet:
+        show: Any = screen()
+        show.print(found.table())
+        show.print(f"comparison: {listed([str(folder / 'comparison.html')])}", soft_wrap=True)

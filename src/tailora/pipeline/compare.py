@@ -1,0 +1,129 @@
+"""`tailora.compare`: several methods on the same data, each under the same probes, over seeds.
+
+Adapter and probe are separate axes: an adapter is trained once and every probe is fitted on the
+same features. A stage is named after what it depends on, so rows that share one find it done, and
+a comparison that was interrupted goes on where it stopped.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from tailora.data import Dataset
+from tailora.errors import ConfigError
+from tailora.pipeline.comparison_plan import Plan, check_plan, make_plan
+from tailora.pipeline.comparison_record import Comparison, summarise
+from tailora.pipeline.comparison_rows import SeedWork, do_seed, do_seedless
+from tailora.pipeline.prepare import check_run
+from tailora.progress import Progress, silent
+from tailora.report import write_method_comparison
+from tailora.runs.comparison_folder import ComparisonFolder
+from tailora.runs.folder import RunFolder
+from tailora.runs.recipe import Recipe
+
+_CORES_A_PROCESS: Final = 2
+
+
+def compare(
+    data: Dataset | Sequence[Dataset],
+    *,
+    methods: Sequence[str],
+    out: str | Path,
+    probes: Sequence[str] = (),
+    variants: Sequence[Mapping[str, Any]] = (),
+    seeds: int = 3,
+    recipe: Recipe | None = None,
+    jobs: int | None = None,
+    resume: bool = False,
+    force: bool = False,
+    progress: Progress = silent,
+) -> Comparison:
+    """Train several methods over several seeds and set them side by side.
+
+    Args:
+        data: One data set whose split all seeds share, or one data set a seed.
+        methods: Of `comparison_plan.COMPARED`.
+        out: Folder to make.
+        probes: Of `heads.probes.probe_names()`, with options as `"logit-adjusted:tau=1.5"`; empty
+            takes the recipe's. Every adapter is shown under every probe.
+        variants: Changes to try, each a mapping from recipe keys to values; a method takes those
+            that act on it.
+        seeds: How many, counted up from the recipe's.
+        recipe: What all rows share.
+        jobs: Processes, one seed each; None lets the cores decide.
+        resume: Go on with an interrupted comparison, or add methods, probes and seeds to one.
+        force: Replace a comparison at `out`.
+        progress: Shows how far it is.
+
+    Returns:
+        The comparison, as written to `comparison.json`.
+
+    Raises:
+        TailoraError: Anything wrong with data, methods, options or disk, said in one line before
+            anything is trained where that is possible.
+    """
+    recipe = recipe or Recipe()
+    plan = make_plan(recipe, methods=methods, probes=probes, variants=variants, seeds=seeds)
+    sets = [data] if isinstance(data, Dataset) else list(data)
+    if len(sets) not in (1, seeds):
+        raise ConfigError(f"{seeds} seeds need one data set or {seeds}, got {len(sets)}")
+    _check(plan, sets)
+    folder = ComparisonFolder(Path(out))
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    folder.open(recipe, [one.fingerprint for one in sets], resume=resume, force=force)
+    shared = len(sets) == 1
+    works = [
+        SeedWork(plan, seed, sets[0 if shared else place], folder)
+        for place, seed in enumerate(plan.seeds)
+    ]
+    _do_all(works, jobs, progress, shared=shared)
+    comparison = summarise(works, shared=shared, started=started)
+    write_method_comparison(comparison.content, folder.page)
+    folder.finish(comparison.content)
+    return comparison
+
+
+def default_jobs() -> int:
+    """Processes that the machine has room for: one per two cores, one on a GPU."""
+    if torch.cuda.is_available():
+        return 1
+    return max(1, (os.cpu_count() or 1) // _CORES_A_PROCESS)
+
+
+def _check(plan: Plan, sets: Sequence[Dataset]) -> None:
+    """Refuse, before anything is written, whatever a row could stumble over."""
+    nowhere = RunFolder(Path(os.devnull) / "none")  # a folder that is not there refuses nothing
+    for data in sets:
+        check_plan(plan, data.counts("train"))
+        for row in plan.adaptations:
+            check_run(data, row.recipe, nowhere, resume=False, force=False)
+
+
+def _do_all(
+    works: Sequence[SeedWork], jobs: int | None, progress: Progress, *, shared: bool
+) -> None:
+    count = min(len(works), jobs or default_jobs())
+    if count < 2:
+        for work in works:
+            do_seed(work, progress)
+        return
+    if shared:
+        do_seedless(works[0], progress)
+    threads = max(1, (os.cpu_count() or 1) // count)
+    with (
+        ProcessPoolExecutor(count, get_context("spawn"), _set_threads, (threads,)) as pool,
+        progress("seeds", len(works)) as advance,
+    ):
+        for _ in pool.map(partial(do_seed, progress=silent), works):
+            advance(1)
+
+
+def _set_threads(count: int) -> None:
+    torch.set_num_threads(count)

@@ -1,0 +1,223 @@
+"""From the results of all rows and seeds to `comparison.json`."""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from tailora.backbones import load_backbone
+from tailora.counts import ClassCounts, Groups, make_groups
+from tailora.evaluate import SeedOutcome, compare_over_seeds
+from tailora.pipeline.comparison_plan import BASELINE, LEAKS, Adaptation, Plan, ProbeChoice
+from tailora.pipeline.comparison_rows import SeedWork
+from tailora.report import comparison_table
+from tailora.runs.comparison_folder import SCHEMA, ComparisonFolder
+from tailora.runs.provenance import git_state, machine, versions
+from tailora.storage import read_json
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A finished comparison.
+
+    Attributes:
+        folder: Where its files lie.
+        content: What `comparison.json` holds.
+    """
+
+    folder: ComparisonFolder
+    content: dict[str, Any] = field(repr=False)
+
+    def table(self) -> Table:
+        """Rows with macro-F1 by group, mean and deviation over seeds, and paired differences."""
+        return comparison_table(self.content)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What one row left for one seed."""
+
+    metrics: Mapping[str, Any]
+    cost: Mapping[str, float]
+    predictions: NDArray[np.int64]
+    targets: NDArray[np.int64]
+    counts: NDArray[np.float64]
+    units: NDArray[np.str_] | None
+
+    @property
+    def method(self) -> Mapping[str, Any]:
+        return self.metrics["methods"][0]
+
+
+def summarise(works: Sequence[SeedWork], *, shared: bool, started: str) -> Comparison:
+    """Read every row back and compute what a comparison says.
+
+    Args:
+        works: One per seed, all done.
+        shared: Whether all seeds have the same split.
+        started: When the last part of the work began, for the record.
+    """
+    plan, folder = works[0].plan, works[0].folder
+    found = {
+        (row.name, probe.name): [_read(folder, row.name, probe.name, work.seed) for work in works]
+        for row in plan.adaptations
+        for probe in plan.probes
+    }
+    options = plan.recipe.evaluate
+    rows = [
+        entry for probe in plan.probes for entry in _rows_under(plan, probe, found, shared=shared)
+    ]
+    first = next(iter(found.values()))
+    content = {
+        "schema": SCHEMA,
+        "kind": "comparison",
+        "complete": True,
+        "tailora": metadata.version("tailora"),
+        "fingerprints": list(dict.fromkeys(work.data.fingerprint for work in works)),
+        "started": started,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "git": git_state(),
+        "machine": machine("cpu"),
+        "dataset": _dataset(works, shared=shared),
+        "backbone": _backbone(plan),
+        "seeds": list(plan.seeds),
+        "resplit": not shared,
+        "against": BASELINE if any(a.method == BASELINE for a in plan.adaptations) else None,
+        "confidence": options.confidence,
+        "replicates": options.replicates,
+        "unit": first[0].metrics["bootstrap"]["unit"],
+        "groups": first[0].metrics["groups"],
+        "classes": _classes(first),
+        "probes": [probe.name for probe in plan.probes],
+        "adapters": [row.name for row in plan.adaptations],
+        "rows": rows,
+        "recipe": plan.recipe.to_toml(),
+    }
+    return Comparison(folder, content)
+
+
+def _read(folder: ComparisonFolder, row: str, probe: str, seed: int) -> _Found:
+    place = folder.result(row, probe, seed)
+    with np.load(place / "predictions.npz", allow_pickle=False) as arrays:
+        return _Found(
+            metrics=read_json(place / "metrics.json"),
+            cost=read_json(place / "cost.json"),
+            predictions=arrays["predictions"],
+            targets=arrays["targets"],
+            counts=arrays["counts"],
+            units=arrays.get("units"),
+        )
+
+
+def _rows_under(
+    plan: Plan,
+    probe: ProbeChoice,
+    found: Mapping[tuple[str, str], list[_Found]],
+    *,
+    shared: bool,
+) -> list[dict[str, Any]]:
+    """All adapters under one probe; differences are to the LoRA under the same probe."""
+    mine = {row.name: found[row.name, probe.name] for row in plan.adaptations}
+    baselines = {row.name: plan.baseline_of(row) for row in plan.adaptations}
+    options = plan.recipe.evaluate
+    over = compare_over_seeds(
+        [_outcome(plan, mine, place) for place in range(len(plan.seeds))],
+        against={row: base.name for row, base in baselines.items() if base is not None},
+        shared_test=shared,
+        replicates=options.replicates,
+        confidence=options.confidence,
+        seed=plan.recipe.seed,
+    ).to_json()
+    statistics_of = {row["name"]: row for row in over["rows"]}
+    return [
+        _entry(row, probe, statistics_of[row.name], mine[row.name], baselines[row.name])
+        for row in plan.adaptations
+    ]
+
+
+def _outcome(plan: Plan, mine: Mapping[str, list[_Found]], place: int) -> SeedOutcome:
+    one = next(iter(mine.values()))[place]
+    return SeedOutcome(
+        targets=one.targets,
+        groups=_groups(plan, one),
+        predictions={name: results[place].predictions for name, results in mine.items()},
+        units=one.units,
+        classes=tuple(one.metrics["classes"]),
+    )
+
+
+def _groups(plan: Plan, one: _Found) -> Groups:
+    options = plan.recipe.evaluate
+    counts = ClassCounts(tuple(one.metrics["classes"]), tuple(int(n) for n in one.counts))
+    return make_groups(counts, options.groups, low=options.low, high=options.high)
+
+
+def _entry(
+    row: Adaptation,
+    probe: ProbeChoice,
+    over: Mapping[str, Any],
+    results: Sequence[_Found],
+    baseline: Adaptation | None,
+) -> dict[str, Any]:
+    methods = [one.method for one in results]
+    return {
+        "name": f"{row.name} / {probe.name}",
+        "adapter": row.name,
+        "method": row.method,
+        "probe": probe.name,
+        "changes": row.changes,
+        "leaks": row.method in LEAKS,
+        "against": None if baseline is None else baseline.name,
+        **{key: over[key] for key in ("scores", "difference", "ranks", "per_class")},
+        "geometry": _means(method["geometry"] for method in methods),
+        "ece": _means({"all": m["ece"], "tail": m["ece_by_group"].get("tail")} for m in methods),
+        "accuracy": statistics.mean(method["accuracy"] for method in methods),
+        "balanced_accuracy": statistics.mean(method["balanced_accuracy"] for method in methods),
+        "purity": _mean((one.metrics["clusters"] or {}).get("purity") for one in results),
+        "seconds": {
+            key: statistics.median(one.cost[key] for one in results) for key in ("own", "total")
+        },
+        "peak_memory_mb": max(method["peak_memory_mb"] for method in methods),
+        "trained_parameters": methods[0]["trained_parameters"],
+    }
+
+
+def _means(entries: Iterable[Mapping[str, Any]]) -> dict[str, float | None]:
+    listed = list(entries)
+    return {key: _mean(entry.get(key) for entry in listed) for key in listed[0]}
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.mean(known) if known else None
+
+
+def _dataset(works: Sequence[SeedWork], *, shared: bool) -> dict[str, Any]:
+    sets = [work.data for work in (works[:1] if shared else works)]
+    return {
+        "name": sets[0].name,
+        "notes": list(dict.fromkeys(note for data in sets for note in data.notes)),
+        **{f"n_{s}": [len(data.indices(s)) for data in sets] for s in ("train", "val", "test")},
+    }
+
+
+def _backbone(plan: Plan) -> dict[str, Any]:
+    loaded = load_backbone(plan.recipe.backbone.name)
+    return {"name": loaded.name, "source": loaded.source, "license": loaded.license}
+
+
+def _classes(results: Sequence[_Found]) -> list[dict[str, Any]]:
+    """Mean training samples of every class of any seed, most frequent first."""
+    counts: dict[str, list[float]] = {}
+    for one in results:
+        for name, count in zip(one.metrics["classes"], one.counts, strict=True):
+            counts.setdefault(name, []).append(float(count))
+    means = {name: statistics.mean(values) for name, values in counts.items()}
+    return [{"name": n, "n_train": means[n]} for n in sorted(means, key=lambda n: (-means[n], n))]

@@ -1,0 +1,172 @@
+"""The folder of a comparison: what lies where, and when it may be gone on with or replaced.
+
+```
+OUT/comparison.json        every number of the page; `complete` once all rows are there
+OUT/comparison.html        the page
+OUT/recipe.toml            what all rows share
+OUT/results/ROW/PROBE/seed-0/metrics.json, predictions.npz, cost.json
+OUT/stages/METHOD-KEY/     adapters and features, shared by the rows that stand on them
+OUT/images/                decoded images; gone once the comparison is complete
+```
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+from tailora.errors import RunError
+from tailora.runs.folder import delete, read_object
+from tailora.runs.recipe import Recipe, read_recipe
+from tailora.storage import guard_disk, read_json, write_json, write_text
+
+SCHEMA: Final = 1
+_KIND: Final = "comparison"
+_CONTENT: Final = ("comparison.html", "results", "stages", "images")
+
+
+@dataclass(frozen=True)
+class ComparisonFolder:
+    """Names of the files of a comparison."""
+
+    path: Path
+
+    @property
+    def record(self) -> Path:
+        """Every number of the comparison."""
+        return self.path / "comparison.json"
+
+    @property
+    def page(self) -> Path:
+        """The comparison as a page."""
+        return self.path / "comparison.html"
+
+    @property
+    def images(self) -> Path:
+        """Decoded images."""
+        return self.path / "images"
+
+    def stage(self, method: str, key: str) -> Path:
+        """Where a stage lies whose inputs have this key."""
+        return self.path / "stages" / f"{method}-{key}"
+
+    def result(self, row: str, probe: str, seed: int) -> Path:
+        """Where a row's numbers under a probe and a seed lie."""
+        return self.path / "results" / _file_name(row) / _file_name(probe) / f"seed-{seed}"
+
+    def has(self, row: str, probe: str, seed: int) -> bool:
+        """Tell whether a row is done; its metrics are written last."""
+        return (self.result(row, probe, seed) / "metrics.json").is_file()
+
+    def check(
+        self, recipe: Recipe, fingerprints: Sequence[str], *, resume: bool, force: bool
+    ) -> None:
+        """Refuse what `open` would have to refuse, changing nothing.
+
+        Raises:
+            RunError: The folder holds something else, or a comparison and neither resume nor
+                force was asked for, or one of another recipe, version or data set.
+        """
+        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
+            return
+        if not self._is_comparison():
+            raise RunError(
+                f"{str(self.path)!r} exists and is no tailora comparison: choose another --out"
+            )
+        if resume:
+            self._check_same(recipe, fingerprints)
+        elif not force:
+            raise RunError(
+                f"{str(self.path)!r} exists: add --resume to go on with it or to add rows, or "
+                "--force to replace it"
+            )
+
+    def open(
+        self, recipe: Recipe, fingerprints: Sequence[str], *, resume: bool, force: bool
+    ) -> None:
+        """Make the folder ready: empty for a new comparison, untouched for one that goes on.
+
+        Args:
+            recipe: What all rows share.
+            fingerprints: Of the data set, or of one a seed.
+            resume: Go on, or add rows.
+            force: Replace what is there.
+
+        Raises:
+            RunError: See `check`.
+        """
+        self.check(recipe, fingerprints, resume=resume, force=force)
+        record = {
+            "schema": SCHEMA,
+            "kind": _KIND,
+            "complete": False,
+            "tailora": metadata.version("tailora"),
+            "fingerprints": list(fingerprints),
+        }
+        if resume and self.record.is_file():
+            write_json(self.record, record)
+            return
+        with guard_disk(self.path):
+            write_json(self.record, record)
+            for name in _CONTENT:
+                delete(self.path / name)
+        write_text(self.path / "recipe.toml", recipe.to_toml())
+
+    def finish(self, content: dict[str, Any]) -> None:
+        """Write the numbers; from now on the comparison is complete."""
+        write_json(self.record, content)
+        shutil.rmtree(self.images, ignore_errors=True)
+
+    def read(self) -> dict[str, Any]:
+        """Read a complete comparison.
+
+        Raises:
+            RunError: There is none, or it is incomplete.
+        """
+        content = read_object(self.record)
+        if not content.get("complete"):
+            raise RunError(f"comparison {str(self.path)!r} is incomplete: go on with --resume")
+        return content
+
+    def _check_same(self, recipe: Recipe, fingerprints: Sequence[str]) -> None:
+        record = read_object(self.record)
+        if record.get("tailora") != metadata.version("tailora") or record["schema"] != SCHEMA:
+            raise RunError(
+                f"comparison {str(self.path)!r} was begun by tailora {record.get('tailora')}, this "
+                f"is {metadata.version('tailora')}: start anew with --force"
+            )
+        before, now = (
+            Recipe().override(read_recipe(self.path / "recipe.toml")).flat(),
+            recipe.flat(),
+        )
+        changed = [key for key in now if before[key] != now[key] and key != "method"]
+        if changed:
+            key = changed[0]
+            raise RunError(
+                f"comparison {str(self.path)!r} has another recipe: {key} was {before[key]!r}, now "
+                f"{now[key]!r}; resume with the same options or start anew with --force"
+            )
+        both = min(len(fingerprints), len(record["fingerprints"]))
+        if list(fingerprints[:both]) != record["fingerprints"][:both]:
+            raise RunError(
+                f"comparison {str(self.path)!r} belongs to another data set or split: give the "
+                "same, or another --out"
+            )
+
+    def _is_comparison(self) -> bool:
+        try:
+            record = read_json(self.record)
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            return True  # damaged, but whose else
+        except OSError:
+            return False
+        return isinstance(record, dict) and record.get("kind") == _KIND
+
+
+def _file_name(name: str) -> str:
+    """Spell a row's name so that every file system takes it."""
+    return re.sub(r"[^A-Za-z0-9.=+_-]+", "-", name).strip("-")

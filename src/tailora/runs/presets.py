@@ -1,0 +1,41 @@
+"""Named sets of choices; whatever is given beside a preset overrides it."""
+
+from types import MappingProxyType
+from typing import Any, Final
+
+from tailora.errors import unknown_name
+
+PRESETS: Final = MappingProxyType(
+    {
+        # what the paper and its public scripts say, and our plain reading where they are silent:
+        # a fresh adapter learns all targets, the probe is trained with plain cross-entropy
+        "paper": {
+            "deblora.clusters": 32,
+            "deblora.source": "adapted",
+            "deblora.pull": "adaptive",
+            "deblora.calibrate": "tail",
+            "deblora.center_weights": "class-share",
+            "deblora.center_samples": "all",
+            "deblora.move": "shrink",
+            "deblora.regression": "squared",
+            "deblora.rounds": 1,
+            "deblora.init": "fresh",
+            "deblora.fit_on": "all",
+            "deblora.lr": 1e-3,
+            "deblora.head": "features",
+            "train.loss": "cross-entropy",
+            "probe.loss": "cross-entropy",
+        },
+    }
+)
+
+
+def preset(name: str) -> dict[str, Any]:
+    """Give the recipe keys of a preset.
+
+    Raises:
+        ConfigError: No such preset; the message has the nearest one.
+    """
+    if name not in PRESETS:
+        raise unknown_name("preset", name, PRESETS)
+    return dict(PRESETS[name])

@@ -1,0 +1,260 @@
+"""`tailora compare`: every row of the paper by name, nothing done twice, resumable."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import f1_score
+
+import tailora as package
+from tests.end_to_end.chips import snapshot, succeed, tailora, write_chips
+
+PAPER = "zero-shot,fine-tune,clora,clora+deblora,clora-oracle,lora,deblora,lora+reslt"
+PROBES = "logit-adjusted,cross-entropy,logit-adjusted:tau=0,ncm-cl2n"
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory, data, quick):
+    """All methods under four probes, two seeds; nobody may change it."""
+    out = tmp_path_factory.mktemp("compared") / "out"
+    succeed("compare", data, "--out", out, *quick, "--methods", PAPER, "--probes", PROBES,
+            "--seeds", 2)  # fmt: skip
+    return out
+
+
+def content(out):
+    return json.loads((out / "comparison.json").read_text("utf-8"))
+
+
+def rows(out):
+    return {row["name"]: row for row in content(out)["rows"]}
+
+
+def numbers(out):
+    """All that a comparison found, without times and memory."""
+    unlike = ("seconds", "peak_memory_mb")
+    return [{k: v for k, v in row.items() if k not in unlike} for row in content(out)["rows"]]
+
+
+def test_every_row_of_the_paper_is_there_under_every_probe(compared):
+    found = content(compared)
+    assert found["complete"]
+    assert found["adapters"] == PAPER.split(",")
+    assert found["probes"] == PROBES.split(",")
+    wanted = {f"{a} / {p}" for a in PAPER.split(",") for p in PROBES.split(",")}
+    assert set(rows(compared)) == wanted
+    for row in wanted:
+        adapter, _, probe = row.partition(" / ")
+        probe = probe.replace(":", "-")
+        for seed in (0, 1):
+            place = compared / "results" / adapter / probe / f"seed-{seed}"
+            metrics = json.loads((place / "metrics.json").read_text("utf-8"))
+            assert [m["method"] for m in metrics["methods"]] == [adapter]
+
+
+def test_scores_are_those_of_the_predictions(compared):
+    found = rows(compared)["deblora / logit-adjusted"]
+    for seed in (0, 1):
+        place = compared / "results" / "deblora" / "logit-adjusted" / f"seed-{seed}"
+        with np.load(place / "predictions.npz") as arrays:
+            expected = f1_score(
+                arrays["targets"], arrays["probabilities"].argmax(1), average="macro",
+                zero_division=0,
+            )  # fmt: skip
+        assert found["scores"]["all"]["per_seed"][seed] == pytest.approx(expected)
+
+
+def test_differences_are_to_lora_under_the_same_probe(compared):
+    found = rows(compared)
+    for probe in PROBES.split(","):
+        lora, deblora = (found[f"{name} / {probe}"] for name in ("lora", "deblora"))
+        assert lora["difference"] is None
+        for scope in ("all", "head", "middle", "tail"):
+            gap = deblora["scores"][scope]["mean"] - lora["scores"][scope]["mean"]
+            assert deblora["difference"][scope]["mean"] == pytest.approx(gap, abs=1e-9)
+            low, high = (deblora["difference"][scope][end] for end in ("low", "high"))
+            assert low <= gap + 1e-9
+            assert high >= gap - 1e-9
+
+
+def test_only_the_oracle_is_marked_as_leaking(compared):
+    leaking = {row["adapter"] for row in content(compared)["rows"] if row["leaks"]}
+    assert leaking == {"clora-oracle"}
+    assert "leaks the label" in (compared / "comparison.html").read_text("utf-8")
+
+
+def test_logit_adjustment_of_strength_zero_is_cross_entropy(compared):
+    found = rows(compared)
+    for adapter in ("zero-shot", "lora", "deblora"):
+        base = found[f"{adapter} / cross-entropy"]["scores"]
+        assert found[f"{adapter} / logit-adjusted:tau=0"]["scores"] == base
+
+
+def test_stages_are_shared(compared):
+    names = sorted(path.name.rpartition("-")[0] for path in (compared / "stages").iterdir())
+    seeded = ["clora", "clora+deblora", "deblora", "fine-tune", "lora", "lora+reslt"]
+    assert names == sorted([*seeded, *seeded, "zero-shot"])  # zero-shot has no seed
+    assert not (compared / "images").exists()
+
+
+def test_adapters_of_categories_differ_and_count_together(compared):
+    found = rows(compared)
+    one, many = (found[f"{n} / cross-entropy"]["trained_parameters"] for n in ("lora", "clora"))
+    assert many > 4 * (one - 5 * 33)
+    folders = [p for p in (compared / "stages").iterdir() if p.name.startswith("clora-")]
+    weights = {(p / "adapter" / "adapter_model.safetensors").read_bytes()
+               for p in folders[0].iterdir() if p.is_dir()}  # fmt: skip
+    assert len(weights) == 5
+
+
+def test_going_on_with_a_finished_comparison_trains_nothing(compared, data, quick, tmp_path):
+    before = {k: v for k, v in snapshot(compared).items() if "stages" in str(k)}
+    succeed("compare", data, "--out", compared, *quick, "--methods", PAPER, "--probes", PROBES,
+            "--seeds", 2, "--resume")  # fmt: skip
+    assert {k: v for k, v in snapshot(compared).items() if "stages" in str(k)} == before
+
+
+def test_the_same_seed_gives_the_same_table(compared, data, quick, tmp_path):
+    out = tmp_path / "again"
+    succeed("compare", data, "--out", out, *quick, "--methods", "lora,deblora", "--seeds", 2)
+    first = {row["name"]: row for row in numbers(compared)}
+    for row in numbers(out):
+        row.pop("ranks")  # among fewer rows
+        assert row == {k: v for k, v in first[row["name"]].items() if k != "ranks"}
+
+
+def test_rows_and_probes_can_be_added(data, quick, tmp_path):
+    words = ["compare", data, "--out", tmp_path / "out", *quick, "--seeds", 1]
+    succeed(*words, "--methods", "lora")
+    (lora,) = (p for p in (tmp_path / "out" / "stages").iterdir() if p.name.startswith("lora"))
+    before = snapshot(lora)
+    succeed(*words, "--methods", "lora,deblora", "--probes", "logit-adjusted,ncm-un", "--resume")
+    assert snapshot(lora) == before
+    assert len(content(tmp_path / "out")["rows"]) == 4
+
+
+def test_varied_keys_act_on_their_methods_only(data, quick, tmp_path):
+    out = tmp_path / "out"
+    succeed("compare", data, "--out", out, *quick, "--seeds", 1, "--methods", "lora,deblora",
+            "--vary", "adapter.rank=1,2", "--vary", "deblora.clusters=2,3")  # fmt: skip
+    assert content(out)["adapters"] == [
+        "lora [adapter.rank=1]",
+        "lora [adapter.rank=2]",
+        *(f"deblora [adapter.rank={r}, deblora.clusters={k}]" for r in (1, 2) for k in (2, 3)),
+    ]
+    against = {row["adapter"]: row["against"] for row in content(out)["rows"]}
+    assert against["deblora [adapter.rank=2, deblora.clusters=3]"] == "lora [adapter.rank=2]"
+
+
+def test_a_table_of_the_paper_runs_by_name(data, quick, tmp_path):
+    out = tmp_path / "out"
+    succeed("compare", data, "--out", out, *quick, "--seeds", 1, "--table", "geometry")
+    assert content(out)["adapters"] == ["fine-tune", "lora", "deblora"]
+    for row in content(out)["rows"]:
+        assert set(row["geometry"]) == {"inter_head_tail", "inter_tail_tail", "intra_tail"}
+
+
+def test_new_splits_for_every_seed(data, quick, tmp_path):
+    out = tmp_path / "out"
+    succeed("compare", data, "--out", out, *quick, "--seeds", 2, "--methods", "zero-shot",
+            "--resplit")  # fmt: skip
+    found = content(out)
+    assert found["resplit"]
+    assert len(found["fingerprints"]) == 2
+    assert len(list((out / "stages").iterdir())) == 2
+
+
+def test_two_processes_give_what_one_does(data, quick, tmp_path):
+    words = ["compare", data, *quick, "--seeds", 2, "--methods", "lora"]
+    succeed(*words, "--out", tmp_path / "one", "--jobs", 1)
+    succeed(*words, "--out", tmp_path / "two", "--jobs", 2)
+    for row, other in zip(numbers(tmp_path / "one"), numbers(tmp_path / "two"), strict=True):
+        assert row["scores"] == other["scores"]
+
+
+def test_a_killed_comparison_goes_on(data, quick, tmp_path):
+    out = tmp_path / "out"
+    words = ["compare", data, "--out", out, *quick, "--seeds", 2, "--methods", "lora"]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(package.__file__).parents[1]),
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tailora", *map(str, words)],
+        env=environment, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    done = out / "results" / "lora" / "logit-adjusted" / "seed-0" / "metrics.json"
+    deadline = time.monotonic() + 300
+    while not done.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.kill()
+    assert process.wait() == -9
+    assert not (out / "comparison.html").exists()
+    assert "incomplete" in tailora("report", out).err
+    kept = done.stat().st_mtime_ns
+    succeed(*words, "--resume")
+    assert done.stat().st_mtime_ns == kept
+    assert content(out)["complete"]
+
+
+BAD = {
+    "an unknown method": (["--methods", "deblor"], ["did you mean 'deblora'"]),
+    "an unknown table": (["--table", "rank"], ["did you mean 'ranks'"]),
+    "an unknown probe": (["--probes", "logit-ajusted"], ["did you mean 'logit-adjusted'"]),
+    "an unknown option of a probe": (["--probes", "focal:gama=1"], ["no option 'gama'"]),
+    "a probe option without a value": (["--probes", "focal:gamma"], ["name:option=value"]),
+    "no seeds": (["--seeds", 0], ["--seeds"]),
+    "no processes": (["--jobs", 0], ["--jobs"]),
+    "an unknown key to vary": (["--vary", "deblora.cluster=2"], ["did you mean"]),
+    "a key to vary without values": (["--vary", "deblora.clusters"], ["key=value,value"]),
+    "a key that acts on nothing": (
+        ["--methods", "lora", "--vary", "deblora.clusters=2,3"], ["acts on none of lora"],
+    ),
+    "a value out of range": (["--vary", "deblora.balance=2,0.5"], ["rho", "0.5"]),
+    "a value of another type": (["--vary", "deblora.clusters=two"], ["deblora.clusters"]),
+    "more clusters than samples": (["--vary", "deblora.clusters=4,500"], ["500"]),
+    "an option that cLoRA would ignore": (
+        ["--methods", "clora", "--set", "train.loss=focal"], ["train.loss", "clora"],
+    ),
+    "a head for targets that nothing learns": (
+        ["--vary", "deblora.epochs=1,0"], ["deblora.epochs=0", "deblora.head"],
+    ),
+    "resume and force together": (["--resume", "--force"], ["choose one"]),
+    "an encoder that is not there": (["--backbone", "./enc"], ["./enc"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", BAD)
+def test_what_cannot_work_is_refused_before_anything_is_written(row, refuse, data, quick):
+    words, says = BAD[row]
+    refuse("compare", data, "--out", "out", *quick, *words, says=says)
+
+
+def test_a_folder_of_something_else_is_left_alone(refuse, data, quick, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    for flag in ([], ["--resume"], ["--force"]):
+        refuse("compare", data, "--out", "out", *quick, *flag, says=["no tailora comparison"])
+
+
+def test_another_recipe_or_data_set_is_not_mixed_in(compared, data, quick, tmp_path):
+    words = ["compare", "--out", compared, *quick, "--methods", "lora", "--seeds", 1]
+    answer = tailora(*words, data)
+    assert "add --resume" in answer.err
+    answer = tailora(*words, data, "--resume", "--set", "train.epochs=1")
+    assert "train.epochs was 2, now 1" in answer.err
+    other = write_chips(tmp_path / "other", seed=7)
+    assert "another data set" in tailora(*words, other, "--resume").err
+
+
+def test_a_group_that_would_be_empty_is_refused(refuse, data, quick):
+    limits = ("evaluate.groups=counts", "evaluate.low=1", "evaluate.high=2")
+    words = [word for limit in limits for word in ("--set", limit)]
+    refuse("compare", data, "--out", "out", *quick, *words, says=["middle empty"])

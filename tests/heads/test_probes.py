@@ -1,0 +1,170 @@
+"""Probes by name: each equals what another way of computing it gives."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+from sklearn.neighbors import NearestCentroid
+
+from tailora.counts import ClassCounts, make_groups
+from tailora.errors import ConfigError
+from tailora.heads.probes import ProbeData, check_probe, fit_probe, probe_names
+
+COUNTS = (120, 40, 8)
+
+
+def macro_f1(targets, predictions):
+    return float(f1_score(targets, predictions, average="macro", zero_division=0))
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Three overlapping Gaussians in eight dimensions of very different units."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(3, 8)) * 1.2
+    units = np.logspace(-2, 2, 8)
+
+    def draw(counts):
+        labels = np.repeat(np.arange(3), counts)
+        return ((centres[labels] + rng.normal(size=(len(labels), 8))) * units).astype("f"), labels
+
+    features, labels = draw(COUNTS)
+    val_features, val_labels = draw((30, 30, 30))
+    counts = ClassCounts.from_labels(labels, names=("a", "b", "c"))
+    return ProbeData(
+        features, labels, val_features, val_labels, counts, make_groups(counts), macro_f1
+    )
+
+
+@pytest.fixture(scope="module")
+def test_rows():
+    rng = np.random.default_rng(1)
+    centres = np.random.default_rng(0).normal(size=(3, 8)) * 1.2
+    labels = np.repeat(np.arange(3), 200)
+    rows = (centres[labels] + rng.normal(size=(600, 8))) * np.logspace(-2, 2, 8)
+    return rows.astype("f"), labels
+
+
+def standardised(data, rows):
+    return (rows - data.features.mean(0, dtype=np.float64)) / data.features.std(0, dtype=np.float64)
+
+
+@pytest.mark.parametrize("name", probe_names())
+def test_every_probe_gives_finite_logits_and_beats_chance(name, data, test_rows):
+    logits = fit_probe(name, data)(test_rows[0])
+    assert logits.shape == (600, 3)
+    assert np.isfinite(logits).all()
+    assert macro_f1(test_rows[1], logits.argmax(1)) > 0.5
+
+
+@pytest.mark.parametrize("name", probe_names())
+def test_no_probe_depends_on_the_unit_of_a_dimension(name, data, test_rows):
+    def scaled(rows):
+        return (rows * np.float32(4)).astype("f")  # a power of two: no rounding of its own
+
+    other = ProbeData(
+        **{**vars(data), "features": scaled(data.features),
+           "val_features": scaled(data.val_features)}
+    )  # fmt: skip
+    mine = fit_probe(name, data)(test_rows[0]).argmax(1)
+    theirs = fit_probe(name, other)(scaled(test_rows[0])).argmax(1)
+    assert (mine == theirs).mean() > 0.99
+
+
+@pytest.mark.parametrize("name", probe_names())
+def test_the_same_seed_gives_the_same_probe(name, data, test_rows):
+    state = torch.get_rng_state()
+    first, second = (fit_probe(name, data)(test_rows[0]) for _ in range(2))
+    assert np.array_equal(first, second)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_cross_entropy_is_scikit_learns_logistic_regression(data, test_rows):
+    one = ProbeData(**{**vars(data), "l2": (0.1,)})
+    mine = torch.from_numpy(fit_probe("cross-entropy", one)(test_rows[0])).softmax(1).numpy()
+    peer = LogisticRegression(C=1 / (0.1 * len(data.labels)), tol=1e-8, max_iter=5000)
+    peer.fit(standardised(data, data.features), data.labels)
+    theirs = peer.predict_proba(standardised(data, test_rows[0]))
+    assert mine == pytest.approx(theirs, abs=2e-3)
+
+
+def test_balanced_softmax_is_logit_adjustment_of_strength_one(data, test_rows):
+    one, other = (fit_probe(name, data)(test_rows[0]) for name in ("balanced-softmax",
+                                                                   "logit-adjusted"))  # fmt: skip
+    assert one == pytest.approx(other, abs=1e-4)
+
+
+def test_logit_adjustment_of_strength_zero_is_cross_entropy(data, test_rows):
+    adjusted = fit_probe("logit-adjusted", data, {"tau": 0.0})(test_rows[0])
+    assert adjusted == pytest.approx(fit_probe("cross-entropy", data)(test_rows[0]), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["balanced-softmax", "logit-adjusted", "post-hoc"])
+def test_adjusted_probes_beat_cross_entropy_on_the_tail(name, data, test_rows):
+    rows, labels = test_rows
+
+    def tail(probe):
+        predicted = fit_probe(probe, data)(rows).argmax(1)
+        return f1_score(labels == 2, predicted == 2)
+
+    assert tail(name) > tail("cross-entropy")
+
+
+def test_post_hoc_takes_the_log_prior_off(data, test_rows):
+    plain = fit_probe("cross-entropy", data)(test_rows[0])
+    prior = np.array(COUNTS) / sum(COUNTS)
+    assert fit_probe("post-hoc", data)(test_rows[0]) == pytest.approx(
+        plain - np.log(prior), abs=1e-5
+    )
+
+
+def test_nearest_class_mean_is_scikit_learns(data, test_rows):
+    peer = NearestCentroid().fit(standardised(data, data.features), data.labels)
+    mine = fit_probe("ncm-un", data)(test_rows[0]).argmax(1)
+    assert np.array_equal(mine, peer.predict(standardised(data, test_rows[0])))
+
+
+def test_without_validation_tau_is_one_and_class_vectors_have_length_one(data):
+    alone = ProbeData(
+        **{**vars(data), "val_features": data.val_features[:0], "val_labels": data.val_labels[:0],
+           "l2": (0.1,)}
+    )  # fmt: skip
+    logits = fit_probe("tau-normalised", alone)
+    # logits are linear without bias in standardised rows: probe with the axes themselves
+    mean, spread = data.features.mean(0, dtype=np.float64), data.features.std(0, dtype=np.float64)
+    weights = logits((mean + np.eye(8) * spread).astype("f")).T
+    assert np.linalg.norm(weights, axis=1) == pytest.approx(np.ones(3), abs=1e-2)
+    assert logits(mean[None].astype("f")) == pytest.approx(np.zeros((1, 3)), abs=1e-2)
+
+
+def test_lws_only_rescales_the_logits_of_cross_entropy(data, test_rows):
+    logits = fit_probe("lws", data)(test_rows[0])
+    plain = fit_probe("cross-entropy", data)(test_rows[0])
+    for c in range(3):
+        assert np.corrcoef(logits[:, c], plain[:, c])[0, 1] == pytest.approx(1, abs=1e-3)
+    assert np.ptp([np.std(logits[:, c]) / np.std(plain[:, c]) for c in range(3)]) > 1e-3
+
+
+def test_cosine_logits_do_not_know_the_length_of_a_feature(data):
+    fitted = fit_probe("cosine", data)
+    mean = data.features.mean(0, dtype=np.float64)
+    row = data.features[:1] - mean
+    assert fitted((mean + row).astype("f")) == pytest.approx(
+        fitted((mean + 3 * row).astype("f")), abs=1e-2
+    )
+    assert np.abs(fitted(data.features)).max() <= 30.001
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("logit-adjustd", {}, "did you mean 'logit-adjusted'"),
+        ("crt", {"tau": 1}, "takes no options"),
+        ("logit-adjusted", {"tao": 1}, "no option 'tao'"),
+        ("logit-adjusted", {"tau": -1}, "tau"),
+    ],
+)
+def test_what_does_not_fit_is_refused(name, options, says, data):
+    with pytest.raises(ConfigError, match=says):
+        check_probe(name, options, data.counts)
