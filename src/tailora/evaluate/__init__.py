@@ -23,14 +23,14 @@ from tailora.evaluate.method_metrics import ClassMetrics, MethodMetrics
 from tailora.evaluate.metrics import MethodOutput, evaluate_methods, evaluate_predictions
 from tailora.evaluate.over_seeds import (
     ClassSpread,
-    MeanDifference,
     OverSeeds,
     RowOverSeeds,
-    SeedOutcome,
     SeedSpread,
     compare_over_seeds,
 )
 from tailora.evaluate.run_metrics import ClusterSummary, PairedDifference, RunMetrics
+from tailora.evaluate.seed_differences import MeanDifference
+from tailora.evaluate.seed_outcomes import SeedOutcome
 from tailora.evaluate.trust import verdict
 
 __all__ = [

@@ -1,55 +1,30 @@
 """Several methods over several seeds: means, deviations, ranks and paired differences.
 
-A difference between two methods has two sources of chance: which images were tested, and how
-training happened to go. The bootstrap sees the first, the deviation over seeds the second; an
-interval that leaves one out is too narrow.
-
-Reference: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993 (the plain bootstrap's
-spread of a mean falls short by sqrt(n / (n - 1))); Bouthillier et al., "Accounting for variance
-in machine learning benchmarks", MLSys 2021; Demsar, "Statistical comparisons of classifiers over
-multiple data sets", JMLR 2006 (mean ranks).
+Reference: Demsar, "Statistical comparisons of classifiers over multiple data sets", JMLR 2006
+(mean ranks).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Final, final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm, rankdata
-from scipy.stats import t as student_t
+from numpy.typing import NDArray
+from scipy.stats import rankdata
 
-from tailora.counts import Groups
-from tailora.errors import ConfigError, DataError, unknown_name
-from tailora.evaluate.bootstrap import BootstrappedF1, bootstrap_f1, units_per_class
+from tailora.errors import ConfigError, unknown_name
 from tailora.evaluate.confusion import class_scores, confusion_matrix
-from tailora.evaluate.group_f1 import MACRO_KEYS, group_f1, group_members, mean_of_defined
-from tailora.evaluate.intervals import undetected_share
+from tailora.evaluate.group_f1 import MACRO_KEYS, group_f1
 from tailora.evaluate.method_metrics import Score, defined, plain
+from tailora.evaluate.seed_differences import (
+    MeanDifference,
+    ResampledTests,
+    difference_over_seeds,
+    mean_and_deviation,
+)
+from tailora.evaluate.seed_outcomes import SeedOutcome, checked_rows
 
-_FEWEST_UNITS: Final = 2  # one block says nothing about another
 _DIGITS: Final = 12
-_ZERO: Final = 10.0**-_DIGITS  # differences of equal scores come out as rounding noise
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class SeedOutcome:
-    """What every row of a comparison predicted on the test of one seed.
-
-    Args:
-        targets: True class of each test sample, (rows,).
-        groups: Head, middle and tail, by class index.
-        predictions: Predicted class of each test sample, (rows,), keyed by row name.
-        units: Group of each test sample, (rows,); None takes samples as independent.
-        classes: Class names in index order.
-    """
-
-    targets: ArrayLike
-    groups: Groups
-    predictions: Mapping[str, ArrayLike]
-    units: ArrayLike | None
-    classes: tuple[str, ...]
 
 
 @final
@@ -66,16 +41,6 @@ class SeedSpread:
     mean: Score
     deviation: Score
     per_seed: tuple[Score, ...]
-
-
-@final
-@dataclass(frozen=True)
-class MeanDifference:
-    """Paired difference of macro-F1, mean over seeds, in [-1, 1] with its interval."""
-
-    mean: Score
-    low: Score
-    high: Score
 
 
 @final
@@ -177,6 +142,7 @@ def compare_over_seeds(
             arrays that do not fit each other.
 
     Example:
+        >>> from tailora.counts import Groups
         >>> groups = Groups(head=(0,), middle=(), tail=(1,))
         >>> seeds = [
         ...     SeedOutcome([0, 0, 1, 1], groups, {"a": [0, 0, 1, 1], "b": b}, None, ("x", "y"))
@@ -190,18 +156,18 @@ def compare_over_seeds(
         raise ConfigError(f"confidence must lie strictly between 0 and 1, got {confidence!r}")
     if replicates < 1:
         raise ConfigError(f"bootstrap replicates must be at least 1, got {replicates!r}")
-    rows = _checked_rows(outcomes, shared_test=shared_test)
+    rows = checked_rows(outcomes, shared_test=shared_test)
     baselines = _baselines(rows, against)
     f1 = {row: [_class_f1(outcome, row) for outcome in outcomes] for row in rows}
     macro = {row: _macro(f1[row], outcomes) for row in rows}
     ranks = _ranks(macro)
-    tests = _Tests(outcomes, shared_test, replicates, confidence, seed)
+    tests = ResampledTests(outcomes, shared_test, replicates, confidence, seed)
     return OverSeeds(
         rows=tuple(
             RowOverSeeds(
                 name=row,
                 scores={key: _spread(values) for key, values in macro[row].items()},
-                difference=_difference(row, baselines.get(row), macro, tests),
+                difference=difference_over_seeds(row, baselines.get(row), macro, tests),
                 ranks=ranks[row],
                 per_class=_per_class(f1[row], outcomes),
             )
@@ -212,75 +178,6 @@ def compare_over_seeds(
         replicates=replicates,
         confidence=confidence,
     )
-
-
-@dataclass(frozen=True, eq=False)
-class _Tests:
-    """The tests of all seeds, resampled when asked; what baselines gave is kept."""
-
-    outcomes: Sequence[SeedOutcome]
-    shared: bool
-    replicates: int
-    confidence: float
-    seed: int
-    kept: dict[tuple[int, str], BootstrappedF1] = field(default_factory=dict)
-
-    def resampled(self, position: int, row: str) -> BootstrappedF1:
-        outcome = self.outcomes[position]
-        return bootstrap_f1(
-            outcome.targets,
-            outcome.predictions[row],
-            len(outcome.classes),
-            replicates=self.replicates,
-            seed=self.seed,
-            units=outcome.units,
-        )
-
-    def baseline(self, position: int, row: str) -> BootstrappedF1:
-        key = (position, row)
-        if key not in self.kept:
-            self.kept[key] = self.resampled(position, row)
-        return self.kept[key]
-
-
-def _checked_rows(outcomes: Sequence[SeedOutcome], *, shared_test: bool) -> list[str]:
-    if not outcomes:
-        raise DataError("statistics over seeds need at least one seed, got none")
-    rows = list(dict.fromkeys(row for outcome in outcomes for row in outcome.predictions))
-    if not rows:
-        raise DataError("statistics over seeds need at least one row of predictions, got none")
-    for position, outcome in enumerate(outcomes):
-        missing = [row for row in rows if row not in outcome.predictions]
-        if missing:
-            raise DataError(
-                f"seed {position + 1} of {len(outcomes)} lacks the rows {missing}; every seed "
-                "needs every row"
-            )
-        if group_members(outcome.groups)["all"] != list(range(len(outcome.classes))):
-            raise DataError(
-                f"the groups of seed {position + 1} of {len(outcomes)} must hold each of the "
-                f"{len(outcome.classes)} classes once, got {outcome.groups}"
-            )
-        if shared_test and not _same_test(outcome, outcomes[0]):
-            raise DataError(
-                f"seed {position + 1} of {len(outcomes)} was not tested on the samples of the "
-                "first; say shared_test=False where each seed drew its own split"
-            )
-    return rows
-
-
-def _same_test(one: SeedOutcome, other: SeedOutcome) -> bool:
-    same_units = (
-        other.units is None
-        if one.units is None
-        else other.units is not None and _equal(one.units, other.units)
-    )
-    named_alike = (one.classes, one.groups) == (other.classes, other.groups)
-    return same_units and named_alike and _equal(one.targets, other.targets)
-
-
-def _equal(one: ArrayLike, other: ArrayLike) -> bool:
-    return np.array_equal(np.asarray(one), np.asarray(other))
 
 
 def _baselines(rows: Sequence[str], against: str | Mapping[str, str] | None) -> dict[str, str]:
@@ -308,15 +205,8 @@ def _macro(
 
 
 def _spread(values: NDArray[np.float64]) -> SeedSpread:
-    mean, deviation = _mean_and_deviation(values)
+    mean, deviation = mean_and_deviation(values)
     return SeedSpread(mean, deviation, tuple(defined(float(value)) for value in values))
-
-
-def _mean_and_deviation(values: NDArray[np.float64]) -> tuple[Score, Score]:
-    known = values[~np.isnan(values)]
-    if not known.size:
-        return None, None
-    return float(known.mean()), float(known.std(ddof=1)) if known.size > 1 else None
 
 
 def _per_class(
@@ -327,7 +217,7 @@ def _per_class(
         for name, value in zip(outcome.classes, one.tolist(), strict=True):
             values.setdefault(name, []).append(value)
     return tuple(
-        ClassSpread(name, *_mean_and_deviation(np.array(found))) for name, found in values.items()
+        ClassSpread(name, *mean_and_deviation(np.array(found))) for name, found in values.items()
     )
 
 
@@ -340,101 +230,3 @@ def _ranks(macro: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> dict[str, 
         for row, values in zip(macro, ranks, strict=True):
             found[row][key] = float(values.mean()) if values.size else None
     return found
-
-
-def _difference(
-    row: str,
-    base: str | None,
-    macro: Mapping[str, Mapping[str, NDArray[np.float64]]],
-    tests: _Tests,
-) -> dict[str, MeanDifference] | None:
-    if base is None:
-        return None
-    per_seed = {key: macro[row][key] - macro[base][key] for key in MACRO_KEYS}
-    test_sampling = _test_halves(row, base, tests)
-    found: dict[str, MeanDifference] = {}
-    for key, values in per_seed.items():
-        mean, _ = _mean_and_deviation(values)
-        half = np.hypot(test_sampling[key], _training_half(values, tests.confidence))
-        found[key] = _with_interval(mean, float(half))
-    return found
-
-
-def _with_interval(mean: Score, half: float) -> MeanDifference:
-    if mean is None or np.isnan(half):
-        return MeanDifference(mean, None, None)
-    return MeanDifference(mean, max(mean - half, -1.0), min(mean + half, 1.0))
-
-
-def _training_half(values: NDArray[np.float64], confidence: float) -> float:
-    """Half-width from the deviation over seeds; 0 for one seed, whose deviation is unknown.
-
-    NaN where a scope is in the test of fewer than two of several seeds.
-    """
-    known = values[~np.isnan(values)]
-    if len(known) < 2:  # one value has no deviation
-        return 0.0 if len(values) == 1 else float("nan")
-    quantile = student_t.ppf((1 + confidence) / 2, len(known) - 1)
-    return float(quantile * known.std(ddof=1) / np.sqrt(len(known)))
-
-
-def _test_halves(row: str, base: str, tests: _Tests) -> dict[str, float]:
-    """Half-width from the sampling of the test; 0 where the spread over seeds holds it already."""
-    seeds = len(tests.outcomes)
-    if not tests.shared and seeds > 1:
-        return dict.fromkeys(MACRO_KEYS, 0.0)
-    if all(_equal(one.predictions[row], one.predictions[base]) for one in tests.outcomes):
-        return dict.fromkeys(MACRO_KEYS, 0.0)
-    pairs = ((tests.resampled(k, row), tests.baseline(k, base)) for k in range(seeds))
-    point, replicates = np.zeros(1), np.zeros(1)
-    for first, second in pairs:
-        point = point + (first.point - second.point) / seeds
-        replicates = replicates + (first.replicates - second.replicates) / seeds
-    test = tests.outcomes[0]
-    units = units_per_class(test.targets, len(test.classes), units=test.units)
-    return {
-        key: _test_half(point, replicates, units, members, tests.confidence)
-        for key, members in group_members(test.groups).items()
-    }
-
-
-def _test_half(
-    point: NDArray[np.float64],
-    replicates: NDArray[np.float64],
-    units: NDArray[np.int64],
-    members: Sequence[int],
-    confidence: float,
-) -> float:
-    """Half-width for the mean over `members`; NaN when none of them is in the test.
-
-    Args:
-        point: Difference of each class, (classes,).
-        replicates: The same in resampled tests, (replicates, classes).
-        units: Independent units of each class, (classes,).
-        members: Class indices of the scope.
-        confidence: Two-sided level, in (0, 1).
-    """
-    tested = [c for c in members if units[c] > 0]
-    if not tested:
-        return float("nan")
-    spread = _known_deviation(mean_of_defined(replicates[:, tested]))
-    enough = units[tested][units[tested] >= _FEWEST_UNITS]
-    fewest = enough.min() if enough.size else _FEWEST_UNITS
-    sampled = norm.ppf((1 + confidence) / 2) * spread * np.sqrt(fewest / (fewest - 1))
-    unseen = [
-        undetected_share(units[c], confidence=confidence)
-        for c in tested
-        if _is_blind(point[c], replicates[:, c], units[c])
-    ]
-    return float(np.hypot(sampled, np.linalg.norm(unseen) / len(tested)))
-
-
-def _is_blind(point: float, replicates: NDArray[np.float64], units: int) -> bool:
-    """Whether resampling cannot show how much a class's difference may vary."""
-    differs = bool(abs(point) > _ZERO or np.any(np.abs(replicates) > _ZERO))
-    return differs and (units < _FEWEST_UNITS or _known_deviation(replicates) < _ZERO)
-
-
-def _known_deviation(values: NDArray[np.float64]) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.std(ddof=1)) if known.size > 1 else 0.0

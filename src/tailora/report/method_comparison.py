@@ -1,43 +1,27 @@
 """Methods over seeds on one page, in the order in which a busy practitioner asks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from tailora.report.blocks import (
-    Block,
-    Cell,
-    Column,
-    Facts,
-    Listing,
-    Note,
-    Page,
-    Section,
-    Source,
-    Table,
-    left_out,
-    text_cells,
+from tailora.report.blocks import Block, Facts, Listing, Note, Page, Section, Source
+from tailora.report.method_class_section import classes_section
+from tailora.report.method_row_sections import (
+    cost_section,
+    forest_section,
+    geometry_section,
+    grid_section,
+    other_section,
+    ranks_section,
+    scores_section,
+    verdict_section,
 )
-from tailora.report.class_figures import Series, score_dots
-from tailora.report.method_figures import difference_forest, rank_lines, score_grid
-from tailora.report.method_rows import (
-    LEAKS,
-    Compared,
-    ComparedRow,
-    difference_cell,
-    read_compared,
-    spread,
-)
-from tailora.report.method_verdict import verdict_notes
-from tailora.report.names import class_cell, shorten
-from tailora.report.numbers import MISSING, decimal, duration, integer, number, percent
+from tailora.report.method_rows import Compared, read_compared
+from tailora.report.numbers import MISSING, integer, number
 from tailora.report.page import write_page
-from tailora.report.record_sections import code_state, machine_text, megabytes, version_list
-from tailora.report.score_sections import SCOPES
-from tailora.report.style import MARKERS, STRONG_COLOURS
+from tailora.report.record_sections import code_state, machine_text, version_list
 
-_MOST_DRAWN: Final = len(MARKERS)
-_DISTANCES: Final = ("inter_head_tail", "inter_tail_tail", "intra_tail")
+_ENDS: Final = ("started", "finished")
 
 
 def write_method_comparison(comparison: Mapping[str, Any], out: Path) -> Path:
@@ -57,15 +41,15 @@ def write_method_comparison(comparison: Mapping[str, Any], out: Path) -> Path:
     compared = read_compared(comparison)
     dataset = comparison.get("dataset") or {}
     sections = (
-        _verdict_section(compared),
-        _scores_section(compared),
-        *([_grid_section(compared)] if len(compared.probes) > 1 else []),
-        _forest_section(compared),
-        _ranks_section(compared),
-        _classes_section(compared),
-        _geometry_section(compared),
-        _other_section(compared),
-        _cost_section(compared),
+        verdict_section(compared),
+        scores_section(compared),
+        *([grid_section(compared)] if len(compared.probes) > 1 else []),
+        forest_section(compared),
+        ranks_section(compared),
+        classes_section(compared),
+        geometry_section(compared),
+        other_section(compared),
+        cost_section(compared),
         _record_section(compared),
     )
     page = Page(
@@ -109,285 +93,6 @@ def _extent(values: Any) -> str:
     if not found:
         return MISSING
     return " to ".join(dict.fromkeys(integer(end) for end in (min(found), max(found))))
-
-
-def _verdict_section(compared: Compared) -> Section:
-    caption = (
-        "Macro-F1 in percent on the test split: the mean over classes, so a rare class counts as "
-        "much as a frequent one."
-    )
-    if compared.against is not None:
-        caption += (
-            f" A gain over {compared.against} is claimed only where the "
-            f"{100 * compared.confidence:g} % interval of the paired difference, under the same "
-            "probe, lies above zero."
-        )
-    return Section("verdict", "What came out", caption, verdict_notes(compared))
-
-
-def _scores_section(compared: Compared) -> Section:
-    what = "mean ± deviation over seeds" if len(compared.seeds) > 1 else "of the one seed"
-    caption = f"Macro-F1 in percent, {what}; one table a probe, the same columns in each."
-    if len(compared.probes) == 1:
-        caption = f"Macro-F1 in percent, {what}, all under the probe {compared.probes[0]}."
-    caption += (
-        " None is bold: the highest mean is no proof of a lead, the differences and their "
-        "intervals are what to go by."
-    )
-    tables = tuple(_score_table(compared, probe) for probe in compared.probes)
-    return Section("scores", "Scores", caption, tables)
-
-
-def _score_table(compared: Compared, probe: str) -> Table:
-    first = f"probe: {shorten(probe, 30)}" if len(compared.probes) > 1 else "method"
-    columns = [Column(first, numeric=False), *(Column(scope) for scope in SCOPES)]
-    if compared.against is not None:
-        against = shorten(compared.against, 24)
-        hint = "paired difference of macro-F1, points, with its interval; same probe, same seeds"
-        columns += [Column(f"{scope} − {against}", hint) for scope in ("tail", "all")]
-    columns += [
-        Column("time", "with all that the method builds on"),
-        Column("parameters", "that were trained"),
-    ]
-    rows = tuple(_score_row(compared, row) for row in compared.under(probe))
-    return Table(tuple(columns), rows, f"Macro-F1 per method under the probe {probe}")
-
-
-def _score_row(compared: Compared, row: ComparedRow) -> tuple[Cell, ...]:
-    changes = [difference_cell(row.difference(scope)) for scope in ("tail", "all")]
-    return (
-        _name_cell(row),
-        *(Cell(row.score(scope)) for scope in SCOPES),
-        *(changes if compared.against is not None else []),
-        Cell(duration(row.part("seconds").get("total"))),
-        Cell(integer(row.entry.get("trained_parameters"))),
-    )
-
-
-def _name_cell(row: ComparedRow) -> Cell:
-    tag = LEAKS if row.leaks else ""
-    return Cell(shorten(row.name, 30), row.changes, title=row.name, tag=tag)
-
-
-def _label_cell(row: ComparedRow) -> Cell:
-    return Cell(row.short, title=row.label, tag=LEAKS if row.leaks else "")
-
-
-def _grid_section(compared: Compared) -> Section:
-    caption = (
-        "Every method under every probe. Down a column the probe is the same, so what changes is "
-        "the method's; along a row it is the probe's. Shades are scaled to each panel."
-    )
-    return Section("grid", "Method by probe", caption, (score_grid(compared),))
-
-
-def _forest_section(compared: Compared) -> Section:
-    title = "What is gained"
-    picture = difference_forest(compared)
-    if picture is None:
-        return left_out("differences", title, "no method was compared against")
-    over = ", mean over seeds" if len(compared.seeds) > 1 else ""
-    caption = (
-        f"Macro-F1 minus that of {compared.against} under the same probe{over}, with "
-        f"{100 * compared.confidence:g} % intervals. A line that crosses zero leaves it open which "
-        "of the two is better."
-    )
-    return Section("differences", title, caption, (picture,))
-
-
-def _ranks_section(compared: Compared) -> Section:
-    title = "Who is ahead from seed to seed"
-    if len(compared.seeds) == 1:
-        return left_out("ranks", title, "one seed has one order, which says nothing of the next")
-    picture = rank_lines(compared)
-    if picture is None:
-        return left_out("ranks", title, "no ranks were kept")
-    caption = (
-        "The rank of each row in each seed, averaged over seeds; best on the tail first, ties "
-        "share their mean. It shows the order, not how large a lead is."
-    )
-    return Section("ranks", title, caption, (picture,))
-
-
-def _classes_section(compared: Compared) -> Section:
-    title = "F1 per class"
-    names = [str(entry.get("name")) for entry in compared.classes]
-    rows = _drawn_rows(compared)
-    if not names or not any(row.entry.get("per_class") for row in rows):
-        return left_out("classes", title, "no scores per class were kept")
-    several = len(compared.seeds) > 1
-    caption = (
-        "F1 of each class in percent, most frequent first"
-        + (", mean and deviation over the seeds whose test has the class" if several else "")
-        + f"{_which_rows(compared, rows)}."
-    )
-    groups = [compared.group_of.get(name) for name in names]
-    lines = "deviations over seeds" if several else "no lines for one seed"
-    picture = score_dots(names, groups, _series(rows, names), lines=lines)
-    blocks = (picture, _class_table(compared, rows, names))
-    return Section("classes", title, caption, blocks)
-
-
-def _which_rows(compared: Compared, rows: Sequence[ComparedRow]) -> str:
-    if len(rows) == len(compared.rows):
-        return ""
-    candidates = compared.under(rows[0].probe)
-    text = f"; under the probe {rows[0].probe}" if len(compared.probes) > 1 else ""
-    if len(rows) < len(candidates):
-        kept = "those highest on the tail"
-        if compared.against is not None:
-            kept = f"{compared.against} and {kept}"
-        text += f"; {len(rows)} of {len(candidates)} methods, {kept}"
-    return text
-
-
-def _drawn_rows(compared: Compared) -> list[ComparedRow]:
-    """At most six rows of the first probe: the one compared against, then the best on the tail."""
-    rows = compared.under(compared.probes[0])
-
-    def importance(row: ComparedRow) -> tuple[bool, bool, float]:
-        is_against = row.adapter == compared.entry.get("against")
-        return not is_against, row.leaks, -(row.mean("tail") or row.mean("all") or 0.0)
-
-    kept = sorted(rows, key=importance)[:_MOST_DRAWN]
-    return [row for row in rows if row in kept]
-
-
-def _series(rows: Sequence[ComparedRow], names: Sequence[str]) -> list[Series]:
-    looks = zip(STRONG_COLOURS, MARKERS, strict=False)
-    return [
-        Series(shorten(row.name, 28), colour, marker, tuple(_class_scores(row, names)))
-        for row, (colour, marker) in zip(rows, looks, strict=False)
-    ]
-
-
-def _class_scores(row: ComparedRow, names: Sequence[str]) -> list[dict[str, Any]]:
-    found = _by_class(row)
-    return [
-        {"f1": (entry := found.get(name, {})).get("mean"), "f1_interval": _around(entry)}
-        for name in names
-    ]
-
-
-def _around(entry: Mapping[str, Any]) -> tuple[float, float] | None:
-    mean, deviation = number(entry.get("mean")), number(entry.get("deviation"))
-    if mean is None or deviation is None:
-        return None
-    return max(mean - deviation, 0.0), min(mean + deviation, 1.0)
-
-
-def _by_class(row: ComparedRow) -> dict[str, Mapping[str, Any]]:
-    return {str(entry.get("name")): entry for entry in row.entry.get("per_class") or []}
-
-
-def _class_table(compared: Compared, rows: Sequence[ComparedRow], names: Sequence[str]) -> Table:
-    found = [_by_class(row) for row in rows]
-    n_train = {str(entry.get("name")): entry.get("n_train") for entry in compared.classes}
-    columns = (
-        Column("class", numeric=False),
-        Column("group", numeric=False),
-        Column("train", "training samples" + _mean_over_seeds(compared)),
-        *(Column(shorten(row.name, 18), row.name) for row in rows),
-    )
-    cells = tuple(
-        (
-            class_cell(name),
-            Cell(compared.group_of.get(name, MISSING)),
-            Cell(integer(n_train[name])),
-            *(Cell(spread(scores.get(name))) for scores in found),
-        )
-        for name in names
-    )
-    return Table(columns, cells, "F1 per class and method")
-
-
-def _mean_over_seeds(compared: Compared) -> str:
-    return ", mean over seeds" if compared.entry.get("resplit") else ""
-
-
-def _geometry_section(compared: Compared) -> Section:
-    title = "Distances between classes"
-    # one probe suffices: the features of an adapter are the same under every probe
-    rows = [row for row in _one_per_adapter(compared) if row.entry.get("geometry")]
-    if not rows:
-        return left_out("geometry", title, "no distances were measured")
-    columns = (
-        Column("method", numeric=False),
-        Column("head to tail ↑", "between a head class and a tail class; more is better"),
-        Column("tail to tail ↑", "between two tail classes; more is better"),
-        Column("within tail ↓", "between samples of one tail class; less is better"),
-        Column("purity of clusters", "share of samples in the majority class of their cluster"),
-    )
-    cells = tuple(
-        (
-            _name_cell(row),
-            *(Cell(decimal(row.part("geometry").get(key))) for key in _DISTANCES),
-            Cell(decimal(row.entry.get("purity"), digits=2)),
-        )
-        for row in rows
-    )
-    if all(number(row.entry.get("purity")) is None for row in rows):
-        columns, cells = columns[:-1], tuple(row[:-1] for row in cells)
-    caption = (
-        "Mean cosine distance of features on the test split. Rare classes should move away from "
-        "the others (↑ more is better) and huddle together (↓ less is better)."
-    )
-    table = Table(columns, cells, "Cosine distances per method")
-    return Section("geometry", title, caption, (table,))
-
-
-def _one_per_adapter(compared: Compared) -> list[ComparedRow]:
-    return list({row.name: row for row in reversed(compared.rows)}.values())[::-1]
-
-
-def _other_section(compared: Compared) -> Section:
-    columns = (
-        Column("method", numeric=False),
-        Column("accuracy", "share of all test samples; frequent classes dominate it"),
-        Column("balanced accuracy", "mean recall over classes"),
-        Column("ECE", "expected calibration error, points; 0 is perfect"),
-        Column("tail ECE", "expected calibration error on tail classes, points"),
-    )
-    rows = tuple(
-        (
-            _label_cell(row),
-            *(Cell(percent(row.entry.get(key))) for key in ("accuracy", "balanced_accuracy")),
-            *(Cell(percent(row.part("ece").get(scope))) for scope in ("all", "tail")),
-        )
-        for row in compared.rows
-    )
-    caption = "In percent. Calibration error: how far a stated probability is from the truth."
-    table = Table(columns, rows, "Accuracy and calibration")
-    return Section("other", "Accuracy and honesty of confidence", caption, (table,))
-
-
-def _cost_section(compared: Compared) -> Section:
-    columns = (
-        Column("method", numeric=False),
-        Column("own time", "training of this method alone"),
-        Column("total time", "with all that the method builds on"),
-        Column("peak memory"),
-        Column("trained parameters"),
-    )
-    rows = tuple(
-        (
-            _label_cell(row),
-            *text_cells(
-                (
-                    duration(row.part("seconds").get("own")),
-                    duration(row.part("seconds").get("total")),
-                    megabytes(row.entry.get("peak_memory_mb")),
-                    integer(row.entry.get("trained_parameters")),
-                )
-            ),
-        )
-        for row in compared.rows
-    )
-    caption = (
-        "For one seed, on the machine named below. The total counts what a method builds on, such "
-        "as the adapter that de-biasing starts from, as if nothing were shared."
-    )
-    return Section("cost", "What it cost", caption, (Table(columns, rows, "Cost"),))
 
 
 def _record_section(compared: Compared) -> Section:
@@ -444,6 +149,3 @@ def _interval_text(compared: Compared) -> str:
 def _times(entry: Mapping[str, Any]) -> str:
     ends = (str(entry.get(key) or MISSING)[:16].replace("T", " ") for key in _ENDS)
     return ", ".join(ends)
-
-
-_ENDS: Final = ("started", "finished")
