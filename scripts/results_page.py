@@ -105,13 +105,22 @@ def _experiment(result: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-_ROW_HEAD = ("method", "probe", *GROUPS, "tail, gain", "all, gain", "own seconds")
+_ROW_HEAD = ("method", "probe", "val, all", *GROUPS, "tail, gain", "all, gain", "own seconds")
 
 
 def _row(row: dict[str, Any]) -> tuple[str, ...]:
     scores = [_spread(row["scores"][group]) for group in GROUPS]
     gains = [_gain((row["difference"] or {}).get(scope)) for scope in ("tail", "all")]
-    return (row["adapter"], row["probe"], *scores, *gains, f"{row['seconds']['own']:.0f}")
+    val = row["validation"].get("all")
+    chosen_by = "–" if val is None else f"{100 * val:.1f}"
+    return (
+        row["adapter"],
+        row["probe"],
+        chosen_by,
+        *scores,
+        *gains,
+        f"{row['seconds']['own']:.0f}",
+    )
 
 
 def _spread(score: dict[str, Any]) -> str:

@@ -23,7 +23,8 @@ from tailora.runs.recipe import Recipe
 
 HERE = Path(__file__).parent
 KEPT = (
-    "adapter", "method", "probe", "changes", "against", "scores", "difference", "geometry", "ece",
+    "adapter", "method", "probe", "changes", "against", "validation", "scores", "difference",
+    "geometry", "ece",
     "purity", "seconds", "peak_memory_mb", "trained_parameters",
 )  # fmt: skip
 
@@ -38,9 +39,11 @@ def main() -> None:
     given = options.parse_args()
     experiment = tomllib.loads((HERE / f"{given.name}.toml").read_text("utf-8"))
     file = RESULTS / f"{given.name}.json"
-    sets = json.loads(file.read_text("utf-8"))["sets"] if file.is_file() else {}
     for data in [given.data] if given.data else experiment["data"]:
-        sets[data] = _run(experiment, data, given.work, quiet=given.quiet)
+        found = _run(experiment, data, given.work, quiet=given.quiet)
+        # read again only now: another data set may have been done meanwhile
+        sets = json.loads(file.read_text("utf-8"))["sets"] if file.is_file() else {}
+        sets = {name: sets.get(name) for name in experiment["data"] if name in sets} | {data: found}
         facts = {"versions": versions(), "git": git_state(), "machine": machine("cpu")}
         content = {"experiment": given.name, "recipe": experiment, **facts, "sets": sets}
         file.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
@@ -48,6 +51,7 @@ def main() -> None:
 
 def _run(experiment: dict[str, Any], data: str, work: Path, *, quiet: bool) -> dict[str, Any]:
     recipe = Recipe().override(experiment.get("recipe", {}))
+    every = experiment.get("every", {})  # of all variants, said once
     seeds, resplit = experiment["seeds"], experiment.get("resplit", True)
     drawn = range(recipe.seed, recipe.seed + (seeds if resplit else 1))
     sets = [open_dataset(data, seed=seed) for seed in drawn]
@@ -57,7 +61,7 @@ def _run(experiment: dict[str, Any], data: str, work: Path, *, quiet: bool) -> d
         sets if resplit else sets[0],
         methods=experiment["methods"],
         probes=experiment.get("probes", []),
-        variants=experiment.get("variants", []),
+        variants=[every | one for one in experiment.get("variants", [{}])],
         seeds=seeds,
         recipe=recipe,
         out=out,

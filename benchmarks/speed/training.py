@@ -21,7 +21,7 @@ from torch import nn
 from benchmarks.speed.ratios import alternate, write_result
 from tailora.adapters import AdapterSpec, find_targets
 from tailora.backbones import Encoder, load_backbone
-from tailora.debias.stages import Bench, adapt_to_labels
+from tailora.debias.base_adaptation import Bench, adapt_to_labels
 from tailora.features import extract
 from tailora.heads.linear_probe import zero_linear
 from tailora.progress import silent

@@ -9,15 +9,10 @@ from torch import nn
 from tailora.adapters import AdapterSpec, trained_parameters
 from tailora.backbones import ModuleEncoder
 from tailora.counts import Groups
+from tailora.debias.base_adaptation import Bench, adapt_to_labels, with_adapter
 from tailora.debias.calibrate import calibrate
 from tailora.debias.options import DebiasOptions
-from tailora.debias.stages import (
-    Bench,
-    adapt_to_labels,
-    calibrate_features,
-    learn_calibrated,
-    with_adapter,
-)
+from tailora.debias.stages import calibrate_features, learn_calibrated
 from tailora.errors import ConfigError
 from tailora.features import extract
 from tailora.progress import silent

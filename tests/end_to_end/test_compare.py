@@ -152,6 +152,16 @@ def test_varied_keys_act_on_their_methods_only(data, quick, tmp_path):
     assert against["deblora [adapter.rank=2, deblora.clusters=3]"] == "lora [adapter.rank=2]"
 
 
+def test_a_base_adapter_can_learn_without_labels(data, quick, tmp_path):
+    out = tmp_path / "out"
+    succeed("compare", data, "--out", out, *quick, "--seeds", 1, "--methods", "lora,deblora",
+            "--vary", "train.objective=labels,masked,self-distillation")  # fmt: skip
+    loras = [p for p in (out / "stages").iterdir() if p.name.startswith("lora-")]
+    weights = {(p / "adapter" / "adapter_model.safetensors").read_bytes() for p in loras}
+    assert len(weights) == 3
+    assert len(content(out)["rows"]) == 6
+
+
 def test_a_table_of_the_paper_runs_by_name(data, quick, tmp_path):
     out = tmp_path / "out"
     succeed("compare", data, "--out", out, *quick, "--seeds", 1, "--table", "geometry")
@@ -225,6 +235,14 @@ BAD = {
     ),
     "a head for targets that nothing learns": (
         ["--vary", "deblora.epochs=1,0"], ["deblora.epochs=0", "deblora.head"],
+    ),
+    "an unknown objective": (["--set", "train.objective=label"], ["did you mean 'labels'"]),
+    "a loss without labels": (
+        ["--set", "train.objective=masked", "--set", "train.loss=focal"],
+        ["train.loss", "train.objective='masked'"],
+    ),
+    "labels where there are none": (
+        ["--methods", "fine-tune", "--set", "train.objective=masked"], ["learns labels"],
     ),
     "resume and force together": (["--resume", "--force"], ["choose one"]),
     "an encoder that is not there": (["--backbone", "./enc"], ["./enc"]),

@@ -29,6 +29,7 @@ OTHER = {
     "train.loss": "focal",
     "train.loss_options": {"gamma": 2.0},
     "train.augment": "none",
+    "train.objective": "masked",
     "train.sampler": "oversampling",
     "train.sampler_options": {"ratio": 0.5},
     "deblora.clusters": 7,

@@ -8,7 +8,7 @@ from peft import PeftModel
 from torch import nn
 
 from tailora.adapters import AdapterSpec, trained_parameters, without_peft_noise
-from tailora.debias.stages import with_adapter
+from tailora.debias.base_adaptation import with_adapter
 from tailora.errors import RunError, StorageError
 from tailora.runs.weights import (
     copy_saved,

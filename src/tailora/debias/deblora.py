@@ -22,16 +22,11 @@ from torch import Tensor, nn
 from tailora.adapters import AdapterSpec
 from tailora.backbones import Encoder, ModuleEncoder
 from tailora.counts import ClassCounts, Groups, make_groups
+from tailora.debias.base_adaptation import AnyEncoder, Bench, adapt_to_labels
 from tailora.debias.calibrate import Calibration
 from tailora.debias.chosen_pull import Validation
 from tailora.debias.options import DebiasOptions, no_validation
-from tailora.debias.stages import (
-    AnyEncoder,
-    Bench,
-    adapt_to_labels,
-    calibrate_features,
-    learn_calibrated,
-)
+from tailora.debias.stages import calibrate_features, learn_calibrated
 from tailora.errors import BackboneError, ConfigError, DataError
 from tailora.features import extract
 from tailora.heads.linear_probe import fit_linear_probe

@@ -1,114 +1,29 @@
-"""Stages 0 and 5 of debLoRA: train an adapter on labels, then one on moved features.
+"""Stages 2-5 of debLoRA: move features of the base adapter, and train a new one to produce them."""
 
-Both copy the encoder they are given, so the pretrained one stays as it was to the bit.
-"""
-
-import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from tailora.adapters import AdapterSpec, adapt, cut_ranks
-from tailora.backbones import Encoder, ModuleEncoder
+from tailora.adapters import AdapterSpec, cut_ranks
 from tailora.counts import ClassCounts, Groups
+from tailora.debias.base_adaptation import (
+    AnyEncoder,
+    Bench,
+    by_sample,
+    run_training,
+    with_adapter,
+)
 from tailora.debias.calibrate import Calibration, calibrate, unit_spread
 from tailora.debias.chosen_pull import Validation, choose_pull
 from tailora.debias.options import DebiasOptions, no_validation
 from tailora.errors import unknown_name
-from tailora.progress import Progress
-from tailora.samplers.epoch import EpochSampler
-from tailora.train.loop import Objective, Schedule, draws, train
-from tailora.train.objectives import Images, label_objective, target_objective
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What every training stage works with.
-
-    Args:
-        images: Gives images (batch, bands, height, width) by sample number.
-        accelerator: Device, precision and backward pass.
-        progress: Shows how far a stage is.
-        seed: Seeds initial weights, order, augmentation and dropout.
-    """
-
-    images: Images
-    accelerator: Accelerator
-    progress: Progress
-    seed: int
-
-
-AnyEncoder = Encoder | ModuleEncoder
-
-
-def with_adapter(
-    encoder: AnyEncoder, spec: AdapterSpec | None, *, seed: int, total_steps: int
-) -> AnyEncoder:
-    """Copy an encoder and make the copy trainable: an adapter on it, or all of it for None."""
-    copied = copy.deepcopy(encoder)
-    if spec is None:
-        copied.backbone.requires_grad_(requires_grad=True)
-    else:
-        copied.backbone = adapt(copied.backbone, spec, seed=seed, total_steps=total_steps)
-    return copied
-
-
-def adapt_to_labels(
-    encoder: AnyEncoder,
-    bench: Bench,
-    rows: NDArray[np.int64],
-    labels: NDArray[np.int64],
-    *,
-    spec: AdapterSpec | None,
-    schedule: Schedule,
-    loss: nn.Module,
-    head: nn.Module,
-    augment: str,
-    sampler: EpochSampler | None = None,
-    checkpoint: Path | None = None,
-) -> AnyEncoder:
-    """Stage 0: adapt a copy of `encoder` by classification.
-
-    Args:
-        encoder: Pretrained and frozen.
-        bench: Images, device, progress, seed.
-        rows: Training sample numbers.
-        labels: Class index of every sample, also of those not in `rows`.
-        spec: The adapter; None trains the whole encoder (fine-tuning).
-        schedule: How long and how fast.
-        loss: Of what the head gives, and targets.
-        head: Start of the head, e.g. the probe on pretrained features; it learns along and
-            is dropped afterwards, because a head fitted to the end beats it.
-        augment: See `label_objective`.
-        sampler: See `train`.
-        checkpoint: Where each epoch's state goes.
-
-    Returns:
-        The adapted copy, on the accelerator's device.
-    """
-    device = bench.accelerator.device
-    steps = schedule.steps(draws(rows, sampler))
-    adapted = with_adapter(encoder, spec, seed=bench.seed, total_steps=steps).to(device)
-    learner = nn.ModuleDict({"encoder": adapted, "head": copy.deepcopy(head).to(device)})
-    learner["head"].requires_grad_(requires_grad=True)
-    objective = label_objective(
-        adapted,
-        learner["head"],
-        bench.images,
-        torch.from_numpy(labels).to(device),
-        loss=loss.to(device),
-        augment=augment,
-        device=device,
-    )
-    _run(learner, objective, rows, bench, schedule, "adapting to labels", checkpoint, sampler)
-    return adapted
+from tailora.train.loop import Schedule
+from tailora.train.objectives import target_objective
 
 
 def calibrate_features(
@@ -222,46 +137,13 @@ def learn_calibrated(
     objective = target_objective(
         start.to(device),
         bench.images,
-        _scatter(rows, found.features).to(device),
+        by_sample(rows, found.features).to(device),
         as_tensor(unit_spread(source)),
         device=device,
         mean=as_tensor(source.mean(axis=0, dtype=np.float64)),
         regression=options.regression,
     )
-    _run(start, objective, rows[kept], bench, schedule, "learning the moved features", checkpoint)
+    run_training(
+        start, objective, rows[kept], bench, schedule, "learning the moved features", checkpoint
+    )
     return start
-
-
-def _scatter(rows: NDArray[np.int64], targets: NDArray[np.floating]) -> Tensor:
-    """Lay targets out by sample number, since batches are made of sample numbers."""
-    table = np.zeros((int(rows.max()) + 1, targets.shape[1]), dtype=np.float32)
-    table[rows] = targets
-    return torch.from_numpy(table)
-
-
-def _run(
-    module: nn.Module,
-    objective: Objective,
-    rows: NDArray[np.int64],
-    bench: Bench,
-    schedule: Schedule,
-    title: str,
-    checkpoint: Path | None,
-    sampler: EpochSampler | None = None,
-) -> None:
-    total = schedule.steps(draws(rows, sampler))
-    with bench.progress(title, total) as advance:
-        done = 0
-        for step in train(
-            module,
-            objective,
-            rows,
-            schedule=schedule,
-            seed=bench.seed,
-            accelerator=bench.accelerator,
-            checkpoint=checkpoint,
-            sampler=sampler,
-        ):
-            advance(step.number - done)  # the first step of a resumed run jumps to its place
-            done = step.number
-    module.eval()

@@ -13,7 +13,8 @@ from tailora.debias.options import no_validation
 from tailora.errors import ConfigError, unknown_name
 from tailora.pipeline.job import DEFAULT_LR, build_loss
 from tailora.pipeline.sampling import recipe_sampler
-from tailora.runs.recipe import EvaluateOptions, Recipe
+from tailora.runs.recipe import EvaluateOptions, Recipe, TrainOptions
+from tailora.train.label_free import LABEL_FREE
 from tailora.train.loop import Schedule
 from tailora.train.objectives import AUGMENTATIONS
 
@@ -89,6 +90,23 @@ def _check_training(recipe: Recipe) -> None:
         raise ConfigError(f"train.weight_decay must be at least 0, got {train.weight_decay}")
     if train.augment not in AUGMENTATIONS:
         raise unknown_name("augmentation", train.augment, AUGMENTATIONS)
+    _check_objective(recipe)
+
+
+def _check_objective(recipe: Recipe) -> None:
+    """Refuse what an objective without labels would leave out."""
+    objective, known = recipe.train.objective, ("labels", *LABEL_FREE)
+    if objective not in known:
+        raise unknown_name("objective", objective, known)
+    if objective == "labels":
+        return
+    if recipe.method not in ("lora", "deblora", "zero-shot"):
+        raise ConfigError(f"method {recipe.method!r} learns labels: train.objective={objective!r}")
+    for name in ("loss", "loss_options", "augment"):
+        if getattr(recipe.train, name) != getattr(TrainOptions(), name):
+            raise ConfigError(
+                f"train.{name} does nothing with train.objective={objective!r}; leave one out"
+            )
 
 
 def _check_probe(l2: list[float], n_val: int) -> None:

@@ -18,14 +18,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tailora.adapters import trained_parameters
+from tailora.debias.base_adaptation import AnyEncoder, adapt_to_labels, with_adapter
 from tailora.debias.chosen_pull import Validation
-from tailora.debias.stages import (
-    AnyEncoder,
-    adapt_to_labels,
-    calibrate_features,
-    learn_calibrated,
-    with_adapter,
-)
+from tailora.debias.stages import calibrate_features, learn_calibrated
 from tailora.heads.linear_probe import zero_linear
 from tailora.pipeline.job import Job
 from tailora.pipeline.stages import checkpoint, features
@@ -52,24 +47,23 @@ def adapt_categories(job: Job, method: str) -> None:
             _train(job, part("clora", category), lambda c=category: _one_category(job, c))
 
 
-def ensemble(job: Job, method: str, fit: Callable[[Rows, Rows], Logits]) -> Rows:
+def ensemble(job: Job, method: str, split: str, fit: Callable[[Rows, Rows], Logits]) -> Rows:
     """Let each category's adapter answer for its own category, and combine by score.
 
     Args:
         job: The run.
         method: `"clora"` or `"clora+deblora"`.
+        split: `"test"` or `"val"`.
         fit: Fits a probe on training and validation features.
 
     Returns:
-        Test probabilities (rows, classes).
+        Probabilities (rows, classes).
     """
     scores = []
     for category in range(len(job.counts.names)):
         name = part(method, category)
-        train, val, test = (
-            np.asarray(features(job, name, split)) for split in ("train", "val", "test")
-        )
-        own = torch.from_numpy(fit(train, val)(test))
+        train, val, rows = (np.asarray(features(job, name, s)) for s in ("train", "val", split))
+        own = torch.from_numpy(fit(train, val)(rows))
         scores.append(own.log_softmax(dim=1)[:, category])
     return torch.stack(scores, dim=1).softmax(dim=1).numpy()
 

@@ -224,7 +224,7 @@ def check_plan(plan: Plan, counts: ClassCounts) -> None:
 def _check_per_category(row: Adaptation) -> None:
     """Refuse what one adapter per category would silently leave out."""
     known = recipe_keys()
-    idle = ["train.sampler", "train.loss"]
+    idle = ["train.sampler", "train.loss", "train.objective"]
     if row.method == "clora+deblora":
         idle += ["deblora.rounds", "deblora.head"]
     flat = row.recipe.flat()

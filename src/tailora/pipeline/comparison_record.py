@@ -44,7 +44,7 @@ class _Found:
     """What one row left for one seed."""
 
     metrics: Mapping[str, Any]
-    cost: Mapping[str, float]
+    facts: Mapping[str, Any]
     predictions: NDArray[np.int64]
     targets: NDArray[np.int64]
     counts: NDArray[np.float64]
@@ -108,7 +108,7 @@ def _read(folder: ComparisonFolder, row: str, probe: str, seed: int) -> _Found:
     with np.load(place / "predictions.npz", allow_pickle=False) as arrays:
         return _Found(
             metrics=read_json(place / "metrics.json"),
-            cost=read_json(place / "cost.json"),
+            facts=read_json(place / "row.json"),
             predictions=arrays["predictions"],
             targets=arrays["targets"],
             counts=arrays["counts"],
@@ -182,8 +182,10 @@ def _entry(
         "balanced_accuracy": statistics.mean(method["balanced_accuracy"] for method in methods),
         "purity": _mean((one.metrics["clusters"] or {}).get("purity") for one in results),
         "seconds": {
-            key: statistics.median(one.cost[key] for one in results) for key in ("own", "total")
+            "own": statistics.median(one.facts["own_seconds"] for one in results),
+            "total": statistics.median(one.facts["seconds"] for one in results),
         },
+        "validation": _means(one.facts["validation"] for one in results),
         "peak_memory_mb": max(method["peak_memory_mb"] for method in methods),
         "trained_parameters": methods[0]["trained_parameters"],
     }

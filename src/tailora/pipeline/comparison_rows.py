@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 
 from tailora.backbones import load_backbone
 from tailora.data import Dataset
-from tailora.evaluate import MethodOutput, evaluate_methods
+from tailora.evaluate import (
+    MethodOutput,
+    class_scores,
+    confusion_matrix,
+    evaluate_methods,
+    group_f1,
+)
 from tailora.heads.probes import Logits, ProbeData, fit_probe
 from tailora.pipeline.clora import adapt_categories, category_costs, ensemble, oracle_features
 from tailora.pipeline.comparison_plan import (
@@ -114,7 +120,7 @@ def _adapt(job: Job, method: str) -> None:
 
 def _score(job: Job, work: SeedWork, row: Adaptation, probe: ProbeChoice) -> None:
     """Fit one probe and look at the test once; leaves metrics, predictions and cost."""
-    output = _output(job, row, probe)
+    output, val = _output(job, row, probe)
     options, units = job.recipe.evaluate, test_units(job)
     targets = job.labels[job.dataset.indices("test")]
     metrics = evaluate_methods(
@@ -142,27 +148,41 @@ def _score(job: Job, work: SeedWork, row: Adaptation, probe: ProbeChoice) -> Non
         lambda path: np.savez_compressed(path, **arrays),  # pyright: ignore[reportArgumentType]
     )
     own = sum(entry["seconds"] for entry in job.folder.costs(row.method).entries())
-    write_json(place / "cost.json", {"own": own, "total": output.seconds})
+    facts = {"own_seconds": own, "seconds": output.seconds, "validation": _validation(job, val)}
+    write_json(place / "row.json", facts)
     write_json(place / "metrics.json", metrics.to_json())  # last: it says that the row is there
 
 
-def _output(job: Job, row: Adaptation, probe: ProbeChoice) -> MethodOutput:
+def _validation(job: Job, scores: Rows) -> dict[str, float | None]:
+    """Macro-F1 by group on validation: what a default may be chosen by; empty without a split."""
+    targets = job.labels[job.dataset.indices("val")]
+    if not len(targets):
+        return {}
+    table = confusion_matrix(targets, scores.argmax(axis=1), len(job.counts.names))
+    found = group_f1(class_scores(table).f1, job.groups)
+    return {name: None if np.isnan(value) else float(value) for name, value in found.items()}
+
+
+def _output(job: Job, row: Adaptation, probe: ProbeChoice) -> tuple[MethodOutput, Rows]:
+    """What a row says about the test split, and its scores of the validation split."""
     if row.method in PER_CATEGORY and row.method != "clora-oracle":
         labels = job.labels[job.dataset.indices("train")]
 
         def fit(train: Rows, val: Rows) -> Logits:
             return _fit(job, probe, train, labels, val)
 
-        return MethodOutput(row.name, ensemble(job, row.method, fit), **_cost(job, row.method))
+        shares, val_shares = (ensemble(job, row.method, s, fit) for s in ("test", "val"))
+        return MethodOutput(row.name, shares, **_cost(job, row.method)), val_shares
     train, labels, val, test = _features(job, row.method)
-    logits = _fit(job, probe, train, labels, val)(test)
-    return MethodOutput(
+    logits = _fit(job, probe, train, labels, val)
+    output = MethodOutput(
         row.name,
-        torch.from_numpy(logits).softmax(dim=1).numpy(),
+        torch.from_numpy(logits(test)).softmax(dim=1).numpy(),
         features=test,
         feature_center=train.mean(axis=0),
         **_cost(job, row.method),
     )
+    return output, logits(val)
 
 
 def _features(job: Job, method: str) -> tuple[Rows, NDArray[np.int64], Rows, Rows]:

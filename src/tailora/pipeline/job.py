@@ -12,7 +12,7 @@ from tailora import catalogue
 from tailora.backbones import Encoder, LoadedBackbone
 from tailora.counts import ClassCounts, Groups
 from tailora.data import Dataset, PreparedImages
-from tailora.debias.stages import Bench
+from tailora.debias.base_adaptation import Bench
 from tailora.progress import Progress
 from tailora.runs.folder import RunFolder
 from tailora.runs.input_format import InputFormat

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tailora.adapters import AdapterSpec, trained_parameters
-from tailora.debias.calibrate import Calibration
-from tailora.debias.stages import (
+from tailora.debias.base_adaptation import (
     AnyEncoder,
     adapt_to_labels,
-    calibrate_features,
-    learn_calibrated,
+    adapt_without_labels,
     with_adapter,
 )
+from tailora.debias.calibrate import Calibration
+from tailora.debias.stages import calibrate_features, learn_calibrated
 from tailora.evaluate import class_scores, confusion_matrix
 from tailora.features import FeatureBank, extract
 from tailora.heads.linear_probe import fit_linear_probe
@@ -76,17 +76,30 @@ def adapt_stage(job: Job, method: str) -> None:
         return
     spec = None if method == "fine-tune" else job.recipe.adapter
     with job.folder.costs(method).measure("train", trained_parameters=_trainable(job, spec)):
-        adapted = _debiased(job) if method == "deblora" else _from_labels(job, method)
+        adapted = _debiased(job) if method == "deblora" else _base(job, method)
         save_adapted(adapted, folder)
     checkpoint(job, method).unlink(missing_ok=True)
 
 
-def _from_labels(job: Job, method: str) -> AnyEncoder:
-    """Stage 0: adapt with labels (`lora`), or train the whole encoder (`fine-tune`).
+def _base(job: Job, method: str) -> AnyEncoder:
+    """Stage 0: adapt with labels or without (`lora`), or train the whole encoder (`fine-tune`).
 
     `lora+reslt` learns under the three-branch head of ResLT and its loss, a baseline of the paper.
     """
     rows, is_reslt = job.dataset.indices("train"), method == "lora+reslt"
+    sampler = recipe_sampler(job.recipe, job.labels[rows])
+    if job.recipe.train.objective != "labels":
+        return adapt_without_labels(
+            job.encoder,
+            job.bench,
+            rows,
+            np.asarray(features(job, "zero-shot", "train")),
+            spec=job.recipe.adapter,
+            schedule=job.schedule,
+            how=job.recipe.train.objective,
+            sampler=sampler,
+            checkpoint=checkpoint(job, method),
+        )
     return adapt_to_labels(
         job.encoder,
         job.bench,
@@ -97,7 +110,7 @@ def _from_labels(job: Job, method: str) -> AnyEncoder:
         loss=ResLTLoss(job.groups) if is_reslt else job.loss(job.recipe.train),
         head=_Branches(job) if is_reslt else with_probe(job, "zero-shot").head,
         augment=job.recipe.train.augment,
-        sampler=recipe_sampler(job.recipe, job.labels[rows]),
+        sampler=sampler,
         checkpoint=checkpoint(job, method),
     )
 

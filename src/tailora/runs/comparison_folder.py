@@ -4,7 +4,7 @@
 OUT/comparison.json        every number of the page; `complete` once all rows are there
 OUT/comparison.html        the page
 OUT/recipe.toml            what all rows share
-OUT/results/ROW/PROBE/seed-0/metrics.json, predictions.npz, cost.json
+OUT/results/ROW/PROBE/seed-0/metrics.json, predictions.npz, row.json
 OUT/stages/METHOD-KEY/     adapters and features, shared by the rows that stand on them
 OUT/images/                decoded images; gone once the comparison is complete
 ```

@@ -56,13 +56,16 @@ class BackboneOptions:
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How the base adapter (or the whole encoder) learns from labels.
+    """How the base adapter (or the whole encoder) learns.
 
     Args:
         epochs: Passes over the training split.
         batch_size: Images a step, for every stage.
         lr: Peak learning rate; None is 1e-3, or 5e-5 for `--method fine-tune`.
         weight_decay: Of AdamW.
+        objective: What the base adapter learns: `"labels"`, or without them `"self-distillation"`
+            (the pretrained features of an image from its turned copies) or `"masked"` (from half
+            of it).
         loss: See `tailora methods`.
         loss_options: Passed to the loss.
         augment: `"dihedral"` or `"none"`.
@@ -76,6 +79,7 @@ class TrainOptions:
     batch_size: int = 32
     lr: float | None = None
     weight_decay: float = 0.0
+    objective: str = "labels"
     loss: str = "cross-entropy"
     loss_options: dict[str, Any] = field(default_factory=dict)
     augment: str = "dihedral"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tailora.backbones import Encoder, LoadedBackbone, Pooling, load_backbone
-from tailora.debias.stages import AnyEncoder
+from tailora.debias.base_adaptation import AnyEncoder
 from tailora.errors import RunError
 from tailora.evaluate import RunMetrics
 from tailora.runs.folder import RunFolder, read_object

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
 
 from tailora.adapters import without_peft_noise
-from tailora.debias.stages import AnyEncoder
+from tailora.debias.base_adaptation import AnyEncoder
 from tailora.errors import RunError
 from tailora.heads.linear_probe import zero_linear
 from tailora.storage import guard_disk, write_atomically
