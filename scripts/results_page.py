@@ -100,7 +100,7 @@ def _experiment(result: dict[str, Any]) -> str:
         counts = " / ".join(str(round(statistics.mean(n))) for n in sizes)
         parts.append(
             f"**{name}**: {len(found['seeds'])} seeds, {splits}, {counts} train / val / test "
-            "images\n\n" + _table(_ROW_HEAD, [_row(row) for row in found["rows"]])
+            "images\n\n" + _table(_ROW_HEAD, [_row(row, recipe) for row in found["rows"]])
         )
     return "\n".join(parts)
 
@@ -108,13 +108,20 @@ def _experiment(result: dict[str, Any]) -> str:
 _ROW_HEAD = ("method", "probe", "val, all", *GROUPS, "tail, gain", "all, gain", "own seconds")
 
 
-def _row(row: dict[str, Any]) -> tuple[str, ...]:
+def _row(row: dict[str, Any], recipe: dict[str, Any]) -> tuple[str, ...]:
     scores = [_spread(row["scores"][group]) for group in GROUPS]
     gains = [_gain((row["difference"] or {}).get(scope)) for scope in ("tail", "all")]
     val = row["validation"].get("all")
     chosen_by = "–" if val is None else f"{100 * val:.1f}"
+    every = recipe.get("every", {})
+    changes = ", ".join(
+        f"{key.rpartition('.')[2]} {value}"
+        for key, value in row["changes"].items()
+        if every.get(key) != value
+    )
+    name = f"{row['method']}: {changes}" if changes else row["method"]
     return (
-        row["adapter"],
+        name,
         row["probe"],
         chosen_by,
         *scores,
