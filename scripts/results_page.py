@@ -102,7 +102,29 @@ def _experiment(result: dict[str, Any]) -> str:
             f"**{name}**: {len(found['seeds'])} seeds, {splits}, {counts} train / val / test "
             "images\n\n" + _table(_ROW_HEAD, [_row(row, recipe) for row in found["rows"]])
         )
+    parts += _verdict(result["sets"])
     return "\n".join(parts)
+
+
+def _verdict(sets: dict[str, Any]) -> list[str]:
+    """Say how many differences are real, so that no single bold cell is read alone."""
+    gaps = [
+        row["difference"][scope]
+        for found in sets.values()
+        for row in found["rows"]
+        for scope in ("tail", "all")
+        if row["difference"] and row["method"].endswith("deblora")
+    ]
+    gaps = [gap for gap in gaps if gap["low"] is not None]
+    if not gaps:
+        return []
+    above = sum(gap["low"] > 0 for gap in gaps)
+    below = sum(gap["high"] < 0 for gap in gaps)
+    luck = 0.025 * len(gaps)
+    return [
+        f"Of {len(gaps)} differences of debLoRA to LoRA (tail and all), {above} lie above zero "
+        f"with their interval and {below} below; by luck alone {luck:.1f} would on either side.\n"
+    ]
 
 
 _ROW_HEAD = ("method", "probe", "val, all", *GROUPS, "tail, gain", "all, gain", "own seconds")

@@ -35,12 +35,13 @@ def main() -> None:
     options.add_argument("name", choices=sorted(path.stem for path in HERE.glob("*.toml")))
     options.add_argument("--work", type=Path, required=True)
     options.add_argument("--data", help="one data set only")
+    options.add_argument("--jobs", type=int, help="seeds side by side")
     options.add_argument("--quiet", action="store_true")
     given = options.parse_args()
     experiment = tomllib.loads((HERE / f"{given.name}.toml").read_text("utf-8"))
     file = RESULTS / f"{given.name}.json"
     for data in [given.data] if given.data else experiment["data"]:
-        found = _run(experiment, data, given.work, quiet=given.quiet)
+        found = _run(experiment, data, given)
         # read again only now: another data set may have been done meanwhile
         sets = json.loads(file.read_text("utf-8"))["sets"] if file.is_file() else {}
         sets = {name: sets.get(name) for name in experiment["data"] if name in sets} | {data: found}
@@ -49,14 +50,15 @@ def main() -> None:
         file.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
 
 
-def _run(experiment: dict[str, Any], data: str, work: Path, *, quiet: bool) -> dict[str, Any]:
+def _run(experiment: dict[str, Any], data: str, given: argparse.Namespace) -> dict[str, Any]:
     recipe = Recipe().override(experiment.get("recipe", {}))
     every = experiment.get("every", {})  # of all variants, said once
     seeds, resplit = experiment["seeds"], experiment.get("resplit", True)
     drawn = range(recipe.seed, recipe.seed + (seeds if resplit else 1))
     sets = [open_dataset(data, seed=seed) for seed in drawn]
-    shared = hashlib.sha256(recipe.to_toml().encode()).hexdigest()[:8]
-    out = work / f"{data.replace(':', '-')}-{'resplit' if resplit else 'one-split'}-{shared}"
+    own = json.dumps(experiment.get("recipe", {}), sort_keys=True)
+    name = f"{data.replace(':', '-')}-{'resplit' if resplit else 'one-split'}"
+    out = given.work / f"{name}-{hashlib.sha256(own.encode()).hexdigest()[:8]}"
     found = compare(
         sets if resplit else sets[0],
         methods=experiment["methods"],
@@ -66,7 +68,8 @@ def _run(experiment: dict[str, Any], data: str, work: Path, *, quiet: bool) -> d
         recipe=recipe,
         out=out,
         resume=True,
-        progress=silent if quiet else rich_progress(),
+        jobs=given.jobs,
+        progress=silent if given.quiet else rich_progress(),
     ).content
     facts = ("fingerprints", "dataset", "seeds", "resplit", "groups", "unit", "replicates")
     return {
