@@ -6,12 +6,21 @@ from tailora.evaluate.calibration import (
     group_calibration_error,
     reliability_bins,
 )
+from tailora.evaluate.collapse_alarm import CollapsedClass, collapse_alarm
+from tailora.evaluate.conformal import (
+    ConformalThresholds,
+    SetCoverage,
+    conformal_thresholds,
+    prediction_sets,
+    set_coverage,
+)
 from tailora.evaluate.confusion import (
     accuracy,
     balanced_accuracy,
     class_scores,
     confusion_matrix,
 )
+from tailora.evaluate.frechet_distance import FrechetEstimate, frechet_distance, frechet_interval
 from tailora.evaluate.geometry import cluster_purity, feature_geometry
 from tailora.evaluate.group_f1 import group_f1, group_f1_released
 from tailora.evaluate.intervals import (
@@ -19,8 +28,17 @@ from tailora.evaluate.intervals import (
     macro_f1_intervals,
     paired_difference_interval,
 )
+from tailora.evaluate.label_value import LabelValue, PowerLaw, fit_power_law, label_value
 from tailora.evaluate.method_metrics import ClassMetrics, MethodMetrics
 from tailora.evaluate.metrics import MethodOutput, evaluate_methods, evaluate_predictions
+from tailora.evaluate.neural_collapse import (
+    CollapseTargets,
+    NeuralCollapse,
+    imbalanced_targets,
+    neural_collapse,
+    orthogonal_frame,
+    simplex_etf,
+)
 from tailora.evaluate.over_seeds import (
     ClassSpread,
     OverSeeds,
@@ -28,42 +46,116 @@ from tailora.evaluate.over_seeds import (
     SeedSpread,
     compare_over_seeds,
 )
+from tailora.evaluate.prior_shift import (
+    ShiftedScores,
+    importance_weights,
+    reweighted_confusion,
+    scores_under_priors,
+    shifted_prior,
+    shifted_scores,
+)
+from tailora.evaluate.ranking import (
+    GroupRanking,
+    RankingScores,
+    group_ranking,
+    macro_auroc,
+    ranking_scores,
+)
 from tailora.evaluate.run_metrics import ClusterSummary, PairedDifference, RunMetrics
+from tailora.evaluate.scaling import (
+    GroupTemperatures,
+    Temperature,
+    VectorScaling,
+    fit_group_temperatures,
+    fit_temperature,
+    fit_vector_scaling,
+)
 from tailora.evaluate.seed_differences import MeanDifference
 from tailora.evaluate.seed_outcomes import SeedOutcome
+from tailora.evaluate.shot_accuracy import (
+    accuracy_disparity,
+    geometric_mean_recall,
+    relative_accuracy,
+    shot_accuracy,
+    shot_classes,
+    worst_class_recall,
+)
 from tailora.evaluate.trust import verdict
 
 __all__ = [
     "ClassMetrics",
     "ClassSpread",
     "ClusterSummary",
+    "CollapseTargets",
+    "CollapsedClass",
+    "ConformalThresholds",
+    "FrechetEstimate",
+    "GroupRanking",
+    "GroupTemperatures",
+    "LabelValue",
     "MeanDifference",
     "MethodMetrics",
     "MethodOutput",
+    "NeuralCollapse",
     "OverSeeds",
     "PairedDifference",
+    "PowerLaw",
+    "RankingScores",
     "RowOverSeeds",
     "RunMetrics",
     "SeedOutcome",
     "SeedSpread",
+    "SetCoverage",
+    "ShiftedScores",
+    "Temperature",
+    "VectorScaling",
     "accuracy",
+    "accuracy_disparity",
     "balanced_accuracy",
     "bootstrap_confusions",
     "bootstrap_f1",
     "class_f1_intervals",
     "class_scores",
     "cluster_purity",
+    "collapse_alarm",
     "compare_over_seeds",
+    "conformal_thresholds",
     "confusion_matrix",
     "evaluate_methods",
     "evaluate_predictions",
     "expected_calibration_error",
     "feature_geometry",
+    "fit_group_temperatures",
+    "fit_power_law",
+    "fit_temperature",
+    "fit_vector_scaling",
+    "frechet_distance",
+    "frechet_interval",
+    "geometric_mean_recall",
     "group_calibration_error",
     "group_f1",
     "group_f1_released",
+    "group_ranking",
+    "imbalanced_targets",
+    "importance_weights",
+    "label_value",
+    "macro_auroc",
     "macro_f1_intervals",
+    "neural_collapse",
+    "orthogonal_frame",
     "paired_difference_interval",
+    "prediction_sets",
+    "ranking_scores",
+    "relative_accuracy",
     "reliability_bins",
+    "reweighted_confusion",
+    "scores_under_priors",
+    "set_coverage",
+    "shifted_prior",
+    "shifted_scores",
+    "shot_accuracy",
+    "shot_classes",
+    "simplex_etf",
     "verdict",
+    "worst_class_recall",
 ]

@@ -1,0 +1,79 @@
+"""Classes that a model has given up: never predicted, or hardly ever."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tailora.counts import ClassCounts
+from tailora.errors import ConfigError, DataError
+
+
+@final
+@dataclass(frozen=True)
+class CollapsedClass:
+    """A class that is predicted far less often than it occurs.
+
+    Args:
+        index: Class index.
+        name: Class name.
+        training: Training samples of it.
+        support: Rows of the split that are of this class, at least 1.
+        predicted: Rows predicted as it, right or wrong.
+    """
+
+    index: int
+    name: str
+    training: int
+    support: int
+    predicted: int
+
+
+def collapse_alarm(
+    confusion: ArrayLike, counts: ClassCounts, *, share: float = 0.1
+) -> list[CollapsedClass]:
+    """List the classes predicted less than `share` times as often as they occur.
+
+    Overall accuracy hardly notices a tail that has collapsed into the head. The rule looks at
+    predictions, not at hits: a class predicted often and wrongly is confused, not collapsed. A
+    class with two rows that is never predicted is little evidence; `support` says so.
+
+    Args:
+        confusion: (classes, classes), rows true.
+        counts: Training samples and names of the classes.
+        share: In [0, 1]; 0 lists only classes that are never predicted, 1 every class predicted
+            less often than it occurs.
+
+    Returns:
+        Lowest ratio of predicted to support first, then larger support; empty if all is well. A
+        class without rows in the split is never listed.
+
+    Raises:
+        ConfigError: `share` outside [0, 1].
+        DataError: A matrix that is not (classes, classes) for these counts.
+
+    Example:
+        >>> counts = ClassCounts(("forest", "river", "dam"), (900, 80, 9))
+        >>> [found] = collapse_alarm([[50, 0, 0], [2, 8, 0], [3, 1, 0]], counts)
+        >>> found.name, found.support, found.predicted
+        ('dam', 4, 0)
+    """
+    if not 0 <= share <= 1:
+        raise ConfigError(f"the alarm's share must lie in [0, 1], got {share!r}")
+    cells, classes = np.asarray(confusion), len(counts.names)
+    if cells.shape != (classes, classes):
+        raise DataError(f"the confusion matrix must be {(classes, classes)}, got {cells.shape}")
+    found = [
+        entry
+        for entry in _entries(cells, counts)
+        if entry.support and (entry.predicted == 0 or entry.predicted < share * entry.support)
+    ]
+    return sorted(found, key=lambda one: (one.predicted / one.support, -one.support))
+
+
+def _entries(cells: np.ndarray, counts: ClassCounts) -> Iterator[CollapsedClass]:
+    rows = zip(counts.names, counts.values, cells.sum(axis=1), cells.sum(axis=0), strict=True)
+    for index, (name, training, support, predicted) in enumerate(rows):
+        yield CollapsedClass(index, name, training, int(support), int(predicted))

@@ -1,0 +1,217 @@
+"""What more labels would buy: a power law through scores of smaller training sets, extrapolated.
+
+The law is score(n) = a - b n^-c. **It is an extrapolation:** the interval holds what repeats differ
+by and not that the law may be wrong, new labels may be unlike the old ones, and a law through
+three sizes has no point left to contradict it. Five times the labels is as far as it goes.
+
+Reference: Hestness et al., "Deep Learning Scaling is Predictable, Empirically", 2017;
+Viering and Loog, "The Shape of Learning Curves: a Review", TPAMI 2023 (and where it fails).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import least_squares
+
+from tailora.errors import ConfigError, DataError
+
+_FEWEST_SIZES: Final = 3  # as many as the law has parameters
+_EXPONENTS: Final = (0.05, 3.0)  # a smaller one climbs for ever, a larger one is a step
+_STARTS: Final = (0.2, 0.5, 1.0, 2.0)
+
+Vector = NDArray[np.float64]
+
+
+@final
+@dataclass(frozen=True)
+class PowerLaw:
+    """score(n) = asymptote - amplitude * n^-exponent.
+
+    Args:
+        asymptote: Score with endless labels, in [0, ceiling].
+        amplitude: At least 0.
+        exponent: In [0.05, 3].
+    """
+
+    asymptote: float
+    amplitude: float
+    exponent: float
+
+    def __call__(self, size: ArrayLike) -> Vector:
+        """Score at `size` training samples, any shape, above 0."""
+        sizes = np.asarray(size, dtype=np.float64)
+        return self.asymptote - self.amplitude * sizes**-self.exponent
+
+
+@final
+@dataclass(frozen=True)
+class LabelValue:
+    """What one multiple of today's labels would give, in units of the score.
+
+    Args:
+        factor: Labels over those of the largest size that was run.
+        score: Score expected there.
+        low: Lower end of its interval.
+        high: Upper end.
+        gain: Score there less the law's score today.
+        gain_low: Lower end of the gain's interval.
+        gain_high: Upper end.
+    """
+
+    factor: float
+    score: float
+    low: float
+    high: float
+    gain: float
+    gain_low: float
+    gain_high: float
+
+
+def fit_power_law(sizes: ArrayLike, scores: ArrayLike, *, ceiling: float = 1.0) -> PowerLaw:
+    """Fit the law by least squares within bounds: it never falls with n and stays below `ceiling`.
+
+    Args:
+        sizes: Training samples of the class in each run, (points,), above 0; at least 3 differ.
+        scores: Score of each run, (points,), higher is better; NaN is left out.
+        ceiling: Largest score there is, above 0.
+
+    Raises:
+        ConfigError: `ceiling` not above 0.
+        DataError: Lengths that differ, sizes not above 0, scores above the ceiling or below 0, or
+            fewer than 3 sizes.
+
+    Example:
+        >>> law = fit_power_law([10, 40, 160], [0.5, 0.65, 0.725])
+        >>> round(law.asymptote, 3), round(law.exponent, 3), round(float(law(640)), 4)
+        (0.8, 0.5, 0.7625)
+    """
+    x, y = _checked(sizes, scores, ceiling)
+    return min((_fit(x, y, ceiling, start) for start in _STARTS), key=lambda law: _error(law, x, y))
+
+
+def label_value(
+    sizes: ArrayLike,
+    scores: ArrayLike,
+    *,
+    factors: Sequence[float] = (2.0, 5.0),
+    ceiling: float = 1.0,
+    replicates: int = 200,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> list[LabelValue]:
+    """Extrapolate one class's score to multiples of its largest size, with bootstrap intervals.
+
+    Args:
+        sizes: Training samples of the class, (sizes,); at least 3 that differ.
+        scores: (repeats, sizes), at least 2 repeats; a repeat is one seed over all sizes and is
+            resampled as a whole. NaN is left out.
+        factors: Multiples of the largest size, above 0.
+        ceiling: Largest score there is.
+        replicates: Resamples, at least 1; each fits a law.
+        confidence: Two-sided level, in (0, 1).
+        seed: Of the resamples.
+
+    Returns:
+        One for each factor, in their order.
+
+    Raises:
+        ConfigError: `replicates`, `confidence`, `ceiling` or a factor out of range.
+        DataError: Fewer than 3 sizes or 2 repeats, or see `fit_power_law`.
+
+    Example:
+        >>> scores = [[0.50, 0.66, 0.73], [0.50, 0.64, 0.72], [0.50, 0.65, 0.725]]
+        >>> [double] = label_value([10, 40, 160], scores, factors=(2,), replicates=20)
+        >>> double.low < double.score < double.high, round(double.gain, 2)
+        (True, 0.02)
+    """
+    _check_options(factors, replicates, confidence)
+    n, table = np.asarray(sizes, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    if table.ndim != 2 or n.shape != table.shape[1:] or len(table) < 2:
+        raise DataError(
+            f"scores must be (repeats, sizes) with two repeats and one size each, got "
+            f"{table.shape} for sizes {n.shape}"
+        )
+    point = fit_power_law(np.tile(n, len(table)), table.ravel(), ceiling=ceiling)
+    generator = np.random.default_rng(seed)
+    laws = [
+        _resampled(point, n, table[generator.integers(0, len(table), len(table))], ceiling)
+        for _ in range(replicates)
+    ]
+    tail = (1 - confidence) / 2
+    return [_value(point, laws, float(n.max()), float(factor), tail) for factor in factors]
+
+
+def _value(
+    point: PowerLaw, laws: list[PowerLaw], largest: float, factor: float, tail: float
+) -> LabelValue:
+    there = np.array([law(factor * largest) for law in laws])
+    gains = there - np.array([law(largest) for law in laws])
+    low, high = np.quantile(there, [tail, 1 - tail]).tolist()
+    gain_low, gain_high = np.quantile(gains, [tail, 1 - tail]).tolist()
+    score = float(point(factor * largest))
+    return LabelValue(factor, score, low, high, score - float(point(largest)), gain_low, gain_high)
+
+
+def _resampled(point: PowerLaw, sizes: Vector, table: Vector, ceiling: float) -> PowerLaw:
+    x, y = np.tile(sizes, len(table)), table.ravel()
+    kept = ~np.isnan(y)
+    return _fit(x[kept], y[kept], ceiling, point.exponent)
+
+
+def _fit(sizes: Vector, scores: Vector, ceiling: float, exponent: float) -> PowerLaw:
+    """Fit from one starting exponent, in units of the smallest size so that all are near 1."""
+    smallest = sizes.min()
+    logs = np.log(sizes / smallest)
+
+    def residuals(law: Vector) -> Vector:
+        return law[0] - law[1] * np.exp(-law[2] * logs) - scores
+
+    lowest, highest = [0.0, 0.0, _EXPONENTS[0]], [ceiling, ceiling, _EXPONENTS[1]]
+    start = np.clip([scores.max(), np.ptp(scores), exponent], lowest, highest)
+    # "dogbox" reaches a bound, which a good class does; the default only creeps up to it
+    best = least_squares(
+        residuals,
+        start,
+        jac="3-point",
+        bounds=(lowest, highest),
+        method="dogbox",
+        xtol=1e-12,
+        ftol=1e-12,
+    ).x
+    return PowerLaw(float(best[0]), float(best[1] * smallest ** best[2]), float(best[2]))
+
+
+def _error(law: PowerLaw, sizes: Vector, scores: Vector) -> float:
+    return float(np.square(law(sizes) - scores).sum())
+
+
+def _check_options(factors: Sequence[float], replicates: int, confidence: float) -> None:
+    if replicates < 1 or not 0 < confidence < 1:
+        raise ConfigError(
+            f"replicates must be at least 1 and confidence in (0, 1), got {replicates!r} and "
+            f"{confidence!r}"
+        )
+    if not all(0 < factor < math.inf for factor in factors):
+        raise ConfigError(f"factors must be above 0, got {list(factors)}")
+
+
+def _checked(sizes: ArrayLike, scores: ArrayLike, ceiling: float) -> tuple[Vector, Vector]:
+    x, y = np.asarray(sizes, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    if not 0 < ceiling < math.inf:
+        raise ConfigError(f"the ceiling of a score must be above 0, got {ceiling!r}")
+    if x.ndim != 1 or x.shape != y.shape:
+        raise DataError(f"sizes and scores must be (points,), got {x.shape} and {y.shape}")
+    kept = ~np.isnan(y)
+    x, y = x[kept], y[kept]
+    if not ((x > 0) & np.isfinite(x) & (y >= 0) & (y <= ceiling)).all():
+        raise DataError(f"sizes must be above 0 and scores in [0, {ceiling:g}]")
+    distinct = len(np.unique(x))
+    if distinct < _FEWEST_SIZES:
+        raise DataError(
+            f"a law through {distinct} sizes cannot be extrapolated; run {_FEWEST_SIZES} or more"
+        )
+    return x, y
