@@ -27,6 +27,11 @@ CASES = [
     ("class-balanced", {"beta": 0.5}),
     ("ldam", {}),
     ("ldam", {"weights": "effective-number"}),
+    ("label-smoothing", {}),
+    ("label-smoothing", {"smoothing": 0.5, "weights": "inverse"}),
+    ("action-aware", {}),
+    ("action-aware", {"low": 0.9, "high": 0.999}),
+    ("effective-class-margin", {}),
 ]
 PLAIN_WHEN_COUNTS_ARE_EQUAL = [
     ("cross-entropy", {}),
@@ -38,6 +43,8 @@ PLAIN_WHEN_COUNTS_ARE_EQUAL = [
     ("class-balanced", {}),
     ("focal", {"gamma": 0.0, "weights": "inverse"}),
     ("ldam", {"max_margin": 0.0, "weights": "inverse"}),
+    ("label-smoothing", {"smoothing": 0.0, "weights": "inverse"}),
+    ("action-aware", {}),
 ]
 
 each_case = pytest.mark.parametrize(("name", "options"), CASES, ids=str)

@@ -1,17 +1,23 @@
 """Losses on rows of logits: an image, a box or a pixel is one row."""
 
+from tailora.losses.action_aware import ActionAwareLoss
 from tailora.losses.balanced_softmax import BalancedSoftmaxLoss
 from tailora.losses.class_balanced import ClassBalancedLoss
 from tailora.losses.cross_entropy import CrossEntropyLoss
+from tailora.losses.effective_class_margin import EffectiveClassMarginLoss
 from tailora.losses.focal import FocalLoss
+from tailora.losses.label_smoothing import LabelSmoothingLoss
 from tailora.losses.ldam import LDAMLoss
 from tailora.losses.logit_adjusted import LogitAdjustedLoss
 
 __all__ = [
+    "ActionAwareLoss",
     "BalancedSoftmaxLoss",
     "ClassBalancedLoss",
     "CrossEntropyLoss",
+    "EffectiveClassMarginLoss",
     "FocalLoss",
     "LDAMLoss",
+    "LabelSmoothingLoss",
     "LogitAdjustedLoss",
 ]

@@ -1,0 +1,117 @@
+"""What mixing methods share: partners, shares, and the two ways to put images together."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from tailora.errors import ConfigError, DataError
+
+Shares = NDArray[np.float64]
+
+
+class Batch(NamedTuple):
+    """Images and their labels.
+
+    Attributes:
+        images: (rows, bands, height, width).
+        labels: Class of each row (rows,).
+    """
+
+    images: Tensor
+    labels: Tensor
+
+
+class Mixed(NamedTuple):
+    """Mixed images and what they show; `functional.cross_entropy` takes such targets.
+
+    Attributes:
+        images: (rows, bands, height, width).
+        targets: Share of each class (rows, classes), each row summing to 1.
+    """
+
+    images: Tensor
+    targets: Tensor
+
+
+def draw_shares(generator: np.random.Generator, rows: int, *, alpha: float) -> Shares:
+    """Draw Beta(alpha, alpha) for each row (rows,)."""
+    return generator.beta(alpha, alpha, size=rows)
+
+
+def shuffled_partners(batch: Batch, generator: np.random.Generator) -> Batch:
+    """Give each row another of the batch by a random order; some may meet themselves."""
+    order = torch.from_numpy(generator.permutation(len(batch.labels))).to(batch.labels.device)
+    return Batch(batch.images[order], batch.labels[order])
+
+
+def blend(first: Tensor, second: Tensor, shares: Shares) -> Tensor:
+    """Weighted sum of images: `shares` (rows,) of the first, the rest of the second.
+
+    Raises:
+        DataError: Images hold whole numbers, which a weighted sum would cut off.
+    """
+    if not first.is_floating_point():
+        raise DataError(f"images are blended as floating point, got {first.dtype}; convert first")
+    weights = torch.from_numpy(shares).to(first)[:, None, None, None]
+    return weights * first + (1 - weights) * second
+
+
+def soft_labels(first: Tensor, second: Tensor, shares: Shares, num_classes: int) -> Tensor:
+    """`shares` (rows,) of the first label and the rest of the second, (rows, classes)."""
+    weights = torch.from_numpy(shares).to(first.device, torch.get_default_dtype())[:, None]
+    ones, others = (functional.one_hot(y, num_classes).to(weights) for y in (first, second))
+    return weights * ones + (1 - weights) * others
+
+
+def boxes(
+    generator: np.random.Generator, shares: Shares, height: int, width: int
+) -> NDArray[np.int64]:
+    """Draw a box a row that covers 1 - share of the image, cut off at its border.
+
+    Args:
+        generator: Of the centres, which are uniform over the image.
+        shares: Of the image outside the box, before the cut (rows,).
+        height: Of the image.
+        width: Of the image.
+
+    Returns:
+        Top, bottom, left, right in pixels, ends excluded (rows, 4).
+    """
+    sides = np.sqrt(1 - shares)
+    ends = []
+    for length in (height, width):
+        half = (sides * length).astype(np.int64) // 2
+        center = generator.integers(length, size=len(shares))
+        ends += [np.clip(center - half, 0, length), np.clip(center + half, 0, length)]
+    return np.stack(ends, axis=1)
+
+
+def paste(background: Tensor, patches: Tensor, where: NDArray[np.int64]) -> tuple[Tensor, Shares]:
+    """Put the box of each patch into its background, and measure what is left of the background.
+
+    Args:
+        background: (rows, bands, height, width).
+        patches: Of the same shape.
+        where: From `boxes` (rows, 4).
+
+    Returns:
+        Images, and the background's share of each one's area (rows,).
+    """
+    height, width = background.shape[-2:]
+    top, bottom, left, right = where.T[:, :, None]
+    y, x = np.arange(height), np.arange(width)
+    rows, columns = (top <= y) & (y < bottom), (left <= x) & (x < right)
+    inside = rows[:, :, None] & columns[:, None, :]
+    mask = torch.from_numpy(inside)[:, None].to(background.device)
+    return torch.where(mask, patches, background), 1 - inside.mean(axis=(1, 2))
+
+
+def check_alpha(alpha: float) -> None:
+    """Refuse a parameter of the Beta distribution that is not positive and finite."""
+    if not 0 < alpha < math.inf:
+        raise ConfigError(f"alpha must be finite and above 0, got {alpha!r}")

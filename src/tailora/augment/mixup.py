@@ -1,0 +1,52 @@
+"""Mixup: weighted sums of two images and of their labels (Zhang et al. 2018)."""
+
+from typing import final
+
+import numpy as np
+from torch import Tensor
+
+from tailora.augment.blending import (
+    Batch,
+    Mixed,
+    blend,
+    check_alpha,
+    draw_shares,
+    shuffled_partners,
+    soft_labels,
+)
+from tailora.counts import ClassCounts
+
+
+@final
+class Mixup:
+    """Blend each image with another of the batch, and their labels by the same share.
+
+    Between two images the model learns to go from one label to the other in a straight line, which
+    tames confidence. Partners come as the data are, so most are of large classes.
+
+    Args:
+        counts: Training samples per class; only their number is used.
+        alpha: Of the Beta(alpha, alpha) that draws each row's share, above 0; 1 is uniform, small
+            values leave most images nearly whole.
+
+    Raises:
+        ConfigError: `alpha` is not positive.
+
+    Reference:
+        Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018, equation 1.
+    """
+
+    def __init__(self, counts: ClassCounts, *, alpha: float = 1.0) -> None:
+        check_alpha(alpha)
+        self.num_classes = len(counts.names)
+        self.alpha = alpha
+
+    def __call__(self, images: Tensor, labels: Tensor, generator: np.random.Generator) -> Mixed:
+        """Mix `images` (rows, bands, height, width) and `labels` (rows,)."""
+        batch = Batch(images, labels)
+        other = shuffled_partners(batch, generator)
+        shares = draw_shares(generator, len(labels), alpha=self.alpha)
+        return Mixed(
+            blend(images, other.images, shares),
+            soft_labels(labels, other.labels, shares, self.num_classes),
+        )

@@ -1,0 +1,7 @@
+"""Losses that compare rows with rows by the angle between their features."""
+
+from tailora.contrastive.paco import PaCoLoss
+from tailora.contrastive.sbcl import SBCLLoss
+from tailora.contrastive.supcon import SupConLoss
+
+__all__ = ["PaCoLoss", "SBCLLoss", "SupConLoss"]

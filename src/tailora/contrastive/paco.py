@@ -1,0 +1,110 @@
+"""Parametric contrastive loss, PaCo (Cui et al. 2021, equation 4)."""
+
+import math
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tailora.contrastive.similarity import (
+    apart_from_itself,
+    check_temperature,
+    masked_logsumexp,
+)
+from tailora.counts import ClassCounts
+from tailora.errors import ConfigError
+from tailora.losses.class_weights import weighted_mean, weights_buffer
+
+
+@final
+class PaCoLoss(nn.Module):
+    """Balanced softmax whose classes compete with other rows as well as with each other.
+
+    In a contrastive loss a large class has many positives and each is pulled little; one class
+    centre that always counts in full evens that out. Alone (alpha and gamma 0) the centres are
+    balanced softmax.
+
+    Args:
+        counts: Training samples per class, all at least 1.
+        alpha: Weight of each other row of the same class, at least 0.
+        beta: Weight of the own class's centre, above 0.
+        gamma: Weight of other rows in the denominator, at least 0.
+        temperature: Of cosines between rows, above 0.
+        center_temperature: Of the centres' logits, above 0.
+
+    Raises:
+        ConfigError: An option is out of range.
+        DataError: A class has no sample.
+
+    Reference:
+        Cui et al., Parametric Contrastive Learning, ICCV 2021, equation 4.
+    """
+
+    log_prior: Tensor
+
+    def __init__(
+        self,
+        counts: ClassCounts,
+        *,
+        alpha: float = 0.05,
+        beta: float = 1.0,
+        gamma: float = 1.0,
+        temperature: float = 0.07,
+        center_temperature: float = 1.0,
+    ) -> None:
+        super().__init__()
+        check_temperature("beta", beta)  # a weight, of the same range
+        check_temperature("temperature", temperature)
+        check_temperature("center_temperature", center_temperature)
+        for name, value in (("alpha", alpha), ("gamma", gamma)):
+            if not 0 <= value < math.inf:
+                raise ConfigError(f"{name} must be finite and at least 0, got {value!r}")
+        self.alpha, self.beta, self.gamma = alpha, beta, gamma
+        self.temperature, self.center_temperature = temperature, center_temperature
+        self.register_buffer("log_prior", weights_buffer(np.log(counts.prior())))
+
+    def forward(
+        self,
+        logits: Tensor,
+        features: Tensor,
+        targets: Tensor,
+        memory: Tensor | None = None,
+        memory_targets: Tensor | None = None,
+    ) -> Tensor:
+        """Average over rows; a scalar.
+
+        Args:
+            logits: Of the class centres (rows, classes); they predict.
+            features: Of the same rows (rows, width); every view is a row.
+            targets: Class of each row (rows,).
+            memory: Features of earlier rows (remembered, width), from a `FeatureQueue`.
+            memory_targets: Their classes (remembered,).
+        """
+        centers = (logits + self.log_prior) / self.center_temperature
+        keys, labels, others = _keys(features, targets, memory, memory_targets)
+        similarity = functional.normalize(features, dim=1) @ keys.T / self.temperature
+        total = centers.logsumexp(dim=1)
+        if self.gamma > 0:
+            rows = masked_logsumexp(similarity, others) + math.log(self.gamma)
+            total = torch.logaddexp(total, rows)
+        weights = self.alpha * ((targets[:, None] == labels) & others)
+        own = total - centers.gather(1, targets[:, None])[:, 0]
+        pairs = (weights * (total[:, None] - similarity)).sum(dim=1)
+        losses = (self.beta * own + pairs) / (self.beta + weights.sum(dim=1))
+        return weighted_mean(losses, torch.ones_like(losses))
+
+
+def _keys(
+    features: Tensor, targets: Tensor, memory: Tensor | None, memory_targets: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows to compare with (keys, width), their classes, and which are not the row itself."""
+    others = apart_from_itself(len(features), features.device)
+    if (memory is None) != (memory_targets is None):
+        raise ConfigError("memory and memory_targets belong together; give both or none")
+    if memory is None or memory_targets is None:
+        return functional.normalize(features, dim=1), targets, others
+    keys = functional.normalize(torch.cat([features, memory]), dim=1)
+    remembered = others.new_ones(len(features), len(memory))
+    return keys, torch.cat([targets, memory_targets]), torch.cat([others, remembered], dim=1)

@@ -1,0 +1,107 @@
+"""Subclass-balancing contrastive loss, SBCL (Hou et al. 2023)."""
+
+import math
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from tailora.contrastive.similarity import (
+    apart_from_itself,
+    check_temperature,
+    flatten_views,
+    masked_logsumexp,
+    mean_over,
+)
+from tailora.contrastive.supcon import contrast
+from tailora.errors import ConfigError, DataError
+from tailora.losses.class_weights import weighted_mean
+
+
+def contrast_subclasses(
+    features: Tensor, targets: Tensor, subclasses: Tensor, views: Tensor, temperatures: Tensor
+) -> Tensor:
+    """Pull subclasses of a class together: the second level, (rows,).
+
+    Positives are rows of the same class in other subclasses and the anchor's other views; they
+    compete with all rows of other subclasses and the other views.
+
+    Args:
+        features: Length one, (rows, width), each view a row.
+        targets: Class of each row (rows,).
+        subclasses: Subclass of each row (rows,), numbered over all classes.
+        views: Rows of the same number are views of one image (rows,).
+        temperatures: Of each row (rows,).
+    """
+    others = apart_from_itself(len(features), features.device)
+    twins = (views[:, None] == views) & others
+    elsewhere = subclasses[:, None] != subclasses
+    positives = ((targets[:, None] == targets) & elsewhere) | twins
+    similarity = features @ features.T / temperatures[:, None]
+    total = masked_logsumexp(similarity, elsewhere | twins)
+    return mean_over(total[:, None] - similarity, positives)
+
+
+@final
+class SBCLLoss(nn.Module):
+    """Contrast subclasses of even size, and more softly the classes they make up.
+
+    Large classes are divided into subclasses as large as the rarest class (`balanced_subclasses`),
+    so no class gives more pairs than another; the second term keeps a class's subclasses together.
+
+    Args:
+        temperature: Of the first level, above 0.
+        base_temperature: The first level weighs temperature / base_temperature, above 0.
+        second: Weight of the second level, at least 0; 0 forgets which subclasses make up a class.
+
+    Raises:
+        ConfigError: An option is out of range.
+
+    Reference:
+        Hou et al., Subclass-balancing Contrastive Learning for Long-tailed Recognition, ICCV 2023,
+        section 3.
+    """
+
+    def __init__(
+        self, *, temperature: float = 0.1, base_temperature: float = 0.07, second: float = 0.25
+    ) -> None:
+        super().__init__()
+        check_temperature("temperature", temperature)
+        check_temperature("base_temperature", base_temperature)
+        if not 0 <= second < math.inf:
+            raise ConfigError(f"second must be finite and at least 0, got {second!r}")
+        self.temperature = temperature
+        self.base_temperature = base_temperature
+        self.second = second
+
+    def forward(
+        self,
+        features: Tensor,
+        targets: Tensor,
+        subclasses: Tensor,
+        temperatures: Tensor | None = None,
+    ) -> Tensor:
+        """Average over all views; a scalar.
+
+        Args:
+            features: (rows, views, width), two views or more.
+            targets: Class of each row (rows,).
+            subclasses: Subclass of each row (rows,), numbered over all classes.
+            temperatures: Of each class in the second level (classes,), from `class_temperatures`;
+                `temperature` for all when left out.
+
+        Raises:
+            DataError: There are not two views of each row.
+        """
+        if features.ndim == 3 and features.shape[1] < 2:
+            raise DataError(f"SBCL needs two views of each row, got {features.shape[1]}")
+        rows = torch.arange(len(features), device=features.device)
+        flat, classes, parts, views = flatten_views(features, targets, subclasses, rows)
+        first, _ = contrast(flat, parts, temperature=self.temperature)
+        if temperatures is None:
+            own = torch.full_like(first, self.temperature)
+        else:
+            own = temperatures.to(first)[classes]
+        second = contrast_subclasses(flat, classes, parts, views, own)
+        losses = self.temperature / self.base_temperature * first + self.second * second
+        return weighted_mean(losses, torch.ones_like(losses))

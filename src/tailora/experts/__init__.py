@@ -1,0 +1,7 @@
+"""Several experts on one stem: their logits are (experts, rows, classes)."""
+
+from tailora.experts.ride import RIDELoss
+from tailora.experts.sade import SADELoss
+from tailora.experts.tlc import TLCLoss
+
+__all__ = ["RIDELoss", "SADELoss", "TLCLoss"]

@@ -1,0 +1,90 @@
+"""Weights of experts for a test set without labels (SADE; Zhang et al. 2022, section 4.2)."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tailora.errors import ConfigError, DataError
+
+
+def combine_experts(experts: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Average logits (experts, rows, classes) by `weights` (experts,), evenly when left out."""
+    if weights is None:
+        return experts.mean(dim=0)
+    return torch.tensordot(weights, experts, dims=1)
+
+
+def view_agreement(first: Tensor, second: Tensor, weights: Tensor) -> Tensor:
+    """Mean cosine of the combined probabilities of two views (experts, rows, classes), a scalar."""
+    seen = (combine_experts(view, weights).softmax(dim=1) for view in (first, second))
+    return functional.cosine_similarity(*seen, dim=1).mean()
+
+
+def weigh_experts(
+    first: Tensor,
+    second: Tensor,
+    *,
+    epochs: int = 5,
+    batch_size: int = 128,
+    learning_rate: float = 0.1,
+    momentum: float = 0.9,
+    floor: float = 0.05,
+) -> Tensor:
+    """Find the mix of experts that answers most alike for two views of the same test images.
+
+    An expert is surest, and so least moved by an augmentation, on the classes it was made for; the
+    mix that is stable therefore leans to the experts that suit the test's unknown label
+    distribution. The model itself stays as it is. SGD on three numbers under a softmax, which
+    begins with equal weights.
+
+    Args:
+        first: Logits of one augmented view (experts, rows, classes), in evaluation mode.
+        second: Logits of another view of the same rows.
+        epochs: Passes over the rows; 0 gives equal weights.
+        batch_size: Rows in a step, taken in order: shuffle before if rows are sorted by class.
+        learning_rate: Of SGD.
+        momentum: Of SGD.
+        floor: The search ends before the step that would bring a weight below it, in
+            [0, 1 / experts); 0 never ends it early.
+
+    Returns:
+        Weights (experts,), at least `floor`, sum 1.
+
+    Raises:
+        ConfigError: `floor` leaves no room.
+        DataError: The views' shapes differ, or there are no rows.
+
+    Reference:
+        Zhang et al., Self-Supervised Aggregation of Diverse Experts for Test-Agnostic Long-Tailed
+        Recognition, NeurIPS 2022, section 4.2.
+    """
+    _check_views(first, second)
+    if not 0 <= floor < 1 / len(first):
+        raise ConfigError(
+            f"floor must lie in [0, 1 / experts) = [0, {1 / len(first):.3g}), got {floor!r}"
+        )
+    first, second = first.detach(), second.detach()
+    with torch.enable_grad():
+        free = first.new_full((len(first),), 1 / len(first)).requires_grad_()
+        optimizer = torch.optim.SGD([free], lr=learning_rate, momentum=momentum)
+        weights = free.detach().softmax(dim=0)
+        for _ in range(epochs):
+            for start in range(0, first.shape[1], batch_size):
+                rows = slice(start, start + batch_size)
+                optimizer.zero_grad()
+                agreement = view_agreement(first[:, rows], second[:, rows], free.softmax(dim=0))
+                agreement.neg().backward()
+                optimizer.step()
+                moved = free.detach().softmax(dim=0)
+                if moved.min() < floor:
+                    return weights
+                weights = moved
+    return weights
+
+
+def _check_views(first: Tensor, second: Tensor) -> None:
+    if first.ndim != 3 or first.shape != second.shape or not first.shape[1]:
+        raise DataError(
+            "views must both be (experts, rows, classes) with rows, got "
+            f"{tuple(first.shape)} and {tuple(second.shape)}"
+        )

@@ -1,0 +1,151 @@
+"""RIDE: experts that are told apart, and the router that stops early (Wang et al. 2021)."""
+
+import math
+from collections.abc import Mapping
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tailora.counts import ClassCounts
+from tailora.errors import ConfigError
+from tailora.experts.diversity import class_temperature, expert_diversity
+from tailora.losses.class_weights import class_weights, weighted_mean, weights_buffer
+from tailora.losses.ldam import ldam_cross_entropy, ldam_margins
+
+
+@final
+class RIDELoss(nn.Module):
+    """Each expert learns with LDAM margins and is pushed away from the experts' mean.
+
+    Diverse experts err independently, so their mean varies less; a mean of several varies least
+    where one varies most, on rare classes. Train in two phases as LDAM-DRW: this loss first, then
+    `loss.reweighted()`.
+
+    Args:
+        counts: Training samples per class, all at least 1.
+        max_margin: Margin of the rarest class, in cosine units.
+        scale: The cosine heads' own scale, above 0.
+        diversity: Strength of the push, at least 0; large values make the loss fall without end.
+        spread: Share of the temperature that follows a class's count in the second phase, in
+            [0, 1); 0 gives all classes the temperature 1.
+
+    Raises:
+        ConfigError: An option is out of range.
+        DataError: A class has no sample.
+
+    Reference:
+        Wang et al., Long-tailed Recognition by Routing Diverse Distribution-Aware Experts, ICLR
+        2021, equation 4.
+    """
+
+    margins: Tensor
+    class_weight: Tensor
+    temperature: Tensor
+
+    def __init__(
+        self,
+        counts: ClassCounts,
+        *,
+        max_margin: float = 0.5,
+        scale: float = 30.0,
+        diversity: float = 0.2,
+        spread: float = 0.05,
+    ) -> None:
+        super().__init__()
+        if not 0 <= max_margin < math.inf or not 0 < scale < math.inf:
+            raise ConfigError(
+                "max_margin must be finite and at least 0, scale finite and above 0, got "
+                f"{max_margin!r} and {scale!r}"
+            )
+        if not 0 <= diversity < math.inf:
+            raise ConfigError(f"diversity must be finite and at least 0, got {diversity!r}")
+        self.counts = counts
+        self.options = {
+            "max_margin": max_margin,
+            "scale": scale,
+            "diversity": diversity,
+            "spread": spread,
+        }
+        self.scale, self.diversity, self.spread = scale, diversity, spread
+        class_temperature(counts, spread=spread)  # refuses now what would be refused later
+        self.register_buffer("margins", weights_buffer(ldam_margins(counts, max_margin=max_margin)))
+        self.register_buffer("class_weight", torch.ones(len(counts.names)))
+        self.register_buffer("temperature", torch.ones(len(counts.names)))
+
+    def reweighted(
+        self,
+        weights: str | Mapping[str, float] = "effective-number",
+        *,
+        cap: float | None = None,
+    ) -> "RIDELoss":
+        """Build the loss of the deferred phase: class weights, and a temperature for each class."""
+        loss = RIDELoss(self.counts, **self.options)
+        loss.class_weight.copy_(weights_buffer(class_weights(self.counts, weights, cap=cap)))
+        loss.temperature.copy_(weights_buffer(class_temperature(self.counts, spread=self.spread)))
+        return loss.to(self.margins)
+
+    def forward(self, experts: Tensor, targets: Tensor) -> Tensor:
+        """Add the experts' means over rows: (experts, rows, classes), (rows,); a scalar."""
+        apart = expert_diversity(experts, experts.mean(dim=0).detach(), self.temperature)
+        weights, ones = self.class_weight[targets], torch.ones_like(apart[0])
+        total = experts.new_zeros(())
+        for logits, push in zip(experts, apart, strict=True):
+            losses = ldam_cross_entropy(logits, targets, self.margins, scale=self.scale)
+            total = total + weighted_mean(losses, weights)
+            total = total - self.diversity * weighted_mean(push, ones)
+        return total
+
+
+def routing_targets(experts: Tensor, targets: Tensor) -> Tensor:
+    """Tell after which experts a row should go on: the mean so far is wrong, a later one is right.
+
+    Args:
+        experts: Logits (experts, rows, classes), in the order they are asked.
+        targets: Class of each row (rows,).
+
+    Returns:
+        1 or 0, (experts - 1, rows), in the dtype of the logits.
+    """
+    right = _means_so_far(experts).argmax(dim=2) == targets
+    later = right.flip(0).cumsum(dim=0).flip(0)[1:] > 0
+    return (~right[:-1] & later).to(experts.dtype)
+
+
+def routing_loss(router: Tensor, targets: Tensor, *, positive_weight: float = 100.0) -> Tensor:
+    """Binary cross-entropy of a router, rows that should go on weighing more; a scalar.
+
+    Args:
+        router: Logits of going on (experts - 1, rows).
+        targets: From `routing_targets`.
+        positive_weight: Of rows that should go on, above 0: they are few, and a row stopped too
+            early is lost. 100 is remembered of the paper, not confirmed.
+    """
+    weight = router.new_tensor(positive_weight)
+    losses = functional.binary_cross_entropy_with_logits(
+        router, targets, pos_weight=weight, reduction="none"
+    ).flatten()
+    return weighted_mean(losses, torch.ones_like(losses))
+
+
+def route(experts: Tensor, router: Tensor) -> tuple[Tensor, Tensor]:
+    """Ask experts in turn until the router stops, and average those asked.
+
+    Args:
+        experts: Logits (experts, rows, classes); an implementation that saves time computes only
+            those asked.
+        router: Logits of going on after each expert but the last (experts - 1, rows); a row goes on
+            where they are above 0.
+
+    Returns:
+        Mean logits (rows, classes) of the experts asked, and how many they were (rows,).
+    """
+    asked = 1 + (router > 0).long().cumprod(dim=0).sum(dim=0)
+    rows = torch.arange(experts.shape[1], device=experts.device)
+    return _means_so_far(experts)[asked - 1, rows], asked
+
+
+def _means_so_far(experts: Tensor) -> Tensor:
+    numbers = torch.arange(1, len(experts) + 1, device=experts.device)
+    return experts.cumsum(dim=0) / numbers[:, None, None]

@@ -1,0 +1,93 @@
+"""SADE: three experts, each for another label distribution (Zhang et al. 2022, section 4)."""
+
+import math
+from typing import Final, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tailora.counts import ClassCounts
+from tailora.errors import ConfigError
+from tailora.losses.class_weights import weighted_mean, weights_buffer
+
+EXPERTS: Final = 3
+
+
+def reversed_prior(counts: ClassCounts) -> NDArray[np.float64]:
+    """Give the rarest class the share of the largest and so on, float64 (classes,), sums to 1.
+
+    Classes of equal counts share their places' mean, so the result does not depend on how classes
+    are numbered.
+
+    Example:
+        >>> reversed_prior(ClassCounts(("a", "b", "c"), (6, 3, 1))).tolist()
+        [0.1, 0.3, 0.6]
+    """
+    prior = counts.prior()
+    shares, places = np.unique(prior, return_inverse=True)
+    backwards = np.empty_like(prior)
+    backwards[np.argsort(prior, kind="stable")] = np.sort(prior)[::-1]
+    means = np.bincount(places, weights=backwards) / np.bincount(places, minlength=len(shares))
+    return means[places]
+
+
+def sade_cross_entropy(
+    experts: Tensor, targets: Tensor, log_prior: Tensor, log_reversed: Tensor, *, tau: float = 2.0
+) -> Tensor:
+    """Cross-entropy of v1, of v2 + log pi, and of v3 + log pi - tau log reversed pi, (3, rows).
+
+    Args:
+        experts: Logits (3, rows, classes).
+        targets: Class of each row (rows,).
+        log_prior: log pi (classes,).
+        log_reversed: log of `reversed_prior` (classes,).
+        tau: How far beyond balance the third expert goes.
+    """
+    offsets = torch.stack([torch.zeros_like(log_prior), log_prior, log_prior - tau * log_reversed])
+    adjusted = experts + offsets[:, None]
+    every = targets.expand(EXPERTS, -1).flatten()
+    losses = functional.cross_entropy(adjusted.flatten(0, 1), every, reduction="none")
+    return losses.unflatten(0, (EXPERTS, -1))
+
+
+@final
+class SADELoss(nn.Module):
+    """Three experts learn the classes' own, the uniform and the reversed label distribution.
+
+    The first is good where the test looks like training, the third where it is turned around;
+    mixed evenly they serve all, and `weigh_experts` finds the mix for a test set without labels.
+
+    Args:
+        counts: Training samples per class, all at least 1.
+        tau: How far the third expert leans to the tail, at least 0: at the optimum it implies the
+            reversed prior to the power tau; 0 makes it the second expert.
+
+    Raises:
+        ConfigError: `tau` is negative or not finite.
+        DataError: A class has no sample.
+
+    Reference:
+        Zhang et al., Self-Supervised Aggregation of Diverse Experts for Test-Agnostic Long-Tailed
+        Recognition, NeurIPS 2022, section 4.1.
+    """
+
+    log_prior: Tensor
+    log_reversed: Tensor
+
+    def __init__(self, counts: ClassCounts, *, tau: float = 2.0) -> None:
+        super().__init__()
+        if not 0 <= tau < math.inf:
+            raise ConfigError(f"tau must be finite and at least 0, got {tau!r}")
+        self.tau = tau
+        self.register_buffer("log_prior", weights_buffer(np.log(counts.prior())))
+        self.register_buffer("log_reversed", weights_buffer(np.log(reversed_prior(counts))))
+
+    def forward(self, experts: Tensor, targets: Tensor) -> Tensor:
+        """Add the experts' means over rows: (3, rows, classes), `targets` (rows,); a scalar."""
+        losses = sade_cross_entropy(
+            experts, targets, self.log_prior, self.log_reversed, tau=self.tau
+        ).sum(dim=0)
+        return weighted_mean(losses, torch.ones_like(losses))

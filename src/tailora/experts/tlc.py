@@ -1,0 +1,206 @@
+"""TLC: evidential experts that say how sure they are, and engage when needed (Li et al. 2022)."""
+
+import math
+from collections.abc import Mapping
+from typing import Final, final
+
+import torch
+from torch import Tensor, nn
+
+from tailora.counts import ClassCounts
+from tailora.errors import ConfigError
+from tailora.experts.dempster_shafer import log_accord, opinion
+from tailora.experts.diversity import class_temperature, expert_diversity
+from tailora.losses.class_weights import class_weights, weighted_mean, weights_buffer
+from tailora.losses.ldam import ldam_cross_entropy, ldam_margins
+
+_LARGEST_LOG_EVIDENCE: Final = 30.0  # the largest logit of a cosine head of scale 30
+
+
+def log_running_uncertainty(experts: Tensor) -> Tensor:
+    """Log of w: w_0 = 1, w_m = w_(m-1) u_m / (1 - C_m), C_m between experts m - 1 and m.
+
+    Args:
+        experts: Logits (experts, rows, classes).
+
+    Returns:
+        (experts + 1, rows), at most 0.
+    """
+    opinions = [opinion(logits) for logits in experts]
+    running = [torch.zeros_like(opinions[0].log_uncertainty)]
+    for m, current in enumerate(opinions):
+        share = current.log_uncertainty
+        if m:
+            share = share - log_accord(opinions[m - 1], current)
+        running.append(running[-1] + share)
+    return torch.stack(running)
+
+
+def engaged(experts: Tensor, *, threshold: float = 0.54) -> Tensor:
+    """Tell which rows each expert trains on: those the experts before it left uncertain.
+
+    Args:
+        experts: Logits (experts, rows, classes).
+        threshold: Of the uncertainty relative to the batch's most uncertain row, in [0, 1).
+
+    Returns:
+        Booleans (experts, rows); the first expert has all.
+    """
+    before = log_running_uncertainty(experts.detach())[:-1]
+    if not before.shape[1]:
+        return torch.ones_like(before, dtype=torch.bool)
+    return (before - before.amax(dim=1, keepdim=True)).exp() > threshold
+
+
+def tlc_predict(experts: Tensor, *, eta: float = 0.2) -> tuple[Tensor, Tensor]:
+    """Weigh experts by how uncertain those before them were, and tell the uncertainty of all.
+
+    Weights are normalised over the experts of a row, not over a batch as in the released code, so a
+    prediction does not depend on its neighbours.
+
+    Args:
+        experts: Logits (experts, rows, classes).
+        eta: Temperature of the weights, above 0; towards 0 only the first expert counts, large
+            values weigh all alike. 0.2 for CIFAR, 0.5 for ImageNet.
+
+    Returns:
+        Logits (rows, classes) and uncertainty (rows,) in [0, 1].
+
+    Raises:
+        ConfigError: `eta` is not positive.
+
+    Reference:
+        Li et al., Trustworthy Long-Tailed Classification, CVPR 2022, section 3.4.
+    """
+    if not eta > 0:
+        raise ConfigError(f"eta must be above 0, got {eta!r}")
+    uncertainty = log_running_uncertainty(experts).exp()
+    weights = (uncertainty[:-1] / eta).softmax(dim=0)
+    return (weights[:, :, None] * experts).sum(dim=0), uncertainty[-1]
+
+
+def evidence_against(logits: Tensor, targets: Tensor) -> Tensor:
+    """KL(Dir(a) || Dir(1)), a = 1 + evidence but for the true class, where it is 1; (rows,).
+
+    Args:
+        logits: Log-evidence (rows, classes); beyond 30 it counts as 30.
+        targets: Class of each row (rows,).
+    """
+    own = targets[:, None] == torch.arange(logits.shape[1], device=logits.device)
+    # differences of lgammas of 1e13: float32 would leave nothing of them
+    evidence = logits.double().clamp(max=_LARGEST_LOG_EVIDENCE).exp()
+    evidence = torch.where(own, torch.zeros_like(evidence), evidence)
+    alpha = evidence + 1
+    total = alpha.sum(dim=1)
+    norms = torch.lgamma(total) - math.lgamma(logits.shape[1]) - torch.lgamma(alpha).sum(dim=1)
+    slopes = torch.digamma(alpha) - torch.digamma(total)[:, None]
+    return (norms + (evidence * slopes).sum(dim=1)).to(logits.dtype)
+
+
+@final
+class TLCLoss(nn.Module):
+    """Evidential experts, each trained on what those before it left uncertain.
+
+    A logit is log-evidence, so one pass tells a class and how much is known at all; later experts
+    engage for uncertain rows only. Train in two phases as LDAM-DRW: this loss, then
+    `loss.reweighted()`.
+
+    Args:
+        counts: Training samples per class, all at least 1.
+        max_margin: Margin of the rarest class, in cosine units.
+        scale: The cosine heads' own scale, above 0.
+        diversity: Strength of the push away from the experts' mean, at least 0.
+        spread: Share of the temperature that follows a class's count in the second phase.
+        engagement: An expert trains on rows whose uncertainty is above this share of the batch's
+            largest, in [0, 1); 0 is all rows.
+        annealing: Epochs after which evidence for wrong classes costs its full KL divergence, above
+            0; 13200 (of 200 trained) keeps it small.
+
+    Raises:
+        ConfigError: An option is out of range.
+        DataError: A class has no sample.
+
+    Reference:
+        Li et al., Trustworthy Long-Tailed Classification, CVPR 2022, section 3.
+    """
+
+    margins: Tensor
+    class_weight: Tensor
+    temperature: Tensor
+
+    def __init__(
+        self,
+        counts: ClassCounts,
+        *,
+        max_margin: float = 0.5,
+        scale: float = 30.0,
+        diversity: float = 0.01,
+        spread: float = 0.05,
+        engagement: float = 0.54,
+        annealing: float = 13200.0,
+    ) -> None:
+        super().__init__()
+        _check(max_margin=max_margin, scale=scale, diversity=diversity, annealing=annealing)
+        if not 0 <= engagement < 1:
+            raise ConfigError(f"engagement must lie in [0, 1), got {engagement!r}")
+        self.counts = counts
+        self.options = {
+            "max_margin": max_margin,
+            "scale": scale,
+            "diversity": diversity,
+            "spread": spread,
+            "engagement": engagement,
+            "annealing": annealing,
+        }
+        class_temperature(counts, spread=spread)  # refuses now what would be refused later
+        self.register_buffer("margins", weights_buffer(ldam_margins(counts, max_margin=max_margin)))
+        self.register_buffer("class_weight", torch.ones(len(counts.names)))
+        self.register_buffer("temperature", torch.ones(len(counts.names)))
+
+    def reweighted(
+        self,
+        weights: str | Mapping[str, float] = "effective-number",
+        *,
+        cap: float | None = None,
+    ) -> "TLCLoss":
+        """Build the loss of the deferred phase: class weights, and a temperature for each class."""
+        loss = TLCLoss(self.counts, **self.options)
+        spread = self.options["spread"]
+        loss.class_weight.copy_(weights_buffer(class_weights(self.counts, weights, cap=cap)))
+        loss.temperature.copy_(weights_buffer(class_temperature(self.counts, spread=spread)))
+        return loss.to(self.margins)
+
+    def rows(self, experts: Tensor, targets: Tensor, epoch: float = 0) -> Tensor:
+        """Loss of each expert and row, (experts, rows), before engagement."""
+        scale, diversity = self.options["scale"], self.options["diversity"]
+        apart = expert_diversity(experts, experts.mean(dim=0).detach(), self.temperature)
+        weights = self.class_weight[targets]
+        losses = [
+            weights * ldam_cross_entropy(logits, targets, self.margins, scale=scale)
+            + epoch / self.options["annealing"] * evidence_against(logits, targets)
+            for logits in experts
+        ]
+        return torch.stack(losses) - diversity * apart
+
+    def forward(self, experts: Tensor, targets: Tensor, epoch: float = 0) -> Tensor:
+        """Add each expert's mean over the rows it is engaged for; a scalar.
+
+        Args:
+            experts: Logits (experts, rows, classes).
+            targets: Class of each row (rows,).
+            epoch: From 0; the weight of evidence for wrong classes grows with it.
+        """
+        losses = self.rows(experts, targets, epoch)
+        asked = engaged(experts, threshold=self.options["engagement"]).to(losses)
+        return torch.stack(
+            [weighted_mean(row, mask) for row, mask in zip(losses, asked, strict=True)]
+        ).sum()
+
+
+def _check(*, max_margin: float, scale: float, diversity: float, annealing: float) -> None:
+    for name, value in (("max_margin", max_margin), ("diversity", diversity)):
+        if not 0 <= value < math.inf:
+            raise ConfigError(f"{name} must be finite and at least 0, got {value!r}")
+    for name, value in (("scale", scale), ("annealing", annealing)):
+        if not 0 < value < math.inf:
+            raise ConfigError(f"{name} must be finite and above 0, got {value!r}")

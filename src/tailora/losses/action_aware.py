@@ -1,0 +1,93 @@
+"""BRL's action-aware weights and their detached schedule (Liu et al., long-tailed actions)."""
+
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tailora.counts import ClassCounts
+from tailora.errors import ConfigError
+from tailora.losses.class_weights import weights_buffer
+from tailora.losses.cross_entropy import CrossEntropyLoss, weighted_cross_entropy
+
+SMALLEST_OVERLAP: Final = 0.99
+LARGEST_OVERLAP: Final = 0.9999
+
+
+def action_aware_weights(
+    counts: ClassCounts, *, low: float = SMALLEST_OVERLAP, high: float = LARGEST_OVERLAP
+) -> NDArray[np.float64]:
+    """Weigh each class by its effective number under an overlap of its own, mean 1, (classes,).
+
+    Args:
+        counts: Training samples per class, all at least 1.
+        low: Overlap of the rarest class, in (0, 1).
+        high: Overlap of the largest class, in [low, 1); at `low` all classes share one overlap.
+            Between them it grows linearly with the count.
+
+    Raises:
+        ConfigError: 0 < low <= high < 1 does not hold.
+        DataError: A class has no sample.
+    """
+    if not 0 < low <= high < 1:
+        raise ConfigError(f"overlaps must satisfy 0 < low <= high < 1, got {low!r} and {high!r}")
+    counts.require_all_present("action-aware weights")
+    n = counts.array()
+    overlap = low + (high - low) * (n - n.min()) / max(np.ptp(n), 1.0)
+    weights = (1 - overlap) / -np.expm1(n * np.log(overlap))
+    return weights / weights.mean()
+
+
+@final
+class ActionAwareLoss(nn.Module):
+    """Cross-entropy with class weights whose overlap grows with the class (BRL).
+
+    One overlap for all classes weighs everything beyond its reach alike; with one that grows, the
+    weights keep falling along the whole tail. The paper trains without weights first: see
+    `detached_schedule`.
+
+    Args:
+        counts: Training samples per class, all at least 1.
+        low: Overlap of the rarest class, in (0, 1).
+        high: Overlap of the largest class, in [low, 1); at `low` it is the class-balanced loss.
+
+    Raises:
+        ConfigError: 0 < low <= high < 1 does not hold.
+        DataError: A class has no sample.
+
+    Reference:
+        Liu et al., Balanced Representation Learning for Long-tailed Skeleton-based Action
+        Recognition, 2023, the action-aware loss.
+    """
+
+    class_weight: Tensor
+
+    def __init__(
+        self,
+        counts: ClassCounts,
+        *,
+        low: float = SMALLEST_OVERLAP,
+        high: float = LARGEST_OVERLAP,
+    ) -> None:
+        super().__init__()
+        values = action_aware_weights(counts, low=low, high=high)
+        self.register_buffer("class_weight", weights_buffer(values))
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Average over rows: `logits` (rows, classes), `targets` (rows,) integers; a scalar."""
+        return weighted_cross_entropy(logits, targets, self.class_weight)
+
+
+def detached_schedule(counts: ClassCounts, epoch: int, *, start: int = 20) -> nn.Module:
+    """Give the loss of an epoch: plain cross-entropy before `start`, then `ActionAwareLoss`.
+
+    Features are learnt from the data as they are, the boundary is moved at the end. Each call
+    builds its loss anew, so no epoch changes the weights of another.
+
+    Args:
+        counts: Training samples per class, all at least 1.
+        epoch: From 0.
+        start: First epoch with weights; 20 of 24 in the paper.
+    """
+    return CrossEntropyLoss(counts) if epoch < start else ActionAwareLoss(counts)

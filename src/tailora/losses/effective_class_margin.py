@@ -1,0 +1,108 @@
+"""Effective class margins for sigmoid classifiers, ECM (Hyun Cho and Krähenbühl 2022)."""
+
+import math
+from typing import Final, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tailora.counts import ClassCounts
+from tailora.errors import ConfigError
+from tailora.losses.class_weights import weighted_mean, weights_buffer
+
+BACKGROUND: Final = "background"
+_BACKGROUND_RATIO: Final = 6.3313
+
+
+def ecm_log_odds(counts: ClassCounts) -> NDArray[np.float64]:
+    """Offset each class's logit by log(n+ / n-) / 4, float64 (classes,); n- is all the others."""
+    positive, negative = _positives_and_negatives(counts)
+    return np.log(positive / negative) / 4
+
+
+def ecm_weights(counts: ClassCounts) -> NDArray[np.float64]:
+    """Weigh each class by r log(1 + 1/r) with r = n- / n+, float64 (classes,), in (0, 1)."""
+    positive, negative = _positives_and_negatives(counts)
+    ratio = negative / positive
+    return ratio * np.log1p(1 / ratio)
+
+
+def ecm_cross_entropy(logits: Tensor, targets: Tensor, log_odds: Tensor, weights: Tensor) -> Tensor:
+    """Sum over classes of weight x binary cross-entropy of sigmoid(2z + offset), (rows,)."""
+    own = targets[:, None] == torch.arange(logits.shape[1], device=logits.device)
+    margin = 2 * logits + log_odds
+    return (weights * functional.softplus(torch.where(own, -margin, margin))).sum(dim=1)
+
+
+@final
+class EffectiveClassMarginLoss(nn.Module):
+    """One sigmoid a class, its boundary moved by how rare the class is (ECM).
+
+    A margin-based bound on the error of each one-against-all classifier is tightest where positives
+    and negatives keep margins in the ratio n+^(1/4) : n-^(1/4). The raw logits predict; as each
+    class is a question of its own, a softmax over them ranks classes but is not calibrated.
+
+    Args:
+        counts: Training samples per class, all at least 1, two classes or more. For detection, with
+            `with_background(counts)`.
+
+    Raises:
+        ConfigError: There is only one class, so nothing is negative.
+        DataError: A class has no sample.
+
+    Reference:
+        Hyun Cho and Krähenbühl, Long-tail Detection with Effective Class-Margins, ECCV 2022.
+    """
+
+    log_odds: Tensor
+    class_weight: Tensor
+
+    def __init__(self, counts: ClassCounts) -> None:
+        super().__init__()
+        self.register_buffer("log_odds", weights_buffer(ecm_log_odds(counts)))
+        self.register_buffer("class_weight", weights_buffer(ecm_weights(counts)))
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Average over rows: `logits` (rows, classes), `targets` (rows,) integers; a scalar."""
+        losses = ecm_cross_entropy(logits, targets, self.log_odds, self.class_weight)
+        return weighted_mean(losses, torch.ones_like(losses))
+
+
+def with_background(counts: ClassCounts, *, ratio: float = _BACKGROUND_RATIO) -> ClassCounts:
+    """Add a last class `"background"` with `ratio` times the samples of all others.
+
+    Args:
+        counts: Boxes per class.
+        ratio: Background boxes for each box of a class; 6.3313 was measured on LVIS.
+
+    Raises:
+        ConfigError: `ratio` is not positive.
+    """
+    if not 0 < ratio < math.inf:
+        raise ConfigError(f"ratio must be finite and above 0, got {ratio!r}")
+    return ClassCounts((*counts.names, BACKGROUND), (*counts.values, round(ratio * counts.total)))
+
+
+def ecm_scores(logits: Tensor) -> Tensor:
+    """Score boxes: sigmoid of the class times that of not being background.
+
+    Args:
+        logits: (boxes, classes + 1), background last.
+
+    Returns:
+        (boxes, classes) in [0, 1].
+    """
+    return logits[:, :-1].sigmoid() * (-logits[:, -1:]).sigmoid()
+
+
+def _positives_and_negatives(
+    counts: ClassCounts,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if len(counts.names) < 2:
+        raise ConfigError(f"effective class margins need two classes, got {list(counts.names)}")
+    counts.require_all_present("effective class margins")
+    positive = counts.array()
+    return positive, counts.total - positive
