@@ -194,7 +194,7 @@ def test_progress_is_told_of_every_stage(chips):
         def __exit__(self, *_):
             pass
 
-    fit(DebLoRA(**MOVES, rank=2, targets=["last"]), Plain(), chips, progress=Show)
+    fit(DebLoRA(**MOVES, rank=2, targets=["last"], fit_on="all"), Plain(), chips, progress=Show)
     assert ("adapting to labels", 2 * 3) in titles
     assert ("learning the moved features", 3 * 3) in titles
 

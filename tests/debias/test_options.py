@@ -44,7 +44,7 @@ from tailora.errors import ConfigError
         ({"epochs": 0}, "epochs=0 trains no new adapter"),
         ({"epochs": 0, "head": "both", "init": "fresh"}, "epochs=0 trains no new adapter"),
         ({"epochs": 0, "head": "both", "rounds": 2}, "rounds=2 does nothing with deblora.epochs=0"),
-        ({"epochs": 0, "head": "both", "fit_on": "tail"}, "does nothing with deblora.epochs=0"),
+        ({"epochs": 0, "head": "both", "fit_on": "all"}, "does nothing with deblora.epochs=0"),
         ({"lr": 0.0}, "lr must be positive, got 0.0"),
         ({"lr": math.nan}, "lr must be positive, got nan"),
         ({"lr": math.inf}, "lr must be positive, got inf"),

@@ -77,7 +77,9 @@ def features(encoder, bench):
 
 
 def found_for(encoder, bench, chips, **options):
-    settings = DebiasOptions(**{"clusters": 4, "pull": 1.0, "epochs": 6, "lr": 3e-3, **options})
+    settings = DebiasOptions(
+        **{"clusters": 4, "pull": 1.0, "epochs": 6, "lr": 3e-3, "fit_on": "all", **options}
+    )
     source = features(encoder, bench)
     found = calibrate_features(
         settings, source, chips[1][ROWS], names=NAMES, groups=GROUPS, seed=0

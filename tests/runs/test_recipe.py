@@ -41,7 +41,7 @@ OTHER = {
     "deblora.center_samples": "balanced",
     "deblora.move": "sample",
     "deblora.rounds": 3,
-    "deblora.fit_on": "tail",
+    "deblora.fit_on": "all",
     "deblora.regression": "smooth-l1",
     "deblora.init": "fresh",
     "deblora.standardize": False,
@@ -94,8 +94,9 @@ def test_a_recipe_in_which_every_key_differs_survives_toml(tmp_path):
 def test_one_key_alone_is_overridden_and_survives_toml(key, tmp_path):
     recipe = Recipe().override({key: OTHER[key]})
     changed = {k for k, v in recipe.flat().items() if v != recipe_keys()[k]}
-    # targets in the pretrained space need a fresh adapter
-    assert changed == ({key, "deblora.init"} if key == "deblora.source" else {key})
+    # targets in the pretrained space need a fresh adapter, which has to learn what stays too
+    forced = {"deblora.init", "deblora.fit_on"}
+    assert changed == ({key} | (forced if key == "deblora.source" else set()))
     assert Recipe().override(read_recipe(written(recipe, tmp_path))) == recipe
 
 

@@ -21,6 +21,7 @@ PRESETS: Final = MappingProxyType(
             "deblora.rounds": 1,
             "deblora.init": "fresh",
             "deblora.fit_on": "all",
+            "deblora.epochs": 2,
             "deblora.lr": 1e-3,
             "deblora.head": "features",
             "train.loss": "cross-entropy",
