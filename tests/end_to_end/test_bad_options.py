@@ -22,6 +22,7 @@ OPTIONS = {
     "an encoder folder that is not there": (["--backbone", "./enc"], ["./enc", "save_pretrained"]),
     "an unknown tuner": (["--tuner", "lra"], ["did you mean 'lora'"]),
     "an unknown method": (["--method", "deblor"], ["did you mean 'deblora'"]),
+    "an unknown preset": (["--preset", "papr"], ["did you mean 'paper'"]),
     "an unknown recipe key": (
         ["--set", "deblora.balence=2"],
         ["'deblora.balence'", "did you mean 'deblora.balance'"],

@@ -335,3 +335,12 @@ def test_copies_across_splits_are_warned_of(quick, plain_report, tmp_path):
     words = ["fit", chips, "--out", tmp_path / "run", *quick, "--method", "zero-shot"]
     answer = succeed(*(word for word in words if word != "--quiet"))
     assert "more than one split" in answer.out
+
+
+def test_the_paper_is_a_preset(data, quick, plain_report, tmp_path):
+    run = tmp_path / "run"
+    succeed("fit", data, "--out", run, "--preset", "paper", *quick)
+    recipe = tomllib.loads((run / "recipe.toml").read_text("utf-8"))
+    assert recipe["deblora"]["init"] == "fresh"
+    assert recipe["deblora"]["fit_on"] == "all"
+    assert recipe["deblora"]["clusters"] == 4  # as the flag says
