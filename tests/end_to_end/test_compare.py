@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import torch
 from sklearn.metrics import f1_score
 
 import tailora as package
+from tailora import Recipe, compare, open_dataset
+from tailora.errors import ConfigError
 from tests.end_to_end.chips import snapshot, succeed, tailora, write_chips
 
 PAPER = "zero-shot,fine-tune,clora,clora+deblora,clora-oracle,lora,deblora,lora+reslt"
@@ -186,6 +189,15 @@ def test_two_processes_give_what_one_does(data, quick, tmp_path):
     succeed(*words, "--out", tmp_path / "two", "--jobs", 2)
     for row, other in zip(numbers(tmp_path / "one"), numbers(tmp_path / "two"), strict=True):
         assert row["scores"] == other["scores"]
+
+
+def test_data_that_cannot_leave_this_process_are_refused(encoder, data, tmp_path):
+    held = open_dataset(data)
+    object.__setattr__(held.source, "lock", threading.Lock())
+    recipe = Recipe().override({"backbone.name": str(encoder), "data.image_size": 14})
+    recipe = recipe.override({"deblora.clusters": 4, "probe.l2": [0.1]})
+    with pytest.raises(ConfigError, match=r"cannot be sent to other processes.*jobs=1"):
+        compare(held, methods=["zero-shot"], out=tmp_path / "out", recipe=recipe, jobs=2, seeds=2)
 
 
 def test_a_killed_comparison_goes_on(data, quick, tmp_path):

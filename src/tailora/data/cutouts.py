@@ -34,6 +34,14 @@ class Cutouts:
     def __len__(self) -> int:
         return len(self.crops.rows)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to another process: neither the picture, which is large, nor the lock."""
+        return vars(self) | {"_picture": None, "_loading": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Wake up in another process, which loads the picture when it needs it."""
+        vars(self).update(state | {"_loading": threading.Lock()})
+
     def read(self, i: int) -> NDArray[Any]:
         """Crop `i`, (bands, size, size) in the dtype of the picture."""
         with self._loading:

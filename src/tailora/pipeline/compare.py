@@ -6,6 +6,7 @@ a comparison that was interrupted goes on where it stopped.
 """
 
 import os
+import pickle
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
@@ -114,6 +115,7 @@ def _do_all(
         for work in works:
             do_seed(work, progress)
         return
+    _require_sendable(works[0])
     if shared:
         do_seedless(works[0], progress)
     threads = max(1, (os.cpu_count() or 1) // count)
@@ -123,6 +125,15 @@ def _do_all(
     ):
         for _ in pool.map(partial(do_seed, progress=silent), works):
             advance(1)
+
+
+def _require_sendable(work: SeedWork) -> None:
+    try:
+        pickle.dumps(work)
+    except (TypeError, AttributeError, pickle.PicklingError) as error:
+        raise ConfigError(
+            f"data set {work.data.name!r} cannot be sent to other processes ({error}); give jobs=1"
+        ) from error
 
 
 def _set_threads(count: int) -> None:
