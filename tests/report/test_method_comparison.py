@@ -320,7 +320,7 @@ def test_rows_set_otherwise_are_told_apart_by_their_names(fake_comparison, page_
     table = Outline(page_of(comparison)).table("method")
     assert [row[0] for row in table[3:]] == [
         "deblora / logit-adjusted",
-        "deblora rank 16 adapter.rank = 16",
+        "deblora rank 16",
     ]
 
 
@@ -363,3 +363,19 @@ def test_the_terminal_says_what_is_unknown(fake_comparison):
     assert "probe:" not in alone
     anew = printed(fake_comparison(n_probes=1, n_adapters=3, resplit=True))
     assert "intervals from the spread over seeds" in anew
+
+
+def test_rows_are_named_by_what_tells_them_apart(fake_comparison, page_of):
+    comparison = fake_comparison(n_probes=1, n_adapters=3)
+    row = comparison["rows"][2]
+    shared = {"deblora.head": "targets"}
+    comparison["rows"][2:] = [
+        {**row, "method": "deblora", "adapter": f"deblora [{k}]", "name": f"deblora [{k}]",
+         "changes": {**shared, "deblora.clusters": k}}
+        for k in (8, 32)
+    ]  # fmt: skip
+    table = Outline(page_of(comparison)).table("method")
+    assert [row[0] for row in table[3:]] == [
+        "debLoRA clusters 8; deblora.head = targets",
+        "debLoRA clusters 32; deblora.head = targets",
+    ]

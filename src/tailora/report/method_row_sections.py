@@ -71,7 +71,9 @@ def _score_row(compared: Compared, row: ComparedRow) -> tuple[Cell, ...]:
 
 def _name_cell(row: ComparedRow) -> Cell:
     tag = LEAKS if row.leaks else ""
-    return Cell(shorten(row.name, 30), row.changes, title=row.name, tag=tag)
+    method, _, told = row.name.partition(", ")  # what was varied may need several lines
+    detail = "; ".join(part for part in (told, row.changes) if part)
+    return Cell(shorten(method, 30), detail, title=row.name, tag=tag)
 
 
 def _label_cell(row: ComparedRow) -> Cell:

@@ -74,8 +74,8 @@ class ComparedRow:
     def short(self) -> str:
         """The row in a figure or table, cut so that both the name and the probe can be told."""
         if not self.several:
-            return shorten(self.name, 38)
-        return f"{shorten(self.name, 22)} · {shorten(self.probe, 16)}"
+            return shorten(self.name, 44)
+        return f"{shorten(self.name, 30)} · {shorten(self.probe, 16)}"
 
     @property
     def adapter(self) -> str:
@@ -94,9 +94,13 @@ class ComparedRow:
 
     @property
     def changes(self) -> str:
-        """What differs from the recipe."""
+        """What differs from the recipe and does not stand in the name."""
         changes = self.entry.get("changes") or {}
-        return ", ".join(f"{key} = {value}" for key, value in changes.items())
+        return ", ".join(
+            f"{key} = {value}"
+            for key, value in changes.items()
+            if _told(key, value) not in self.name
+        )
 
     def part(self, name: str) -> Mapping[str, Any]:
         """An object of the row, e.g. `"geometry"`; empty where it is null or absent."""
@@ -211,12 +215,30 @@ def difference_cell(found: Difference | None) -> Cell:
     return Cell(points(found.mean), found.ends_text())
 
 
+def _told(key: str, value: Any) -> str:
+    return f"{key.rpartition('.')[2]} {value}"
+
+
+def _adapter_name(entry: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> str:
+    """Write a method with those changes that not all of its rows share."""
+    method, changes = entry.get("method"), entry.get("changes") or {}
+    if method is None or not changes:
+        return method_name(str(entry.get("adapter")))
+    others = [other.get("changes") or {} for other in entries if other.get("method") == method]
+    told = [
+        _told(key, value)
+        for key, value in changes.items()
+        if any(other.get(key) != value for other in others)
+    ]
+    return ", ".join([method_name(str(method)), *told])
+
+
 def _named(entries: Sequence[Mapping[str, Any]]) -> tuple[ComparedRow, ...]:
     several = len({entry.get("probe") for entry in entries}) > 1
     seen = Counter((entry.get("adapter"), entry.get("probe")) for entry in entries)
     rows: list[ComparedRow] = []
     for entry in entries:
-        name = method_name(str(entry.get("adapter")))
+        name = _adapter_name(entry, entries)
         if seen[entry.get("adapter"), entry.get("probe")] > 1:  # the same adapter, set otherwise
             name = str(entry.get("name"))
         rows.append(ComparedRow(entry, name, several))
