@@ -40,32 +40,33 @@ def part(method: str, category: int) -> str:
 def adapt_categories(job: Job, method: str) -> None:
     """Train the adapter of every category (`clora`), or de-bias each (`clora+deblora`)."""
     for category in range(len(job.counts.names)):
+        _train(job, part("clora", category), lambda c=category: _one_category(job, c))
         if method == "clora+deblora":
-            _train(job, part("clora", category), lambda c=category: _one_category(job, c))
             _train(job, part(method, category), lambda c=category: _debiased_category(job, c))
-        else:
-            _train(job, part("clora", category), lambda c=category: _one_category(job, c))
 
 
-def ensemble(job: Job, method: str, split: str, fit: Callable[[Rows, Rows], Logits]) -> Rows:
+def ensemble(job: Job, method: str, fit: Callable[[Rows, Rows], Logits]) -> tuple[Rows, Rows]:
     """Let each category's adapter answer for its own category, and combine by score.
 
     Args:
         job: The run.
         method: `"clora"` or `"clora+deblora"`.
-        split: `"test"` or `"val"`.
         fit: Fits a probe on training and validation features.
 
     Returns:
-        Probabilities (rows, classes).
+        Probabilities of the test and of the validation split, both (rows, classes).
     """
-    scores = []
+    test: list[torch.Tensor] = []
+    val: list[torch.Tensor] = []
     for category in range(len(job.counts.names)):
         name = part(method, category)
-        train, val, rows = (np.asarray(features(job, name, s)) for s in ("train", "val", split))
-        own = torch.from_numpy(fit(train, val)(rows))
-        scores.append(own.log_softmax(dim=1)[:, category])
-    return torch.stack(scores, dim=1).softmax(dim=1).numpy()
+        rows = {s: np.asarray(features(job, name, s)) for s in ("train", "val", "test")}
+        logits = fit(rows["train"], rows["val"])
+        for scores, split in ((test, "test"), (val, "val")):
+            own = torch.from_numpy(logits(rows[split]))
+            scores.append(own.log_softmax(dim=1)[:, category])
+    test_shares, val_shares = (torch.stack(s, dim=1).softmax(dim=1).numpy() for s in (test, val))
+    return test_shares, val_shares
 
 
 def oracle_features(job: Job, split: str) -> Rows:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tailora.backbones import load_backbone
 from tailora.data import Dataset
 from tailora.evaluate import (
+    ClusterSummary,
     MethodOutput,
     class_scores,
     confusion_matrix,
@@ -74,8 +75,9 @@ def do_seed(work: SeedWork, progress: Progress) -> None:
         if missing:
             job = _job(work, row, _named(progress, f"seed {work.seed}, {row.name}"))
             _adapt(job, row.method)
+            clusters = clusters_of(job, calibration(job)) if row.method == "deblora" else None
             for probe in missing:
-                _score(job, work, row, probe)
+                _score(job, work, row, probe, clusters)
 
 
 def do_seedless(work: SeedWork, progress: Progress) -> None:
@@ -118,7 +120,13 @@ def _adapt(job: Job, method: str) -> None:
         adapt_stage(job, stage)
 
 
-def _score(job: Job, work: SeedWork, row: Adaptation, probe: ProbeChoice) -> None:
+def _score(
+    job: Job,
+    work: SeedWork,
+    row: Adaptation,
+    probe: ProbeChoice,
+    clusters: ClusterSummary | None,
+) -> None:
     """Fit one probe and look at the test once; leaves metrics, predictions and cost."""
     output, val = _output(job, row, probe)
     options, units = job.recipe.evaluate, test_units(job)
@@ -132,7 +140,7 @@ def _score(job: Job, work: SeedWork, row: Adaptation, probe: ProbeChoice) -> Non
         seed=job.recipe.seed,
         replicates=options.replicates,
         confidence=options.confidence,
-        clusters=clusters_of(job, calibration(job) if row.method == "deblora" else None),
+        clusters=clusters,
     )
     arrays: dict[str, NDArray[Any]] = {
         "predictions": np.asarray(output.probabilities).argmax(axis=1),
@@ -171,7 +179,7 @@ def _output(job: Job, row: Adaptation, probe: ProbeChoice) -> tuple[MethodOutput
         def fit(train: Rows, val: Rows) -> Logits:
             return _fit(job, probe, train, labels, val)
 
-        shares, val_shares = (ensemble(job, row.method, s, fit) for s in ("test", "val"))
+        shares, val_shares = ensemble(job, row.method, fit)
         return MethodOutput(row.name, shares, **_cost(job, row.method)), val_shares
     train, labels, val, test = _features(job, row.method)
     logits = _fit(job, probe, train, labels, val)
