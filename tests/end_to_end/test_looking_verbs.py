@@ -37,6 +37,15 @@ def test_inspect_as_json_counts_every_image(data):
     assert found["duplicates"] == []
 
 
+def test_inspect_shows_a_made_long_tail(tmp_path):
+    chips = write_chips(tmp_path / "chips", {"forest": 40, "water": 40})
+    answer = succeed("inspect", chips, "--imbalance", "step:ratio=4", "--json")
+    found = json.loads(answer.out)
+    trained = [row["train"] for row in found["classes"]]
+    assert max(trained) == 4 * min(trained)
+    assert "made imbalanced: step profile of ratio 4" in found["notes"][-1]
+
+
 def test_inspect_sees_the_splits_that_fit_uses(data, finished):
     found = json.loads(succeed("inspect", data, "--json").out)
     used = json.loads((finished / "classes.json").read_text("utf-8"))["classes"]

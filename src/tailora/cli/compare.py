@@ -12,6 +12,7 @@ from tailora.cli.options import (
     Debug,
     Epochs,
     ImageSize,
+    Imbalance,
     Json,
     Preset,
     Quiet,
@@ -24,6 +25,7 @@ from tailora.cli.options import (
     bars,
     chosen_recipe,
     listed,
+    opened,
     print_json,
     screen,
 )
@@ -73,6 +75,7 @@ def compare(
         int | None,
         typer.Option(help="Processes, one seed each.", min=1, show_default="one per two cores"),
     ] = None,
+    imbalance: Imbalance = None,
     backbone: Backbone = None,
     tuner: Tuner = None,
     rank: Rank = None,
@@ -101,7 +104,6 @@ def compare(
 
     [dim]tailora compare chips/ --methods lora,deblora --probes logit-adjusted,cross-entropy[/]
     """
-    from tailora.data import open_dataset
     from tailora.errors import ConfigError
     from tailora.pipeline.compare import compare as run_compare
     from tailora.pipeline.comparison_plan import (
@@ -120,7 +122,7 @@ def compare(
     names, values = rows_of(split_names(methods or ""), table)
     values |= dict(parse_vary(text) for text in vary or [])
     drawn = range(chosen.seed, chosen.seed + (seeds if resplit else 1))
-    sets = [open_dataset(data, seed=one) for one in drawn]
+    sets = [opened(data, seed=one, imbalance=imbalance) for one in drawn]
     folder = out or Path("comparisons") / sets[0].name
     found = run_compare(
         sets if resplit else sets[0],

