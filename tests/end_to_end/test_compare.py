@@ -173,6 +173,20 @@ def test_a_table_of_the_paper_runs_by_name(data, quick, tmp_path):
         assert set(row["geometry"]) == {"inter_head_tail", "inter_tail_tail", "intra_tail"}
 
 
+def test_experts_are_weighed_over_two_views_of_the_test_images(data, quick, tmp_path):
+    out = tmp_path / "out"
+    probes = "sade,sade-test-time,ride,tlc"
+    succeed("compare", data, "--out", out, *quick, "--methods", "lora", "--probes", probes,
+            "--seeds", 1)  # fmt: skip
+    assert {f"lora / {p}" for p in probes.split(",")} == set(rows(out))
+    (lora,) = (out / "stages").glob("lora-*")
+    banks = [np.load(next(lora.glob(f"features-test{view}/**/*.npy")))
+             for view in ("", "-turned-4", "-turned-1")]  # fmt: skip
+    assert banks[0].shape == banks[1].shape == banks[2].shape
+    assert not np.allclose(banks[0], banks[1])
+    assert not np.allclose(banks[1], banks[2])
+
+
 def test_new_splits_for_every_seed(data, quick, tmp_path):
     out = tmp_path / "out"
     succeed("compare", data, "--out", out, *quick, "--seeds", 2, "--methods", "zero-shot",
@@ -227,6 +241,10 @@ def test_a_killed_comparison_goes_on(data, quick, tmp_path):
 
 
 BAD = {
+    "views of one adapter a category": (
+        ["--methods", "clora", "--probes", "sade-test-time"],
+        ["'sade-test-time' needs two views", "one adapter a category"],
+    ),
     "an unknown method": (["--methods", "deblor"], ["did you mean 'deblora'"]),
     "an unknown table": (["--table", "rank"], ["did you mean 'ranks'"]),
     "an unknown probe": (["--probes", "logit-ajusted"], ["did you mean 'logit-adjusted'"]),

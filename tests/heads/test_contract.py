@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tailora.heads import CosineHead, LWSHead, ResLTHead, nearest_class_mean
+from tailora.heads import CosineHead, ExpertHead, LWSHead, ResLTHead, nearest_class_mean
 from tailora.heads.classifier_retraining import fresh_linear
 
 FEATURES = torch.linspace(-1, 1, 24).reshape(6, 4).sin()
@@ -13,6 +13,7 @@ HEADS = {
     "cosine": lambda: CosineHead(4, 3),
     "lws": lambda: LWSHead(fresh_linear(4, 3)),
     "reslt": lambda: ResLTHead(4, 3),
+    "experts": lambda: ExpertHead(4, 3),
     "ncm": lambda: nearest_class_mean(FEATURES, LABELS, 3),
     "fresh-linear": lambda: fresh_linear(4, 3),
 }
@@ -39,7 +40,7 @@ def test_state_and_dtype_travel_with_the_module(make):
     assert head.double()(FEATURES.double()).dtype == torch.float64
 
 
-@pytest.mark.parametrize("make", [CosineHead, ResLTHead, fresh_linear])
+@pytest.mark.parametrize("make", [CosineHead, ExpertHead, ResLTHead, fresh_linear])
 def test_the_seed_decides_the_first_weights(make):
     def weights(seed) -> torch.Tensor:
         head: nn.Module = make(5, 2, seed=seed)

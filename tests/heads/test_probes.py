@@ -1,5 +1,8 @@
 """Probes by name: each equals what another way of computing it gives."""
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,8 @@ from sklearn.neighbors import NearestCentroid
 
 from tailora.counts import ClassCounts, make_groups
 from tailora.errors import ConfigError
+from tailora.experts.aggregation import view_agreement
+from tailora.heads.expert_probes import fit_experts
 from tailora.heads.probes import ProbeData, check_probe, fit_probe, probe_names
 
 COUNTS = (120, 40, 8)
@@ -32,9 +37,14 @@ def data():
     features, labels = draw(COUNTS)
     val_features, val_labels = draw((30, 30, 30))
     counts = ClassCounts.from_labels(labels, names=("a", "b", "c"))
-    return ProbeData(
-        features, labels, val_features, val_labels, counts, make_groups(counts), macro_f1
+    views = tuple(
+        (val_features + 0.3 * units * rng.normal(size=val_features.shape)).astype("f")
+        for _ in range(2)
     )
+    return ProbeData(
+        features, labels, val_features, val_labels, counts, make_groups(counts), macro_f1,
+        views=views,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +75,8 @@ def test_no_probe_depends_on_the_unit_of_a_dimension(name, data, test_rows):
 
     other = ProbeData(
         **{**vars(data), "features": scaled(data.features),
-           "val_features": scaled(data.val_features)}
+           "val_features": scaled(data.val_features),
+           "views": tuple(scaled(view) for view in data.views)}
     )  # fmt: skip
     mine = fit_probe(name, data)(test_rows[0]).argmax(1)
     theirs = fit_probe(name, other)(scaled(test_rows[0])).argmax(1)
@@ -168,3 +179,35 @@ def test_cosine_logits_do_not_know_the_length_of_a_feature(data):
 def test_what_does_not_fit_is_refused(name, options, says, data):
     with pytest.raises(ConfigError, match=says):
         check_probe(name, options, data.counts)
+
+
+def test_views_that_agree_leave_the_experts_mixed_evenly(data, test_rows):
+    same = replace(data, views=(data.val_features, data.val_features))
+    evenly = fit_probe("sade", data)(test_rows[0])
+    assert np.allclose(fit_probe("sade-test-time", same)(test_rows[0]), evenly, atol=1e-4)
+
+
+def test_the_mix_of_experts_is_the_most_stable_one(data, test_rows):
+    scaler = partial(standardised, data)
+    head = fit_experts(
+        "sade", scaler(data.features).astype("f"), data.labels, data.counts, seed=data.seed
+    )
+    with torch.no_grad():
+        rows, *views = (
+            head.branches(torch.from_numpy(scaler(x).astype("f")))
+            for x in (test_rows[0], *data.views)
+        )
+    found = fit_probe("sade-test-time", data)(test_rows[0])
+    # three logits of a row give the three weights back
+    weights = np.linalg.lstsq(
+        rows.flatten(1).T.double().numpy(), found.ravel().astype(float), rcond=None
+    )[0]
+    assert weights.sum() == pytest.approx(1, abs=1e-3)
+    evenly = torch.full((3,), 1 / 3)
+    learnt = torch.from_numpy(weights).float()
+    assert view_agreement(*views, learnt) > view_agreement(*views, evenly)
+
+
+def test_a_probe_that_needs_views_says_so(data):
+    with pytest.raises(ConfigError, match="needs two views"):
+        fit_probe("sade-test-time", replace(data, views=None))

@@ -3,6 +3,7 @@
 from tailora.heads.class_mean_init import init_from_class_means
 from tailora.heads.classifier_retraining import retrain_classifier
 from tailora.heads.cosine import CosineHead
+from tailora.heads.expert_head import ExpertHead
 from tailora.heads.lws import LWSHead
 from tailora.heads.ncm import nearest_class_mean
 from tailora.heads.prior_thresholding import adjust_logits, divide_by_prior
@@ -11,6 +12,7 @@ from tailora.heads.tau_normalisation import tau_normalise
 
 __all__ = [
     "CosineHead",
+    "ExpertHead",
     "LWSHead",
     "ResLTHead",
     "adjust_logits",

@@ -20,8 +20,12 @@ from tailora import catalogue
 from tailora.counts import ClassCounts, Groups
 from tailora.debias.calibrate import unit_spread
 from tailora.errors import ConfigError, unknown_name
+from tailora.experts.aggregation import combine_experts, weigh_experts
 from tailora.heads.classifier_retraining import fresh_linear, retrain_classifier
 from tailora.heads.cosine import CosineHead
+from tailora.heads.descent import descend
+from tailora.heads.expert_head import ExpertHead
+from tailora.heads.expert_probes import EXPERT_PROBES, fit_experts
 from tailora.heads.linear_probe import L2_GRID, Score, fit_linear_probe
 from tailora.heads.lws import LWSHead
 from tailora.heads.ncm import VARIANTS, nearest_class_mean
@@ -33,7 +37,6 @@ from tailora.losses import CrossEntropyLoss, LogitAdjustedLoss
 Rows = NDArray[np.float32]
 Logits = Callable[[Rows], Rows]
 
-_STEPS: Final = 300  # of full-batch Adam: heads without a convex objective
 _LWS_EPOCHS: Final = 5
 
 
@@ -51,6 +54,8 @@ class ProbeData:
         score: Higher is better, of validation targets and predictions.
         seed: Of heads that start at random.
         l2: Penalties of linear heads to choose from.
+        views: Features of two views of the images that will be predicted, both (rows, width),
+            without their labels; for the probes of `NEEDS_VIEWS`.
     """
 
     features: Rows
@@ -62,6 +67,7 @@ class ProbeData:
     score: Score
     seed: int = 0
     l2: tuple[float, ...] = L2_GRID
+    views: tuple[Rows, Rows] | None = None
 
 
 def probe_names() -> list[str]:
@@ -95,7 +101,8 @@ def fit_probe(name: str, data: ProbeData, options: Mapping[str, Any] | None = No
     Args:
         name: A loss (a linear head is fitted to its end under it) or one of `"ncm-un"`,
             `"ncm-l2n"`, `"ncm-cl2n"`, `"post-hoc"` (cross-entropy, then minus the log prior),
-            `"tau-normalised"`, `"crt"`, `"lws"`, `"cosine"`, `"reslt"`.
+            `"tau-normalised"`, `"crt"`, `"lws"`, `"cosine"`, `"reslt"`, `"sade"`,
+            `"sade-test-time"`, `"ride"`, `"tlc"`.
         data: Features and labels.
         options: Of the loss.
 
@@ -171,7 +178,8 @@ def _cosine(data: ProbeData) -> Logits:
     scaler = _Scaler(data.features)
     head = CosineHead(data.features.shape[1], len(data.counts.names), seed=data.seed)
     loss = LogitAdjustedLoss(data.counts)
-    _descend(head, lambda x, y: loss(head(x), y), scaler(data.features), data.labels)
+    x, y = torch.from_numpy(scaler(data.features)), torch.from_numpy(data.labels)
+    descend(head, lambda _: loss(head(x), y))
     return _logits_of(head, scaler)
 
 
@@ -179,8 +187,42 @@ def _reslt(data: ProbeData) -> Logits:
     scaler = _Scaler(data.features)
     head = ResLTHead(data.features.shape[1], len(data.counts.names), seed=data.seed)
     loss = ResLTLoss(data.groups)
-    _descend(head, lambda x, y: loss(head.branches(x), y), scaler(data.features), data.labels)
+    x, y = torch.from_numpy(scaler(data.features)), torch.from_numpy(data.labels)
+    descend(head, lambda _: loss(head.branches(x), y))
     return _logits_of(head, scaler)
+
+
+def _experts(data: ProbeData, *, name: str) -> Logits:
+    scaler = _Scaler(data.features)
+    head = fit_experts(name, scaler(data.features), data.labels, data.counts, seed=data.seed)
+    return _logits_of(_Combined(head, EXPERT_PROBES[name]), scaler)
+
+
+def _sade_test_time(data: ProbeData) -> Logits:
+    if data.views is None:
+        raise ConfigError(
+            "probe 'sade-test-time' needs two views of the images to predict; `tailora compare` "
+            "gives them to adapters that look at an image once"
+        )
+    scaler = _Scaler(data.features)
+    head = fit_experts("sade", scaler(data.features), data.labels, data.counts, seed=data.seed)
+    with torch.inference_mode():
+        first, second = (head.branches(torch.from_numpy(scaler(view))) for view in data.views)
+    # rows may be sorted by class, and the search goes through them in order
+    order = torch.from_numpy(np.random.default_rng(data.seed).permutation(first.shape[1]))
+    weights = weigh_experts(first[:, order], second[:, order])
+    return _logits_of(_Combined(head, partial(combine_experts, weights=weights)), scaler)
+
+
+class _Combined(nn.Module):
+    """Experts and the rule that makes one answer of theirs."""
+
+    def __init__(self, head: ExpertHead, rule: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.head, self.rule = head, rule
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.rule(self.head.branches(features))
 
 
 _HEADS: Final[dict[str, Callable[[ProbeData], Logits]]] = {
@@ -191,7 +233,10 @@ _HEADS: Final[dict[str, Callable[[ProbeData], Logits]]] = {
     "lws": _lws,
     "cosine": _cosine,
     "reslt": _reslt,
+    **{name: partial(_experts, name=name) for name in EXPERT_PROBES},
+    "sade-test-time": _sade_test_time,
 }
+NEEDS_VIEWS: Final = ("sade-test-time",)
 
 
 _TEXTS: Final = {
@@ -206,6 +251,13 @@ _TEXTS: Final = {
     "lws": "a linear head under cross-entropy, then one factor a class (Kang et al., ICLR 2020)",
     "cosine": "a cosine head under logit adjustment (Gidaris and Komodakis, CVPR 2018)",
     "reslt": "three residual heads and their loss (Cui et al., TPAMI 2022)",
+    "sade": "three cosine experts for the classes' own, an even and a reversed distribution, mixed "
+    "evenly (Zhang et al., NeurIPS 2022)",
+    "sade-test-time": "the same, mixed as is most stable over two views of the unlabelled images "
+    "to predict; `tailora compare` only (Zhang et al., NeurIPS 2022)",
+    "ride": "three cosine experts with LDAM margins, pushed apart (Wang et al., ICLR 2021)",
+    "tlc": "three evidential cosine experts, weighed by what those before left uncertain (Li et "
+    "al., CVPR 2022)",
 }
 
 
@@ -231,20 +283,3 @@ def _logits_of(head: nn.Module, scaler: _Scaler | None = None) -> Logits:
             return head(torch.from_numpy(seen)).numpy()
 
     return logits
-
-
-def _descend(
-    head: nn.Module,
-    objective: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    features: Rows,
-    labels: NDArray[np.int64],
-) -> None:
-    """Full-batch AdamW along a cosine, for heads whose objective is not convex."""
-    x, y = torch.from_numpy(features), torch.from_numpy(labels)
-    optimizer = torch.optim.AdamW(head.parameters(), lr=1e-2, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=_STEPS)
-    for _ in range(_STEPS):
-        optimizer.zero_grad()
-        objective(x, y).backward()
-        optimizer.step()
-        schedule.step()

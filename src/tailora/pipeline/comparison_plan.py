@@ -11,7 +11,7 @@ from typing import Any, Final
 from tailora.backbones import LoadedBackbone
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError, unknown_name
-from tailora.heads.probes import check_probe, probe_names
+from tailora.heads.probes import NEEDS_VIEWS, check_probe, probe_names
 from tailora.pipeline.stages import STANDS_ON
 from tailora.runs.recipe import METHODS, Recipe, parse_assignment, recipe_keys
 
@@ -218,11 +218,17 @@ def check_plan(plan: Plan, counts: ClassCounts) -> None:
         check_probe(probe.kind, probe.options, counts)
     for row in plan.adaptations:
         if row.method in PER_CATEGORY:
-            _check_per_category(row)
+            _check_per_category(row, plan.probes)
 
 
-def _check_per_category(row: Adaptation) -> None:
+def _check_per_category(row: Adaptation, probes: Sequence[ProbeChoice]) -> None:
     """Refuse what one adapter per category would silently leave out."""
+    for probe in probes:
+        if probe.kind in NEEDS_VIEWS:
+            raise ConfigError(
+                f"probe {probe.kind!r} needs two views of each image under one adapter, and "
+                f"{row.method} has one adapter a category; leave one of them out"
+            )
     known = recipe_keys()
     idle = ["train.sampler", "train.loss", "train.objective"]
     if row.method == "clora+deblora":

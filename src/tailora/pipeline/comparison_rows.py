@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from tailora.evaluate import (
     evaluate_methods,
     group_f1,
 )
-from tailora.heads.probes import Logits, ProbeData, fit_probe
+from tailora.heads.probes import NEEDS_VIEWS, Logits, ProbeData, fit_probe
 from tailora.pipeline.clora import adapt_categories, category_costs, ensemble, oracle_features
 from tailora.pipeline.comparison_plan import (
     PER_CATEGORY,
@@ -49,6 +49,8 @@ from tailora.runs.folder import RunFolder
 from tailora.storage import write_atomically, write_json
 
 Rows = NDArray[np.float32]
+
+_VIEWS: Final = (4, 1)  # mirrored, and a quarter turn; see `dihedral`
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,8 @@ def _output(job: Job, row: Adaptation, probe: ProbeChoice) -> tuple[MethodOutput
         shares, val_shares = ensemble(job, row.method, fit)
         return MethodOutput(row.name, shares, **_cost(job, row.method)), val_shares
     train, labels, val, test = _features(job, row.method)
-    logits = _fit(job, probe, train, labels, val)
+    views = _views(job, row.method) if probe.kind in NEEDS_VIEWS else None
+    logits = _fit(job, probe, train, labels, val, views)
     output = MethodOutput(
         row.name,
         torch.from_numpy(logits(test)).softmax(dim=1).numpy(),
@@ -201,6 +204,12 @@ def _features(job: Job, method: str) -> tuple[Rows, NDArray[np.int64], Rows, Row
     train, labels = training_set(job, method)
     val, test = (np.asarray(features(job, method, split)) for split in ("val", "test"))
     return train, labels, val, test
+
+
+def _views(job: Job, method: str) -> tuple[Rows, Rows]:
+    """Features of the test images mirrored and turned; no label, no view that is scored."""
+    first, second = (features(job, method, "test", turn=turn) for turn in _VIEWS)
+    return np.asarray(first), np.asarray(second)
 
 
 def _cost(job: Job, method: str) -> dict[str, Any]:
@@ -227,7 +236,14 @@ def _head_size(job: Job) -> int:
     return len(job.counts.names) * (job.encoder.features + 1)
 
 
-def _fit(job: Job, probe: ProbeChoice, train: Rows, labels: NDArray[np.int64], val: Rows) -> Logits:
+def _fit(
+    job: Job,
+    probe: ProbeChoice,
+    train: Rows,
+    labels: NDArray[np.int64],
+    val: Rows,
+    views: tuple[Rows, Rows] | None = None,
+) -> Logits:
     data = ProbeData(
         features=train,
         labels=labels,
@@ -238,5 +254,6 @@ def _fit(job: Job, probe: ProbeChoice, train: Rows, labels: NDArray[np.int64], v
         score=partial(group_macro_f1, job),
         seed=job.recipe.seed,
         l2=tuple(job.recipe.probe.l2),
+        views=views,
     )
     return fit_probe(probe.kind, data, probe.options)

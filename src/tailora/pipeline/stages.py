@@ -36,6 +36,7 @@ from tailora.runs.weights import (
     weights_fingerprint,
 )
 from tailora.storage import read_json, write_json
+from tailora.train.objectives import dihedral
 
 # what is done before a method, in order
 STANDS_ON: Final = {
@@ -211,7 +212,7 @@ def source_features(job: Job) -> NDArray[np.float32]:
 
 
 def features(
-    job: Job, method: str, split: str, encoder: AnyEncoder | None = None
+    job: Job, method: str, split: str, encoder: AnyEncoder | None = None, *, turn: int = 0
 ) -> NDArray[np.float32]:
     """Features of a split under a stage's weights, from its bank or computed now.
 
@@ -220,21 +221,26 @@ def features(
         method: The stage.
         split: `"train"`, `"val"` or `"test"`.
         encoder: The stage's encoder if it is at hand; else it is read from the run folder.
+        turn: Symmetry of the square that images are seen in; see `dihedral`.
     """
     if method == "deblora" and not job.recipe.deblora.epochs:
         method, encoder = "lora", None  # no new adapter: these features are there already
     folder = job.folder.stage(method)
     rows = job.dataset.indices(split)
     manifest = job.feature_manifest(split, weights_fingerprint(folder))
-    bank = FeatureBank(folder / f"features-{split}", manifest)
+    view = f"{split}-turned-{turn}" if turn else split
+    bank = FeatureBank(folder / f"features-{view}", manifest)
+
+    def read(batch: NDArray[np.int64]) -> Tensor:
+        return dihedral(job.read_batch(batch), np.full(len(batch), turn))
 
     def fill(out: NDArray[np.float32]) -> None:
         device = job.accelerator.device
         model = (load_adapted(job.encoder, folder) if encoder is None else encoder).to(device)
-        with job.folder.costs(method).measure(f"{split} features"):
+        with job.folder.costs(method).measure(f"{view} features"):
             extract(
-                model, job.read_batch, rows, out=out, device=device,
-                progress=job.progress, title=f"{method}: {split} features",
+                model, read, rows, out=out, device=device,
+                progress=job.progress, title=f"{method}: {view} features",
             )  # fmt: skip
 
     return bank.load_or_make(len(rows), job.encoder.features, fill)
