@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import tailora
+from tailora import catalogue
+from tailora.pipeline.catalogue import guard, metrics
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
@@ -70,6 +72,22 @@ def publish():
 def test_the_results_page_is_what_the_committed_results_give():
     module = script("results_page")
     assert module.PAGE.read_text("utf-8") == module.page(module.RESULTS)
+
+
+def test_the_pages_of_methods_are_what_the_code_gives():
+    module = script("methods_page")
+    written = {p.name: p.read_text("utf-8") for p in module.FOLDER.glob("*.md")}
+    assert written == module.pages()
+
+
+@pytest.mark.parametrize("family", [*catalogue.FAMILIES, "metrics"])
+def test_every_method_names_a_test_that_knows_it(family):
+    found = metrics() if family == "metrics" else {
+        name: catalogue.find(family, name) for name in catalogue.names(family)
+    }  # fmt: skip
+    for name, method in found.items():
+        test = (ROOT / guard(family, name)).read_text("utf-8")
+        assert method.__name__ in test, name
 
 
 def test_the_readme_shows_the_committed_demo_and_nothing_else(publish):

@@ -83,7 +83,7 @@ def test_methods_as_json_is_the_catalogue():
     assert found["recipe"]["train.epochs"] == 3
 
 
-@pytest.mark.parametrize("family", ["methods", "losses", "probes", "tuners", "recipe"])
+@pytest.mark.parametrize("family", ["methods", "losses", "probes", "metrics", "tuners", "recipe"])
 def test_every_name_of_the_catalogue_is_described(family):
     found = json.loads(succeed("methods", family, "--json").out)
     assert list(found) == [family]
@@ -97,6 +97,21 @@ def test_a_method_s_page_has_the_keys_that_act_on_it():
     tuned = json.loads(succeed("methods", "fine-tune", "--json").out)["fine-tune"]
     assert "train.lr" in tuned
     assert not [key for key in tuned if key.startswith(("deblora.", "adapter."))]
+
+
+def test_methods_show_options_reference_and_the_test_that_guards_them():
+    found = json.loads(succeed("methods", "focal", "--json").out)["focal"]
+    assert found["option gamma"] == "2.0"
+    assert "ICCV 2017" in found["reference"]
+    assert found["test"] == "tests/losses/test_focal.py"
+
+
+def test_a_name_of_several_families_shows_all():
+    found = json.loads(succeed("methods", "class-balanced", "--json").out)
+    assert [entry["family"] for entry in found.values()] == ["losses", "samplers", "probes"]
+    assert list(found) == [
+        "class-balanced", "class-balanced (samplers)", "class-balanced (probes)",
+    ]  # fmt: skip
 
 
 def test_methods_are_found_by_the_names_of_the_papers_and_keys_say_what_they_do():

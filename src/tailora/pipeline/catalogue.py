@@ -4,7 +4,7 @@ import inspect
 import re
 from typing import Any
 
-from tailora import catalogue
+from tailora import catalogue, evaluate
 from tailora.adapters import tuner_names
 from tailora.errors import unknown_name
 from tailora.heads.probes import probe_names, probe_summary
@@ -32,17 +32,19 @@ def listing() -> dict[str, dict[str, Any]]:
     families: dict[str, dict[str, Any]] = {"methods": METHODS | COMPARED_ONLY}
     for family in catalogue.FAMILIES:
         families[family] = {
-            name: catalogue.summary(catalogue.find(family, name))
-            for name in catalogue.names(family)
+            name: _with_paper(catalogue.find(family, name)) for name in catalogue.names(family)
         }
     families["probes"] = {name: probe_summary(name) for name in probe_names()}
+    families["metrics"] = {name: _with_paper(metric) for name, metric in metrics().items()}
     families["tuners"] = {name: f"PEFT's {name}" for name in tuner_names()}
     families["recipe"] = recipes.recipe_keys()
     return families
 
 
 def describe(name: str) -> dict[str, dict[str, Any]]:
-    """Options with defaults and the reference of one name, or a whole family.
+    """Options with defaults, reference and test of one name, or a whole family.
+
+    A name may stand in several families: `class-balanced` is a loss, a sampler and a probe.
 
     Raises:
         ConfigError: Nothing has that name.
@@ -51,10 +53,60 @@ def describe(name: str) -> dict[str, dict[str, Any]]:
     wanted = name.lower()
     if wanted in families:
         return {wanted: families[wanted]}
-    for family, entries in families.items():
-        if wanted in entries:
-            return {wanted: _details(family, wanted, entries[wanted])}
-    raise unknown_name("method", name, {n for entries in families.values() for n in entries})
+    found = {
+        family: {"family": family, **_details(family, wanted, entries[wanted])}
+        for family, entries in families.items()
+        if wanted in entries
+    }
+    if not found:
+        raise unknown_name("method", name, {n for entries in families.values() for n in entries})
+    first, *others = found
+    return {wanted: found[first], **{f"{wanted} ({other})": found[other] for other in others}}
+
+
+def metrics() -> dict[str, catalogue.Method]:
+    """Functions of `tailora.evaluate` by name, spelt as other methods are."""
+    found = (getattr(evaluate, name) for name in evaluate.__all__)
+    return {f.__name__.replace("_", "-"): f for f in found if inspect.isfunction(f)}
+
+
+def guard(family: str, name: str) -> str:
+    """Path of the test file that fails when the formula of a method is broken.
+
+    By convention that of its module; what is tested side by side is listed here.
+    """
+    method = metrics()[name] if family == "metrics" else catalogue.find(family, name)
+    folder = "evaluate" if family == "metrics" else family
+    module = method.__module__.rpartition(".")[2]
+    return f"tests/{folder}/{_TESTED_TOGETHER.get((folder, module), f'test_{module}')}.py"
+
+
+_TESTED_TOGETHER = {
+    **{("samplers", name): "test_shares" for name in
+       ("class_balanced", "effective_number", "progressive", "square_root")},
+    **{("samplers", name): "test_over_and_under_sampling" for name in
+       ("oversampling", "undersampling")},
+    **{("augment", name): "test_mixing" for name in
+       ("adpmix_style", "cmo", "cutmix", "enmix_style", "mixup", "remix")},
+}  # fmt: skip
+
+
+def _with_paper(method: catalogue.Method) -> str:
+    """One line: what a method does, and authors with venue and year in brackets."""
+    text, paper = catalogue.summary(method), short_reference(catalogue.reference(method))
+    return f"{text} ({paper})" if paper else text
+
+
+def short_reference(reference: str) -> str:
+    """Authors, venue and year of a reference: its first words and the last that end in a year.
+
+    Example:
+        >>> short_reference("Ren et al., Balanced Meta-Softmax, NeurIPS 2020, theorem 1.")
+        'Ren et al., NeurIPS 2020'
+    """
+    authors, _, rest = reference.rstrip(".").partition(", ")
+    dated = re.findall(r"[^,:]*\b(?:19|20)\d\d\b", rest)
+    return f"{authors}, {dated[-1].strip()}" if dated else reference.rstrip(".")
 
 
 _SECTIONS = {
@@ -74,10 +126,11 @@ def _details(family: str, name: str, entry: Any) -> dict[str, Any]:
         return {"default": repr(entry), "what": _key_text(name)}
     if family == "methods":
         return {"what": entry, **_recipe_options(name)}
-    if family in catalogue.FAMILIES:
-        method = catalogue.find(family, name)
+    if family in (*catalogue.FAMILIES, "metrics"):
+        method = metrics()[name] if family == "metrics" else catalogue.find(family, name)
         options = {f"option {key}": repr(value) for key, value in catalogue.options(method).items()}
-        return {"what": entry, **options, "reference": catalogue.reference(method)}
+        reference = {"reference": text} if (text := catalogue.reference(method)) else {}
+        return {"what": entry, **options, **reference, "test": guard(family, name)}
     if family == "probes":
         return {"what": entry, "options": "those of the loss, as NAME:option=value"}
     return {"what": entry, "options": "those of PEFT's configuration, given as adapter.options"}
@@ -96,11 +149,11 @@ def _key_text(key: str) -> str:
     """Say what a recipe key means: the docstring of its section."""
     section, _, option = key.rpartition(".")
     owner = type(getattr(recipes.Recipe(), section)) if section else recipes.Recipe
-    return _argument_texts(owner).get(option, "")
+    return argument_texts(owner).get(option, "")
 
 
-def _argument_texts(owner: type) -> dict[str, str]:
-    """Read the `Args` of a docstring."""
+def argument_texts(owner: object) -> dict[str, str]:
+    """Read the `Args` of a docstring: what each argument means, on one line."""
     text = inspect.getdoc(owner) or ""
     _, _, arguments = text.partition("Args:\n")
     found = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", arguments, flags=re.MULTILINE)
