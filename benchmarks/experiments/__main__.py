@@ -9,13 +9,15 @@ that was stopped goes on where it was. benchmarks/results/NAME.json is written a
 
 import argparse
 import hashlib
+import itertools
 import json
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks.speed.ratios import RESULTS
-from tailora.data import open_dataset
+from tailora.data import Dataset, make_imbalanced, open_dataset, parse_imbalance
 from tailora.pipeline.compare import compare
 from tailora.progress import rich_progress, silent
 from tailora.runs.provenance import git_state, machine, versions
@@ -40,24 +42,47 @@ def main() -> None:
     given = options.parse_args()
     experiment = tomllib.loads((HERE / f"{given.name}.toml").read_text("utf-8"))
     file = RESULTS / f"{given.name}.json"
-    for data in [given.data] if given.data else experiment["data"]:
-        found = _run(experiment, data, given)
+    every = list(_sets_of(experiment))
+    for data, profile in every:
+        if given.data not in (None, data):
+            continue
+        found = _run(experiment, data, profile, given)
         # read again only now: another data set may have been done meanwhile
         sets = json.loads(file.read_text("utf-8"))["sets"] if file.is_file() else {}
-        sets = {name: sets.get(name) for name in experiment["data"] if name in sets} | {data: found}
+        sets |= {_named(data, profile): found}
+        sets = {name: sets[name] for one in every if (name := _named(*one)) in sets}
         facts = {"versions": versions(), "git": git_state(), "machine": machine("cpu")}
         content = {"experiment": given.name, "recipe": experiment, **facts, "sets": sets}
         file.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
 
 
-def _run(experiment: dict[str, Any], data: str, given: argparse.Namespace) -> dict[str, Any]:
+def _sets_of(experiment: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
+    """Every data set as it is, or thinned to every profile that the experiment names."""
+    return itertools.product(experiment["data"], experiment.get("imbalance", [None]))
+
+
+def _named(data: str, profile: str | None) -> str:
+    return data if profile is None else f"{data}, {profile}"
+
+
+def _opened(data: str, profile: str | None, seed: int) -> Dataset:
+    dataset = open_dataset(data, seed=seed)
+    if profile is None:
+        return dataset
+    return make_imbalanced(dataset, parse_imbalance(profile), seed=seed)
+
+
+def _run(
+    experiment: dict[str, Any], data: str, profile: str | None, given: argparse.Namespace
+) -> dict[str, Any]:
     recipe = Recipe().override(experiment.get("recipe", {}))
     every = experiment.get("every", {})  # of all variants, said once
     seeds, resplit = experiment["seeds"], experiment.get("resplit", True)
     drawn = range(recipe.seed, recipe.seed + (seeds if resplit else 1))
-    sets = [open_dataset(data, seed=seed) for seed in drawn]
+    sets = [_opened(data, profile, seed) for seed in drawn]
     own = json.dumps(experiment.get("recipe", {}), sort_keys=True)
-    name = f"{data.replace(':', '-')}-{'resplit' if resplit else 'one-split'}"
+    name = f"{_named(data, profile)}-{'resplit' if resplit else 'one-split'}"
+    name = name.replace(":", "-").replace(", ", "-")
     out = given.work / f"{name}-{hashlib.sha256(own.encode()).hexdigest()[:8]}"
     found = compare(
         sets if resplit else sets[0],
