@@ -35,12 +35,13 @@ USES = {
     "contrastive": "As `--set train.objective=NAME`, or on rows of features.",
     "augment": "As `--set train.mix=NAME`, or on batches of images.",
     "optim": "As `--set train.optimizer=NAME`, or as any PyTorch optimiser.",
+    "detection": "On the logits of a detector's anchors, in a plain PyTorch loop.",
     "metrics": "On plain NumPy arrays; runs and comparisons report most of them.",
 }
 TITLES = {
     "losses": "Losses", "samplers": "Samplers", "heads": "Heads", "experts": "Experts",
     "contrastive": "Contrastive learning", "augment": "Mixing images",
-    "optim": "Optimisers", "metrics": "Metrics and trust",
+    "optim": "Optimisers", "detection": "Detection", "metrics": "Metrics and trust",
 }  # fmt: skip
 
 

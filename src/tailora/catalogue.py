@@ -12,7 +12,9 @@ from typing import Any, Final
 
 from tailora.errors import ConfigError, unknown_name
 
-FAMILIES: Final = {"losses": "loss", "samplers": "sampler", "heads": "head"}
+FAMILIES: Final = {
+    "losses": "loss", "samplers": "sampler", "heads": "head", "detection": "detection method",
+}  # fmt: skip
 
 Method = Callable[..., Any]
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from tailora.losses.guided_loss_scaling import guided_loss_scaling, sampling_free_cross_entropy
+from tailora.detection.guided_loss_scaling import guided_loss_scaling, sampling_free_cross_entropy
 
 
 @pytest.mark.parametrize("factor", [1, 2])

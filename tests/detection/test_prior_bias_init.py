@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from tailora.detection.guided_loss_scaling import sampling_free_cross_entropy
+from tailora.detection.prior_bias_init import foreground_share, init_bias_from_prior, prior_bias
 from tailora.errors import ConfigError
 from tailora.heads.classifier_retraining import fresh_linear
-from tailora.heads.prior_bias_init import foreground_share, init_bias_from_prior, prior_bias
-from tailora.losses.guided_loss_scaling import sampling_free_cross_entropy
 
 
 @pytest.mark.parametrize(("foreground", "background", "classes"), [(1, 99, 1), (3, 997, 80)])
