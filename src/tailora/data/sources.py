@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol, final
+from typing import Any, Final, Protocol, final, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,21 +86,40 @@ def file_path(source: ImageSource, i: int) -> Path | None:
     return source.paths[i] if isinstance(source, FileImages) else None
 
 
+@runtime_checkable
+class CutSource(Protocol):
+    """A source whose pictures are cut out of files that hold others too."""
+
+    def cut_from(self, i: int) -> tuple[Path, str]:
+        """File of picture `i`, and words that tell it from every other cut of that file."""
+        ...
+
+
+def cut_from(source: ImageSource, i: int) -> tuple[Path, str] | None:
+    """File and place that picture `i` is cut from, or None where it is no cut."""
+    if isinstance(source, SelectedImages):
+        return cut_from(source.base, int(source.indices[i]))
+    return source.cut_from(i) if isinstance(source, CutSource) else None
+
+
 def file_mark(source: ImageSource, i: int) -> tuple[int, int]:
     """Size and checksum of the first and last 4 KiB of the file of picture `i`, (-1, 0) without.
 
     An image that is drawn again, re-encoded or cut short differs there, and a large file costs no
-    more than a small one.
+    more than a small one. For a cut the place counts too.
     """
-    path, size = file_path(source, i), file_size(source, i)
+    cut = cut_from(source, i)
+    path, place = cut or (file_path(source, i), "")
+    size = _size(path)
     if path is None or size < 0:
-        return -1, 0
+        return -1, zlib.crc32(place.encode())
     try:
         with path.open("rb") as file:
             checksum = zlib.crc32(file.read(_MARKED))
             if size > _MARKED:
                 file.seek(max(_MARKED, size - _MARKED))
                 checksum = zlib.crc32(file.read(_MARKED), checksum)
+            checksum = zlib.crc32(place.encode(), checksum)
     except OSError:
         return -1, 0  # decoding it will say what is wrong with it, in words
     return size, checksum
@@ -108,7 +127,10 @@ def file_mark(source: ImageSource, i: int) -> tuple[int, int]:
 
 def file_size(source: ImageSource, i: int) -> int:
     """Size in bytes of the file of picture `i`, without decoding; -1 when there is no such file."""
-    path = file_path(source, i)
+    return _size(file_path(source, i))
+
+
+def _size(path: Path | None) -> int:
     try:
         return -1 if path is None else path.stat().st_size
     except OSError:
