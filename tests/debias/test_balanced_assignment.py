@@ -6,6 +6,7 @@ from scipy import sparse
 from scipy.optimize import linear_sum_assignment, linprog
 
 from tailora.debias.balanced_assignment import BalancedAssignment, balanced_assignment
+from tailora.debias.centered_rows import CenteredRows
 from tailora.debias.prices import improve_prices
 from tailora.debias.transport import Limits, Transport
 from tailora.errors import ConfigError
@@ -75,7 +76,9 @@ def test_assignment_is_an_optimum_of_the_linear_program(problem):
 @given(problems())
 def test_assignment_stays_optimal_while_the_centres_move(problem):
     X, path, minimum_size = problem
-    assignment = BalancedAssignment(X, clusters=len(path[0]), minimum_size=minimum_size)
+    assignment = BalancedAssignment(
+        CenteredRows(X), clusters=len(path[0]), minimum_size=minimum_size
+    )
     for centers in [*path, path[0]]:
         assignment.update(centers)
         require_optimal(X, centers, assignment.labels, minimum_size)
@@ -88,7 +91,7 @@ def test_assignment_far_from_the_nearest_centres_is_optimal(dtype, minimum_size)
     X = np.exp(rng.normal(size=(480, 3))).astype(dtype)  # nearly all near one centre
     X -= X.mean(axis=0)
     centers = rng.choice(X, size=4).astype(np.float64) * 4
-    assignment = BalancedAssignment(X, clusters=4, minimum_size=minimum_size)
+    assignment = BalancedAssignment(CenteredRows(X), clusters=4, minimum_size=minimum_size)
     for step in (0.0, 1e-3, 0.3):
         assignment.update(centers + step)
         require_optimal(X, centers + step, assignment.labels, minimum_size, least_cost_by_places)
@@ -101,7 +104,7 @@ def test_assignment_stays_optimal_on_a_walk_among_many_samples(step, share):
     X = rng.normal(size=(400, 2)) ** 3
     centers = rng.choice(X, size=5)
     minimum_size = int(share * 80)
-    assignment = BalancedAssignment(X, clusters=5, minimum_size=minimum_size)
+    assignment = BalancedAssignment(CenteredRows(X), clusters=5, minimum_size=minimum_size)
     for _ in range(8):
         assignment.update(centers)
         require_optimal(X, centers, assignment.labels, minimum_size, least_cost_by_places)
@@ -113,7 +116,7 @@ def test_margin_is_never_more_than_the_distance_to_the_second_best_cluster(share
     rng = np.random.default_rng(8)
     X = rng.normal(size=(1000, 2)) ** 3
     centers = rng.choice(X, size=4)
-    assignment = BalancedAssignment(X, clusters=4, minimum_size=int(share * 250))
+    assignment = BalancedAssignment(CenteredRows(X), clusters=4, minimum_size=int(share * 250))
     for _ in range(8):
         assignment.update(centers)
         reduced = squared_distances(X, centers) - assignment._prices

@@ -13,6 +13,8 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
+from tailora.debias.block_threads import for_each
+from tailora.debias.centered_rows import CenteredRows
 from tailora.debias.prices import Floats, Integers, improve_prices, in_blocks, two_best
 from tailora.debias.transport import Limits, Transport
 from tailora.errors import ConfigError
@@ -46,7 +48,8 @@ def balanced_assignment(X: NDArray[np.floating], centers: Floats, *, minimum_siz
             f"{len(centers)} clusters of at least {minimum_size} need more than the {len(X)} "
             f"samples; lower minimum_size to {len(X) // len(centers)} or less"
         )
-    assignment = BalancedAssignment(X, clusters=len(centers), minimum_size=minimum_size)
+    rows = CenteredRows(X)
+    assignment = BalancedAssignment(rows, clusters=len(centers), minimum_size=minimum_size)
     assignment.update(centers)
     return assignment.labels
 
@@ -59,18 +62,18 @@ class BalancedAssignment:
     centres eat the margins, and only samples whose margin is spent are scored again.
 
     Args:
-        X: Samples, float32 or float64, (samples, features).
-        clusters: Number of centres.
+        X: Samples, read in blocks.
+        clusters: Number of centres, seen from where the samples are seen from.
         minimum_size: Samples every cluster must have.
     """
 
-    def __init__(self, X: NDArray[np.floating], *, clusters: int, minimum_size: int) -> None:
+    def __init__(self, X: CenteredRows, *, clusters: int, minimum_size: int) -> None:
         self.labels: Final = np.zeros(len(X), dtype=np.intp)
         self._X = X
-        self._norms = np.sqrt(np.einsum("nd,nd->n", X, X))
+        self._norms = X.norms()
         self._margins = np.full(len(X), -np.inf, dtype=X.dtype)
         self._minimum_size = minimum_size
-        self._centers = np.zeros((clusters, X.shape[1]))
+        self._centers = np.zeros((clusters, X.width))
         self._prices = np.zeros(clusters)
         self._last_rise = 0.0
 
@@ -120,8 +123,9 @@ class BalancedAssignment:
         offsets = offsets.astype(dtype)[:, None]
         last = len(slopes) - 1
         rank = np.arange(last, -1, -1, dtype=np.min_scalar_type(last))[:, None]
-        for block in in_blocks(rows, len(slopes)):
-            scores = slopes @ self._X[block].T
+
+        def score(block: Integers) -> None:
+            scores = slopes @ self._X.take(block).T
             scores += offsets
             best = scores.min(axis=0)
             # the greatest rank among equals is the lowest index; many times faster than argmin
@@ -129,6 +133,8 @@ class BalancedAssignment:
             scores[labels, np.arange(len(labels))] = np.inf
             self.labels[block] = labels
             self._margins[block] = scores.min(axis=0) - best
+
+        for_each(score, in_blocks(rows, len(slopes)))
 
     def _is_far(self) -> bool:
         """Whether sizes are wrong by more than the prices of a subsample would leave them."""
@@ -140,7 +146,7 @@ class BalancedAssignment:
     def _coarse_prices(self) -> Floats:
         """Optimal prices for every fourth sample, in turn from every fourth of those."""
         few = BalancedAssignment(
-            self._X[::COARSER],
+            self._X.every(COARSER),
             clusters=len(self._centers),
             minimum_size=self._minimum_size // COARSER,
         )
@@ -182,7 +188,7 @@ class BalancedAssignment:
         open_prices = np.where(limits.free, self._prices, -np.inf)
         near, costs = [], []
         for rows in in_blocks(np.flatnonzero(self._margins <= limits.reach), len(offsets)):
-            cost = self._X[rows].astype(np.float64) @ slopes + offsets
+            cost = self._X.take(rows).astype(np.float64) @ slopes + offsets
             labels = self.labels[rows]
             own = cost[np.arange(len(rows)), labels] - self._prices[labels]
             gap = (cost - open_prices).min(axis=1) - own  # 0 for a sample of a free cluster

@@ -16,10 +16,17 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.cluster import kmeans_plusplus
 
 from tailora.debias.balanced_assignment import BalancedAssignment
+from tailora.debias.block_threads import for_each
+from tailora.debias.centered_rows import (
+    ROWS_AT_ONCE,
+    CenteredRows,
+    mean_and_variance,
+    require_finite,
+    row_slices,
+)
 from tailora.debias.prices import Floats, Integers
 from tailora.errors import ConfigError, DataError
 
-ROWS_AT_ONCE: Final = 2**14
 LARGEST_SEED: Final = 2**31
 
 
@@ -116,17 +123,18 @@ def size_constrained_kmeans(
     ):
         if not value >= least:  # so written that NaN is refused too
             raise ConfigError(f"{name} must be at least {least}, got {value!r}")
-    mean = samples.mean(axis=0, dtype=np.float64).astype(samples.dtype)
-    centered = samples - mean
     starts = (
-        _plus_plus_starts(centered, n_clusters, seed=seed, n_init=n_init)
+        _plus_plus_starts(samples, n_clusters, seed=seed, n_init=n_init)
         if init is None
-        else [_checked_start(init, (n_clusters, samples.shape[1]), n_init=n_init) - mean]
+        else [_checked_start(init, (n_clusters, samples.shape[1]), n_init=n_init)]
     )
+    mean, variance = mean_and_variance(samples)
+    mean = mean.astype(samples.dtype).astype(np.float64)  # what the samples are really less by
     minimum_size = math.floor(len(samples) / (n_clusters * balance))
-    tolerance = tol * float(centered.var(axis=0, dtype=np.float64).mean())
+    tolerance = tol * float(variance.mean())
+    rows = CenteredRows(samples, mean)
     runs = (
-        _lloyd(centered, start, minimum_size, max_iter=max_iter, tolerance=tolerance)
+        _lloyd(rows, start - mean, minimum_size, max_iter=max_iter, tolerance=tolerance)
         for start in starts
     )
     best = min(runs, key=lambda run: run.inertia)
@@ -134,7 +142,7 @@ def size_constrained_kmeans(
 
 
 def _lloyd(
-    X: NDArray[np.floating],
+    X: CenteredRows,
     centers: Floats,
     minimum_size: int,
     *,
@@ -168,17 +176,17 @@ def _lloyd(
 class _ClusterMeans:
     """Sums of each cluster's samples, kept up to date by the samples that change cluster."""
 
-    def __init__(self, X: NDArray[np.floating], *, clusters: int) -> None:
+    def __init__(self, X: CenteredRows, *, clusters: int) -> None:
         self._X = X
         self._labels = np.full(len(X), -1)
-        self._sums = np.zeros((clusters, X.shape[1]))
+        self._sums = np.zeros((clusters, X.width))
 
     def follow(self, labels: Integers) -> bool:
         """Take over `labels`, (samples,), and say whether any changed."""
         changed = np.flatnonzero(labels != self._labels)
         for start in range(0, len(changed), ROWS_AT_ONCE):
             rows = changed[start : start + ROWS_AT_ONCE]
-            samples = self._X[rows].astype(np.float64)
+            samples = self._X.take(rows).astype(np.float64)
             old = self._labels[rows]
             self._add(-samples[old >= 0], old[old >= 0])
             self._add(samples, labels[rows])
@@ -206,19 +214,22 @@ class _ClusterMeans:
         for k, row in zip(empty, np.argsort(-distances, kind="stable"), strict=False):
             if distances[row] > 0:
                 donor = self._labels[row]
-                sums[donor] -= self._X[row]
-                sums[k] = self._X[row]
+                sample = self._X.take(slice(row, row + 1))[0]
+                sums[donor] -= sample
+                sums[k] = sample
                 sizes[[donor, k]] += [-1, 1]
         return sums, sizes
 
 
-def _squared_distances(X: NDArray[np.floating], centers: Floats, labels: Integers) -> Floats:
+def _squared_distances(X: CenteredRows, centers: Floats, labels: Integers) -> Floats:
     """Of each sample to the centre of its cluster, (samples,), by differences: exact near 0."""
     distances = np.empty(len(X))
-    for start in range(0, len(X), ROWS_AT_ONCE):
-        rows = slice(start, start + ROWS_AT_ONCE)
-        apart = X[rows] - centers[labels[rows]]
+
+    def measure(rows: slice) -> None:
+        apart = X.take(rows) - centers[labels[rows]]
         distances[rows] = np.einsum("nd,nd->n", apart, apart)
+
+    for_each(measure, row_slices(len(X)))
     return distances
 
 
@@ -241,17 +252,7 @@ def _checked_samples(X: ArrayLike) -> NDArray[np.floating]:
         raise DataError(f"samples must be real numbers, got dtype {str(samples.dtype)!r}")
     if samples.dtype != np.float32:
         samples = samples.astype(np.float64, copy=False)
-    if not np.isfinite(samples).all():
-        rows = np.flatnonzero(~np.isfinite(samples).all(axis=1))
-        raise DataError(
-            f"{len(rows)} samples have NaN or infinite features, the first is row {rows[0]}; "
-            "remove or fill them"
-        )
-    largest = float(np.abs(samples).max())
-    if largest > 1e-3 * math.sqrt(np.finfo(samples.dtype).max / samples.shape[1]):
-        raise DataError(
-            f"features reach {largest:.3g}, whose squares overflow {samples.dtype}; scale them down"
-        )
+    require_finite(samples)
     return samples
 
 

@@ -1,0 +1,129 @@
+"""Rows seen from their mean, in blocks: what NumPy gives for all at once."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tailora
+from tailora.debias import block_threads, centered_rows
+from tailora.debias.block_threads import for_each, thread_count
+from tailora.debias.centered_rows import CenteredRows, mean_and_variance, require_finite
+from tailora.debias.size_constrained_kmeans import size_constrained_kmeans
+from tailora.errors import DataError
+
+
+@pytest.fixture(params=["float32", "float64"])
+def samples(request, monkeypatch):
+    """More rows than fit into a block, far from 0."""
+    monkeypatch.setattr(centered_rows, "ROWS_AT_ONCE", 64)
+    rng = np.random.default_rng(0)
+    return (rng.normal(size=(500, 7)) * [1, 2, 3, 4, 5, 6, 7] + 100).astype(request.param)
+
+
+def test_mean_and_variance_are_those_of_all_rows(samples):
+    mean, variance = mean_and_variance(samples)
+    np.testing.assert_allclose(mean, samples.mean(axis=0, dtype=np.float64), rtol=1e-12)
+    np.testing.assert_allclose(variance, samples.var(axis=0, dtype=np.float64), rtol=1e-9)
+
+
+def test_rows_lengths_and_every_fourth_row(samples):
+    mean, _ = mean_and_variance(samples)
+    rows, whole = CenteredRows(samples, mean), samples - mean.astype(samples.dtype)
+    chosen = np.array([3, 499, 3])
+    assert np.array_equal(rows.take(chosen), whole[chosen])
+    assert np.array_equal(rows.take(slice(60, 70)), whole[60:70])
+    np.testing.assert_allclose(rows.norms(), np.linalg.norm(whole, axis=1), rtol=1e-6)
+    few = rows.every(4)
+    assert len(few) == 125
+    assert np.array_equal(few.take(slice(0, 125)), whole[::4])
+    assert rows.norms().dtype == few.dtype == samples.dtype
+
+
+def test_what_is_not_finite_is_counted_over_all_blocks(samples):
+    samples[70, 2], samples[300, 0], samples[300, 1] = np.nan, np.inf, np.nan
+    with pytest.raises(DataError, match="2 samples have NaN or infinite features, the first is"):
+        require_finite(samples)
+    samples[:] = 1e30 if samples.dtype == np.float32 else 1e300
+    with pytest.raises(DataError, match="scale them down"):
+        require_finite(samples)
+
+
+@pytest.mark.parametrize(("asked", "count"), [("3", 3), ("1", 1), ("", None), ("0", None)])
+def test_threads_are_those_asked_for_or_the_cores(monkeypatch, asked, count):
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert thread_count() == (count or len(os.sched_getaffinity(0)))
+
+
+@pytest.mark.parametrize("threads", ["1", "2", "5"])
+@pytest.mark.parametrize("blocks", [0, 1, 2, 31])
+def test_every_block_is_worked_on_once(monkeypatch, threads, blocks):
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    seen = np.zeros(blocks, dtype=int)
+
+    def work(block):
+        seen[block] += 1
+
+    for_each(work, range(blocks))
+    assert (seen == 1).all()
+
+
+def test_an_error_in_a_thread_comes_out(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+
+    def work(block):
+        raise ZeroDivisionError(block)
+
+    with pytest.raises(ZeroDivisionError):
+        for_each(work, range(8))
+
+
+def test_the_number_of_threads_changes_no_bit(monkeypatch):
+    X = np.random.default_rng(1).normal(size=(6000, 24)).astype("f")
+    found = []
+    for threads in ("1", "2", "4"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        assert block_threads.thread_count() == int(threads)
+        found.append(size_constrained_kmeans(X, 40, balance=2, seed=0, max_iter=8))
+    for other in found[1:]:
+        assert np.array_equal(other.labels, found[0].labels)
+        assert np.array_equal(other.centers, found[0].centers)
+        assert other.inertia == found[0].inertia
+
+
+MAPPED = """
+import resource, sys
+import numpy as np
+from tailora.debias.size_constrained_kmeans import size_constrained_kmeans
+X = np.lib.format.open_memmap(sys.argv[1], mode="r")
+start = np.array(X[:8])
+size_constrained_kmeans(X[:4096], 8, init=start, max_iter=2)  # what every run needs
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+size_constrained_kmeans(X, 8, init=start, max_iter=2)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / X.nbytes)
+"""
+
+
+def test_a_mapped_array_is_never_copied_whole(tmp_path):
+    path = tmp_path / "samples.npy"
+    X = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(150_000, 256))
+    rng = np.random.default_rng(0)
+    for start in range(0, len(X), 10_000):
+        X[start : start + 10_000] = rng.normal(size=(10_000, 256))
+    del X
+    env = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(tailora.__file__).parents[1]),
+    }
+    out = subprocess.run(
+        [sys.executable, "-c", MAPPED, str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=env,
+    )
+    # pages of the file that were read count as memory while nobody else needs it, copies would add
+    assert float(out.stdout) < 1.35
