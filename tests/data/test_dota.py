@@ -287,6 +287,20 @@ def test_same_place_in_equal_files_is_a_copy_and_other_objects_are_none(tmp_path
     assert [len(copy.ids) for copy in pairs] == [2] * 6
 
 
+def test_each_object_of_an_image_that_is_there_twice_is_a_copy_of_its_own(tmp_path):
+    planted = write_dota(tmp_path)
+    assert not find_duplicates(open_dataset(tmp_path))
+    images = tmp_path / "train" / "images"
+    twice = planted[0].image.rpartition("/")[2].removesuffix(".png")
+    (images / "Q1.png").write_bytes((images / f"{twice}.png").read_bytes())
+    labels = tmp_path / "train" / "labelTxt"
+    (labels / "Q1.txt").write_bytes((labels / f"{twice}.txt").read_bytes())
+    copies = find_duplicates(open_dataset(tmp_path))
+    lines = [item.line for item in planted if item.image == planted[0].image]
+    expected = [(f"train/images/{twice}.png#{k}", f"train/images/Q1.png#{k}") for k in lines]
+    assert [copy.ids for copy in copies] == expected
+
+
 def test_published_archives_are_read_as_they_unpack(tmp_path):
     write_dota(tmp_path, labels="labelTxt-v1.0/labelTxt")
     for split in ("train", "val"):

@@ -1,5 +1,45 @@
-"""Oriented boxes: their forms, overlap, and what a detector's answers are measured by (NumPy)."""
+"""Oriented boxes: their forms, overlap, and what a detector's answers are measured by."""
 
+from tailora.boxes.dota_evaluation import (
+    COCO_THRESHOLDS,
+    PROTOCOLS,
+    Boxes,
+    DetectionScores,
+    average_precision,
+    evaluate_detections,
+)
 from tailora.boxes.forms import CONVENTIONS, to_boxes, to_convention, to_corners
+from tailora.boxes.overlap import iou_matrix
+from tailora.boxes.submission import read_submission, write_submission
+from tailora.boxes.suppression import rotated_nms
+from tailora.boxes.tiles import (
+    Tile,
+    make_tiles,
+    merge_tiles,
+    objects_in_tile,
+    parse_tile_name,
+    tile_starts,
+)
 
-__all__ = ["CONVENTIONS", "to_boxes", "to_convention", "to_corners"]
+__all__ = [
+    "COCO_THRESHOLDS",
+    "CONVENTIONS",
+    "PROTOCOLS",
+    "Boxes",
+    "DetectionScores",
+    "Tile",
+    "average_precision",
+    "evaluate_detections",
+    "iou_matrix",
+    "make_tiles",
+    "merge_tiles",
+    "objects_in_tile",
+    "parse_tile_name",
+    "read_submission",
+    "rotated_nms",
+    "tile_starts",
+    "to_boxes",
+    "to_convention",
+    "to_corners",
+    "write_submission",
+]

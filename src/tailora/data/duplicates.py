@@ -55,10 +55,10 @@ def find_duplicates(dataset: Dataset) -> list[Duplicate]:
     by_size: dict[tuple[int, str], list[int]] = defaultdict(list)
     for i in range(len(dataset)):
         by_size[_outline(dataset.source, i)].append(i)
-    by_content: dict[bytes, list[int]] = defaultdict(list)
-    for rows in by_size.values():
+    by_content: dict[tuple[str, bytes], list[int]] = defaultdict(list)
+    for (_, place), rows in by_size.items():
         for i in rows if len(rows) > 1 else ():
-            by_content[_content(dataset, i)].append(i)
+            by_content[place, _content(dataset, i)].append(i)
     copies = sorted(rows for rows in by_content.values() if len(rows) > 1)
     return [_duplicate(dataset, rows) for rows in copies]
 
