@@ -8,6 +8,7 @@ from tailora import catalogue
 from tailora.adapters import tuner_names
 from tailora.errors import unknown_name
 from tailora.heads.probes import probe_names, probe_summary
+from tailora.pipeline.expert_rows import EXPERT_ROWS
 from tailora.runs import recipe as recipes
 
 METHODS = {
@@ -16,6 +17,12 @@ METHODS = {
     "lora": "an adapter trained on labels, then a linear probe (Hu et al., ICLR 2022)",
     "lora+reslt": "LoRA trained under the three-branch head and loss of ResLT, then a linear probe "
     "(Cui et al., TPAMI 2022)",
+    "lora+sade": "LoRA trained under the three experts of SADE, then a linear probe "
+    "(Zhang et al., NeurIPS 2022)",
+    "lora+ride": "LoRA trained under experts kept apart, re-weighted late (RIDE), then a linear "
+    "probe (Wang et al., ICLR 2021)",
+    "lora+tlc": "LoRA trained under evidential experts, re-weighted late (TLC), then a linear "
+    "probe (Li et al., CVPR 2022)",
     "fine-tune": "all weights trained on labels, then a linear probe",
     "zero-shot": "the pretrained encoder as it is, and a linear probe",
 }
@@ -60,7 +67,7 @@ def describe(name: str) -> dict[str, dict[str, Any]]:
 _SECTIONS = {
     "deblora": ("deblora", "adapter", "train", "probe"),
     "lora": ("adapter", "train", "probe"),
-    "lora+reslt": ("adapter", "train", "probe"),
+    **dict.fromkeys(EXPERT_ROWS, ("adapter", "train", "probe")),
     "fine-tune": ("train", "probe"),
     "zero-shot": ("probe",),
     "clora": ("adapter", "train"),
