@@ -15,6 +15,7 @@ from tailora.heads.probes import probe_names, probe_summary
 from tailora.pipeline.catalogue import (
     COMPARED_ONLY,
     METHODS,
+    OBJECTIVE_TEXTS,
     argument_texts,
     guard,
     metrics,
@@ -69,6 +70,7 @@ def _index(families: list[str]) -> str:
         f"# Methods\n\n{GENERATED}\n`tailora methods` lists the same, `tailora methods NAME` shows "
         "options, defaults, reference and the test that guards a method.\n",
         "## Rows of a comparison\n\n" + _table("method", METHODS | COMPARED_ONLY),
+        "## What the base adapter learns\n\n" + _table("`train.objective`", OBJECTIVE_TEXTS),
         "## Probes\n\n" + _table("probe", {name: probe_summary(name) for name in probe_names()}),
     ]
     for family in families:

@@ -11,7 +11,8 @@ import pytest
 
 import tailora
 from tailora import catalogue
-from tailora.pipeline.catalogue import guard, metrics
+from tailora.pipeline.catalogue import OBJECTIVE_TEXTS, guard, metrics
+from tailora.pipeline.lessons import OBJECTIVES
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
@@ -88,6 +89,10 @@ def test_every_method_names_a_test_that_knows_it(family):
     for name, method in found.items():
         test = (ROOT / guard(family, name)).read_text("utf-8")
         assert method.__name__ in test, name
+
+
+def test_every_objective_is_listed():
+    assert set(OBJECTIVE_TEXTS) == set(OBJECTIVES)
 
 
 def test_the_readme_shows_the_committed_demo_and_nothing_else(publish):

@@ -13,8 +13,16 @@ from typing import Any, Final
 from tailora.errors import ConfigError, unknown_name
 
 FAMILIES: Final = {
-    "losses": "loss", "samplers": "sampler", "heads": "head", "detection": "detection method",
-}  # fmt: skip
+    "losses": "loss",
+    "samplers": "sampler",
+    "heads": "head",
+    "experts": "expert",
+    "contrastive": "contrastive",
+    "augment": "mix",
+    "optim": "optimizer",
+    "detection": "detection method",
+}
+_KINDS: Final = ("Loss", "Sampler", "Head")
 
 Method = Callable[..., Any]
 
@@ -49,10 +57,9 @@ def method_name(method: Method) -> str:
         >>> method_name(LDAMLoss)
         'ldam'
     """
-    kinds = "|".join(kind.capitalize() for kind in FAMILIES.values())
-    stem = re.sub(f"({kinds})$", "", method.__name__)
-    # a hyphen before each capitalised word, but not inside LDAM or ResLT
-    return re.sub(r"(?<!^)(?=[A-Z][a-z])", "-", stem).lower().replace("_", "-")
+    stem = re.sub(f"({'|'.join(_KINDS)})$", "", method.__name__)
+    # a hyphen before each capitalised word, but not inside LDAM or ResLT, nor CutMix, SupCon, PaCo
+    return re.sub(r"(?<!^)(?!Mix|Con$|Co$)(?=[A-Z][a-z])", "-", stem).lower().replace("_", "-")
 
 
 def needs(method: Method) -> tuple[str, ...]:
@@ -75,7 +82,8 @@ def build(method: Method, facts: Mapping[str, object], chosen: Mapping[str, obje
         chosen: Options by name; the others keep their defaults.
 
     Raises:
-        ConfigError: An option the method does not have, or a fact it lacks.
+        ConfigError: An option the method does not have or of a type it cannot use, or a fact it
+            lacks.
     """
     known = options(method)
     for option in chosen:
@@ -88,7 +96,13 @@ def build(method: Method, facts: Mapping[str, object], chosen: Mapping[str, obje
     lacking = [p.name for p in positional if p.name not in facts and p.default is p.empty]
     if lacking:
         raise ConfigError(f"{method_name(method)} needs {', '.join(lacking)}, which is not known")
-    return method(**{p.name: facts[p.name] for p in positional if p.name in facts}, **chosen)
+    given = {p.name: facts[p.name] for p in positional if p.name in facts}
+    try:
+        return method(**given, **chosen)
+    except TypeError as error:
+        if not chosen:
+            raise
+        raise ConfigError(f"{method_name(method)} cannot use {dict(chosen)}: {error}") from error
 
 
 def summary(method: Method) -> str:

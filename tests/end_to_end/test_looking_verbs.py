@@ -75,7 +75,8 @@ def test_inspect_writes_a_page_with_thumbnails(data, tmp_path):
 
 def test_methods_as_json_is_the_catalogue():
     found = json.loads(succeed("methods", "--json").out)
-    fitted = {"deblora", "lora", "lora+reslt", "zero-shot", "fine-tune"}
+    experts = {"lora+reslt", "lora+sade", "lora+ride", "lora+tlc"}
+    fitted = {"deblora", "lora", "zero-shot", "fine-tune"} | experts
     assert set(found["methods"]) == fitted | {"clora", "clora+deblora", "clora-oracle"}
     assert {"lora", "dora", "ia3", "loha"} <= set(found["tuners"])
     assert {"focal", "logit-adjusted", "cross-entropy"} <= set(found["losses"])
@@ -83,7 +84,9 @@ def test_methods_as_json_is_the_catalogue():
     assert found["recipe"]["train.epochs"] == 3
 
 
-@pytest.mark.parametrize("family", ["methods", "losses", "probes", "metrics", "tuners", "recipe"])
+@pytest.mark.parametrize(
+    "family", ["methods", "losses", "probes", "objectives", "metrics", "tuners", "recipe"]
+)
 def test_every_name_of_the_catalogue_is_described(family):
     found = json.loads(succeed("methods", family, "--json").out)
     assert list(found) == [family]

@@ -6,8 +6,8 @@ from torch import nn
 
 from tailora.errors import ConfigError
 from tailora.heads.classifier_retraining import fresh_linear
-from tailora.optim import MatrixMuon, adapter_matrices, muon
-from tailora.optim.muon import orthogonalised
+from tailora.optim import muon
+from tailora.optim.muon import MatrixMuon, adapter_matrices, orthogonalised
 
 
 def draw(*shape, seed=0):

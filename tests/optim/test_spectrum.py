@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tailora.errors import ConfigError, DataError
-from tailora.optim import spectrum
+from tailora.optim.spectrum import spectrum
 
 
 def rotated(values, rows=6, columns=4):

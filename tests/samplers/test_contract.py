@@ -20,7 +20,7 @@ from tailora.samplers.epoch import deal
 
 NAMES = catalogue.names("samplers")
 LABELS = [0] * 60 + [1] * 17 + [3] * 6  # class 2 does not occur
-IN_BATCHES = {"m-per-class": 8, "stratified": 8}
+IN_BATCHES = {"bucketed": 8, "m-per-class": 8, "stratified": 8}
 
 each_sampler = pytest.mark.parametrize("name", NAMES)
 
@@ -76,7 +76,7 @@ def test_processes_together_see_what_one_would_see(name, world_size):
     chunk = IN_BATCHES.get(name, 1)
     together = interleave(parts, chunk)
     assert together[: len(alone)] == alone
-    spare = chunk * world_size if name == "m-per-class" else world_size
+    spare = chunk * world_size if name in ("bucketed", "m-per-class") else world_size
     assert len(together) < len(alone) + spare
 
 

@@ -17,7 +17,7 @@ from tailora.train.sampling import build_sampler
 LABELS = np.repeat([0, 1, 2], [14, 7, 3])
 ROWS = np.arange(24)[::-1] * 10 + 5  # sample numbers are not positions
 SAMPLERS = catalogue.names("samplers")
-NEEDS = {"m-per-class": {"m": 2}}
+NEEDS = {"m-per-class": {"m": 2}, "bucketed": {"shares": [1, 1, 1]}}
 
 
 def build(name, labels=LABELS, *, batch_size=6, epochs=3, seed=0, **options):
@@ -72,7 +72,7 @@ def test_none_is_no_sampler_and_takes_no_options():
         ("non", {}, r"unknown sampler 'non'; did you mean 'none'"),
         ("oversampling", {"ration": 1}, "oversampling takes no option 'ration'; it takes ratio"),
         ("oversampling", {"ratio": 2.0}, r"ratio must lie in \(0, 1\], got 2.0"),
-        ("oversampling", {"ratio": "half"}, r"sampler 'oversampling' cannot use .*'half'"),
+        ("oversampling", {"ratio": "half"}, r"oversampling cannot use .*'half'"),
         ("m-per-class", {"m": 2.0}, r"sampler 'm-per-class' cannot use \{'m': 2.0\}"),
         ("m-per-class", {"m": 4}, "batch_size must be a multiple of m, got batch_size=6 and m=4"),
         ("m-per-class", {"m": 1}, r"needs 6 classes, got 3; raise m or lower the batch size"),

@@ -44,8 +44,8 @@ def fit(
     method: Annotated[
         str | None,
         typer.Option(
-            help="deblora (evaluates zero-shot and lora too), lora, lora+reslt, fine-tune, "
-            "zero-shot.",
+            help="deblora (evaluates zero-shot and lora too), lora, lora+reslt, lora+sade, "
+            "lora+ride, lora+tlc, fine-tune, zero-shot.",
             show_default="deblora",
         ),
     ] = None,

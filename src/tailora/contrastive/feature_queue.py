@@ -1,5 +1,6 @@
 """A queue of remembered features and an encoder that follows slowly (He et al. 2020, MoCo)."""
 
+from collections.abc import Iterable
 from typing import final
 
 import torch
@@ -73,9 +74,26 @@ def follow(slow: nn.Module, fast: nn.Module, *, momentum: float = 0.999) -> None
         He et al., Momentum Contrast for Unsupervised Visual Representation Learning, CVPR 2020,
         equation 2.
     """
-    if not 0 <= momentum <= 1:
-        raise ConfigError(f"momentum must lie in [0, 1], got {momentum!r}")
-    for ours, theirs in zip(slow.parameters(), fast.parameters(), strict=True):
-        ours.lerp_(theirs, 1 - momentum)
+    follow_tensors(slow.parameters(), fast.parameters(), momentum=momentum)
     for ours, theirs in zip(slow.buffers(), fast.buffers(), strict=True):
         ours.copy_(theirs)
+
+
+@torch.no_grad()
+def follow_tensors(
+    slow: Iterable[Tensor], fast: Iterable[Tensor], *, momentum: float = 0.999
+) -> None:
+    """Move each of `slow` towards its counterpart in `fast`, in place.
+
+    Args:
+        slow: Of the key encoder.
+        fast: Of the encoder that is trained, in the same order.
+        momentum: As in `follow`.
+
+    Raises:
+        ConfigError: `momentum` lies outside [0, 1].
+    """
+    if not 0 <= momentum <= 1:
+        raise ConfigError(f"momentum must lie in [0, 1], got {momentum!r}")
+    for ours, theirs in zip(slow, fast, strict=True):
+        ours.lerp_(theirs, 1 - momentum)

@@ -4,6 +4,7 @@ The encoder that is given stays as it was to the bit: some tuners move frozen we
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +18,13 @@ from tailora.adapters import AdapterSpec, adapt
 from tailora.backbones import Encoder, ModuleEncoder
 from tailora.debias.calibrate import unit_spread
 from tailora.progress import Progress
-from tailora.samplers.epoch import EpochSampler
 from tailora.train.label_free import label_free_objective
-from tailora.train.loop import Objective, Schedule, draws, train
-from tailora.train.objectives import Images, label_objective
+from tailora.train.lesson import Lesson, alone
+from tailora.train.loop import Schedule, rows_an_epoch, train
+from tailora.train.mixing import Mixing
+from tailora.train.objectives import Images, label_lesson
+from tailora.train.optimizers import OptimizerChoice
+from tailora.train.sampling import Order
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,43 @@ def with_adapter(
     return copied
 
 
+def adapt_base(
+    encoder: AnyEncoder,
+    bench: Bench,
+    rows: NDArray[np.int64],
+    lesson: Callable[[AnyEncoder], Lesson],
+    *,
+    spec: AdapterSpec | None,
+    schedule: Schedule,
+    title: str,
+    sampler: Order = None,
+    optimizer: OptimizerChoice | None = None,
+    checkpoint: Path | None = None,
+) -> AnyEncoder:
+    """Stage 0: adapt a copy of `encoder` by whatever it is to learn.
+
+    Args:
+        encoder: Pretrained and frozen.
+        bench: Images, device, progress, seed.
+        rows: Training sample numbers.
+        lesson: Says what the adapted copy learns, and what learns along and is dropped.
+        spec: The adapter; None trains the whole encoder (fine-tuning).
+        schedule: How long and how fast.
+        title: What the progress bar says.
+        sampler: See `train`.
+        optimizer: See `train`.
+        checkpoint: Where each epoch's state goes.
+
+    Returns:
+        The adapted copy, on the accelerator's device.
+    """
+    steps = schedule.steps(rows_an_epoch(rows, sampler, schedule.epochs))
+    adapted = with_adapter(encoder, spec, seed=bench.seed, total_steps=steps)
+    adapted = adapted.to(bench.accelerator.device)
+    run_training(lesson(adapted), rows, bench, schedule, title, checkpoint, sampler, optimizer)
+    return adapted
+
+
 def adapt_to_labels(
     encoder: AnyEncoder,
     bench: Bench,
@@ -66,10 +107,12 @@ def adapt_to_labels(
     loss: nn.Module,
     head: nn.Module,
     augment: str,
-    sampler: EpochSampler | None = None,
+    mixing: Mixing | None = None,
+    sampler: Order = None,
+    optimizer: OptimizerChoice | None = None,
     checkpoint: Path | None = None,
 ) -> AnyEncoder:
-    """Stage 0: adapt a copy of `encoder` by classification.
+    """Stage 0 by classification.
 
     Args:
         encoder: Pretrained and frozen.
@@ -82,60 +125,49 @@ def adapt_to_labels(
         head: Start of the head, e.g. the probe on pretrained features; it learns along and
             is dropped afterwards, because a head fitted to the end beats it.
         augment: See `label_objective`.
+        mixing: See `label_objective`.
         sampler: See `train`.
+        optimizer: See `train`.
         checkpoint: Where each epoch's state goes.
-
-    Returns:
-        The adapted copy, on the accelerator's device.
     """
     device = bench.accelerator.device
-    steps = schedule.steps(draws(rows, sampler))
-    adapted = with_adapter(encoder, spec, seed=bench.seed, total_steps=steps).to(device)
-    learner = nn.ModuleDict({"encoder": adapted, "head": copy.deepcopy(head).to(device)})
-    learner["head"].requires_grad_(requires_grad=True)
-    objective = label_objective(
-        adapted,
-        learner["head"],
-        bench.images,
-        torch.from_numpy(labels).to(device),
-        loss=loss.to(device),
-        augment=augment,
-        device=device,
-    )
-    run_training(
-        learner, objective, rows, bench, schedule, "adapting to labels", checkpoint, sampler
-    )
-    return adapted
+
+    def lesson(adapted: AnyEncoder) -> Lesson:
+        return label_lesson(
+            adapted,
+            copy.deepcopy(head).to(device),
+            bench.images,
+            torch.from_numpy(labels).to(device),
+            loss=loss.to(device),
+            augment=augment,
+            device=device,
+            mixing=mixing,
+        )
+
+    return adapt_base(
+        encoder, bench, rows, lesson, spec=spec, schedule=schedule, title="adapting to labels",
+        sampler=sampler, optimizer=optimizer, checkpoint=checkpoint,
+    )  # fmt: skip
 
 
-def adapt_without_labels(
-    encoder: AnyEncoder,
+def distillation_lesson(
+    adapted: AnyEncoder,
     bench: Bench,
     rows: NDArray[np.int64],
     teacher: NDArray[np.floating],
     *,
-    spec: AdapterSpec,
-    schedule: Schedule,
     how: str,
-    sampler: EpochSampler | None = None,
-    checkpoint: Path | None = None,
-) -> AnyEncoder:
-    """Stage 0 without labels: adapt a copy of `encoder` to see the whole in altered images.
+) -> Lesson:
+    """See the whole in altered images, by the pretrained features of these rows.
 
     Args:
-        encoder: Pretrained and frozen.
+        adapted: The student.
         bench: Images, device, progress, seed.
         rows: Training sample numbers.
         teacher: Pretrained features of these rows, in their order (rows, features).
-        spec: The adapter.
-        schedule: How long and how fast.
         how: See `label_free_objective`.
-        sampler: See `train`.
-        checkpoint: Where each epoch's state goes.
     """
     device = bench.accelerator.device
-    steps = schedule.steps(draws(rows, sampler))
-    adapted = with_adapter(encoder, spec, seed=bench.seed, total_steps=steps).to(device)
     objective = label_free_objective(
         adapted,
         bench.images,
@@ -144,10 +176,7 @@ def adapt_without_labels(
         how=how,
         device=device,
     )
-    run_training(
-        adapted, objective, rows, bench, schedule, "adapting without labels", checkpoint, sampler
-    )
-    return adapted
+    return alone(adapted, objective)
 
 
 def by_sample(rows: NDArray[np.int64], targets: NDArray[np.floating]) -> Tensor:
@@ -158,29 +187,31 @@ def by_sample(rows: NDArray[np.int64], targets: NDArray[np.floating]) -> Tensor:
 
 
 def run_training(
-    module: nn.Module,
-    objective: Objective,
+    lesson: Lesson,
     rows: NDArray[np.int64],
     bench: Bench,
     schedule: Schedule,
     title: str,
     checkpoint: Path | None,
-    sampler: EpochSampler | None = None,
+    sampler: Order = None,
+    optimizer: OptimizerChoice | None = None,
 ) -> None:
-    """Train `module` to the schedule's end and leave it in evaluation mode; see `train`."""
-    total = schedule.steps(draws(rows, sampler))
+    """Train a lesson to the schedule's end and leave its parts in evaluation mode; see `train`."""
+    total = schedule.steps(rows_an_epoch(rows, sampler, schedule.epochs))
     with bench.progress(title, total) as advance:
         done = 0
         for step in train(
-            module,
-            objective,
+            lesson.module,
+            lesson.objective,
             rows,
             schedule=schedule,
             seed=bench.seed,
             accelerator=bench.accelerator,
             checkpoint=checkpoint,
             sampler=sampler,
+            optimizer=optimizer,
+            start_epoch=lesson.start_epoch,
         ):
             advance(step.number - done)  # the first step of a resumed run jumps to its place
             done = step.number
-    module.eval()
+    lesson.module.eval()

@@ -22,6 +22,7 @@ from tailora.debias.calibrate import Calibration, calibrate, unit_spread
 from tailora.debias.chosen_pull import Validation, choose_pull
 from tailora.debias.options import DebiasOptions, no_validation
 from tailora.errors import unknown_name
+from tailora.train.lesson import alone
 from tailora.train.loop import Schedule
 from tailora.train.objectives import target_objective
 
@@ -143,7 +144,6 @@ def learn_calibrated(
         mean=as_tensor(source.mean(axis=0, dtype=np.float64)),
         regression=options.regression,
     )
-    run_training(
-        start, objective, rows[kept], bench, schedule, "learning the moved features", checkpoint
-    )
+    title = "learning the moved features"
+    run_training(alone(start, objective), rows[kept], bench, schedule, title, checkpoint)
     return start

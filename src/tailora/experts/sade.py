@@ -85,9 +85,13 @@ class SADELoss(nn.Module):
         self.register_buffer("log_prior", weights_buffer(np.log(counts.prior())))
         self.register_buffer("log_reversed", weights_buffer(np.log(reversed_prior(counts))))
 
-    def forward(self, experts: Tensor, targets: Tensor) -> Tensor:
-        """Add the experts' means over rows: (3, rows, classes), `targets` (rows,); a scalar."""
+    def per_row(self, experts: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the experts' summed loss of each row (rows,) and how much it weighs (rows,)."""
         losses = sade_cross_entropy(
             experts, targets, self.log_prior, self.log_reversed, tau=self.tau
         ).sum(dim=0)
-        return weighted_mean(losses, torch.ones_like(losses))
+        return losses, torch.ones_like(losses)
+
+    def forward(self, experts: Tensor, targets: Tensor) -> Tensor:
+        """Add the experts' means over rows: (3, rows, classes), `targets` (rows,); a scalar."""
+        return weighted_mean(*self.per_row(experts, targets))

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError
-from tailora.losses.class_weights import weights_buffer
-from tailora.losses.cross_entropy import CrossEntropyLoss, weighted_cross_entropy
+from tailora.losses.class_weights import weighted_mean, weights_buffer
+from tailora.losses.cross_entropy import CrossEntropyLoss, weighted_rows
 
 SMALLEST_OVERLAP: Final = 0.99
 LARGEST_OVERLAP: Final = 0.9999
@@ -74,9 +74,13 @@ class ActionAwareLoss(nn.Module):
         values = action_aware_weights(counts, low=low, high=high)
         self.register_buffer("class_weight", weights_buffer(values))
 
+    def per_row(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the loss of each row (rows,) and how much it weighs (rows,)."""
+        return weighted_rows(logits, targets, self.class_weight)
+
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Average over rows: `logits` (rows, classes), `targets` (rows,) integers; a scalar."""
-        return weighted_cross_entropy(logits, targets, self.class_weight)
+        return weighted_mean(*self.per_row(logits, targets))
 
 
 def detached_schedule(counts: ClassCounts, epoch: int, *, start: int = 20) -> nn.Module:

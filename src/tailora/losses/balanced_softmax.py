@@ -41,7 +41,11 @@ class BalancedSoftmaxLoss(nn.Module):
         counts.require_all_present("the balanced softmax")
         self.register_buffer("log_counts", weights_buffer(np.log(counts.array())))
 
+    def per_row(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the loss of each row (rows,) and how much it weighs (rows,)."""
+        losses = balanced_softmax_cross_entropy(logits, targets, self.log_counts)
+        return losses, torch.ones_like(losses)
+
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Average over rows: `logits` (rows, classes), `targets` (rows,) integers; a scalar."""
-        losses = balanced_softmax_cross_entropy(logits, targets, self.log_counts)
-        return weighted_mean(losses, torch.ones_like(losses))
+        return weighted_mean(*self.per_row(logits, targets))

@@ -5,8 +5,13 @@ from typing import final
 from torch import Tensor, nn
 
 from tailora.counts import ClassCounts
-from tailora.losses.class_weights import DEFAULT_BETA, effective_number, weights_buffer
-from tailora.losses.cross_entropy import weighted_cross_entropy
+from tailora.losses.class_weights import (
+    DEFAULT_BETA,
+    effective_number,
+    weighted_mean,
+    weights_buffer,
+)
+from tailora.losses.cross_entropy import weighted_rows
 
 
 @final
@@ -41,6 +46,10 @@ class ClassBalancedLoss(nn.Module):
         weights = 1 / effective_number(counts.array(), beta=beta)
         self.register_buffer("class_weight", weights_buffer(weights / weights.mean()))
 
+    def per_row(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the loss of each row (rows,) and how much it weighs (rows,)."""
+        return weighted_rows(logits, targets, self.class_weight)
+
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Average over rows: `logits` (rows, classes), `targets` (rows,) integers; a scalar."""
-        return weighted_cross_entropy(logits, targets, self.class_weight)
+        return weighted_mean(*self.per_row(logits, targets))

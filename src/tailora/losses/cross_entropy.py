@@ -10,10 +10,9 @@ from tailora.counts import ClassCounts
 from tailora.losses.class_weights import class_weights, weighted_mean, weights_buffer
 
 
-def weighted_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Average the cross-entropy of `logits` (rows, classes), each row weighed by its class."""
-    losses = functional.cross_entropy(logits, targets, reduction="none")
-    return weighted_mean(losses, weights[targets])
+def weighted_rows(logits: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of each row of `logits` (rows, classes), and its class's weight, (rows,)."""
+    return functional.cross_entropy(logits, targets, reduction="none"), weights[targets]
 
 
 @final
@@ -55,6 +54,10 @@ class CrossEntropyLoss(nn.Module):
         values = class_weights(counts, weights, cap=cap)
         self.register_buffer("class_weight", weights_buffer(values))
 
+    def per_row(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the loss of each row (rows,) and how much it weighs (rows,)."""
+        return weighted_rows(logits, targets, self.class_weight)
+
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Average over rows: `logits` (rows, classes), `targets` (rows,) integers; a scalar."""
-        return weighted_cross_entropy(logits, targets, self.class_weight)
+        return weighted_mean(*self.per_row(logits, targets))

@@ -65,10 +65,14 @@ class EffectiveClassMarginLoss(nn.Module):
         self.register_buffer("log_odds", weights_buffer(ecm_log_odds(counts)))
         self.register_buffer("class_weight", weights_buffer(ecm_weights(counts)))
 
+    def per_row(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the loss of each row (rows,) and how much it weighs (rows,)."""
+        losses = ecm_cross_entropy(logits, targets, self.log_odds, self.class_weight)
+        return losses, torch.ones_like(losses)
+
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Average over rows: `logits` (rows, classes), `targets` (rows,) integers; a scalar."""
-        losses = ecm_cross_entropy(logits, targets, self.log_odds, self.class_weight)
-        return weighted_mean(losses, torch.ones_like(losses))
+        return weighted_mean(*self.per_row(logits, targets))
 
 
 def with_background(counts: ClassCounts, *, ratio: float = _BACKGROUND_RATIO) -> ClassCounts:

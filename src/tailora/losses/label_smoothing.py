@@ -58,7 +58,11 @@ class LabelSmoothingLoss(nn.Module):
         values = class_weights(counts, weights, cap=cap)
         self.register_buffer("class_weight", weights_buffer(values))
 
+    def per_row(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the loss of each row (rows,) and how much it weighs (rows,)."""
+        losses = smoothed_cross_entropy(logits, targets, smoothing=self.smoothing)
+        return losses, self.class_weight[targets]
+
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Average over rows: `logits` (rows, classes), `targets` (rows,) integers; a scalar."""
-        losses = smoothed_cross_entropy(logits, targets, smoothing=self.smoothing)
-        return weighted_mean(losses, self.class_weight[targets])
+        return weighted_mean(*self.per_row(logits, targets))

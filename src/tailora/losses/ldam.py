@@ -97,7 +97,11 @@ class LDAMLoss(nn.Module):
         )
         return loss.to(self.margins)
 
+    def per_row(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the loss of each row (rows,) and how much it weighs (rows,)."""
+        losses = ldam_cross_entropy(logits, targets, self.margins, scale=self.scale)
+        return losses, self.class_weight[targets]
+
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Average over rows: `logits` (rows, classes), `targets` (rows,) integers; a scalar."""
-        losses = ldam_cross_entropy(logits, targets, self.margins, scale=self.scale)
-        return weighted_mean(losses, self.class_weight[targets])
+        return weighted_mean(*self.per_row(logits, targets))

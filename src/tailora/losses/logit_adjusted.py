@@ -48,7 +48,11 @@ class LogitAdjustedLoss(nn.Module):
         self.tau = tau
         self.register_buffer("log_prior", weights_buffer(np.log(counts.prior())))
 
+    def per_row(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the loss of each row (rows,) and how much it weighs (rows,)."""
+        losses = logit_adjusted_cross_entropy(logits, targets, self.log_prior, tau=self.tau)
+        return losses, torch.ones_like(losses)
+
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Average over rows: `logits` (rows, classes), `targets` (rows,) integers; a scalar."""
-        losses = logit_adjusted_cross_entropy(logits, targets, self.log_prior, tau=self.tau)
-        return weighted_mean(losses, torch.ones_like(losses))
+        return weighted_mean(*self.per_row(logits, targets))

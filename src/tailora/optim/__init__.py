@@ -1,6 +1,6 @@
-"""Optimisers for adapter matrices, and what they do to a spectrum."""
+"""Optimisers of adapter matrices and of all else; what they do to a spectrum is `spectrum`."""
 
-from tailora.optim.muon import MatrixMuon, adapter_matrices, muon
-from tailora.optim.spectrum import Spectrum, spectrum
+from tailora.optim.adamw import adamw
+from tailora.optim.muon import muon
 
-__all__ = ["MatrixMuon", "Spectrum", "adapter_matrices", "muon", "spectrum"]
+__all__ = ["adamw", "muon"]

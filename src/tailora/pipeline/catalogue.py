@@ -8,6 +8,7 @@ from tailora import catalogue, evaluate
 from tailora.adapters import tuner_names
 from tailora.errors import unknown_name
 from tailora.heads.probes import probe_names, probe_summary
+from tailora.pipeline.expert_rows import EXPERT_ROWS
 from tailora.runs import recipe as recipes
 
 METHODS = {
@@ -16,8 +17,26 @@ METHODS = {
     "lora": "an adapter trained on labels, then a linear probe (Hu et al., ICLR 2022)",
     "lora+reslt": "LoRA trained under the three-branch head and loss of ResLT, then a linear probe "
     "(Cui et al., TPAMI 2022)",
+    "lora+sade": "LoRA trained under the three experts of SADE, then a linear probe "
+    "(Zhang et al., NeurIPS 2022)",
+    "lora+ride": "LoRA trained under experts kept apart, re-weighted late (RIDE), then a linear "
+    "probe (Wang et al., ICLR 2021)",
+    "lora+tlc": "LoRA trained under evidential experts, re-weighted late (TLC), then a linear "
+    "probe (Li et al., CVPR 2022)",
     "fine-tune": "all weights trained on labels, then a linear probe",
     "zero-shot": "the pretrained encoder as it is, and a linear probe",
+}
+OBJECTIVE_TEXTS = {
+    "labels": "classes, by `train.loss` on the logits of a head that learns along",
+    "supcon": "classes, by comparing two views of each image (Khosla et al., NeurIPS 2020)",
+    "sbcl": "classes and their sub-clusters of even size, by comparing views (Hou et al., ICCV "
+    "2023)",
+    "paco": "classes, by centres and a queue of earlier views (Cui et al., ICCV 2021)",
+    "self-distillation": "without labels: the pretrained features of an image from its turned "
+    "copies (after Caron et al., ICCV 2021)",
+    "masked": "without labels: the pretrained features of an image from half of it (after Baevski "
+    "et al., ICML 2022)",
+    "rotation": "without labels: how far an image was turned (Yang and Xu, NeurIPS 2020)",
 }
 COMPARED_ONLY = {
     "clora": "one LoRA per category, each answering for its own; `tailora compare` only",
@@ -35,6 +54,7 @@ def listing() -> dict[str, dict[str, Any]]:
             name: _with_paper(catalogue.find(family, name)) for name in catalogue.names(family)
         }
     families["probes"] = {name: probe_summary(name) for name in probe_names()}
+    families["objectives"] = dict(OBJECTIVE_TEXTS)
     families["metrics"] = {name: _with_paper(metric) for name, metric in metrics().items()}
     families["tuners"] = {name: f"PEFT's {name}" for name in tuner_names()}
     families["recipe"] = recipes.recipe_keys()
@@ -88,6 +108,7 @@ _TESTED_TOGETHER = {
        ("oversampling", "undersampling")},
     **{("augment", name): "test_mixing" for name in
        ("adpmix_style", "cmo", "cutmix", "enmix_style", "mixup", "remix")},
+    ("optim", "adamw"): "test_contract",
 }  # fmt: skip
 
 
@@ -112,7 +133,7 @@ def short_reference(reference: str) -> str:
 _SECTIONS = {
     "deblora": ("deblora", "adapter", "train", "probe"),
     "lora": ("adapter", "train", "probe"),
-    "lora+reslt": ("adapter", "train", "probe"),
+    **dict.fromkeys(EXPERT_ROWS, ("adapter", "train", "probe")),
     "fine-tune": ("train", "probe"),
     "zero-shot": ("probe",),
     "clora": ("adapter", "train"),
@@ -133,6 +154,8 @@ def _details(family: str, name: str, entry: Any) -> dict[str, Any]:
         return {"what": entry, **options, **reference, "test": guard(family, name)}
     if family == "probes":
         return {"what": entry, "options": "those of the loss, as NAME:option=value"}
+    if family == "objectives":
+        return {"what": entry, "options": "given as train.objective_options"}
     return {"what": entry, "options": "those of PEFT's configuration, given as adapter.options"}
 
 

@@ -5,18 +5,18 @@ import math
 from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tailora.adapters import adapt, resolve_rank
 from tailora.backbones import Encoder, LoadedBackbone, Pooling
 from tailora.counts import ClassCounts, Groups, make_groups
 from tailora.debias.options import no_validation
 from tailora.errors import ConfigError, unknown_name
-from tailora.pipeline.job import DEFAULT_LR, build_loss
+from tailora.pipeline.job import build_loss
 from tailora.pipeline.sampling import recipe_sampler
-from tailora.runs.recipe import EvaluateOptions, Recipe, TrainOptions
-from tailora.train.label_free import LABEL_FREE
-from tailora.train.loop import Schedule
-from tailora.train.objectives import AUGMENTATIONS
+from tailora.pipeline.training_checks import check_optimizer, check_training
+from tailora.runs.recipe import EvaluateOptions, Recipe
+from tailora.train.loop import Schedule, rows_an_epoch
 
 
 def check_recipe(recipe: Recipe, counts: ClassCounts, *, n_val: int) -> Groups:
@@ -31,25 +31,26 @@ def check_recipe(recipe: Recipe, counts: ClassCounts, *, n_val: int) -> Groups:
         ConfigError: A name, a range or a size is wrong.
     """
     _check_evaluation(recipe.evaluate)
-    for section in (recipe.train, recipe.probe):
-        build_loss(section, counts)
+    build_loss(recipe.probe, counts)
     resolve_rank(recipe.adapter.tuner, recipe.adapter.rank)
-    _check_training(recipe)
-    recipe_sampler(recipe, np.repeat(np.arange(len(counts.values)), counts.values))
+    options = recipe.evaluate
+    groups = make_groups(counts, options.groups, low=options.low, high=options.high)
+    check_training(recipe, counts, groups)
     _check_probe(recipe.probe.l2, n_val)
     if recipe.method == "deblora":
         _check_deblora(recipe, counts, n_val)
-    options = recipe.evaluate
-    return make_groups(counts, options.groups, low=options.low, high=options.high)
+    return groups
 
 
-def check_encoder(recipe: Recipe, loaded: LoadedBackbone, *, n_train: int, image_size: int) -> None:
+def check_encoder(
+    recipe: Recipe, loaded: LoadedBackbone, *, labels: NDArray[np.int64], image_size: int
+) -> None:
     """Refuse a pooling, image size, adapter or number of components that the encoder cannot take.
 
     Args:
         recipe: Fully resolved.
         loaded: The encoder.
-        n_train: Training samples.
+        labels: Class index of each training sample (rows,).
         image_size: Side in pixels.
 
     Raises:
@@ -60,11 +61,24 @@ def check_encoder(recipe: Recipe, loaded: LoadedBackbone, *, n_train: int, image
     encoder = Encoder(loaded.model, pooling=pooling, mean=loaded.mean, std=loaded.std)
     encoder.check_image_size(image_size)
     if recipe.method not in ("zero-shot", "fine-tune"):
-        steps = Schedule(recipe.train.epochs, recipe.train.batch_size, 1.0).steps(n_train)
-        adapt(copy.deepcopy(loaded.model), recipe.adapter, seed=0, total_steps=steps)
-    pca, largest = recipe.deblora.pca, min(n_train, encoder.features)
+        steps = planned_steps(recipe, labels)
+        adapted = adapt(copy.deepcopy(loaded.model), recipe.adapter, seed=0, total_steps=steps)
+        check_optimizer(recipe, adapted)
+    pca, largest = recipe.deblora.pca, min(len(labels), encoder.features)
     if recipe.method == "deblora" and pca is not None and not 1 <= pca <= largest:
         raise ConfigError(f"deblora.pca must lie in [1, {largest}] for these features, got {pca}")
+
+
+def planned_steps(recipe: Recipe, labels: NDArray[np.int64]) -> int:
+    """Optimiser steps of stage 0: what AdaLoRA plans its ranks by.
+
+    Args:
+        recipe: Its sampler decides how long an epoch is.
+        labels: Class index of each training sample (rows,).
+    """
+    train = recipe.train
+    lengths = rows_an_epoch(np.arange(len(labels)), recipe_sampler(recipe, labels), train.epochs)
+    return Schedule(train.epochs, train.batch_size, 1.0).steps(lengths)
 
 
 def _check_evaluation(options: EvaluateOptions) -> None:
@@ -78,35 +92,6 @@ def _check_evaluation(options: EvaluateOptions) -> None:
             "evaluate.trust_support must be at least 0 and evaluate.trust_f1 lie in [0, 1], got "
             f"{options.trust_support} and {options.trust_f1}"
         )
-
-
-def _check_training(recipe: Recipe) -> None:
-    train, deblora = recipe.train, recipe.deblora
-    for epochs, lr in ((train.epochs, train.lr), (max(deblora.epochs, 1), deblora.lr)):
-        Schedule(epochs, train.batch_size, DEFAULT_LR[0] if lr is None else lr)
-        if lr is not None and not math.isfinite(lr):
-            raise ConfigError(f"lr must be finite, got {lr}")
-    if not 0 <= train.weight_decay < math.inf:
-        raise ConfigError(f"train.weight_decay must be at least 0, got {train.weight_decay}")
-    if train.augment not in AUGMENTATIONS:
-        raise unknown_name("augmentation", train.augment, AUGMENTATIONS)
-    _check_objective(recipe)
-
-
-def _check_objective(recipe: Recipe) -> None:
-    """Refuse what an objective without labels would leave out."""
-    objective, known = recipe.train.objective, ("labels", *LABEL_FREE)
-    if objective not in known:
-        raise unknown_name("objective", objective, known)
-    if objective == "labels":
-        return
-    if recipe.method not in ("lora", "deblora", "zero-shot"):
-        raise ConfigError(f"method {recipe.method!r} learns labels: train.objective={objective!r}")
-    for name in ("loss", "loss_options", "augment"):
-        if getattr(recipe.train, name) != getattr(TrainOptions(), name):
-            raise ConfigError(
-                f"train.{name} does nothing with train.objective={objective!r}; leave one out"
-            )
 
 
 def _check_probe(l2: list[float], n_val: int) -> None:

@@ -17,14 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from tailora.adapters import trained_parameters
-from tailora.debias.base_adaptation import AnyEncoder, adapt_to_labels, with_adapter
+from tailora.debias.base_adaptation import AnyEncoder, adapt_to_labels
 from tailora.debias.chosen_pull import Validation
 from tailora.debias.stages import calibrate_features, learn_calibrated
 from tailora.heads.linear_probe import zero_linear
 from tailora.pipeline.job import Job
-from tailora.pipeline.stages import checkpoint, features
-from tailora.runs.weights import is_saved, load_adapted, save_adapted
+from tailora.pipeline.stages import checkpoint, features, train_once, trainable
+from tailora.pipeline.training_parts import training_optimizer
+from tailora.runs.weights import load_adapted
 
 _FEWEST_OTHERS: Final = 64  # images of other categories, so that a rare one is not told from five
 
@@ -80,15 +80,7 @@ def oracle_features(job: Job, split: str) -> Rows:
 
 
 def _train(job: Job, name: str, adapt: Callable[[], AnyEncoder]) -> None:
-    folder = job.folder.stage(name)
-    if is_saved(folder):
-        return
-    spec = job.recipe.adapter
-    blank = with_adapter(job.encoder, spec, seed=job.recipe.seed, total_steps=1)
-    learning = trained_parameters(blank) + 2 * (job.encoder.features + 1)
-    with job.folder.costs(name).measure("train", trained_parameters=learning):
-        save_adapted(adapt(), folder)
-    checkpoint(job, name).unlink(missing_ok=True)
+    train_once(job, name, adapt, parameters=trainable(job, job.recipe.adapter, 2))
 
 
 def _one_category(job: Job, category: int) -> AnyEncoder:
@@ -103,6 +95,7 @@ def _one_category(job: Job, category: int) -> AnyEncoder:
         loss=nn.CrossEntropyLoss(),
         head=zero_linear(job.encoder.features, 2),
         augment=job.recipe.train.augment,
+        optimizer=training_optimizer(job.recipe.train),
         checkpoint=checkpoint(job, part("clora", category)),
     )
 

@@ -12,6 +12,7 @@ from tailora.backbones import LoadedBackbone
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError, unknown_name
 from tailora.heads.probes import NEEDS_VIEWS, check_probe, probe_names
+from tailora.pipeline.expert_rows import EXPERT_ROWS
 from tailora.pipeline.stages import STANDS_ON
 from tailora.runs.recipe import METHODS, Recipe, parse_assignment, recipe_keys
 
@@ -40,7 +41,8 @@ _SECTIONS: Final = {
     "zero-shot": ("data", "backbone"),
     "fine-tune": ("data", "backbone", "train"),
     "lora": _ADAPTER,
-    "lora+reslt": (*_ADAPTER, "evaluate"),
+    **dict.fromkeys(EXPERT_ROWS, _ADAPTER),
+    "lora+reslt": (*_ADAPTER, "evaluate"),  # its heads are those of the groups
     "clora": _ADAPTER,
     "clora-oracle": _ADAPTER,
     "deblora": (*_ADAPTER, "deblora", "evaluate"),
@@ -230,7 +232,7 @@ def _check_per_category(row: Adaptation, probes: Sequence[ProbeChoice]) -> None:
                 f"{row.method} has one adapter a category; leave one of them out"
             )
     known = recipe_keys()
-    idle = ["train.sampler", "train.loss", "train.objective"]
+    idle = ["train.sampler", "train.loss", "train.objective", "train.mix", "train.deferred"]
     if row.method == "clora+deblora":
         idle += ["deblora.rounds", "deblora.head"]
     flat = row.recipe.flat()

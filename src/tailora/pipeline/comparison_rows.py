@@ -157,7 +157,7 @@ def _score(
         place / "predictions.npz",
         lambda path: np.savez_compressed(path, **arrays),  # pyright: ignore[reportArgumentType]
     )
-    own = sum(entry["seconds"] for entry in job.folder.costs(row.method).entries())
+    own = own_seconds(job, row.method)
     facts = {"own_seconds": own, "seconds": output.seconds, "validation": _validation(job, val)}
     write_json(place / "row.json", facts)
     write_json(place / "metrics.json", metrics.to_json())  # last: it says that the row is there
@@ -227,9 +227,21 @@ def _cost(job: Job, method: str) -> dict[str, Any]:
     }
 
 
+def own_seconds(job: Job, method: str) -> float:
+    """Seconds spent on a method itself, without the stages it stands on."""
+    if method not in PER_CATEGORY:
+        return sum(entry["seconds"] for entry in job.folder.costs(method).entries())
+    return sum(entry["seconds"] for entry in _of_adapters(category_costs(job, method), method))
+
+
 def _sum_of_adapters(spent: Sequence[dict[str, Any]], method: str) -> int:
+    return sum(entry["trained_parameters"] for entry in _of_adapters(spent, method))
+
+
+def _of_adapters(spent: Sequence[dict[str, Any]], method: str) -> list[dict[str, Any]]:
+    """Entries of the categories' last adapters, in whose parts of the folder they lie."""
     last = method.removesuffix("-oracle") + "/"
-    return sum(e["trained_parameters"] for e in spent if e["method"].startswith(last))
+    return [entry for entry in spent if entry["method"].startswith(last)]
 
 
 def _head_size(job: Job) -> int:

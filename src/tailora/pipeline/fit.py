@@ -36,6 +36,7 @@ from tailora.runs.recipe import Recipe
 from tailora.runs.run import Run, load_run
 from tailora.runs.weights import copy_saved
 from tailora.storage import write_json
+from tailora.train.adapter_spectrum import adapter_spectrum
 
 
 def fit(
@@ -58,8 +59,8 @@ def fit(
         data: What `open_dataset` gives.
         backbone: Hub id, local folder or `dinov2-small`; None takes the recipe's.
         adapter: `DebLoRA(...)`, or an `AdapterSpec` for a plain adapter.
-        method: `"deblora"`, `"lora"`, `"lora+reslt"`, `"fine-tune"` or `"zero-shot"`; None follows
-            `adapter`.
+        method: `"deblora"`, `"lora"`, `"fine-tune"`, `"zero-shot"`, or LoRA under several heads:
+            `"lora+reslt"`, `"lora+sade"`, `"lora+ride"`, `"lora+tlc"`; None follows `adapter`.
         seed: Seeds everything; None takes the recipe's.
         recipe: All other choices.
         out: Run folder to make; None keeps the run in a temporary folder until `run.save(path)`.
@@ -174,6 +175,7 @@ def _record(job: Job, last: StageResult, started: str) -> dict[str, Any]:
         "input": job.input.to_json(),
         "stages": costs(job, last.method),
         "adapted": _adapted(last.encoder.backbone),
+        "spectrum": (adapter_spectrum(last.encoder.backbone) or {}).get("mean"),
     }
 
 

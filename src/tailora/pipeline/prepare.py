@@ -41,7 +41,8 @@ def check_run(
     loaded = load_backbone(recipe.backbone.name)
     recipe = resolve_recipe(recipe, loaded)
     folder.check_for_fit(recipe, data.fingerprint, resume=resume, force=force)
-    check_encoder(recipe, loaded, n_train=len(data.indices("train")), image_size=_size(recipe))
+    labels = data.labels[data.indices("train")]
+    check_encoder(recipe, loaded, labels=labels, image_size=_size(recipe))
     with suppress(DataError):  # a broken image is a matter of decoding
         bands = len(data.source.read(int(data.indices("train")[0])))
         if bands > 1:  # a grey one may stand among colour ones

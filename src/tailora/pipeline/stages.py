@@ -3,6 +3,7 @@
 Whatever is evaluated has been read back from disk first: the saved run is the measured run.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,21 +13,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tailora.adapters import AdapterSpec, trained_parameters
-from tailora.debias.base_adaptation import (
-    AnyEncoder,
-    adapt_to_labels,
-    adapt_without_labels,
-    with_adapter,
-)
+from tailora.debias.base_adaptation import AnyEncoder, adapt_base, with_adapter
 from tailora.debias.calibrate import Calibration
 from tailora.debias.stages import calibrate_features, learn_calibrated
 from tailora.evaluate import class_scores, confusion_matrix
 from tailora.features import FeatureBank, extract
 from tailora.heads.linear_probe import fit_linear_probe
-from tailora.heads.reslt import ResLTHead, ResLTLoss
+from tailora.pipeline.expert_rows import EXPERT_ROWS
 from tailora.pipeline.job import Job
+from tailora.pipeline.lessons import Start, base_lesson
 from tailora.pipeline.rounds import round_stage, source_stage
 from tailora.pipeline.sampling import recipe_sampler
+from tailora.pipeline.training_parts import training_optimizer
 from tailora.runs.weights import (
     is_saved,
     load_adapted,
@@ -36,6 +34,7 @@ from tailora.runs.weights import (
     weights_fingerprint,
 )
 from tailora.storage import read_json, write_json
+from tailora.train.adapter_spectrum import adapter_spectrum
 from tailora.train.objectives import dihedral
 
 # what is done before a method, in order
@@ -43,7 +42,7 @@ STANDS_ON: Final = {
     "zero-shot": (),
     "fine-tune": ("zero-shot",),
     "lora": ("zero-shot",),
-    "lora+reslt": ("zero-shot",),
+    **dict.fromkeys(EXPERT_ROWS, ("zero-shot",)),
     "deblora": ("zero-shot", "lora"),
 }
 
@@ -72,59 +71,58 @@ def run_stage(job: Job, method: str) -> StageResult:
 
 def adapt_stage(job: Job, method: str) -> None:
     """Train the encoder of a method and save it, unless that was done before."""
-    folder = job.folder.stage(method)
-    if method == "zero-shot" or is_saved(folder):
+    if method == "zero-shot":
         return
     spec = None if method == "fine-tune" else job.recipe.adapter
-    with job.folder.costs(method).measure("train", trained_parameters=_trainable(job, spec)):
-        adapted = _debiased(job) if method == "deblora" else _base(job, method)
-        save_adapted(adapted, folder)
-    checkpoint(job, method).unlink(missing_ok=True)
-
-
-def _base(job: Job, method: str) -> AnyEncoder:
-    """Stage 0: adapt with labels or without (`lora`), or train the whole encoder (`fine-tune`).
-
-    `lora+reslt` learns under the three-branch head of ResLT and its loss, a baseline of the paper.
-    """
-    rows, is_reslt = job.dataset.indices("train"), method == "lora+reslt"
-    sampler = recipe_sampler(job.recipe, job.labels[rows])
-    if job.recipe.train.objective != "labels":
-        return adapt_without_labels(
-            job.encoder,
-            job.bench,
-            rows,
-            np.asarray(features(job, "zero-shot", "train")),
-            spec=job.recipe.adapter,
-            schedule=job.schedule,
-            how=job.recipe.train.objective,
-            sampler=sampler,
-            checkpoint=checkpoint(job, method),
-        )
-    return adapt_to_labels(
-        job.encoder,
-        job.bench,
-        rows,
-        job.labels,
-        spec=None if method == "fine-tune" else job.recipe.adapter,
-        schedule=job.schedule,
-        loss=ResLTLoss(job.groups) if is_reslt else job.loss(job.recipe.train),
-        head=_Branches(job) if is_reslt else with_probe(job, "zero-shot").head,
-        augment=job.recipe.train.augment,
-        sampler=sampler,
-        checkpoint=checkpoint(job, method),
+    train_once(
+        job,
+        method,
+        lambda: _debiased(job) if method == "deblora" else _base(job, method),
+        parameters=trainable(job, spec, len(job.counts.names)),
     )
 
 
-class _Branches(nn.Module):
-    """The logits of each of ResLT's heads, which its loss takes; predicting would sum them."""
+def train_once(job: Job, stage: str, make: Callable[[], AnyEncoder], *, parameters: int) -> None:
+    """Train an encoder and save it with its spectrum and cost, unless that was done before.
 
-    def __init__(self, job: Job) -> None:
-        super().__init__()
-        self.head = ResLTHead(job.encoder.features, len(job.counts.names), seed=job.recipe.seed)
+    Args:
+        job: The run.
+        stage: Name of its folder.
+        make: Trains.
+        parameters: How many learn.
+    """
+    folder = job.folder.stage(stage)
+    if is_saved(folder):
+        return
+    with job.folder.costs(stage).measure("train", trained_parameters=parameters):
+        adapted = make()
+        found = adapter_spectrum(adapted.backbone)
+        if found is not None:
+            write_json(folder / "spectrum.json", found)
+        save_adapted(adapted, folder)
+    checkpoint(job, stage).unlink(missing_ok=True)
 
-    def forward(self, features: Tensor) -> Tensor:
-        return self.head.branches(features)
+
+def _base(job: Job, method: str) -> AnyEncoder:
+    """Stage 0: adapt with labels or without, or train the whole encoder (`fine-tune`)."""
+    rows = job.dataset.indices("train")
+    start = Start(
+        head=lambda: with_probe(job, "zero-shot").head,
+        features=lambda: np.asarray(features(job, "zero-shot", "train")),
+    )
+    title, lesson = base_lesson(job, method, start)
+    return adapt_base(
+        job.encoder,
+        job.bench,
+        rows,
+        lesson,
+        spec=None if method == "fine-tune" else job.recipe.adapter,
+        schedule=job.schedule,
+        title=title,
+        sampler=recipe_sampler(job.recipe, job.labels[rows]),
+        optimizer=training_optimizer(job.recipe.train),
+        checkpoint=checkpoint(job, method),
+    )
 
 
 def _debiased(job: Job) -> AnyEncoder:
@@ -290,9 +288,10 @@ def _probe(
     return probe.linear
 
 
-def _trainable(job: Job, spec: AdapterSpec | None) -> int:
+def trainable(job: Job, spec: AdapterSpec | None, classes: int) -> int:
+    """Count the parameters of an adapter, or of the whole encoder, and of a head on it."""
     adapted = with_adapter(job.encoder, spec, seed=job.recipe.seed, total_steps=1)
-    return trained_parameters(adapted) + len(job.counts.names) * (job.encoder.features + 1)
+    return trained_parameters(adapted) + classes * (job.encoder.features + 1)
 
 
 def checkpoint(job: Job, method: str) -> Path:

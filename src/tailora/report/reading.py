@@ -26,6 +26,9 @@ _METHOD_NAMES: Final = {
     "clora+deblora": "cLoRA + debLoRA",
     "clora-oracle": "cLoRA (oracle)",
     "lora+reslt": "LoRA + ResLT",
+    "lora+sade": "LoRA + SADE",
+    "lora+ride": "LoRA + RIDE",
+    "lora+tlc": "LoRA + TLC",
     "fine-tune": "fine-tuning",
 }
 

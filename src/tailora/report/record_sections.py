@@ -60,7 +60,21 @@ def adapted_section(run: FinishedRun) -> Section:
     )
     caption = "The encoder's weights stay as they were; only these small additions were trained."
     table = Table(columns, rows, "Adapted modules", (total,))
-    return Section("adapted", "What was adapted", caption, (table,))
+    return Section("adapted", "What was adapted", caption, (table, *_spectrum_note(run)))
+
+
+def _spectrum_note(run: FinishedRun) -> tuple[Block, ...]:
+    """Say how evenly the adapter uses its directions; tuners without a product B A say nothing."""
+    found = run.run.get("spectrum")
+    if not found:
+        return ()
+    return (
+        Note(
+            f"How evenly the adapter uses its directions: on average {found['effective_rank']:.1f} "
+            f"directions a layer carry its change, the strongest with {found['top_energy']:.0%} of "
+            f"it (evenness {found['entropy']:.2f}, from 0 for one direction to 1 for all alike)."
+        ),
+    )
 
 
 def caveats_section(run: FinishedRun) -> Section:

@@ -18,8 +18,11 @@ import tomli_w
 from tailora.adapters import AdapterSpec
 from tailora.debias.options import DebiasOptions
 from tailora.errors import ConfigError, unknown_name
+from tailora.runs.train_options import TrainOptions
 
-METHODS = ("deblora", "lora", "lora+reslt", "fine-tune", "zero-shot")
+METHODS = (
+    "deblora", "lora", "lora+reslt", "lora+sade", "lora+ride", "lora+tlc", "fine-tune", "zero-shot",
+)  # fmt: skip
 _LARGEST_SEED = 2**32 - 2  # scikit-learn takes 32 bits, and the second adapter has the next seed
 
 
@@ -52,39 +55,6 @@ class BackboneOptions:
 
     name: str = "dinov2-small"
     pooling: str | None = None
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """How the base adapter (or the whole encoder) learns.
-
-    Args:
-        epochs: Passes over the training split.
-        batch_size: Images a step, for every stage.
-        lr: Peak learning rate; None is 1e-3, or 5e-5 for `--method fine-tune`.
-        weight_decay: Of AdamW.
-        objective: What the base adapter learns: `"labels"`, or without them `"self-distillation"`
-            (the pretrained features of an image from its turned copies) or `"masked"` (from half
-            of it).
-        loss: See `tailora methods`.
-        loss_options: Passed to the loss.
-        augment: `"dihedral"` or `"none"`.
-        sampler: `"none"` takes every image once an epoch in random order; else a sampler of
-            `tailora methods` says which, how often and in which order. A sampler that evens classes
-            out and a loss that does (`loss`) correct for the same thing twice.
-        sampler_options: Passed to the sampler.
-    """
-
-    epochs: int = 3
-    batch_size: int = 32
-    lr: float | None = None
-    weight_decay: float = 0.0
-    objective: str = "labels"
-    loss: str = "cross-entropy"
-    loss_options: dict[str, Any] = field(default_factory=dict)
-    augment: str = "dihedral"
-    sampler: str = "none"
-    sampler_options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -131,7 +101,8 @@ class Recipe:
     """Everything that determines a run, apart from the data themselves.
 
     Args:
-        method: `"deblora"`, `"lora"`, `"lora+reslt"`, `"fine-tune"` or `"zero-shot"`.
+        method: `"deblora"`, `"lora"`, LoRA under several heads (`"lora+reslt"`, `"lora+sade"`,
+            `"lora+ride"`, `"lora+tlc"`), `"fine-tune"` or `"zero-shot"`.
         seed: Seeds splits, weights, order and intervals.
         data: How images are read.
         backbone: Which encoder.

@@ -1,5 +1,6 @@
 """Samplers of row indices that know the classes; every process draws the same order."""
 
+from tailora.samplers.bucketed import BucketedSampler
 from tailora.samplers.class_balanced import ClassBalancedSampler
 from tailora.samplers.effective_number import EffectiveNumberSampler
 from tailora.samplers.m_per_class import MPerClassSampler
@@ -10,6 +11,7 @@ from tailora.samplers.stratified import StratifiedSampler
 from tailora.samplers.undersampling import UndersamplingSampler
 
 __all__ = [
+    "BucketedSampler",
     "ClassBalancedSampler",
     "EffectiveNumberSampler",
     "MPerClassSampler",

@@ -1,8 +1,9 @@
 """Base adaptation without labels: an adapter learns to see the whole in an altered image.
 
-The teacher is the pretrained encoder itself, on the image as it is; the student sees it turned, or
-with half of it hidden. Nothing in it knows a class, so whatever bias the labels' long tail brings
-is absent, and so is all that labels could teach.
+`rotation` asks by how many quarter turns an image was turned. For the others the teacher is the
+pretrained encoder itself, on the image as it is; the student sees it turned, or with half of it
+hidden. Nothing in them knows a class, so whatever bias the labels' long tail brings is absent, and
+so is all that labels could teach.
 
 Reference: self-distillation without labels, Caron et al., "Emerging Properties in Self-Supervised
 Vision Transformers", ICCV 2021; masked inputs against features of the whole, Baevski et al.,
@@ -18,10 +19,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tailora.augment.rotation_pretext import TURNS, rotation_loss
 from tailora.errors import unknown_name
+from tailora.heads.classifier_retraining import fresh_linear
+from tailora.train.lesson import Lesson
 from tailora.train.loop import Objective
 from tailora.train.objectives import Images, dihedral
 
+ROTATION: Final = "rotation"
 _CELLS: Final = 5  # a side
 _HIDDEN: Final = 0.5
 
@@ -58,6 +63,27 @@ def label_free_objective(
         return ((encoder(altered) - teacher[rows]) / scale).square().mean()
 
     return objective
+
+
+def rotation_lesson(
+    encoder: nn.Module, images: Images, *, width: int, seed: int, device: torch.device
+) -> Lesson:
+    """Tell quarter turns apart by a head of four answers that learns along.
+
+    Args:
+        encoder: (batch, bands, size, size) to (batch, features).
+        images: Gives square images by sample number.
+        width: Of a feature.
+        seed: Of the head's first weights.
+        device: Where the encoder lies.
+    """
+    head = fresh_linear(width, TURNS, seed=seed).to(device)
+
+    def objective(batch: NDArray[np.int64], generator: np.random.Generator) -> Tensor:
+        pixels = images(batch).to(device, non_blocking=True)
+        return rotation_loss(encoder, head, pixels, generator)
+
+    return Lesson(nn.ModuleDict({"encoder": encoder, "head": head}), objective)
 
 
 def hide_cells(images: Tensor, generator: np.random.Generator) -> Tensor:

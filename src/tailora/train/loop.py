@@ -6,7 +6,7 @@ number, so that a run resumed at an epoch's start repeats exactly what an uninte
 
 import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +23,8 @@ from tailora.adapters import after_step, allocation, require_gradients, restore_
 from tailora.errors import ConfigError
 from tailora.samplers.epoch import EpochSampler
 from tailora.storage import write_atomically
+from tailora.train.optimizers import OptimizerChoice, build_optimizers
+from tailora.train.sampling import Order, sampler_at
 
 Objective = Callable[[NDArray[np.int64], np.random.Generator], Tensor]
 
@@ -54,11 +56,12 @@ class Schedule:
                 f"lr must be positive and warmup lie in [0, 1), got {self.lr} and {self.warmup}"
             )
 
-    def steps(self, rows: int) -> int:
-        """Optimiser steps in all for this many rows an epoch."""
-        return self.epochs * math.ceil(rows / self.batch_size)
+    def steps(self, rows: int | Sequence[int]) -> int:
+        """Optimiser steps in all for this many rows an epoch, or a number for each epoch."""
+        lengths = [rows] * self.epochs if isinstance(rows, int) else rows
+        return sum(math.ceil(length / self.batch_size) for length in lengths)
 
-    def factor(self, step: int, rows: int) -> float:
+    def factor(self, step: int, rows: int | Sequence[int]) -> float:
         """Learning rate of a step (from 0) over the peak, in (0, 1]."""
         total = self.steps(rows)
         warm = max(1, round(self.warmup * total))
@@ -81,6 +84,11 @@ def draws(rows: NDArray[np.int64], sampler: EpochSampler | None) -> int:
     return len(rows) if sampler is None else len(sampler)
 
 
+def rows_an_epoch(rows: NDArray[np.int64], order: Order, epochs: int) -> list[int]:
+    """How many rows each epoch has."""
+    return [draws(rows, sampler_at(order, epoch)) for epoch in range(epochs)]
+
+
 def train(
     module: nn.Module,
     objective: Objective,
@@ -90,7 +98,9 @@ def train(
     seed: int,
     accelerator: Accelerator,
     checkpoint: Path | None = None,
-    sampler: EpochSampler | None = None,
+    sampler: Order = None,
+    optimizer: OptimizerChoice | None = None,
+    start_epoch: Callable[[int], None] | None = None,
 ) -> Iterator[Step]:
     """Train every parameter of `module` that requires a gradient.
 
@@ -104,7 +114,10 @@ def train(
         accelerator: Runs the backward pass on its device.
         checkpoint: File written at each epoch's end; when it exists training goes on from it.
         sampler: Draws positions in `rows`, how many it likes and in its own order, from its seed
-            and the epoch alone; None takes every row once in random order.
+            and the epoch alone; None takes every row once in random order. May change once.
+        optimizer: None is AdamW.
+        start_epoch: Called with the number of each epoch, from 0, before its first step; what it
+            changes must follow from that number, or be a buffer of `module`.
 
     Yields:
         A `Step` after each optimiser step.
@@ -112,11 +125,14 @@ def train(
     Raises:
         BackboneError: An adapter parameter receives no gradient in the first step.
     """
-    stepper = _Stepper(module, schedule, draws(rows, sampler), seed, accelerator)
+    lengths = rows_an_epoch(rows, sampler, schedule.epochs)
+    stepper = _Stepper(module, schedule, lengths, seed, accelerator, optimizer)
     first = stepper.restore(checkpoint)
-    stepper.enter_training()
     for epoch in range(first, schedule.epochs):
-        order, generator = _epoch(rows, sampler, seed=seed, epoch=epoch)
+        if start_epoch is not None:
+            start_epoch(epoch)
+        stepper.enter_training()
+        order, generator = _epoch(rows, sampler_at(sampler, epoch), seed=seed, epoch=epoch)
         for start in range(0, len(order), schedule.batch_size):
             batch = order[start : start + schedule.batch_size]
             loss = stepper.step(partial(objective, batch, generator))
@@ -138,23 +154,29 @@ def _epoch(
 
 
 class _Stepper:
-    """The optimiser and its place in the schedule."""
+    """The optimisers and their place in the schedule."""
 
     def __init__(
         self,
         module: nn.Module,
         schedule: Schedule,
-        rows: int,
+        rows: Sequence[int],
         seed: int,
         accelerator: Accelerator,
+        optimizer: OptimizerChoice | None,
     ) -> None:
         self.module, self.schedule, self.rows = module, schedule, rows
         self.seed, self.accelerator = seed, accelerator
         self.number = 0
         self.learning = [p for p in module.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            self.learning, lr=schedule.lr, weight_decay=schedule.weight_decay
+        self.optimizers = build_optimizers(
+            module,
+            optimizer or OptimizerChoice(),
+            lr=schedule.lr,
+            weight_decay=schedule.weight_decay,
         )
+        self.groups = [group for one in self.optimizers for group in one.param_groups]
+        self.peaks = [group["lr"] for group in self.groups]
         self.adapters = [m for m in module.modules() if isinstance(m, PeftModel)]
 
     def enter_training(self) -> None:
@@ -172,9 +194,11 @@ class _Stepper:
 
     def step(self, objective: Callable[[], Tensor]) -> Tensor:
         """Do one optimiser step and give its loss, detached."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.lr * self.schedule.factor(self.number, self.rows)
-        self.optimizer.zero_grad(set_to_none=True)
+        factor = self.schedule.factor(self.number, self.rows)
+        for group, peak in zip(self.groups, self.peaks, strict=True):
+            group["lr"] = peak * factor
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         with self._own_randomness(), self.accelerator.autocast():
             loss = objective()
         self.accelerator.backward(loss)
@@ -182,7 +206,8 @@ class _Stepper:
             for adapter in self.adapters:
                 require_gradients(adapter)
         nn.utils.clip_grad_norm_(self.learning, 1.0)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         for adapter in self.adapters:
             after_step(adapter, self.number)
         self.number += 1
@@ -194,7 +219,7 @@ class _Stepper:
             "epochs_done": epochs_done,
             "number": self.number,
             "parameters": self._tensors(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "allocations": [allocation(adapter) for adapter in self.adapters],
         }
         buffer = io.BytesIO()  # torch hides a full disk behind a RuntimeError; plain bytes do not
@@ -209,7 +234,10 @@ class _Stepper:
         with torch.no_grad():
             for name, tensor in self._tensors().items():
                 tensor.copy_(state["parameters"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
+        # loading puts new dictionaries in the place of the groups
+        self.groups = [group for one in self.optimizers for group in one.param_groups]
         for adapter, kept in zip(self.adapters, state["allocations"], strict=True):
             restore_allocation(adapter, kept)
         self.number = state["number"]

@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tailora.errors import unknown_name
+from tailora.train.lesson import Lesson
 from tailora.train.loop import Objective
+from tailora.train.mixing import Alter, Mixing, soft_loss
+from tailora.train.phases import LossOfEpoch
 
 Images = Callable[[NDArray[np.int64]], Tensor]
 AUGMENTATIONS = ("dihedral", "none")
@@ -25,32 +28,81 @@ def label_objective(
     loss: nn.Module,
     augment: str,
     device: torch.device,
+    mixing: Mixing | None = None,
 ) -> Objective:
     """Classification: loss of the head's logits on the encoder's features.
 
     Args:
         encoder: (batch, bands, height, width) to (batch, features).
-        head: (batch, features) to (batch, classes).
+        head: (batch, features) to (batch, classes), or to (experts, batch, classes).
         images: Gives images by sample number.
         targets: Class index of every sample (samples,), on `device`.
         loss: Takes logits and targets.
         augment: `"dihedral"` (the eight flips and quarter turns, all equally likely: imagery seen
             from above has no up) or `"none"`.
         device: Where encoder and head lie.
+        mixing: Mixes images and shares labels, in the epochs it is active; alters by itself.
+
+    Raises:
+        ConfigError: Unknown augmentation.
+    """
+    alter = alteration(augment)
+
+    def look(batch: NDArray[np.int64]) -> Tensor:
+        return images(batch).to(device, non_blocking=True)
+
+    def objective(batch: NDArray[np.int64], generator: np.random.Generator) -> Tensor:
+        if mixing is not None and mixing.active:
+            mixed = mixing(batch, look, generator)
+            current = loss.current if isinstance(loss, LossOfEpoch) else loss
+            return soft_loss(current, head(encoder(mixed.images)), mixed.targets)
+        pixels = look(batch)
+        if alter is not None:
+            pixels = alter(pixels, generator)
+        return loss(head(encoder(pixels)), targets[torch.from_numpy(batch).to(device)])
+
+    return objective
+
+
+def label_lesson(
+    encoder: nn.Module,
+    head: nn.Module,
+    images: Images,
+    targets: Tensor,
+    *,
+    loss: nn.Module,
+    augment: str,
+    device: torch.device,
+    mixing: Mixing | None = None,
+) -> Lesson:
+    """Let encoder and head learn by `label_objective`, loss and mixing by the epoch."""
+    head.requires_grad_(requires_grad=True)
+
+    def start_epoch(epoch: int) -> None:
+        for part in (loss, mixing):
+            if isinstance(part, LossOfEpoch | Mixing):
+                part.start_epoch(epoch)
+
+    objective = label_objective(
+        encoder, head, images, targets, loss=loss, augment=augment, device=device, mixing=mixing
+    )
+    return Lesson(nn.ModuleDict({"encoder": encoder, "head": head}), objective, start_epoch)
+
+
+def alteration(augment: str) -> Alter | None:
+    """Give what `augment` does to a batch, None for `"none"`.
 
     Raises:
         ConfigError: Unknown augmentation.
     """
     if augment not in AUGMENTATIONS:
         raise unknown_name("augmentation", augment, AUGMENTATIONS)
+    return random_turns if augment == "dihedral" else None
 
-    def objective(batch: NDArray[np.int64], generator: np.random.Generator) -> Tensor:
-        pixels = images(batch).to(device, non_blocking=True)
-        if augment == "dihedral":
-            pixels = dihedral(pixels, generator.integers(8, size=len(batch)))
-        return loss(head(encoder(pixels)), targets[torch.from_numpy(batch).to(device)])
 
-    return objective
+def random_turns(images: Tensor, generator: np.random.Generator) -> Tensor:
+    """Turn each square image by one of the eight symmetries, all equally likely."""
+    return dihedral(images, generator.integers(8, size=len(images)))
 
 
 def dihedral(images: Tensor, turns: NDArray[np.integer]) -> Tensor:

@@ -1,6 +1,7 @@
 """A sampler by its name, made for the rows of a training split."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -11,6 +12,31 @@ from tailora.errors import ConfigError, unknown_name
 from tailora.samplers.epoch import EpochSampler
 
 NO_SAMPLER: Final = "none"
+
+
+@dataclass(frozen=True)
+class TwoPhases:
+    """One sampler for the first epochs and another for the rest; None is every row once.
+
+    Args:
+        first: Of the first phase.
+        second: Of the second phase.
+        start: First epoch of the second phase, from 0.
+    """
+
+    first: EpochSampler | None
+    second: EpochSampler | None
+    start: int
+
+
+Order = EpochSampler | TwoPhases | None
+
+
+def sampler_at(order: Order, epoch: int) -> EpochSampler | None:
+    """Give the sampler of an epoch."""
+    if isinstance(order, TwoPhases):
+        return order.first if epoch < order.start else order.second
+    return order
 
 
 def build_sampler(

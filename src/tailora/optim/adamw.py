@@ -1,0 +1,22 @@
+"""AdamW: Adam whose weight decay stands apart from the gradient (Loshchilov and Hutter 2019)."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+
+def adamw(
+    params: Iterable[nn.Parameter], lr: float = 1e-3, weight_decay: float = 0.0
+) -> torch.optim.Optimizer:
+    """Build torch's AdamW, which moves each number by its own gradient's size.
+
+    Args:
+        params: Of any shape.
+        lr: Learning rate, at least 0.
+        weight_decay: Decoupled, at least 0.
+
+    Reference:
+        Loshchilov and Hutter, Decoupled Weight Decay Regularization, ICLR 2019, algorithm 2.
+    """
+    return torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay)

@@ -1,0 +1,104 @@
+"""What a recipe says about stage 0, made for some classes: loss, mixing, order, optimiser."""
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from tailora.counts import ClassCounts, Groups
+from tailora.errors import ConfigError
+from tailora.pipeline.expert_rows import EXPERT_ROWS
+from tailora.pipeline.job import build_loss
+from tailora.runs.recipe import Recipe, TrainOptions
+from tailora.train.mixing import NO_MIX, Mixing, build_mixer, first_and_last, require_row_loss
+from tailora.train.objectives import alteration
+from tailora.train.optimizers import OptimizerChoice
+from tailora.train.phases import LossOfEpoch, reweighted, second_phase
+
+_CMO = "cmo"
+
+
+def training_loss(recipe: Recipe, counts: ClassCounts, groups: Groups | None) -> LossOfEpoch:
+    """Make the loss of stage 0, in one phase or two.
+
+    Args:
+        recipe: Its method and `train` decide.
+        counts: Training samples per class.
+        groups: Head, middle and tail; ResLT's heads need them.
+
+    Raises:
+        ConfigError: An unknown loss or option, or a second phase that changes nothing.
+    """
+    train, row = recipe.train, EXPERT_ROWS.get(recipe.method)
+    if row is None:
+        first = build_loss(train, counts)
+    else:
+        first = row.make_loss(counts, groups, train.loss_options)
+    share = train.deferred
+    if share is None and row is not None and train.epochs > 1:
+        share = row.deferred
+    if share is None:
+        return LossOfEpoch(first)
+    start = second_phase(share, train.epochs)
+    return LossOfEpoch(first, _second_loss(recipe, first, counts), start=start)
+
+
+def _second_loss(recipe: Recipe, first: nn.Module, counts: ClassCounts) -> nn.Module | None:
+    train = recipe.train
+    if train.deferred_loss is not None:
+        second = build_loss(TrainOptions(loss=train.deferred_loss), counts)
+        if cosine_scale(second) is not None and cosine_scale(first) is None:
+            raise ConfigError(
+                f"train.deferred_loss={train.deferred_loss!r} takes a cosine head's logits, and "
+                f"train.loss={train.loss!r} learns under another; choose it as train.loss too"
+            )
+        return second
+    row = EXPERT_ROWS.get(recipe.method)
+    if train.deferred_sampler is not None and (row is None or row.deferred is None):
+        return None  # the sampler is what changes
+    return reweighted(first)
+
+
+def cosine_scale(loss: nn.Module) -> float | None:
+    """Scale of the cosine head whose logits a loss takes, None where it takes any."""
+    return getattr(loss, "scale", None)
+
+
+def training_optimizer(train: TrainOptions) -> OptimizerChoice:
+    """Give the optimiser of stage 0."""
+    return OptimizerChoice(train.optimizer, train.optimizer_options)
+
+
+def training_mix(
+    recipe: Recipe,
+    counts: ClassCounts,
+    rows: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    loss: LossOfEpoch,
+) -> Mixing | None:
+    """Make the mixing of stage 0, None for `"none"`.
+
+    Args:
+        recipe: Its `train` decides.
+        counts: Training samples per class.
+        rows: Training sample numbers.
+        labels: Class index of every sample (samples,).
+        loss: Of both phases.
+
+    Raises:
+        ConfigError: An unknown mix or option, a loss under which labels cannot be shared, or a
+            mix that would rest in every epoch.
+    """
+    train = recipe.train
+    if train.mix == NO_MIX:
+        for key in ("mix_options", "mix_off"):
+            if getattr(train, key) != getattr(TrainOptions(), key):
+                raise ConfigError(f"train.{key} does nothing without a train.mix; name one")
+        return None
+    alter = alteration(train.augment)
+    mixer = build_mixer(train.mix, counts, train.mix_options, alter=alter)
+    for one in (loss.first, loss.second):
+        if one is not None:
+            require_row_loss(one)
+    off = int(train.mix == _CMO) if train.mix_off is None else train.mix_off
+    epochs = first_and_last(off, train.epochs)
+    return Mixing(mixer, rows, labels, alter=alter, epochs=epochs)

@@ -1,0 +1,188 @@
+"""Mixing images while training: which batch is mixed with what, and the loss of shared labels."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol, final, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tailora import catalogue
+from tailora.augment.blending import Batch, Mixed
+from tailora.augment.cmo import CMO
+from tailora.augment.enmix_style import EnMixStyle
+from tailora.counts import ClassCounts
+from tailora.errors import ConfigError, unknown_name
+from tailora.losses.class_weights import weighted_mean
+
+NO_MIX: Final = "none"
+Alter = Callable[[Tensor, np.random.Generator], Tensor]
+Look = Callable[[NDArray[np.int64]], Tensor]
+
+
+@runtime_checkable
+class RowLoss(Protocol):
+    """A loss that is a weighted mean of one term a row, so that a row may count for a share."""
+
+    def per_row(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the loss of each row (rows,) and how much it weighs (rows,)."""
+        ...
+
+
+def require_row_loss(loss: nn.Module) -> RowLoss:
+    """Give the loss back if labels can be shared under it.
+
+    Raises:
+        ConfigError: Its terms are not one a row: shares of two labels have no meaning in it.
+    """
+    if isinstance(loss, RowLoss):
+        return loss
+    raise ConfigError(
+        f"train.mix shares a row between two labels, and {type(loss).__name__} is no mean of one "
+        "term a row; choose another loss or train.mix=none"
+    )
+
+
+def soft_loss(loss: nn.Module, logits: Tensor, shares: Tensor) -> Tensor:
+    """Average a loss over rows and their labels: sum of share x weight x loss over the shares.
+
+    With whole labels it is the loss itself; for cross-entropy it is cross-entropy with soft
+    targets.
+
+    Args:
+        loss: With a term a row.
+        logits: (rows, classes), or of several experts (experts, rows, classes).
+        shares: Of each class in each row (rows, classes).
+
+    Raises:
+        ConfigError: See `require_row_loss`.
+
+    Reference:
+        Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018, equation 2, whose
+        loss is linear in the label.
+    """
+    rows, labels = shares.nonzero(as_tuple=True)
+    losses, weights = require_row_loss(loss).per_row(logits[..., rows, :], labels)
+    return weighted_mean(losses, weights * shares[rows, labels])
+
+
+def mixer_options(name: str) -> dict[str, Any]:
+    """Options of a mixing method that a recipe can set, with their defaults."""
+    known = catalogue.options(catalogue.find("augment", name))
+    return {key: value for key, value in known.items() if key != "augment"}
+
+
+def build_mixer(
+    name: str, counts: ClassCounts, options: Mapping[str, Any], *, alter: Alter | None = None
+) -> Callable[..., Mixed]:
+    """Make the mixing method called `name`.
+
+    Args:
+        name: A mix of `tailora methods`.
+        counts: Training samples per class.
+        options: Of the method.
+        alter: Augmentation of a batch; EnMix alters either side by itself.
+
+    Raises:
+        ConfigError: Unknown method (the nearest is named), an option it does not have or cannot
+            use, or EnMix without an augmentation.
+        DataError: A class has no sample and the method divides by its count.
+    """
+    known = catalogue.names("augment")
+    if name not in known:
+        raise unknown_name("mix", name, [*known, NO_MIX])
+    for option in options:
+        if option not in mixer_options(name):
+            raise unknown_name(f"option of train.mix={name}", option, mixer_options(name))
+    extra: dict[str, Any] = {}
+    if name == catalogue.method_name(EnMixStyle):
+        if alter is None:
+            raise ConfigError(
+                f"train.mix={name!r} mixes images altered each in its own way, and train.augment "
+                "is 'none': that is mixup; choose train.mix=mixup or another train.augment"
+            )
+        extra = {"augment": alter}
+    return catalogue.build(
+        catalogue.find("augment", name), {"counts": counts}, {**options, **extra}
+    )
+
+
+def first_and_last(off: int, epochs: int) -> range:
+    """Give the epochs that are mixed: all but the first and the last `off`.
+
+    Raises:
+        ConfigError: `off` is negative, or none is left.
+    """
+    if off < 0:
+        raise ConfigError(f"train.mix_off must be at least 0, got {off}")
+    if 2 * off >= epochs:
+        raise ConfigError(
+            f"train.mix is off in the first and the last {off} of {epochs} epochs and would do "
+            "nothing; lower train.mix_off or train more epochs"
+        )
+    return range(off, epochs - off)
+
+
+@final
+class Mixing:
+    """A mixing method in a training: fetches what is mixed in, and rests in some epochs.
+
+    CMO's patches come from the whole training split, each class as often as its `power` says, as
+    in its paper; the others mix the batch with itself.
+
+    Args:
+        mixer: From `build_mixer`.
+        rows: Training sample numbers.
+        labels: Class index of every sample (samples,).
+        alter: Augmentation of a batch, or None.
+        epochs: Those that are mixed.
+    """
+
+    def __init__(
+        self,
+        mixer: Callable[..., Mixed],
+        rows: NDArray[np.int64],
+        labels: NDArray[np.int64],
+        *,
+        alter: Alter | None,
+        epochs: range,
+    ) -> None:
+        self.mixer, self.rows, self.labels = mixer, rows, labels
+        self.alter = None if isinstance(mixer, EnMixStyle) else alter
+        self.epochs = epochs
+        self.active = 0 in epochs
+        self.chances = self._chances()
+
+    def start_epoch(self, epoch: int) -> None:
+        """Begin an epoch, from 0."""
+        self.active = epoch in self.epochs
+
+    def __call__(
+        self, batch: NDArray[np.int64], look: Look, generator: np.random.Generator
+    ) -> Mixed:
+        """Mix the images of some sample numbers.
+
+        Args:
+            batch: Sample numbers (rows,).
+            look: Gives images (rows, bands, height, width), on their device.
+            generator: Source of all randomness.
+        """
+        own = self._batch(batch, look, generator)
+        if self.chances is None:
+            return self.mixer(*own, generator)
+        drawn = generator.choice(self.rows, size=len(batch), p=self.chances)
+        return self.mixer(*own, generator, self._batch(drawn, look, generator))
+
+    def _batch(self, batch: NDArray[np.int64], look: Look, generator: np.random.Generator) -> Batch:
+        images = look(batch)
+        if self.alter is not None:
+            images = self.alter(images, generator)
+        # a weighted sum of bytes would be cut off; the encoder turns bytes to floats just so
+        return Batch(images.float(), torch.from_numpy(self.labels[batch]).to(images.device))
+
+    def _chances(self) -> NDArray[np.float64] | None:
+        if not isinstance(self.mixer, CMO):
+            return None
+        weights = self.mixer.weights[self.labels[self.rows]]
+        return weights / weights.sum()
