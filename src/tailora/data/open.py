@@ -22,13 +22,34 @@ _OPENERS: Final[dict[str, Callable[..., Dataset]]] = {
 BUILT_IN: Final = tuple(_OPENERS)
 
 
-def open_dataset(source: str | Path, *, seed: int = 0) -> Dataset:
+def open_to_measure(source: str | Path, *, seed: int = 0) -> Dataset:
+    """Open data that a finished run is measured on: one labelled sample suffices.
+
+    What could be learnt from is opened as `open_dataset` does, so that the data a run was fitted
+    on come back with the run's own splits. Anything less is opened without making splits.
+
+    Args:
+        source: As for `open_dataset`.
+        seed: That of the run.
+
+    Raises:
+        DataError: As `open_dataset`, but not because a class has too few samples.
+        ConfigError: As `open_dataset`.
+    """
+    try:
+        return open_dataset(source, seed=seed)
+    except DataError:
+        return open_dataset(source, seed=seed, to_learn=False)
+
+
+def open_dataset(source: str | Path, *, seed: int = 0, to_learn: bool = True) -> Dataset:
     """Open a folder of class folders, a CSV or Parquet table, or a built-in data set.
 
     Args:
         source: A path, or one of `BUILT_IN`, with options as `"bluemarble:train=4000"`; a file or
             folder of that name goes first.
         seed: Decides every split and sample that is drawn here.
+        to_learn: False asks of a folder or a table no more than one labelled sample; see `Dataset`.
 
     Raises:
         DataError: There is nothing of that name, it is of another type, or it cannot be used.
@@ -36,14 +57,14 @@ def open_dataset(source: str | Path, *, seed: int = 0) -> Dataset:
     """
     path = Path(source)
     if path.is_dir():
-        return open_folder(path, seed=seed)
+        return open_folder(path, seed=seed, to_learn=to_learn)
     if path.is_file():
         if path.suffix.lower() not in TABLE_EXTENSIONS:
             raise DataError(
                 f"{str(path)!r} is neither a folder nor a table ({', '.join(TABLE_EXTENSIONS)}); "
                 "list its images in a table"
             )
-        return open_table(path, seed=seed)
+        return open_table(path, seed=seed, to_learn=to_learn)
     name, *assignments = str(source).split(":")
     if name in _OPENERS:
         opener = _OPENERS[name]
