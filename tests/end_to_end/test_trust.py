@@ -153,7 +153,9 @@ def test_options_of_trust_act(small, quick, plain_report):
     tight = _json(_fit(table, quick) / "metrics.json")
     sizes = [entry["methods"][0]["coverage"]["size_by_group"]["all"] for entry in (found, tight)]
     assert sizes[0] < sizes[1]
-    assert tight["label_value"] is not None
+    [rare] = tight["label_value"]["classes"]  # of four classes one is the tail
+    assert rare["sizes"] == [2, 4, 6, 10]
+    assert [value["factor"] for value in rare["values"]] == [2.0, 5.0]
 
 
 @pytest.mark.parametrize(

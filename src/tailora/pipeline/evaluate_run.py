@@ -98,7 +98,7 @@ def _score(
         trained_parameters=costs.trained_parameters,
         seconds=costs.seconds,
         peak_memory_mb=costs.peak_memory_mb,
-        fit=run.fit,
+        fit=run.calibration,
     )
     return evaluate_methods(
         [output],

@@ -83,7 +83,7 @@ def predictions_csv(run: Run, found: Predictions) -> str:
     names = run.class_names
     header = ["path", "class", "probability", "trusted", "verdict", "set"]
     rows: list[Sequence[object]] = [[*header, *(f"p({n})" for n in names)]]
-    sets = set_texts(found.probabilities, run.fit, names)
+    sets = set_texts(found.probabilities, run.calibration, names)
     for path, shares, within in zip(found.paths, found.probabilities, sets, strict=True):
         entry = run.classes[int(shares.argmax())]
         trusted = yes_no(entry["verdict"])
@@ -122,7 +122,7 @@ def _read(run: Run, path: Path) -> NDArray[Any]:
 def predictions_json(run: Run, found: Predictions) -> list[dict[str, Any]]:
     """Give predictions as JSON objects, one an image."""
     objects = []
-    sets = set_names(found.probabilities, run.fit, run.class_names)
+    sets = set_names(found.probabilities, run.calibration, run.class_names)
     for path, shares, within in zip(found.paths, found.probabilities, sets, strict=True):
         entry = run.classes[int(shares.argmax())]
         objects.append({

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from tailora.debias.calibrate import Calibration
 from tailora.evaluate import (
@@ -118,8 +119,13 @@ def _output(job: Job, result: StageResult) -> MethodOutput:
         seconds=sum(c["seconds"] for c in spent),
         peak_memory_mb=max(c["peak_memory_mb"] for c in spent),
         fit=fit_of(job, probabilities(result, val)),
-        trained=TrainedFeatures(learnt, labels, result.head.weight.detach().numpy()),
+        trained=TrainedFeatures(learnt, labels, _class_vectors(result.head)),
     )
+
+
+def _class_vectors(head: nn.Module) -> NDArray[np.float32] | None:
+    """Weight of a linear head (classes, width); None of any other."""
+    return head.weight.detach().numpy() if isinstance(head, nn.Linear) else None
 
 
 def _head_size(result: StageResult) -> int:

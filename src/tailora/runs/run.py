@@ -50,8 +50,9 @@ class Run:
         model: Encoder with adapter, and head, in evaluation mode; `model.encoder.backbone` is the
             `peft.PeftModel`.
         input: How images must be prepared.
-        fit: Content of calibration.json: thresholds of prediction sets and scalings, fitted on
-            validation; None without a validation split, or where an earlier version made the run.
+        calibration: Content of calibration.json: thresholds of prediction sets and scalings,
+            fitted on validation; None without a validation split, or in a run of an earlier
+            version.
     """
 
     folder: RunFolder
@@ -61,7 +62,7 @@ class Run:
     metrics: RunMetrics
     model: Classifier
     input: InputFormat
-    fit: ValidationFit | None = None
+    calibration: ValidationFit | None = None
 
     @property
     def class_names(self) -> list[str]:
@@ -132,11 +133,11 @@ def load_run(path: str | Path) -> Run:
         metrics=RunMetrics.from_json(read_object(folder.path / "metrics.json")),
         model=model,
         input=format_,
-        fit=_validation_fit(folder),
+        calibration=_calibration(folder),
     )
 
 
-def _validation_fit(folder: RunFolder) -> ValidationFit | None:
+def _calibration(folder: RunFolder) -> ValidationFit | None:
     path = folder.path / "calibration.json"
     return ValidationFit.from_json(read_object(path)) if path.is_file() else None
 
