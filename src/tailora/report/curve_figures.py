@@ -79,9 +79,7 @@ def prior_lines(ticks: Sequence[str], lines: Sequence[PriorLine]) -> Picture:
                 )
             axes.set_title(title)
             axes.set_xticks(range(len(ticks)), ticks)
-            axes.set_xlabel(
-                "← more of the head      class shares of the test      more of the tail →"
-            )
+            axes.set_xlabel("← head-heavy · class shares of the test · tail-heavy →")
             _percent_axis(axes)
         figure.legend(loc="outside upper right", ncols=min(len(lines), 4))
 
