@@ -132,9 +132,31 @@ def test_a_folder_without_images_cannot_be_predicted(refuse, finished, tmp_path)
     refuse("predict", finished, "bare", "--quiet", says=["no images", "bare", ".tif"])
 
 
-def test_evaluation_refuses_classes_that_the_run_does_not_know(refuse, finished, tmp_path):
-    other = write_chips(tmp_path / "other", {"007": 4, "airport": 4})
-    refuse("evaluate", finished, other, "--quiet", says=["does not know", "airport"])
+def test_evaluation_refuses_data_without_a_class_that_the_run_knows(refuse, finished, tmp_path):
+    other = write_chips(tmp_path / "other", {"airport": 1, "bridge": 4})
+    says = ["does not know any of", "airport", "bridge", "007"]
+    refuse("evaluate", finished, other, "--quiet", says=says)
+
+
+def test_evaluation_refuses_an_empty_split_of_data_too_small_to_divide(refuse, finished, tmp_path):
+    other = write_chips(tmp_path / "other" / "train", {"007": 2}).parent
+    refuse("evaluate", finished, other, "--split", "test", "-q", says=["no test sample", "all"])
+
+
+@pytest.mark.parametrize("kind", ["no class folder", "an empty class", "loose images", "no rows"])
+def test_evaluation_refuses_data_without_a_labelled_sample(kind, refuse, finished, tmp_path):
+    place, says = tmp_path / "other", "no class folder"
+    place.mkdir()
+    if kind == "an empty class":
+        (place / "007").mkdir()
+        says = "without any image"
+    elif kind == "loose images":
+        write_chip(place / "a.png", chip(np.random.default_rng(0), 0))
+        says = "class is not known"
+    elif kind == "no rows":
+        place, says = place / "list.csv", "no rows"
+        place.write_text("path,label\n")
+    refuse("evaluate", finished, place, "--quiet", says=[says])
 
 
 def test_evaluation_refuses_images_of_another_kind(refuse, finished, tmp_path):

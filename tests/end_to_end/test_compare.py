@@ -306,3 +306,37 @@ def test_a_group_that_would_be_empty_is_refused(refuse, data, quick):
     limits = ("evaluate.groups=counts", "evaluate.low=1", "evaluate.high=2")
     words = [word for limit in limits for word in ("--set", limit)]
     refuse("compare", data, "--out", "out", *quick, *words, says=["middle empty"])
+
+
+def test_rows_keep_worst_class_ranking_and_coverage_over_seeds(compared):
+    for name, row in rows(compared).items():
+        place = compared / "results" / row["adapter"] / row["probe"].replace(":", "-")
+        seeds = [
+            json.loads((place / f"seed-{s}" / "metrics.json").read_text("utf-8"))["methods"][0]
+            for s in (0, 1)
+        ]
+        measures = row["measures"]
+        worst = [seed["worst_class_recall"] for seed in seeds]
+        assert measures["worst_class_recall"]["mean"] == pytest.approx(np.mean(worst)), name
+        auprc = [seed["ranking"]["tail"]["auprc"] for seed in seeds]
+        assert measures["auprc"]["tail"]["deviation"] == pytest.approx(np.std(auprc, ddof=1))
+        held = [seed["coverage"]["by_group"]["tail"] for seed in seeds]
+        assert measures["coverage"]["tail"]["mean"] == pytest.approx(np.mean(held))
+    assert "Worst class, ranking and coverage" in (compared / "comparison.html").read_text("utf-8")
+
+
+def test_a_row_that_an_earlier_version_measured_is_kept_and_left_blank(data, quick, tmp_path):
+    out = tmp_path / "out"
+    words = ("compare", data, "--out", out, *quick, "--methods", "zero-shot", "--seeds", 1)
+    succeed(*words)
+    place = out / "results" / "zero-shot" / "logit-adjusted" / "seed-0" / "metrics.json"
+    old = json.loads(place.read_text("utf-8"))
+    [method] = old["methods"]
+    for key in ("shots", "ranking", "priors", "scaling", "coverage"):
+        del method[key]
+    place.write_text(json.dumps(old | {"schema": 1}), "utf-8")
+    succeed(*words, "--resume")
+    [row] = rows(out).values()
+    assert row["measures"] is None
+    assert row["scores"]["all"]["mean"] is not None
+    assert "an earlier version measured the rows" in (out / "comparison.html").read_text("utf-8")

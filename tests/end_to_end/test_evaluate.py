@@ -2,9 +2,17 @@
 
 import json
 
+import numpy as np
 import pytest
 
-from tests.end_to_end.chips import metrics, read_rows, succeed, tailora, write_chips
+from tests.end_to_end.chips import (
+    metrics,
+    read_rows,
+    succeed,
+    tailora,
+    write_chips,
+    write_table,
+)
 
 SCORES = ("macro_f1", "macro_f1_interval", "accuracy", "balanced_accuracy", "ece", "per_class")
 
@@ -63,3 +71,47 @@ def test_broken_images_of_other_data_are_named_or_left_out(finished, tmp_path):
         succeed("evaluate", finished, other, "--skip-broken", "--json", "--quiet").out
     )
     assert sum(row["n_test"] for row in found["methods"][0]["per_class"]) == 7
+
+
+@pytest.mark.parametrize("counts", [{"007": 1}, {"[red]": 3}, {"007": 1, "日本": 1}])
+def test_one_labelled_sample_of_a_known_class_suffices(counts, finished, tmp_path):
+    other = write_chips(tmp_path / "other", counts, seed=3)
+    found = json.loads(succeed("evaluate", finished, other, "--json", "--quiet").out)
+    tested = {row["name"]: row["n_test"] for row in found["methods"][0]["per_class"]}
+    assert {name: n for name, n in tested.items() if n} == counts
+    assert found["left_out"] == {}
+    succeed("evaluate", finished, other)
+
+
+def test_one_row_of_a_table_suffices(finished, data, tmp_path):
+    path = (data / "007" / "000.png").resolve()
+    table = write_table(tmp_path / "one.csv", ("path", "label"), [(path, "007")])
+    found = json.loads(succeed("evaluate", finished, table, "--json", "--quiet").out)
+    assert np.sum(found["methods"][0]["confusion"]) == 1
+
+
+def test_images_of_unknown_classes_are_left_out_and_counted(finished, tmp_path):
+    other = write_chips(tmp_path / "other", {"007": 2, "airport": 3, "zoo": 1}, seed=3)
+    (other / "zoo" / "000.png").write_text("not even an image")
+    answer = succeed("evaluate", finished, other)
+    assert "left out 4 images of classes the run does not know: airport (3); zoo (1)" in answer.err
+    found = json.loads(succeed("evaluate", finished, other, "--json", "--quiet").out)
+    assert found.pop("left_out") == {"airport": 3, "zoo": 1}
+    alone = write_chips(tmp_path / "alone", {"007": 2}, seed=3)
+    again = json.loads(succeed("evaluate", finished, alone, "--json", "--quiet").out)
+    assert again.pop("left_out") == {}
+    assert found == again
+
+
+def test_a_class_that_is_never_predicted_raises_the_alarm(finished, tmp_path):
+    other = write_chips(tmp_path / "other", {"007": 30, "[red]": 1, "日本": 1}, seed=9)
+    shown = succeed("evaluate", finished, other).out
+    found = json.loads(succeed("evaluate", finished, other, "--json", "--quiet").out)
+    table = np.array(found["methods"][0]["confusion"])
+    gone = [
+        name
+        for name, row, column in zip(found["classes"], table, table.T, strict=True)
+        if row.sum() and not column.sum()
+    ]
+    assert ("never predicted: " in shown) == bool(gone)
+    assert all(name in shown.partition("never predicted: ")[2] for name in gone)

@@ -33,8 +33,8 @@ from tests.tiny import tiny_encoder_folder
 
 KEYS = {"all", "head", "middle", "tail"}
 FILES = {
-    "adapter", "classes.json", "head.safetensors", "metrics.json", "predictions.csv",
-    "recipe.toml", "report.html", "report.npz", "run.json", "stages",
+    "adapter", "calibration.json", "classes.json", "head.safetensors", "metrics.json",
+    "predictions.csv", "recipe.toml", "report.html", "report.npz", "run.json", "stages",
 }  # fmt: skip
 
 

@@ -52,6 +52,9 @@ def test_an_untested_class_is_undefined_and_becomes_null():
         "recall": None,
         "f1": None,
         "f1_interval": None,
+        "auroc": None,
+        "auprc": None,
+        "prevalence": 0.0,
     }
 
 
@@ -61,6 +64,8 @@ def test_the_entry_of_a_method_has_exactly_the_keys_of_metrics_json():
         *("method", "macro_f1", "macro_f1_interval", "accuracy", "balanced_accuracy", "ece"),
         *("ece_by_group", "per_class", "confusion", "geometry"),
         *("trained_parameters", "seconds", "peak_memory_mb"),
+        *("shots", "worst_class", "worst_class_recall", "g_mean", "accuracy_disparity"),
+        *("relative_accuracy", "ranking", "priors", "scaling", "coverage", "collapse", "shift"),
     }
     assert (entry["trained_parameters"], entry["seconds"], entry["peak_memory_mb"]) == (7, 1.5, 2.5)
     keys = {"all", "head", "middle", "tail"}

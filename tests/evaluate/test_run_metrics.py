@@ -37,14 +37,39 @@ def test_a_run_survives_json_unchanged(balance):
 def test_the_keys_are_those_of_metrics_json():
     entry = a_run().to_json()
     assert set(entry) == {
-        *("schema", "groups", "classes", "bootstrap", "methods", "paired", "clusters")
+        *("schema", "groups", "classes", "bootstrap", "methods", "paired", "clusters"),
+        *("label_value", "left_out"),
     }
-    assert entry["schema"] == 1
+    assert entry["schema"] == 2
     assert entry["bootstrap"] == {"replicates": 40, "confidence": 0.95, "unit": "sample"}
     assert set(entry["paired"][0]) == {"method", "against", "macro_f1_difference", "interval"}
     assert entry["clusters"] == {"count": 2, "balance": 10, "purity": 0.75, "sizes": [60, 40]}
     assert entry["groups"] == {"head": ["a"], "middle": ["b"], "tail": ["c"]}
     assert entry["paired"][0]["interval"]["tail"] is None
+
+
+SCHEMA_1 = {
+    "method": ("method macro_f1 macro_f1_interval accuracy balanced_accuracy ece ece_by_group "
+               "per_class confusion geometry trained_parameters seconds peak_memory_mb"),
+    "class": "name n_train n_test precision recall f1 f1_interval",
+}  # fmt: skip
+
+
+def test_metrics_of_schema_1_are_read_with_what_they_lack_unknown():
+    entry = a_run().to_json() | {"schema": 1}
+    del entry["label_value"], entry["left_out"]
+    for method in entry["methods"]:
+        for key in set(method) - set(SCHEMA_1["method"].split()):
+            del method[key]
+        for row in method["per_class"]:
+            for key in set(row) - set(SCHEMA_1["class"].split()):
+                del row[key]
+    old, new = RunMetrics.from_json(entry), a_run()
+    assert old.table().row_count == 2
+    assert old.methods[0].macro_f1 == new.methods[0].macro_f1
+    assert old.methods[0].ranking is old.methods[0].shots is old.methods[0].g_mean is None
+    assert old.methods[0].per_class[0].auroc is None
+    assert old.to_json()["schema"] == 2
 
 
 def test_no_size_constraint_is_null_in_json():
@@ -59,7 +84,7 @@ def test_a_run_without_clusters_survives_json():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema": 2}, "must have schema 1, got 2"),
+        ({"schema": 3}, "must have schema 1 or 2, got 3"),
         ({"methods": [{"method": "lora"}]}, "incomplete"),
         ({"bootstrap": {"replicates": 1}}, "incomplete"),
     ],

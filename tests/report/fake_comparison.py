@@ -86,6 +86,7 @@ def _row(rng, adapter, probe, names, n_seeds, gain):
         "ranks": {},
         "per_class": per_class,
         "geometry": {"inter_head_tail": 0.41, "inter_tail_tail": 0.3, "intra_tail": 0.21},
+        "measures": _measures(level),
         "ece": {"all": 0.05, "tail": 0.12},
         "accuracy": 0.6 + level,
         "balanced_accuracy": 0.55 + level,
@@ -93,6 +94,19 @@ def _row(rng, adapter, probe, names, n_seeds, gain):
         "seconds": {"own": 60.0, "total": 130.0},
         "peak_memory_mb": 1400.0,
         "trained_parameters": 0 if adapter == "zero-shot" else 294912,
+    }
+
+
+def _measures(level):
+    one = {"mean": 0.5 + level, "deviation": 0.01}
+    scopes = dict.fromkeys(SCOPES, one)
+    return {
+        "worst_class_recall": {"mean": 0.123, "deviation": 0.02},
+        "g_mean": {"mean": 0.345, "deviation": None},
+        "shots": {"many": one, "medium": one, "few": {"mean": None, "deviation": None}},
+        **dict.fromkeys(("auroc", "auprc", "nll", "coverage"), scopes),
+        "prevalence": {s: {"mean": 0.083, "deviation": 0.0} for s in SCOPES},
+        "set_size": {s: {"mean": 3.44, "deviation": 0.2} for s in SCOPES},
     }
 
 

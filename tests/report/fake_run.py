@@ -32,8 +32,12 @@ def write_fake_run(
     nasty=False,
     arrays=True,
     n_clusters=8,
+    measured=True,
 ) -> Path:
-    """`tail` is the paired difference debLoRA - LoRA on the tail with its interval, or None."""
+    """`tail` is the paired difference debLoRA - LoRA on the tail with its interval, or None.
+
+    Without `measured` the run is one of schema 1.
+    """
     rng = np.random.default_rng(seed)
     names = class_names(n_classes, nasty=nasty)
     counts = np.maximum(2000 * 0.5 ** (10 * np.arange(n_classes) / n_classes), 4).astype(int)
@@ -43,8 +47,13 @@ def write_fake_run(
     folder.mkdir(parents=True, exist_ok=True)
     n_test = np.maximum(counts // 10, 1)
     n_test[-1] = 0 if n_classes > 4 else n_test[-1]
+    metrics = _metrics(rng, names, counts, n_test, groups, tail)
+    if measured:
+        metrics |= {"schema": 2, "label_value": _label_value(groups, counts, names)}
+        for method in metrics["methods"]:
+            method.update(_measures(method, names, n_test))
     write = {
-        "metrics.json": _metrics(rng, names, counts, n_test, groups, tail),
+        "metrics.json": metrics,
         "run.json": _run(counts, n_test, seed),
         "classes.json": {"classes": _classes(names, counts, n_test, groups)},
     }
@@ -125,6 +134,64 @@ def _method(rng, method, names, counts, n_test, empty, level):
         "seconds": 74.2,
         "peak_memory_mb": 1830.5,
     }
+
+
+def _measures(method, names, n_test):
+    level = method["accuracy"]
+    ratios = (50, 25, 10, 5, 2)
+    priors = [f"forward-{r}" for r in ratios] + ["uniform"]
+    priors += [f"backward-{r}" for r in ratios[::-1]] + ["natural", "reversed"]
+    scopes = ("all", "head", "middle", "tail")
+    honest = {"ece": method["ece_by_group"], "nll": dict.fromkeys(scopes, 2 - level)}
+    distances = dict.fromkeys(("nc2_classifier", "nc2_means", "nc3_product"), 0.5)
+    return {
+        "shots": {"all": level - 0.1, "many": level, "medium": level - 0.2, "few": None},
+        "worst_class": names[-2],
+        "worst_class_recall": 0.123,
+        "g_mean": 0.345,
+        "accuracy_disparity": 0.6,
+        "relative_accuracy": None,
+        "ranking": {
+            scope: {"auroc": 0.9, "auprc": 0.4 + level / 10, "prevalence": 0.083}
+            for scope in scopes
+        },
+        "priors": {
+            name: {"accuracy": level - 0.02 * i, "macro_f1": level - 0.1, "effective_rows": 90 - i}
+            for i, name in enumerate(priors)
+        },
+        "scaling": {"none": honest, "temperature": honest},
+        "coverage": {
+            "level": 0.9,
+            "by_group": dict.fromkeys(scopes, 0.88),
+            "size_by_group": dict.fromkeys(scopes, 2.5),
+            "by_class": [0.91 if n else None for n in n_test],
+            "size_by_class": [1.7 if n else None for n in n_test],
+            "uncalibrated": [names[-1]],
+            "empty": 0.01,
+        },
+        "collapse": {"nc1": 3.21, "balanced": distances, "imbalanced": distances},
+        "shift": {"distance": 0.3, "bias": 0.1, "corrected": 0.2, "low": 0.1, "high": 0.3,
+                  "axes": 16},
+    }  # fmt: skip
+
+
+def _label_value(groups, counts, names):
+    entries = []
+    for name in groups["tail"]:
+        labels = int(counts[names.index(name)])
+        entry = {"index": names.index(name), "name": name, "labels": labels}
+        if name == groups["tail"][-1]:
+            entry["left_out"] = "4 training samples, fewer than 6: too few to thin"
+        else:
+            values = [
+                {"factor": f, "score": 0.6, "low": 0.5, "high": 0.7, "gain": 0.1,
+                 "gain_low": 0.06, "gain_high": 0.15}
+                for f in (2.0, 5.0)
+            ]  # fmt: skip
+            sizes = [max(1, labels // 4), max(2, labels // 2), labels]
+            entry |= {"sizes": sizes, "scores": [0.2, 0.4, 0.5], "values": values}
+        entries.append(entry)
+    return {"method": "deblora", "shares": [0.25, 0.5, 1.0], "repeats": 3, "classes": entries}
 
 
 def _row(score, c, n_classes):

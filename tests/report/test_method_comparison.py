@@ -96,6 +96,7 @@ def test_sections_stand_in_the_order_of_the_questions(full_page):
         "What is gained",
         "Who is ahead from seed to seed",
         "F1 per class",
+        "Worst class, ranking and coverage",
         "Distances between classes",
         "Accuracy and honesty of confidence",
         "What it cost",

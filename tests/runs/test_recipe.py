@@ -68,6 +68,10 @@ OTHER = {
     "evaluate.confidence": 0.8,
     "evaluate.trust_f1": 0.7,
     "evaluate.trust_support": 3,
+    "evaluate.trust_overconfidence": 0.2,
+    "evaluate.coverage": 0.8,
+    "evaluate.label_value": False,
+    "evaluate.balanced_reference": 0.75,
 }
 # a value of the wrong type for each
 WRONG = {key: {"a": 1} if isinstance(value, list | bool) else [1.5] for key, value in OTHER.items()}

@@ -29,13 +29,13 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Measure a finished RUN on DATA: head, middle, tail, each class, with intervals."""
-    from tailora.data import open_dataset
+    from tailora.data import open_to_measure
     from tailora.pipeline.evaluate_run import evaluate_run
     from tailora.runs.run import load_run
     from tailora.storage import write_json
 
     loaded = load_run(run)
-    dataset = open_dataset(data, seed=loaded.recipe.seed)
+    dataset = open_to_measure(data, seed=loaded.recipe.seed)
     metrics = evaluate_run(
         loaded, dataset, split=split, skip_broken=skip_broken, progress=bars(quiet=quiet)
     )
@@ -47,6 +47,13 @@ def evaluate(
         show = screen()
         show.print(metrics.table())
         show.print(class_table(metrics))
+        if metrics.alarm():
+            show.print(listed([metrics.alarm()]), soft_wrap=True)
+    if metrics.left_out and not quiet:
+        others = listed([f"{name} ({count})" for name, count in metrics.left_out.items()])
+        count = sum(metrics.left_out.values())
+        text = f"left out {count} images of classes the run does not know: {others}"
+        screen(stderr=True).print(text, soft_wrap=True)
 
 
 def class_table(metrics: object) -> object:

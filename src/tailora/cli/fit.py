@@ -138,6 +138,8 @@ def _conclude(run: Any, show: Any, folder: Path) -> None:
     if broken:
         show.print(f"left out {len(broken)} unreadable images: {listed(broken[:5])}")
     show.print(run.metrics.table())
+    if run.metrics.alarm():
+        show.print(listed([run.metrics.alarm()]), soft_wrap=True)
     weak = [entry["name"] for entry in run.classes if entry["verdict"] != "trusted"]
     show.print(f"not to be trusted yet: {listed(weak) or 'none'}", soft_wrap=True)
     show.print(f"report: {listed([str(folder / 'report.html')])}", soft_wrap=True)

@@ -13,7 +13,7 @@ from tailora.data.fusar import open_fusar
 from tailora.data.fusrs import open_fusrs
 from tailora.data.images import decode, resize
 from tailora.data.imbalance import Imbalance, make_imbalanced, parse_imbalance
-from tailora.data.open import BUILT_IN, open_dataset
+from tailora.data.open import BUILT_IN, open_dataset, open_to_measure
 from tailora.data.oriented_objects import ObjectOptions
 from tailora.data.prepared import PreparedImages, prepare_images
 from tailora.data.published import PUBLISHED, open_published
@@ -52,6 +52,7 @@ __all__ = [
     "open_shared_attributes",
     "open_srsdd",
     "open_table",
+    "open_to_measure",
     "parse_imbalance",
     "prepare_images",
     "resize",

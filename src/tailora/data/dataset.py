@@ -29,6 +29,8 @@ class Dataset:
         groups: Scene, flight or block of each sample (samples,), or None; samples of one group are
             not independent.
         notes: What was done to the data on the way, and what to know about it.
+        to_learn: Whether every class must be there to be learnt and tested; False for data that a
+            finished run is only measured on, which one labelled sample suffices for.
 
     Attributes:
         fingerprint: Hash of ids, labels, splits, groups, classes, file sizes and the beginning and
@@ -45,6 +47,7 @@ class Dataset:
     splits: NDArray[np.str_]
     groups: NDArray[np.str_] | None = None
     notes: tuple[str, ...] = ()
+    to_learn: bool = True
     fingerprint: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -101,6 +104,7 @@ def assemble(
     groups: Sequence[str] | None = None,
     seed: int = 0,
     notes: tuple[str, ...] = (),
+    to_learn: bool = True,
 ) -> Dataset:
     """Build a data set from class names, making the splits that are missing.
 
@@ -113,6 +117,8 @@ def assemble(
         groups: Group of each image; no group is divided by what is carved here.
         seed: Decides the carving.
         notes: What to know about the data.
+        to_learn: False for data that are only measured on: no split is carved, and what has none
+            is a test sample.
 
     Raises:
         DataError: The data cannot be used as they are; see `check`.
@@ -121,15 +127,13 @@ def assemble(
     index = {label: c for c, label in enumerate(classes)}
     rows = np.array([index[label] for label in labels], dtype=np.int64)
     group_rows = None if groups is None else np.array(groups, dtype=np.str_)
+    given = None if splits is None else np.array(splits, dtype=np.str_)
+    if not to_learn:
+        split_rows = np.full(len(rows), "test") if given is None else given
+        return Dataset(name, source, rows, classes, split_rows, group_rows, notes, to_learn=False)
     _require_two_classes(classes)
     require_two_samples(rows, classes=classes)
-    split_rows, made = complete_splits(
-        rows,
-        None if splits is None else np.array(splits, dtype=np.str_),
-        classes=classes,
-        groups=group_rows,
-        seed=seed,
-    )
+    split_rows, made = complete_splits(rows, given, classes=classes, groups=group_rows, seed=seed)
     notes = (*notes, *made, *_divided_groups(split_rows, group_rows))
     return Dataset(name, source, rows, classes, split_rows, group_rows, notes)
 
@@ -142,11 +146,16 @@ def check(dataset: Dataset) -> None:
 
     Raises:
         DataError: Arrays of different lengths, a label or a split that does not exist, fewer than
-            two classes, a class with a single sample, or one without a training or a test sample.
+            two classes, a class with a single sample, or one without a training or a test sample;
+            where nothing is to be learnt, no sample at all.
     """
     _require_rows(dataset)
-    _require_two_classes(dataset.classes)
     ClassCounts.from_labels(dataset.labels, names=dataset.classes)  # refuses labels of no class
+    if not dataset.to_learn:
+        if not len(dataset):
+            raise DataError(f"data set {dataset.name!r} has no labelled sample; give at least one")
+        return
+    _require_two_classes(dataset.classes)
     require_two_samples(dataset.labels, classes=dataset.classes)
     trained, tested = dataset.counts("train").values, dataset.counts("test").values
     held_out = np.add(dataset.counts("val").values, tested)

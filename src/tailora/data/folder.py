@@ -15,7 +15,7 @@ from tailora.errors import DataError
 _LAYOUT: Final = "expected FOLDER/CLASS/image, or FOLDER/train/CLASS/image with val and test beside"
 
 
-def open_folder(root: Path, *, seed: int = 0) -> Dataset:
+def open_folder(root: Path, *, seed: int = 0, to_learn: bool = True) -> Dataset:
     """Open images whose class is the name of the folder they lie in.
 
     Args:
@@ -23,12 +23,14 @@ def open_folder(root: Path, *, seed: int = 0) -> Dataset:
             spelling) that do. Class folders may hold folders. Names that begin with a dot are
             passed over, and so are files of other types, with a note.
         seed: Decides the splits that are missing.
+        to_learn: False for data that a run is only measured on; see `Dataset`.
 
     Raises:
         DataError: The layout is another one, a class folder has no image, or what `check` raises.
     """
     found = _Found()
     for folder, split in _tops(root):
+        found.has_splits |= folder != root
         _require_no_loose_images(folder)
         for class_folder in _folders(folder):
             found.add(class_folder, split)
@@ -39,9 +41,10 @@ def open_folder(root: Path, *, seed: int = 0) -> Dataset:
         root.resolve().name,
         FileImages(found.paths, [path.relative_to(root).as_posix() for path in found.paths]),
         found.labels,
-        splits=found.splits,
+        splits=found.splits if to_learn or found.has_splits else None,
         seed=seed,
         notes=found.notes(),
+        to_learn=to_learn,
     )
 
 
@@ -55,6 +58,7 @@ class _Found:
     splits: list[str] = field(default_factory=list)
     class_folders: list[Path] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
+    has_splits: bool = False
 
     def add(self, class_folder: Path, split: str) -> None:
         self.class_folders.append(class_folder)

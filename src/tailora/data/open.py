@@ -23,7 +23,27 @@ _OPENERS: Final[dict[str, Callable[..., Dataset]]] = {
 BUILT_IN: Final = tuple(_OPENERS)
 
 
-def open_dataset(source: str | Path, *, seed: int = 0) -> Dataset:
+def open_to_measure(source: str | Path, *, seed: int = 0) -> Dataset:
+    """Open data that a finished run is measured on: one labelled sample suffices.
+
+    What could be learnt from is opened as `open_dataset` does, so that the data a run was fitted
+    on come back with the run's own splits. Anything less is opened without making splits.
+
+    Args:
+        source: As for `open_dataset`.
+        seed: That of the run.
+
+    Raises:
+        DataError: As `open_dataset`, but not because a class has too few samples.
+        ConfigError: As `open_dataset`.
+    """
+    try:
+        return open_dataset(source, seed=seed)
+    except DataError:
+        return open_dataset(source, seed=seed, to_learn=False)
+
+
+def open_dataset(source: str | Path, *, seed: int = 0, to_learn: bool = True) -> Dataset:
     """Open a folder of class folders, a CSV or Parquet table, or a data set known by name.
 
     Args:
@@ -31,6 +51,7 @@ def open_dataset(source: str | Path, *, seed: int = 0) -> Dataset:
             folder of that name goes first); or one of `PUBLISHED` with its path and options, as
             `"dota:/data/DOTA:margin=0.1"`. A folder that is laid out as one of those, is read so.
         seed: Decides every split and sample that is drawn here.
+        to_learn: False asks of a folder or a table no more than one labelled sample; see `Dataset`.
 
     Raises:
         DataError: There is nothing of that name, it is of another type, or it cannot be used.
@@ -41,14 +62,14 @@ def open_dataset(source: str | Path, *, seed: int = 0) -> Dataset:
         published = recognise(path)
         if published:
             return open_published(published, [str(path)], seed=seed)
-        return open_folder(path, seed=seed)
+        return open_folder(path, seed=seed, to_learn=to_learn)
     if path.is_file():
         if path.suffix.lower() not in TABLE_EXTENSIONS:
             raise DataError(
                 f"{str(path)!r} is neither a folder nor a table ({', '.join(TABLE_EXTENSIONS)}); "
                 "list its images in a table"
             )
-        return open_table(path, seed=seed)
+        return open_table(path, seed=seed, to_learn=to_learn)
     name, *assignments = str(source).split(":")
     if name in _OPENERS:
         opener = _OPENERS[name]

@@ -18,7 +18,7 @@ _REQUIRED: Final = ("path", "label")
 _OPTIONAL: Final = ("split", "group")
 
 
-def open_table(path: Path, *, seed: int = 0) -> Dataset:
+def open_table(path: Path, *, seed: int = 0, to_learn: bool = True) -> Dataset:
     """Open the images that a table lists.
 
     Args:
@@ -27,6 +27,7 @@ def open_table(path: Path, *, seed: int = 0) -> Dataset:
             text, so that a class "007" keeps its zeros; Parquet may also hold integers. Errors
             count the rows as a spreadsheet does: in a CSV the header is row 1.
         seed: Decides the splits that are missing.
+        to_learn: False for data that a run is only measured on; see `Dataset`.
 
     Raises:
         DataError: A column, a value or a file is missing, a value is of a type that makes no class
@@ -43,6 +44,7 @@ def open_table(path: Path, *, seed: int = 0) -> Dataset:
         splits=table.splits(),
         groups=table.columns.get("group"),
         seed=seed,
+        to_learn=to_learn,
     )
 
 

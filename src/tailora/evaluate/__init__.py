@@ -20,6 +20,7 @@ from tailora.evaluate.confusion import (
     class_scores,
     confusion_matrix,
 )
+from tailora.evaluate.feature_metrics import TrainedFeatures
 from tailora.evaluate.frechet_distance import FrechetEstimate, frechet_distance, frechet_interval
 from tailora.evaluate.geometry import cluster_purity, feature_geometry
 from tailora.evaluate.group_f1 import group_f1, group_f1_released
@@ -30,7 +31,8 @@ from tailora.evaluate.intervals import (
 )
 from tailora.evaluate.label_value import LabelValue, PowerLaw, fit_power_law, label_value
 from tailora.evaluate.method_metrics import ClassMetrics, MethodMetrics
-from tailora.evaluate.metrics import MethodOutput, evaluate_methods, evaluate_predictions
+from tailora.evaluate.method_output import MethodOutput
+from tailora.evaluate.metrics import evaluate_methods, evaluate_predictions
 from tailora.evaluate.neural_collapse import (
     CollapseTargets,
     NeuralCollapse,
@@ -80,9 +82,11 @@ from tailora.evaluate.shot_accuracy import (
     shot_classes,
     worst_class_recall,
 )
-from tailora.evaluate.trust import verdict
+from tailora.evaluate.trust import ClassEvidence, Judgement, TrustLimits, judge
+from tailora.evaluate.validation_fit import ValidationFit, fit_on_validation
 
 __all__ = [
+    "ClassEvidence",
     "ClassMetrics",
     "ClassSpread",
     "ClusterSummary",
@@ -92,6 +96,7 @@ __all__ = [
     "FrechetEstimate",
     "GroupRanking",
     "GroupTemperatures",
+    "Judgement",
     "LabelValue",
     "MeanDifference",
     "MethodMetrics",
@@ -108,6 +113,9 @@ __all__ = [
     "SetCoverage",
     "ShiftedScores",
     "Temperature",
+    "TrainedFeatures",
+    "TrustLimits",
+    "ValidationFit",
     "VectorScaling",
     "accuracy",
     "accuracy_disparity",
@@ -126,6 +134,7 @@ __all__ = [
     "expected_calibration_error",
     "feature_geometry",
     "fit_group_temperatures",
+    "fit_on_validation",
     "fit_power_law",
     "fit_temperature",
     "fit_vector_scaling",
@@ -138,6 +147,7 @@ __all__ = [
     "group_ranking",
     "imbalanced_targets",
     "importance_weights",
+    "judge",
     "label_value",
     "macro_auroc",
     "macro_f1_intervals",
@@ -156,6 +166,5 @@ __all__ = [
     "shot_accuracy",
     "shot_classes",
     "simplex_etf",
-    "verdict",
     "worst_class_recall",
 ]

@@ -1,6 +1,6 @@
 """Classes that a model has given up: never predicted, or hardly ever."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -71,6 +71,25 @@ def collapse_alarm(
         if entry.support and (entry.predicted == 0 or entry.predicted < share * entry.support)
     ]
     return sorted(found, key=lambda one: (one.predicted / one.support, -one.support))
+
+
+def alarm_text(found: Sequence[CollapsedClass]) -> str:
+    """Say in one sentence which classes were given up; empty if all is well.
+
+    Example:
+        >>> alarm_text([CollapsedClass(2, "dam", 9, 4, 0), CollapsedClass(1, "river", 80, 30, 2)])
+        'collapse alarm: never predicted: dam (4 samples); hardly ever: river (2 for 30 samples)'
+    """
+    never = [_times(one) for one in found if not one.predicted]
+    hardly = [_times(one) for one in found if one.predicted]
+    parts = [f"never predicted: {', '.join(never)}"] * bool(never)
+    parts += [f"hardly ever: {', '.join(hardly)}"] * bool(hardly)
+    return f"collapse alarm: {'; '.join(parts)}" if parts else ""
+
+
+def _times(one: CollapsedClass) -> str:
+    shown = f"{one.predicted} for " if one.predicted else ""
+    return f"{one.name} ({shown}{one.support} samples)"
 
 
 def _entries(cells: np.ndarray, counts: ClassCounts) -> Iterator[CollapsedClass]:

@@ -102,6 +102,7 @@ def label_value(
     replicates: int = 200,
     confidence: float = 0.95,
     seed: int = 0,
+    tests: ArrayLike | None = None,
 ) -> list[LabelValue]:
     """Extrapolate one class's score to multiples of its largest size, with bootstrap intervals.
 
@@ -114,13 +115,17 @@ def label_value(
         replicates: Resamples, at least 1; each fits a law.
         confidence: Two-sided level, in (0, 1).
         seed: Of the resamples.
+        tests: The same scores in resampled tests, (replicates, repeats, sizes): each replicate
+            draws its repeats from its own test, so that the interval holds also what another test
+            would change. None: the interval holds what repeats differ by, and nothing else.
 
     Returns:
         One for each factor, in their order.
 
     Raises:
         ConfigError: `replicates`, `confidence`, `ceiling` or a factor out of range.
-        DataError: Fewer than 3 sizes or 2 repeats, or see `fit_power_law`.
+        DataError: Fewer than 3 sizes or 2 repeats, `tests` of another shape, or see
+            `fit_power_law`.
 
     Example:
         >>> scores = [[0.50, 0.66, 0.73], [0.50, 0.64, 0.72], [0.50, 0.65, 0.725]]
@@ -137,12 +142,24 @@ def label_value(
         )
     point = fit_power_law(np.tile(n, len(table)), table.ravel(), ceiling=ceiling)
     generator = np.random.default_rng(seed)
+    tables = _tables(table, tests, replicates)
     laws = [
-        _resampled(point, n, table[generator.integers(0, len(table), len(table))], ceiling)
-        for _ in range(replicates)
+        _resampled(point, n, one[generator.integers(0, len(one), len(one))], ceiling)
+        for one in tables
     ]
     tail = (1 - confidence) / 2
     return [_value(point, laws, float(n.max()), float(factor), tail) for factor in factors]
+
+
+def _tables(table: Vector, tests: ArrayLike | None, replicates: int) -> Sequence[Vector]:
+    if tests is None:
+        return [table] * replicates
+    resampled = np.asarray(tests, dtype=np.float64)
+    if resampled.shape != (replicates, *table.shape):
+        raise DataError(f"tests must be {(replicates, *table.shape)}, got {resampled.shape}")
+    # a resample without a row of the class says nothing about its curve
+    known = [one for one in resampled if (~np.isnan(one)).all()]
+    return known or [table] * replicates
 
 
 def _value(

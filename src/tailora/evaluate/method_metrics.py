@@ -22,6 +22,9 @@ class ClassMetrics:
         recall: In [0, 1].
         f1: In [0, 1].
         f1_interval: Low and high.
+        auroc: Area under the ROC curve of the class against all others, in [0, 1].
+        auprc: Average precision of the class against all others, in (0, 1].
+        prevalence: Share of the class in the test, which chance scores in `auprc`.
     """
 
     name: str
@@ -31,12 +34,18 @@ class ClassMetrics:
     recall: Score
     f1: Score
     f1_interval: Interval
+    auroc: Score = None
+    auprc: Score = None
+    prevalence: Score = None
 
 
 @final
 @dataclass(frozen=True)
 class MethodMetrics:
     """One method on one test split; None where undefined, dictionaries keyed all/head/middle/tail.
+
+    Everything after `peak_memory_mb` is None where it was not measured, or was not yet known to
+    the version that wrote the metrics (schema 1).
 
     Args:
         method: Name, e.g. `"deblora"`.
@@ -52,6 +61,20 @@ class MethodMetrics:
         trained_parameters: Parameters that received gradients, head included.
         seconds: Wall time of training.
         peak_memory_mb: Peak memory of training in MB.
+        shots: Mean recall keyed all/many/medium/few (over 100, 20 to 100, under 20 training
+            samples).
+        worst_class: Name of the class with the lowest recall.
+        worst_class_recall: Its recall.
+        g_mean: Geometric mean of the recalls.
+        accuracy_disparity: Highest less lowest recall.
+        relative_accuracy: Balanced accuracy over that of balanced training, where this is known.
+        ranking: By group, mean `auroc`, `auprc` and `prevalence` of its classes.
+        priors: By test prior (`forward-50` .. `uniform` .. `backward-50`, `natural`, `reversed`):
+            `accuracy`, `macro_f1`, `effective_rows`.
+        scaling: By scaling (`none` first): `ece` and `nll` by group; fitted on validation.
+        coverage: Of the prediction sets, see `coverage_entry`.
+        collapse: Neural-collapse distances of the training features, see `collapse_entry`.
+        shift: Fréchet distance from training to test features, see `shift_entry`.
     """
 
     method: str
@@ -67,6 +90,18 @@ class MethodMetrics:
     trained_parameters: int
     seconds: float
     peak_memory_mb: float
+    shots: dict[str, Score] | None = None
+    worst_class: str | None = None
+    worst_class_recall: Score = None
+    g_mean: Score = None
+    accuracy_disparity: Score = None
+    relative_accuracy: Score = None
+    ranking: dict[str, dict[str, Score]] | None = None
+    priors: dict[str, dict[str, Score]] | None = None
+    scaling: dict[str, dict[str, dict[str, Score]]] | None = None
+    coverage: dict[str, Any] | None = None
+    collapse: dict[str, Any] | None = None
+    shift: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The method's entry in metrics.json: lists and dictionaries, null where undefined."""

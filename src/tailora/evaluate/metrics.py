@@ -1,74 +1,26 @@
 """Evaluate one method, or several on the same test split with paired differences."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from itertools import combinations
-from typing import final
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from tailora.counts import ClassCounts, Groups
 from tailora.errors import ConfigError, DataError
 from tailora.evaluate.bootstrap import BootstrappedF1, bootstrap_f1
-from tailora.evaluate.calibration import checked_probabilities, group_calibration_error
-from tailora.evaluate.confusion import (
-    accuracy,
-    balanced_accuracy,
-    class_scores,
-    confusion_matrix,
-)
-from tailora.evaluate.geometry import FeatureGeometry, feature_geometry
-from tailora.evaluate.group_f1 import group_f1
-from tailora.evaluate.intervals import (
-    class_f1_intervals,
-    macro_f1_intervals,
-    paired_difference_intervals,
-)
-from tailora.evaluate.method_metrics import ClassMetrics, MethodMetrics, Score, defined, interval
+from tailora.evaluate.calibration import checked_probabilities
+from tailora.evaluate.feature_metrics import TrainedFeatures
+from tailora.evaluate.intervals import paired_difference_intervals
+from tailora.evaluate.method_metrics import MethodMetrics, defined, interval
+from tailora.evaluate.method_output import MethodOutput, TestSplit
+from tailora.evaluate.method_scores import method_metrics
 from tailora.evaluate.run_metrics import (
     BootstrapInfo,
     ClusterSummary,
     PairedDifference,
     RunMetrics,
 )
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class MethodOutput:
-    """What a method says about the test split, and what it cost.
-
-    Args:
-        method: Name, e.g. `"deblora"`.
-        probabilities: (rows, classes), rows sum to 1.
-        features: Its features of the test samples, (rows, features); None skips the geometry.
-        feature_center: Mean of its training features, (features,); needed with `features`.
-        trained_parameters: Parameters that received gradients, head included.
-        seconds: Wall time of training.
-        peak_memory_mb: Peak memory of training in MB.
-    """
-
-    method: str
-    probabilities: ArrayLike
-    features: ArrayLike | None = None
-    feature_center: ArrayLike | None = None
-    trained_parameters: int = 0
-    seconds: float = 0.0
-    peak_memory_mb: float = 0.0
-
-
-@dataclass(frozen=True, eq=False)
-class _Split:
-    """The test split and how it is resampled: the same for every method."""
-
-    targets: ArrayLike
-    counts: ClassCounts
-    groups: Groups
-    units: ArrayLike | None
-    seed: int
-    replicates: int
-    confidence: float
+from tailora.evaluate.validation_fit import ValidationFit
 
 
 def evaluate_predictions(
@@ -87,6 +39,9 @@ def evaluate_predictions(
     trained_parameters: int = 0,
     seconds: float = 0.0,
     peak_memory_mb: float = 0.0,
+    fit: ValidationFit | None = None,
+    trained: TrainedFeatures | None = None,
+    balanced_reference: float | None = None,
 ) -> MethodMetrics:
     """Every metric of one method on one test split.
 
@@ -106,12 +61,17 @@ def evaluate_predictions(
         trained_parameters: Parameters that received gradients, head included.
         seconds: Wall time of training.
         peak_memory_mb: Peak memory of training in MB.
+        fit: What was fitted on validation; None skips scalings and prediction sets.
+        trained: Training features; None skips neural collapse and the shift of the test.
+        balanced_reference: See `evaluate_methods`.
 
     Raises:
         DataError: Arrays that do not fit each other or the classes.
         ConfigError: `replicates` or `confidence` out of range, or features without their centre.
     """
-    split = _Split(targets, counts, groups, units, seed, replicates, confidence)
+    split = TestSplit(
+        targets, counts, groups, units, seed, replicates, confidence, balanced_reference
+    )
     output = MethodOutput(
         method,
         probabilities,
@@ -120,6 +80,8 @@ def evaluate_predictions(
         trained_parameters=trained_parameters,
         seconds=seconds,
         peak_memory_mb=peak_memory_mb,
+        fit=fit,
+        trained=trained,
     )
     return _evaluate(output, split)[0]
 
@@ -135,6 +97,7 @@ def evaluate_methods(
     replicates: int = 1000,
     confidence: float = 0.95,
     clusters: ClusterSummary | None = None,
+    balanced_reference: float | None = None,
 ) -> RunMetrics:
     """Every metric of several methods, and the difference of each to every method before it.
 
@@ -150,6 +113,8 @@ def evaluate_methods(
         replicates: Resampled tests.
         confidence: Two-sided level of the intervals, in (0, 1).
         clusters: debLoRA's clusters, if any.
+        balanced_reference: Mean recall reached by training on a balanced set of comparable size,
+            in (0, 1]: what relative accuracy divides by. None leaves it undefined.
 
     Raises:
         DataError: Arrays that do not fit each other or the classes.
@@ -158,7 +123,9 @@ def evaluate_methods(
     names = [output.method for output in outputs]
     if len(set(names)) < len(names):
         raise ConfigError(f"each method needs a name of its own, got {names}")
-    split = _Split(targets, counts, groups, units, seed, replicates, confidence)
+    split = TestSplit(
+        targets, counts, groups, units, seed, replicates, confidence, balanced_reference
+    )
     results = [_evaluate(output, split) for output in outputs]
     return RunMetrics(
         groups=groups.names(counts),
@@ -173,7 +140,7 @@ def evaluate_methods(
 _Result = tuple[MethodMetrics, BootstrappedF1]
 
 
-def _evaluate(output: MethodOutput, split: _Split) -> _Result:
+def _evaluate(output: MethodOutput, split: TestSplit) -> _Result:
     scores, rows = checked_probabilities(output.probabilities, split.targets)
     num_classes = len(split.counts.names)
     if scores.shape[1] != num_classes:
@@ -189,70 +156,10 @@ def _evaluate(output: MethodOutput, split: _Split) -> _Result:
         seed=split.seed,
         units=split.units,
     )
-    return _method_metrics(output, split, scores=scores, rows=rows, f1=f1), f1
+    return method_metrics(output, split, scores=scores, rows=rows, f1=f1), f1
 
 
-def _method_metrics(
-    output: MethodOutput,
-    split: _Split,
-    *,
-    scores: NDArray[np.float64],
-    rows: NDArray[np.int64],
-    f1: BootstrappedF1,
-) -> MethodMetrics:
-    confusion = confusion_matrix(rows, scores.argmax(axis=1), scores.shape[1])
-    ends = macro_f1_intervals(f1, split.groups, confidence=split.confidence)
-    errors = group_calibration_error(scores, rows, split.groups)
-    macro = group_f1(f1.point, split.groups)
-    return MethodMetrics(
-        method=output.method,
-        macro_f1={name: defined(float(value)) for name, value in macro.items()},
-        macro_f1_interval={name: interval(*pair) for name, pair in ends.items()},
-        accuracy=accuracy(confusion),
-        balanced_accuracy=balanced_accuracy(confusion),
-        ece=errors["all"],
-        ece_by_group={name: defined(value) for name, value in errors.items()},
-        per_class=_class_metrics(confusion, f1, split),
-        confusion=tuple(tuple(row) for row in confusion.tolist()),
-        geometry=_geometry(output, rows, split.groups),
-        trained_parameters=output.trained_parameters,
-        seconds=output.seconds,
-        peak_memory_mb=output.peak_memory_mb,
-    )
-
-
-def _class_metrics(
-    confusion: NDArray[np.int64], f1: BootstrappedF1, split: _Split
-) -> tuple[ClassMetrics, ...]:
-    scores = class_scores(confusion)
-    ends = class_f1_intervals(f1, confidence=split.confidence)
-    return tuple(
-        ClassMetrics(
-            name=name,
-            n_train=split.counts.values[c],
-            n_test=int(scores.support[c]),
-            precision=defined(scores.precision[c]),
-            recall=defined(scores.recall[c]),
-            f1=defined(scores.f1[c]),
-            f1_interval=interval(*ends[c]),
-        )
-        for c, name in enumerate(split.counts.names)
-    )
-
-
-def _geometry(output: MethodOutput, rows: NDArray[np.int64], groups: Groups) -> dict[str, Score]:
-    if output.features is None:
-        return dict.fromkeys(FeatureGeometry.__dataclass_fields__)
-    if output.feature_center is None:
-        raise ConfigError(
-            f"method {output.method!r} has features but no feature_center; give the mean of its "
-            "training features"
-        )
-    distances = feature_geometry(output.features, rows, groups, center=output.feature_center)
-    return {name: defined(value) for name, value in asdict(distances).items()}
-
-
-def _paired(later: _Result, earlier: _Result, split: _Split) -> PairedDifference:
+def _paired(later: _Result, earlier: _Result, split: TestSplit) -> PairedDifference:
     means, ends = paired_difference_intervals(
         later[1], earlier[1], split.groups, confidence=split.confidence
     )

@@ -7,8 +7,9 @@ from typing import Any, Final, Literal, final
 
 from rich.table import Table
 
-from tailora.counts import GROUP_NAMES
+from tailora.counts import GROUP_NAMES, ClassCounts
 from tailora.errors import RunError
+from tailora.evaluate.collapse_alarm import alarm_text, collapse_alarm
 from tailora.evaluate.method_metrics import (
     Interval,
     MethodMetrics,
@@ -17,7 +18,8 @@ from tailora.evaluate.method_metrics import (
     plain,
 )
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
+READ_SCHEMAS: Final = (1, 2)  # 1 lacks fields, which are None then; nothing it has has changed
 
 
 @final
@@ -77,6 +79,8 @@ class RunMetrics:
         methods: In the order they are to be shown.
         paired: Differences between methods.
         clusters: None without debLoRA.
+        label_value: What more labels of rare classes would buy; None where it was not asked.
+        left_out: Images that were not measured because the run does not know their class, by class.
     """
 
     groups: dict[str, list[str]]
@@ -85,6 +89,8 @@ class RunMetrics:
     methods: tuple[MethodMetrics, ...]
     paired: tuple[PairedDifference, ...]
     clusters: ClusterSummary | None = None
+    label_value: dict[str, Any] | None = None
+    left_out: dict[str, int] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The content of metrics.json: null where undefined, never NaN or infinity."""
@@ -100,9 +106,10 @@ class RunMetrics:
         Raises:
             RunError: Another schema, or an entry that is missing or unknown.
         """
-        if entry.get("schema") != SCHEMA:
+        if entry.get("schema") not in READ_SCHEMAS:
+            known = " or ".join(map(str, READ_SCHEMAS))
             raise RunError(
-                f"metrics.json must have schema {SCHEMA}, got {entry.get('schema')!r}; "
+                f"metrics.json must have schema {known}, got {entry.get('schema')!r}; "
                 "evaluate the run again with this version"
             )
         try:
@@ -113,11 +120,19 @@ class RunMetrics:
                 methods=tuple(MethodMetrics.from_json(row) for row in entry["methods"]),
                 paired=tuple(_paired_from_json(row) for row in entry["paired"]),
                 clusters=_clusters_from_json(entry["clusters"]),
+                label_value=entry.get("label_value"),
+                left_out=entry.get("left_out"),
             )
         except (KeyError, TypeError) as error:
             raise RunError(
                 f"metrics.json is incomplete ({error}); evaluate the run again"
             ) from error
+
+    def alarm(self) -> str:
+        """One sentence on the classes that the last method has given up; empty if all is well."""
+        last = self.methods[-1]
+        counts = ClassCounts(self.classes, tuple(row.n_train for row in last.per_class))
+        return alarm_text(collapse_alarm(last.confusion, counts))
 
     def table(self) -> Table:
         """Macro-F1 of each method on head, middle, tail and all, in points with intervals."""

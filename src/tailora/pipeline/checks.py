@@ -92,6 +92,15 @@ def _check_evaluation(options: EvaluateOptions) -> None:
             "evaluate.trust_support must be at least 0 and evaluate.trust_f1 lie in [0, 1], got "
             f"{options.trust_support} and {options.trust_f1}"
         )
+    if not 0 <= options.trust_overconfidence <= 1 or not 0 < options.coverage < 1:
+        raise ConfigError(
+            "evaluate.trust_overconfidence must lie in [0, 1] and evaluate.coverage in (0, 1), got "
+            f"{options.trust_overconfidence} and {options.coverage}"
+        )
+    if options.balanced_reference is not None and not 0 < options.balanced_reference <= 1:
+        raise ConfigError(
+            f"evaluate.balanced_reference must lie in (0, 1], got {options.balanced_reference}"
+        )
 
 
 def _check_probe(l2: list[float], n_val: int) -> None:

@@ -16,6 +16,7 @@ from tailora.counts import ClassCounts, Groups, make_groups
 from tailora.evaluate import SeedOutcome, compare_over_seeds
 from tailora.pipeline.comparison_plan import BASELINE, LEAKS, Adaptation, Plan, ProbeChoice
 from tailora.pipeline.comparison_rows import SeedWork
+from tailora.pipeline.row_measures import row_measures
 from tailora.report import comparison_table
 from tailora.runs.comparison_folder import SCHEMA, ComparisonFolder
 from tailora.runs.provenance import git_state, machine, versions
@@ -180,6 +181,7 @@ def _entry(
         "ece": _means({"all": m["ece"], "tail": m["ece_by_group"].get("tail")} for m in methods),
         "accuracy": statistics.mean(method["accuracy"] for method in methods),
         "balanced_accuracy": statistics.mean(method["balanced_accuracy"] for method in methods),
+        "measures": row_measures(methods),
         "purity": _mean((one.metrics["clusters"] or {}).get("purity") for one in results),
         "seconds": {
             "own": statistics.median(one.facts["own_seconds"] for one in results),

@@ -33,7 +33,7 @@ from tailora.pipeline.comparison_plan import (
 )
 from tailora.pipeline.job import Job
 from tailora.pipeline.prepare import compose_job, decode_images, resolve_recipe
-from tailora.pipeline.scoring import clusters_of, test_units
+from tailora.pipeline.scoring import clusters_of, fit_of, test_units
 from tailora.pipeline.stages import (
     adapt_stage,
     calibration,
@@ -143,6 +143,7 @@ def _score(
         replicates=options.replicates,
         confidence=options.confidence,
         clusters=clusters,
+        balanced_reference=options.balanced_reference,
     )
     arrays: dict[str, NDArray[Any]] = {
         "predictions": np.asarray(output.probabilities).argmax(axis=1),
@@ -174,7 +175,7 @@ def _validation(job: Job, scores: Rows) -> dict[str, float | None]:
 
 
 def _output(job: Job, row: Adaptation, probe: ProbeChoice) -> tuple[MethodOutput, Rows]:
-    """What a row says about the test split, and its scores of the validation split."""
+    """What a row says about the test split, and its class shares of the validation split."""
     if row.method in PER_CATEGORY and row.method != "clora-oracle":
         labels = job.labels[job.dataset.indices("train")]
 
@@ -182,18 +183,23 @@ def _output(job: Job, row: Adaptation, probe: ProbeChoice) -> tuple[MethodOutput
             return _fit(job, probe, train, labels, val)
 
         shares, val_shares = ensemble(job, row.method, fit)
-        return MethodOutput(row.name, shares, **_cost(job, row.method)), val_shares
+        output = MethodOutput(row.name, shares, **_cost(job, row.method))
+        return replace(output, fit=fit_of(job, val_shares)), val_shares
     train, labels, val, test = _features(job, row.method)
     views = _views(job, row.method) if probe.kind in NEEDS_VIEWS else None
     logits = _fit(job, probe, train, labels, val, views)
+    shares, val_shares = (
+        torch.from_numpy(logits(rows)).softmax(dim=1).numpy() for rows in (test, val)
+    )
     output = MethodOutput(
         row.name,
-        torch.from_numpy(logits(test)).softmax(dim=1).numpy(),
+        shares,
         features=test,
         feature_center=train.mean(axis=0),
+        fit=fit_of(job, val_shares),
         **_cost(job, row.method),
     )
-    return output, logits(val)
+    return output, val_shares
 
 
 def _features(job: Job, method: str) -> tuple[Rows, NDArray[np.int64], Rows, Rows]:

@@ -1,6 +1,7 @@
 """Measure a finished run on data: its own test split, or other data with the same classes."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,17 +28,21 @@ def evaluate_run(
 ) -> RunMetrics:
     """Evaluate a run.
 
+    Prediction sets and scalings are those of the run: nothing is fitted to the new data.
+
     Args:
         run: From `load_run`.
-        data: Labelled images; classes are matched by name.
+        data: Labelled images, one at least; classes are matched by name, and images of classes that
+            the run does not know are left out and counted in `left_out`.
         split: `"test"` or `"all"`; None is `"test"` for the data the run was fitted on and `"all"`
             for other data, none of which it has seen.
         skip_broken: Leave unreadable images out.
         progress: Shows how far it is.
 
     Raises:
-        RunError: The data have classes the run does not know.
-        DataError: The images have other bands or another dtype than those the run was fitted on.
+        RunError: The data have no image of a class the run knows.
+        DataError: The images have other bands or another dtype than those the run was fitted on, or
+            the split chosen is empty.
         ConfigError: `"all"` of the data the run learnt from.
     """
     own = data.fingerprint == run.record["dataset"]["fingerprint"]
@@ -46,7 +51,13 @@ def evaluate_run(
         raise unknown_name("split", split, SPLIT_CHOICES)
     if own and split == "all":
         raise ConfigError("--split all of the data a run learnt from would score what it has seen")
+    known, unknown = _known_rows(run, data)
+    if unknown or skip_broken:  # what is left need not be enough to learn from
+        data = replace(data, to_learn=False).select(known)
     labels = _match_labels(run, data)
+    rows = data.indices("test") if split == "test" else np.arange(len(data))
+    if not len(rows):
+        raise DataError(f"data set {data.name!r} has no {split} sample; add --split all")
     with tempfile.TemporaryDirectory() as folder:
         images = prepare_images(
             data,
@@ -65,7 +76,8 @@ def evaluate_run(
                 shares.append(run.predict_probabilities(_read(run, images, batch)))
                 advance(len(batch))
         kept = images.kept[rows]
-    return _score(run, data, labels[kept], np.concatenate(shares), kept)
+    metrics = _score(run, data, labels[kept], np.concatenate(shares), kept, own=own)
+    return replace(metrics, left_out=unknown)
 
 
 def _score(
@@ -74,6 +86,8 @@ def _score(
     targets: NDArray[np.int64],
     probabilities: NDArray[np.float32],
     rows: NDArray[np.int64],
+    *,
+    own: bool,
 ) -> RunMetrics:
     counts = ClassCounts(tuple(run.class_names), tuple(e["n_train"] for e in run.classes))
     options = run.recipe.evaluate
@@ -84,6 +98,7 @@ def _score(
         trained_parameters=costs.trained_parameters,
         seconds=costs.seconds,
         peak_memory_mb=costs.peak_memory_mb,
+        fit=run.calibration,
     )
     return evaluate_methods(
         [output],
@@ -94,6 +109,7 @@ def _score(
         seed=run.recipe.seed,
         replicates=options.replicates,
         confidence=options.confidence,
+        balanced_reference=options.balanced_reference if own else None,
     )
 
 
@@ -112,12 +128,22 @@ def _read(run: Run, images: PreparedImages, rows: NDArray[np.int64]) -> Tensor:
     return images.batch(rows).expand(-1, run.record["dataset"]["bands"], -1, -1)
 
 
-def _match_labels(run: Run, data: Dataset) -> NDArray[np.int64]:
-    names = run.class_names
-    unknown = [name for name in data.classes if name not in names]
-    if unknown:
+def _known_rows(run: Run, data: Dataset) -> tuple[NDArray[np.int64], dict[str, int]]:
+    """Rows whose class the run knows, and how many others there are of each other class."""
+    names = np.array(data.classes)[data.labels]
+    known = np.isin(names, run.class_names)
+    others, counts = np.unique(names[~known], return_counts=True)
+    unknown = dict(zip(others.tolist(), counts.tolist(), strict=True))
+    if not known.any():
         raise RunError(
-            f"run {str(run.folder.path)!r} belongs to another data set: it does not know classes "
-            f"{unknown}"
+            f"run {str(run.folder.path)!r} belongs to another data set: it does not know any of "
+            f"classes {sorted(unknown)}, only {run.class_names}"
         )
-    return np.array([names.index(name) for name in data.classes], dtype=np.int64)[data.labels]
+    return np.flatnonzero(known), unknown
+
+
+def _match_labels(run: Run, data: Dataset) -> NDArray[np.int64]:
+    """Class indices of the run, for data all of whose samples it knows."""
+    names = run.class_names
+    index = [names.index(name) if name in names else -1 for name in data.classes]
+    return np.array(index, dtype=np.int64)[data.labels]

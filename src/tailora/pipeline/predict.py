@@ -13,6 +13,7 @@ from tailora.data import decode, resize
 from tailora.data.images import EXTENSIONS
 from tailora.errors import DataError
 from tailora.pipeline.names import require_utf8
+from tailora.pipeline.prediction_columns import set_names, set_texts, yes_no
 from tailora.pipeline.scoring import csv_text
 from tailora.progress import Progress, silent
 from tailora.runs.run import Run
@@ -78,16 +79,17 @@ def predict(
 
 
 def predictions_csv(run: Run, found: Predictions) -> str:
-    """Write predictions as CSV: path, class, its probability, whether to trust it, all shares."""
+    """Write predictions as CSV: path, class, its probability, whether to trust it, set, shares."""
     names = run.class_names
-    header = ["path", "class", "probability", "trusted", "verdict", *(f"p({n})" for n in names)]
-    rows: list[Sequence[object]] = [header]
-    for path, shares in zip(found.paths, found.probabilities, strict=True):
+    header = ["path", "class", "probability", "trusted", "verdict", "set"]
+    rows: list[Sequence[object]] = [[*header, *(f"p({n})" for n in names)]]
+    sets = set_texts(found.probabilities, run.calibration, names)
+    for path, shares, within in zip(found.paths, found.probabilities, sets, strict=True):
         entry = run.classes[int(shares.argmax())]
-        trusted = "yes" if entry["verdict"] == "trusted" else "no"
+        trusted = yes_no(entry["verdict"])
         numbers = [repr(float(share)) for share in shares]
         top = repr(float(shares.max()))
-        rows.append([path, entry["name"], top, trusted, entry["verdict"], *numbers])
+        rows.append([path, entry["name"], top, trusted, entry["verdict"], within, *numbers])
     return csv_text(rows)
 
 
@@ -120,11 +122,13 @@ def _read(run: Run, path: Path) -> NDArray[Any]:
 def predictions_json(run: Run, found: Predictions) -> list[dict[str, Any]]:
     """Give predictions as JSON objects, one an image."""
     objects = []
-    for path, shares in zip(found.paths, found.probabilities, strict=True):
+    sets = set_names(found.probabilities, run.calibration, run.class_names)
+    for path, shares, within in zip(found.paths, found.probabilities, sets, strict=True):
         entry = run.classes[int(shares.argmax())]
         objects.append({
             "path": path, "class": entry["name"], "probability": float(shares.max()),
             "trusted": entry["verdict"] == "trusted", "verdict": entry["verdict"],
+            "set": within,
             "probabilities": dict(zip(run.class_names, map(float, shares), strict=True)),
         })  # fmt: skip
     return objects

@@ -3,23 +3,30 @@
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from tailora.debias.calibrate import Calibration
 from tailora.evaluate import (
     ClusterSummary,
     MethodOutput,
     RunMetrics,
+    TrainedFeatures,
+    ValidationFit,
     evaluate_methods,
-    verdict,
+    fit_on_validation,
 )
 from tailora.heads.linear_probe import predict_logits
 from tailora.pipeline.job import Job
-from tailora.pipeline.stages import StageResult, costs, features
+from tailora.pipeline.label_curves import label_curves
+from tailora.pipeline.prediction_columns import set_texts, yes_no
+from tailora.pipeline.stages import StageResult, costs, features, training_set
+from tailora.pipeline.verdicts import class_verdicts
 from tailora.storage import write_json, write_text
 
 
@@ -39,9 +46,10 @@ def score(job: Job, results: Sequence[StageResult], found: Calibration | None) -
     """
     outputs = [_output(job, result) for result in results]
     options = job.recipe.evaluate
+    targets = job.labels[job.dataset.indices("test")]
     metrics = evaluate_methods(
         outputs,
-        targets=job.labels[job.dataset.indices("test")],
+        targets=targets,
         counts=job.counts,
         groups=job.groups,
         units=test_units(job),
@@ -49,41 +57,44 @@ def score(job: Job, results: Sequence[StageResult], found: Calibration | None) -
         replicates=options.replicates,
         confidence=options.confidence,
         clusters=clusters_of(job, found),
+        balanced_reference=options.balanced_reference,
     )
+    if options.label_value:
+        metrics = replace(metrics, label_value=_label_value(job, results[-1]))
+    last, fit = np.asarray(outputs[-1].probabilities), outputs[-1].fit
     write_json(job.folder.path / "metrics.json", metrics.to_json())
-    classes = class_entries(job, metrics)
+    classes = class_entries(job, metrics, last)
     write_json(job.folder.path / "classes.json", {"classes": classes})
+    if fit is not None:
+        write_json(job.folder.path / "calibration.json", fit.to_json())
     verdicts = {entry["name"]: entry["verdict"] for entry in classes}
-    write_text(
-        job.folder.path / "predictions.csv",
-        _predictions(job, np.asarray(outputs[-1].probabilities), verdicts),
-    )
+    text = _predictions(job, last, verdicts, set_texts(last, fit, job.counts.names))
+    write_text(job.folder.path / "predictions.csv", text)
     return metrics
 
 
-def class_entries(job: Job, metrics: RunMetrics) -> list[dict[str, Any]]:
-    """Counts, group and verdict of each class, in index order, from the last method."""
+def class_entries(
+    job: Job, metrics: RunMetrics, probabilities: NDArray[np.floating]
+) -> list[dict[str, Any]]:
+    """Counts, group and verdict of each class, in index order, from the last method.
+
+    Args:
+        job: The run.
+        metrics: Its metrics.
+        probabilities: What the last method says about the test, (rows, classes).
+    """
     group_of = {name: group for group, names in metrics.groups.items() for name in names}
     val = job.dataset.counts("val").values
-    units = test_units(job)
-    test_rows = job.dataset.indices("test")
-    entries = []
-    for index, row in enumerate(metrics.methods[-1].per_class):
-        mine = job.labels[test_rows] == index
-        n_units = len(set(units[mine])) if units is not None else row.n_test
-        word = verdict(
-            row.f1_interval,
-            row.n_test,
-            n_units,
-            min_f1=job.recipe.evaluate.trust_f1,
-            min_test=job.recipe.evaluate.trust_support,
-        )
-        entries.append({
+    targets = job.labels[job.dataset.indices("test")]
+    last = metrics.methods[-1]
+    judged = class_verdicts(last, probabilities, targets, test_units(job), job.recipe.evaluate)
+    return [
+        {
             "name": row.name, "index": index, "n_train": row.n_train, "n_val": val[index],
-            "n_test": row.n_test, "group": group_of[row.name], "verdict": word,
-            "reason": _reason(word, row.f1_interval, row.n_test, n_units, job),
-        })  # fmt: skip
-    return entries
+            "n_test": row.n_test, "group": group_of[row.name], **judged[index],
+        }
+        for index, row in enumerate(last.per_class)
+    ]  # fmt: skip
 
 
 def csv_text(rows: Sequence[Sequence[object]]) -> str:
@@ -96,6 +107,8 @@ def csv_text(rows: Sequence[Sequence[object]]) -> str:
 def _output(job: Job, result: StageResult) -> MethodOutput:
     test = np.asarray(features(job, result.method, "test", result.encoder))
     train = features(job, result.method, "train", result.encoder)
+    val = np.asarray(features(job, result.method, "val", result.encoder))
+    learnt, labels = training_set(job, result.method)
     spent = costs(job, result.method)
     return MethodOutput(
         result.method,
@@ -105,7 +118,14 @@ def _output(job: Job, result: StageResult) -> MethodOutput:
         trained_parameters=max(c["trained_parameters"] for c in spent) or _head_size(result),
         seconds=sum(c["seconds"] for c in spent),
         peak_memory_mb=max(c["peak_memory_mb"] for c in spent),
+        fit=fit_of(job, probabilities(result, val)),
+        trained=TrainedFeatures(learnt, labels, _class_vectors(result.head)),
     )
+
+
+def _class_vectors(head: nn.Module) -> NDArray[np.float32] | None:
+    """Weight of a linear head (classes, width); None of any other."""
+    return head.weight.detach().numpy() if isinstance(head, nn.Linear) else None
 
 
 def _head_size(result: StageResult) -> int:
@@ -130,27 +150,56 @@ def clusters_of(job: Job, found: Calibration | None) -> ClusterSummary | None:
     )
 
 
-def _reason(
-    word: str, interval: tuple[float, float] | None, n_test: int, n_units: int, job: Job
-) -> str:
+def fit_of(job: Job, probabilities: NDArray[np.floating]) -> ValidationFit | None:
+    """Fit scalings and sets on what a method says about validation; None without that split.
+
+    Args:
+        job: The run.
+        probabilities: Of the validation rows, (rows, classes).
+    """
+    targets = job.labels[job.dataset.indices("val")]
+    if not len(targets):
+        return None
+    coverage = job.recipe.evaluate.coverage
+    return fit_on_validation(probabilities, targets, job.groups, coverage=coverage)
+
+
+def _label_value(job: Job, last: StageResult) -> dict[str, Any]:
+    """Learning curves of the tail under the last method; the test measures, it chooses nothing."""
+    train, labels = training_set(job, last.method)
+    test = np.asarray(features(job, last.method, "test", last.encoder))
     options = job.recipe.evaluate
-    if word == "untested":
-        if n_test < options.trust_support:
-            return f"{n_test} test samples, fewer than {options.trust_support}"
-        return f"all {n_test} test samples come from {n_units} place"
-    low = 0.0 if interval is None else interval[0]
-    relation = "at least" if word == "trusted" else "below"
-    return f"F1 may be as low as {low:.2f}, {relation} {options.trust_f1:.2f}"
-
-
-def _predictions(job: Job, scores: NDArray[np.floating], verdicts: dict[str, str]) -> str:
+    with job.progress("what more labels would buy", 1) as advance:
+        found = label_curves(
+            last.head,
+            (train, labels),
+            (test, job.labels[job.dataset.indices("test")]),
+            loss=job.loss(job.recipe.probe),
+            classes=job.groups.tail,
+            l2=job.recipe.probe.l2,
+            units=test_units(job),
+            confidence=options.confidence,
+            seed=job.recipe.seed,
+            copies=len(labels) // len(job.dataset.indices("train")),
+        )
+        advance(1)
     names = job.counts.names
-    rows: list[list[object]] = [
-        ["path", "label", "class", "verdict", *(f"p({name})" for name in names)]
-    ]
-    for row, p in zip(job.dataset.indices("test"), scores, strict=True):
+    for entry in found["classes"]:
+        entry["name"] = names[entry["index"]]
+    return {"method": last.method, **found}
+
+
+def _predictions(
+    job: Job, scores: NDArray[np.floating], verdicts: dict[str, str], sets: Sequence[str]
+) -> str:
+    names = job.counts.names
+    head = ["path", "label", "class", "trusted", "verdict", "set"]
+    rows: list[list[object]] = [[*head, *(f"p({name})" for name in names)]]
+    for row, p, within in zip(job.dataset.indices("test"), scores, sets, strict=True):
         best = names[int(p.argmax())]
         label = names[job.labels[row]]
         shares = [repr(float(value)) for value in p]
-        rows.append([job.dataset.source.id(int(row)), label, best, verdicts[best], *shares])
+        verdict = verdicts[best]
+        name = job.dataset.source.id(int(row))
+        rows.append([name, label, best, yes_no(verdict), verdict, within, *shares])
     return csv_text(rows)

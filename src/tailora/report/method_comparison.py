@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tailora.report.blocks import Block, Facts, Listing, Note, Page, Section, Source
+from tailora.report.measure_section import measures_section
 from tailora.report.method_class_section import classes_section
 from tailora.report.method_row_sections import (
     cost_section,
@@ -47,6 +48,7 @@ def write_method_comparison(comparison: Mapping[str, Any], out: Path) -> Path:
         forest_section(compared),
         ranks_section(compared),
         classes_section(compared),
+        measures_section(compared),
         geometry_section(compared),
         other_section(compared),
         cost_section(compared),

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from tailora.counts import GROUP_NAMES
 from tailora.errors import RunError
+from tailora.evaluate.run_metrics import READ_SCHEMAS
 from tailora.report.numbers import number
 from tailora.storage import read_json
 
-_SCHEMA: Final = 1
+_SCHEMAS: Final = (1,)
 _METHOD_NAMES: Final = {
     "zero-shot": "zero-shot",
     "lora": "LoRA",
@@ -106,11 +107,14 @@ def read_run_folder(folder: Path) -> FinishedRun:
     # `complete` is not asked for: a run is called complete only after its report is written
     run = _read_object(folder / "run.json", required=())
     metrics = _read_object(folder / "metrics.json", required=("methods", "classes", "groups"))
-    for name, found in (("run.json", run), ("metrics.json", metrics)):
-        if found.get("schema") != _SCHEMA:
+    for name, found, known in (
+        ("run.json", run, _SCHEMAS),
+        ("metrics.json", metrics, READ_SCHEMAS),
+    ):
+        if found.get("schema") not in known:
             raise RunError(
                 f"{str(folder / name)!r} has schema {found.get('schema')!r}, this version reads "
-                f"{_SCHEMA}; use the tailora that made the run"
+                f"{' and '.join(map(str, known))}; use the tailora that made the run"
             )
     if not metrics["methods"]:
         raise RunError(f"{str(folder / 'metrics.json')!r} holds no method; evaluate the run first")

@@ -4,10 +4,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from tailora.report.blocks import Page
+from tailora.report.calibration_section import calibration_section
+from tailora.report.collapse_section import collapse_section
+from tailora.report.coverage_section import coverage_section
 from tailora.report.debias_sections import composition_section, geometry_section, map_section
 from tailora.report.error_sections import confusion_section, examples_section
+from tailora.report.label_value_section import label_value_section
 from tailora.report.numbers import integer, number
 from tailora.report.page import write_page
+from tailora.report.prior_section import priors_section
+from tailora.report.ranking_section import ranking_section
 from tailora.report.reading import FinishedRun, method_name, read_run_folder
 from tailora.report.record_sections import (
     adapted_section,
@@ -16,7 +22,6 @@ from tailora.report.record_sections import (
     record_section,
 )
 from tailora.report.score_sections import (
-    calibration_section,
     class_scores_section,
     headline_section,
     tail_section,
@@ -28,12 +33,17 @@ _SECTIONS: Final = (
     trust_section,
     tail_section,
     class_scores_section,
+    label_value_section,
+    ranking_section,
+    priors_section,
     map_section,
     composition_section,
     confusion_section,
     examples_section,
     geometry_section,
+    collapse_section,
     calibration_section,
+    coverage_section,
     cost_section,
     adapted_section,
     caveats_section,

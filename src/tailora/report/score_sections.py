@@ -3,7 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tailora.report.blocks import Cell, Column, Facts, Section, Table, left_out
+import numpy as np
+
+from tailora.counts import ClassCounts
+from tailora.evaluate.collapse_alarm import alarm_text, collapse_alarm
+from tailora.report.blocks import Cell, Column, Facts, Note, Section, Table
 from tailora.report.class_figures import Series, long_tail, score_dots
 from tailora.report.numbers import (
     MISSING,
@@ -33,7 +37,7 @@ def headline_section(run: FinishedRun) -> Section:
         for scope in ("tail", "all")
     ]
     warning = small_test_warning(_test_samples(run, "tail"))
-    blocks = (*notes, *([warning] if warning else []), headline_table(run))
+    blocks = (*alarm_notes(run), *notes, *([warning] if warning else []), headline_table(run))
     caption = (
         "Macro-F1 in percent on the test split: the mean over classes, so a rare class counts as "
         f"much as a frequent one.{_bootstrap_text(bootstrap)} The best value of a column is bold "
@@ -108,24 +112,14 @@ def class_series(
     return Series(label, colour, marker, tuple(dict(scores.get(name, {})) for name in names))
 
 
-def calibration_section(run: FinishedRun) -> Section:
-    """Expected calibration error per group."""
-    if not any(method.get("ece_by_group") for method in run.methods):
-        return left_out("calibration", "Is its confidence honest?", "no calibration was measured")
-    rows = tuple(
-        (
-            Cell(method_name(method["method"])),
-            *(Cell(percent((method.get("ece_by_group") or {}).get(scope))) for scope in SCOPES),
-        )
-        for method in run.methods
-    )
-    columns = (Column("method", numeric=False), *(Column(scope) for scope in SCOPES))
-    caption = (
-        "Expected calibration error in percentage points: how far, on average, a stated "
-        "probability is from the share of right answers. 0 is perfect."
-    )
-    table = Table(columns, rows, "Calibration error per group")
-    return Section("calibration", "Is its confidence honest?", caption, (table,))
+def alarm_notes(run: FinishedRun) -> list[Note]:
+    """Say at the top which classes the final method has given up."""
+    cells = np.asarray(run.final.get("confusion") or [])
+    if cells.shape != (len(run.names),) * 2:
+        return []
+    counts = ClassCounts(tuple(run.names), tuple(map(run.n_train, run.names)))
+    text = alarm_text(collapse_alarm(cells, counts))
+    return [Note(f"{text[0].upper()}{text[1:]}.", "bad")] if text else []
 
 
 def _deciding_pair(run: FinishedRun) -> list[Mapping[str, Any]]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tailora.backbones import Encoder, LoadedBackbone, Pooling, load_backbone
 from tailora.debias.base_adaptation import AnyEncoder
 from tailora.errors import RunError
-from tailora.evaluate import RunMetrics
+from tailora.evaluate import RunMetrics, ValidationFit
 from tailora.runs.folder import RunFolder, read_object
 from tailora.runs.input_format import InputFormat
 from tailora.runs.recipe import Recipe
@@ -50,6 +50,9 @@ class Run:
         model: Encoder with adapter, and head, in evaluation mode; `model.encoder.backbone` is the
             `peft.PeftModel`.
         input: How images must be prepared.
+        calibration: Content of calibration.json: thresholds of prediction sets and scalings,
+            fitted on validation; None without a validation split, or in a run of an earlier
+            version.
     """
 
     folder: RunFolder
@@ -59,6 +62,7 @@ class Run:
     metrics: RunMetrics
     model: Classifier
     input: InputFormat
+    calibration: ValidationFit | None = None
 
     @property
     def class_names(self) -> list[str]:
@@ -129,7 +133,13 @@ def load_run(path: str | Path) -> Run:
         metrics=RunMetrics.from_json(read_object(folder.path / "metrics.json")),
         model=model,
         input=format_,
+        calibration=_calibration(folder),
     )
+
+
+def _calibration(folder: RunFolder) -> ValidationFit | None:
+    path = folder.path / "calibration.json"
+    return ValidationFit.from_json(read_object(path)) if path.is_file() else None
 
 
 def make_encoder(loaded: LoadedBackbone, recipe: Recipe, input_format: InputFormat) -> Encoder:
