@@ -29,6 +29,8 @@ class Dataset:
         groups: Scene, flight or block of each sample (samples,), or None; samples of one group are
             not independent.
         notes: What was done to the data on the way, and what to know about it.
+        bands: Name of each band of the images, in their order, where known.
+        wavelengths: Centre of each band in micrometres, where all are known.
 
     Attributes:
         fingerprint: Hash of ids, labels, splits, groups, classes, file sizes and the beginning and
@@ -45,6 +47,8 @@ class Dataset:
     splits: NDArray[np.str_]
     groups: NDArray[np.str_] | None = None
     notes: tuple[str, ...] = ()
+    bands: tuple[str, ...] | None = None
+    wavelengths: tuple[float, ...] | None = None
     fingerprint: str = field(init=False)
 
     def __post_init__(self) -> None:

@@ -19,6 +19,9 @@ class InputFormat:
         scale: Stored values are divided by this first.
         mean: Then each band's mean is taken off (bands,).
         std: Then each band is divided by this (bands,).
+        names: Names of these bands in the same order, where they are known; other images are then
+            read by name.
+        wavelengths: Their centres in micrometres, where all are known.
     """
 
     image_size: int
@@ -28,6 +31,8 @@ class InputFormat:
     scale: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    names: tuple[str, ...] | None = None
+    wavelengths: tuple[float, ...] | None = None
 
     def select(self, images: Tensor) -> Tensor:
         """Pick the bands from (batch, bands, height, width)."""
@@ -36,11 +41,19 @@ class InputFormat:
         return images[:, [band - 1 for band in self.bands]]
 
     def to_json(self) -> dict[str, Any]:
-        """Give a JSON object."""
-        entry = asdict(self)
-        return entry | {name: list(entry[name]) for name in ("bands", "mean", "std")}
+        """Give a JSON object; what is not known is left out."""
+        entry = {name: value for name, value in asdict(self).items() if value is not None}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in entry.items()
+        }
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "InputFormat":
         """Read what `to_json` gave."""
-        return cls(**{**entry, **{name: tuple(entry[name]) for name in ("bands", "mean", "std")}})
+        return cls(
+            **{
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in entry.items()
+            }
+        )
