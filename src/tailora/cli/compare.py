@@ -7,12 +7,15 @@ import typer
 
 from tailora.cli.options import (
     Backbone,
+    Chip,
+    ClassField,
     Clusters,
     Data,
     Debug,
     Epochs,
     ImageSize,
     Json,
+    Labels,
     Preset,
     Quiet,
     Rank,
@@ -73,6 +76,9 @@ def compare(
         int | None,
         typer.Option(help="Processes, one seed each.", min=1, show_default="one per two cores"),
     ] = None,
+    labels: Labels = None,
+    class_field: ClassField = None,
+    chip: Chip = None,
     backbone: Backbone = None,
     tuner: Tuner = None,
     rank: Rank = None,
@@ -120,7 +126,8 @@ def compare(
     names, values = rows_of(split_names(methods or ""), table)
     values |= dict(parse_vary(text) for text in vary or [])
     drawn = range(chosen.seed, chosen.seed + (seeds if resplit else 1))
-    sets = [open_dataset(data, seed=one) for one in drawn]
+    scene = {"labels": labels, "class_field": class_field, "chip": chip}
+    sets = [open_dataset(data, seed=one, **scene) for one in drawn]
     folder = out or Path("comparisons") / sets[0].name
     found = run_compare(
         sets if resplit else sets[0],

@@ -9,12 +9,15 @@ import typer
 
 from tailora.cli.options import (
     Backbone,
+    Chip,
+    ClassField,
     Clusters,
     Data,
     Debug,
     Epochs,
     ImageSize,
     Json,
+    Labels,
     Preset,
     Quiet,
     Rank,
@@ -47,6 +50,9 @@ def fit(
             show_default="deblora",
         ),
     ] = None,
+    labels: Labels = None,
+    class_field: ClassField = None,
+    chip: Chip = None,
     backbone: Backbone = None,
     tuner: Tuner = None,
     rank: Rank = None,
@@ -83,7 +89,9 @@ def fit(
         clusters=clusters, image_size=image_size, epochs=epochs, seed=seed,
         skip_broken=skip_broken,
     )  # fmt: skip
-    dataset = open_dataset(data, seed=chosen.seed)
+    dataset = open_dataset(
+        data, seed=chosen.seed, labels=labels, class_field=class_field, chip=chip
+    )
     folder = out or Path("runs") / dataset.name
     show = screen()
     progress = bars(quiet=quiet)

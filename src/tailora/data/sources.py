@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol, final
+from typing import Any, Final, Protocol, final, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,15 @@ class ImageSource(Protocol):
 
     def id(self, i: int) -> str:
         """A name for picture `i` that stays the same from run to run."""
+        ...
+
+
+@runtime_checkable
+class MarkedSource(Protocol):
+    """A source that says itself what tells its files from changed ones."""
+
+    def mark(self, i: int) -> tuple[int, int]:
+        """Size and checksum of what picture `i` is read from."""
         ...
 
 
@@ -81,21 +90,40 @@ class SelectedImages:
 
 def file_path(source: ImageSource, i: int) -> Path | None:
     """File that holds picture `i`, or None when it has none of its own."""
-    if isinstance(source, SelectedImages):
-        return file_path(source.base, int(source.indices[i]))
-    return source.paths[i] if isinstance(source, FileImages) else None
+    base, row = _origin(source, i)
+    return base.paths[row] if isinstance(base, FileImages) else None
+
+
+def origin(source: ImageSource) -> ImageSource:
+    """Source that all selections began with."""
+    while isinstance(source, SelectedImages):
+        source = source.base
+    return source
+
+
+def _origin(source: ImageSource, i: int) -> tuple[ImageSource, int]:
+    while isinstance(source, SelectedImages):
+        source, i = source.base, int(source.indices[i])
+    return source, i
 
 
 def file_mark(source: ImageSource, i: int) -> tuple[int, int]:
     """Size and checksum of the first and last 4 KiB of the file of picture `i`, (-1, 0) without.
 
     An image that is drawn again, re-encoded or cut short differs there, and a large file costs no
-    more than a small one.
+    more than a small one. A source whose pictures share files gives marks of its own.
     """
-    path, size = file_path(source, i), file_size(source, i)
-    if path is None or size < 0:
-        return -1, 0
+    base, row = _origin(source, i)
+    if isinstance(base, MarkedSource):
+        return base.mark(row)
+    path = file_path(source, i)
+    return (-1, 0) if path is None else path_mark(path)
+
+
+def path_mark(path: Path) -> tuple[int, int]:
+    """Size and checksum of the first and last 4 KiB of a file, (-1, 0) if it cannot be read."""
     try:
+        size = path.stat().st_size
         with path.open("rb") as file:
             checksum = zlib.crc32(file.read(_MARKED))
             if size > _MARKED:

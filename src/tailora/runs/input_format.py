@@ -51,9 +51,8 @@ class InputFormat:
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "InputFormat":
         """Read what `to_json` gave."""
-        return cls(
-            **{
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in entry.items()
-            }
-        )
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in entry.items()
+        }
+        return cls(**values)
