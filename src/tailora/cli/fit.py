@@ -140,6 +140,9 @@ def _conclude(run: Any, show: Any, folder: Path) -> None:
     copies = [d for d in run.record["dataset"]["duplicates"] if len(set(d["splits"])) > 1]
     if copies:
         show.print(f"warning: {len(copies)} images stand in more than one split, see the report")
+    for note in run.record["dataset"]["notes"]:
+        if note.startswith("range check: "):
+            show.print(f"warning: {listed([note])}", soft_wrap=True)
     broken = run.record["dataset"]["broken"]
     if broken:
         show.print(f"left out {len(broken)} unreadable images: {listed(broken[:5])}")

@@ -57,8 +57,8 @@ class Grid:
         width, height = self.pixel
         return self.transform.c + column * width, self.transform.f - row * height
 
-    def find(self, x: float, y: float) -> tuple[float, float]:
-        """Row and column of coordinates, from the outer corner of the first pixel."""
+    def find(self, x: Any, y: Any) -> tuple[Any, Any]:
+        """Rows and columns of coordinates, numbers or arrays, from the first pixel's corner."""
         width, height = self.pixel
         return (self.transform.f - y) / height, (x - self.transform.c) / width
 

@@ -8,7 +8,9 @@ from typing import Any, Final, Protocol, final, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from tailora.data.images import decode
+from tailora.data.bands import described_names, find_band
+from tailora.data.images import declared_bands, decode
+from tailora.errors import ConfigError, DataError
 
 _MARKED: Final = 4096  # bytes at either end of a file
 
@@ -45,22 +47,59 @@ class FileImages:
     Args:
         paths: One file per picture.
         ids: Their names, same order; relative ones, so that moving the folder changes nothing.
+        order: Names of the bands that every picture is to have, in order: a file that describes its
+            bands is read by these names. None takes bands as they come.
+        keep_alpha: See `decode`.
     """
 
-    def __init__(self, paths: Sequence[Path], ids: Sequence[str]) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        ids: Sequence[str],
+        *,
+        order: tuple[str, ...] | None = None,
+        keep_alpha: bool = False,
+    ) -> None:
         self.paths = tuple(paths)
         self.ids = tuple(ids)
+        self.order = order
+        self.keep_alpha = keep_alpha
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def read(self, i: int) -> NDArray[Any]:
-        """Decode file `i`; see `decode`."""
-        return decode(self.paths[i])
+        """Decode file `i`; see `decode`.
+
+        Raises:
+            DataError: It cannot be decoded, or describes other bands than those wanted.
+        """
+        image = decode(self.paths[i], keep_alpha=self.keep_alpha)
+        return image if self.order is None else by_name(self.paths[i], image, self.order)
 
     def id(self, i: int) -> str:
         """Name of file `i` as listed."""
         return self.ids[i]
+
+
+def by_name(path: Path, image: NDArray[Any], order: Sequence[str]) -> NDArray[Any]:
+    """Put the bands of a file in the wanted order, where it describes them.
+
+    Args:
+        path: The file.
+        image: Its bands as they come (bands, height, width).
+        order: Names wanted.
+
+    Raises:
+        DataError: It describes its bands, and one that is wanted is not among them.
+    """
+    names = described_names(declared_bands(path)[0][: len(image)])
+    if names is None or names == tuple(order):
+        return image
+    try:
+        return image[[find_band(name, names) for name in order]]
+    except ConfigError as error:
+        raise DataError(f"bands of {str(path)!r}: {error}") from error
 
 
 @final

@@ -11,6 +11,7 @@ from tailora.backbones import Encoder, LoadedBackbone, Pooling
 from tailora.counts import ClassCounts, Groups, make_groups
 from tailora.debias.options import no_validation
 from tailora.errors import ConfigError, unknown_name
+from tailora.pipeline.band_choice import check_band_options
 from tailora.pipeline.job import DEFAULT_LR, build_loss
 from tailora.pipeline.sampling import recipe_sampler
 from tailora.runs.recipe import EvaluateOptions, Recipe, TrainOptions
@@ -90,6 +91,7 @@ def _check_training(recipe: Recipe) -> None:
         raise ConfigError(f"train.weight_decay must be at least 0, got {train.weight_decay}")
     if train.augment not in AUGMENTATIONS:
         raise unknown_name("augmentation", train.augment, AUGMENTATIONS)
+    check_band_options(recipe.data, train.augment)
     _check_objective(recipe)
 
 

@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tailora.errors import unknown_name
+from tailora.augment.speckle import speckle_factors
+from tailora.backbones.decibels import Decibels
+from tailora.errors import ConfigError, unknown_name
 from tailora.train.loop import Objective
 
 Images = Callable[[NDArray[np.int64]], Tensor]
-AUGMENTATIONS = ("dihedral", "none")
+AUGMENTATIONS = ("dihedral", "none", "speckle", "dihedral+speckle")
 
 
 def label_objective(
@@ -35,19 +37,28 @@ def label_objective(
         targets: Class index of every sample (samples,), on `device`.
         loss: Takes logits and targets.
         augment: `"dihedral"` (the eight flips and quarter turns, all equally likely: imagery seen
-            from above has no up) or `"none"`.
+            from above has no up), `"speckle"` (radar noise in linear power), `"dihedral+speckle"`
+            or `"none"`.
         device: Where encoder and head lie.
 
     Raises:
-        ConfigError: Unknown augmentation.
+        ConfigError: Unknown augmentation, or speckle for images that are not radar's.
     """
     if augment not in AUGMENTATIONS:
         raise unknown_name("augmentation", augment, AUGMENTATIONS)
+    radar = getattr(encoder, "radar", None)
+    if "speckle" in augment and not isinstance(radar, Decibels):
+        raise ConfigError(
+            f"augment {augment!r} is for radar images; say how yours are stored by data.radar"
+        )
 
     def objective(batch: NDArray[np.int64], generator: np.random.Generator) -> Tensor:
         pixels = images(batch).to(device, non_blocking=True)
-        if augment == "dihedral":
+        if "dihedral" in augment:
             pixels = dihedral(pixels, generator.integers(8, size=len(batch)))
+        if isinstance(radar, Decibels) and "speckle" in augment:
+            factors = speckle_factors(tuple(pixels.shape), generator, looks=radar.looks)
+            pixels = radar.multiply_power(pixels, factors.to(device))
         return loss(head(encoder(pixels)), targets[torch.from_numpy(batch).to(device)])
 
     return objective
