@@ -155,3 +155,36 @@ def test_a_scene_with_polygons_is_fitted_and_evaluated(quick, tmp_path, plain_re
     record = json.loads((run / "run.json").read_text())
     assert record["input"]["names"] == ["B04", "B03", "B02"]
     assert record["dataset"]["n_train"] > record["dataset"]["n_test"] > 0
+
+
+def test_inspect_shows_a_scene_its_bands_and_pixels_by_class(tmp_path):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(100, 4000, (3, 200, 200)).astype(np.uint16)
+    pixels[1] = 7
+    pixels[:, :20] = 0
+    scene = write_scene(tmp_path / "scene.tif", pixels, names=("B03", "B04", "B02"), nodata=0)
+    shapes, names = fields_of(200)
+    labels = write_labels(tmp_path / "labels.geojson", shapes, names)
+    place = (scene, "--labels", labels, "--class-field", "landuse", "--chip", 8)
+    answer = succeed("inspect", *place, "--out", tmp_path / "page.html")
+    assert "values look like reflectance times 10,000; bands: B02, B03, B04" in answer.out
+    assert "constant bands tell nothing: B04 (7)" in answer.out
+    found = json.loads(succeed("inspect", *place, "--json").out)
+    assert {row["name"]: row["pixels"] for row in found["classes"]} == {
+        name: 18 * 18 * names.count(name) for name in set(names)
+    }
+    assert [band["wavelength"] for band in found["bands"]] == [0.4924, 0.5598, 0.6646]
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert page.count("data:image/jpeg") == 2
+    assert "10.0% of the pixels" in page
+    assert len(page) < 500_000
+
+
+def test_inspect_tells_of_dropped_alpha_and_given_files(tmp_path):
+    for i in range(12):
+        pixels = np.full((4, 8, 8), i + 1, np.uint8)
+        path = tmp_path / "chips" / "ab"[i % 2] / f"{i}.tif"
+        write_scene(path, pixels, photometric="RGB", alpha="yes")
+    answer = succeed("inspect", tmp_path / "chips")
+    assert "first image 3 bands" in answer.out
+    assert "declares its last band alpha, so it is dropped" in answer.out

@@ -54,10 +54,13 @@ def _show(found: Any) -> None:
     from rich.table import Table
 
     show = screen()
-    table = Table("class", "group", "train", "val", "test", title=listed([found.name]))
+    pixels = any(row.pixels is not None for row in found.rows)
+    columns = ("class", "group", "train", "val", "test", *(["pixels"] if pixels else []))
+    table = Table(*columns, title=listed([found.name]))
     for row in found.rows:
+        counts = [str(row.counts[s]) for s in ("train", "val", "test")]
         table.add_row(
-            listed([row.name]), row.group, *(str(row.counts[s]) for s in ("train", "val", "test"))
+            listed([row.name]), row.group, *counts, *([str(row.pixels)] if pixels else [])
         )
     show.print(table)
     image = found.image
@@ -65,6 +68,10 @@ def _show(found: Any) -> None:
         f"imbalance {found.imbalance:.1f} : 1; first image {image['bands']} bands, "
         f"{image['height']} x {image['width']}, {image['dtype']}"
     )
+    names = ", ".join(band.name for band in found.bands)
+    show.print(f"values look like {found.units}; bands: {listed([names])}", soft_wrap=True)
+    for text in found.warnings:
+        show.print(f"warning: {listed([text])}", soft_wrap=True)
     if found.small:
         show.print(f"too few test samples to judge: {listed(found.small)}", soft_wrap=True)
     leaks = [d for d in found.duplicates if d.leaks]
