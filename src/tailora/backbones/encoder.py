@@ -6,6 +6,7 @@ from typing import Any, Literal, final, get_args
 import torch
 from torch import Tensor, nn
 
+from tailora.backbones.decibels import Decibels
 from tailora.backbones.layout import (
     base_model,
     calling_convention,
@@ -36,6 +37,8 @@ class Encoder(nn.Module):
         std: Per band, divided by afterwards.
         scale: What stored values are divided by first: 255 takes 8-bit values to 0..1; 1 leaves
             values in their own units, which `mean` and `std` then have too.
+        radar: Turns stored radar images into what `scale`, `mean` and `std` are for; None for
+            other images.
 
     Raises:
         BackboneError: The model has no class token to pool, takes another number of bands, or is
@@ -60,6 +63,7 @@ class Encoder(nn.Module):
         mean: Sequence[float],
         std: Sequence[float],
         scale: float = 255.0,
+        radar: Decibels | None = None,
     ) -> None:
         super().__init__()
         base = base_model(backbone)
@@ -71,6 +75,7 @@ class Encoder(nn.Module):
         self.backbone = backbone
         self.pooling: Pooling = pooling
         self.scale = scale
+        self.radar = radar
         self.features = self._layout.width * (2 if pooling == "both" else 1)
         # arguments of the constructor, not weights: they stay out of the state dict
         self.register_buffer("mean", _per_band(mean), persistent=False)
@@ -90,7 +95,8 @@ class Encoder(nn.Module):
                 f"the encoder takes {self.mean.shape[1]} bands, got images of shape "
                 f"{tuple(images.shape)!r}; select bands with `--set data.bands=...`"
             )
-        pixels = (images.float() / self.scale - self.mean) / self.std
+        values = images.float() if self.radar is None else self.radar(images)
+        pixels = (values / self.scale - self.mean) / self.std
         weights = next(self.backbone.parameters())
         return self._pool(self._call(self.backbone, pixels.to(weights.dtype))).float()
 

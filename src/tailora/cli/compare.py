@@ -7,6 +7,8 @@ import typer
 
 from tailora.cli.options import (
     Backbone,
+    Chip,
+    ClassField,
     Clusters,
     Data,
     Debug,
@@ -14,6 +16,7 @@ from tailora.cli.options import (
     ImageSize,
     Imbalance,
     Json,
+    Labels,
     Preset,
     Quiet,
     Rank,
@@ -76,6 +79,9 @@ def compare(
         typer.Option(help="Processes, one seed each.", min=1, show_default="one per two cores"),
     ] = None,
     imbalance: Imbalance = None,
+    labels: Labels = None,
+    class_field: ClassField = None,
+    chip: Chip = None,
     backbone: Backbone = None,
     tuner: Tuner = None,
     rank: Rank = None,
@@ -122,7 +128,8 @@ def compare(
     names, values = rows_of(split_names(methods or ""), table)
     values |= dict(parse_vary(text) for text in vary or [])
     drawn = range(chosen.seed, chosen.seed + (seeds if resplit else 1))
-    sets = [opened(data, seed=one, imbalance=imbalance) for one in drawn]
+    scene = {"labels": labels, "class_field": class_field, "chip": chip}
+    sets = [opened(data, seed=one, imbalance=imbalance, **scene) for one in drawn]
     folder = out or Path("comparisons") / sets[0].name
     found = run_compare(
         sets if resplit else sets[0],

@@ -9,6 +9,8 @@ import typer
 
 from tailora.cli.options import (
     Backbone,
+    Chip,
+    ClassField,
     Clusters,
     Data,
     Debug,
@@ -16,6 +18,7 @@ from tailora.cli.options import (
     ImageSize,
     Imbalance,
     Json,
+    Labels,
     Preset,
     Quiet,
     Rank,
@@ -50,6 +53,9 @@ def fit(
         ),
     ] = None,
     imbalance: Imbalance = None,
+    labels: Labels = None,
+    class_field: ClassField = None,
+    chip: Chip = None,
     backbone: Backbone = None,
     tuner: Tuner = None,
     rank: Rank = None,
@@ -85,7 +91,10 @@ def fit(
         clusters=clusters, image_size=image_size, epochs=epochs, seed=seed,
         skip_broken=skip_broken,
     )  # fmt: skip
-    dataset = opened(data, seed=chosen.seed, imbalance=imbalance)
+    dataset = opened(
+        data, seed=chosen.seed, imbalance=imbalance, labels=labels, class_field=class_field,
+        chip=chip,
+    )  # fmt: skip
     folder = out or Path("runs") / dataset.name
     show = screen()
     progress = bars(quiet=quiet)
@@ -134,6 +143,9 @@ def _conclude(run: Any, show: Any, folder: Path) -> None:
     copies = [d for d in run.record["dataset"]["duplicates"] if len(set(d["splits"])) > 1]
     if copies:
         show.print(f"warning: {len(copies)} images stand in more than one split, see the report")
+    for note in run.record["dataset"]["notes"]:
+        if note.startswith("range check: "):
+            show.print(f"warning: {listed([note])}", soft_wrap=True)
     broken = run.record["dataset"]["broken"]
     if broken:
         show.print(f"left out {len(broken)} unreadable images: {listed(broken[:5])}")

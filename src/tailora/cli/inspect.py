@@ -6,9 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from tailora.cli.options import (
+    Chip,
+    ClassField,
     Debug,
     Imbalance,
     Json,
+    Labels,
     Quiet,
     Seed,
     listed,
@@ -26,6 +29,9 @@ def inspect(
         typer.Option("--out", "-o", help="HTML page of counts and thumbnails to write."),
     ] = None,
     imbalance: Imbalance = None,
+    labels: Labels = None,
+    class_field: ClassField = None,
+    chip: Chip = None,
     seed: Seed = None,
     quiet: Quiet = False,
     json: Json = False,
@@ -33,7 +39,9 @@ def inspect(
 ) -> None:
     """Show what DATA holds: classes, splits, imbalance, copies across splits, bands."""
     # a wrong path is told before the slow imports
-    dataset = opened(data, seed=seed or 0, imbalance=imbalance)
+    dataset = opened(
+        data, seed=seed or 0, imbalance=imbalance, labels=labels, class_field=class_field, chip=chip
+    )
     from tailora.pipeline.inspect import inspect_dataset, write_page
 
     found = inspect_dataset(dataset)
@@ -49,10 +57,13 @@ def _show(found: Any) -> None:
     from rich.table import Table
 
     show = screen()
-    table = Table("class", "group", "train", "val", "test", title=listed([found.name]))
+    pixels = any(row.pixels is not None for row in found.rows)
+    columns = ("class", "group", "train", "val", "test", *(["pixels"] if pixels else []))
+    table = Table(*columns, title=listed([found.name]))
     for row in found.rows:
+        counts = [str(row.counts[s]) for s in ("train", "val", "test")]
         table.add_row(
-            listed([row.name]), row.group, *(str(row.counts[s]) for s in ("train", "val", "test"))
+            listed([row.name]), row.group, *counts, *([str(row.pixels)] if pixels else [])
         )
     show.print(table)
     image = found.image
@@ -60,6 +71,10 @@ def _show(found: Any) -> None:
         f"imbalance {found.imbalance:.1f} : 1; first image {image['bands']} bands, "
         f"{image['height']} x {image['width']}, {image['dtype']}"
     )
+    names = ", ".join(band.name for band in found.bands)
+    show.print(f"values look like {found.units}; bands: {listed([names])}", soft_wrap=True)
+    for text in found.warnings:
+        show.print(f"warning: {listed([text])}", soft_wrap=True)
     if found.small:
         show.print(f"too few test samples to judge: {listed(found.small)}", soft_wrap=True)
     leaks = [d for d in found.duplicates if d.leaks]

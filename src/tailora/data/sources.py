@@ -8,7 +8,9 @@ from typing import Any, Final, Protocol, final, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from tailora.data.images import decode
+from tailora.data.bands import described_names, find_band
+from tailora.data.images import declared_bands, decode
+from tailora.errors import ConfigError, DataError
 
 _MARKED: Final = 4096  # bytes at either end of a file
 
@@ -29,6 +31,15 @@ class ImageSource(Protocol):
         ...
 
 
+@runtime_checkable
+class MarkedSource(Protocol):
+    """A source that says itself what tells its files from changed ones."""
+
+    def mark(self, i: int) -> tuple[int, int]:
+        """Size and checksum of what picture `i` is read from."""
+        ...
+
+
 @final
 class FileImages:
     """Pictures in files, decoded when read.
@@ -36,22 +47,59 @@ class FileImages:
     Args:
         paths: One file per picture.
         ids: Their names, same order; relative ones, so that moving the folder changes nothing.
+        order: Names of the bands that every picture is to have, in order: a file that describes its
+            bands is read by these names. None takes bands as they come.
+        keep_alpha: See `decode`.
     """
 
-    def __init__(self, paths: Sequence[Path], ids: Sequence[str]) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        ids: Sequence[str],
+        *,
+        order: tuple[str, ...] | None = None,
+        keep_alpha: bool = False,
+    ) -> None:
         self.paths = tuple(paths)
         self.ids = tuple(ids)
+        self.order = order
+        self.keep_alpha = keep_alpha
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def read(self, i: int) -> NDArray[Any]:
-        """Decode file `i`; see `decode`."""
-        return decode(self.paths[i])
+        """Decode file `i`; see `decode`.
+
+        Raises:
+            DataError: It cannot be decoded, or describes other bands than those wanted.
+        """
+        image = decode(self.paths[i], keep_alpha=self.keep_alpha)
+        return image if self.order is None else by_name(self.paths[i], image, self.order)
 
     def id(self, i: int) -> str:
         """Name of file `i` as listed."""
         return self.ids[i]
+
+
+def by_name(path: Path, image: NDArray[Any], order: Sequence[str]) -> NDArray[Any]:
+    """Put the bands of a file in the wanted order, where it describes them.
+
+    Args:
+        path: The file.
+        image: Its bands as they come (bands, height, width).
+        order: Names wanted.
+
+    Raises:
+        DataError: It describes its bands, and one that is wanted is not among them.
+    """
+    names = described_names(declared_bands(path)[0][: len(image)])
+    if names is None or names == tuple(order):
+        return image
+    try:
+        return image[[find_band(name, names) for name in order]]
+    except ConfigError as error:
+        raise DataError(f"bands of {str(path)!r}: {error}") from error
 
 
 @final
@@ -81,9 +129,21 @@ class SelectedImages:
 
 def file_path(source: ImageSource, i: int) -> Path | None:
     """File that holds picture `i`, or None when it has none of its own."""
-    if isinstance(source, SelectedImages):
-        return file_path(source.base, int(source.indices[i]))
-    return source.paths[i] if isinstance(source, FileImages) else None
+    base, row = _origin(source, i)
+    return base.paths[row] if isinstance(base, FileImages) else None
+
+
+def origin(source: ImageSource) -> ImageSource:
+    """Source that all selections began with."""
+    while isinstance(source, SelectedImages):
+        source = source.base
+    return source
+
+
+def _origin(source: ImageSource, i: int) -> tuple[ImageSource, int]:
+    while isinstance(source, SelectedImages):
+        source, i = source.base, int(source.indices[i])
+    return source, i
 
 
 @runtime_checkable
@@ -106,20 +166,26 @@ def file_mark(source: ImageSource, i: int) -> tuple[int, int]:
     """Size and checksum of the first and last 4 KiB of the file of picture `i`, (-1, 0) without.
 
     An image that is drawn again, re-encoded or cut short differs there, and a large file costs no
-    more than a small one. For a cut the place counts too.
+    more than a small one. For a cut the place counts too; a source of several files a picture
+    gives marks of its own.
     """
-    cut = cut_from(source, i)
-    path, place = cut or (file_path(source, i), "")
-    size = _size(path)
-    if path is None or size < 0:
-        return -1, zlib.crc32(place.encode())
+    base, row = _origin(source, i)
+    if isinstance(base, MarkedSource):
+        return base.mark(row)
+    path, place = cut_from(source, i) or (file_path(source, i), "")
+    size, checksum = (-1, 0) if path is None else path_mark(path)
+    return size, zlib.crc32(place.encode(), checksum)  # of nothing it stays what it was
+
+
+def path_mark(path: Path) -> tuple[int, int]:
+    """Size and checksum of the first and last 4 KiB of a file, (-1, 0) if it cannot be read."""
     try:
+        size = path.stat().st_size
         with path.open("rb") as file:
             checksum = zlib.crc32(file.read(_MARKED))
             if size > _MARKED:
                 file.seek(max(_MARKED, size - _MARKED))
                 checksum = zlib.crc32(file.read(_MARKED), checksum)
-            checksum = zlib.crc32(place.encode(), checksum)
     except OSError:
         return -1, 0  # decoding it will say what is wrong with it, in words
     return size, checksum

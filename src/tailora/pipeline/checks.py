@@ -12,6 +12,7 @@ from tailora.backbones import Encoder, LoadedBackbone, Pooling
 from tailora.counts import ClassCounts, Groups, make_groups
 from tailora.debias.options import no_validation
 from tailora.errors import ConfigError, unknown_name
+from tailora.pipeline.band_choice import check_band_options
 from tailora.pipeline.job import build_loss
 from tailora.pipeline.sampling import recipe_sampler
 from tailora.pipeline.training_checks import check_optimizer, check_training
@@ -31,6 +32,7 @@ def check_recipe(recipe: Recipe, counts: ClassCounts, *, n_val: int) -> Groups:
         ConfigError: A name, a range or a size is wrong.
     """
     _check_evaluation(recipe.evaluate)
+    check_band_options(recipe.data, recipe.train.augment)
     build_loss(recipe.probe, counts)
     resolve_rank(recipe.adapter.tuner, recipe.adapter.rank)
     options = recipe.evaluate

@@ -19,6 +19,7 @@ import torch
 
 from tailora.data import Dataset
 from tailora.errors import ConfigError
+from tailora.pipeline.band_choice import with_band_names
 from tailora.pipeline.comparison_plan import Plan, check_plan, make_plan
 from tailora.pipeline.comparison_record import Comparison, summarise
 from tailora.pipeline.comparison_rows import SeedWork, do_seed, do_seedless
@@ -72,7 +73,8 @@ def compare(
     """
     recipe = recipe or Recipe()
     plan = make_plan(recipe, methods=methods, probes=probes, variants=variants, seeds=seeds)
-    sets = [data] if isinstance(data, Dataset) else list(data)
+    given = [data] if isinstance(data, Dataset) else list(data)
+    sets = [with_band_names(one, recipe.data) for one in given]
     if len(sets) not in (1, seeds):
         raise ConfigError(f"{seeds} seeds need one data set or {seeds}, got {len(sets)}")
     _check(plan, sets)

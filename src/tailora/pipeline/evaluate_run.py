@@ -12,6 +12,7 @@ from tailora.counts import ClassCounts, make_groups
 from tailora.data import Dataset, PreparedImages, prepare_images
 from tailora.errors import ConfigError, DataError, RunError, unknown_name
 from tailora.evaluate import MethodOutput, RunMetrics, evaluate_methods
+from tailora.pipeline.band_choice import with_band_names
 from tailora.progress import Progress, silent
 from tailora.runs.run import Run
 
@@ -45,6 +46,7 @@ def evaluate_run(
             the split chosen is empty.
         ConfigError: `"all"` of the data the run learnt from.
     """
+    data = with_band_names(data, run.recipe.data)
     own = data.fingerprint == run.record["dataset"]["fingerprint"]
     split = split or ("test" if own else "all")
     if split not in SPLIT_CHOICES:
@@ -67,13 +69,14 @@ def evaluate_run(
             skip_broken=skip_broken,
             progress=progress,
         )
-        _require_same_kind(run, images)
+        bands = _match_bands(run, data, images)
         rows = images.dataset.indices("test") if split == "test" else np.arange(len(images.dataset))
         with progress("predicting", len(rows)) as advance:
             shares = []
             for start in range(0, len(rows), 64):
                 batch = rows[start : start + 64]
-                shares.append(run.predict_probabilities(_read(run, images, batch)))
+                found = _read(run, images, batch)
+                shares.append(run.predict_probabilities(found, bands=bands))
                 advance(len(batch))
         kept = images.kept[rows]
     metrics = _score(run, data, labels[kept], np.concatenate(shares), kept, own=own)
@@ -113,19 +116,23 @@ def _score(
     )
 
 
-def _require_same_kind(run: Run, images: PreparedImages) -> None:
+def _match_bands(run: Run, data: Dataset, images: PreparedImages) -> tuple[int, ...]:
+    """Numbers of the run's bands in these images: by name where both name theirs."""
     stored = run.record["dataset"]["bands"]
+    named = data.bands is not None and run.input.names is not None
     known = {1, 3} if stored == 3 else {stored}
-    if images.source_dtype != run.input.dtype or images.bands not in known:
+    if images.source_dtype != run.input.dtype or not (named or images.bands in known):
         raise DataError(
             f"the images have {images.bands} bands of {images.source_dtype}, but the run was "
             f"fitted on {stored} of {run.input.dtype}; convert them"
         )
+    return run.input.find_bands(data.bands, images.bands)
 
 
 def _read(run: Run, images: PreparedImages, rows: NDArray[np.int64]) -> Tensor:
     """Give images in stored values; grey ones stand for all bands of a run on colour."""
-    return images.batch(rows).expand(-1, run.record["dataset"]["bands"], -1, -1)
+    found = images.batch(rows)
+    return found.expand(-1, run.record["dataset"]["bands"], -1, -1) if len(found[0]) == 1 else found
 
 
 def _known_rows(run: Run, data: Dataset) -> tuple[NDArray[np.int64], dict[str, int]]:

@@ -92,7 +92,7 @@ def _thumbnails(job: Job, last: StageResult, metrics: RunMetrics) -> dict[str, N
     wrong = np.flatnonzero(np.isin(true, tail) & (predicted != true))
     worst = wrong[np.argsort(-scores[wrong].max(axis=1), kind="stable")][:_THUMBNAILS]
     size = job.input.image_size
-    images = [as_picture(job.images.batch(rows[[i]])[0].numpy()) for i in worst]
+    images = [as_picture(job.images.batch(rows[[i]])[0].numpy(), job.dataset.bands) for i in worst]
     return {
         "thumbs": np.stack(images) if images else np.empty((0, size, size, 3), np.uint8),
         "thumb_true": true[worst],

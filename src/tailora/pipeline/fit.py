@@ -18,6 +18,7 @@ from tailora.data import Dataset, find_duplicates
 from tailora.debias.calibrate import Calibration
 from tailora.debias.deblora import DebLoRA
 from tailora.errors import ConfigError
+from tailora.pipeline.band_choice import with_band_names
 from tailora.pipeline.evidence import write_evidence
 from tailora.pipeline.job import Job
 from tailora.pipeline.prepare import check_run, open_job
@@ -77,6 +78,7 @@ def fit(
             anything is trained where that is possible.
     """
     recipe = _with_arguments(recipe or Recipe(), backbone, adapter, method, seed)
+    data = with_band_names(data, recipe.data)
     path = Path(tempfile.mkdtemp(prefix="tailora-")) / "run" if out is None else Path(out)
     folder = RunFolder(path)
     recipe, loaded = check_run(data, recipe, folder, resume=resume, force=force)

@@ -1,6 +1,6 @@
 """A job: everything a run needs, checked before anything is trained or replaced."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -78,7 +78,10 @@ class Job:
         return build_loss(section, self.counts)
 
     def feature_manifest(self, split: str, weights: str) -> dict[str, Any]:
-        """What determines the features of a split under some trained weights."""
+        """What determines the features of a split under some trained weights.
+
+        Names and wavelengths follow from data set and recipe, and change no pixel.
+        """
         return {
             "dataset": self.dataset.fingerprint,
             "split": split,
@@ -86,6 +89,6 @@ class Job:
             "backbone": self.loaded.sha256,
             "weights": weights,
             "pooling": self.recipe.backbone.pooling,
-            "input": self.input.to_json(),
+            "input": replace(self.input, names=None, wavelengths=None).to_json(),
             "device": self.accelerator.device.type,
         }

@@ -10,12 +10,14 @@ import torch
 from numpy.typing import NDArray
 
 from tailora.data import decode, resize
-from tailora.data.images import EXTENSIONS
+from tailora.data.bands import canonical_names, described_names, stated_names
+from tailora.data.images import EXTENSIONS, declared_bands
 from tailora.errors import DataError
 from tailora.pipeline.names import require_utf8
 from tailora.pipeline.prediction_columns import set_names, set_texts, yes_no
 from tailora.pipeline.scoring import csv_text
 from tailora.progress import Progress, silent
+from tailora.runs.recipe import DataOptions
 from tailora.runs.run import Run
 
 _BATCH = 64
@@ -71,7 +73,8 @@ def predict(
                     broken.append(str(path))
             if batch:
                 images = torch.from_numpy(np.stack(batch))
-                shares.append(run.predict_probabilities(images, batch_size=_BATCH))
+                every = range(1, images.shape[1] + 1)
+                shares.append(run.predict_probabilities(images, batch_size=_BATCH, bands=every))
             advance(len(files[start : start + _BATCH]))
     if not shares:
         raise DataError(f"none of the {len(files)} images can be read, e.g. {broken[0]!r}")
@@ -104,19 +107,40 @@ def _files(paths: Iterable[Path]) -> Iterable[Path]:
 
 
 def _read(run: Run, path: Path) -> NDArray[Any]:
+    """Bands that the model sees, in its order: by name where the file and the run name theirs."""
     require_utf8(str(path))
-    image = decode(path)
+    options = run.recipe.data
+    image = decode(path, keep_alpha=_keeps_alpha(run))
     stored = int(run.record["dataset"]["bands"])
     if len(image) == 1 and stored == 3:
         image = np.repeat(image, 3, axis=0)
-    if len(image) != stored or str(image.dtype) != run.input.dtype:
+    names = _names(path, len(image), options)
+    named = names is not None and run.input.names is not None
+    if (len(image) != stored and not named) or str(image.dtype) != run.input.dtype:
         raise DataError(
             f"image {str(path)!r} has {len(image)} bands of {image.dtype}, but the run was fitted "
             f"on {stored} of {run.input.dtype}"
         )
     if not np.isfinite(image).all():
         raise DataError(f"image {str(path)!r} has pixels that are NaN or infinite")
-    return resize(image, run.input.image_size, fit=run.input.resize)
+    bands = run.input.find_bands(names, len(image))
+    chosen = image[[band - 1 for band in bands]]
+    return resize(chosen, run.input.image_size, fit=run.input.resize)
+
+
+def _keeps_alpha(run: Run) -> bool:
+    """Whether the run counted a band that files declare alpha among its bands."""
+    options = run.recipe.data
+    return options.alpha == "band" or len(options.band_names) == run.record["dataset"]["bands"]
+
+
+def _names(path: Path, count: int, options: DataOptions) -> tuple[str, ...] | None:
+    found = described_names(declared_bands(path)[0][:count])
+    if found is not None:
+        return canonical_names(found, options.sensor)
+    if not (options.band_names or options.sensor):
+        return None
+    return stated_names(count, band_names=options.band_names, sensor=options.sensor)
 
 
 def predictions_json(run: Run, found: Predictions) -> list[dict[str, Any]]:

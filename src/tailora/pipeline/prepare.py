@@ -1,7 +1,7 @@
 """From a data set and a recipe to a job that can start; every refusal comes before any writing."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from tailora.adapters import resolve_rank
 from tailora.backbones import LoadedBackbone, has_class_token, load_backbone
 from tailora.data import Dataset, PreparedImages, prepare_images
 from tailora.errors import BackboneError, ConfigError, DataError
+from tailora.pipeline.band_choice import band_numbers, describe, normalised, with_range_check
 from tailora.pipeline.checks import check_encoder, check_recipe
 from tailora.pipeline.job import DEFAULT_LR, Job
 from tailora.pipeline.names import check_names
@@ -46,7 +47,7 @@ def check_run(
     with suppress(DataError):  # a broken image is a matter of decoding
         bands = len(data.source.read(int(data.indices("train")[0])))
         if bands > 1:  # a grey one may stand among colour ones
-            choose_bands(recipe, loaded, bands)
+            choose_bands(recipe, loaded, bands, data.bands)
     return recipe, loaded
 
 
@@ -99,7 +100,7 @@ def compose_job(
     counts = images.dataset.counts("train")  # of what was left after broken images
     return Job(
         recipe=recipe,
-        dataset=images.dataset,
+        dataset=with_range_check(images, recipe, input_format.bands),
         fingerprint=data.fingerprint,
         images=images,
         input=input_format,
@@ -133,17 +134,25 @@ def resolve_recipe(recipe: Recipe, loaded: LoadedBackbone) -> Recipe:
     return replace(recipe, data=data, backbone=backbone, adapter=adapter, train=train)
 
 
-def choose_bands(recipe: Recipe, loaded: LoadedBackbone, present: int) -> list[int]:
+def choose_bands(
+    recipe: Recipe, loaded: LoadedBackbone, present: int, names: Sequence[str] | None = None
+) -> list[int]:
     """Say which of the images' bands the encoder sees, in order; a single one is shown to all.
 
+    Args:
+        recipe: Its `data.bands` are names or numbers.
+        loaded: The encoder.
+        present: Bands of the images.
+        names: Their names, where known.
+
     Raises:
-        ConfigError: A band number that the images do not have.
+        ConfigError: A band that the images do not have.
         BackboneError: The number of bands does not fit the encoder.
     """
     wanted = int(getattr(loaded.model.config, "num_channels", 3))
-    bands = recipe.data.bands or list(range(1, present + 1))
-    if min(bands) < 1 or max(bands) > present:
-        raise ConfigError(f"data.bands {bands} must lie in 1..{present}, the images' bands")
+    bands = band_numbers(
+        recipe.data.bands, present, names, wanted=wanted, sensor=recipe.data.sensor
+    )
     if len(bands) == 1:
         bands = bands * wanted
     if len(bands) != wanted:
@@ -158,31 +167,28 @@ def match_bands(recipe: Recipe, loaded: LoadedBackbone, images: PreparedImages) 
     """Decide which bands the encoder sees and how they are normalised.
 
     8-bit images with as many bands as the encoder take its own normalisation; everything else is
-    brought to zero mean and unit variance by the training images. A single band is shown to an
-    encoder of three bands three times.
+    brought to zero mean and unit variance, by what the recipe states or by the training images. A
+    single band is shown to an encoder of three bands three times.
 
     Raises:
-        ConfigError: A band number that the images do not have.
+        ConfigError: A band that the images do not have, or another number of means than of bands.
         BackboneError: The number of bands does not fit the encoder.
+        DataError: Radar images that cannot be what the recipe says.
     """
-    bands = choose_bands(recipe, loaded, images.bands)
-    is_byte = images.source_dtype == "uint8"
-    if is_byte:
-        mean, std, scale = loaded.mean, loaded.std, 255.0
-    else:
-        means, stds = images.band_statistics(images.dataset.indices("train"))
-        mean = tuple(float(means[b - 1]) for b in bands)
-        std = tuple(float(stds[b - 1]) or 1.0 for b in bands)
-        scale = 1.0
-    return InputFormat(
+    options, data = recipe.data, images.dataset
+    bands = choose_bands(recipe, loaded, images.bands, data.bands)
+    found = InputFormat(
         image_size=_size(recipe),
-        resize=recipe.data.resize,
+        resize=options.resize,
         bands=tuple(bands),
         dtype=str(images.source_dtype),
-        scale=scale,
-        mean=tuple(mean),
-        std=tuple(std),
+        scale=255.0,
+        mean=tuple(loaded.mean),
+        std=tuple(loaded.std),
+        **describe(bands, data),  # type: ignore[arg-type] # of each its own kind
     )
+    is_plain = images.source_dtype == "uint8" and options.radar == "none" and not options.mean
+    return found if is_plain else normalised(found, options, images)
 
 
 def decode_images(

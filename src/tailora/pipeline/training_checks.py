@@ -96,6 +96,8 @@ def _check_objective(recipe: Recipe, counts: ClassCounts) -> None:
             f"{named} compares two altered views of an image, and train.augment='none' makes them "
             "one; choose train.augment=dihedral"
         )
+    elif "speckle" in train.augment:
+        raise ConfigError(f"{named} alters views by itself; choose train.augment=dihedral")
     else:
         check_contrastive(objective, train.objective_options, counts, epochs=train.epochs)
 

@@ -94,6 +94,11 @@ def training_mix(
             if getattr(train, key) != getattr(TrainOptions(), key):
                 raise ConfigError(f"train.{key} does nothing without a train.mix; name one")
         return None
+    if "speckle" in train.augment:
+        raise ConfigError(
+            f"train.mix={train.mix!r} blends stored values, and speckle belongs to the power of "
+            "one image; choose train.augment=dihedral"
+        )
     alter = alteration(train.augment)
     mixer = build_mixer(train.mix, counts, train.mix_options, alter=alter)
     for one in (loss.first, loss.second):

@@ -37,11 +37,13 @@ class ClassRow:
         name: Class name.
         counts: Images per split, e.g. `{"train": 40, "val": 5, "test": 10}`.
         group: `"head"`, `"middle"` or `"tail"`; None when no groups were made.
+        pixels: Labelled pixels on the scenes that chips are cut from; None for other images.
     """
 
     name: str
     counts: Mapping[str, int]
     group: str | None = None
+    pixels: int | None = None
 
 
 def write_inspection(
@@ -52,6 +54,7 @@ def write_inspection(
     notes: Sequence[str] = (),
     thumbnails: Sequence[tuple[str, NDArray[np.uint8]]] = (),
     duplicates: Sequence[Mapping[str, Any]] = (),
+    more: Sequence[Section] = (),
 ) -> Path:
     """Write a page of counts and thumbnails of a dataset not yet trained on; return `out`.
 
@@ -62,6 +65,7 @@ def write_inspection(
         notes: Findings, one sentence each.
         thumbnails: Class name and image, uint8 (height, width, 3); larger ones are shrunk.
         duplicates: Entries `{"ids": [...], "splits": [...]}`, one per set of equal images.
+        more: Sections between the thumbnails and the findings, on scenes and bands.
 
     Raises:
         StorageError: The file cannot be written.
@@ -70,6 +74,7 @@ def write_inspection(
     sections = (
         _counts_section(ordered),
         _thumbnails_section(ordered, thumbnails),
+        *more,
         _findings_section(notes, duplicates),
     )
     return write_page(Page(name, _subtitle(rows), sections, "tailora inspect"), out)
@@ -88,10 +93,12 @@ def _frequency(row: ClassRow) -> int:
 def _counts_section(rows: Sequence[ClassRow]) -> Section:
     splits = list(dict.fromkeys(split for row in rows for split in row.counts))
     counts = [_frequency(row) for row in rows]
+    with_pixels = any(row.pixels is not None for row in rows)
     columns = (
         Column("class", numeric=False),
         Column("group", numeric=False),
         *(Column(split) for split in splits),
+        *([Column("pixels", "labelled pixels on the scenes")] if with_pixels else []),
         Column("imbalance", "how many times the most frequent class is larger"),
     )
     table_rows = tuple(
@@ -99,6 +106,7 @@ def _counts_section(rows: Sequence[ClassRow]) -> Section:
             class_cell(row.name),
             Cell(row.group or MISSING),
             *(Cell(integer(row.counts.get(split))) for split in splits),
+            *([Cell(integer(row.pixels))] if with_pixels else []),
             Cell(_times(max(counts), count)),
         )
         for row, count in zip(rows, counts, strict=True)

@@ -1,10 +1,19 @@
 """How stored pixels become what an encoder sees; saved with the run, used again to predict."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import Tensor
+
+from tailora.data.bands import find_band
+
+
+def pick(images: Tensor, bands: Sequence[int]) -> Tensor:
+    """Bands by number from 1, of (batch, bands, height, width); all in order cost no copy."""
+    if tuple(bands) == tuple(range(1, images.shape[1] + 1)):
+        return images
+    return images[:, [band - 1 for band in bands]]
 
 
 @dataclass(frozen=True)
@@ -19,6 +28,13 @@ class InputFormat:
         scale: Stored values are divided by this first.
         mean: Then each band's mean is taken off (bands,).
         std: Then each band is divided by this (bands,).
+        names: Names of these bands in the same order, where they are known; other images are then
+            read by name.
+        wavelengths: Their centres in micrometres, where all are known.
+        radar: None, or how stored values become decibels: `"amplitude"`, `"power"`, `"decibel"`.
+            `mean`, `std` and `scale` are then those of clipped decibels on a scale of 0 to 1.
+        low: Decibels that become 0 (bands,).
+        high: Decibels that become 1 (bands,).
     """
 
     image_size: int
@@ -28,19 +44,43 @@ class InputFormat:
     scale: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    names: tuple[str, ...] | None = None
+    wavelengths: tuple[float, ...] | None = None
+    radar: str | None = None
+    low: tuple[float, ...] | None = None
+    high: tuple[float, ...] | None = None
+
+    def find_bands(self, names: Sequence[str] | None, present: int) -> tuple[int, ...]:
+        """Numbers of these bands in images that may have theirs in another order.
+
+        Args:
+            names: Bands of the images, where known.
+            present: How many they have.
+
+        Raises:
+            ConfigError: A band is not among them.
+        """
+        if names is None or self.names is None or len(names) != present:
+            return self.bands
+        return tuple(find_band(name, names) + 1 for name in self.names)
 
     def select(self, images: Tensor) -> Tensor:
         """Pick the bands from (batch, bands, height, width)."""
-        if self.bands == tuple(range(1, images.shape[1] + 1)):
-            return images
-        return images[:, [band - 1 for band in self.bands]]
+        return pick(images, self.bands)
 
     def to_json(self) -> dict[str, Any]:
-        """Give a JSON object."""
-        entry = asdict(self)
-        return entry | {name: list(entry[name]) for name in ("bands", "mean", "std")}
+        """Give a JSON object; what is not known is left out."""
+        entry = {name: value for name, value in asdict(self).items() if value is not None}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in entry.items()
+        }
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "InputFormat":
         """Read what `to_json` gave."""
-        return cls(**{**entry, **{name: tuple(entry[name]) for name in ("bands", "mean", "std")}})
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in entry.items()
+        }
+        return cls(**values)

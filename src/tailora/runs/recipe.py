@@ -33,14 +33,35 @@ class DataOptions:
     Args:
         image_size: Side in pixels the encoder sees; None is five patches (70 for DINOv2).
         resize: `"crop"` (short side to size, centre) or `"stretch"`.
-        bands: Band numbers to keep, from 1, in this order; empty keeps all.
+        bands: Bands to keep, in this order, by name or by number from 1; empty keeps all.
         skip_broken: Leave unreadable images out (counted and listed) instead of stopping.
+        band_names: Name of each band of the images, in their order; empty takes what files say.
+        sensor: Whose bands they are, `"sentinel-2"`, `"landsat-8"`, `"landsat-9"`, `"rgb"`,
+            `"rgbn"` or `"sar"`: makes aliases such as `red` known, and without `band_names` stands
+            for all its bands in its own order.
+        alpha: `"drop"` a band that a TIFF declares alpha, or keep it as a `"band"`.
+        mean: Mean of each chosen band in stored values, taken off; empty computes it from the
+            training images, or for 8-bit images takes the encoder's own.
+        std: Standard deviation of each chosen band, divided by; given together with `mean`.
+        radar: `"none"`, or how radar images are stored: `"amplitude"`, `"power"` or `"decibel"`.
+            They become decibels, clipped and scaled to 0..1.
+        clip: Percentiles of the training images that radar bands are clipped at; empty is 1 and 99.
+        looks: Looks of the speckle that `train.augment` adds: fewer are rougher; None draws 1 to 10
+            anew for every image.
     """
 
     image_size: int | None = None
     resize: str = "crop"
-    bands: list[int] = field(default_factory=list)
+    bands: list[int | str] = field(default_factory=list)
     skip_broken: bool = False
+    band_names: list[str] = field(default_factory=list)
+    sensor: str | None = None
+    alpha: str = "drop"
+    mean: list[float] = field(default_factory=list)
+    std: list[float] = field(default_factory=list)
+    radar: str = "none"
+    clip: list[float] = field(default_factory=list)
+    looks: float | None = None
 
 
 @dataclass(frozen=True)

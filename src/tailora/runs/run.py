@@ -1,6 +1,7 @@
 """A finished run: load it, predict with it, hand its model on."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -11,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tailora.backbones import Encoder, LoadedBackbone, Pooling, load_backbone
+from tailora.backbones.decibels import Decibels
 from tailora.debias.base_adaptation import AnyEncoder
 from tailora.errors import RunError
 from tailora.evaluate import RunMetrics, ValidationFit
 from tailora.runs.folder import RunFolder, read_object
-from tailora.runs.input_format import InputFormat
+from tailora.runs.input_format import InputFormat, pick
 from tailora.runs.recipe import Recipe
 from tailora.runs.weights import is_saved, load_adapted, load_head
 
@@ -69,12 +71,16 @@ class Run:
         """Class names in index order."""
         return [entry["name"] for entry in self.classes]
 
-    def predict_probabilities(self, images: Tensor, *, batch_size: int = 64) -> NDArray[np.float32]:
+    def predict_probabilities(
+        self, images: Tensor, *, batch_size: int = 64, bands: Sequence[int] | None = None
+    ) -> NDArray[np.float32]:
         """Class probabilities of prepared images.
 
         Args:
             images: (rows, bands, size, size) in stored values, all bands of the source.
             batch_size: Images a forward pass.
+            bands: Numbers of those the model sees, in its order; None takes them where the images
+                that the run was fitted on had them.
 
         Returns:
             (rows, classes), rows sum to 1.
@@ -83,7 +89,8 @@ class Run:
         shares = []
         with torch.inference_mode():
             for start in range(0, len(images), batch_size):
-                batch = self.input.select(images[start : start + batch_size]).to(device)
+                some = images[start : start + batch_size]
+                batch = pick(some, self.input.bands if bands is None else bands).to(device)
                 shares.append(self.model(batch).float().softmax(dim=1).cpu().numpy())
         return np.concatenate(shares) if shares else np.empty((0, len(self.classes)), np.float32)
 
@@ -150,6 +157,14 @@ def make_encoder(loaded: LoadedBackbone, recipe: Recipe, input_format: InputForm
         mean=input_format.mean,
         std=input_format.std,
         scale=input_format.scale,
+        radar=_decibels(recipe, input_format),
     )
     encoder.requires_grad_(requires_grad=False)
     return encoder.eval()
+
+
+def _decibels(recipe: Recipe, input_format: InputFormat) -> Decibels | None:
+    low, high = input_format.low, input_format.high
+    if input_format.radar is None or low is None or high is None:
+        return None
+    return Decibels(input_format.radar, low, high, looks=recipe.data.looks)

@@ -36,7 +36,7 @@ class TrainOptions:
             says what changes. None is one phase, but 0.8 for `lora+ride` and `lora+tlc`.
         deferred_loss: Loss of the second phase, with its own defaults, e.g. `"action-aware"`.
         deferred_sampler: Sampler of the second phase, with its own defaults, or `"none"`.
-        augment: `"dihedral"` or `"none"`.
+        augment: `"dihedral"`, `"speckle"` (of radar), `"dihedral+speckle"` or `"none"`.
         sampler: `"none"` takes every image once an epoch in random order; else a sampler of
             `tailora methods` says which, how often and in which order. A sampler that evens classes
             out and a loss that does (`loss`) correct for the same thing twice.

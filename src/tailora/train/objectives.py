@@ -9,14 +9,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tailora.errors import unknown_name
+from tailora.augment.speckle import speckle_factors
+from tailora.backbones.decibels import Decibels
+from tailora.errors import ConfigError, unknown_name
 from tailora.train.lesson import Lesson
 from tailora.train.loop import Objective
 from tailora.train.mixing import Alter, Mixing, soft_loss
 from tailora.train.phases import LossOfEpoch
 
 Images = Callable[[NDArray[np.int64]], Tensor]
-AUGMENTATIONS = ("dihedral", "none")
+AUGMENTATIONS = ("dihedral", "none", "speckle", "dihedral+speckle")
 
 
 def label_objective(
@@ -39,14 +41,15 @@ def label_objective(
         targets: Class index of every sample (samples,), on `device`.
         loss: Takes logits and targets.
         augment: `"dihedral"` (the eight flips and quarter turns, all equally likely: imagery seen
-            from above has no up) or `"none"`.
+            from above has no up), `"speckle"` (radar noise in linear power), `"dihedral+speckle"`
+            or `"none"`.
         device: Where encoder and head lie.
         mixing: Mixes images and shares labels, in the epochs it is active; alters by itself.
 
     Raises:
-        ConfigError: Unknown augmentation.
+        ConfigError: Unknown augmentation, or speckle for images that are not radar's.
     """
-    alter = alteration(augment)
+    alter = alteration(augment, getattr(encoder, "radar", None))
 
     def look(batch: NDArray[np.int64]) -> Tensor:
         return images(batch).to(device, non_blocking=True)
@@ -89,15 +92,34 @@ def label_lesson(
     return Lesson(nn.ModuleDict({"encoder": encoder, "head": head}), objective, start_epoch)
 
 
-def alteration(augment: str) -> Alter | None:
+def alteration(augment: str, radar: object = None) -> Alter | None:
     """Give what `augment` does to a batch, None for `"none"`.
 
+    Args:
+        augment: One of `AUGMENTATIONS`.
+        radar: How radar images are stored, where they are radar's.
+
     Raises:
-        ConfigError: Unknown augmentation.
+        ConfigError: Unknown augmentation, or speckle for images that are not radar's.
     """
     if augment not in AUGMENTATIONS:
         raise unknown_name("augmentation", augment, AUGMENTATIONS)
-    return random_turns if augment == "dihedral" else None
+    if "speckle" in augment and not isinstance(radar, Decibels):
+        raise ConfigError(
+            f"augment {augment!r} is for radar images; say how yours are stored by data.radar"
+        )
+    if augment == "none":
+        return None
+
+    def alter(pixels: Tensor, generator: np.random.Generator) -> Tensor:
+        if "dihedral" in augment:
+            pixels = random_turns(pixels, generator)
+        if isinstance(radar, Decibels) and "speckle" in augment:
+            factors = speckle_factors(tuple(pixels.shape), generator, looks=radar.looks)
+            pixels = radar.multiply_power(pixels, factors.to(pixels.device))
+        return pixels
+
+    return alter
 
 
 def random_turns(images: Tensor, generator: np.random.Generator) -> Tensor:

@@ -1,0 +1,241 @@
+"""Spectral and radar bands by name: what each sensor has, and where in the spectrum it lies.
+
+Bands are matched by name and never by position: Sentinel-2 files begin with blue where pictures
+begin with red, and an encoder given the one for the other learns from swapped colours unnoticed.
+
+Reference: Sentinel-2 central wavelengths are those of S2A in ESA's Spectral Response Functions
+    document; Landsat 8 and 9 centres are the middles of the band limits that USGS gives for OLI and
+    TIRS. A radar band has a polarisation in place of a wavelength.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+from tailora.errors import ConfigError, DataError, unknown_name
+
+
+@final
+@dataclass(frozen=True)
+class Band:
+    """One band of a sensor.
+
+    Attributes:
+        name: As the sensor's operator writes it, e.g. `"B08"`.
+        wavelength: Centre in micrometres; None for radar.
+        aliases: Other names of the same band.
+    """
+
+    name: str
+    wavelength: float | None
+    aliases: tuple[str, ...] = ()
+
+
+_SENTINEL_2: Final = (
+    Band("B01", 0.4427, ("B1", "coastal")),
+    Band("B02", 0.4924, ("B2", "blue")),
+    Band("B03", 0.5598, ("B3", "green")),
+    Band("B04", 0.6646, ("B4", "red")),
+    Band("B05", 0.7041, ("B5", "rededge1")),
+    Band("B06", 0.7405, ("B6", "rededge2")),
+    Band("B07", 0.7828, ("B7", "rededge3")),
+    Band("B08", 0.8328, ("B8", "nir")),
+    Band("B8A", 0.8647, ("B08A", "nir08", "narrow nir")),
+    Band("B09", 0.9451, ("B9", "water vapour")),
+    Band("B10", 1.3735, ("cirrus",)),
+    Band("B11", 1.6137, ("swir1", "swir16")),
+    Band("B12", 2.2024, ("swir2", "swir22")),
+)
+_LANDSAT: Final = (
+    Band("B1", 0.443, ("B01", "coastal")),
+    Band("B2", 0.482, ("B02", "blue")),
+    Band("B3", 0.561, ("B03", "green")),
+    Band("B4", 0.655, ("B04", "red")),
+    Band("B5", 0.865, ("B05", "nir", "nir08")),
+    Band("B6", 1.609, ("B06", "swir1", "swir16")),
+    Band("B7", 2.201, ("B07", "swir2", "swir22")),
+    Band("B8", 0.590, ("B08", "pan")),
+    Band("B9", 1.373, ("B09", "cirrus")),
+    Band("B10", 10.9, ("tirs1", "lwir11")),
+    Band("B11", 12.0, ("tirs2", "lwir12")),
+)
+_RGB: Final = (
+    Band("red", 0.665, ("r",)),
+    Band("green", 0.560, ("g",)),
+    Band("blue", 0.490, ("b",)),
+)
+_RGBN: Final = (*_RGB, Band("nir", 0.840, ("n", "infrared")))
+_SAR: Final = tuple(Band(name, None) for name in ("VV", "VH", "HH", "HV"))
+
+SENSORS: Final[Mapping[str, tuple[Band, ...]]] = {
+    "sentinel-2": _SENTINEL_2,
+    "landsat-8": _LANDSAT,
+    "landsat-9": _LANDSAT,
+    "rgb": _RGB,
+    "rgbn": _RGBN,
+    "sar": _SAR,
+}
+RADAR: Final = tuple(band.name for band in _SAR)
+
+# a band as file names and descriptions carry it: T33UUU_20170216T102101_B8A.jp2, s1a_vv.tif
+_IN_A_NAME: Final = re.compile(
+    r"(?:^|[^A-Za-z0-9])(B\d{1,2}A?|VV|VH|HH|HV)(?=$|[^A-Za-z0-9])", re.I
+)
+
+
+def sensor_bands(sensor: str) -> tuple[Band, ...]:
+    """Bands of a sensor, in its own order.
+
+    Raises:
+        ConfigError: Unknown sensor.
+    """
+    if sensor not in SENSORS:
+        raise unknown_name("sensor", sensor, SENSORS)
+    return SENSORS[sensor]
+
+
+def find_sensor(names: Sequence[str]) -> str | None:
+    """Tell which sensor these names are of, where each is a name that sensor's operator uses.
+
+    Example:
+        >>> find_sensor(["B04", "B8A"]), find_sensor(["B4", "B5"]), find_sensor(["ndvi"])
+        ('sentinel-2', 'landsat-8', None)
+    """
+    wanted = {name.casefold() for name in names}
+    for sensor, bands in SENSORS.items():
+        if wanted and wanted <= {band.name.casefold() for band in bands}:
+            return sensor
+    return None
+
+
+def canonical_names(names: Sequence[str], sensor: str | None = None) -> tuple[str, ...]:
+    """Write band names the way their sensor's operator does.
+
+    Args:
+        names: In the order of the bands, no name twice.
+        sensor: One of `SENSORS`; None asks `find_sensor`, and keeps names of no sensor as they are.
+
+    Raises:
+        ConfigError: The sensor is unknown or has no such band.
+        DataError: A name stands twice.
+
+    Example:
+        >>> canonical_names(["red", "b8a"], "sentinel-2")
+        ('B04', 'B8A')
+    """
+    found = sensor or find_sensor(names)
+    if found is None:
+        written = tuple(name.strip() for name in names)
+    else:
+        bands = sensor_bands(found)
+        known = tuple(band.name for band in bands)
+        written = tuple(known[find_band(name, known, sensor=found)] for name in names)
+    twice = sorted({name for name in written if written.count(name) > 1})
+    if twice:
+        raise DataError(f"band names {twice} stand more than once in {list(names)}; rename them")
+    return written
+
+
+def find_band(wanted: str, names: Sequence[str], *, sensor: str | None = None) -> int:
+    """Position of a band among named ones.
+
+    Args:
+        wanted: Its name, or an alias such as `"red"`; letter case does not count.
+        names: Names of the bands there are.
+        sensor: Whose aliases count; None asks `find_sensor(names)`.
+
+    Raises:
+        ConfigError: There is no such band; the nearest name is given.
+
+    Example:
+        >>> find_band("nir", ["B02", "B03", "B04", "B08"])
+        3
+    """
+    own = [name.casefold() for name in names]
+    text = wanted.strip().casefold()
+    if text in own:
+        return own.index(text)
+    found = sensor or find_sensor(names)
+    for band in sensor_bands(found) if found else ():
+        if band.name.casefold() in own and text in _spellings(band):
+            return own.index(band.name.casefold())
+    raise unknown_name("band", wanted, names)
+
+
+def _spellings(band: Band) -> set[str]:
+    return {name.casefold() for name in (band.name, *band.aliases)}
+
+
+def band_wavelengths(names: Sequence[str], sensor: str | None = None) -> tuple[float, ...] | None:
+    """Centre wavelength of each band in micrometres, or None unless all are known.
+
+    Args:
+        names: Of the bands.
+        sensor: As for `canonical_names`.
+
+    Example:
+        >>> band_wavelengths(["B04", "B03", "B02"])
+        (0.6646, 0.5598, 0.4924)
+        >>> band_wavelengths(["VV", "VH"]) is None
+        True
+    """
+    found = sensor or find_sensor(names)
+    if found is None:
+        return None
+    bands = sensor_bands(found)
+    known = tuple(band.name for band in bands)
+    waves = [bands[find_band(name, known, sensor=found)].wavelength for name in names]
+    measured = tuple(wave for wave in waves if wave is not None)
+    return measured if len(measured) == len(waves) and measured else None
+
+
+def stated_names(
+    count: int, *, band_names: Sequence[str] = (), sensor: str | None = None
+) -> tuple[str, ...] | None:
+    """Names of the bands of an image as a user states them, or None where nothing is stated.
+
+    Args:
+        count: Bands of the image.
+        band_names: One name a band, in the order of the image.
+        sensor: Whose names they are; alone it stands for all its bands in its own order.
+
+    Raises:
+        ConfigError: An unknown sensor or band, or another number of names than of bands.
+        DataError: A name stands twice.
+    """
+    if not band_names and sensor is None:
+        return None
+    names = tuple(band_names) or tuple(band.name for band in sensor_bands(sensor or ""))
+    if len(names) != count:
+        said = "data.band_names" if band_names else f"sensor {sensor!r}"
+        raise ConfigError(
+            f"{said} has {len(names)} bands {list(names)}, but the images have {count}; name each "
+            "band in the order of the file, --set 'data.band_names=[\"...\"]'"
+        )
+    return canonical_names(names, sensor)
+
+
+def name_in(text: str) -> str | None:
+    """Band name that a file name or a description holds, such as `B8A`, or None.
+
+    Example:
+        >>> name_in("T33UUU_20170216T102101_B8A"), name_in("preview")
+        ('B8A', None)
+    """
+    found = _IN_A_NAME.findall(text)
+    return found[-1].upper() if found else None
+
+
+def described_names(descriptions: Sequence[str | None]) -> tuple[str, ...] | None:
+    """Band names from the descriptions in a file, or None unless every band has one of its own.
+
+    Example:
+        >>> described_names(["B4 (665 nm)", "B3", "Blue"])
+        ('B4', 'B3', 'Blue')
+    """
+    texts = [(text or "").strip() for text in descriptions]
+    names = [name_in(text) or text for text in texts]
+    if not names or not all(names) or len({n.casefold() for n in names}) < len(names):
+        return None
+    return canonical_names(names) if find_sensor(names) else tuple(names)

@@ -1,0 +1,92 @@
+"""Chips of scenes as an image source: read window by window, never copied to disk."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.warp import transform as transform_points
+
+from tailora.data.labels import Labels
+from tailora.data.scene import Scene
+from tailora.data.scene_places import Places
+from tailora.data.sources import path_mark
+from tailora.errors import DataError
+
+
+@final
+class SceneChips:
+    """Square chips of scenes.
+
+    Args:
+        scenes: Where they are cut from.
+        places: Which chips.
+        chip: Pixels per side.
+        labels: Labels of each scene, for pictures.
+        pixels: Labelled pixels of each class over all scenes, by name.
+    """
+
+    def __init__(
+        self,
+        scenes: Sequence[Scene],
+        places: Places,
+        *,
+        chip: int,
+        labels: Sequence[Labels],
+        pixels: Mapping[str, int],
+    ) -> None:
+        self.scenes, self.places, self.chip = tuple(scenes), places, chip
+        self.labels, self.pixels = tuple(labels), dict(pixels)
+        self._marks = [_scene_mark(scene, chip) for scene in scenes]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def read(self, i: int) -> NDArray[Any]:
+        """Chip `i` (bands, chip, chip); pixels without data get the mean of the others of the band.
+
+        Raises:
+            DataError: A block of the file cannot be read, or the chip has no pixel with data.
+        """
+        scene = self.scenes[self.places.scenes[i]]
+        top, left = self._corner(i)
+        values, valid = scene.read(top, left, self.chip, self.chip)
+        if valid.all():
+            return values
+        if not valid.any():
+            raise DataError(f"chip {self.id(i)!r} has no pixel with data")
+        means = values[:, valid].mean(axis=1, dtype=np.float64)
+        fill = means.round() if np.issubdtype(values.dtype, np.integer) else means
+        values[:, ~valid] = fill.astype(values.dtype)[:, None]
+        return values
+
+    def id(self, i: int) -> str:
+        """Scene, size and centre, e.g. `brandenburg-64px-row00812-column03311`."""
+        scene = self.scenes[self.places.scenes[i]]
+        row, column = self.places.rows[i], self.places.columns[i]
+        return f"{scene.name}-{self.chip}px-row{row:05d}-column{column:05d}"
+
+    def mark(self, i: int) -> tuple[int, int]:
+        """Size and checksum of the scene's files and of how they are read."""
+        return self._marks[self.places.scenes[i]]
+
+    def position(self, i: int) -> tuple[float, float]:
+        """Longitude and latitude (WGS 84, degrees) of the middle of chip `i`."""
+        scene = self.scenes[self.places.scenes[i]]
+        top, left = self._corner(i)
+        x, y = scene.grid.at(top + self.chip / 2, left + self.chip / 2)
+        longitude, latitude = transform_points(scene.grid.crs, "EPSG:4326", [x], [y])[:2]
+        return float(longitude[0]), float(latitude[0])
+
+    def _corner(self, i: int) -> tuple[int, int]:
+        half = self.chip // 2
+        return int(self.places.rows[i]) - half, int(self.places.columns[i]) - half
+
+
+def _scene_mark(scene: Scene, chip: int) -> tuple[int, int]:
+    files = sorted({band.path for band in scene.bands})
+    marks = [path_mark(path) for path in files]
+    order = [(files.index(band.path), band.index, band.nodata) for band in scene.bands]
+    facts = repr((marks, order, scene.names, scene.resampling, scene.shape, chip))
+    return sum(size for size, _ in marks), zlib.crc32(facts.encode())

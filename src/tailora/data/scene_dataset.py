@@ -1,0 +1,300 @@
+"""Scenes and labels as a data set: chips around labelled ground, splits by blocks of ground."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailora.data.dataset import Dataset
+from tailora.data.labels import Labels, read_labels
+from tailora.data.scene import Scene, open_scene
+from tailora.data.scene_chips import SceneChips
+from tailora.data.scene_places import LEAST_CHIP, FoundPlaces, Places, find_places, has_data
+from tailora.data.spatial_blocks import UNUSED, default_block, divide_places
+from tailora.data.splits import SPLITS
+from tailora.errors import ConfigError, DataError
+
+_NAMED: Final = 8  # classes named in a sentence
+_FEW: Final = 5  # polygons of a class in test
+
+
+@final
+@dataclass(frozen=True)
+class SceneFiles:
+    """One scene and its labels.
+
+    Args:
+        files: Rasters of the same place, of one band or several each.
+        labels: Polygons or points.
+        class_field: Field of the labels that names the class.
+        layer: Layer of the labels; None takes the only one.
+        name: For ids and reports; None takes the first file's.
+        bands: Bands to read, in order; empty takes all.
+        band_names: Name of each band, where the files do not say.
+        sensor: One of `bands.SENSORS`.
+        nodata: Value that means "no data"; None takes what the files declare.
+        resampling: For bands of coarser pixels.
+        alpha: Keep a band declared alpha as a band.
+    """
+
+    files: tuple[Path, ...]
+    labels: Path
+    class_field: str
+    layer: str | None = None
+    name: str | None = None
+    bands: tuple[str, ...] = ()
+    band_names: tuple[str, ...] = ()
+    sensor: str | None = None
+    nodata: float | None = None
+    resampling: str = "bilinear"
+    alpha: bool = False
+
+
+@final
+@dataclass(frozen=True)
+class Chips:
+    """How chips are cut.
+
+    Args:
+        chip: Pixels per side, at least 4.
+        stride: Pixels between centres inside polygons; None is half a chip.
+        block: Pixels per side of the blocks that go whole to train, val or test, at least a chip;
+            None is four chips, or more where that still makes some three hundred blocks.
+        most_nodata: Chips with a larger share of pixels without data are left out, in [0, 1).
+        min_train: Classes with fewer training chips are dropped, and so are classes without a test
+            chip; at least 1.
+    """
+
+    chip: int = 64
+    stride: int | None = None
+    block: int | None = None
+    most_nodata: float = 0.2
+    min_train: int = 2
+
+    def __post_init__(self) -> None:
+        limits = {"chip": LEAST_CHIP, "stride": 1, "block": self.chip, "min_train": 1}
+        for name, least in limits.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"{name} must be at least {least}, got {value}")
+        if not 0 <= self.most_nodata < 1:
+            raise ConfigError(f"most_nodata must lie in [0, 1), got {self.most_nodata}")
+
+
+def open_scene_dataset(
+    scenes: Sequence[SceneFiles], chips: Chips | None = None, *, name: str, seed: int = 0
+) -> Dataset:
+    """Cut chips around labelled ground of scenes; headers, labels and gaps are read, no chip is.
+
+    A chip has the class of its centre, whose eight neighbours must have it too; where polygons of
+    different classes overlap nothing is cut. Whole blocks of ground go to train, val or test, and a
+    polygon is used on one side only.
+
+    Args:
+        scenes: At least one; all give the same bands.
+        chips: How chips are cut.
+        name: What to call the data set.
+        seed: Decides which block goes where.
+
+    Raises:
+        DataError: A file cannot be used, labels and scene do not meet, or too little is left to
+            learn and test two classes.
+        ConfigError: An option is out of range or names nothing known.
+    """
+    how = chips or Chips()
+    opened = _open_scenes(scenes)
+    marked = [
+        read_labels(one.labels, class_field=one.class_field, crs=scene.grid.crs, layer=one.layer)
+        for one, scene in zip(scenes, opened, strict=True)
+    ]
+    marked = _same_classes(marked)
+    classes = marked[0].classes
+    found = [
+        find_places(scene, labels, chip=how.chip, stride=how.stride or max(1, how.chip // 2))
+        for scene, labels in zip(opened, marked, strict=True)
+    ]
+    places, empty = _with_data(opened, marked, found, how)
+    block = how.block or default_block(opened, how.chip)
+    rng = np.random.default_rng(seed)
+    sides, blocks = divide_places(
+        places, opened, chip=how.chip, block=block, n_classes=len(classes), rng=rng
+    )
+    kept, dropped = _learnable(places.codes, sides, classes, how.min_train)
+    present, rows = np.unique(places.codes[kept], return_inverse=True)
+    names = tuple(classes[code] for code in present)
+    pixels = dict(zip(classes, np.sum([f.pixels for f in found], axis=0).tolist(), strict=True))
+    groups = _groups(marked, places, blocks)[kept]
+    splits = np.array(SPLITS)[sides[kept]]
+    notes = (
+        *(note for labels in marked for note in labels.notes),
+        *_notes(found, empty, int((sides == UNUSED).sum()), block),
+        *dropped,
+        *_few_tested(rows, splits, groups, names),
+    )
+    return Dataset(
+        name,
+        SceneChips(opened, places.take(kept), chip=how.chip, labels=marked, pixels=pixels),
+        rows.astype(np.int64),
+        names,
+        splits,
+        groups,
+        tuple(dict.fromkeys(notes)),
+        bands=opened[0].names,
+        wavelengths=opened[0].wavelengths,
+    )
+
+
+def _open_scenes(scenes: Sequence[SceneFiles]) -> list[Scene]:
+    opened = [
+        open_scene(
+            one.files, name=one.name, bands=one.bands, band_names=one.band_names, sensor=one.sensor,
+            nodata=one.nodata, resampling=one.resampling, alpha=one.alpha,
+        )
+        for one in scenes
+    ]  # fmt: skip
+    first = opened[0]
+    for scene in opened[1:]:
+        if len(scene.bands) != len(first.bands) or scene.names != first.names:
+            raise DataError(
+                f"scenes differ in bands: {first.name!r} has {list(first.names or first.bands)}, "
+                f"{scene.name!r} {list(scene.names or scene.bands)}; choose those of both by "
+                'bands = ["..."]'
+            )
+    names = [scene.name for scene in opened]
+    return [
+        replace(scene, name=f"{scene.name}-{number}") if names.count(scene.name) > 1 else scene
+        for number, scene in enumerate(opened)
+    ]
+
+
+def _same_classes(marked: Sequence[Labels]) -> list[Labels]:
+    """Give all labels the same list of classes."""
+    classes = tuple(sorted({name for labels in marked for name in labels.classes}))
+    index = {name: code for code, name in enumerate(classes)}
+    return [
+        replace(
+            labels,
+            codes=np.array([index[name] for name in labels.classes], dtype=np.int64)[labels.codes],
+            classes=classes,
+        )
+        for labels in marked
+    ]
+
+
+def _with_data(
+    scenes: Sequence[Scene], marked: Sequence[Labels], found: Sequence[FoundPlaces], how: Chips
+) -> tuple[Places, int]:
+    """Join the places of all scenes, less those on ground without data, which are counted."""
+    parts, first_thing = [], _first_things(marked)
+    for number, (scene, one) in enumerate(zip(scenes, found, strict=True)):
+        kept = has_data(scene, one.places, chip=how.chip, most_nodata=how.most_nodata)
+        parts.append((number, one.places.take(kept)))
+    places = Places(
+        np.concatenate([np.full(len(part), number) for number, part in parts]),
+        np.concatenate([part.rows for _, part in parts]),
+        np.concatenate([part.columns for _, part in parts]),
+        np.concatenate([part.codes for _, part in parts]),
+        np.concatenate([part.things + first_thing[number] for number, part in parts]),
+    )
+    before = sum(len(one.places) for one in found)
+    if not len(places):
+        raise _nothing_left(scenes, found, before, how)
+    return places, before - len(places)
+
+
+def _first_things(marked: Sequence[Labels]) -> list[int]:
+    """Number things over all scenes; scenes with labels of one file share the numbers."""
+    first: dict[Path, int] = {}
+    total = 0
+    for labels in marked:
+        if labels.source not in first:
+            first[labels.source] = total
+            total += len(labels.shapes)
+    return [first[labels.source] for labels in marked]
+
+
+def _nothing_left(
+    scenes: Sequence[Scene], found: Sequence[FoundPlaces], before: int, how: Chips
+) -> DataError:
+    if before:
+        return DataError(
+            f"none of the {before} chips can be used: more than {how.most_nodata:.0%} of the "
+            "pixels of each have no data; check nodata, or raise most_nodata"
+        )
+    size = scenes[0].grid.pixel[0]
+    return DataError(
+        f"no chip of {how.chip} pixels can be cut: {sum(f.too_small for f in found)} polygons are "
+        f"smaller than 3 x 3 pixels of {size:g} or overlap others, and "
+        f"{sum(f.off_edge for f in found)} points lie too near to the edge; take a smaller chip, "
+        "finer pixels or larger polygons"
+    )
+
+
+def _learnable(
+    codes: NDArray[np.int64], sides: NDArray[np.int64], classes: tuple[str, ...], min_train: int
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Rows of the chips in use whose class can be learnt and tested, and a note on the others."""
+    used = sides != UNUSED
+    train = np.bincount(codes[sides == 0], minlength=len(classes))
+    test = np.bincount(codes[sides == 2], minlength=len(classes))
+    good = (train >= min_train) & (test > 0)
+    if good.sum() < 2:
+        raise DataError(
+            f"{len(codes)} chips of {len(classes)} classes are too few to learn and test two "
+            "classes on separate ground: a class needs polygons in at least two blocks; take a "
+            "smaller chip, stride or block, more labels, or fewer classes"
+        )
+    bad = np.flatnonzero(~good)
+    rare = [f"{classes[c]} ({train[c]} training, {test[c]} test chips)" for c in bad[:_NAMED]]
+    more = f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+    note = (f"dropped as too rare to learn or to test: {', '.join(rare)}{more}",) if rare else ()
+    return np.flatnonzero(used & good[codes]), note
+
+
+def _groups(
+    marked: Sequence[Labels], places: Places, blocks: NDArray[np.int64]
+) -> NDArray[np.str_]:
+    """Name what makes chips alike: their polygon, and for points the block they lie in."""
+    by_polygon = np.char.add("polygon ", places.things.astype(np.str_))
+    by_block = np.char.add("block ", blocks.astype(np.str_))
+    is_point = np.zeros(len(places), dtype=bool)
+    first = _first_things(marked)
+    for number, labels in enumerate(marked):
+        mine = places.scenes == number
+        is_point[mine] = labels.is_point[places.things[mine] - first[number]]
+    return np.where(is_point, by_block, by_polygon)
+
+
+def _notes(found: Sequence[FoundPlaces], empty: int, unused: int, block: int) -> tuple[str, ...]:
+    counts = {
+        "labels outside the scene": sum(f.outside for f in found),
+        "polygons too small for a sure centre": sum(f.too_small for f in found),
+        "points too near to the edge": sum(f.off_edge for f in found),
+        "pixels where polygons of different classes overlap": sum(f.contested for f in found),
+        "chips with too many pixels without data": empty,
+        "chips across the border between splits": unused,
+    }
+    left_out = [f"{count} {what}" for what, count in counts.items() if count]
+    return (
+        f"splits hold whole polygons in blocks of {block} pixels and share no pixel; chips of one "
+        "split may overlap, so intervals should resample polygons",
+        *([f"left out: {', '.join(left_out)}"] if left_out else []),
+    )
+
+
+def _few_tested(
+    rows: NDArray[np.int64],
+    splits: NDArray[np.str_],
+    groups: NDArray[np.str_],
+    names: tuple[str, ...],
+) -> tuple[str, ...]:
+    few = []
+    for code, name in enumerate(names):
+        count = len(np.unique(groups[(rows == code) & (splits == "test")]))
+        if count < _FEW:
+            few.append(f"{name} ({count})")
+    more = f" and {len(few) - _NAMED} more" if len(few) > _NAMED else ""
+    return (f"tested on few places: {', '.join(few[:_NAMED])}{more}",) if few else ()

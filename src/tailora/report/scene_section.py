@@ -1,0 +1,95 @@
+"""Scenes as people see them, with their labels laid over them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+import numpy as np
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from tailora.report.blocks import Block, Facts, Note, Picture, Section
+from tailora.report.names import full_names, shorten
+from tailora.report.numbers import integer
+from tailora.report.style import PASTEL_COLOURS, STRONG_COLOURS, figure_uri, photo_uri
+
+_COLOURS: Final = (*STRONG_COLOURS, *PASTEL_COLOURS)
+_OVER: Final = 0.65  # how much of the label's colour covers the picture
+_ACROSS: Final = 5
+UNLABELLED: Final = -1
+
+
+@final
+@dataclass(frozen=True)
+class SceneLook:
+    """One scene to show.
+
+    Args:
+        name: Of the scene.
+        picture: Stretched colours (rows, columns, 3), uint8.
+        labels: Class index of each of its pixels, `UNLABELLED` where none is (rows, columns).
+        facts: Names and texts, such as size and coordinates.
+    """
+
+    name: str
+    picture: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    facts: tuple[tuple[str, str], ...]
+
+
+def scene_section(scenes: Sequence[SceneLook], classes: Sequence[str], left_out: int) -> Section:
+    """Show scenes plain and with their labels.
+
+    Args:
+        scenes: At least one.
+        classes: Class names, by index of the labels.
+        left_out: Scenes that are not shown.
+    """
+    blocks: list[Block] = []
+    for scene in scenes:
+        plain = f"{scene.name}, colours stretched from the 2nd to the 98th percentile"
+        blocks += [
+            Facts((("scene", scene.name), *scene.facts)),
+            Picture(photo_uri(scene.picture), f"Quick-look of {plain}.", scene.name),
+            Picture(
+                photo_uri(_overlay(scene)),
+                f"The same scene under its labels, {len(classes)} classes.",
+                scene.name,
+            ),
+        ]
+    blocks.append(_legend(classes))
+    if left_out:
+        blocks.append(Note(f"{integer(left_out)} more scenes are not shown."))
+    caption = (
+        "Labels must lie where the things are: a shift of the coordinates or an old map shows here."
+    )
+    return Section("scenes", "Scenes and labels", caption, tuple(blocks))
+
+
+def _colour(code: int) -> tuple[float, float, float]:
+    red, green, blue = to_rgb(_COLOURS[code % len(_COLOURS)])
+    return red, green, blue
+
+
+def _overlay(scene: SceneLook) -> NDArray[np.uint8]:
+    shown = scene.picture.astype(np.float64)
+    for code in np.unique(scene.labels[scene.labels != UNLABELLED]):
+        mine = scene.labels == code
+        shown[mine] = (1 - _OVER) * shown[mine] + _OVER * 255 * np.array(_colour(int(code)))
+    return shown.round().astype(np.uint8)
+
+
+def _legend(classes: Sequence[str]) -> Picture:
+    handles: list[Any] = [
+        Patch(color=_colour(code), label=shorten(name)) for code, name in enumerate(classes)
+    ]
+    rows = -(-len(handles) // _ACROSS)
+
+    def draw(figure: Figure) -> None:
+        figure.legend(handles=handles, loc="center", ncols=_ACROSS)
+
+    again = f"; colours repeat after {len(_COLOURS)}" if len(classes) > len(_COLOURS) else ""
+    alt = f"Colours of {len(classes)} classes{again}."
+    return Picture(figure_uri(draw, height=0.25 + 0.24 * rows), alt, full_names(classes))
