@@ -93,6 +93,7 @@ def train_once(job: Job, stage: str, make: Callable[[], AnyEncoder], *, paramete
     """
     folder = job.folder.stage(stage)
     if is_saved(folder):
+        checkpoint(job, stage).unlink(missing_ok=True)  # of a run killed while it noted the cost
         return
     with job.folder.costs(stage).measure("train", trained_parameters=parameters):
         adapted = make()
