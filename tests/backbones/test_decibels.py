@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from tailora.augment import speckle_factors
+from tailora.augment.speckle import speckle_factors
 from tailora.backbones.decibels import Decibels, to_decibels
 from tailora.errors import BackboneError, ConfigError
 

@@ -6,6 +6,5 @@ from tailora.augment.cutmix import CutMix
 from tailora.augment.enmix_style import EnMixStyle
 from tailora.augment.mixup import Mixup
 from tailora.augment.remix import Remix
-from tailora.augment.speckle import speckle_factors
 
-__all__ = ["CMO", "AdpMixStyle", "CutMix", "EnMixStyle", "Mixup", "Remix", "speckle_factors"]
+__all__ = ["CMO", "AdpMixStyle", "CutMix", "EnMixStyle", "Mixup", "Remix"]
