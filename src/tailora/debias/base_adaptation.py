@@ -18,6 +18,7 @@ from tailora.backbones import Encoder, ModuleEncoder
 from tailora.debias.calibrate import unit_spread
 from tailora.progress import Progress
 from tailora.samplers.epoch import EpochSampler
+from tailora.train.denoising import DENOISING, denoising_objective
 from tailora.train.label_free import label_free_objective
 from tailora.train.loop import Objective, Schedule, draws, train
 from tailora.train.objectives import Images, label_objective
@@ -129,20 +130,24 @@ def adapt_without_labels(
         teacher: Pretrained features of these rows, in their order (rows, features).
         spec: The adapter.
         schedule: How long and how fast.
-        how: See `label_free_objective`.
+        how: See `label_free_objective`; `"denoising"` is for diffusion models.
         sampler: See `train`.
         checkpoint: Where each epoch's state goes.
     """
     device = bench.accelerator.device
     steps = schedule.steps(draws(rows, sampler))
     adapted = with_adapter(encoder, spec, seed=bench.seed, total_steps=steps).to(device)
-    objective = label_free_objective(
-        adapted,
-        bench.images,
-        by_sample(rows, teacher).to(device),
-        torch.from_numpy(unit_spread(teacher).astype(np.float32)).to(device),
-        how=how,
-        device=device,
+    objective = (
+        denoising_objective(adapted, bench.images, device=device)
+        if how == DENOISING
+        else label_free_objective(
+            adapted,
+            bench.images,
+            by_sample(rows, teacher).to(device),
+            torch.from_numpy(unit_spread(teacher).astype(np.float32)).to(device),
+            how=how,
+            device=device,
+        )
     )
     run_training(
         adapted, objective, rows, bench, schedule, "adapting without labels", checkpoint, sampler
