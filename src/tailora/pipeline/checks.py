@@ -8,12 +8,14 @@ import numpy as np
 
 from tailora.adapters import adapt, resolve_rank
 from tailora.backbones import Encoder, LoadedBackbone, Pooling
+from tailora.backbones.stem import NEW_BANDS, STEMS
 from tailora.counts import ClassCounts, Groups, make_groups
 from tailora.debias.options import no_validation
 from tailora.errors import ConfigError, unknown_name
 from tailora.pipeline.job import DEFAULT_LR, build_loss
 from tailora.pipeline.sampling import recipe_sampler
-from tailora.runs.recipe import EvaluateOptions, Recipe, TrainOptions
+from tailora.runs.recipe import BackboneOptions, EvaluateOptions, Recipe, TrainOptions
+from tailora.train.denoising import DENOISING, check_denoising
 from tailora.train.label_free import LABEL_FREE
 from tailora.train.loop import Schedule
 from tailora.train.objectives import AUGMENTATIONS
@@ -34,6 +36,7 @@ def check_recipe(recipe: Recipe, counts: ClassCounts, *, n_val: int) -> Groups:
     for section in (recipe.train, recipe.probe):
         build_loss(section, counts)
     resolve_rank(recipe.adapter.tuner, recipe.adapter.rank)
+    _check_backbone(recipe.backbone)
     _check_training(recipe)
     recipe_sampler(recipe, np.repeat(np.arange(len(counts.values)), counts.values))
     _check_probe(recipe.probe.l2, n_val)
@@ -59,12 +62,28 @@ def check_encoder(recipe: Recipe, loaded: LoadedBackbone, *, n_train: int, image
     pooling = cast("Pooling", recipe.backbone.pooling)  # the encoder refuses any other word
     encoder = Encoder(loaded.model, pooling=pooling, mean=loaded.mean, std=loaded.std)
     encoder.check_image_size(image_size)
+    if recipe.train.objective == DENOISING:
+        check_denoising(loaded.model)
     if recipe.method not in ("zero-shot", "fine-tune"):
         steps = Schedule(recipe.train.epochs, recipe.train.batch_size, 1.0).steps(n_train)
         adapt(copy.deepcopy(loaded.model), recipe.adapter, seed=0, total_steps=steps)
     pca, largest = recipe.deblora.pca, min(n_train, encoder.features)
     if recipe.method == "deblora" and pca is not None and not 1 <= pca <= largest:
         raise ConfigError(f"deblora.pca must lie in [1, {largest}] for these features, got {pca}")
+
+
+def _check_backbone(options: BackboneOptions) -> None:
+    """Refuse an unknown stem, and what only a stem would use."""
+    if options.stem is not None and options.stem not in STEMS:
+        raise unknown_name("stem", options.stem, STEMS)
+    if options.new_bands not in NEW_BANDS:
+        raise unknown_name("start of new bands", options.new_bands, NEW_BANDS)
+    for name in ("new_bands", "wavelengths"):
+        if options.stem is None and getattr(options, name) != getattr(BackboneOptions(), name):
+            raise ConfigError(
+                f"backbone.{name} does nothing without backbone.stem; add --set "
+                "backbone.stem=by-wavelength, or leave it out"
+            )
 
 
 def _check_evaluation(options: EvaluateOptions) -> None:
@@ -95,7 +114,7 @@ def _check_training(recipe: Recipe) -> None:
 
 def _check_objective(recipe: Recipe) -> None:
     """Refuse what an objective without labels would leave out."""
-    objective, known = recipe.train.objective, ("labels", *LABEL_FREE)
+    objective, known = recipe.train.objective, ("labels", *LABEL_FREE, DENOISING)
     if objective not in known:
         raise unknown_name("objective", objective, known)
     if objective == "labels":

@@ -93,7 +93,7 @@ def _named(progress: Progress, prefix: str) -> Progress:
 
 
 def _job(work: SeedWork, row: Adaptation, progress: Progress) -> Job:
-    loaded = load_backbone(row.recipe.backbone.name)
+    loaded = load_backbone(row.recipe.backbone.name, options=row.recipe.backbone.options)
     recipe = resolve_recipe(row.recipe, loaded)
     key = partial(stage_key, recipe, fingerprint=work.data.fingerprint, loaded=loaded)
     names = {"zero-shot", *stages_of(row.method)}

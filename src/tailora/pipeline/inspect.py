@@ -1,13 +1,16 @@
 """Look at a data set before anything is trained: sizes, splits, leaks, bands."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tailora.backbones.stem import StemRow, plan_stem
 from tailora.counts import make_groups
 from tailora.data import Dataset, Duplicate, find_duplicates
+from tailora.errors import ConfigError
 from tailora.pipeline.names import check_names
 from tailora.pipeline.pictures import as_picture
 from tailora.report import ClassRow, write_inspection
@@ -27,6 +30,7 @@ class Inspection:
         duplicates: Exact copies across splits or with other labels.
         small: Classes with fewer test samples than a verdict needs.
         notes: What was done to the data, and caveats.
+        stem: What `backbone.stem=by-wavelength` would do, where wavelengths are known.
     """
 
     name: str
@@ -36,6 +40,7 @@ class Inspection:
     duplicates: list[Duplicate]
     small: list[str]
     notes: tuple[str, ...]
+    stem: list[StemRow] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Give a JSON object."""
@@ -52,14 +57,26 @@ class Inspection:
             ],
             "small_classes": self.small,
             "notes": list(self.notes),
+            "stem": [asdict(row) for row in self.stem],
         }
 
 
-def inspect_dataset(data: Dataset) -> Inspection:
+def inspect_dataset(
+    data: Dataset,
+    *,
+    wavelengths: Sequence[float] | None = None,
+    new_bands: str = "zero",
+) -> Inspection:
     """Count, group and look for copies; decodes one image only.
+
+    Args:
+        data: The data set.
+        wavelengths: Of the image's bands in µm; None takes what the data say.
+        new_bands: See `tailora.backbones.stem`.
 
     Raises:
         DataError: That image cannot be decoded, or a name is not UTF-8.
+        ConfigError: Wavelengths of another number of bands, or nonsense ones.
     """
     check_names(data)
     counts = {split: data.counts(split) for split in ("train", "val", "test")}
@@ -86,7 +103,16 @@ def inspect_dataset(data: Dataset) -> Inspection:
         duplicates=find_duplicates(data),
         small=[row.name for row in rows if row.counts["test"] < SMALL_TEST],
         notes=data.notes,
+        stem=_stem(wavelengths or getattr(data, "wavelengths", None), image.shape[0], new_bands),
     )  # fmt: skip
+
+
+def _stem(wavelengths: Sequence[float | None] | None, bands: int, new_bands: str) -> list[StemRow]:
+    if not wavelengths:
+        return []
+    if len(wavelengths) != bands:
+        raise ConfigError(f"{len(wavelengths)} wavelengths for images of {bands} bands")
+    return plan_stem(wavelengths, new_bands=new_bands).table()
 
 
 def write_page(data: Dataset, found: Inspection, out: Path, *, per_class: int = 4) -> Path:

@@ -1,6 +1,6 @@
 """A job: everything a run needs, checked before anything is trained or replaced."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -85,7 +85,11 @@ class Job:
             "rows": len(self.dataset.indices(split)),
             "backbone": self.loaded.sha256,
             "weights": weights,
-            "pooling": self.recipe.backbone.pooling,
+            "encoder": {
+                name: value
+                for name, value in asdict(self.recipe.backbone).items()
+                if name != "name"  # the weights count, not where they lie
+            },
             "input": self.input.to_json(),
             "device": self.accelerator.device.type,
         }
