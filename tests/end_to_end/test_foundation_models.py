@@ -94,3 +94,31 @@ def test_a_size_that_patches_do_not_fill_is_refused(rgb, tmp_path, refuse):
 )
 def test_encoders_that_cannot_be_had_are_refused(name, says, rgb, refuse):
     refuse("fit", rgb, "--out", "run", "--backbone", name, *QUICK, says=[says])
+
+
+def test_the_prompt_that_names_the_class_is_a_row_of_its_own_marked_as_leaking(rgb, tmp_path):
+    pytest.importorskip("diffusers")
+    chips, ship = tmp_path / "chips", tmp_path / "chips" / "ship"
+    (chips / "rare").rename(ship)  # words that the tiny tokenizer knows
+    out = tmp_path / "cmp"
+    succeed(
+        "compare", chips, "--out", out, "--backbone", pipeline_folder(tmp_path / "sd"), *QUICK,
+        "--image-size", 16, "--set", "backbone.options={draws=1}", "--seeds", 1,
+        "--methods", "zero-shot,prompt-oracle",
+    )  # fmt: skip
+    rows = json.loads((out / "comparison.json").read_text("utf-8"))["rows"]
+    assert [(row["method"], row["leaks"]) for row in rows] == [
+        ("zero-shot", False), ("prompt-oracle", True),
+    ]  # fmt: skip
+    features = [
+        np.load(path) for path in sorted(out.rglob("*.npy")) if "features-test" in str(path)
+    ]
+    assert len(features) == 2
+    assert not np.allclose(features[0], features[1])
+
+
+def test_an_encoder_without_a_prompt_has_no_such_row(rgb, encoder, refuse):
+    refuse(
+        "compare", rgb, "--out", "cmp", "--backbone", encoder, *QUICK, "--methods",
+        "zero-shot,prompt-oracle", says=["prompt-oracle", "takes none"],
+    )  # fmt: skip

@@ -24,6 +24,8 @@ COMPARED_ONLY = {
     "clora+deblora": "cLoRA whose adapters are de-biased one by one; `tailora compare` only",
     "clora-oracle": "cLoRA that is told the true category: leaks the label, shown as such; "
     "`tailora compare` only",
+    "prompt-oracle": "Stable Diffusion whose prompt names the true class: leaks the label, shown "
+    "as such; `tailora compare` only",
 }
 
 

@@ -25,6 +25,7 @@ _METHOD_NAMES: Final = {
     "clora": "cLoRA",
     "clora+deblora": "cLoRA + debLoRA",
     "clora-oracle": "cLoRA (oracle)",
+    "prompt-oracle": "class prompt (oracle)",
     "lora+reslt": "LoRA + ResLT",
     "fine-tune": "fine-tuning",
 }
