@@ -6,6 +6,7 @@ from tailora.adapters.adapt import (
     AdapterSpec,
     adapt,
     adapted_layers,
+    freeze_beyond_features,
     require_gradients,
     trained_parameters,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "allocation",
     "cut_ranks",
     "find_targets",
+    "freeze_beyond_features",
     "require_gradients",
     "resolve_rank",
     "restore_allocation",

@@ -12,7 +12,7 @@ from peft import PeftModel, get_peft_model
 from torch import nn
 
 from tailora.adapters.quiet import without_peft_noise
-from tailora.adapters.targets import find_norms, find_targets, match_targets
+from tailora.adapters.targets import find_new_bands, find_norms, find_targets, match_targets
 from tailora.adapters.tuners import build_config
 from tailora.errors import BackboneError, ConfigError
 
@@ -60,11 +60,13 @@ def adapt(backbone: nn.Module, spec: AdapterSpec, *, seed: int, total_steps: int
         ConfigError: Unknown tuner, target or option, or a combination PEFT refuses.
     """
     targets = _targets(backbone, spec)
-    options = dict(spec.options)
+    options: dict[str, Any] = dict(spec.options)
     if spec.tuner == "adalora":
         # prune between the first fifth and the last third, unless the user plans otherwise
         plan = {"tinit": total_steps // 5, "tfinal": total_steps // 3, "total_step": total_steps}
         options = plan | options
+    if new := find_new_bands(backbone):  # kernels of bands it never saw learn along, in full
+        options = options | {"modules_to_save": [*options.get("modules_to_save", []), *new]}
     config = build_config(spec.tuner, rank=spec.rank, targets=targets, options=options)
     with torch.random.fork_rng(), without_peft_noise():
         torch.manual_seed(seed)
@@ -119,6 +121,19 @@ def require_gradients(module: nn.Module) -> None:
             f"{len(idle)} adapter parameters receive no gradient, e.g. {idle[0]!r}; "
             "choose layers that reach the features with adapter.targets"
         )
+
+
+def freeze_beyond_features(model: nn.Module) -> None:
+    """Stop training the adapters of layers that features do not depend on.
+
+    The second half of a diffusion model learns to remove noise, but features are taken before it;
+    whoever trains on features from an adapter that lies there too leaves that part as it is.
+    """
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    beyond = tuple(getattr(base, "beyond_features", ()))
+    for name, parameter in base.named_parameters():
+        if beyond and name.startswith(beyond):
+            parameter.requires_grad = False
 
 
 def _targets(backbone: nn.Module, spec: AdapterSpec) -> list[str]:

@@ -6,11 +6,13 @@ without attention (ConvNeXt, ResNet) gets its linear layers and ungrouped convol
 
 import re
 from collections.abc import Sequence
+from typing import Final
 
 from torch import nn
 
 from tailora.errors import BackboneError, unknown_name
 
+NEW_BANDS: Final = "new_bands"  # what the stem calls its kernels that learn
 _PROJECTION = re.compile(
     r"(^|\.)(query|key|value|qkv|q_proj|k_proj|v_proj|o_proj|out_proj|to_q|to_k|to_v|to_out\.0)$"
 )
@@ -30,7 +32,7 @@ def find_targets(backbone: nn.Module) -> list[str]:
     Raises:
         BackboneError: Nothing adaptable was found.
     """
-    modules = list(backbone.named_modules())
+    modules = _reaching_features(backbone)
     # torch's own attention reads the weight of its projection and never calls the layer
     uncalled = {f"{n}.out_proj" for n, m in modules if isinstance(m, nn.MultiheadAttention)}
     linear = [n for n, m in modules if isinstance(m, nn.Linear) and n not in uncalled]
@@ -47,6 +49,11 @@ def find_targets(backbone: nn.Module) -> list[str]:
     return plain
 
 
+def find_new_bands(backbone: nn.Module) -> list[str]:
+    """Name the module with the kernels of bands that a stem was given anew, if there is one."""
+    return [name for name, _ in backbone.named_modules() if name.endswith(f".{NEW_BANDS}")]
+
+
 def find_norms(backbone: nn.Module) -> list[str]:
     """Name every layer normalisation (what LN tuning trains).
 
@@ -60,6 +67,21 @@ def find_norms(backbone: nn.Module) -> list[str]:
             "adapter.tuner"
         )
     return norms
+
+
+def _reaching_features(backbone: nn.Module) -> list[tuple[str, nn.Module]]:
+    """All modules, without those the model itself says an adapter does not belong on.
+
+    A stem with new bands learns in its own way, and tuners that rebuild a layer from its weight
+    would lose them.
+    """
+    parts: tuple[str, ...] = tuple(getattr(backbone, "adapted_parts", ()))
+    stems = {name.removesuffix(f".{NEW_BANDS}") for name in find_new_bands(backbone)}
+    return [
+        (name, module)
+        for name, module in backbone.named_modules()
+        if name not in stems and (not parts or name.startswith(parts))
+    ]
 
 
 def match_targets(backbone: nn.Module, patterns: Sequence[str]) -> list[str]:

@@ -6,7 +6,8 @@ module take its place.
 
 from tailora.backbones.encoder import Encoder, ModuleEncoder, Pooling
 from tailora.backbones.layout import has_class_token
-from tailora.backbones.load import LoadedBackbone, load_backbone
+from tailora.backbones.load import load_backbone
+from tailora.backbones.loaded import LoadedBackbone
 
 __all__ = [
     "Encoder",

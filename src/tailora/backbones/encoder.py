@@ -23,13 +23,13 @@ Pooling = Literal["class", "mean", "both"]
 
 @final
 class Encoder(nn.Module):
-    """Normalise images, run a transformers vision model and pool its tokens.
+    """Normalise images, run a vision model and pool its tokens.
 
     `backbone` is the part an adapter goes into; it may be assigned anew, for example with what
     `peft.get_peft_model` returns. `features` is the length of a feature vector.
 
     Args:
-        backbone: A transformers vision model, bare or wrapped by PEFT.
+        backbone: A transformers vision model or a `FoundationModel`, bare or wrapped by PEFT.
         pooling: `class`: the class token, after the model's last norm. `mean`: the mean of the
             patch tokens or of the feature map, without class and register tokens. `both`: the
             two side by side, class first.
@@ -95,10 +95,14 @@ class Encoder(nn.Module):
                 f"the encoder takes {self.mean.shape[1]} bands, got images of shape "
                 f"{tuple(images.shape)!r}; select bands with `--set data.bands=...`"
             )
-        values = images.float() if self.radar is None else self.radar(images)
-        pixels = (values / self.scale - self.mean) / self.std
         weights = next(self.backbone.parameters())
-        return self._pool(self._call(self.backbone, pixels.to(weights.dtype))).float()
+        pixels = self.normalise(images).to(weights.dtype)
+        return self._pool(self._call(self.backbone, pixels)).float()
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Turn stored values (batch, bands, height, width) into what the backbone takes."""
+        values = images.float() if self.radar is None else self.radar(images)
+        return (values / self.scale - self.mean) / self.std
 
     def check_image_size(self, size: int) -> None:
         """Raise a `BackboneError` unless the model takes square images of that side.

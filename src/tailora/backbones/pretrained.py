@@ -38,7 +38,7 @@ def load_pretrained(name: str, *, local: bool) -> PreTrainedModel:
         NotStoredError: There are no such files.
         BackboneError: The files hold no image encoder, or do not fit it.
     """
-    with _quiet(progress=not local), torch.random.fork_rng(devices=[]):
+    with quiet_loading(progress=not local), torch.random.fork_rng(devices=[]):
         try:
             return _load(name, local=local)
         except BackboneError:
@@ -140,7 +140,7 @@ def _first_line(error: Exception) -> str:
 
 
 @contextmanager
-def _quiet(*, progress: bool) -> Iterator[None]:
+def quiet_loading(*, progress: bool) -> Iterator[None]:
     """Silence transformers' load reports and, unless asked for, its progress bars."""
     level = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()

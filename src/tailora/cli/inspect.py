@@ -32,6 +32,13 @@ def inspect(
     labels: Labels = None,
     class_field: ClassField = None,
     chip: Chip = None,
+    wavelengths: Annotated[
+        str | None,
+        typer.Option(help="µm of each band, e.g. 0.49,0.56,0.665: show what an RGB stem would do."),
+    ] = None,
+    new_bands: Annotated[
+        str, typer.Option(help="How kernels of other bands start: zero or mean.")
+    ] = "zero",
     seed: Seed = None,
     quiet: Quiet = False,
     json: Json = False,
@@ -44,13 +51,38 @@ def inspect(
     )
     from tailora.pipeline.inspect import inspect_dataset, write_page
 
-    found = inspect_dataset(dataset)
+    found = inspect_dataset(dataset, wavelengths=_numbers(wavelengths), new_bands=new_bands)
     if out:
         write_page(dataset, found, out)
     if json:
         print_json(found.to_json())
     elif not quiet:
         _show(found)
+
+
+def _numbers(text: str | None) -> list[float] | None:
+    from tailora.errors import ConfigError
+
+    if text is None:
+        return None
+    try:
+        return [float(value) for value in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(
+            f"--wavelengths takes numbers in µm between commas, 0 for radar, got {text!r}"
+        ) from error
+
+
+def _show_stem(rows: Any) -> None:
+    from rich.table import Table
+
+    table = Table("band", "µm", "kernel", "times", "learns", title="by-wavelength stem")
+    for row in rows:
+        centre = "-" if row.wavelength is None else f"{row.wavelength:g}"
+        table.add_row(
+            str(row.band), centre, row.kernel, f"{row.scale:.3g}", "yes" if row.learns else "no"
+        )
+    screen().print(table)
 
 
 def _show(found: Any) -> None:
@@ -75,6 +107,8 @@ def _show(found: Any) -> None:
     show.print(f"values look like {found.units}; bands: {listed([names])}", soft_wrap=True)
     for text in found.warnings:
         show.print(f"warning: {listed([text])}", soft_wrap=True)
+    if found.stem:
+        _show_stem(found.stem)
     if found.small:
         show.print(f"too few test samples to judge: {listed(found.small)}", soft_wrap=True)
     leaks = [d for d in found.duplicates if d.leaks]

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tailora.adapters import AdapterSpec, cut_ranks
+from tailora.adapters import AdapterSpec, cut_ranks, freeze_beyond_features
 from tailora.counts import ClassCounts, Groups
 from tailora.debias.base_adaptation import (
     AnyEncoder,
@@ -130,6 +130,7 @@ def learn_calibrated(
         # another seed than the base adapter's: a fresh module, not the same one over again
         steps = schedule.steps(int(kept.sum()))
         start = with_adapter(encoder, spec, seed=bench.seed + 1, total_steps=steps)
+    freeze_beyond_features(start.backbone)
     device = bench.accelerator.device
 
     def as_tensor(values: NDArray[np.float64]) -> Tensor:

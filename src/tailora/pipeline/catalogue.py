@@ -36,6 +36,8 @@ OBJECTIVE_TEXTS = {
     "copies (after Caron et al., ICCV 2021)",
     "masked": "without labels: the pretrained features of an image from half of it (after Baevski "
     "et al., ICML 2022)",
+    "denoising": "without labels: the noise in noisy images, for diffusion models (Ho et al., "
+    "NeurIPS 2020)",
     "rotation": "without labels: how far an image was turned (Yang and Xu, NeurIPS 2020)",
 }
 COMPARED_ONLY = {
@@ -43,6 +45,8 @@ COMPARED_ONLY = {
     "clora+deblora": "cLoRA whose adapters are de-biased one by one; `tailora compare` only",
     "clora-oracle": "cLoRA that is told the true category: leaks the label, shown as such; "
     "`tailora compare` only",
+    "prompt-oracle": "Stable Diffusion whose prompt names the true class: leaks the label, shown "
+    "as such; `tailora compare` only",
 }
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tailora.adapters import adapt, resolve_rank
 from tailora.backbones import Encoder, LoadedBackbone, Pooling
+from tailora.backbones.stem import NEW_BANDS, STEMS
 from tailora.counts import ClassCounts, Groups, make_groups
 from tailora.debias.options import no_validation
 from tailora.errors import ConfigError, unknown_name
@@ -16,7 +17,8 @@ from tailora.pipeline.band_choice import check_band_options
 from tailora.pipeline.job import build_loss
 from tailora.pipeline.sampling import recipe_sampler
 from tailora.pipeline.training_checks import check_optimizer, check_training
-from tailora.runs.recipe import EvaluateOptions, Recipe
+from tailora.runs.recipe import BackboneOptions, EvaluateOptions, Recipe
+from tailora.train.denoising import DENOISING, check_denoising
 from tailora.train.loop import Schedule, rows_an_epoch
 
 
@@ -35,6 +37,7 @@ def check_recipe(recipe: Recipe, counts: ClassCounts, *, n_val: int) -> Groups:
     check_band_options(recipe.data, recipe.train.augment)
     build_loss(recipe.probe, counts)
     resolve_rank(recipe.adapter.tuner, recipe.adapter.rank)
+    _check_backbone(recipe.backbone)
     options = recipe.evaluate
     groups = make_groups(counts, options.groups, low=options.low, high=options.high)
     check_training(recipe, counts, groups)
@@ -62,6 +65,8 @@ def check_encoder(
     pooling = cast("Pooling", recipe.backbone.pooling)  # the encoder refuses any other word
     encoder = Encoder(loaded.model, pooling=pooling, mean=loaded.mean, std=loaded.std)
     encoder.check_image_size(image_size)
+    if recipe.train.objective == DENOISING:
+        check_denoising(loaded.model)
     if recipe.method not in ("zero-shot", "fine-tune"):
         steps = planned_steps(recipe, labels)
         adapted = adapt(copy.deepcopy(loaded.model), recipe.adapter, seed=0, total_steps=steps)
@@ -81,6 +86,20 @@ def planned_steps(recipe: Recipe, labels: NDArray[np.int64]) -> int:
     train = recipe.train
     lengths = rows_an_epoch(np.arange(len(labels)), recipe_sampler(recipe, labels), train.epochs)
     return Schedule(train.epochs, train.batch_size, 1.0).steps(lengths)
+
+
+def _check_backbone(options: BackboneOptions) -> None:
+    """Refuse an unknown stem, and what only a stem would use."""
+    if options.stem is not None and options.stem not in STEMS:
+        raise unknown_name("stem", options.stem, STEMS)
+    if options.new_bands not in NEW_BANDS:
+        raise unknown_name("start of new bands", options.new_bands, NEW_BANDS)
+    for name in ("new_bands", "wavelengths"):
+        if options.stem is None and getattr(options, name) != getattr(BackboneOptions(), name):
+            raise ConfigError(
+                f"backbone.{name} does nothing without backbone.stem; add --set "
+                "backbone.stem=by-wavelength, or leave it out"
+            )
 
 
 def _check_evaluation(options: EvaluateOptions) -> None:

@@ -23,6 +23,7 @@ from tailora.pipeline.band_choice import with_band_names
 from tailora.pipeline.comparison_plan import Plan, check_plan, make_plan
 from tailora.pipeline.comparison_record import Comparison, summarise
 from tailora.pipeline.comparison_rows import SeedWork, do_seed, do_seedless
+from tailora.pipeline.leaking_prompt import PROMPT_ORACLE, check_prompts
 from tailora.pipeline.prepare import check_run
 from tailora.progress import Progress, silent
 from tailora.report import write_method_comparison
@@ -106,7 +107,9 @@ def _check(plan: Plan, sets: Sequence[Dataset]) -> None:
     for data in sets:
         check_plan(plan, data.counts("train"))
         for row in plan.adaptations:
-            check_run(data, row.recipe, nowhere, resume=False, force=False)
+            _, loaded = check_run(data, row.recipe, nowhere, resume=False, force=False)
+            if row.method == PROMPT_ORACLE:
+                check_prompts(loaded)
 
 
 def _do_all(

@@ -13,12 +13,13 @@ from tailora.counts import ClassCounts
 from tailora.errors import ConfigError, unknown_name
 from tailora.heads.probes import NEEDS_VIEWS, check_probe, probe_names
 from tailora.pipeline.expert_rows import EXPERT_ROWS
+from tailora.pipeline.leaking_prompt import PROMPT_ORACLE
 from tailora.pipeline.stages import STANDS_ON
 from tailora.runs.recipe import METHODS, Recipe, parse_assignment, recipe_keys
 
 PER_CATEGORY: Final = ("clora", "clora+deblora", "clora-oracle")
-COMPARED: Final = (*METHODS, *PER_CATEGORY)
-LEAKS: Final = ("clora-oracle",)
+COMPARED: Final = (*METHODS, *PER_CATEGORY, PROMPT_ORACLE)
+LEAKS: Final = ("clora-oracle", PROMPT_ORACLE)
 BASELINE: Final = "lora"
 DEFAULT_METHODS: Final = ("zero-shot", "lora", "deblora")
 
@@ -45,6 +46,7 @@ _SECTIONS: Final = {
     "lora+reslt": (*_ADAPTER, "evaluate"),  # its heads are those of the groups
     "clora": _ADAPTER,
     "clora-oracle": _ADAPTER,
+    PROMPT_ORACLE: ("data", "backbone"),
     "deblora": (*_ADAPTER, "deblora", "evaluate"),
     "clora+deblora": (*_ADAPTER, "deblora", "evaluate"),
 }
@@ -52,6 +54,7 @@ _PROBE: Final = "probe"
 _PER_CATEGORY_STAGES: Final = {
     "clora": ("clora",),
     "clora-oracle": ("clora",),
+    PROMPT_ORACLE: (PROMPT_ORACLE,),
     "clora+deblora": ("clora", "clora+deblora"),
 }
 

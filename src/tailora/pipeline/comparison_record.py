@@ -213,7 +213,7 @@ def _dataset(works: Sequence[SeedWork], *, shared: bool) -> dict[str, Any]:
 
 
 def _backbone(plan: Plan) -> dict[str, Any]:
-    loaded = load_backbone(plan.recipe.backbone.name)
+    loaded = load_backbone(plan.recipe.backbone.name, options=plan.recipe.backbone.options)
     return {"name": loaded.name, "source": loaded.source, "license": loaded.license}
 
 

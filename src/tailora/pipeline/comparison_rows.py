@@ -32,6 +32,7 @@ from tailora.pipeline.comparison_plan import (
     stages_of,
 )
 from tailora.pipeline.job import Job
+from tailora.pipeline.leaking_prompt import PROMPT_ORACLE, class_prompt_features
 from tailora.pipeline.prepare import compose_job, decode_images, resolve_recipe
 from tailora.pipeline.scoring import clusters_of, fit_of, test_units
 from tailora.pipeline.stages import (
@@ -95,7 +96,7 @@ def _named(progress: Progress, prefix: str) -> Progress:
 
 
 def _job(work: SeedWork, row: Adaptation, progress: Progress) -> Job:
-    loaded = load_backbone(row.recipe.backbone.name)
+    loaded = load_backbone(row.recipe.backbone.name, options=row.recipe.backbone.options)
     recipe = resolve_recipe(row.recipe, loaded)
     key = partial(stage_key, recipe, fingerprint=work.data.fingerprint, loaded=loaded)
     names = {"zero-shot", *stages_of(row.method)}
@@ -118,6 +119,8 @@ def _adapt(job: Job, method: str) -> None:
     if method in PER_CATEGORY:
         adapt_categories(job, method)
         return
+    if method == PROMPT_ORACLE:
+        return  # nothing learns
     for stage in stages_of(method):
         adapt_stage(job, stage)
 
@@ -207,6 +210,9 @@ def _features(job: Job, method: str) -> tuple[Rows, NDArray[np.int64], Rows, Row
     if method == "clora-oracle":
         train, val, test = (oracle_features(job, split) for split in ("train", "val", "test"))
         return train, job.labels[job.dataset.indices("train")], val, test
+    if method == PROMPT_ORACLE:
+        train, val, test = (class_prompt_features(job, s) for s in ("train", "val", "test"))
+        return train, job.labels[job.dataset.indices("train")], val, test
     train, labels = training_set(job, method)
     val, test = (np.asarray(features(job, method, split)) for split in ("val", "test"))
     return train, labels, val, test
@@ -223,6 +229,8 @@ def _cost(job: Job, method: str) -> dict[str, Any]:
     if method in PER_CATEGORY:
         spent = category_costs(job, method)
         parameters = _sum_of_adapters(spent, method)
+    elif method == PROMPT_ORACLE:
+        spent, parameters = job.folder.costs(method).entries(), 0
     else:
         spent = costs(job, method)
         parameters = max((entry["trained_parameters"] for entry in spent), default=0)

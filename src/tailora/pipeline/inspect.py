@@ -1,16 +1,19 @@
 """Look at a data set before anything is trained: sizes, splits, leaks, bands."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tailora.backbones.stem import StemRow, plan_stem
 from tailora.counts import make_groups
 from tailora.data import Dataset, Duplicate, find_duplicates
 from tailora.data.band_reading import name_bands
 from tailora.data.band_summary import BandSummary, summarise_bands
 from tailora.data.value_ranges import check_values, guess_units
+from tailora.errors import ConfigError
 from tailora.pipeline.names import check_names
 from tailora.pipeline.pictures import as_picture
 from tailora.pipeline.scene_looks import MOST_SCENES, look_at, sample_values, scenes_of
@@ -37,6 +40,7 @@ class Inspection:
         bands: What values each band holds, in a sample of the training images.
         units: What these values seem to be.
         warnings: What looks wrong with them.
+        stem: What `backbone.stem=by-wavelength` would do, where wavelengths are known.
     """
 
     name: str
@@ -49,6 +53,7 @@ class Inspection:
     bands: tuple[BandSummary, ...]
     units: str
     warnings: tuple[str, ...]
+    stem: list[StemRow] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Give a JSON object."""
@@ -72,14 +77,26 @@ class Inspection:
             "units": self.units,
             "bands": [band.to_json() for band in self.bands],
             "warnings": list(self.warnings),
+            "stem": [asdict(row) for row in self.stem],
         }  # fmt: skip
 
 
-def inspect_dataset(data: Dataset) -> Inspection:
+def inspect_dataset(
+    data: Dataset,
+    *,
+    wavelengths: Sequence[float] | None = None,
+    new_bands: str = "zero",
+) -> Inspection:
     """Count, group and look for copies and at the values of a few training images.
+
+    Args:
+        data: The data set.
+        wavelengths: Of the image's bands in µm; None takes what the data say.
+        new_bands: See `tailora.backbones.stem`.
 
     Raises:
         DataError: The first of them cannot be decoded, or a name is not UTF-8.
+        ConfigError: Wavelengths of another number of bands, or nonsense ones.
     """
     check_names(data)
     data = name_bands(data)
@@ -115,7 +132,16 @@ def inspect_dataset(data: Dataset) -> Inspection:
         bands=bands,
         units=guess_units(values, data.bands),
         warnings=check_values(values[None, :, :, None], [band.name for band in bands]),
+        stem=_stem(wavelengths or data.wavelengths, image.shape[0], new_bands),
     )  # fmt: skip
+
+
+def _stem(wavelengths: Sequence[float | None] | None, bands: int, new_bands: str) -> list[StemRow]:
+    if not wavelengths:
+        return []
+    if len(wavelengths) != bands:
+        raise ConfigError(f"{len(wavelengths)} wavelengths for images of {bands} bands")
+    return plan_stem(wavelengths, new_bands=new_bands).table()
 
 
 def write_page(data: Dataset, found: Inspection, out: Path, *, per_class: int = 4) -> Path:

@@ -1,6 +1,6 @@
 """A job: everything a run needs, checked before anything is trained or replaced."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -16,7 +16,7 @@ from tailora.debias.base_adaptation import Bench
 from tailora.progress import Progress
 from tailora.runs.folder import RunFolder
 from tailora.runs.input_format import InputFormat
-from tailora.runs.recipe import ProbeOptions, Recipe, TrainOptions
+from tailora.runs.recipe import BackboneOptions, ProbeOptions, Recipe, TrainOptions
 from tailora.train.loop import Schedule
 
 DEFAULT_LR: Final = (1e-3, 5e-5)  # of adapters, of fine-tuning
@@ -77,6 +77,11 @@ class Job:
         """The loss of a recipe section, for the training counts."""
         return build_loss(section, self.counts)
 
+    def _input_facts(self) -> dict[str, Any]:
+        """The input format; names and wavelengths change nothing, unless a stem goes by them."""
+        known = self.input.wavelengths if self.recipe.backbone.stem else None
+        return replace(self.input, names=None, wavelengths=known).to_json()
+
     def feature_manifest(self, split: str, weights: str) -> dict[str, Any]:
         """What determines the features of a split under some trained weights.
 
@@ -89,6 +94,13 @@ class Job:
             "backbone": self.loaded.sha256,
             "weights": weights,
             "pooling": self.recipe.backbone.pooling,
-            "input": replace(self.input, names=None, wavelengths=None).to_json(),
+            # the weights count, not where they lie; what is as ever is left out, so that features
+            # made before an option was there are still found
+            **{
+                name: value
+                for name, value in asdict(self.recipe.backbone).items()
+                if name not in ("name", "pooling") and value != getattr(BackboneOptions(), name)
+            },
+            "input": self._input_facts(),
             "device": self.accelerator.device.type,
         }

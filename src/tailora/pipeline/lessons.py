@@ -17,8 +17,9 @@ from tailora.pipeline.expert_rows import EXPERT_ROWS, Branches
 from tailora.pipeline.job import Job
 from tailora.pipeline.training_parts import cosine_scale, training_loss, training_mix
 from tailora.train.contrastive_options import read_options
+from tailora.train.denoising import DENOISING, denoising_objective
 from tailora.train.label_free import rotation_lesson
-from tailora.train.lesson import Lesson
+from tailora.train.lesson import Lesson, alone
 from tailora.train.objectives import label_lesson
 from tailora.train.two_views import TwoViewData, paco_lesson, sbcl_lesson, supcon_lesson
 
@@ -83,6 +84,11 @@ def _distillation(job: Job, _: str, start: Start, adapted: AnyEncoder) -> Lesson
     return distillation_lesson(adapted, job.bench, rows, start.features(), how=how)
 
 
+def _denoising(job: Job, _: str, __: Start, adapted: AnyEncoder) -> Lesson:
+    objective = denoising_objective(adapted, job.read_batch, device=job.accelerator.device)
+    return alone(adapted, objective)
+
+
 def _rotation(job: Job, _: str, __: Start, adapted: AnyEncoder) -> Lesson:
     return rotation_lesson(
         adapted,
@@ -121,4 +127,5 @@ OBJECTIVES: Final[dict[str, tuple[str, Callable[[Job, str, Start, AnyEncoder], L
     "self-distillation": (_WITHOUT, _distillation),
     "masked": (_WITHOUT, _distillation),
     "rotation": (_WITHOUT, _rotation),
+    DENOISING: (_WITHOUT, _denoising),
 }

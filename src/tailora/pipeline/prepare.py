@@ -1,5 +1,6 @@
 """From a data set and a recipe to a job that can start; every refusal comes before any writing."""
 
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -14,15 +15,17 @@ from tailora.data import Dataset, PreparedImages, prepare_images
 from tailora.errors import BackboneError, ConfigError, DataError
 from tailora.pipeline.band_choice import band_numbers, describe, normalised, with_range_check
 from tailora.pipeline.checks import check_encoder, check_recipe
+from tailora.pipeline.encoder_bands import check_stem, known_wavelengths, own_normalization
 from tailora.pipeline.job import DEFAULT_LR, Job
 from tailora.pipeline.names import check_names
 from tailora.progress import Progress
 from tailora.runs.folder import RunFolder
 from tailora.runs.input_format import InputFormat
 from tailora.runs.recipe import Recipe
-from tailora.runs.run import make_encoder
+from tailora.runs.run import make_encoder, stem_plan
 from tailora.storage import guard_disk
 
+_USUAL_PATCH = 14
 _PATCHES_A_SIDE = 5  # the default image: enough for a chip, quick without a GPU
 
 
@@ -39,7 +42,7 @@ def check_run(
     """
     check_names(data)
     check_recipe(recipe, data.counts("train"), n_val=len(data.indices("val")))
-    loaded = load_backbone(recipe.backbone.name)
+    loaded = load_backbone(recipe.backbone.name, options=recipe.backbone.options)
     recipe = resolve_recipe(recipe, loaded)
     folder.check_for_fit(recipe, data.fingerprint, resume=resume, force=force)
     labels = data.labels[data.indices("train")]
@@ -118,7 +121,7 @@ def resolve_recipe(recipe: Recipe, loaded: LoadedBackbone) -> Recipe:
     """Fill in what the method and the encoder decide."""
     data, adapter, train = recipe.data, recipe.adapter, recipe.train
     if data.image_size is None:
-        data = replace(data, image_size=_PATCHES_A_SIDE * max(loaded.patch_size, 14))
+        data = replace(data, image_size=_default_size(loaded.patch_size))
     if recipe.method == "zero-shot":
         adapter = replace(adapter, rank=None)
     elif recipe.method != "fine-tune":
@@ -153,12 +156,19 @@ def choose_bands(
     bands = band_numbers(
         recipe.data.bands, present, names, wanted=wanted, sensor=recipe.data.sensor
     )
+    if recipe.backbone.stem is not None:
+        check_stem(recipe, loaded, len(bands))
+        return bands
     if len(bands) == 1:
         bands = bands * wanted
     if len(bands) != wanted:
+        expected = getattr(loaded.model.config, "band_names", ())
+        example = ", ".join(expected) or f"for example data.bands={list(range(1, wanted + 1))}"
         raise BackboneError(
             f"{loaded.name!r} takes {wanted} bands, the images have {len(bands)}: choose some with "
-            f"--set data.bands={list(range(1, wanted + 1))}"
+            f"--set data.bands=[...] ({example})"
+            + (wanted == 3)
+            * ", or show it all of them with --set backbone.stem=by-wavelength"
         )
     return bands
 
@@ -166,9 +176,10 @@ def choose_bands(
 def match_bands(recipe: Recipe, loaded: LoadedBackbone, images: PreparedImages) -> InputFormat:
     """Decide which bands the encoder sees and how they are normalised.
 
-    8-bit images with as many bands as the encoder take its own normalisation; everything else is
-    brought to zero mean and unit variance, by what the recipe states or by the training images. A
-    single band is shown to an encoder of three bands three times.
+    Images in the units that the encoder learnt from (8-bit, or reflectance for some), with no band
+    that is new to it, take its own normalisation; everything else is brought to zero mean and unit
+    variance, by what the recipe states or by the training images. A single band is shown to an
+    encoder of three bands three times, unless `backbone.stem` says otherwise.
 
     Raises:
         ConfigError: A band that the images do not have, or another number of means than of bands.
@@ -177,18 +188,21 @@ def match_bands(recipe: Recipe, loaded: LoadedBackbone, images: PreparedImages) 
     """
     options, data = recipe.data, images.dataset
     bands = choose_bands(recipe, loaded, images.bands, data.bands)
+    plan = stem_plan(recipe, known_wavelengths(data, bands))
+    is_stated = options.radar != "none" or bool(options.mean)
+    own = None if is_stated else own_normalization(loaded, images, plan)
+    mean, std, scale = own or ((), (), 1.0)
     found = InputFormat(
         image_size=_size(recipe),
         resize=options.resize,
         bands=tuple(bands),
         dtype=str(images.source_dtype),
-        scale=255.0,
-        mean=tuple(loaded.mean),
-        std=tuple(loaded.std),
+        scale=scale,
+        mean=mean,
+        std=std,
         **describe(bands, data),  # type: ignore[arg-type] # of each its own kind
     )
-    is_plain = images.source_dtype == "uint8" and options.radar == "none" and not options.mean
-    return found if is_plain else normalised(found, options, images)
+    return normalised(found, options, images) if own is None else found
 
 
 def decode_images(
@@ -204,6 +218,12 @@ def decode_images(
         skip_broken=options.skip_broken,
         progress=progress,
     )
+
+
+def _default_size(patch: int) -> int:
+    """Five patches, or for smaller ones as many as fill what five of DINOv2 do."""
+    usual = _PATCHES_A_SIDE * _USUAL_PATCH
+    return _PATCHES_A_SIDE * patch if patch >= _USUAL_PATCH else math.ceil(usual / patch) * patch
 
 
 def _size(recipe: Recipe) -> int:

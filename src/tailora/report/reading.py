@@ -26,6 +26,7 @@ _METHOD_NAMES: Final = {
     "clora": "cLoRA",
     "clora+deblora": "cLoRA + debLoRA",
     "clora-oracle": "cLoRA (oracle)",
+    "prompt-oracle": "class prompt (oracle)",
     "lora+reslt": "LoRA + ResLT",
     "lora+sade": "LoRA + SADE",
     "lora+ride": "LoRA + RIDE",

@@ -72,10 +72,22 @@ class BackboneOptions:
         name: Hub id, local folder or `dinov2-small`.
         pooling: `"class"` token, `"mean"` of the patches, `"both"` side by side, or None for both
             where the encoder has a class token and the mean where it has none.
+        stem: `"by-wavelength"` shows an RGB encoder any bands: its kernels go to the bands nearest
+            red, green and blue, all others get a new kernel that learns; None takes the encoder's
+            bands only.
+        new_bands: How new kernels start: `"zero"` or `"mean"` of the RGB ones (`backbones.stem`).
+        wavelengths: Of each chosen band in µm, 0 for one that has none (radar); empty takes the
+            data's.
+        options: Of encoders that have some: `timestep`, `draws` and `prompt` of Stable Diffusion,
+            `bands` and `level` of ukis-csmask.
     """
 
     name: str = "dinov2-small"
     pooling: str | None = None
+    stem: str | None = None
+    new_bands: str = "zero"
+    wavelengths: list[float] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tailora.backbones import Encoder, LoadedBackbone, Pooling, load_backbone
 from tailora.backbones.decibels import Decibels
+from tailora.backbones.stem import StemPlan, adapt_stem, plan_stem
 from tailora.debias.base_adaptation import AnyEncoder
 from tailora.errors import RunError
 from tailora.evaluate import RunMetrics, ValidationFit
@@ -118,7 +119,7 @@ def load_run(path: str | Path) -> Run:
     folder = RunFolder(Path(path))
     record = folder.read_run()
     recipe = folder.read_recipe()
-    loaded = load_backbone(record["backbone"]["name"])
+    loaded = load_backbone(record["backbone"]["name"], options=recipe.backbone.options)
     if loaded.sha256 != record["backbone"]["sha256"]:
         raise RunError(
             f"encoder {loaded.name!r} has other weights here ({loaded.source}) than run "
@@ -149,10 +150,27 @@ def _calibration(folder: RunFolder) -> ValidationFit | None:
     return ValidationFit.from_json(read_object(path)) if path.is_file() else None
 
 
+def stem_plan(recipe: Recipe, wavelengths: Sequence[float | None] | None) -> StemPlan | None:
+    """Say what the recipe does to the encoder's first layer; None leaves it.
+
+    Args:
+        recipe: Its own `backbone.wavelengths` come before those of the data.
+        wavelengths: Of the chosen bands in µm, as far as the data know them.
+
+    Raises:
+        ConfigError: See `tailora.backbones.stem.plan_stem`.
+    """
+    options = recipe.backbone
+    if options.stem is None:
+        return None
+    return plan_stem(options.wavelengths or wavelengths, new_bands=options.new_bands)
+
+
 def make_encoder(loaded: LoadedBackbone, recipe: Recipe, input_format: InputFormat) -> Encoder:
     """Wrap a loaded backbone with a run's pooling and normalisation, frozen."""
+    plan = stem_plan(recipe, input_format.wavelengths)
     encoder = Encoder(
-        loaded.model,
+        loaded.model if plan is None else adapt_stem(loaded.model, plan),
         pooling=cast("Pooling", recipe.backbone.pooling),  # the encoder refuses any other word
         mean=input_format.mean,
         std=input_format.std,

@@ -1,0 +1,150 @@
+"""Encoders that are no transformers folder: a checkpoint, a diffusers pipeline, timm, a package."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from tailora.backbones.cloud_efficientnet import (
+    CLOUD_LICENSE,
+    CLOUD_NAME,
+    load_cloud_efficientnet,
+)
+from tailora.backbones.foundation import FoundationModel
+from tailora.backbones.hub import hub_is_reachable
+from tailora.backbones.loaded import LoadedBackbone, Source
+from tailora.backbones.pretrained import weights_sha256
+from tailora.backbones.satmae import FMOW_MEAN, FMOW_STD, MEAN, STD, GroupedSatMAE
+from tailora.backbones.satmae_checkpoint import SUFFIXES, load_satmae
+from tailora.backbones.stable_diffusion import load_stable_diffusion
+from tailora.backbones.timm_model import PREFIX as TIMM
+from tailora.backbones.timm_model import load_timm
+from tailora.errors import BackboneError, ConfigError, TailoraError
+
+DIFFUSERS: Final = "diffusers:"
+_PIPELINE: Final = "model_index.json"
+_DIGITAL: Final = 10_000  # Sentinel-2 stores reflectance times this
+
+Found = tuple[FoundationModel, Source, tuple[float, ...], tuple[float, ...], str | None]
+
+
+def find_elsewhere(name: str, options: Mapping[str, Any]) -> LoadedBackbone | None:
+    """Load an encoder that transformers does not know; None where the name is not of that kind.
+
+    Args:
+        name: A `.pth` file of SatMAE; a diffusers folder, or `diffusers:` and a name on the hub;
+            `timm:` and a name there; `ukis-csmask/efficientnet-b4`.
+        options: Of the kind of encoder; only Stable Diffusion and ukis-csmask have any.
+
+    Raises:
+        ConfigError: An unknown option or value.
+        BackboneError: The weights cannot be had or do not fit.
+    """
+    for is_kind, load in _KINDS:
+        if is_kind(name):
+            model, source, mean, std, license_ = load(name, dict(options))
+            return LoadedBackbone(
+                model=model,
+                name=name,
+                source=source,
+                sha256=weights_sha256(model),
+                revision=None,
+                mean=mean,
+                std=std,
+                patch_size=model.config.patch_size,
+                license=license_,
+                units=model.units,
+            )
+    return None
+
+
+def no_options(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse options for an encoder that has none.
+
+    Raises:
+        ConfigError: There are some.
+    """
+    if options:
+        raise ConfigError(
+            f"encoder {name!r} takes no backbone.options, got {', '.join(map(repr, options))}; "
+            "leave them out"
+        )
+
+
+def _satmae(name: str, options: dict[str, Any]) -> Found:
+    no_options(name, options)
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise BackboneError(f"there is no checkpoint {name!r}; give the path of a SatMAE .pth file")
+    model = load_satmae(path)
+    if isinstance(model, GroupedSatMAE):
+        mean, std = (tuple(v / _DIGITAL for v in values) for values in (MEAN, STD))
+        return model, "folder", mean, std, None
+    return model, "folder", FMOW_MEAN, FMOW_STD, None
+
+
+def _pipeline_folder(name: str, options: dict[str, Any]) -> Found:
+    try:
+        model = load_stable_diffusion(name, local=True, options=options)
+    except TailoraError:
+        raise
+    except (OSError, ValueError, KeyError) as error:
+        raise _broken(name, error) from error
+    return model, "folder", *_minus_one_to_one(model), None
+
+
+def _pipeline_on_hub(name: str, options: dict[str, Any]) -> Found:
+    """Take the hub's cache on this machine, else the hub itself."""
+    where = name.removeprefix(DIFFUSERS)
+    if Path(where).expanduser().is_dir():
+        raise ConfigError(f"leave {DIFFUSERS!r} out before a folder: give {where!r}")
+    try:
+        model = load_stable_diffusion(where, local=True, options=options)
+    except TailoraError:
+        raise
+    except (OSError, ValueError, KeyError) as error:
+        if not hub_is_reachable():
+            raise BackboneError(
+                f"no weights for {name!r} on this machine, and the hub cannot be reached; give a "
+                "folder with model_index.json, or run once where it can be"
+            ) from error
+        try:
+            model = load_stable_diffusion(where, local=False, options=options)
+        except TailoraError:
+            raise
+        except (OSError, ValueError, KeyError) as on_hub:
+            raise _broken(name, on_hub) from on_hub
+    return model, "hub", *_minus_one_to_one(model), None
+
+
+def _timm(name: str, options: dict[str, Any]) -> Found:
+    no_options(name, options)
+    model, mean, std = load_timm(name)
+    return model, "hub", mean, std, None
+
+
+def _cloud(name: str, options: dict[str, Any]) -> Found:
+    del name  # there is one
+    model, mean, std = load_cloud_efficientnet(options)
+    return model, "packaged", mean, std, CLOUD_LICENSE
+
+
+def _broken(name: str, error: Exception) -> BackboneError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return BackboneError(
+        f"cannot load the pipeline {name!r}: {reason}; it needs unet, vae, scheduler, tokenizer "
+        "and text_encoder, as save_pretrained writes them"
+    )
+
+
+def _minus_one_to_one(model: FoundationModel) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    half = (0.5,) * model.config.num_channels
+    return half, half
+
+
+_KINDS: Final[list[tuple[Callable[[str], bool], Callable[[str, dict[str, Any]], Found]]]] = [
+    (lambda name: name == CLOUD_NAME, _cloud),
+    (lambda name: name.startswith(TIMM), _timm),
+    (lambda name: name.startswith(DIFFUSERS), _pipeline_on_hub),
+    (lambda name: name.endswith(SUFFIXES) and not Path(name).expanduser().is_dir(), _satmae),
+    (lambda name: (Path(name).expanduser() / _PIPELINE).is_file(), _pipeline_folder),
+]
