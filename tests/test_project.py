@@ -11,8 +11,12 @@ import pytest
 
 import tailora
 from tailora import catalogue
+from tailora.counts import ClassCounts
 from tailora.pipeline.catalogue import OBJECTIVE_TEXTS, guard, metrics
+from tailora.pipeline.checks import check_recipe
+from tailora.pipeline.comparison_plan import check_plan, make_plan
 from tailora.pipeline.lessons import OBJECTIVES
+from tailora.runs.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
@@ -73,6 +77,24 @@ def publish():
 def test_the_results_page_is_what_the_committed_results_give():
     module = script("results_page")
     assert module.PAGE.read_text("utf-8") == module.page(module.RESULTS)
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "benchmarks" / "experiments").glob("*.toml")), ids=lambda f: f.stem
+)
+def test_every_experiment_can_be_planned(file):
+    asked = tomllib.loads(file.read_text("utf-8"))
+    counts = ClassCounts(tuple("abcdef"), (400, 300, 200, 100, 50, 20))
+    plan = make_plan(
+        Recipe().override(asked.get("recipe", {})),
+        methods=asked["methods"],
+        probes=asked.get("probes", []),
+        variants=[asked.get("every", {}) | one for one in asked.get("variants", [{}])],
+        seeds=asked["seeds"],
+    )
+    check_plan(plan, counts)
+    for row in plan.adaptations:
+        check_recipe(row.recipe, counts, n_val=100)
 
 
 def test_the_pages_of_methods_are_what_the_code_gives():
