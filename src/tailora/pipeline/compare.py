@@ -143,3 +143,4 @@ def _require_sendable(work: SeedWork) -> None:
 
 def _set_threads(count: int) -> None:
     torch.set_num_threads(count)
+    os.environ["OMP_NUM_THREADS"] = str(count)  # of what is not torch's, such as the clustering
