@@ -67,7 +67,8 @@ def test_inspect_writes_a_page_with_thumbnails(data, tmp_path):
 def test_methods_as_json_is_the_catalogue():
     found = json.loads(succeed("methods", "--json").out)
     fitted = {"deblora", "lora", "lora+reslt", "zero-shot", "fine-tune"}
-    assert set(found["methods"]) == fitted | {"clora", "clora+deblora", "clora-oracle"}
+    compared = {"clora", "clora+deblora", "clora-oracle", "prompt-oracle"}
+    assert set(found["methods"]) == fitted | compared
     assert {"lora", "dora", "ia3", "loha"} <= set(found["tuners"])
     assert {"focal", "logit-adjusted", "cross-entropy"} <= set(found["losses"])
     assert found["recipe"]["deblora.balance"] == 10
