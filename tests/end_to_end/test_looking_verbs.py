@@ -77,7 +77,8 @@ def test_methods_as_json_is_the_catalogue():
     found = json.loads(succeed("methods", "--json").out)
     experts = {"lora+reslt", "lora+sade", "lora+ride", "lora+tlc"}
     fitted = {"deblora", "lora", "zero-shot", "fine-tune"} | experts
-    assert set(found["methods"]) == fitted | {"clora", "clora+deblora", "clora-oracle"}
+    compared = {"clora", "clora+deblora", "clora-oracle", "prompt-oracle"}
+    assert set(found["methods"]) == fitted | compared
     assert {"lora", "dora", "ia3", "loha"} <= set(found["tuners"])
     assert {"focal", "logit-adjusted", "cross-entropy"} <= set(found["losses"])
     assert found["recipe"]["deblora.balance"] == 10
