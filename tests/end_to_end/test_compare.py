@@ -17,6 +17,7 @@ import tailora as package
 from tailora import Recipe, compare, open_dataset
 from tailora.errors import ConfigError
 from tests.end_to_end.chips import snapshot, succeed, tailora, write_chips
+from tests.tiny_foundation import clip_folder
 
 PAPER = "zero-shot,fine-tune,clora,clora+deblora,clora-oracle,lora,deblora,lora+reslt"
 PROBES = "logit-adjusted,cross-entropy,logit-adjusted:tau=0,ncm-cl2n"
@@ -187,6 +188,17 @@ def test_experts_are_weighed_over_two_views_of_the_test_images(data, quick, tmp_
     assert not np.allclose(banks[1], banks[2])
 
 
+def test_clip_answers_from_class_names(data, quick, tmp_path):
+    folder, out = clip_folder(tmp_path / "clip"), tmp_path / "out"
+    words = ["compare", data, "--out", out, *quick, "--backbone", folder, "--methods", "zero-shot",
+             "--probes", "clip-zero-shot", "--seeds", 1]  # fmt: skip
+    answer = tailora(*words)
+    assert answer.code == 2
+    assert "backbone.pooling=class" in answer.err
+    succeed(*words, "--set", "backbone.pooling=class")
+    assert set(rows(out)) == {"zero-shot / clip-zero-shot"}
+
+
 def test_new_splits_for_every_seed(data, quick, tmp_path):
     out = tmp_path / "out"
     succeed("compare", data, "--out", out, *quick, "--seeds", 2, "--methods", "zero-shot",
@@ -241,6 +253,10 @@ def test_a_killed_comparison_goes_on(data, quick, tmp_path):
 
 
 BAD = {
+    "class names without a text tower": (
+        ["--methods", "lora", "--probes", "clip-zero-shot"],
+        ["CLIP"],
+    ),
     "views of one adapter a category": (
         ["--methods", "clora", "--probes", "sade-test-time"],
         ["'sade-test-time' needs two views", "one adapter a category"],

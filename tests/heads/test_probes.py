@@ -13,10 +13,12 @@ from sklearn.neighbors import NearestCentroid
 from tailora.counts import ClassCounts, make_groups
 from tailora.errors import ConfigError
 from tailora.experts.aggregation import view_agreement
+from tailora.heads.classifier_retraining import fresh_linear
 from tailora.heads.expert_probes import fit_experts
-from tailora.heads.probes import ProbeData, check_probe, fit_probe, probe_names
+from tailora.heads.probes import NEEDS_TEXT, ProbeData, check_probe, fit_probe, probe_names
 
 COUNTS = (120, 40, 8)
+FITTED = [name for name in probe_names() if name not in NEEDS_TEXT]
 
 
 def macro_f1(targets, predictions):
@@ -60,7 +62,7 @@ def standardised(data, rows):
     return (rows - data.features.mean(0, dtype=np.float64)) / data.features.std(0, dtype=np.float64)
 
 
-@pytest.mark.parametrize("name", probe_names())
+@pytest.mark.parametrize("name", FITTED)
 def test_every_probe_gives_finite_logits_and_beats_chance(name, data, test_rows):
     logits = fit_probe(name, data)(test_rows[0])
     assert logits.shape == (600, 3)
@@ -68,7 +70,7 @@ def test_every_probe_gives_finite_logits_and_beats_chance(name, data, test_rows)
     assert macro_f1(test_rows[1], logits.argmax(1)) > 0.5
 
 
-@pytest.mark.parametrize("name", probe_names())
+@pytest.mark.parametrize("name", FITTED)
 def test_no_probe_depends_on_the_unit_of_a_dimension(name, data, test_rows):
     def scaled(rows):
         return (rows * np.float32(4)).astype("f")  # a power of two: no rounding of its own
@@ -83,7 +85,7 @@ def test_no_probe_depends_on_the_unit_of_a_dimension(name, data, test_rows):
     assert (mine == theirs).mean() > 0.99
 
 
-@pytest.mark.parametrize("name", probe_names())
+@pytest.mark.parametrize("name", FITTED)
 def test_the_same_seed_gives_the_same_probe(name, data, test_rows):
     state = torch.get_rng_state()
     first, second = (fit_probe(name, data)(test_rows[0]) for _ in range(2))
@@ -211,3 +213,12 @@ def test_the_mix_of_experts_is_the_most_stable_one(data, test_rows):
 def test_a_probe_that_needs_views_says_so(data):
     with pytest.raises(ConfigError, match="needs two views"):
         fit_probe("sade-test-time", replace(data, views=None))
+
+
+def test_a_head_of_class_names_is_taken_as_it_is(data, test_rows):
+    head = fresh_linear(8, 3, seed=0)
+    logits = fit_probe("clip-zero-shot", replace(data, text=lambda: head))(test_rows[0])
+    with torch.no_grad():
+        assert np.array_equal(logits, head(torch.from_numpy(test_rows[0])).numpy())
+    with pytest.raises(ConfigError, match="text tower"):
+        fit_probe("clip-zero-shot", data)

@@ -115,5 +115,5 @@ def _typical_length(projection: Tensor, features: NDArray[np.floating] | None) -
             f"CLIP projects features of {projection.shape[1]} numbers, got {features.shape}; use "
             "--set backbone.pooling=class"
         )
-    rows = torch.from_numpy(np.asarray(features, dtype=np.float32))
+    rows = torch.from_numpy(np.array(features, dtype=np.float32))  # may be mapped from a file
     return float((rows @ projection.T).norm(dim=1).mean())

@@ -56,6 +56,7 @@ class ProbeData:
         l2: Penalties of linear heads to choose from.
         views: Features of two views of the images that will be predicted, both (rows, width),
             without their labels; for the probes of `NEEDS_VIEWS`.
+        text: Makes a head of class names, for the probes of `NEEDS_TEXT`.
     """
 
     features: Rows
@@ -68,6 +69,7 @@ class ProbeData:
     seed: int = 0
     l2: tuple[float, ...] = L2_GRID
     views: tuple[Rows, Rows] | None = None
+    text: Callable[[], nn.Linear] | None = None
 
 
 def probe_names() -> list[str]:
@@ -102,7 +104,7 @@ def fit_probe(name: str, data: ProbeData, options: Mapping[str, Any] | None = No
         name: A loss (a linear head is fitted to its end under it) or one of `"ncm-un"`,
             `"ncm-l2n"`, `"ncm-cl2n"`, `"post-hoc"` (cross-entropy, then minus the log prior),
             `"tau-normalised"`, `"crt"`, `"lws"`, `"cosine"`, `"reslt"`, `"sade"`,
-            `"sade-test-time"`, `"ride"`, `"tlc"`.
+            `"sade-test-time"`, `"ride"`, `"tlc"`, `"clip-zero-shot"`.
         data: Features and labels.
         options: Of the loss.
 
@@ -214,6 +216,15 @@ def _sade_test_time(data: ProbeData) -> Logits:
     return _logits_of(_Combined(head, partial(combine_experts, weights=weights)), scaler)
 
 
+def _clip_zero_shot(data: ProbeData) -> Logits:
+    if data.text is None:
+        raise ConfigError(
+            "probe 'clip-zero-shot' needs the text tower of a CLIP encoder; `tailora compare` with "
+            "such a --backbone gives it"
+        )
+    return _logits_of(data.text())
+
+
 class _Combined(nn.Module):
     """Experts and the rule that makes one answer of theirs."""
 
@@ -235,8 +246,10 @@ _HEADS: Final[dict[str, Callable[[ProbeData], Logits]]] = {
     "reslt": _reslt,
     **{name: partial(_experts, name=name) for name in EXPERT_PROBES},
     "sade-test-time": _sade_test_time,
+    "clip-zero-shot": _clip_zero_shot,
 }
 NEEDS_VIEWS: Final = ("sade-test-time",)
+NEEDS_TEXT: Final = ("clip-zero-shot",)
 
 
 _TEXTS: Final = {
@@ -255,6 +268,8 @@ _TEXTS: Final = {
     "evenly (Zhang et al., NeurIPS 2022)",
     "sade-test-time": "the same, mixed as is most stable over two views of the unlabelled images "
     "to predict; `tailora compare` only (Zhang et al., NeurIPS 2022)",
+    "clip-zero-shot": "CLIP's text features of the class names, nothing fitted; CLIP encoders and "
+    "`tailora compare` only (Radford et al., ICML 2021)",
     "ride": "three cosine experts with LDAM margins, pushed apart (Wang et al., ICLR 2021)",
     "tlc": "three evidential cosine experts, weighed by what those before left uncertain (Li et "
     "al., CVPR 2022)",

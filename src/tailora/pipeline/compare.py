@@ -17,10 +17,13 @@ from typing import Any, Final
 
 import torch
 
+from tailora.backbones import LoadedBackbone
+from tailora.backbones.clip_text import text_head
 from tailora.data import Dataset
 from tailora.errors import ConfigError
+from tailora.heads.probes import NEEDS_TEXT
 from tailora.pipeline.band_choice import with_band_names
-from tailora.pipeline.comparison_plan import Plan, check_plan, make_plan
+from tailora.pipeline.comparison_plan import Plan, ProbeChoice, check_plan, make_plan
 from tailora.pipeline.comparison_record import Comparison, summarise
 from tailora.pipeline.comparison_rows import SeedWork, do_seed, do_seedless
 from tailora.pipeline.leaking_prompt import PROMPT_ORACLE, check_prompts
@@ -94,6 +97,25 @@ def compare(
     return comparison
 
 
+def check_text_probes(
+    probes: Sequence[ProbeChoice], recipe: Recipe, loaded: LoadedBackbone, names: Sequence[str]
+) -> None:
+    """Refuse probes of class names where the encoder has no text tower for its features.
+
+    Raises:
+        ConfigError: The features are pooled otherwise than CLIP's.
+        BackboneError: The encoder is no CLIP.
+    """
+    for probe in probes:
+        if probe.kind in NEEDS_TEXT:
+            text_head(loaded, names)
+            if recipe.backbone.pooling != "class":
+                raise ConfigError(
+                    f"probe {probe.kind!r} reads CLIP's class token; add --set "
+                    "backbone.pooling=class"
+                )
+
+
 def default_jobs() -> int:
     """Processes that the machine has room for: one per two cores, one on a GPU."""
     if torch.cuda.is_available():
@@ -107,7 +129,8 @@ def _check(plan: Plan, sets: Sequence[Dataset]) -> None:
     for data in sets:
         check_plan(plan, data.counts("train"))
         for row in plan.adaptations:
-            _, loaded = check_run(data, row.recipe, nowhere, resume=False, force=False)
+            recipe, loaded = check_run(data, row.recipe, nowhere, resume=False, force=False)
+            check_text_probes(plan.probes, recipe, loaded, data.classes)
             if row.method == PROMPT_ORACLE:
                 check_prompts(loaded)
 

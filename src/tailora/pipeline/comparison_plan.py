@@ -11,7 +11,7 @@ from typing import Any, Final
 from tailora.backbones import LoadedBackbone
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError, unknown_name
-from tailora.heads.probes import NEEDS_VIEWS, check_probe, probe_names
+from tailora.heads.probes import NEEDS_TEXT, NEEDS_VIEWS, check_probe, probe_names
 from tailora.pipeline.expert_rows import EXPERT_ROWS
 from tailora.pipeline.leaking_prompt import PROMPT_ORACLE
 from tailora.pipeline.stages import STANDS_ON
@@ -114,7 +114,8 @@ def make_plan(
     Args:
         recipe: Everything the rows share.
         methods: Names of `COMPARED`; twice is once.
-        probes: `name` or `name:option=value:...`; `all` is every probe, empty the recipe's.
+        probes: `name` or `name:option=value:...`; `all` is every probe that any encoder has, empty
+            the recipe's.
         variants: Changes to the recipe, each a mapping from recipe keys to values; empty is the
             recipe as it is. A method takes the changes that act on it, so it may be there once
             only.
@@ -134,7 +135,8 @@ def make_plan(
     for key in {key for changes in variants for key in changes}:
         if not any(acts_on(key, method) for method in methods):
             raise ConfigError(f"{key} acts on none of {', '.join(methods)}; vary something else")
-    listed = [name for text in probes for name in (probe_names() if text == "all" else [text])]
+    every = [name for name in probe_names() if name not in NEEDS_TEXT]  # few encoders read
+    listed = [name for text in probes for name in (every if text == "all" else [text])]
     chosen = [parse_probe(text) for text in listed] or [_own_probe(recipe)]
     adaptations = [
         _adaptation(recipe, method, changes)

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from tailora.backbones import load_backbone
+from tailora.backbones.clip_text import text_head
 from tailora.data import Dataset
 from tailora.evaluate import (
     ClusterSummary,
@@ -281,5 +282,6 @@ def _fit(
         seed=job.recipe.seed,
         l2=tuple(job.recipe.probe.l2),
         views=views,
+        text=partial(text_head, job.loaded, job.counts.names, features=train),
     )
     return fit_probe(probe.kind, data, probe.options)
