@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from tailora.data.bands import (
     band_wavelengths,
     canonical_names,
@@ -48,7 +50,8 @@ def name_bands(
     """
     if alpha not in ALPHA:
         raise unknown_name("value of data.alpha", alpha, ALPHA)
-    first = int(data.indices("train")[0])
+    # data that are only measured on may have no training image
+    first = int(np.append(data.indices("train"), np.arange(len(data)))[0])
     path = file_path(data.source, first)
     descriptions, has_alpha = ((), False) if path is None else declared_bands(path)
     stated = len(band_names) or (len(sensor_bands(sensor)) if sensor else 0)
