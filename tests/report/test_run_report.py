@@ -24,6 +24,7 @@ HEADINGS = [
     "What the clusters are made of",
     "What is taken for what",
     "Rare samples that went wrong",
+    "Where the errors lie",
     "Distances between classes",
     "Is its confidence honest?",
     "What it cost",

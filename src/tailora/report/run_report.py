@@ -8,6 +8,7 @@ from tailora.report.debias_sections import composition_section, geometry_section
 from tailora.report.error_sections import confusion_section, examples_section
 from tailora.report.numbers import integer, number
 from tailora.report.page import write_page
+from tailora.report.place_section import places_section
 from tailora.report.reading import FinishedRun, method_name, read_run_folder
 from tailora.report.record_sections import (
     adapted_section,
@@ -32,6 +33,7 @@ _SECTIONS: Final = (
     composition_section,
     confusion_section,
     examples_section,
+    places_section,
     geometry_section,
     calibration_section,
     cost_section,
