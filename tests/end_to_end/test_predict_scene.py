@@ -266,3 +266,22 @@ def test_pixels_of_another_size_are_mapped_with_a_word_of_warning(mapper, tmp_pa
     with rasterio.open("map.tif") as file:
         assert file.res == (240, 240)
         assert file.bounds.left == WEST
+
+
+@pytest.mark.parametrize(("factor", "warned"), [(1, False), (20, True)])
+def test_values_unlike_those_of_training_are_mapped_with_a_word_of_warning(
+    factor, warned, encoder, monkeypatch_module, tmp_path
+):
+    pixels = country()[0].astype(np.uint16)
+    scene = write_scene(tmp_path / "scene.tif", pixels * 10, names=NAMES)
+    shapes = [box(2 + 20 * i, 2 + 20 * j, 16, 16) for i in range(9) for j in range(9)]
+    names = [("left", "right")[j > 4] for _ in range(9) for j in range(9)]
+    labels = write_labels(tmp_path / "labels.gpkg", shapes, names)
+    succeed(
+        "fit", scene, "--labels", labels, "--class-field", "landuse", "--chip", CHIP, "--out",
+        "run", "--backbone", encoder, "--image-size", 14, "--method", "zero-shot", "--quiet",
+        "--set", "probe.l2=[0.1]", "--set", "evaluate.replicates=40",
+    )  # fmt: skip
+    other = write_scene(tmp_path / "other.tif", pixels[:, :60, :90] * 10 * factor, names=NAMES)
+    said = " ".join(succeed("predict", "run", other, "--out", "map.tif").out.split())
+    assert ("other units or another processing level?" in said) is warned

@@ -135,6 +135,18 @@ def test_cells_without_data_have_no_class(tmp_path):
     assert (labels[3:] > 0).all()
 
 
+@pytest.mark.parametrize(("columns", "has_class"), [(3, False), (4, True), (5, True)])
+def test_a_cell_needs_data_in_half_of_its_pixels(columns, has_class, tmp_path):
+    pixels = halves(32, 32, 16)
+    pixels[:, :, columns:16] = 255
+    path = write_scene(tmp_path / "a.tif", pixels, nodata=255)
+    draw(path, tmp_path, chip=16, step=8, most_nodata=0.9)
+    labels = read(tmp_path / "map.tif")[0]
+    assert ((labels[:, 0] > 0) == has_class).all()
+    assert (labels[:, 1] == 0).all()
+    assert (labels[:, 2:] == 2).all()
+
+
 class KilledError(Exception):
     pass
 

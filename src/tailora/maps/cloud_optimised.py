@@ -24,7 +24,7 @@ from tailora.errors import StorageError
 from tailora.maps.class_colours import Colour
 from tailora.storage import guard_disk, write_text
 
-_CACHE_BYTES: Final = 64 * 2**20
+_CACHE_BYTES: Final = 32 * 2**20
 _SMALLEST_TILE: Final = 128
 _LARGEST_TILE: Final = 512
 _ROWS: Final = 512  # read at once when the file is checked

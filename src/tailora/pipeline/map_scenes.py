@@ -18,7 +18,7 @@ from tailora.errors import ConfigError
 from tailora.maps.chip_grid import ChipGrid
 from tailora.maps.map_files import MapSummary
 from tailora.maps.scene_map import ChipClassifier, draw_map, label_dtype
-from tailora.pipeline.ground import pixel_units
+from tailora.pipeline.ground import other_values, pixel_units
 from tailora.pipeline.map_targets import MapTargets
 from tailora.pipeline.scene_inputs import SceneOptions, find_scenes, open_for
 from tailora.progress import Progress, silent
@@ -90,6 +90,7 @@ def map_scenes(
     step = max(1, chip // 2) if how.step is None else how.step
     grids = [ChipGrid(scene.shape, chip, step, tokens) for scene, _ in opened]
     notes = [note for scene, _ in opened for note in _other_ground(run, scene)]
+    notes += [note for scene, bands in opened for note in other_values(run, scene, bands)]
     summaries = [
         draw_map(
             scene, _classifier(run, bands, dense=how.dense), grid, target,
