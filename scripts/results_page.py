@@ -32,6 +32,7 @@ def page(results: Path) -> str:
     sections = {
         "training": _training,
         "clustering": _clustering,
+        "scenes": _scenes,
     }
     for name, section in sections.items():
         path = results / f"{name}.json"
@@ -85,6 +86,28 @@ def _clustering(result: dict[str, Any]) -> str:
         "## Size-constrained K-means\n\nOur time and objective over the other's, same start, same "
         "stopping rule; below 1 ours is faster or closer. scikit-learn's Lloyd has no size "
         f"constraint; {_machine(result)}.\n\n" + _table(head, rows)
+    )
+
+
+def _scenes(result: dict[str, Any]) -> str:
+    memory, speed = result["memory"], result["speed"]
+    rows = [
+        (f"{row['side']:,} x {row['side']:,}", f"{row['chips']:,}", f"{row['peak_mb']:.0f}")
+        for row in memory["scenes"]
+    ]
+    low, high = speed["speed_ratio_range"]
+    return (
+        "## Maps of scenes\n\nPeak memory of a whole process that maps a generated scene of "
+        f"{memory['bands']} bands into {memory['classes']} classes, chips of {memory['chip']} at "
+        f"steps of {memory['step']} pixels, with a model that does next to nothing; largest over "
+        f"smallest {memory['largest_over_smallest']:.2f}, the goal is at most 1.10.\n\n"
+        + _table(("scene, pixels", "chips", "peak, MB"), rows)
+        + f"\nReading, blending and writing beside {speed['encoder']}, {speed['chips']} chips of "
+        f"{speed['chip']} pixels shown at {speed['image_size']}: rate of the map over that of the "
+        f"bare forward pass {speed['speed_ratio']:.2f} ({low:.2f} to {high:.2f} over "
+        f"{len(speed['seconds']['ours'])} pairs; other jobs ran on the machine, and a ratio above "
+        f"1 is their noise), processor time of the bare pass over ours {speed['cpu_ratio']:.2f}. "
+        f"The goal is 0.90. {_machine(result)}.\n"
     )
 
 

@@ -1,6 +1,7 @@
 """Run every speed benchmark: `python -m benchmarks.speed`."""
 
-from benchmarks.speed import clustering, training
+from benchmarks.speed import clustering, scenes, training
 
 clustering.main([])
 training.main()
+scenes.main([])

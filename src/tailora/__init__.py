@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tailora.debias.size_constrained_kmeans import size_constrained_kmeans
     from tailora.pipeline.compare import compare
     from tailora.pipeline.fit import fit
+    from tailora.pipeline.map_scenes import map_scenes
     from tailora.runs.recipe import Recipe
     from tailora.runs.run import load_run
 
@@ -27,6 +28,7 @@ __all__ = [
     "compare",
     "fit",
     "load_run",
+    "map_scenes",
     "open_dataset",
     "size_constrained_kmeans",
 ]
@@ -39,6 +41,7 @@ _HOMES = {
     "compare": "tailora.pipeline.compare",
     "fit": "tailora.pipeline.fit",
     "load_run": "tailora.runs.run",
+    "map_scenes": "tailora.pipeline.map_scenes",
     "open_dataset": "tailora.data",
     "size_constrained_kmeans": "tailora.debias.size_constrained_kmeans",
 }

@@ -287,3 +287,33 @@ def test_a_plain_module_becomes_an_encoder():
 def test_a_plain_module_that_returns_something_else_is_told_what_was_expected(module):
     with pytest.raises(BackboneError, match=r"returned .* where \(batch, 12\) was expected"):
         ModuleEncoder(module, features=12)(torch.zeros(2, 3, 2, 2))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("pooling", ["mean", "both"])
+def test_features_of_patches_have_the_image_s_feature_for_their_mean(
+    kind, pooling, tmp_path, images
+):
+    if pooling == "both" and not any(kind.startswith(known) for known in WITH_CLASS_TOKEN):
+        pytest.skip("has no class token")
+    encoder = make(tmp_path, kind, pooling)
+    for size in (28, 56):
+        batch = images.repeat(1, 1, size // 28, size // 28)
+        patches = encoder.patch_features(batch)
+        side = encoder.patches_a_side(size)
+        assert patches.shape == (2, side, side, encoder.features)
+        torch.testing.assert_close(patches.mean(dim=(1, 2)), encoder(batch), atol=1e-5, rtol=1e-5)
+
+
+def test_patches_lie_where_they_are_in_the_image(tmp_path, images):
+    """What is changed in one corner of the image changes the patch there most."""
+    encoder = make(tmp_path, "vit")
+    changed = images.clone()
+    changed[:, :, :7, 21:] = 255 - changed[:, :, :7, 21:]
+    moved = (encoder.patch_features(changed) - encoder.patch_features(images)).norm(dim=-1)
+    assert (moved.flatten(1).argmax(dim=1) == 3).all()
+
+
+def test_the_class_token_alone_gives_no_features_of_patches(tmp_path, images):
+    with pytest.raises(BackboneError, match=r"looks at no patch.*pooling=mean or both"):
+        make(tmp_path, "vit", "class").patch_features(images)

@@ -27,6 +27,7 @@ HEADINGS = [
     "What the clusters are made of",
     "What is taken for what",
     "Rare samples that went wrong",
+    "Where the errors lie",
     "Distances between classes",
     "Collapse of features, shift of the test",
     "Is its confidence honest?",

@@ -1,5 +1,6 @@
 """From a batch of images to one feature vector each, whatever an encoder itself gives out."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, final, get_args
 
@@ -90,6 +91,50 @@ class Encoder(nn.Module):
         Returns:
             Float32, shape (batch, features).
         """
+        return self._pool(self._run(images)).float()
+
+    def patch_features(self, images: Tensor) -> Tensor:
+        """Return one feature vector per patch, whose mean over an image is what `forward` returns.
+
+        A head that is linear therefore takes apart its logits without a remainder: those of an
+        image are the mean of those of its patches. The class token has no place in the image and is
+        the same for all its patches.
+
+        Args:
+            images: As for `forward`, square.
+
+        Returns:
+            Float32, shape (batch, rows, columns, features).
+
+        Raises:
+            BackboneError: Only the class token is pooled, so no part of a feature has a place.
+
+        Reference:
+            Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016, eq. 2.
+        """
+        if self.pooling == "class":
+            raise BackboneError(
+                "pooling 'class' looks at no patch by itself, so there is no map of patches; "
+                "fit with --set backbone.pooling=mean or both"
+            )
+        outputs = self._run(images)
+        tokens: Tensor = outputs.last_hidden_state
+        if tokens.ndim == 4:
+            return tokens.movedim(1, -1).float()
+        patches = tokens[:, self._layout.prefix :]
+        side = math.isqrt(patches.shape[1])
+        grid = patches.unflatten(1, (side, side))
+        if self.pooling == "mean":
+            return grid.float()
+        shared = self._class_token(outputs)[:, None, None].expand(-1, side, side, -1)
+        return torch.cat([shared, grid], dim=-1).float()
+
+    def patches_a_side(self, size: int) -> int:
+        """Patches along a side of a square image of `size` pixels, as `patch_features` has them."""
+        shape = output_shape(base_model(self.backbone), self._call, size)
+        return shape[2] if len(shape) == 4 else math.isqrt(shape[1] - self._layout.prefix)
+
+    def _run(self, images: Tensor) -> Any:
         if images.shape[1] != self.mean.shape[1]:  # one band would be broadcast, silently
             raise BackboneError(
                 f"the encoder takes {self.mean.shape[1]} bands, got images of shape "
@@ -97,7 +142,7 @@ class Encoder(nn.Module):
             )
         weights = next(self.backbone.parameters())
         pixels = self.normalise(images).to(weights.dtype)
-        return self._pool(self._call(self.backbone, pixels)).float()
+        return self._call(self.backbone, pixels)
 
     def normalise(self, images: Tensor) -> Tensor:
         """Turn stored values (batch, bands, height, width) into what the backbone takes."""

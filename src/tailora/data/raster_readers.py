@@ -19,7 +19,7 @@ from rasterio.vrt import WarpedVRT
 from tailora.errors import DataError
 
 _MOST_OPEN: Final = 48  # files of one thread; systems allow about a thousand in all
-_CACHE_BYTES: Final = 64 * 2**20  # of decoded blocks, GDAL's own; else it takes 5 % of the memory
+_CACHE_BYTES: Final = 32 * 2**20  # of decoded blocks, GDAL's own; else it takes 5 % of the memory
 _opening: Final = threading.Lock()  # catch_warnings swaps the filters of the whole process
 
 

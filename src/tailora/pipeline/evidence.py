@@ -8,6 +8,7 @@ from sklearn.decomposition import PCA
 
 from tailora.debias.calibrate import Calibration, composition
 from tailora.evaluate import RunMetrics
+from tailora.pipeline.error_places import error_places
 from tailora.pipeline.job import Job
 from tailora.pipeline.pictures import as_picture
 from tailora.pipeline.scoring import probabilities
@@ -22,7 +23,7 @@ def write_evidence(
     job: Job, last: StageResult, metrics: RunMetrics, found: Calibration | None
 ) -> None:
     """Write `report.npz`: arrays only, no pickles."""
-    arrays = _thumbnails(job, last, metrics)
+    arrays = _thumbnails(job, last, metrics) | _places(job, last)
     if found is not None:
         arrays |= _feature_map(job, found)
     write_atomically(
@@ -81,6 +82,12 @@ def _class_means(
     for c in np.unique(labels):
         means[c] = rows[labels == c].mean(axis=0)
     return means
+
+
+def _places(job: Job, last: StageResult) -> dict[str, NDArray[Any]]:
+    scores = probabilities(last, np.asarray(features(job, last.method, "test", last.encoder)))
+    true = job.labels[job.dataset.indices("test")]
+    return error_places(job.dataset, true, scores.argmax(axis=1))
 
 
 def _thumbnails(job: Job, last: StageResult, metrics: RunMetrics) -> dict[str, NDArray[Any]]:

@@ -20,6 +20,7 @@ from tailora.debias.deblora import DebLoRA
 from tailora.errors import ConfigError
 from tailora.pipeline.band_choice import with_band_names
 from tailora.pipeline.evidence import write_evidence
+from tailora.pipeline.ground import chips_on_ground
 from tailora.pipeline.job import Job
 from tailora.pipeline.prepare import check_run, open_job
 from tailora.pipeline.scoring import score
@@ -161,6 +162,7 @@ def _record(job: Job, last: StageResult, started: str) -> dict[str, Any]:
             **{f"n_{split}": len(data.indices(split)) for split in ("train", "val", "test")},
             "bands": job.images.bands,
             "image_size": job.input.image_size,
+            **chips_on_ground(data),
             "notes": list(data.notes),
             "duplicates": [
                 {"ids": list(d.ids), "splits": list(d.splits)} for d in find_duplicates(data)

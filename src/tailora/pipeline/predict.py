@@ -21,6 +21,11 @@ from tailora.runs.recipe import DataOptions
 from tailora.runs.run import Run
 
 _BATCH = 64
+_MANY_CHIPS = 2  # an image this many chips a side is a scene
+
+
+class WholeSceneError(DataError):
+    """A scene where a chip was expected: not broken, but no image of a chip either."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +69,9 @@ def predict(
         for start in range(0, len(files), _BATCH):
             batch: list[NDArray[Any]] = []
             for path in files[start : start + _BATCH]:
-                try:
-                    batch.append(_read(run, path))
-                    done.append(str(path))
-                except DataError as error:
-                    if not skip_broken:
-                        raise DataError(f"{error}; --skip-broken leaves such images out") from error
-                    broken.append(str(path))
+                image = _read_or_skip(run, path, skip_broken=skip_broken)
+                (broken if image is None else done).append(str(path))
+                batch += [] if image is None else [image]
             if batch:
                 images = torch.from_numpy(np.stack(batch))
                 every = range(1, images.shape[1] + 1)
@@ -106,12 +107,24 @@ def _files(paths: Iterable[Path]) -> Iterable[Path]:
             raise DataError(f"no image or folder {str(path)!r}")
 
 
+def _read_or_skip(run: Run, path: Path, *, skip_broken: bool) -> NDArray[Any] | None:
+    try:
+        return _read(run, path)
+    except WholeSceneError:
+        raise
+    except DataError as error:
+        if not skip_broken:
+            raise DataError(f"{error}; --skip-broken leaves such images out") from error
+        return None
+
+
 def _read(run: Run, path: Path) -> NDArray[Any]:
     """Bands that the model sees, in its order: by name where the file and the run name theirs."""
     require_utf8(str(path))
     options = run.recipe.data
     image = decode(path, keep_alpha=_keeps_alpha(run))
     stored = int(run.record["dataset"]["bands"])
+    _refuse_scene(run, path, image)
     if len(image) == 1 and stored == 3:
         image = np.repeat(image, 3, axis=0)
     names = _names(path, len(image), options)
@@ -141,6 +154,16 @@ def _names(path: Path, count: int, options: DataOptions) -> tuple[str, ...] | No
     if not (options.band_names or options.sensor):
         return None
     return stated_names(count, band_names=options.band_names, sensor=options.sensor)
+
+
+def _refuse_scene(run: Run, path: Path, image: NDArray[Any]) -> None:
+    """One answer for a whole scene, shrunk to the size of a chip, would mean nothing."""
+    chip = run.record["dataset"].get("chip")
+    if chip and min(image.shape[1:]) >= _MANY_CHIPS * chip:
+        raise WholeSceneError(
+            f"{str(path)!r} is {image.shape[1]} x {image.shape[2]} pixels, but the run learnt from "
+            f"chips of {chip}: ask for a map with --out {path.stem}-map.tif"
+        )
 
 
 def predictions_json(run: Run, found: Predictions) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from tailora.report.error_sections import confusion_section, examples_section
 from tailora.report.label_value_section import label_value_section
 from tailora.report.numbers import integer, number
 from tailora.report.page import write_page
+from tailora.report.place_section import places_section
 from tailora.report.prior_section import priors_section
 from tailora.report.ranking_section import ranking_section
 from tailora.report.reading import FinishedRun, method_name, read_run_folder
@@ -40,6 +41,7 @@ _SECTIONS: Final = (
     composition_section,
     confusion_section,
     examples_section,
+    places_section,
     geometry_section,
     collapse_section,
     calibration_section,

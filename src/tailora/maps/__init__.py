@@ -1,0 +1,1 @@
+"""From chips that are classified to a map: coverage, blending, files."""

@@ -1,0 +1,66 @@
+import numpy as np
+import pyogrio
+import pytest
+import rasterio
+import shapely
+from rasterio.features import rasterize
+
+from tailora.data.raster_readers import Grid
+from tailora.maps import map_polygons
+from tailora.maps.class_legend import MapClass
+from tailora.maps.cloud_optimised import RawRows
+from tailora.maps.map_polygons import write_polygons
+
+CLASSES = [MapClass(1, "forest", "trusted", (1, 2, 3)), MapClass(2, "water", "weak", (4, 5, 6))]
+GRID = Grid(
+    rasterio.CRS.from_epsg(32633), rasterio.Affine(80, 0, 330_000, 0, -80, 5_822_000), 40, 60
+)
+
+
+def rows_of(path, values, dtype):
+    raw = RawRows(path, 1, values.shape, dtype)
+    raw.reserve()
+    raw.write(0, values[:, None])
+    return raw
+
+
+def trace(tmp_path, values, shares):
+    target = tmp_path / "a.gpkg"
+    count = write_polygons(
+        rows_of(tmp_path / "v", values, "uint8"), rows_of(tmp_path / "s", shares, "float32"),
+        CLASSES, GRID, target,
+    )  # fmt: skip
+    meta, _, geometry, columns = pyogrio.raw.read(target)
+    table = dict(zip(meta["fields"], columns, strict=True))
+    assert count == len(geometry)
+    assert rasterio.CRS.from_user_input(meta["crs"]) == GRID.crs
+    return shapely.from_wkb(geometry), table
+
+
+@pytest.mark.parametrize("tile", [2048, 16])
+def test_polygons_cover_the_map_and_know_class_verdict_and_mean_probability(
+    tile, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(map_polygons, "TILE", tile)
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 3, (8, 12)).repeat(5, axis=0).repeat(5, axis=1)
+    shares = np.where(values > 0, rng.random(values.shape), np.nan).astype(np.float32)
+    outlines, table = trace(tmp_path, values, shares)
+    numbered = list(zip(outlines, table["value"].tolist(), strict=True))
+    again = rasterize(numbered, out_shape=values.shape, transform=GRID.transform)
+    np.testing.assert_array_equal(again, values)
+    for outline, name, verdict, mean, cells in zip(
+        outlines, table["class"], table["verdict"], table["probability"], table["cells"],
+        strict=True,
+    ):  # fmt: skip
+        inside = rasterize([outline], out_shape=values.shape, transform=GRID.transform) > 0
+        assert verdict == {"forest": "trusted", "water": "weak"}[name]
+        assert cells == inside.sum() == pytest.approx(outline.area / 6400)
+        assert mean == pytest.approx(shares[inside].mean(), abs=1e-6)
+
+
+def test_a_map_without_a_class_is_a_layer_without_rows(tmp_path):
+    values = np.zeros((40, 60), dtype=np.uint8)
+    outlines, table = trace(tmp_path, values, np.full((40, 60), np.nan))
+    assert len(outlines) == 0
+    assert list(table) == ["class", "value", "verdict", "probability", "cells"]
