@@ -44,24 +44,20 @@ def ground(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def mapper(tmp_path_factory, ground, encoder, monkeypatch_module):
+def mapper(tmp_path_factory, ground, encoder):
     """A run fitted on chips of that scene."""
     run = tmp_path_factory.mktemp("mapper") / "run"
     scene, labels = ground
-    succeed(
+    words = [
         "fit", scene, "--labels", labels, "--class-field", "landuse", "--chip", CHIP, "--out", run,
         "--backbone", encoder, "--image-size", 14, "--method", "lora", "--rank", 2, "--epochs", 4,
         "--quiet", "--set", "probe.l2=[0.1,0.001]", "--set", "evaluate.replicates=40",
         "--set", "train.batch_size=16",
-    )  # fmt: skip
-    return run
-
-
-@pytest.fixture(scope="module")
-def monkeypatch_module():
-    with pytest.MonkeyPatch.context() as patch:
+    ]  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:  # here only: others' runs need their reports
         patch.setattr("tailora.pipeline.fit.write_report", lambda _: None)
-        yield patch
+        succeed(*words)
+    return run
 
 
 def read(path):
@@ -270,7 +266,7 @@ def test_pixels_of_another_size_are_mapped_with_a_word_of_warning(mapper, tmp_pa
 
 @pytest.mark.parametrize(("factor", "warned"), [(1, False), (20, True)])
 def test_values_unlike_those_of_training_are_mapped_with_a_word_of_warning(
-    factor, warned, encoder, monkeypatch_module, tmp_path
+    factor, warned, encoder, plain_report, tmp_path
 ):
     pixels = country()[0].astype(np.uint16)
     scene = write_scene(tmp_path / "scene.tif", pixels * 10, names=NAMES)
