@@ -157,7 +157,9 @@ def _details(family: str, name: str, entry: Any) -> dict[str, Any]:
         reference = {"reference": text} if (text := catalogue.reference(method)) else {}
         return {"what": entry, **options, **reference, "test": guard(family, name)}
     if family == "probes":
-        return {"what": entry, "options": "those of the loss, as NAME:option=value"}
+        is_loss = name in catalogue.names("losses")
+        options = "those of the loss, as NAME:option=value" if is_loss else "none"
+        return {"what": entry, "options": options}
     if family == "objectives":
         return {"what": entry, "options": "given as train.objective_options"}
     return {"what": entry, "options": "those of PEFT's configuration, given as adapter.options"}
