@@ -266,8 +266,8 @@ _TEXTS: Final = {
     "reslt": "three residual heads and their loss (Cui et al., TPAMI 2022)",
     "sade": "three cosine experts for the classes' own, an even and a reversed distribution, mixed "
     "evenly (Zhang et al., NeurIPS 2022)",
-    "sade-test-time": "the experts of SADE, mixed as is most stable over two views of the images to "
-    "predict, without their labels; `tailora compare` only (Zhang et al., NeurIPS 2022)",
+    "sade-test-time": "the experts of SADE, mixed as is most stable over two views of the images "
+    "to predict, without their labels; `tailora compare` only (Zhang et al., NeurIPS 2022)",
     "clip-zero-shot": "CLIP's text features of the class names, nothing fitted; CLIP encoders and "
     "`tailora compare` only (Radford et al., ICML 2021)",
     "ride": "three cosine experts with LDAM margins, pushed apart (Wang et al., ICLR 2021)",
