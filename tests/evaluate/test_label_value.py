@@ -82,6 +82,16 @@ def test_interval_covers_the_truth_in_most_experiments():
     assert covered >= 14  # 90 % of 20 less three standard errors
 
 
+def test_a_gain_is_over_what_was_measured_today():
+    # two runs at 0 and then a jump: a law that must stay smooth lies below today's score
+    scores = [[0.0, 0.0, 0.1, 0.5], [0.0, 0.0, 0.12, 0.48]]
+    [double] = label_value([4, 6, 9, 14], scores, factors=(2,), replicates=30)
+    law = fit_power_law([4, 6, 9, 14] * 2, np.ravel(scores))
+    assert float(law(14)) < 0.45
+    assert double.gain == pytest.approx(float(law(28)) - 0.49)
+    assert double.gain < float(law(28) - law(14)) - 0.03
+
+
 def test_runs_that_failed_are_left_out():
     table = noisy_table(2, noise=0.0, repeats=3)
     table[0, 4] = table[1, 0] = np.nan

@@ -57,7 +57,8 @@ class LabelValue:
         score: Score expected there.
         low: Lower end of its interval.
         high: Upper end.
-        gain: Score there less the law's score today.
+        gain: Score there less the mean score measured at the largest size: a law that misses
+            today's score may not sell the difference as a gain.
         gain_low: Lower end of the gain's interval.
         gain_high: Upper end.
     """
@@ -143,12 +144,22 @@ def label_value(
     point = fit_power_law(np.tile(n, len(table)), table.ravel(), ceiling=ceiling)
     generator = np.random.default_rng(seed)
     tables = _tables(table, tests, replicates)
-    laws = [
-        _resampled(point, n, one[generator.integers(0, len(one), len(one))], ceiling)
-        for one in tables
-    ]
+    drawn = [one[generator.integers(0, len(one), len(one))] for one in tables]
+    laws = [_resampled(point, n, one, ceiling) for one in drawn]
+    todays = np.array([_today(one, n, law) for one, law in zip(drawn, laws, strict=True)])
+    today = _today(table, n, point)
     tail = (1 - confidence) / 2
-    return [_value(point, laws, float(n.max()), float(factor), tail) for factor in factors]
+    found = []
+    for factor in factors:
+        size = float(factor * n.max())
+        there = np.array([law(size) for law in laws])
+        (low, high), (gain_low, gain_high) = (
+            np.quantile(values, [tail, 1 - tail]).tolist() for values in (there, there - todays)
+        )
+        score = float(point(size))
+        gain = score - today
+        found.append(LabelValue(float(factor), score, low, high, gain, gain_low, gain_high))
+    return found
 
 
 def _tables(table: Vector, tests: ArrayLike | None, replicates: int) -> Sequence[Vector]:
@@ -162,15 +173,11 @@ def _tables(table: Vector, tests: ArrayLike | None, replicates: int) -> Sequence
     return known or [table] * replicates
 
 
-def _value(
-    point: PowerLaw, laws: list[PowerLaw], largest: float, factor: float, tail: float
-) -> LabelValue:
-    there = np.array([law(factor * largest) for law in laws])
-    gains = there - np.array([law(largest) for law in laws])
-    low, high = np.quantile(there, [tail, 1 - tail]).tolist()
-    gain_low, gain_high = np.quantile(gains, [tail, 1 - tail]).tolist()
-    score = float(point(factor * largest))
-    return LabelValue(factor, score, low, high, score - float(point(largest)), gain_low, gain_high)
+def _today(table: Vector, sizes: Vector, law: PowerLaw) -> float:
+    """Mean score measured at the largest size; the law's where all runs of that size failed."""
+    measured = table[:, sizes.argmax()]
+    measured = measured[~np.isnan(measured)]
+    return float(measured.mean() if len(measured) else law(sizes.max()))
 
 
 def _resampled(point: PowerLaw, sizes: Vector, table: Vector, ceiling: float) -> PowerLaw:

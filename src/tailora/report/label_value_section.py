@@ -62,7 +62,7 @@ def _table(entries: list[Mapping[str, Any]]) -> Table:
             for value in entries[0]["values"]
             for column in (
                 Column(f"F1 at {value['factor']:g} ×", "expected, with its interval"),
-                Column("gain, points", "over the curve's own value today"),
+                Column("gain, points", "over the F1 measured today"),
             )
         ),
     )
