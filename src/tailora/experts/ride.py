@@ -1,22 +1,22 @@
 """RIDE: experts that are told apart, and the router that stops early (Wang et al. 2021)."""
 
 import math
-from collections.abc import Mapping
 from typing import final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError
-from tailora.experts.diversity import class_temperature, expert_diversity
-from tailora.losses.class_weights import class_weights, weighted_mean, weights_buffer
-from tailora.losses.ldam import ldam_cross_entropy, ldam_margins
+from tailora.experts.diversity import expert_diversity
+from tailora.experts.margin_experts import MarginExperts
+from tailora.losses.class_weights import weighted_mean
+from tailora.losses.ldam import ldam_cross_entropy
 
 
 @final
-class RIDELoss(nn.Module):
+class RIDELoss(MarginExperts):
     """Each expert learns with LDAM margins and is pushed away from the experts' mean.
 
     Diverse experts err independently, so their mean varies less; a mean of several varies least
@@ -40,10 +40,6 @@ class RIDELoss(nn.Module):
         2021, equation 4.
     """
 
-    margins: Tensor
-    class_weight: Tensor
-    temperature: Tensor
-
     def __init__(
         self,
         counts: ClassCounts,
@@ -53,7 +49,6 @@ class RIDELoss(nn.Module):
         diversity: float = 0.2,
         spread: float = 0.05,
     ) -> None:
-        super().__init__()
         if not 0 <= max_margin < math.inf or not 0 < scale < math.inf:
             raise ConfigError(
                 "max_margin must be finite and at least 0, scale finite and above 0, got "
@@ -61,30 +56,14 @@ class RIDELoss(nn.Module):
             )
         if not 0 <= diversity < math.inf:
             raise ConfigError(f"diversity must be finite and at least 0, got {diversity!r}")
-        self.counts = counts
-        self.options = {
+        options = {
             "max_margin": max_margin,
             "scale": scale,
             "diversity": diversity,
             "spread": spread,
         }
-        self.scale, self.diversity, self.spread = scale, diversity, spread
-        class_temperature(counts, spread=spread)  # refuses now what would be refused later
-        self.register_buffer("margins", weights_buffer(ldam_margins(counts, max_margin=max_margin)))
-        self.register_buffer("class_weight", torch.ones(len(counts.names)))
-        self.register_buffer("temperature", torch.ones(len(counts.names)))
-
-    def reweighted(
-        self,
-        weights: str | Mapping[str, float] = "effective-number",
-        *,
-        cap: float | None = None,
-    ) -> "RIDELoss":
-        """Build the loss of the deferred phase: class weights, and a temperature for each class."""
-        loss = RIDELoss(self.counts, **self.options)
-        loss.class_weight.copy_(weights_buffer(class_weights(self.counts, weights, cap=cap)))
-        loss.temperature.copy_(weights_buffer(class_temperature(self.counts, spread=self.spread)))
-        return loss.to(self.margins)
+        super().__init__(counts, options)
+        self.scale, self.diversity = scale, diversity
 
     def forward(self, experts: Tensor, targets: Tensor) -> Tensor:
         """Add the experts' means over rows: (experts, rows, classes), (rows,); a scalar."""

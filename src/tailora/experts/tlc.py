@@ -1,18 +1,18 @@
 """TLC: evidential experts that say how sure they are, and engage when needed (Li et al. 2022)."""
 
 import math
-from collections.abc import Mapping
 from typing import Final, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError
 from tailora.experts.dempster_shafer import log_accord, opinion
-from tailora.experts.diversity import class_temperature, expert_diversity
-from tailora.losses.class_weights import class_weights, weighted_mean, weights_buffer
-from tailora.losses.ldam import ldam_cross_entropy, ldam_margins
+from tailora.experts.diversity import expert_diversity
+from tailora.experts.margin_experts import MarginExperts
+from tailora.losses.class_weights import weighted_mean
+from tailora.losses.ldam import ldam_cross_entropy
 
 _LARGEST_LOG_EVIDENCE: Final = 30.0  # the largest logit of a cosine head of scale 30
 
@@ -98,7 +98,7 @@ def evidence_against(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 @final
-class TLCLoss(nn.Module):
+class TLCLoss(MarginExperts):
     """Evidential experts, each trained on what those before it left uncertain.
 
     A logit is log-evidence, so one pass tells a class and how much is known at all; later experts
@@ -124,10 +124,6 @@ class TLCLoss(nn.Module):
         Li et al., Trustworthy Long-Tailed Classification, CVPR 2022, section 3.
     """
 
-    margins: Tensor
-    class_weight: Tensor
-    temperature: Tensor
-
     def __init__(
         self,
         counts: ClassCounts,
@@ -139,12 +135,10 @@ class TLCLoss(nn.Module):
         engagement: float = 0.54,
         annealing: float = 13200.0,
     ) -> None:
-        super().__init__()
         _check(max_margin=max_margin, scale=scale, diversity=diversity, annealing=annealing)
         if not 0 <= engagement < 1:
             raise ConfigError(f"engagement must lie in [0, 1), got {engagement!r}")
-        self.counts = counts
-        self.options = {
+        options = {
             "max_margin": max_margin,
             "scale": scale,
             "diversity": diversity,
@@ -152,23 +146,7 @@ class TLCLoss(nn.Module):
             "engagement": engagement,
             "annealing": annealing,
         }
-        class_temperature(counts, spread=spread)  # refuses now what would be refused later
-        self.register_buffer("margins", weights_buffer(ldam_margins(counts, max_margin=max_margin)))
-        self.register_buffer("class_weight", torch.ones(len(counts.names)))
-        self.register_buffer("temperature", torch.ones(len(counts.names)))
-
-    def reweighted(
-        self,
-        weights: str | Mapping[str, float] = "effective-number",
-        *,
-        cap: float | None = None,
-    ) -> "TLCLoss":
-        """Build the loss of the deferred phase: class weights, and a temperature for each class."""
-        loss = TLCLoss(self.counts, **self.options)
-        spread = self.options["spread"]
-        loss.class_weight.copy_(weights_buffer(class_weights(self.counts, weights, cap=cap)))
-        loss.temperature.copy_(weights_buffer(class_temperature(self.counts, spread=spread)))
-        return loss.to(self.margins)
+        super().__init__(counts, options)
 
     def rows(self, experts: Tensor, targets: Tensor, epoch: float = 0) -> Tensor:
         """Loss of each expert and row, (experts, rows), before engagement."""

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from tailora.counts import ClassCounts
 from tailora.experts import RIDELoss, SADELoss, TLCLoss
+from tailora.experts.margin_experts import DEFERRED
 from tailora.experts.tlc import tlc_predict
 from tailora.heads.descent import STEPS, descend
 from tailora.heads.expert_head import ExpertHead
 
 Train = Callable[[ExpertHead, Tensor, Tensor, ClassCounts], None]
 
-_DEFERRED: Final = 0.8  # share of steps before the second phase: epoch 160 of 200
 _EPOCHS: Final = 200  # that the papers' schedules are told in
 
 
@@ -86,7 +86,7 @@ def _train_tlc(head: ExpertHead, x: Tensor, y: Tensor, counts: ClassCounts) -> N
 
 
 def _is_first(step: int) -> bool:
-    return step < _DEFERRED * STEPS
+    return step < DEFERRED * STEPS
 
 
 _TRAIN: Final[dict[str, Train]] = {"sade": _train_sade, "ride": _train_ride, "tlc": _train_tlc}

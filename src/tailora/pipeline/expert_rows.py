@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tailora import catalogue
 from tailora.counts import ClassCounts, Groups
 from tailora.experts import RIDELoss, SADELoss, TLCLoss
+from tailora.experts.margin_experts import DEFERRED
 from tailora.heads.expert_head import ExpertHead
 from tailora.heads.reslt import ResLTHead, ResLTLoss
 
@@ -54,8 +55,8 @@ def _cosine(width: int, classes: int, options: Mapping[str, Any], seed: int) -> 
 EXPERT_ROWS: Final[dict[str, ExpertRow]] = {
     "lora+reslt": ExpertRow(ResLTLoss, _reslt),
     "lora+sade": ExpertRow(SADELoss, _cosine),
-    "lora+ride": ExpertRow(RIDELoss, _cosine, deferred=0.8),
-    "lora+tlc": ExpertRow(TLCLoss, _cosine, deferred=0.8),
+    "lora+ride": ExpertRow(RIDELoss, _cosine, deferred=DEFERRED),
+    "lora+tlc": ExpertRow(TLCLoss, _cosine, deferred=DEFERRED),
 }
 
 
