@@ -8,7 +8,8 @@ import numpy as np
 from rasterio.enums import ColorInterp, MaskFlags
 
 from tailora.data.bands import described_names, name_in
-from tailora.data.raster_readers import Grid, open_raster, reading
+from tailora.data.images import open_raster
+from tailora.data.raster_readers import Grid, reading
 from tailora.errors import DataError
 
 _TILTED: Final = 1e-6  # of a pixel per pixel

@@ -1,7 +1,6 @@
 """Raster files kept open between windows, a few for each thread, and errors that name the file."""
 
 import threading
-import warnings
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,14 +12,14 @@ import rasterio
 from rasterio import Affine
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 
+from tailora.data.images import open_raster
 from tailora.errors import DataError
 
 _MOST_OPEN: Final = 48  # files of one thread; systems allow about a thousand in all
 _CACHE_BYTES: Final = 32 * 2**20  # of decoded blocks, GDAL's own; else it takes 5 % of the memory
-_opening: Final = threading.Lock()  # catch_warnings swaps the filters of the whole process
 
 
 @final
@@ -84,13 +83,6 @@ class _Shelf(threading.local):
 
 
 _shelf: Final = _Shelf()
-
-
-def open_raster(path: Path) -> Any:
-    """Open a raster file without a word about missing coordinates; the caller closes it."""
-    with _opening, warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return rasterio.open(path)
 
 
 @contextmanager
