@@ -230,7 +230,7 @@ def features(
     view = f"{split}-turned-{turn}" if turn else split
     bank = FeatureBank(folder / f"features-{view}", manifest)
 
-    def read(batch: NDArray[np.int64]) -> Tensor:
+    def turned(batch: NDArray[np.int64]) -> Tensor:
         return dihedral(job.read_batch(batch), np.full(len(batch), turn))
 
     def fill(out: NDArray[np.float32]) -> None:
@@ -238,7 +238,7 @@ def features(
         model = (load_adapted(job.encoder, folder) if encoder is None else encoder).to(device)
         with job.folder.costs(method).measure(f"{view} features"):
             extract(
-                model, read, rows, out=out, device=device,
+                model, turned if turn else job.read_batch, rows, out=out, device=device,
                 progress=job.progress, title=f"{method}: {view} features",
             )  # fmt: skip
 
