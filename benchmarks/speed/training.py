@@ -25,7 +25,7 @@ from tailora.debias.base_adaptation import Bench, adapt_to_labels
 from tailora.features import extract
 from tailora.heads.linear_probe import zero_linear
 from tailora.progress import silent
-from tailora.train.loop import Schedule
+from tailora.train.schedule import Schedule
 
 CLASSES, RANK, BATCH = 13, 8, 32
 

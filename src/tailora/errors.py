@@ -34,6 +34,10 @@ class StorageError(TailoraError, OSError):
     """A file could not be written; nothing half-written was left."""
 
 
+class ProcessError(TailoraError, RuntimeError):
+    """Another process of the same run has ended, and this one cannot go on alone."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     """Build the error for a name nobody knows, with the nearest one that exists.
 

@@ -84,6 +84,9 @@ OTHER = {
     "evaluate.coverage": 0.8,
     "evaluate.label_value": False,
     "evaluate.balanced_reference": 0.75,
+    "compute.precision": "bf16",
+    "compute.micro_batch": 4,
+    "compute.checkpointing": True,
 }
 # a value of the wrong type for each
 WRONG = {key: {"a": 1} if isinstance(value, list | bool) else [1.5] for key, value in OTHER.items()}

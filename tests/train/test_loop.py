@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tailora.adapters import AdapterSpec, adapt
-from tailora.errors import BackboneError, ConfigError, StorageError
+from tailora.errors import BackboneError, ConfigError, RunError, StorageError
 from tailora.train import Schedule, train
 from tailora.train.objectives import label_objective
 
@@ -339,3 +339,45 @@ def test_an_adapter_off_the_way_to_the_features_stops_the_first_step(accelerator
     encoder.base_model.model.forward = lambda x: encoder.base_model.model[1](x.flatten(1))[:, :4]
     with pytest.raises(BackboneError, match="receive no gradient"):
         learn(nn.ModuleDict({"encoder": encoder, "head": module["head"]}), accelerator)
+
+
+# --- a batch in parts ---
+
+
+def learn_in_parts(micro_batch, accelerator):
+    """Train without anything random that parts would draw otherwise; sizes of forward passes."""
+    module, sizes = classifier(), []
+    for part in module.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+
+    def objective(batch, _generator):
+        sizes.append(len(batch))
+        logits = module["head"](module["encoder"](IMAGES[torch.from_numpy(batch)]))
+        return nn.functional.cross_entropy(logits, LABELS[torch.from_numpy(batch)])
+
+    schedule = Schedule(2, 4, 0.05, micro_batch=micro_batch)
+    steps = train(
+        module, objective, np.arange(10), schedule=schedule, seed=0, accelerator=accelerator
+    )
+    return state(module), [step.loss.item() for step in steps], sizes
+
+
+def test_a_batch_in_uneven_parts_makes_the_same_steps(accelerator):
+    whole, losses, _ = learn_in_parts(None, accelerator)
+    parts, part_losses, sizes = learn_in_parts(3, accelerator)
+    assert sizes == [3, 1, 3, 1, 2] * 2
+    assert part_losses == pytest.approx(losses, rel=1e-6)
+    for name, tensor in whole.items():
+        torch.testing.assert_close(parts[name], tensor, rtol=1e-5, atol=1e-7)
+
+
+def test_parts_of_no_rows_are_refused():
+    with pytest.raises(ConfigError, match="micro_batch must be at least 1, got 0"):
+        Schedule(1, 4, 0.1, micro_batch=0)
+
+
+def test_a_checkpoint_of_another_making_says_what_to_do(accelerator, tmp_path):
+    torch.save({"epochs_done": 1, "optimizer": {}}, tmp_path / "checkpoint.pt")
+    with pytest.raises(RunError, match="another version of tailora: delete it"):
+        learn(classifier(), accelerator, checkpoint=tmp_path / "checkpoint.pt")

@@ -12,9 +12,8 @@ from tailora.experts import RIDELoss, TLCLoss
 from tailora.losses import ActionAwareLoss, CrossEntropyLoss, LDAMLoss
 from tailora.losses.action_aware import detached_schedule
 from tailora.train import Schedule, train
-from tailora.train.loop import rows_an_epoch
 from tailora.train.phases import LossOfEpoch, reweighted, second_phase
-from tailora.train.sampling import TwoPhases, build_sampler
+from tailora.train.sampling import TwoPhases, build_sampler, rows_an_epoch
 
 COUNTS = ClassCounts(("a", "b", "c"), (60, 12, 3))
 LABELS = np.repeat([0, 1, 2], [14, 7, 3])

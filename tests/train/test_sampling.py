@@ -11,8 +11,7 @@ from torch import nn
 from tailora import catalogue
 from tailora.errors import ConfigError
 from tailora.train import Schedule, train
-from tailora.train.loop import draws
-from tailora.train.sampling import build_sampler
+from tailora.train.sampling import build_sampler, draws
 
 LABELS = np.repeat([0, 1, 2], [14, 7, 3])
 ROWS = np.arange(24)[::-1] * 10 + 5  # sample numbers are not positions

@@ -4,7 +4,7 @@
 module take its place.
 """
 
-from tailora.backbones.encoder import Encoder, ModuleEncoder, Pooling
+from tailora.backbones.encoder import Encoder, ModuleEncoder, Pooling, Precision
 from tailora.backbones.layout import has_class_token
 from tailora.backbones.load import load_backbone
 from tailora.backbones.loaded import LoadedBackbone
@@ -14,6 +14,7 @@ __all__ = [
     "LoadedBackbone",
     "ModuleEncoder",
     "Pooling",
+    "Precision",
     "has_class_token",
     "load_backbone",
 ]

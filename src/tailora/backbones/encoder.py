@@ -20,6 +20,7 @@ from tailora.backbones.layout import (
 from tailora.errors import BackboneError, unknown_name
 
 Pooling = Literal["class", "mean", "both"]
+Precision = Literal["fp32", "bf16"]
 
 
 @final
@@ -40,10 +41,13 @@ class Encoder(nn.Module):
             values in their own units, which `mean` and `std` then have too.
         radar: Turns stored radar images into what `scale`, `mean` and `std` are for; None for
             other images.
+        precision: `"fp32"`, or `"bf16"` for the model's products of matrices (autocast); weights,
+            features and whatever learns from them stay float32.
 
     Raises:
         BackboneError: The model has no class token to pool, takes another number of bands, or is
             no vision model.
+        ConfigError: Unknown precision.
 
     Example:
         >>> from transformers import Dinov2Config, Dinov2Model
@@ -65,8 +69,11 @@ class Encoder(nn.Module):
         std: Sequence[float],
         scale: float = 255.0,
         radar: Decibels | None = None,
+        precision: Precision = "fp32",
     ) -> None:
         super().__init__()
+        if precision not in get_args(Precision):
+            raise unknown_name("precision", precision, get_args(Precision))
         base = base_model(backbone)
         _check_normalization(mean, std, scale)
         check_bands(base.config, len(mean))
@@ -77,6 +84,7 @@ class Encoder(nn.Module):
         self.pooling: Pooling = pooling
         self.scale = scale
         self.radar = radar
+        self.precision: Precision = precision
         self.features = self._layout.width * (2 if pooling == "both" else 1)
         # arguments of the constructor, not weights: they stay out of the state dict
         self.register_buffer("mean", _per_band(mean), persistent=False)
@@ -142,7 +150,10 @@ class Encoder(nn.Module):
             )
         weights = next(self.backbone.parameters())
         pixels = self.normalise(images).to(weights.dtype)
-        return self._call(self.backbone, pixels)
+        with torch.autocast(
+            pixels.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"
+        ):
+            return self._call(self.backbone, pixels)
 
     def normalise(self, images: Tensor) -> Tensor:
         """Turn stored values (batch, bands, height, width) into what the backbone takes."""

@@ -83,7 +83,10 @@ def fit(
     """
     from tailora.errors import ConfigError
     from tailora.pipeline.fit import fit as run_fit
+    from tailora.processes import is_first
 
+    if not is_first():  # the first process speaks for all
+        quiet, json = True, False
     if resume and force:
         raise ConfigError("--resume goes on with a run and --force replaces it: choose one")
     chosen = chosen_recipe(

@@ -1,6 +1,7 @@
 """`tailora`: one verb a file; this one wires them up and turns errors into one line."""
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +10,7 @@ import typer
 from rich.console import Console
 
 from tailora.cli import compare, evaluate, fit, inspect, methods, predict, report
-from tailora.errors import TailoraError
+from tailora.errors import ConfigError, TailoraError
 
 BAD_INPUT, INTERRUPTED, BUG = 2, 130, 70
 # of click, which older versions of typer import and newer ones carry inside
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     _let_streams_take_any_name()
     try:
+        _check_launch(words)
         code = app(args=words, prog_name="tailora", standalone_mode=False)
     except (TailoraError, UsageError) as error:
         if "--debug" in words:
@@ -62,6 +64,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "interrupted; go on with --resume" if {"fit", "compare"} & set(words) else "interrupted"
         )
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _check_launch(words: Sequence[str]) -> None:
+    """Refuse several processes for what one does: each would write the same files."""
+    verb = next((word for word in words if not word.startswith("-")), "fit")
+    if _launched() > 1 and verb != "fit":
+        raise ConfigError(
+            f"`tailora {verb}` works in one process: run it without `accelerate launch`"
+            + (verb == "compare") * " and give it --jobs"
+        )
+
+
+def _launched() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _let_streams_take_any_name() -> None:
@@ -86,4 +102,6 @@ def _one_line(error: object) -> str:
 def _say(message: str) -> None:
     if not message:  # no arguments at all: the help has been shown
         return
-    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {message}")
+    who = f"process {os.environ['RANK']}: " if _launched() > 1 and "RANK" in os.environ else ""
+    screen = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    screen.print(f"{who}error: {message}")

@@ -20,11 +20,12 @@ from tailora.debias.calibrate import unit_spread
 from tailora.progress import Progress
 from tailora.train.label_free import label_free_objective
 from tailora.train.lesson import Lesson, alone
-from tailora.train.loop import Schedule, rows_an_epoch, train
+from tailora.train.loop import train
 from tailora.train.mixing import Mixing
 from tailora.train.objectives import Images, label_lesson
 from tailora.train.optimizers import OptimizerChoice
-from tailora.train.sampling import Order
+from tailora.train.sampling import Order, rows_an_epoch
+from tailora.train.schedule import Schedule
 
 
 @dataclass(frozen=True)

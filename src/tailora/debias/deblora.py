@@ -32,8 +32,8 @@ from tailora.features import extract
 from tailora.heads.linear_probe import fit_linear_probe
 from tailora.losses import LogitAdjustedLoss
 from tailora.progress import Progress, silent
-from tailora.train.loop import Schedule
 from tailora.train.objectives import Images
+from tailora.train.schedule import Schedule
 
 
 @final

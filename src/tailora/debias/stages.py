@@ -23,8 +23,8 @@ from tailora.debias.chosen_pull import Validation, choose_pull
 from tailora.debias.options import DebiasOptions, no_validation
 from tailora.errors import unknown_name
 from tailora.train.lesson import alone
-from tailora.train.loop import Schedule
 from tailora.train.objectives import target_objective
+from tailora.train.schedule import Schedule
 
 
 def calibrate_features(
@@ -96,6 +96,7 @@ def learn_calibrated(
     options: DebiasOptions,
     spec: AdapterSpec,
     batch_size: int,
+    micro_batch: int | None = None,
     checkpoint: Path | None = None,
 ) -> AnyEncoder:
     """Stage 5: train an adapter so that features land on their calibrated targets.
@@ -111,6 +112,7 @@ def learn_calibrated(
         options: Where to start, which rows count, how long.
         spec: The adapter.
         batch_size: Images a step.
+        micro_batch: Images of a forward pass; None takes a step's at once.
         checkpoint: Where each epoch's state goes.
 
     Returns:
@@ -120,7 +122,7 @@ def learn_calibrated(
     """
     moving = found.keep[labels] < 1
     kept = moving if options.fit_on == "tail" and moving.any() else np.ones(len(rows), bool)
-    schedule = Schedule(max(options.epochs, 1), batch_size, options.lr)
+    schedule = Schedule(max(options.epochs, 1), batch_size, options.lr, micro_batch=micro_batch)
     if options.init == "from-base":
         start = base()
         if not moving.any() or not options.epochs:

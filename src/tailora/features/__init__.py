@@ -2,5 +2,6 @@
 
 from tailora.features.bank import FeatureBank
 from tailora.features.extract import extract
+from tailora.features.shards import make_together
 
-__all__ = ["FeatureBank", "extract"]
+__all__ = ["FeatureBank", "extract", "make_together"]

@@ -5,6 +5,7 @@ encoder, adapter, image size or row gives new features, never old ones under a n
 """
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,15 @@ class FeatureBank:
     def array_path(self) -> Path:
         """The array file."""
         return self.folder / "features.npy"
+
+    def share(self, index: int, of: int) -> "FeatureBank":
+        """Name the bank in which one of several processes keeps its share until all are done."""
+        facts = {**self.manifest, "share": index, "of": of}
+        return FeatureBank(self.folder / f"share-{index}-of-{of}", facts)
+
+    def remove(self) -> None:
+        """Delete the bank from disk."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def matches(self) -> bool:
         """Tell whether features made by exactly this manifest are already there."""

@@ -2,13 +2,14 @@
 
 import copy
 import math
-from typing import cast
+from typing import cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tailora.adapters import adapt, resolve_rank
-from tailora.backbones import Encoder, LoadedBackbone, Pooling
+from tailora.backbones import Encoder, LoadedBackbone, Pooling, Precision
+from tailora.backbones.checkpointing import recompute_activations
 from tailora.backbones.stem import NEW_BANDS, STEMS
 from tailora.counts import ClassCounts, Groups, make_groups
 from tailora.debias.options import no_validation
@@ -17,9 +18,12 @@ from tailora.pipeline.band_choice import check_band_options
 from tailora.pipeline.job import build_loss
 from tailora.pipeline.sampling import recipe_sampler
 from tailora.pipeline.training_checks import check_optimizer, check_training
+from tailora.processes import launched
 from tailora.runs.recipe import BackboneOptions, EvaluateOptions, Recipe
+from tailora.train.contrastive_options import CONTRASTIVE
 from tailora.train.denoising import DENOISING, check_denoising
-from tailora.train.loop import Schedule, rows_an_epoch
+from tailora.train.sampling import rows_an_epoch
+from tailora.train.schedule import Schedule
 
 
 def check_recipe(recipe: Recipe, counts: ClassCounts, *, n_val: int) -> Groups:
@@ -38,6 +42,7 @@ def check_recipe(recipe: Recipe, counts: ClassCounts, *, n_val: int) -> Groups:
     build_loss(recipe.probe, counts)
     resolve_rank(recipe.adapter.tuner, recipe.adapter.rank)
     _check_backbone(recipe.backbone)
+    _check_compute(recipe)
     options = recipe.evaluate
     groups = make_groups(counts, options.groups, low=options.low, high=options.high)
     check_training(recipe, counts, groups)
@@ -65,6 +70,8 @@ def check_encoder(
     pooling = cast("Pooling", recipe.backbone.pooling)  # the encoder refuses any other word
     encoder = Encoder(loaded.model, pooling=pooling, mean=loaded.mean, std=loaded.std)
     encoder.check_image_size(image_size)
+    if recipe.compute.checkpointing:
+        recompute_activations(loaded.model)
     if recipe.train.objective == DENOISING:
         check_denoising(loaded.model)
     if recipe.method not in ("zero-shot", "fine-tune"):
@@ -100,6 +107,25 @@ def _check_backbone(options: BackboneOptions) -> None:
                 f"backbone.{name} does nothing without backbone.stem; add --set "
                 "backbone.stem=by-wavelength, or leave it out"
             )
+
+
+def _check_compute(recipe: Recipe) -> None:
+    """Refuse an unknown precision, and parts of a batch that cannot be or would not be parts."""
+    compute, train = recipe.compute, recipe.train
+    if compute.precision not in get_args(Precision):
+        raise unknown_name("precision", compute.precision, get_args(Precision))
+    divided = {"compute.micro_batch": compute.micro_batch, "accelerate launch": launched() > 1}
+    for what in (name for name, given in divided.items() if given):
+        if train.objective in CONTRASTIVE:
+            raise ConfigError(
+                f"train.objective={train.objective!r} compares the images of a batch with each "
+                f"other, which its parts cannot: leave out {what}"
+            )
+    if compute.micro_batch is not None and not 1 <= compute.micro_batch < train.batch_size:
+        raise ConfigError(
+            f"compute.micro_batch must lie in [1, {train.batch_size - 1}], below "
+            f"train.batch_size={train.batch_size}, got {compute.micro_batch}"
+        )
 
 
 def _check_evaluation(options: EvaluateOptions) -> None:

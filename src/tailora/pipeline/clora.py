@@ -22,7 +22,8 @@ from tailora.debias.chosen_pull import Validation
 from tailora.debias.stages import calibrate_features, learn_calibrated
 from tailora.heads.linear_probe import zero_linear
 from tailora.pipeline.job import Job
-from tailora.pipeline.stages import checkpoint, features, train_once, trainable
+from tailora.pipeline.stage_features import features
+from tailora.pipeline.stages import checkpoint, train_once, trainable
 from tailora.pipeline.training_parts import training_optimizer
 from tailora.runs.weights import load_adapted
 
@@ -124,6 +125,7 @@ def _debiased_category(job: Job, category: int) -> AnyEncoder:
         options=job.recipe.deblora,
         spec=job.recipe.adapter,
         batch_size=job.recipe.train.batch_size,
+        micro_batch=job.recipe.compute.micro_batch,
         checkpoint=checkpoint(job, part("clora+deblora", category)),
     )
 

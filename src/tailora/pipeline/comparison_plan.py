@@ -37,16 +37,16 @@ TABLES: Final[dict[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 # recipe sections that act on a method; evaluate.* acts where groups decide what is moved
-_ADAPTER: Final = ("data", "backbone", "adapter", "train")
+_ADAPTER: Final = ("data", "backbone", "compute", "adapter", "train")
 _SECTIONS: Final = {
-    "zero-shot": ("data", "backbone"),
-    "fine-tune": ("data", "backbone", "train"),
+    "zero-shot": ("data", "backbone", "compute"),
+    "fine-tune": ("data", "backbone", "compute", "train"),
     "lora": _ADAPTER,
     **dict.fromkeys(EXPERT_ROWS, _ADAPTER),
     "lora+reslt": (*_ADAPTER, "evaluate"),  # its heads are those of the groups
     "clora": _ADAPTER,
     "clora-oracle": _ADAPTER,
-    PROMPT_ORACLE: ("data", "backbone"),
+    PROMPT_ORACLE: ("data", "backbone", "compute"),
     "deblora": (*_ADAPTER, "deblora", "evaluate"),
     "clora+deblora": (*_ADAPTER, "deblora", "evaluate"),
 }

@@ -36,11 +36,11 @@ from tailora.pipeline.job import Job
 from tailora.pipeline.leaking_prompt import PROMPT_ORACLE, class_prompt_features
 from tailora.pipeline.prepare import compose_job, decode_images, resolve_recipe
 from tailora.pipeline.scoring import clusters_of, fit_of, test_units
+from tailora.pipeline.stage_features import features
 from tailora.pipeline.stages import (
     adapt_stage,
     calibration,
     costs,
-    features,
     group_macro_f1,
     training_set,
     with_probe,

@@ -12,7 +12,8 @@ from tailora.pipeline.error_places import error_places
 from tailora.pipeline.job import Job
 from tailora.pipeline.pictures import as_picture
 from tailora.pipeline.scoring import probabilities
-from tailora.pipeline.stages import StageResult, features, source_features
+from tailora.pipeline.stage_features import features
+from tailora.pipeline.stages import StageResult, source_features
 from tailora.storage import write_atomically
 
 _POINTS: Final = 1500

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from peft import PeftModel
 from torch import nn
 
+from tailora import processes
 from tailora.adapters import AdapterSpec, adapted_layers
 from tailora.data import Dataset, find_duplicates
 from tailora.debias.calibrate import Calibration
@@ -22,6 +23,7 @@ from tailora.pipeline.band_choice import with_band_names
 from tailora.pipeline.evidence import write_evidence
 from tailora.pipeline.ground import chips_on_ground
 from tailora.pipeline.job import Job
+from tailora.pipeline.launch import check_launch, make_accelerator
 from tailora.pipeline.prepare import check_run, open_job
 from tailora.pipeline.scoring import score
 from tailora.pipeline.stages import (
@@ -69,7 +71,8 @@ def fit(
         resume: Go on with an interrupted run at `out`.
         force: Replace a run at `out`.
         progress: Shows progress bars.
-        accelerator: Device and precision; None lets Accelerate choose.
+        accelerator: Device and processes; None lets Accelerate choose. Under `accelerate launch`
+            all processes call this alike; `out` must lie where each of them sees it.
 
     Returns:
         The run, read back from its folder.
@@ -80,10 +83,15 @@ def fit(
     """
     recipe = _with_arguments(recipe or Recipe(), backbone, adapter, method, seed)
     data = with_band_names(data, recipe.data)
+    accelerator = accelerator or make_accelerator()
+    check_launch(accelerator)
     path = Path(tempfile.mkdtemp(prefix="tailora-")) / "run" if out is None else Path(out)
-    folder = RunFolder(path)
+    path = Path(processes.agreed(str(path), accelerator))
+    folder = RunFolder(path, writes=accelerator.is_main_process)
     recipe, loaded = check_run(data, recipe, folder, resume=resume, force=force)
-    if not (resume and folder.is_complete()):
+    is_done = resume and folder.is_complete()
+    processes.wait(accelerator)  # nobody looks at the folder once the first one writes there
+    if not is_done:
         job = open_job(
             data,
             recipe,
@@ -91,8 +99,8 @@ def fit(
             folder,
             resume=resume,
             force=force,
-            progress=progress,
-            accelerator=accelerator or Accelerator(),
+            progress=progress if accelerator.is_main_process else silent,
+            accelerator=accelerator,
         )
         _do(job)
     return load_run(path)
@@ -102,7 +110,7 @@ def _do(job: Job) -> None:
     started = datetime.now(UTC).isoformat(timespec="seconds")
     results = run_stages(job)
     found = calibration(job) if job.recipe.method == "deblora" else None
-    finish(job, results, found, started=started)
+    processes.only_first(job.accelerator, lambda: finish(job, results, found, started=started))
 
 
 def finish(
@@ -155,7 +163,8 @@ def _record(job: Job, last: StageResult, started: str) -> dict[str, Any]:
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "git": git_state(),
-        "machine": machine(str(job.accelerator.device)),
+        "machine": machine(str(job.accelerator.device))
+        | {"processes": job.accelerator.num_processes},
         "dataset": {
             "name": data.name,
             "fingerprint": job.fingerprint,

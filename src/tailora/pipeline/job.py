@@ -17,7 +17,7 @@ from tailora.progress import Progress
 from tailora.runs.folder import RunFolder
 from tailora.runs.input_format import InputFormat
 from tailora.runs.recipe import BackboneOptions, ProbeOptions, Recipe, TrainOptions
-from tailora.train.loop import Schedule
+from tailora.train.schedule import Schedule
 
 DEFAULT_LR: Final = (1e-3, 5e-5)  # of adapters, of fine-tuning
 
@@ -71,7 +71,13 @@ class Job:
         """Schedule of stage 0, or of fine-tuning."""
         train = self.recipe.train
         lr = train.lr or DEFAULT_LR[self.recipe.method == "fine-tune"]
-        return Schedule(train.epochs, train.batch_size, lr, train.weight_decay)
+        return Schedule(
+            train.epochs,
+            train.batch_size,
+            lr,
+            train.weight_decay,
+            micro_batch=self.recipe.compute.micro_batch,
+        )
 
     def loss(self, section: TrainOptions | ProbeOptions) -> nn.Module:
         """The loss of a recipe section, for the training counts."""
@@ -103,4 +109,5 @@ class Job:
             },
             "input": self._input_facts(),
             "device": self.accelerator.device.type,
+            **({} if (p := self.recipe.compute.precision) == "fp32" else {"precision": p}),
         }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
+from tailora import processes
 from tailora.adapters import resolve_rank
 from tailora.backbones import LoadedBackbone, has_class_token, load_backbone
 from tailora.data import Dataset, PreparedImages, prepare_images
@@ -70,18 +71,21 @@ def open_job(
     Raises:
         TailoraError: See `tailora.fit`; a run that was in the folder is still there then.
     """
-    with _waiting_room(folder, resume=resume) as room:
-        images = decode_images(data, recipe, room, progress)
-        # whatever does not fit must come out before the folder is touched
-        compose_job(
+
+    def compose(images: PreparedImages) -> Job:
+        return compose_job(
             data, recipe, loaded, images, folder, progress=progress, accelerator=accelerator
         )
-        folder.open_for_fit(recipe, data.fingerprint, resume=resume, force=force)
-        _move_in(room, folder)
-    images = decode_images(data, recipe, _home(folder), progress)
-    return compose_job(
-        data, recipe, loaded, images, folder, progress=progress, accelerator=accelerator
-    )
+
+    def open_folder() -> None:
+        with _waiting_room(folder, resume=resume) as room:
+            # whatever does not fit must come out before the folder is touched
+            compose(decode_images(data, recipe, room, progress))
+            folder.open_for_fit(recipe, data.fingerprint, resume=resume, force=force)
+            _move_in(room, folder)
+
+    processes.only_first(accelerator, open_folder)
+    return compose(decode_images(data, recipe, _home(folder), progress))
 
 
 def compose_job(

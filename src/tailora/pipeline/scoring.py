@@ -25,7 +25,8 @@ from tailora.heads.linear_probe import predict_logits
 from tailora.pipeline.job import Job
 from tailora.pipeline.label_curves import label_curves
 from tailora.pipeline.prediction_columns import set_texts, yes_no
-from tailora.pipeline.stages import StageResult, costs, features, training_set
+from tailora.pipeline.stage_features import features
+from tailora.pipeline.stages import StageResult, costs, training_set
 from tailora.pipeline.verdicts import class_verdicts
 from tailora.storage import write_json, write_text
 

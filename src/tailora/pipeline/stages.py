@@ -5,25 +5,27 @@ Whatever is evaluated has been read back from disk first: the saved run is the m
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
+from tailora import processes
 from tailora.adapters import AdapterSpec, trained_parameters
 from tailora.debias.base_adaptation import AnyEncoder, adapt_base, with_adapter
 from tailora.debias.calibrate import Calibration
 from tailora.debias.stages import calibrate_features, learn_calibrated
 from tailora.evaluate import class_scores, confusion_matrix
-from tailora.features import FeatureBank, extract
 from tailora.heads.linear_probe import fit_linear_probe
 from tailora.pipeline.expert_rows import EXPERT_ROWS
 from tailora.pipeline.job import Job
 from tailora.pipeline.lessons import Start, base_lesson
 from tailora.pipeline.rounds import round_stage, source_stage
 from tailora.pipeline.sampling import recipe_sampler
+from tailora.pipeline.stage_features import features
 from tailora.pipeline.training_parts import training_optimizer
 from tailora.runs.weights import (
     is_saved,
@@ -31,11 +33,9 @@ from tailora.runs.weights import (
     load_head,
     save_adapted,
     save_head,
-    weights_fingerprint,
 )
 from tailora.storage import read_json, write_json
 from tailora.train.adapter_spectrum import adapter_spectrum
-from tailora.train.objectives import dihedral
 
 # what is done before a method, in order
 STANDS_ON: Final = {
@@ -92,16 +92,19 @@ def train_once(job: Job, stage: str, make: Callable[[], AnyEncoder], *, paramete
         parameters: How many learn.
     """
     folder = job.folder.stage(stage)
-    if is_saved(folder):
-        checkpoint(job, stage).unlink(missing_ok=True)  # of a run killed while it noted the cost
-        return
-    with job.folder.costs(stage).measure("train", trained_parameters=parameters):
-        adapted = make()
-        found = adapter_spectrum(adapted.backbone)
-        if found is not None:
-            write_json(folder / "spectrum.json", found)
-        save_adapted(adapted, folder)
-    checkpoint(job, stage).unlink(missing_ok=True)
+    if not is_saved(folder):
+        with job.folder.costs(stage).measure("train", trained_parameters=parameters):
+            adapted = make()
+            processes.only_first(job.accelerator, partial(_keep, adapted, folder))
+    # also that of a run killed while it noted the cost
+    processes.only_first(job.accelerator, partial(checkpoint(job, stage).unlink, missing_ok=True))
+
+
+def _keep(adapted: AnyEncoder, folder: Path) -> None:
+    found = adapter_spectrum(adapted.backbone)
+    if found is not None:
+        write_json(folder / "spectrum.json", found)
+    save_adapted(adapted, folder)
 
 
 def _base(job: Job, method: str) -> AnyEncoder:
@@ -131,9 +134,12 @@ def _debiased(job: Job) -> AnyEncoder:
     options = job.recipe.deblora
     for number in range(1, options.rounds):
         stage = round_stage(options, number)
-        if not is_saved(job.folder.stage(stage)):
-            save_adapted(_one_round(job, number), job.folder.stage(stage))
-        checkpoint(job, stage).unlink(missing_ok=True)
+        folder = job.folder.stage(stage)
+        if not is_saved(folder):
+            adapted = _one_round(job, number)
+            processes.only_first(job.accelerator, partial(save_adapted, adapted, folder))
+        unlink = partial(checkpoint(job, stage).unlink, missing_ok=True)
+        processes.only_first(job.accelerator, unlink)
     return _one_round(job, options.rounds)
 
 
@@ -152,6 +158,7 @@ def _one_round(job: Job, number: int) -> AnyEncoder:
         options=options,
         spec=job.recipe.adapter,
         batch_size=job.recipe.train.batch_size,
+        micro_batch=job.recipe.compute.micro_batch,
         checkpoint=checkpoint(job, round_stage(options, number)),
     )
 
@@ -177,7 +184,7 @@ def calibration(job: Job, number: int | None = None) -> Calibration:
             validation=_validation(job, source),
             pull=read_json(chosen) if chosen.is_file() else None,
         )
-    if options.pull == "validation":
+    if options.pull == "validation" and job.folder.writes:
         write_json(chosen, (1 - found.keep).tolist())
     return found
 
@@ -210,41 +217,6 @@ def source_features(job: Job) -> NDArray[np.float32]:
     return np.asarray(features(job, source_stage(options, options.rounds), "train"))
 
 
-def features(
-    job: Job, method: str, split: str, encoder: AnyEncoder | None = None, *, turn: int = 0
-) -> NDArray[np.float32]:
-    """Features of a split under a stage's weights, from its bank or computed now.
-
-    Args:
-        job: The run.
-        method: The stage.
-        split: `"train"`, `"val"` or `"test"`.
-        encoder: The stage's encoder if it is at hand; else it is read from the run folder.
-        turn: Symmetry of the square that images are seen in; see `dihedral`.
-    """
-    if method == "deblora" and not job.recipe.deblora.epochs:
-        method, encoder = "lora", None  # no new adapter: these features are there already
-    folder = job.folder.stage(method)
-    rows = job.dataset.indices(split)
-    manifest = job.feature_manifest(split, weights_fingerprint(folder))
-    view = f"{split}-turned-{turn}" if turn else split
-    bank = FeatureBank(folder / f"features-{view}", manifest)
-
-    def turned(batch: NDArray[np.int64]) -> Tensor:
-        return dihedral(job.read_batch(batch), np.full(len(batch), turn))
-
-    def fill(out: NDArray[np.float32]) -> None:
-        device = job.accelerator.device
-        model = (load_adapted(job.encoder, folder) if encoder is None else encoder).to(device)
-        with job.folder.costs(method).measure(f"{view} features"):
-            extract(
-                model, turned if turn else job.read_batch, rows, out=out, device=device,
-                progress=job.progress, title=f"{method}: {view} features",
-            )  # fmt: skip
-
-    return bank.load_or_make(len(rows), job.encoder.features, fill)
-
-
 def group_macro_f1(job: Job, targets: NDArray[np.int64], predictions: NDArray[np.int64]) -> float:
     """Mean F1 over the classes that occur in `targets`: what the probe's penalty is chosen by."""
     scores = class_scores(confusion_matrix(targets, predictions, len(job.counts.names)))
@@ -256,12 +228,14 @@ def with_probe(job: Job, method: str) -> StageResult:
     folder = job.folder.stage(method)
     encoder = load_adapted(job.encoder, folder)
     path = folder / "head.safetensors"
-    features(job, method, "train", encoder)
-    val = np.asarray(features(job, method, "val", encoder))
-    if not path.is_file():
+    for split in ("train", "val", *(("test",) if job.accelerator.num_processes > 1 else ())):
+        features(job, method, split, encoder)  # all processes, while all are here
+    if job.folder.writes and not path.is_file():
+        val = np.asarray(features(job, method, "val"))
         train, labels = training_set(job, method)
         with job.folder.costs(method).measure("probe"):
             save_head(_probe(job, train, labels, val), path)
+    processes.wait(job.accelerator)
     return StageResult(method, encoder, load_head(path))
 
 

@@ -16,9 +16,9 @@ from tailora.pipeline.sampling import recipe_sampler
 from tailora.pipeline.training_parts import training_loss, training_mix, training_optimizer
 from tailora.runs.recipe import Recipe, TrainOptions
 from tailora.train.contrastive_options import CONTRASTIVE, check_contrastive
-from tailora.train.loop import Schedule
 from tailora.train.objectives import AUGMENTATIONS
 from tailora.train.optimizers import ENCODER, build_optimizers
+from tailora.train.schedule import Schedule
 
 _BY_LOSS: Final = ("loss", "loss_options", "mix", "mix_options", "mix_off", "deferred_loss")
 _HAVE_OBJECTIVES: Final = ("lora", "deblora", "zero-shot")

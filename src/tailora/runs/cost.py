@@ -24,10 +24,12 @@ class CostLedger:
     Args:
         path: A JSON file.
         method: The row of the results they are done for.
+        writes: False in processes that leave it to the first one.
     """
 
     path: Path
     method: str
+    writes: bool = True
 
     @contextmanager
     def measure(self, stage: str, *, trained_parameters: int = 0) -> Iterator[None]:
@@ -47,6 +49,8 @@ class CostLedger:
             "peak_memory_mb": round(_peak_mb(), 1),
             "trained_parameters": trained_parameters,
         }
+        if not self.writes:
+            return
         kept = [old for old in self.entries() if old["name"] != entry["name"]]
         write_json(self.path, [*kept, entry])
 

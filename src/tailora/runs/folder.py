@@ -30,10 +30,12 @@ class RunFolder:
         path: The folder.
         elsewhere: Where stages lie that are shared with other runs, by method; all others lie in
             the folder.
+        writes: False for processes that leave it to the first one.
     """
 
     path: Path
     elsewhere: Mapping[str, Path] = field(default_factory=dict)
+    writes: bool = True
 
     @property
     def recipe_file(self) -> Path:
@@ -57,7 +59,7 @@ class RunFolder:
 
     def costs(self, method: str) -> CostLedger:
         """Seconds and memory of what was done for one row of the results."""
-        return CostLedger(self.stage(method) / "costs.json", method)
+        return CostLedger(self.stage(method) / "costs.json", method, self.writes)
 
     def read_run(self) -> dict[str, Any]:
         """Read `run.json` of a complete run of this version.

@@ -18,6 +18,7 @@ import tomli_w
 from tailora.adapters import AdapterSpec
 from tailora.debias.options import DebiasOptions
 from tailora.errors import ConfigError, unknown_name
+from tailora.runs.compute_options import ComputeOptions
 from tailora.runs.train_options import TrainOptions
 
 METHODS = (
@@ -156,6 +157,7 @@ class Recipe:
         deblora: How features are de-biased.
         probe: The head.
         evaluate: How the result is measured.
+        compute: Precision and memory.
     """
 
     method: str = "deblora"
@@ -167,6 +169,7 @@ class Recipe:
     deblora: DebiasOptions = field(default_factory=DebiasOptions)
     probe: ProbeOptions = field(default_factory=ProbeOptions)
     evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
+    compute: ComputeOptions = field(default_factory=ComputeOptions)
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:

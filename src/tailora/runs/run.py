@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tailora.backbones import Encoder, LoadedBackbone, Pooling, load_backbone
+from tailora.backbones import Encoder, LoadedBackbone, Pooling, Precision, load_backbone
+from tailora.backbones.checkpointing import recompute_activations
 from tailora.backbones.decibels import Decibels
 from tailora.backbones.stem import StemPlan, adapt_stem, plan_stem
 from tailora.debias.base_adaptation import AnyEncoder
@@ -176,7 +177,10 @@ def make_encoder(loaded: LoadedBackbone, recipe: Recipe, input_format: InputForm
         std=input_format.std,
         scale=input_format.scale,
         radar=_decibels(recipe, input_format),
+        precision=cast("Precision", recipe.compute.precision),
     )
+    if recipe.compute.checkpointing:
+        recompute_activations(encoder.backbone)
     encoder.requires_grad_(requires_grad=False)
     return encoder.eval()
 

@@ -1,5 +1,6 @@
 """Training: one short loop that yields steps; logging, saving and stopping are the caller's."""
 
-from tailora.train.loop import Schedule, Step, train
+from tailora.train.loop import Step, train
+from tailora.train.schedule import Schedule
 
 __all__ = ["Schedule", "Step", "train"]

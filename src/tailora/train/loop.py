@@ -5,12 +5,12 @@ number, so that a run resumed at an epoch's start repeats exactly what an uninte
 """
 
 import io
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,55 +19,16 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from torch import Tensor, nn
 
+from tailora import processes
 from tailora.adapters import after_step, allocation, require_gradients, restore_allocation
-from tailora.errors import ConfigError
+from tailora.errors import RunError
 from tailora.samplers.epoch import EpochSampler
 from tailora.storage import write_atomically
 from tailora.train.optimizers import OptimizerChoice, build_optimizers
-from tailora.train.sampling import Order, sampler_at
+from tailora.train.sampling import Order, rows_an_epoch, sampler_at
+from tailora.train.schedule import Schedule
 
 Objective = Callable[[NDArray[np.int64], np.random.Generator], Tensor]
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast to train.
-
-    Args:
-        epochs: Passes over the rows, or what a sampler draws of them, at least 1.
-        batch_size: Rows an optimiser step, at least 1.
-        lr: Peak learning rate of AdamW; a linear warm-up leads to it, a cosine from it to 0.
-        weight_decay: Of AdamW.
-        warmup: Share of all steps that warm up, in [0, 1).
-    """
-
-    epochs: int
-    batch_size: int
-    lr: float
-    weight_decay: float = 0.0
-    warmup: float = 0.1
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 < self.lr < math.inf or not 0 <= self.warmup < 1:
-            raise ConfigError(
-                f"lr must be positive and warmup lie in [0, 1), got {self.lr} and {self.warmup}"
-            )
-
-    def steps(self, rows: int | Sequence[int]) -> int:
-        """Optimiser steps in all for this many rows an epoch, or a number for each epoch."""
-        lengths = [rows] * self.epochs if isinstance(rows, int) else rows
-        return sum(math.ceil(length / self.batch_size) for length in lengths)
-
-    def factor(self, step: int, rows: int | Sequence[int]) -> float:
-        """Learning rate of a step (from 0) over the peak, in (0, 1]."""
-        total = self.steps(rows)
-        warm = max(1, round(self.warmup * total))
-        if step < warm:
-            return (step + 1) / warm
-        return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
 
 
 @dataclass(frozen=True)
@@ -77,16 +38,6 @@ class Step:
     epoch: int
     number: int
     loss: Tensor
-
-
-def draws(rows: NDArray[np.int64], sampler: EpochSampler | None) -> int:
-    """How many rows an epoch has: each once, or what a sampler draws of them."""
-    return len(rows) if sampler is None else len(sampler)
-
-
-def rows_an_epoch(rows: NDArray[np.int64], order: Order, epochs: int) -> list[int]:
-    """How many rows each epoch has."""
-    return [draws(rows, sampler_at(order, epoch)) for epoch in range(epochs)]
 
 
 def train(
@@ -111,8 +62,10 @@ def train(
         rows: Sample numbers to learn from; reshuffled each epoch, unless a sampler orders them.
         schedule: How long and how fast.
         seed: Seeds order, augmentation and dropout.
-        accelerator: Runs the backward pass on its device.
-        checkpoint: File written at each epoch's end; when it exists training goes on from it.
+        accelerator: Runs the backward pass on its device. With several processes each takes its
+            share of every step's rows, and all make the same step.
+        checkpoint: File written at each epoch's end, by the first process; when it exists training
+            goes on from it.
         sampler: Draws positions in `rows`, how many it likes and in its own order, from its seed
             and the epoch alone; None takes every row once in random order. May change once.
         optimizer: None is AdamW.
@@ -124,6 +77,8 @@ def train(
 
     Raises:
         BackboneError: An adapter parameter receives no gradient in the first step.
+        ProcessError: Another process of the run has ended.
+        RunError: The checkpoint was written by another version.
     """
     lengths = rows_an_epoch(rows, sampler, schedule.epochs)
     stepper = _Stepper(module, schedule, lengths, seed, accelerator, optimizer)
@@ -133,12 +88,21 @@ def train(
             start_epoch(epoch)
         stepper.enter_training()
         order, generator = _epoch(rows, sampler_at(sampler, epoch), seed=seed, epoch=epoch)
+        if not accelerator.is_main_process:  # the order is everybody's, what is drawn is not
+            generator = np.random.default_rng([seed, epoch, 2, accelerator.process_index])
         for start in range(0, len(order), schedule.batch_size):
             batch = order[start : start + schedule.batch_size]
-            loss = stepper.step(partial(objective, batch, generator))
+            loss = stepper.step(batch, partial(_on_rows, objective, generator))
             yield Step(epoch, stepper.number, loss)
         if checkpoint is not None:
-            stepper.save(checkpoint, epochs_done=epoch + 1)
+            path, done = checkpoint, epoch + 1
+            processes.only_first(accelerator, partial(stepper.save, path, epochs_done=done))
+
+
+def _on_rows(
+    objective: Objective, generator: np.random.Generator, rows: NDArray[np.int64]
+) -> Tensor:
+    return objective(rows, generator)
 
 
 def _epoch(
@@ -192,16 +156,17 @@ class _Stepper:
             ):
                 part.eval()
 
-    def step(self, objective: Callable[[], Tensor]) -> Tensor:
+    def step(
+        self, batch: NDArray[np.int64], objective: Callable[[NDArray[np.int64]], Tensor]
+    ) -> Tensor:
         """Do one optimiser step and give its loss, detached."""
         factor = self.schedule.factor(self.number, self.rows)
         for group, peak in zip(self.groups, self.peaks, strict=True):
             group["lr"] = peak * factor
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        with self._own_randomness(), self.accelerator.autocast():
-            loss = objective()
-        self.accelerator.backward(loss)
+        loss = self._backward(batch, objective)
+        processes.sum_gradients(self.learning, self.accelerator)
         if self.number == 0:
             for adapter in self.adapters:
                 require_gradients(adapter)
@@ -211,17 +176,29 @@ class _Stepper:
         for adapter in self.adapters:
             after_step(adapter, self.number)
         self.number += 1
-        return loss.detach()
+        return loss
+
+    def _backward(
+        self, batch: NDArray[np.int64], objective: Callable[[NDArray[np.int64]], Tensor]
+    ) -> Tensor:
+        """Add up gradients over this process's share of a batch, part by part; give its loss."""
+        mine = processes.share(batch, self.accelerator)
+        size = self.schedule.micro_batch or max(len(mine), 1)
+        total = torch.zeros((), device=self.accelerator.device)
+        with self._own_randomness():
+            for start in range(0, len(mine), size):
+                part = mine[start : start + size]
+                with self.accelerator.autocast():
+                    loss = objective(part)
+                if len(part) < len(batch):
+                    loss = loss * (len(part) / len(batch))
+                self.accelerator.backward(loss)
+                total = total + loss.detach()
+        return processes.summed(total, self.accelerator)
 
     def save(self, path: Path, *, epochs_done: int) -> None:
         """Write what the next epoch needs: learnt parameters, buffers, optimiser, place."""
-        state = {
-            "epochs_done": epochs_done,
-            "number": self.number,
-            "parameters": self._tensors(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "allocations": [allocation(adapter) for adapter in self.adapters],
-        }
+        state = self._state(epochs_done=epochs_done)
         buffer = io.BytesIO()  # torch hides a full disk behind a RuntimeError; plain bytes do not
         torch.save(state, buffer)
         write_atomically(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
@@ -231,6 +208,11 @@ class _Stepper:
         if path is None or not path.is_file():
             return 0
         state = torch.load(path, map_location="cpu", weights_only=True)
+        if state.keys() != self._state(epochs_done=0).keys():
+            raise RunError(
+                f"{str(path)!r} was written by another version of tailora: delete it, and this "
+                "stage begins anew"
+            )
         with torch.no_grad():
             for name, tensor in self._tensors().items():
                 tensor.copy_(state["parameters"][name])
@@ -243,6 +225,15 @@ class _Stepper:
         self.number = state["number"]
         return state["epochs_done"]
 
+    def _state(self, *, epochs_done: int) -> dict[str, Any]:
+        return {
+            "epochs_done": epochs_done,
+            "number": self.number,
+            "parameters": self._tensors(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "allocations": [allocation(adapter) for adapter in self.adapters],
+        }
+
     def _tensors(self) -> dict[str, Tensor]:
         learnt = {n: p.detach() for n, p in self.module.named_parameters() if p.requires_grad}
         return learnt | dict(self.module.named_buffers())
@@ -251,5 +242,6 @@ class _Stepper:
     def _own_randomness(self) -> Iterator[None]:
         # dropout draws from torch's global state: lend it a seed of this step, then give it back
         with torch.random.fork_rng():
-            torch.manual_seed(self.seed * 1_000_003 + self.number)
+            apart = self.accelerator.process_index << 40  # no dropout mask twice in a batch
+            torch.manual_seed(self.seed * 1_000_003 + self.number + apart)
             yield

@@ -39,6 +39,16 @@ def sampler_at(order: Order, epoch: int) -> EpochSampler | None:
     return order
 
 
+def draws(rows: NDArray[np.int64], sampler: EpochSampler | None) -> int:
+    """How many rows an epoch has: each once, or what a sampler draws of them."""
+    return len(rows) if sampler is None else len(sampler)
+
+
+def rows_an_epoch(rows: NDArray[np.int64], order: Order, epochs: int) -> list[int]:
+    """How many rows each epoch has."""
+    return [draws(rows, sampler_at(order, epoch)) for epoch in range(epochs)]
+
+
 def build_sampler(
     name: str,
     labels: NDArray[np.int64],

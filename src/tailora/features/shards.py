@@ -1,0 +1,55 @@
+"""One bank of features made by several processes, each its share of the rows."""
+
+from collections.abc import Callable
+
+import numpy as np
+from accelerate import Accelerator
+from numpy.typing import NDArray
+
+from tailora import processes
+from tailora.features.bank import FeatureBank
+
+Fill = Callable[[NDArray[np.int64], NDArray[np.float32]], None]
+
+
+def make_together(
+    bank: FeatureBank, rows: NDArray[np.int64], width: int, fill: Fill, accelerator: Accelerator
+) -> NDArray[np.float32]:
+    """Give a bank's features; where they are missing every process makes a share of them.
+
+    Shares go through files beside the bank, so that no process holds more than a batch; the first
+    process puts them together in the rows' order.
+
+    Args:
+        bank: Where features lie or will lie.
+        rows: Sample numbers in the wanted order.
+        width: Number of features.
+        fill: Writes the features of some sample numbers (n,) into an array (n, width).
+        accelerator: Knows the processes.
+
+    Returns:
+        Read-only memory map (rows, width).
+
+    Raises:
+        ProcessError: Another process has ended.
+    """
+
+    def fill_alone(out: NDArray[np.float32]) -> None:
+        fill(rows, out)
+
+    if accelerator.num_processes == 1 or bank.matches():
+        return bank.load_or_make(len(rows), width, fill_alone)
+    count = accelerator.num_processes
+    shares = [bank.share(index, count) for index in range(count)]
+    own, mine = shares[accelerator.process_index], processes.share(rows, accelerator)
+    own.load_or_make(len(mine), width, lambda out: fill(mine, out))
+    processes.wait(accelerator)
+
+    def put_together(out: NDArray[np.float32]) -> None:
+        parts = [np.load(share.array_path, mmap_mode="r") for share in shares]
+        for part, place in zip(parts, np.array_split(np.arange(len(rows)), count), strict=True):
+            out[place] = part
+
+    processes.only_first(accelerator, lambda: bank.load_or_make(len(rows), width, put_together))
+    own.remove()
+    return bank.load_or_make(len(rows), width, fill_alone)

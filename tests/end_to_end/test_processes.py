@@ -1,0 +1,151 @@
+"""Two real processes do one run: the same result, one writer, and an end when one of them dies."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from safetensors.torch import load_file
+from torch.testing import assert_close
+
+from tests.end_to_end.chips import metrics, succeed, tailora
+
+# what is drawn differs by process, so nothing is; stage 5 and its features are in it all the same
+ALIKE = ("--set", "train.augment=none", "--set", "evaluate.label_value=false")
+
+
+def launch(count, *words):
+    """Start `tailora` in several processes that talk by gloo."""
+    return subprocess.Popen(
+        [
+            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
+            str(count), "-m", "tailora", *map(str, words),
+        ],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+
+
+def adapters(run, stage):
+    return load_file(run / "stages" / stage / "adapter" / "adapter_model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def alone(data, quick, tmp_path_factory):
+    run = tmp_path_factory.mktemp("alone") / "run"
+    succeed("fit", data, "--out", run, *quick, *ALIKE)
+    return run
+
+
+def test_two_processes_make_the_run_that_one_makes_even_when_one_has_died(
+    alone, data, quick, tmp_path
+):
+    run = tmp_path / "run"
+    words = ("fit", data, "--out", run, *quick, *ALIKE)
+    both = launch(2, *words)
+    kill_one(both, once=run / "stages" / "lora" / "checkpoint.pt")
+    _, said = both.communicate(timeout=60)
+    assert both.returncode != 0
+    assert "SIGKILL" in said
+    assert not (run / "metrics.json").exists()
+
+    both = launch(2, *words, "--resume")
+    _, said = both.communicate(timeout=180)
+    assert both.returncode == 0, said
+    for stage in ("lora", "deblora"):
+        expected = adapters(alone, stage)
+        for name, tensor in adapters(run, stage).items():
+            assert_close(tensor, expected[name], rtol=1e-4, atol=1e-6)
+    for one, two in zip(metrics(alone)["methods"], metrics(run)["methods"], strict=True):
+        assert two["macro_f1"] == one["macro_f1"]
+        assert two["confusion"] == one["confusion"]
+    assert not list(run.rglob("share-*"))
+    assert not list(run.rglob("*writing*"))
+    assert '"processes": 2' in (run / "run.json").read_text("utf-8")
+
+
+def kill_one(launched, *, once):
+    """Kill the second process as soon as a file is there."""
+    until = time.monotonic() + 120
+    while not once.is_file() and time.monotonic() < until and launched.poll() is None:
+        time.sleep(0.005)
+    children = psutil.Process(launched.pid).children()
+    next(one for one in children if one.environ().get("RANK") == "1").send_signal(signal.SIGKILL)
+
+
+@pytest.mark.parametrize("verb", ["compare", "evaluate", "predict", "inspect"])
+def test_what_one_process_does_is_refused_to_several(verb, data, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    answer = tailora(verb, data)
+    assert answer.code == 2
+    expected = f"process 1: error: `tailora {verb}` works in one process: run it without"
+    assert answer.err.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"ACCELERATE_MIXED_PRECISION": "bf16"}, "--set compute.precision=bf16"),
+        ({"WORLD_SIZE": "2"}, "2 processes were launched, but Accelerate joins 1"),
+    ],
+)
+def test_what_a_launcher_asks_in_vain_is_refused(
+    given, message, data, quick, tmp_path, monkeypatch
+):
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("tailora.pipeline.fit.make_accelerator", _one_process)
+    answer = tailora("fit", data, "--out", tmp_path / "run", *quick)
+    assert answer.code == 2
+    assert message in answer.err
+    assert not (tmp_path / "run").exists()
+
+
+def _one_process():
+    from accelerate import Accelerator
+
+    return Accelerator()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["compute.precision=bf8"], "unknown precision 'bf8'; did you mean 'bf16'?"),
+        (["compute.micro_batch=16"], r"compute.micro_batch must lie in [1, 15]"),
+        (["compute.micro_batch=0"], "compute.micro_batch must lie in"),
+        (
+            ["compute.micro_batch=4", "train.objective=supcon"],
+            "compares the images of a batch with each other, which its parts cannot",
+        ),
+    ],
+)
+def test_a_way_of_computing_that_cannot_be_is_refused(options, message, data, quick, tmp_path):
+    sets = [word for option in options for word in ("--set", option)]
+    answer = tailora("fit", data, "--out", tmp_path / "run", *quick, *sets)
+    assert answer.code == 2
+    assert message in answer.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_memory_can_be_saved_without_another_result(alone, data, quick, tmp_path):
+    """Parts of five and activations computed again: the step is the same."""
+    saving = ("--set", "compute.micro_batch=5", "--set", "compute.checkpointing=true")
+    succeed("fit", data, "--out", tmp_path / "run", *quick, *ALIKE, *saving, "--method", "lora")
+    expected = adapters(alone, "lora")
+    for name, tensor in adapters(tmp_path / "run", "lora").items():
+        assert_close(tensor, expected[name], rtol=1e-4, atol=1e-6)
+
+
+def test_a_run_in_bfloat16_says_so_and_predicts_in_it(data, quick, tmp_path):
+    run = tmp_path / "run"
+    succeed(
+        "fit", data, "--out", run, *quick, *ALIKE, "--method", "lora", "--set",
+        "compute.precision=bf16",
+    )  # fmt: skip
+    assert 'precision = "bf16"' in (run / "recipe.toml").read_text("utf-8")
+    succeed("evaluate", run, data, "--quiet")
