@@ -71,7 +71,8 @@ def test_the_record_says_what_the_run_was_made_with(finished):
     assert run["complete"] is True
     assert run["seed"] == 0
     assert {"python", "torch", "peft", "transformers", "tailora"} <= run["versions"].keys()
-    assert {"cpu", "cores", "memory_gb", "platform", "device"} == run["machine"].keys()
+    facts = {"cpu", "cores", "memory_gb", "platform", "device", "processes"}
+    assert facts == run["machine"].keys()
     assert "git" in run
     assert run["dataset"]["n_train"] + run["dataset"]["n_val"] + run["dataset"]["n_test"] == sum(
         COUNTS.values()
