@@ -281,3 +281,14 @@ def test_values_unlike_those_of_training_are_mapped_with_a_word_of_warning(
     other = write_scene(tmp_path / "other.tif", pixels[:, :60, :90] * 10 * factor, names=NAMES)
     said = " ".join(succeed("predict", "run", other, "--out", "map.tif").out.split())
     assert ("other units or another processing level?" in said) is warned
+
+
+def test_a_run_is_evaluated_on_another_scene_with_labels_given_by_flags(mapper, ground, tmp_path):
+    scene, labels = ground
+    flags = ("--labels", labels, "--class-field", "landuse", "--chip", CHIP)
+    colon = f"{scene}:labels={labels}:class_field=landuse:chip={CHIP}"
+    by_flags, by_colon = (
+        succeed("evaluate", mapper, *words, "--json").out for words in ((scene, *flags), (colon,))
+    )
+    assert by_flags == by_colon
+    assert json.loads(by_flags)["methods"][-1]["macro_f1"]["all"] > 0.5

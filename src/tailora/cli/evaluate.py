@@ -5,7 +5,19 @@ from typing import Annotated
 
 import typer
 
-from tailora.cli.options import Debug, Json, Quiet, SkipBroken, bars, listed, print_json, screen
+from tailora.cli.options import (
+    Chip,
+    ClassField,
+    Debug,
+    Json,
+    Labels,
+    Quiet,
+    SkipBroken,
+    bars,
+    listed,
+    print_json,
+    screen,
+)
 
 
 def evaluate(
@@ -23,6 +35,9 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Write the metrics as JSON to this file.")
     ] = None,
+    labels: Labels = None,
+    class_field: ClassField = None,
+    chip: Chip = None,
     skip_broken: SkipBroken = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -35,7 +50,9 @@ def evaluate(
     from tailora.storage import write_json
 
     loaded = load_run(run)
-    dataset = open_to_measure(data, seed=loaded.recipe.seed)
+    dataset = open_to_measure(
+        data, seed=loaded.recipe.seed, labels=labels, class_field=class_field, chip=chip
+    )
     metrics = evaluate_run(
         loaded, dataset, split=split, skip_broken=skip_broken, progress=bars(quiet=quiet)
     )

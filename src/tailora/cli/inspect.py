@@ -44,20 +44,68 @@ def inspect(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show what DATA holds: classes, splits, imbalance, copies across splits, bands."""
+    """Show what DATA holds: classes, splits, imbalance, copies across splits, bands.
+
+    A raster without --labels is shown by itself.
+    """
+    from tailora.data.scene_manifest import open_unlabelled
+
     # a wrong path is told before the slow imports
+    scene = None if labels or class_field or imbalance or chip else open_unlabelled(data)
+    given: dict[str, Any] = {"wavelengths": _numbers(wavelengths), "new_bands": new_bands}
+    if scene is not None:
+        found_there = _inspect_scene(scene, given, out)
+        if json:
+            print_json(found_there.to_json())
+        elif not quiet:
+            _show_scene(found_there)
+        return
     dataset = opened(
         data, seed=seed or 0, imbalance=imbalance, labels=labels, class_field=class_field, chip=chip
     )
     from tailora.pipeline.inspect import inspect_dataset, write_page
 
-    found = inspect_dataset(dataset, wavelengths=_numbers(wavelengths), new_bands=new_bands)
+    found = inspect_dataset(dataset, **given)
     if out:
         write_page(dataset, found, out)
     if json:
         print_json(found.to_json())
     elif not quiet:
         _show(found)
+
+
+def _inspect_scene(scene: Any, given: dict[str, Any], out: Path | None) -> Any:
+    from tailora.pipeline.inspect_scene import inspect_scene, write_scene_inspection
+
+    found = inspect_scene(scene, **given)
+    if out:
+        write_scene_inspection(found, out)
+    return found
+
+
+def _show_scene(found: Any) -> None:
+    from rich.table import Table
+
+    show = screen()
+    show.print(listed([found.look.name]))
+    for name, text in found.look.facts:
+        show.print(f"  {name}: {listed([text])}", soft_wrap=True)
+    table = Table("band", "µm", "min", "2 %", "median", "98 %", "max", "mean")
+    for band in found.bands:
+        wave = "-" if band.wavelength is None else f"{band.wavelength:.3f}"
+        numbers = (band.low, *band.percentiles, band.high, band.mean)
+        table.add_row(listed([band.name]), wave, *(f"{value:,.4g}" for value in numbers))
+    show.print(table)
+    _show_values(found, show)
+
+
+def _show_values(found: Any, show: Any) -> None:
+    names = ", ".join(band.name for band in found.bands)
+    show.print(f"values look like {found.units}; bands: {listed([names])}", soft_wrap=True)
+    for text in found.warnings:
+        show.print(f"warning: {listed([text])}", soft_wrap=True)
+    if found.stem:
+        _show_stem(found.stem)
 
 
 def _numbers(text: str | None) -> list[float] | None:
@@ -103,12 +151,7 @@ def _show(found: Any) -> None:
         f"imbalance {found.imbalance:.1f} : 1; first image {image['bands']} bands, "
         f"{image['height']} x {image['width']}, {image['dtype']}"
     )
-    names = ", ".join(band.name for band in found.bands)
-    show.print(f"values look like {found.units}; bands: {listed([names])}", soft_wrap=True)
-    for text in found.warnings:
-        show.print(f"warning: {listed([text])}", soft_wrap=True)
-    if found.stem:
-        _show_stem(found.stem)
+    _show_values(found, show)
     if found.small:
         show.print(f"too few test samples to judge: {listed(found.small)}", soft_wrap=True)
     leaks = [d for d in found.duplicates if d.leaks]

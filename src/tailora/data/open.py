@@ -29,7 +29,7 @@ _OPENERS: Final[dict[str, Callable[..., Dataset]]] = {
 BUILT_IN: Final = tuple(_OPENERS)
 
 
-def open_to_measure(source: str | Path, *, seed: int = 0) -> Dataset:
+def open_to_measure(source: str | Path, *, seed: int = 0, **scene: Any) -> Dataset:
     """Open data that a finished run is measured on: one labelled sample suffices.
 
     What could be learnt from is opened as `open_dataset` does, so that the data a run was fitted
@@ -38,15 +38,16 @@ def open_to_measure(source: str | Path, *, seed: int = 0) -> Dataset:
     Args:
         source: As for `open_dataset`.
         seed: That of the run.
+        **scene: As for `open_dataset`.
 
     Raises:
         DataError: As `open_dataset`, but not because a class has too few samples.
         ConfigError: As `open_dataset`.
     """
     try:
-        return open_dataset(source, seed=seed)
+        return open_dataset(source, seed=seed, **scene)
     except DataError:
-        return open_dataset(source, seed=seed, to_learn=False)
+        return open_dataset(source, seed=seed, to_learn=False, **scene)
 
 
 def open_dataset(

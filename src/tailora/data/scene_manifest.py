@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from tailora.data.bands import name_in
 from tailora.data.dataset import Dataset
-from tailora.data.scene import SCENE_EXTENSIONS
+from tailora.data.scene import SCENE_EXTENSIONS, Scene, open_scene
 from tailora.data.scene_dataset import Chips, SceneFiles, open_scene_dataset
 from tailora.errors import ConfigError, DataError, unknown_name
 
@@ -32,6 +32,7 @@ _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
 }
 _OF_CHIPS: Final = tuple(item.name for item in fields(Chips))
 _LISTS: Final = ("files", "bands", "band_names")
+_OF_SCENE: Final = ("name", "bands", "band_names", "sensor", "nodata", "resampling", "alpha")
 _TABLE: Final = "scene"
 
 
@@ -88,6 +89,40 @@ def open_scene_path(path: Path, options: Mapping[str, Any], *, seed: int = 0) ->
     name = str(options.get("name", path.resolve().stem))
     scene = _scene(str(path), {"files": [str(path)], "name": name, **given}, Path())
     return open_scene_dataset([scene], _chips(options), name=name, seed=seed)
+
+
+def open_unlabelled(source: str) -> Scene | None:
+    """Open a raster, or a folder that holds nothing but files, some rasters: a scene to look at.
+
+    Args:
+        source: A path, with options as for `open_dataset` but `labels`.
+
+    Returns:
+        None where `source` is something else, or names labels.
+
+    Raises:
+        ConfigError: An option is unknown or of the wrong type, or is one of chips.
+        DataError: See `open_scene`.
+    """
+    name, *assignments = [source] if Path(source).exists() else source.split(":")
+    path = Path(name)
+    options = parse_scene_options(assignments) if path.exists() else {}
+    if not _is_scene(path) or "labels" in options:
+        return None
+    useless = [key for key in options if key not in _OF_SCENE]
+    if useless:
+        raise ConfigError(f"{useless[0]} does nothing without labels; leave it out, or give labels")
+    lists = {key: _listed(options[key]) for key in ("bands", "band_names") if key in options}
+    files = _files([name], Path())
+    return open_scene(files, **{"name": path.resolve().stem, **options, **lists})
+
+
+def _is_scene(path: Path) -> bool:
+    if path.is_dir():
+        within = list(path.iterdir())
+        rasters = any(p.suffix.lower() in SCENE_EXTENSIONS for p in within)
+        return rasters and not any(p.is_dir() for p in within)
+    return path.is_file() and path.suffix.lower() in SCENE_EXTENSIONS
 
 
 def parse_scene_options(assignments: Sequence[str]) -> dict[str, Any]:

@@ -132,11 +132,14 @@ def inspect_dataset(
         bands=bands,
         units=guess_units(values, data.bands),
         warnings=check_values(values[None, :, :, None], [band.name for band in bands]),
-        stem=_stem(wavelengths or data.wavelengths, image.shape[0], new_bands),
+        stem=stem_rows(wavelengths or data.wavelengths, image.shape[0], new_bands),
     )  # fmt: skip
 
 
-def _stem(wavelengths: Sequence[float | None] | None, bands: int, new_bands: str) -> list[StemRow]:
+def stem_rows(
+    wavelengths: Sequence[float | None] | None, bands: int, new_bands: str
+) -> list[StemRow]:
+    """Say what a stem by wavelength does to each band; nothing where wavelengths are unknown."""
     if not wavelengths:
         return []
     if len(wavelengths) != bands:

@@ -48,8 +48,8 @@ def sample_values(data: Dataset) -> NDArray[Any]:
     return np.concatenate(found, axis=1)
 
 
-def look_at(scene: Scene, labels: Labels) -> SceneLook:
-    """Make a quick-look of a scene and lay its labels on it.
+def look_at(scene: Scene, labels: Labels | None) -> SceneLook:
+    """Make a quick-look of a scene and lay its labels on it, if it has any.
 
     Raises:
         DataError: The scene cannot be read.
@@ -58,10 +58,16 @@ def look_at(scene: Scene, labels: Labels) -> SceneLook:
     step = max(1, -(-max(scene.shape) // _SIDE))
     t = scene.grid.transform
     transform = Affine(t.a * step, 0.0, t.c, 0.0, t.e * step, t.f)
-    numbered = [(shape, int(code)) for shape, code in zip(labels.shapes, labels.codes, strict=True)]
-    codes = rasterize(
-        numbered, out_shape=valid.shape, transform=transform, fill=UNLABELLED, dtype="int32"
-    )
+    codes = np.full(valid.shape, UNLABELLED)
+    if labels is not None:
+        pairs = zip(labels.shapes, labels.codes, strict=True)
+        codes = rasterize(
+            [(shape, int(code)) for shape, code in pairs],
+            out_shape=valid.shape,
+            transform=transform,
+            fill=UNLABELLED,
+            dtype="int32",
+        )
     width, height = scene.grid.pixel
     facts = (
         ("pixels", f"{scene.shape[0]} rows x {scene.shape[1]} columns"),

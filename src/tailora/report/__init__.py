@@ -1,7 +1,7 @@
 """The page a finished run leaves behind: one HTML file that needs nothing outside itself."""
 
 from tailora.report.comparison import write_comparison
-from tailora.report.inspection import ClassRow, write_inspection
+from tailora.report.inspection import ClassRow, write_inspection, write_scene_page
 from tailora.report.method_comparison import write_method_comparison
 from tailora.report.method_table import comparison_table
 from tailora.report.run_report import write_report
@@ -13,4 +13,5 @@ __all__ = [
     "write_inspection",
     "write_method_comparison",
     "write_report",
+    "write_scene_page",
 ]

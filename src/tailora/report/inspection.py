@@ -80,6 +80,15 @@ def write_inspection(
     return write_page(Page(name, _subtitle(rows), sections, "tailora inspect"), out)
 
 
+def write_scene_page(out: Path, *, name: str, sections: Sequence[Section]) -> Path:
+    """Write a page of a scene without labels; return `out`.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    return write_page(Page(name, "a scene without labels", tuple(sections), "tailora inspect"), out)
+
+
 def _subtitle(rows: Sequence[ClassRow]) -> str:
     n_images = sum(sum(row.counts.values()) for row in rows)
     return f"{len(rows)} classes · {integer(n_images)} images"

@@ -40,11 +40,11 @@ class SceneLook:
 
 
 def scene_section(scenes: Sequence[SceneLook], classes: Sequence[str], left_out: int) -> Section:
-    """Show scenes plain and with their labels.
+    """Show scenes plain and with their labels, if they have any.
 
     Args:
         scenes: At least one.
-        classes: Class names, by index of the labels.
+        classes: Class names, by index of the labels; none of scenes without labels.
         left_out: Scenes that are not shown.
     """
     blocks: list[Block] = []
@@ -53,12 +53,13 @@ def scene_section(scenes: Sequence[SceneLook], classes: Sequence[str], left_out:
         blocks += [
             Facts((("scene", scene.name), *scene.facts)),
             Picture(photo_uri(scene.picture), f"Quick-look of {plain}.", scene.name),
-            Picture(
-                photo_uri(_overlay(scene)),
-                f"The same scene under its labels, {len(classes)} classes.",
-                scene.name,
-            ),
         ]
+        if classes:
+            under = f"The same scene under its labels, {len(classes)} classes."
+            blocks.append(Picture(photo_uri(_overlay(scene)), under, scene.name))
+    if not classes:
+        caption = "No labels were given; with --labels and --class-field they are laid over it."
+        return Section("scenes", "Scene", caption, tuple(blocks))
     blocks.append(_legend(classes))
     if left_out:
         blocks.append(Note(f"{integer(left_out)} more scenes are not shown."))
