@@ -28,7 +28,9 @@ layers: $(VENV)/.lint
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.test
-	$(BIN)/python -m benchmarks.speed
+	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.page
+	$(BIN)/python scripts/results_page.py
 
 $(VENV)/.core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

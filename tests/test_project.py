@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import tailora
+from benchmarks.page import __main__ as benchmarks_page
+from benchmarks.page.growth_figures import digest
 from tailora import catalogue
 from tailora.counts import ClassCounts
 from tailora.pipeline.catalogue import OBJECTIVE_TEXTS, guard, metrics
@@ -77,6 +79,17 @@ def publish():
 def test_the_results_page_is_what_the_committed_results_give():
     module = script("results_page")
     assert module.PAGE.read_text("utf-8") == module.page(module.RESULTS)
+
+
+def test_the_benchmarks_page_is_what_the_committed_results_give():
+    found = benchmarks_page.read(benchmarks_page.RESULTS)
+    text = benchmarks_page.PAGE.read_text("utf-8")
+    assert text == benchmarks_page.page(found)
+    figures = re.findall(r"\(images/(.*?\.svg)\)", text)
+    assert figures
+    for name in figures:
+        svg = (benchmarks_page.IMAGES / name).read_text("utf-8")
+        assert digest(found["growth"]) in svg, f"{name}: run python -m benchmarks.page"
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,57 @@ Machines are shared and drift; only what is measured side by side can be compare
 """
 
 import json
+import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from threadpoolctl import threadpool_info
 
 from tailora.runs.provenance import git_state, machine, versions
 
 RESULTS = Path(__file__).parents[1] / "results"
+# read before any benchmark adds its own load, or writes a result that makes the tree dirty
+LOAD_BEFORE, GIT_BEFORE = os.getloadavg()[0], git_state()
+
+
+def repeated(run: Callable[[], object], *, repeats: int) -> dict[str, Any]:
+    """Run once to warm up, then `repeats` times; give seconds and their median."""
+    run()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return {"seconds": seconds, "median_seconds": statistics.median(seconds)}
+
+
+def take_turns(runs: dict[str, Callable[[], object]], *, repeats: int) -> dict[str, Any]:
+    """Run all once to warm up, then each `repeats` times in turns, there and back.
+
+    Returns:
+        For each name its seconds, their median, and `over_first`: the median over turns of its
+        seconds over those of the first; above 1 is slower.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for run in runs.values():
+        run()
+    for turn in range(repeats):
+        for name in list(runs) if turn % 2 == 0 else reversed(runs):
+            start = time.perf_counter()
+            runs[name]()
+            seconds[name].append(time.perf_counter() - start)
+    first = next(iter(seconds.values()))
+    return {
+        name: {
+            "seconds": times,
+            "median_seconds": statistics.median(times),
+            "over_first": statistics.median(b / a for a, b in zip(first, times, strict=True)),
+        }
+        for name, times in seconds.items()
+    }
 
 
 def alternate(
@@ -41,10 +83,35 @@ def alternate(
     }
 
 
-def write_result(name: str, result: dict[str, Any], *, seed: int) -> None:
-    """Write `benchmarks/results/<name>.json` with seed, versions, git state and machine."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    facts = {"seed": seed, "versions": versions(), "git": git_state(), "machine": machine("cpu")}
-    path = RESULTS / f"{name}.json"
+def write_result(
+    name: str,
+    result: dict[str, Any],
+    *,
+    seed: int,
+    arguments: Sequence[str] = (),
+    out: Path = RESULTS,
+) -> None:
+    """Write `<name>.json` with seed, versions, git state, machine, and how it was asked for.
+
+    Args:
+        name: Of the benchmark.
+        result: What it found.
+        seed: Of everything that was drawn.
+        arguments: Of the command line; empty says that all options were the defaults.
+        out: Folder to write to.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    state = {
+        "threads": max(pool["num_threads"] for pool in threadpool_info()),
+        "load_average_at_start": LOAD_BEFORE,
+    }
+    facts = {
+        "seed": seed,
+        "arguments": list(arguments),
+        "versions": versions(),
+        "git": GIT_BEFORE,
+        "machine": {**machine("cpu"), **state},
+    }
+    path = out / f"{name}.json"
     path.write_text(json.dumps({"benchmark": name, **facts, **result}, indent=1) + "\n", "utf-8")
     print(f"{name}: {path}")

@@ -24,7 +24,7 @@ import torch
 from rasterio.windows import Window
 from torch import nn
 
-from benchmarks.speed.ratios import alternate, write_result
+from benchmarks.speed.ratios import RESULTS, alternate, write_result
 from tailora.backbones import Encoder, load_backbone
 from tailora.data import resize
 from tailora.data.scene import open_scene
@@ -37,13 +37,14 @@ NAMES = ("forest", "water", "farm", "town", "meadow", "bare", "scrub", "wetland"
 BLOCK, BANDS = 512, 3
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Measure and write `benchmarks/results/scenes.json`."""
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("--sides", type=int, nargs="+", default=[2_000, 8_000, 20_000])
     options.add_argument("--chip", type=int, default=128)
     options.add_argument("--step", type=int, default=128)
     options.add_argument("--repeats", type=int, default=5)
+    options.add_argument("--out", type=Path, default=RESULTS)
     options.add_argument("--one", type=int, help="map one scene of this side, print its memory")
     given = options.parse_args(arguments)
     if given.one:
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         },
         "speed": _speed(given.repeats),
     }
-    write_result("scenes", result, seed=0)
+    write_result("scenes", result, seed=0, arguments=arguments, out=given.out)
 
 
 def write_generated(path: Path, side: int) -> None:
@@ -168,4 +169,4 @@ def _cpu_seconds(run: Callable[[], None]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

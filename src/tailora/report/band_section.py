@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from tailora.data.band_summary import BandSummary
 from tailora.report.blocks import Block, Cell, Column, Note, Picture, Section, Table
 from tailora.report.names import full_names, shorten
-from tailora.report.numbers import MISSING
+from tailora.report.numbers import MISSING, magnitude
 from tailora.report.style import INK, figure_uri
 
 _ACROSS: Final = 4
@@ -47,7 +47,7 @@ def _table(bands: Sequence[BandSummary]) -> Table:
 def _row(band: BandSummary) -> tuple[Cell, ...]:
     wave = MISSING if band.wavelength is None else f"{band.wavelength:.3f}"
     numbers = (band.low, *band.percentiles, band.high, band.mean, band.std)
-    return (Cell(shorten(band.name)), Cell(wave), *(Cell(f"{value:,.4g}") for value in numbers))
+    return (Cell(shorten(band.name)), Cell(wave), *(Cell(magnitude(value)) for value in numbers))
 
 
 def _histograms(bands: Sequence[BandSummary]) -> Picture:

@@ -21,6 +21,16 @@ def interval(value: Any) -> tuple[float, float] | None:
     return None if low is None or high is None else (low, high)
 
 
+def magnitude(value: float) -> str:
+    """Write a value of any size: four digits, and whole numbers above a thousand.
+
+    Example:
+        >>> magnitude(11840.2), magnitude(487.71), magnitude(0.00123)
+        ('11,840', '487.7', '0.00123')
+    """
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def percent(value: Any) -> str:
     """Write a share in [0, 1] as a percentage without the sign.
 
