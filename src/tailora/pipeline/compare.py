@@ -23,11 +23,12 @@ from tailora.data import Dataset
 from tailora.errors import ConfigError
 from tailora.heads.probes import NEEDS_TEXT
 from tailora.pipeline.band_choice import with_band_names
-from tailora.pipeline.comparison_plan import Plan, ProbeChoice, check_plan, make_plan
+from tailora.pipeline.comparison_plan import Plan, check_plan, make_plan
 from tailora.pipeline.comparison_record import Comparison, summarise
 from tailora.pipeline.comparison_rows import SeedWork, do_seed, do_seedless
 from tailora.pipeline.leaking_prompt import PROMPT_ORACLE, check_prompts
 from tailora.pipeline.prepare import check_run
+from tailora.pipeline.probe_choice import ProbeChoice
 from tailora.progress import Progress, silent
 from tailora.report import write_method_comparison
 from tailora.runs.comparison_folder import ComparisonFolder

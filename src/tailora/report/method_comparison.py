@@ -110,7 +110,7 @@ def _record_section(compared: Compared) -> Section:
             ("data", str(dataset.get("name") or MISSING)),
             ("encoder", encoder or MISSING),
             ("started, finished", _times(entry)),
-            ("machine", machine_text(entry.get("machine") or {})),
+            ("machine", _machines_text(entry)),
             ("code", code_state(entry.get("git"))),
             ("versions", version_list(entry.get("versions") or {})),
         )
@@ -146,6 +146,13 @@ def _interval_text(compared: Compared) -> str:
     if len(compared.seeds) == 1:
         return f"{text}; the chance of training is not in them"
     return f"{text} and the spread over seeds (Student's t), in quadrature"
+
+
+def _machines_text(entry: Mapping[str, Any]) -> str:
+    """Name each kind of machine; times of unlike ones cannot be compared."""
+    kinds = entry.get("machines") or [entry.get("machine") or {}]
+    text = "; ".join(map(machine_text, kinds))
+    return text if len(kinds) < 2 else f"{text} (unlike machines: compare no times)"
 
 
 def _times(entry: Mapping[str, Any]) -> str:
