@@ -76,7 +76,18 @@ def compare(
     ] = False,
     jobs: Annotated[
         int | None,
-        typer.Option(help="Processes, one seed each.", min=1, show_default="one per two cores"),
+        typer.Option(
+            help="Processes, one seed each; with --ray, pieces of work at once.",
+            min=1,
+            show_default="one per two cores",
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Work on a Ray cluster (auto, HOST:PORT, local) whose machines all see --out.",
+        ),
     ] = None,
     imbalance: Imbalance = None,
     labels: Labels = None,
@@ -140,6 +151,7 @@ def compare(
         seeds=seeds,
         recipe=chosen,
         jobs=jobs,
+        ray=ray,
         resume=resume,
         force=force,
         progress=bars(quiet=quiet),
