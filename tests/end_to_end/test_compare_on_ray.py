@@ -47,3 +47,16 @@ def test_a_failing_piece_is_one_line_and_what_is_done_stays(quick, tmp_path):
     assert "--skip-broken" in answer.err
     assert not (tmp_path / "out" / ".sweep-token").exists()
     assert not content(tmp_path / "out")["complete"]
+
+
+def test_trials_on_a_cluster_choose_what_one_process_chooses(data, quick, tmp_path):
+    pytest.importorskip("optuna")
+    words = ["compare", data, *quick, "--seeds", 1, "--methods", "deblora", "--trials", 3,
+             "--tune", "deblora.pull=0..1"]  # fmt: skip
+    succeed(*words, "--out", tmp_path / "one", "--jobs", 1)
+    succeed(*words, "--out", tmp_path / "ray", "--ray", "local", "--jobs", 2)
+    found = [content(tmp_path / name)["tuning"]["rows"][0] for name in ("one", "ray")]
+    for row in found:
+        for trial in row["trials"]:
+            del trial["seconds"]
+    assert found[0] == found[1]

@@ -32,6 +32,9 @@ from tailora.pipeline.prepare import check_run
 from tailora.pipeline.probe_choice import ProbeChoice
 from tailora.pipeline.ray_crew import joined
 from tailora.pipeline.sweep_pieces import cut
+from tailora.pipeline.tuning import TuningPiece, check_tuning, tune
+from tailora.pipeline.tuning_space import Tuning
+from tailora.pipeline.tuning_study import import_optuna
 from tailora.progress import Progress, silent
 from tailora.report import write_method_comparison
 from tailora.runs.comparison_folder import ComparisonFolder
@@ -50,6 +53,7 @@ def compare(
     variants: Sequence[Mapping[str, Any]] = (),
     seeds: int = 3,
     recipe: Recipe | None = None,
+    tuning: Tuning | None = None,
     jobs: int | None = None,
     ray: str | None = None,
     resume: bool = False,
@@ -68,6 +72,7 @@ def compare(
             that act on it.
         seeds: How many, counted up from the recipe's.
         recipe: What all rows share.
+        tuning: Options to choose on validation, for every row by itself, before the rows are done.
         jobs: Processes, one seed each; None lets the cores decide. With Ray: pieces of work at
             once.
         ray: Address of a Ray cluster to do the work on, see `ray_crew.joined`; `out` must lie on
@@ -92,6 +97,9 @@ def compare(
     shared = len(sets) == 1
     if ray is not None:
         _require_sendable(sets, "leave ray out")
+    if tuning is not None:
+        import_optuna()
+        check_tuning(plan, tuning, sets)
     _check(plan, sets)
     folder = ComparisonFolder(Path(out) if ray is None else Path(out).absolute())
     fingerprints = [one.fingerprint for one in sets]
@@ -99,6 +107,12 @@ def compare(
     with nullcontext() if ray is None else joined(ray, jobs) as cluster:
         started = datetime.now(UTC).isoformat(timespec="seconds")
         folder.open(recipe, fingerprints, resume=resume, force=force)
+        told = None
+        if tuning is not None:
+            work = SeedWork(plan, plan.seeds[0], sets[0], folder)
+            if cluster is not None:
+                cluster.do([TuningPiece(plan, work, tuning)], folder.path, progress)
+            plan, told = tune(plan, work, tuning, progress)
         works = [
             SeedWork(plan, seed, sets[0 if shared else place], folder)
             for place, seed in enumerate(plan.seeds)
@@ -107,7 +121,7 @@ def compare(
             _do_all(works, jobs, progress, shared=shared)
         else:
             cluster.do(cut(works), folder.path, progress)
-    comparison = summarise(works, shared=shared, started=started)
+    comparison = summarise(works, shared=shared, started=started, tuning=told)
     write_method_comparison(comparison.content, folder.page)
     folder.finish(comparison.content)
     return comparison

@@ -57,13 +57,20 @@ class _Found:
         return self.metrics["methods"][0]
 
 
-def summarise(works: Sequence[SeedWork], *, shared: bool, started: str) -> Comparison:
+def summarise(
+    works: Sequence[SeedWork],
+    *,
+    shared: bool,
+    started: str,
+    tuning: Mapping[str, Any] | None = None,
+) -> Comparison:
     """Read every row back and compute what a comparison says.
 
     Args:
         works: One per seed, all done.
         shared: Whether all seeds have the same split.
         started: When the last part of the work began, for the record.
+        tuning: How options were chosen on validation, where they were.
     """
     plan, folder = works[0].plan, works[0].folder
     found = {
@@ -101,6 +108,7 @@ def summarise(works: Sequence[SeedWork], *, shared: bool, started: str) -> Compa
         "probes": [probe.name for probe in plan.probes],
         "adapters": [row.name for row in plan.adaptations],
         "rows": rows,
+        "tuning": tuning,
         "recipe": plan.recipe.to_toml(),
     }
     return Comparison(folder, content)

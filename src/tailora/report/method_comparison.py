@@ -21,6 +21,7 @@ from tailora.report.method_rows import Compared, read_compared
 from tailora.report.numbers import MISSING, integer, number
 from tailora.report.page import write_page
 from tailora.report.record_sections import code_state, machine_text, version_list
+from tailora.report.tuning_section import tuning_section
 
 _ENDS: Final = ("started", "finished")
 
@@ -52,6 +53,7 @@ def write_method_comparison(comparison: Mapping[str, Any], out: Path) -> Path:
         geometry_section(compared),
         other_section(compared),
         cost_section(compared),
+        *([tuning_section(comparison["tuning"])] if comparison.get("tuning") else []),
         _record_section(compared),
     )
     page = Page(
