@@ -63,6 +63,15 @@ def plain_report(monkeypatch):
 
 
 @pytest.fixture
+def plain_page(monkeypatch):
+    """Spare the figures of a comparison where its page is beside the point."""
+    monkeypatch.setattr(
+        "tailora.pipeline.compare.write_method_comparison",
+        lambda _, page: write_text(page, "<p>comparison</p>"),
+    )
+
+
+@pytest.fixture
 def refuse(tmp_path):
     """Run a command that must be refused and leave every file as it was."""
 

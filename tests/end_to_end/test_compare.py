@@ -124,7 +124,7 @@ def test_going_on_with_a_finished_comparison_trains_nothing(compared, data, quic
     assert {k: v for k, v in snapshot(compared).items() if "stages" in str(k)} == before
 
 
-def test_the_same_seed_gives_the_same_table(compared, data, quick, tmp_path):
+def test_the_same_seed_gives_the_same_table(compared, data, quick, tmp_path, plain_page):
     out = tmp_path / "again"
     succeed("compare", data, "--out", out, *quick, "--methods", "lora,deblora", "--seeds", 2)
     first = {row["name"]: row for row in numbers(compared)}
@@ -133,7 +133,7 @@ def test_the_same_seed_gives_the_same_table(compared, data, quick, tmp_path):
         assert row == {k: v for k, v in first[row["name"]].items() if k != "ranks"}
 
 
-def test_rows_and_probes_can_be_added(data, quick, tmp_path):
+def test_rows_and_probes_can_be_added(data, quick, tmp_path, plain_page):
     words = ["compare", data, "--out", tmp_path / "out", *quick, "--seeds", 1]
     succeed(*words, "--methods", "lora")
     (lora,) = (p for p in (tmp_path / "out" / "stages").iterdir() if p.name.startswith("lora"))
@@ -143,7 +143,7 @@ def test_rows_and_probes_can_be_added(data, quick, tmp_path):
     assert len(content(tmp_path / "out")["rows"]) == 4
 
 
-def test_varied_keys_act_on_their_methods_only(data, quick, tmp_path):
+def test_varied_keys_act_on_their_methods_only(data, quick, tmp_path, plain_page):
     out = tmp_path / "out"
     succeed("compare", data, "--out", out, *quick, "--seeds", 1, "--methods", "lora,deblora",
             "--vary", "adapter.rank=1,2", "--vary", "deblora.clusters=2,3")  # fmt: skip
@@ -156,7 +156,7 @@ def test_varied_keys_act_on_their_methods_only(data, quick, tmp_path):
     assert against["deblora [adapter.rank=2, deblora.clusters=3]"] == "lora [adapter.rank=2]"
 
 
-def test_a_base_adapter_can_learn_without_labels(data, quick, tmp_path):
+def test_a_base_adapter_can_learn_without_labels(data, quick, tmp_path, plain_page):
     out = tmp_path / "out"
     succeed("compare", data, "--out", out, *quick, "--seeds", 1, "--methods", "lora,deblora",
             "--vary", "train.objective=labels,masked,self-distillation")  # fmt: skip
@@ -166,7 +166,7 @@ def test_a_base_adapter_can_learn_without_labels(data, quick, tmp_path):
     assert len(content(out)["rows"]) == 6
 
 
-def test_a_table_of_the_paper_runs_by_name(data, quick, tmp_path):
+def test_a_table_of_the_paper_runs_by_name(data, quick, tmp_path, plain_page):
     out = tmp_path / "out"
     succeed("compare", data, "--out", out, *quick, "--seeds", 1, "--table", "geometry")
     assert content(out)["adapters"] == ["fine-tune", "lora", "deblora"]
@@ -174,7 +174,7 @@ def test_a_table_of_the_paper_runs_by_name(data, quick, tmp_path):
         assert set(row["geometry"]) == {"inter_head_tail", "inter_tail_tail", "intra_tail"}
 
 
-def test_experts_are_weighed_over_two_views_of_the_test_images(data, quick, tmp_path):
+def test_experts_are_weighed_over_two_views_of_the_test_images(data, quick, tmp_path, plain_page):
     out = tmp_path / "out"
     probes = "sade,sade-test-time,ride,tlc"
     succeed("compare", data, "--out", out, *quick, "--methods", "lora", "--probes", probes,
@@ -188,7 +188,7 @@ def test_experts_are_weighed_over_two_views_of_the_test_images(data, quick, tmp_
     assert not np.allclose(banks[1], banks[2])
 
 
-def test_clip_answers_from_class_names(data, quick, tmp_path):
+def test_clip_answers_from_class_names(data, quick, tmp_path, plain_page):
     folder, out = clip_folder(tmp_path / "clip"), tmp_path / "out"
     words = ["compare", data, "--out", out, *quick, "--backbone", folder, "--methods", "zero-shot",
              "--probes", "clip-zero-shot", "--seeds", 1]  # fmt: skip
@@ -199,7 +199,7 @@ def test_clip_answers_from_class_names(data, quick, tmp_path):
     assert set(rows(out)) == {"zero-shot / clip-zero-shot"}
 
 
-def test_new_splits_for_every_seed(data, quick, tmp_path):
+def test_new_splits_for_every_seed(data, quick, tmp_path, plain_page):
     out = tmp_path / "out"
     succeed("compare", data, "--out", out, *quick, "--seeds", 2, "--methods", "zero-shot",
             "--resplit")  # fmt: skip
@@ -209,7 +209,7 @@ def test_new_splits_for_every_seed(data, quick, tmp_path):
     assert len(list((out / "stages").iterdir())) == 2
 
 
-def test_two_processes_give_what_one_does(data, quick, tmp_path):
+def test_two_processes_give_what_one_does(data, quick, tmp_path, plain_page):
     words = ["compare", data, *quick, "--seeds", 2, "--methods", "lora"]
     succeed(*words, "--out", tmp_path / "one", "--jobs", 1)
     succeed(*words, "--out", tmp_path / "two", "--jobs", 2)

@@ -69,6 +69,25 @@ def compare(
             metavar="KEY=VALUE,VALUE", help="Values to try of a recipe key; may be repeated."
         ),
     ] = None,
+    tune: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=LOW..HIGH[,log]",
+            help="Choose a recipe key on validation for every row; KEY=VALUE,VALUE too; may be "
+            "repeated.",
+        ),
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(help="Values that --tune tries a row.", min=2, show_default="20"),
+    ] = None,
+    tune_by: Annotated[
+        str | None,
+        typer.Option(
+            help="Validation macro-F1 that --tune chooses by: all, head, middle, tail, groups.",
+            show_default="all",
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option(help="How many, counted up from --seed.", min=1)] = 3,
     resplit: Annotated[
         bool,
@@ -76,7 +95,18 @@ def compare(
     ] = False,
     jobs: Annotated[
         int | None,
-        typer.Option(help="Processes, one seed each.", min=1, show_default="one per two cores"),
+        typer.Option(
+            help="Processes, one seed each; with --ray, pieces of work at once.",
+            min=1,
+            show_default="one per two cores",
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Work on a Ray cluster (auto, HOST:PORT, local) whose machines all see --out.",
+        ),
     ] = None,
     imbalance: Imbalance = None,
     labels: Labels = None,
@@ -121,6 +151,7 @@ def compare(
 
     if resume and force:
         raise ConfigError("--resume goes on with a comparison and --force replaces it: choose one")
+    tuning = _tuning(tune, trials, tune_by)
     chosen = chosen_recipe(
         recipe, set_, start=preset, backbone=backbone, tuner=tuner, rank=rank, clusters=clusters,
         image_size=image_size, epochs=epochs, seed=seed, skip_broken=skip_broken,
@@ -139,7 +170,9 @@ def compare(
         variants=every_combination(values),
         seeds=seeds,
         recipe=chosen,
+        tuning=tuning,
         jobs=jobs,
+        ray=ray,
         resume=resume,
         force=force,
         progress=bars(quiet=quiet),
@@ -150,3 +183,16 @@ def compare(
         show: Any = screen()
         show.print(found.table())
         show.print(f"comparison: {listed([str(folder / 'comparison.html')])}", soft_wrap=True)
+
+
+def _tuning(tune: list[str] | None, trials: int | None, by: str | None) -> Any:
+    """What --tune, --trials and --tune-by ask for; None without."""
+    from tailora.errors import ConfigError
+    from tailora.pipeline.tuning_space import DEFAULT_TRIALS, Tuning, parse_tune
+
+    for name, value in (("--trials", trials), ("--tune-by", by)):
+        if value is not None and not tune:
+            raise ConfigError(f"{name} does nothing without --tune KEY=LOW..HIGH")
+    if not tune:
+        return None
+    return Tuning(tuple(map(parse_tune, tune)), trials or DEFAULT_TRIALS, by or "all")

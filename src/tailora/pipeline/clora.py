@@ -9,7 +9,7 @@ Reference: "cLoRA" in Tian, Chen, Sun, NeurIPS 2024, table 1; training one categ
 others is our reading, since a classifier needs something to tell it from.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -46,28 +46,29 @@ def adapt_categories(job: Job, method: str) -> None:
             _train(job, part(method, category), lambda c=category: _debiased_category(job, c))
 
 
-def ensemble(job: Job, method: str, fit: Callable[[Rows, Rows], Logits]) -> tuple[Rows, Rows]:
+def ensemble(
+    job: Job, method: str, fit: Callable[[Rows, Rows], Logits], splits: Sequence[str]
+) -> list[Rows]:
     """Let each category's adapter answer for its own category, and combine by score.
 
     Args:
         job: The run.
         method: `"clora"` or `"clora+deblora"`.
         fit: Fits a probe on training and validation features.
+        splits: Which to answer for; no other is read, beside those that are learnt from.
 
     Returns:
-        Probabilities of the test and of the validation split, both (rows, classes).
+        Probabilities of each split, (rows, classes).
     """
-    test: list[torch.Tensor] = []
-    val: list[torch.Tensor] = []
+    scores: dict[str, list[torch.Tensor]] = {split: [] for split in splits}
     for category in range(len(job.counts.names)):
         name = part(method, category)
-        rows = {s: np.asarray(features(job, name, s)) for s in ("train", "val", "test")}
+        rows = {s: np.asarray(features(job, name, s)) for s in ("train", "val", *splits)}
         logits = fit(rows["train"], rows["val"])
-        for scores, split in ((test, "test"), (val, "val")):
+        for split, found in scores.items():
             own = torch.from_numpy(logits(rows[split]))
-            scores.append(own.log_softmax(dim=1)[:, category])
-    test_shares, val_shares = (torch.stack(s, dim=1).softmax(dim=1).numpy() for s in (test, val))
-    return test_shares, val_shares
+            found.append(own.log_softmax(dim=1)[:, category])
+    return [torch.stack(found, dim=1).softmax(dim=1).numpy() for found in scores.values()]
 
 
 def oracle_features(job: Job, split: str) -> Rows:

@@ -9,6 +9,7 @@ import os
 import pickle
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from multiprocessing import get_context
@@ -23,11 +24,17 @@ from tailora.data import Dataset
 from tailora.errors import ConfigError
 from tailora.heads.probes import NEEDS_TEXT
 from tailora.pipeline.band_choice import with_band_names
-from tailora.pipeline.comparison_plan import Plan, ProbeChoice, check_plan, make_plan
+from tailora.pipeline.comparison_plan import Plan, check_plan, make_plan
 from tailora.pipeline.comparison_record import Comparison, summarise
 from tailora.pipeline.comparison_rows import SeedWork, do_seed, do_seedless
 from tailora.pipeline.leaking_prompt import PROMPT_ORACLE, check_prompts
 from tailora.pipeline.prepare import check_run
+from tailora.pipeline.probe_choice import ProbeChoice
+from tailora.pipeline.ray_crew import joined
+from tailora.pipeline.sweep_pieces import cut
+from tailora.pipeline.tuning import TuningPiece, check_tuning, tune
+from tailora.pipeline.tuning_space import Tuning
+from tailora.pipeline.tuning_study import import_optuna
 from tailora.progress import Progress, silent
 from tailora.report import write_method_comparison
 from tailora.runs.comparison_folder import ComparisonFolder
@@ -46,7 +53,9 @@ def compare(
     variants: Sequence[Mapping[str, Any]] = (),
     seeds: int = 3,
     recipe: Recipe | None = None,
+    tuning: Tuning | None = None,
     jobs: int | None = None,
+    ray: str | None = None,
     resume: bool = False,
     force: bool = False,
     progress: Progress = silent,
@@ -63,7 +72,11 @@ def compare(
             that act on it.
         seeds: How many, counted up from the recipe's.
         recipe: What all rows share.
-        jobs: Processes, one seed each; None lets the cores decide.
+        tuning: Options to choose on validation, for every row by itself, before the rows are done.
+        jobs: Processes, one seed each; None lets the cores decide. With Ray: pieces of work at
+            once.
+        ray: Address of a Ray cluster to do the work on, see `ray_crew.joined`; `out` must lie on
+            storage that all its machines see.
         resume: Go on with an interrupted comparison, or add methods, probes and seeds to one.
         force: Replace a comparison at `out`.
         progress: Shows how far it is.
@@ -81,17 +94,34 @@ def compare(
     sets = [with_band_names(one, recipe.data) for one in given]
     if len(sets) not in (1, seeds):
         raise ConfigError(f"{seeds} seeds need one data set or {seeds}, got {len(sets)}")
-    _check(plan, sets)
-    folder = ComparisonFolder(Path(out))
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    folder.open(recipe, [one.fingerprint for one in sets], resume=resume, force=force)
     shared = len(sets) == 1
-    works = [
-        SeedWork(plan, seed, sets[0 if shared else place], folder)
-        for place, seed in enumerate(plan.seeds)
-    ]
-    _do_all(works, jobs, progress, shared=shared)
-    comparison = summarise(works, shared=shared, started=started)
+    if ray is not None:
+        _require_sendable(sets, "leave ray out")
+    if tuning is not None:
+        import_optuna()
+        check_tuning(plan, tuning, sets)
+    _check(plan, sets)
+    folder = ComparisonFolder(Path(out) if ray is None else Path(out).absolute())
+    fingerprints = [one.fingerprint for one in sets]
+    folder.check(recipe, fingerprints, resume=resume, force=force)
+    with nullcontext() if ray is None else joined(ray, jobs) as cluster:
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        folder.open(recipe, fingerprints, resume=resume, force=force)
+        told = None
+        if tuning is not None:
+            work = SeedWork(plan, plan.seeds[0], sets[0], folder)
+            if cluster is not None:
+                cluster.do([TuningPiece(plan, work, tuning)], folder.path, progress)
+            plan, told = tune(plan, work, tuning, progress)
+        works = [
+            SeedWork(plan, seed, sets[0 if shared else place], folder)
+            for place, seed in enumerate(plan.seeds)
+        ]
+        if cluster is None:
+            _do_all(works, jobs, progress, shared=shared)
+        else:
+            cluster.do(cut(works), folder.path, progress)
+    comparison = summarise(works, shared=shared, started=started, tuning=told)
     write_method_comparison(comparison.content, folder.page)
     folder.finish(comparison.content)
     return comparison
@@ -143,7 +173,7 @@ def _do_all(
         for work in works:
             do_seed(work, progress)
         return
-    _require_sendable(works[0])
+    _require_sendable([work.data for work in works], "give jobs=1")
     if shared:
         do_seedless(works[0], progress)
     threads = max(1, (os.cpu_count() or 1) // count)
@@ -155,13 +185,14 @@ def _do_all(
             advance(1)
 
 
-def _require_sendable(work: SeedWork) -> None:
-    try:
-        pickle.dumps(work)
-    except (TypeError, AttributeError, pickle.PicklingError) as error:
-        raise ConfigError(
-            f"data set {work.data.name!r} cannot be sent to other processes ({error}); give jobs=1"
-        ) from error
+def _require_sendable(sets: Sequence[Dataset], instead: str) -> None:
+    for data in sets:
+        try:
+            pickle.dumps(data)
+        except (TypeError, AttributeError, pickle.PicklingError) as error:
+            raise ConfigError(
+                f"data set {data.name!r} cannot be sent to other processes ({error}); {instead}"
+            ) from error
 
 
 def _set_threads(count: int) -> None:

@@ -3,7 +3,6 @@
 import hashlib
 import itertools
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -14,6 +13,7 @@ from tailora.errors import ConfigError, unknown_name
 from tailora.heads.probes import NEEDS_TEXT, NEEDS_VIEWS, check_probe, probe_names
 from tailora.pipeline.expert_rows import EXPERT_ROWS
 from tailora.pipeline.leaking_prompt import PROMPT_ORACLE
+from tailora.pipeline.probe_choice import ProbeChoice, own_probe, parse_probe
 from tailora.pipeline.stages import STANDS_ON
 from tailora.runs.recipe import METHODS, Recipe, parse_assignment, recipe_keys
 
@@ -68,21 +68,25 @@ class Adaptation:
         method: One of `COMPARED`.
         changes: What was varied, by recipe key.
         recipe: With these changes; its method is the nearest one that `fit` knows.
+        tuned: What was chosen on validation beside them, by recipe key.
     """
 
     name: str
     method: str
     changes: dict[str, Any]
     recipe: Recipe
+    tuned: dict[str, Any] = field(default_factory=dict)
 
-
-@dataclass(frozen=True)
-class ProbeChoice:
-    """One value of the probe axis: a name of `heads.probes` with options of its loss."""
-
-    name: str
-    kind: str
-    options: dict[str, Any] = field(default_factory=dict)
+    def with_tuned(self, values: Mapping[str, Any]) -> "Adaptation":
+        """The same row with some chosen values, under a name that tells them."""
+        tuned = dict(values)
+        return Adaptation(
+            _row_name(self.method, self.changes | tuned),
+            self.method,
+            self.changes,
+            self.recipe.override(tuned),
+            tuned,
+        )
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,7 @@ def make_plan(
             raise ConfigError(f"{key} acts on none of {', '.join(methods)}; vary something else")
     every = [name for name in probe_names() if name not in NEEDS_TEXT]  # few encoders read
     listed = [name for text in probes for name in (every if text == "all" else [text])]
-    chosen = [parse_probe(text) for text in listed] or [_own_probe(recipe)]
+    chosen = [parse_probe(text) for text in listed] or [own_probe(recipe)]
     adaptations = [
         _adaptation(recipe, method, changes)
         for method in dict.fromkeys(methods)
@@ -190,29 +194,6 @@ def parse_vary(text: str) -> tuple[str, list[Any]]:
 def acts_on(key: str, method: str) -> bool:
     """Tell whether a recipe key changes what a method trains."""
     return key.partition(".")[0] in _SECTIONS[method]
-
-
-def parse_probe(text: str) -> ProbeChoice:
-    """Read `name:option=value:...`; values are TOML.
-
-    Raises:
-        ConfigError: An option without a value.
-
-    Example:
-        >>> parse_probe("logit-adjusted:tau=1.5").options
-        {'tau': 1.5}
-    """
-    kind, *assignments = text.split(":")
-    options: dict[str, Any] = {}
-    for assignment in assignments:
-        key, equals, value = assignment.partition("=")
-        if not equals:
-            raise ConfigError(f"a probe is name:option=value, got {text!r}")
-        try:
-            options[key] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            options[key] = value
-    return ProbeChoice(text, kind, options)
 
 
 def check_plan(plan: Plan, counts: ClassCounts) -> None:
@@ -288,12 +269,10 @@ def every_combination(vary: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]
 
 def _adaptation(recipe: Recipe, method: str, variant: Mapping[str, Any]) -> Adaptation:
     changes = {key: value for key, value in variant.items() if acts_on(key, method)}
-    name = f"{method} [{', '.join(f'{k}={v}' for k, v in changes.items())}]" if changes else method
     fitted = method if method in METHODS else BASELINE
-    return Adaptation(name, method, changes, replace(recipe, method=fitted).override(changes))
+    recipe = replace(recipe, method=fitted).override(changes)
+    return Adaptation(_row_name(method, changes), method, changes, recipe)
 
 
-def _own_probe(recipe: Recipe) -> ProbeChoice:
-    options = recipe.probe.loss_options
-    name = ":".join([recipe.probe.loss, *(f"{k}={v}" for k, v in options.items())])
-    return ProbeChoice(name, recipe.probe.loss, dict(options))
+def _row_name(method: str, changes: Mapping[str, Any]) -> str:
+    return f"{method} [{', '.join(f'{k}={v}' for k, v in changes.items())}]" if changes else method

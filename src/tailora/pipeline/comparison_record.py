@@ -14,8 +14,9 @@ from rich.table import Table
 from tailora.backbones import load_backbone
 from tailora.counts import ClassCounts, Groups, make_groups
 from tailora.evaluate import SeedOutcome, compare_over_seeds
-from tailora.pipeline.comparison_plan import BASELINE, LEAKS, Adaptation, Plan, ProbeChoice
+from tailora.pipeline.comparison_plan import BASELINE, LEAKS, Adaptation, Plan
 from tailora.pipeline.comparison_rows import SeedWork
+from tailora.pipeline.probe_choice import ProbeChoice
 from tailora.pipeline.row_measures import row_measures
 from tailora.report import comparison_table
 from tailora.runs.comparison_folder import SCHEMA, ComparisonFolder
@@ -56,13 +57,20 @@ class _Found:
         return self.metrics["methods"][0]
 
 
-def summarise(works: Sequence[SeedWork], *, shared: bool, started: str) -> Comparison:
+def summarise(
+    works: Sequence[SeedWork],
+    *,
+    shared: bool,
+    started: str,
+    tuning: Mapping[str, Any] | None = None,
+) -> Comparison:
     """Read every row back and compute what a comparison says.
 
     Args:
         works: One per seed, all done.
         shared: Whether all seeds have the same split.
         started: When the last part of the work began, for the record.
+        tuning: How options were chosen on validation, where they were.
     """
     plan, folder = works[0].plan, works[0].folder
     found = {
@@ -86,6 +94,7 @@ def summarise(works: Sequence[SeedWork], *, shared: bool, started: str) -> Compa
         "versions": versions(),
         "git": git_state(),
         "machine": machine("cpu"),
+        "machines": _machines(found.values()),
         "dataset": _dataset(works, shared=shared),
         "backbone": _backbone(plan),
         "seeds": list(plan.seeds),
@@ -99,6 +108,7 @@ def summarise(works: Sequence[SeedWork], *, shared: bool, started: str) -> Compa
         "probes": [probe.name for probe in plan.probes],
         "adapters": [row.name for row in plan.adaptations],
         "rows": rows,
+        "tuning": tuning,
         "recipe": plan.recipe.to_toml(),
     }
     return Comparison(folder, content)
@@ -173,7 +183,8 @@ def _entry(
         "adapter": row.name,
         "method": row.method,
         "probe": probe.name,
-        "changes": row.changes,
+        "changes": row.changes | row.tuned,
+        "tuned": row.tuned,
         "leaks": row.method in LEAKS,
         "against": None if baseline is None else baseline.name,
         **{key: over[key] for key in ("scores", "difference", "ranks", "per_class")},
@@ -210,6 +221,16 @@ def _dataset(works: Sequence[SeedWork], *, shared: bool) -> dict[str, Any]:
         "notes": list(dict.fromkeys(note for data in sets for note in data.notes)),
         **{f"n_{s}": [len(data.indices(s)) for data in sets] for s in ("train", "val", "test")},
     }
+
+
+def _machines(found: Iterable[Sequence[_Found]]) -> list[dict[str, Any]]:
+    """Kinds of machines that measured the rows: seconds of unlike ones cannot be compared."""
+    kinds: list[dict[str, Any]] = []
+    for one in (one for results in found for one in results):
+        kind = one.facts.get("machine")  # unknown of rows that an earlier version measured
+        if kind is not None and kind not in kinds:
+            kinds.append(kind)
+    return kinds
 
 
 def _backbone(plan: Plan) -> dict[str, Any]:

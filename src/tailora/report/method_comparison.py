@@ -21,6 +21,7 @@ from tailora.report.method_rows import Compared, read_compared
 from tailora.report.numbers import MISSING, integer, number
 from tailora.report.page import write_page
 from tailora.report.record_sections import code_state, machine_text, version_list
+from tailora.report.tuning_section import tuning_section
 
 _ENDS: Final = ("started", "finished")
 
@@ -52,6 +53,7 @@ def write_method_comparison(comparison: Mapping[str, Any], out: Path) -> Path:
         geometry_section(compared),
         other_section(compared),
         cost_section(compared),
+        *([tuning_section(comparison["tuning"])] if comparison.get("tuning") else []),
         _record_section(compared),
     )
     page = Page(
@@ -110,7 +112,7 @@ def _record_section(compared: Compared) -> Section:
             ("data", str(dataset.get("name") or MISSING)),
             ("encoder", encoder or MISSING),
             ("started, finished", _times(entry)),
-            ("machine", machine_text(entry.get("machine") or {})),
+            ("machine", _machines_text(entry)),
             ("code", code_state(entry.get("git"))),
             ("versions", version_list(entry.get("versions") or {})),
         )
@@ -146,6 +148,13 @@ def _interval_text(compared: Compared) -> str:
     if len(compared.seeds) == 1:
         return f"{text}; the chance of training is not in them"
     return f"{text} and the spread over seeds (Student's t), in quadrature"
+
+
+def _machines_text(entry: Mapping[str, Any]) -> str:
+    """Name each kind of machine; times of unlike ones cannot be compared."""
+    kinds = entry.get("machines") or [entry.get("machine") or {}]
+    text = "; ".join(map(machine_text, kinds))
+    return text if len(kinds) < 2 else f"{text} (unlike machines: compare no times)"
 
 
 def _times(entry: Mapping[str, Any]) -> str:

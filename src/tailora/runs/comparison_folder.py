@@ -6,6 +6,7 @@ OUT/comparison.html        the page
 OUT/recipe.toml            what all rows share
 OUT/results/ROW/PROBE/seed-0/metrics.json, predictions.npz, row.json
 OUT/stages/METHOD-KEY/     adapters and features, shared by the rows that stand on them
+OUT/tuning/ROW-KEY/        study.log of optuna, best.toml for `tailora fit --recipe`
 OUT/images/                decoded images; gone once the comparison is complete
 ```
 """
@@ -26,7 +27,7 @@ from tailora.storage import guard_disk, read_json, write_json, write_text
 
 SCHEMA: Final = 1
 _KIND: Final = "comparison"
-_CONTENT: Final = ("comparison.html", "results", "stages", "images")
+_CONTENT: Final = ("comparison.html", "results", "stages", "tuning", "images")
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,10 @@ class ComparisonFolder:
     def stage(self, method: str, key: str) -> Path:
         """Where a stage lies whose inputs have this key."""
         return self.path / "stages" / f"{method}-{key}"
+
+    def tuning(self, row: str, key: str) -> Path:
+        """Where the trials of a row lie; `key` names the values they are chosen from."""
+        return self.path / "tuning" / f"{_file_name(row)}-{key}"
 
     def result(self, row: str, probe: str, seed: int) -> Path:
         """Where a row's numbers under a probe and a seed lie."""

@@ -251,6 +251,11 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         return key.strip(), value.strip()
 
 
+def cast_value(key: str, value: Any) -> Any:
+    """Give a value the type of its recipe key, or raise a `ConfigError`."""
+    return _cast(key, value, _key_type(key))
+
+
 def _flatten(content: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in content.items():
