@@ -19,7 +19,8 @@ from tailora.pipeline.job import build_loss
 from tailora.pipeline.sampling import recipe_sampler
 from tailora.pipeline.training_checks import check_optimizer, check_training
 from tailora.processes import launched
-from tailora.runs.recipe import BackboneOptions, EvaluateOptions, Recipe
+from tailora.runs.evaluate_options import EvaluateOptions
+from tailora.runs.recipe import BackboneOptions, Recipe
 from tailora.train.contrastive_options import CONTRASTIVE
 from tailora.train.denoising import DENOISING, check_denoising
 from tailora.train.sampling import rows_an_epoch

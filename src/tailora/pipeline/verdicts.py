@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailora.evaluate import ClassEvidence, ClassMetrics, MethodMetrics, TrustLimits, judge
-from tailora.runs.recipe import EvaluateOptions
+from tailora.runs.evaluate_options import EvaluateOptions
 
 Units = NDArray[Any] | None
 
