@@ -118,6 +118,7 @@ def _one_process():
         (["compute.precision=bf8"], "unknown precision 'bf8'; did you mean 'bf16'?"),
         (["compute.micro_batch=16"], r"compute.micro_batch must lie in [1, 15]"),
         (["compute.micro_batch=0"], "compute.micro_batch must lie in"),
+        (["compute.shard=true"], "divides the encoder among processes, and there is one"),
         (
             ["compute.micro_batch=4", "train.objective=supcon"],
             "compares the images of a batch with each other, which its parts cannot",
@@ -130,6 +131,17 @@ def test_a_way_of_computing_that_cannot_be_is_refused(options, message, data, qu
     assert answer.code == 2
     assert message in answer.err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("options", [["method=lora"], ["method=fine-tune", "train.optimizer=muon"]])
+def test_what_cannot_be_divided_is_refused(options, data, quick, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("tailora.pipeline.fit.make_accelerator", _one_process)
+    monkeypatch.setattr("tailora.pipeline.fit.check_launch", lambda _accelerator: None)
+    sets = [word for option in (*options, "compute.shard=true") for word in ("--set", option)]
+    answer = tailora("fit", data, "--out", tmp_path / "run", *quick, *sets)
+    assert answer.code == 2
+    assert "compute.shard is for --method fine-tune with train.optimizer=adamw" in answer.err
 
 
 def test_memory_can_be_saved_without_another_result(alone, data, quick, tmp_path):

@@ -87,6 +87,7 @@ OTHER = {
     "compute.precision": "bf16",
     "compute.micro_batch": 4,
     "compute.checkpointing": True,
+    "compute.shard": True,
 }
 # a value of the wrong type for each
 WRONG = {key: {"a": 1} if isinstance(value, list | bool) else [1.5] for key, value in OTHER.items()}

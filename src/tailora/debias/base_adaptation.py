@@ -26,6 +26,7 @@ from tailora.train.objectives import Images, label_lesson
 from tailora.train.optimizers import OptimizerChoice
 from tailora.train.sampling import Order, rows_an_epoch
 from tailora.train.schedule import Schedule
+from tailora.train.sharding import shard, whole
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def adapt_base(
     title: str,
     sampler: Order = None,
     optimizer: OptimizerChoice | None = None,
+    sharded: bool = False,
     checkpoint: Path | None = None,
 ) -> AnyEncoder:
     """Stage 0: adapt a copy of `encoder` by whatever it is to learn.
@@ -85,16 +87,25 @@ def adapt_base(
         title: What the progress bar says.
         sampler: See `train`.
         optimizer: See `train`.
+        sharded: Divide the encoder among the processes while it learns as a whole (`spec` None).
         checkpoint: Where each epoch's state goes.
 
     Returns:
-        The adapted copy, on the accelerator's device.
+        The adapted copy, on the accelerator's device, or a whole one elsewhere if it was divided.
     """
     steps = schedule.steps(rows_an_epoch(rows, sampler, schedule.epochs))
     adapted = with_adapter(encoder, spec, seed=bench.seed, total_steps=steps)
     adapted = adapted.to(bench.accelerator.device)
+    if sharded:
+        shard(adapted.backbone, bench.accelerator)
     run_training(lesson(adapted), rows, bench, schedule, title, checkpoint, sampler, optimizer)
-    return adapted
+    return _put_together(adapted, encoder) if sharded else adapted
+
+
+def _put_together(adapted: AnyEncoder, encoder: AnyEncoder) -> AnyEncoder:
+    copied = copy.deepcopy(encoder)
+    copied.load_state_dict(whole(adapted.state_dict()))
+    return copied
 
 
 def adapt_to_labels(

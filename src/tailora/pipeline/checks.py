@@ -122,10 +122,25 @@ def _check_compute(recipe: Recipe) -> None:
                 f"train.objective={train.objective!r} compares the images of a batch with each "
                 f"other, which its parts cannot: leave out {what}"
             )
+    if compute.shard:
+        _check_shard(recipe)
     if compute.micro_batch is not None and not 1 <= compute.micro_batch < train.batch_size:
         raise ConfigError(
             f"compute.micro_batch must lie in [1, {train.batch_size - 1}], below "
             f"train.batch_size={train.batch_size}, got {compute.micro_batch}"
+        )
+
+
+def _check_shard(recipe: Recipe) -> None:
+    if launched() == 1:
+        raise ConfigError(
+            "compute.shard divides the encoder among processes, and there is one: launch several "
+            "with accelerate launch or torchrun"
+        )
+    if recipe.method != "fine-tune" or recipe.train.optimizer != "adamw":
+        raise ConfigError(
+            "compute.shard is for --method fine-tune with train.optimizer=adamw: an adapter is too "
+            "small to divide, and Muon needs whole matrices"
         )
 
 

@@ -27,8 +27,9 @@ def check_launch(accelerator: Accelerator) -> None:
     kind = DistributedType(accelerator.distributed_type).value
     if kind in _DIVIDING:
         raise ConfigError(
-            f"launched under {kind}, but here every process holds the whole encoder: launch "
-            "without it, and lower memory by compute.micro_batch and compute.checkpointing"
+            f"launched under {kind}, which a recipe does not record: launch without it, and lower "
+            "memory by compute.micro_batch, compute.checkpointing or, with --method fine-tune, "
+            "compute.shard"
         )
     if accelerator.num_processes != launched():
         raise ConfigError(

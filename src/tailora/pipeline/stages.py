@@ -125,6 +125,7 @@ def _base(job: Job, method: str) -> AnyEncoder:
         title=title,
         sampler=recipe_sampler(job.recipe, job.labels[rows]),
         optimizer=training_optimizer(job.recipe.train),
+        sharded=job.recipe.compute.shard,
         checkpoint=checkpoint(job, method),
     )
 

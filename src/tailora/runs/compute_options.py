@@ -14,8 +14,11 @@ class ComputeOptions:
             gradient is their sum, so the step is that of the whole batch; None takes it at once.
         checkpointing: Keep the activations of layer boundaries only and compute the rest again on
             the way back: the same gradients for less memory and about a third more time.
+        shard: Divide the encoder's weights, gradients and moments among the processes while it is
+            fine-tuned (FSDP), for encoders whose training does not fit one device.
     """
 
     precision: str = "fp32"
     micro_batch: int | None = None
     checkpointing: bool = False
+    shard: bool = False

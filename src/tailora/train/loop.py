@@ -5,6 +5,7 @@ number, so that a run resumed at an epoch's start repeats exactly what an uninte
 """
 
 import io
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,13 @@ from tailora.storage import write_atomically
 from tailora.train.optimizers import OptimizerChoice, build_optimizers
 from tailora.train.sampling import Order, rows_an_epoch, sampler_at
 from tailora.train.schedule import Schedule
+from tailora.train.sharding import (
+    clip_gradients,
+    divide_moments,
+    divided_like,
+    is_sharded,
+    whole,
+)
 
 Objective = Callable[[NDArray[np.int64], np.random.Generator], Tensor]
 
@@ -95,8 +103,7 @@ def train(
             loss = stepper.step(batch, partial(_on_rows, objective, generator))
             yield Step(epoch, stepper.number, loss)
         if checkpoint is not None:
-            path, done = checkpoint, epoch + 1
-            processes.only_first(accelerator, partial(stepper.save, path, epochs_done=done))
+            stepper.save(checkpoint, epochs_done=epoch + 1)
 
 
 def _on_rows(
@@ -166,11 +173,12 @@ class _Stepper:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss = self._backward(batch, objective)
-        processes.sum_gradients(self.learning, self.accelerator)
+        plain = [p for p in self.learning if not is_sharded(p)]  # the others sum by themselves
+        processes.sum_gradients(plain, self.accelerator)
         if self.number == 0:
             for adapter in self.adapters:
                 require_gradients(adapter)
-        nn.utils.clip_grad_norm_(self.learning, 1.0)
+        clip_gradients(self.learning, 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
         for adapter in self.adapters:
@@ -182,26 +190,40 @@ class _Stepper:
         self, batch: NDArray[np.int64], objective: Callable[[NDArray[np.int64]], Tensor]
     ) -> Tensor:
         """Add up gradients over this process's share of a batch, part by part; give its loss."""
-        mine = processes.share(batch, self.accelerator)
-        size = self.schedule.micro_batch or max(len(mine), 1)
         total = torch.zeros((), device=self.accelerator.device)
         with self._own_randomness():
-            for start in range(0, len(mine), size):
-                part = mine[start : start + size]
+            for part in self._parts(batch):
                 with self.accelerator.autocast():
-                    loss = objective(part)
+                    loss = objective(part if len(part) else batch[:1])
                 if len(part) < len(batch):
                     loss = loss * (len(part) / len(batch))
                 self.accelerator.backward(loss)
                 total = total + loss.detach()
         return processes.summed(total, self.accelerator)
 
+    def _parts(self, batch: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Divide this process's share of a batch into what goes through the encoder at once.
+
+        Sharded layers come together in every forward pass, so all processes then need the same
+        number of parts, some of them empty.
+        """
+        mine = processes.share(batch, self.accelerator)
+        longest = math.ceil(len(batch) / self.accelerator.num_processes)
+        size = self.schedule.micro_batch or max(longest, 1)
+        parts = [mine[start : start + size] for start in range(0, longest, size)]
+        together = any(is_sharded(p) for p in self.learning)
+        return [part for part in parts if len(part) or together]
+
     def save(self, path: Path, *, epochs_done: int) -> None:
         """Write what the next epoch needs: learnt parameters, buffers, optimiser, place."""
-        state = self._state(epochs_done=epochs_done)
-        buffer = io.BytesIO()  # torch hides a full disk behind a RuntimeError; plain bytes do not
-        torch.save(state, buffer)
-        write_atomically(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
+        state = whole(self._state(epochs_done=epochs_done))
+
+        def write() -> None:
+            buffer = io.BytesIO()  # torch hides a full disk behind a RuntimeError; bytes do not
+            torch.save(state, buffer)
+            write_atomically(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
+
+        processes.only_first(self.accelerator, write)
 
     def restore(self, path: Path | None) -> int:
         """Load a checkpoint if there is one; give the number of epochs already done."""
@@ -215,9 +237,10 @@ class _Stepper:
             )
         with torch.no_grad():
             for name, tensor in self._tensors().items():
-                tensor.copy_(state["parameters"][name])
+                tensor.copy_(divided_like(state["parameters"][name], tensor))
         for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(kept)
+            order = [p for group in optimizer.param_groups for p in group["params"]]
+            optimizer.load_state_dict(divide_moments(kept, order))
         # loading puts new dictionaries in the place of the groups
         self.groups = [group for one in self.optimizers for group in one.param_groups]
         for adapter, kept in zip(self.adapters, state["allocations"], strict=True):

@@ -11,6 +11,7 @@ from tailora import catalogue
 from tailora.errors import ConfigError
 from tailora.optim.adamw import adamw
 from tailora.optim.muon import adapter_matrices
+from tailora.train.sharding import by_kind
 
 DEFAULT: Final = "adamw"
 ENCODER: Final = "encoder"
@@ -45,7 +46,8 @@ def build_optimizers(
     method = catalogue.find("optim", choice.name)
     learning = [p for p in module.parameters() if p.requires_grad]
     if choice.name == DEFAULT:
-        facts = {"params": learning, "lr": lr, "weight_decay": weight_decay}
+        kinds = [{"params": kind} for kind in by_kind(learning)]
+        facts = {"params": kinds, "lr": lr, "weight_decay": weight_decay}
         return [catalogue.build(method, facts, choice.options)]
     matrices, _ = adapter_matrices(module.get_submodule(ENCODER))
     if not matrices:
