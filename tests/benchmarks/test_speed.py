@@ -6,8 +6,17 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 
-from benchmarks.speed import demo_profile, growth, predictions, pretraining, ratios, whole_method
+from benchmarks.speed import (
+    demo_profile,
+    growth,
+    memory,
+    predictions,
+    pretraining,
+    ratios,
+    whole_method,
+)
 from benchmarks.speed.__main__ import BENCHMARKS, main
 from tests.tiny import tiny_encoder_folder
 
@@ -252,3 +261,20 @@ def test_a_benchmark_that_does_not_exist_is_refused(capsys):
     with pytest.raises(SystemExit):
         main(["grwoth"])
     assert "no benchmark 'grwoth'" in capsys.readouterr().err
+
+
+def test_images_that_fit_follow_from_two_peaks():
+    """Ten of them stand at 100 + 10 x 30 = 400 MB; at 1,000 MB there is room for thirty."""
+    assert memory.images_that_fit([400.0, 700.0], [10, 20], 1000.0) == 30
+    assert memory.images_that_fit([400.0, 700.0], [10, 20], 50.0) == 0
+
+
+@pytest.mark.parametrize("setting", memory.SETTINGS)
+def test_every_setting_of_memory_takes_a_step(setting):
+    shape = {
+        "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 7,
+        "image_size": 14,
+    }  # fmt: skip
+    with torch.random.fork_rng():
+        found = memory.measure(shape, 2, **memory.SETTINGS[setting])
+    assert found["peak_mb"] > 0
