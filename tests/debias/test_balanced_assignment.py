@@ -152,17 +152,20 @@ def test_too_few_samples_for_the_minimum_are_refused():
         balanced_assignment(np.zeros((5, 1)), np.zeros((2, 1)), minimum_size=3)
 
 
-def test_repair_stops_where_a_fixed_sample_would_have_to_move():
+@pytest.mark.parametrize(
+    ("reach", "slack", "repaired"),
+    [
+        ((np.inf, 1.9), np.inf, False),
+        ((np.inf, np.inf), 1.9, False),
+        ((0.0, 2.0), np.inf, True),
+        ((np.inf, np.inf), 2.0, True),
+    ],
+)
+def test_repair_stops_where_a_fixed_sample_would_have_to_move(reach, slack, repaired):
     costs = np.array([[0.0, 5.0], [0.0, 2.0]])
-    none, both = np.zeros(2), np.ones(2, dtype=bool)
-    fixed = np.array([3, 0])
-    for limits in (Limits(none, 1.9, both), Limits(none, np.inf, ~both)):
-        transport = Transport(costs, fixed=fixed, prices=none, minimum_size=1)
-        assert not transport.repair(limits)
-        assert limits.widened(transport.prices).hold(transport.prices)
-    transport = Transport(costs, fixed=fixed, prices=none, minimum_size=1)
-    assert transport.repair(Limits(none, 2.0, both))
-    assert transport.labels.tolist() == [0, 1]
+    transport = Transport(costs, fixed=np.array([3, 0]), prices=np.zeros(2), minimum_size=1)
+    assert transport.repair(Limits(np.zeros(2), np.array(reach), slack)) is repaired
+    assert not repaired or transport.labels.tolist() == [0, 1]
 
 
 def imbalance(costs, prices, minimum_size):
