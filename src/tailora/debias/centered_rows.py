@@ -131,7 +131,8 @@ def mean_and_variance(
     sums, squares = np.empty((2, len(blocks), samples.shape[1]))
 
     def add(number: int) -> None:
-        apart = samples[blocks[number]] - near
+        apart = samples[blocks[number]].astype(np.float64)  # first: mixed types are slow
+        apart -= near
         sums[number] = np.ones(len(apart)) @ apart
         squares[number] = np.einsum("nd,nd->d", apart, apart)
 

@@ -28,7 +28,7 @@ class ClusterMeans:
 
     def __init__(self, X: CenteredRows, *, clusters: int, processes: Processes = ALONE) -> None:
         self._X = X
-        self._labels = np.full(len(X), -1)
+        self._labels = np.full(len(X), -1)  # all at once get their first
         self._sums = np.zeros((clusters, X.width))
         self._processes = processes
 
@@ -51,10 +51,12 @@ class ClusterMeans:
 
     def _moved(self, rows: Integers, labels: Integers) -> Floats:
         """What `rows` bring to the sums of their new clusters and take from their old."""
-        ends = np.stack([labels[rows], self._labels[rows]], axis=1)
-        signs = np.where(ends < 0, 0.0, [1.0, -1.0])  # a sample of no cluster yet leaves none
-        steps = np.arange(0, 2 * len(rows) + 1, 2)
-        parts = (signs.ravel(), np.maximum(ends, 0).ravel(), steps)
+        if (self._labels[rows] < 0).all():  # nowhere yet
+            parts = (np.ones(len(rows)), labels[rows], np.arange(len(rows) + 1))
+        else:
+            ends = np.stack([labels[rows], self._labels[rows]], axis=1)
+            signs = np.tile([1.0, -1.0], len(rows))
+            parts = (signs, ends.ravel(), np.arange(0, 2 * len(rows) + 1, 2))
         moves = csc_array(parts, shape=(len(self._sums), len(rows)))
         return moves @ self._X.take(rows).astype(np.float64)
 
@@ -96,7 +98,8 @@ def squared_distances(X: CenteredRows, centers: Floats, labels: Integers) -> Flo
     distances = np.empty(len(X))
 
     def measure(rows: slice) -> None:
-        apart = X.take(rows) - centers[labels[rows]]
+        apart = X.take(rows).astype(np.float64)
+        apart -= centers[labels[rows]]
         distances[rows] = np.einsum("nd,nd->n", apart, apart)
 
     for_each(measure, row_slices(len(X), X.width))

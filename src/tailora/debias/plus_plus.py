@@ -96,7 +96,8 @@ class _Nearest:
         squares = np.einsum("cd,cd->c", candidates, candidates)[:, None]
 
         def measure(rows: slice) -> None:
-            block = self._X[rows] - self._mean
+            block = self._X[rows].astype(np.float64)
+            block -= self._mean
             apart = candidates @ block.T
             apart *= -2
             apart += squares
