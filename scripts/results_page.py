@@ -106,8 +106,9 @@ def _clustering_growth(result: dict[str, Any]) -> str:
     head = ("curve", "data", "N", "d", "K", "ours", "Lloyd, s/iteration", "ours, s/iteration",
             "time ratio", "processor time ratio")  # fmt: skip
     return (
-        "## Growth of size-constrained K-means\n\nSeconds an iteration and ratios to scikit-learn's "
-        "unconstrained Lloyd from the same start over the same iterations, float32; the goal is a "
+        "## Growth of size-constrained K-means\n\nSeconds an iteration and ratios to "
+        "scikit-learn's unconstrained Lloyd from the same start over the same iterations, "
+        "float32; the goal is a "
         f"ratio of 1.5 at rho = 10; {_machine(result)}.\n\n" + _table(head, rows)
     )
 

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.optimize import linear_sum_assignment, linprog
 
+from tailora.debias import balanced_assignment as module
 from tailora.debias.balanced_assignment import BalancedAssignment, balanced_assignment
 from tailora.debias.centered_rows import CenteredRows
 from tailora.debias.prices import improve_prices
@@ -109,6 +110,34 @@ def test_assignment_stays_optimal_on_a_walk_among_many_samples(step, share):
         assignment.update(centers)
         require_optimal(X, centers, assignment.labels, minimum_size, least_cost_by_places)
         centers = centers + step * rng.normal(size=centers.shape)
+
+
+@pytest.mark.parametrize(
+    ("share", "dtype", "fewest"), [(0.7, "float32", 1), (0.7, "float64", 64), (0.8, "float64", 1)]
+)
+def test_prices_prove_the_optimum_where_a_subsample_says_who_is_concerned(
+    monkeypatch, share, dtype, fewest
+):
+    """By the dual: all are where cost less price is least, prices only where a minimum binds."""
+    monkeypatch.setattr(module, "FEWEST_WANTED", fewest)
+    rng = np.random.default_rng(9)
+    X = (rng.normal(size=(13_000, 2)) ** 3).astype(dtype)
+    centers = rng.choice(X, size=12).astype(np.float64)
+    minimum_size = int(share * len(X) / 12)
+    assignment = BalancedAssignment(CenteredRows(X), clusters=12, minimum_size=minimum_size)
+    priced = 0
+    for _ in range(4):
+        assignment.update(centers)
+        prices, labels = assignment._prices, assignment.labels
+        reduced = ((X[:, None].astype(np.float64) - centers) ** 2).sum(axis=2) - prices
+        lost = reduced[np.arange(len(X)), labels] - reduced.min(axis=1)
+        assert lost.max() <= assignment._rounding()
+        sizes = np.bincount(labels, minlength=12)
+        assert sizes.min() >= minimum_size
+        assert (sizes[prices > 0] == minimum_size).all()
+        priced += np.count_nonzero(prices)
+        centers = centers + 0.2 * rng.normal(size=centers.shape)
+    assert priced > 4
 
 
 @pytest.mark.parametrize("share", SHARES)

@@ -23,7 +23,7 @@ from tailora.errors import ConfigError
 COARSER: Final = 4
 SCARCE: Final = 1.5  # clusters up to this many minimums may come to need a price
 FEWEST_PER_CLUSTER: Final = 32  # below this a subsample says little about prices
-FEWEST_WANTED: Final = 64  # samples near a cluster, to begin with
+FEWEST_WANTED: Final = 64  # samples near a cluster to begin with; above 0, so that it can grow
 MANY: Final = 1 / 16  # of the samples: so many in wrong clusters are worth a coarse look first
 NEARLY_ALL: Final = 0.6  # of the samples: to score all in order is faster than to pick these
 
