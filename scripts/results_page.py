@@ -32,6 +32,7 @@ def page(results: Path) -> str:
     sections = {
         "training": _training,
         "clustering": _clustering,
+        "clustering-growth": _clustering_growth,
         "scenes": _scenes,
     }
     for name, section in sections.items():
@@ -86,6 +87,29 @@ def _clustering(result: dict[str, Any]) -> str:
         "## Size-constrained K-means\n\nOur time and objective over the other's, same start, same "
         "stopping rule; below 1 ours is faster or closer. scikit-learn's Lloyd has no size "
         f"constraint; {_machine(result)}.\n\n" + _table(head, rows)
+    )
+
+
+def _clustering_growth(result: dict[str, Any]) -> str:
+    rows = []
+    for case in result["results"]:
+        baseline = case["runs"][case["baseline"]]
+        for name, run in case["runs"].items():
+            if name != case["baseline"]:
+                rows.append((
+                    ", ".join(case["curves"]), case["data"], f"{case['samples']:,}",
+                    f"{case['features']}", f"{run['clusters']}", name,
+                    f"{baseline['median_seconds'] / baseline['iterations']:.4f}",
+                    f"{run['median_seconds'] / run['iterations']:.4f}",
+                    f"{run['ratio_per_run']:.2f}", f"{run['processor_ratio_per_run']:.2f}",
+                ))  # fmt: skip
+    head = ("curve", "data", "N", "d", "K", "ours", "Lloyd, s/iteration", "ours, s/iteration",
+            "time ratio", "processor time ratio")  # fmt: skip
+    return (
+        "## Growth of size-constrained K-means\n\nSeconds an iteration and ratios to "
+        "scikit-learn's unconstrained Lloyd from the same start over the same iterations, "
+        "float32; the goal is a "
+        f"ratio of 1.5 at rho = 10; {_machine(result)}.\n\n" + _table(head, rows)
     )
 
 

@@ -12,9 +12,11 @@ from pathlib import Path
 
 from benchmarks.speed import (
     clustering,
+    clustering_growth,
     demo_profile,
     growth,
     memory,
+    nearest,
     predictions,
     pretraining,
     scenes,
@@ -25,6 +27,8 @@ from benchmarks.speed.ratios import RESULTS, write_result
 
 BENCHMARKS = {
     "clustering": clustering,
+    "clustering-growth": clustering_growth,
+    "nearest": nearest,
     "training": training,
     "scenes": scenes,
     "growth": growth,
@@ -34,6 +38,7 @@ BENCHMARKS = {
     "pretraining": pretraining,
     "demo-profile": demo_profile,
 }
+_BY_FILE = ("clustering", "clustering-growth", "nearest")  # `--out` names their file
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -60,7 +65,7 @@ def _elsewhere(name: str, out: Path) -> list[str]:
     """Arguments that send a result to another folder than the committed ones."""
     if out == RESULTS:
         return []
-    return ["--out", str(out / "clustering.json" if name == "clustering" else out)]
+    return ["--out", str(out / f"{name}.json" if name in _BY_FILE else out)]
 
 
 if __name__ == "__main__":

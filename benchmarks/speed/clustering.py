@@ -6,6 +6,7 @@ All sides get the same samples, the same k-means++ start, the same `max_iter` an
 turns, since machines are shared and drift. A ratio is the median over turns of our seconds divided
 by the other's of the same turn; per iteration it is also divided by the ratio of the iterations.
 k-means-constrained builds a flow network of samples times clusters, so it gets fewer samples.
+How time grows with samples, features and clusters is measured by `clustering_growth.py`.
 """
 
 import argparse
@@ -96,17 +97,17 @@ def against_peer(data: str, X: Samples, given: argparse.Namespace) -> list[dict[
     return found
 
 
-def ours(X: Samples, start: Samples, balance: float) -> Run:
+def ours(X: Samples, start: Samples, balance: float, stop: dict[str, Any] = STOP) -> Run:
     def run() -> tuple[Samples, NDArray[np.integer], int]:
-        found = size_constrained_kmeans(X, len(start), balance=balance, init=start, **STOP)
+        found = size_constrained_kmeans(X, len(start), balance=balance, init=start, **stop)
         return found.centers, found.labels, found.n_iter
 
     return run
 
 
-def lloyd(X: Samples, start: Samples) -> Run:
+def lloyd(X: Samples, start: Samples, stop: dict[str, Any] = STOP) -> Run:
     def run() -> tuple[Samples, NDArray[np.integer], int]:
-        model = KMeans(len(start), init=start, n_init=1, algorithm="lloyd", **STOP).fit(X)
+        model = KMeans(len(start), init=start, n_init=1, algorithm="lloyd", **stop).fit(X)
         return model.cluster_centers_, model.labels_, model.n_iter_
 
     return run
@@ -126,36 +127,43 @@ def compared(data: str, X: Samples, runs: dict[str, Run], *, repeats: int) -> di
     """Time the first run, the baseline, and the others in turns, after one untimed round."""
     rows = {name: described(X, *run()) for name, run in runs.items()}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
+    processor: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(repeats):
         for name in list(runs) if turn % 2 == 0 else reversed(runs):
-            begin = time.perf_counter()
+            begin, begin_processor = time.perf_counter(), time.process_time()
             runs[name]()
             seconds[name].append(time.perf_counter() - begin)
+            processor[name].append(time.process_time() - begin_processor)
     baseline, *others = runs
     for name, row in rows.items():
         row |= {"median_seconds": statistics.median(seconds[name]), "seconds": seconds[name]}
+        row |= {"processor_seconds": processor[name]}
     for name in others:
-        turns = zip(seconds[name], seconds[baseline], strict=True)
-        ratio = statistics.median(mine / theirs for mine, theirs in turns)
+        ratio = statistics.median(np.divide(seconds[name], seconds[baseline]))
         per_iteration = ratio * rows[baseline]["iterations"] / rows[name]["iterations"]
+        busy = statistics.median(np.divide(processor[name], processor[baseline]))
         rows[name] |= {"ratio_per_run": ratio, "ratio_per_iteration": per_iteration}
+        rows[name] |= {"processor_ratio_per_run": busy}
         print(
             f"{data} {len(X)} x {X.shape[1]} {X.dtype}, {name} / {baseline}: {ratio:.2f} per run,"
         )
-        print(f"    {per_iteration:.2f} per iteration")
+        print(f"    {per_iteration:.2f} per iteration, {busy:.2f} of processor time per run")
     about = {"data": data, "samples": len(X), "features": X.shape[1], "dtype": str(X.dtype)}
     return {**about, "baseline": baseline, "runs": rows}
 
 
 def described(X: Samples, centers: Samples, labels: NDArray[np.integer], iterations: int) -> dict:
-    apart = X.astype(np.float64) - centers[labels]
+    blocks = [slice(start, start + 10_000) for start in range(0, len(X), 10_000)]
+    objective = sum(
+        float(((X[rows].astype(np.float64) - centers[labels[rows]]) ** 2).sum()) for rows in blocks
+    )
     sizes = np.bincount(labels, minlength=len(centers))
     return {
         "clusters": len(centers),
         "smallest_cluster": int(sizes.min()),
         "largest_cluster": int(sizes.max()),
         "iterations": int(iterations),
-        "objective": float((apart**2).sum()),
+        "objective": objective,
     }
 
 

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.optimize import linear_sum_assignment, linprog
 
+from tailora.debias import balanced_assignment as module
 from tailora.debias.balanced_assignment import BalancedAssignment, balanced_assignment
 from tailora.debias.centered_rows import CenteredRows
 from tailora.debias.prices import improve_prices
@@ -111,6 +112,34 @@ def test_assignment_stays_optimal_on_a_walk_among_many_samples(step, share):
         centers = centers + step * rng.normal(size=centers.shape)
 
 
+@pytest.mark.parametrize(
+    ("share", "dtype", "fewest"), [(0.7, "float32", 1), (0.7, "float64", 64), (0.8, "float64", 1)]
+)
+def test_prices_prove_the_optimum_where_a_subsample_says_who_is_concerned(
+    monkeypatch, share, dtype, fewest
+):
+    """By the dual: all are where cost less price is least, prices only where a minimum binds."""
+    monkeypatch.setattr(module, "FEWEST_WANTED", fewest)
+    rng = np.random.default_rng(9)
+    X = (rng.normal(size=(13_000, 2)) ** 3).astype(dtype)
+    centers = rng.choice(X, size=12).astype(np.float64)
+    minimum_size = int(share * len(X) / 12)
+    assignment = BalancedAssignment(CenteredRows(X), clusters=12, minimum_size=minimum_size)
+    priced = 0
+    for _ in range(4):
+        assignment.update(centers)
+        prices, labels = assignment._prices, assignment.labels
+        reduced = ((X[:, None].astype(np.float64) - centers) ** 2).sum(axis=2) - prices
+        lost = reduced[np.arange(len(X)), labels] - reduced.min(axis=1)
+        assert lost.max() <= assignment._rounding()
+        sizes = np.bincount(labels, minlength=12)
+        assert sizes.min() >= minimum_size
+        assert (sizes[prices > 0] == minimum_size).all()
+        priced += np.count_nonzero(prices)
+        centers = centers + 0.2 * rng.normal(size=centers.shape)
+    assert priced > 4
+
+
 @pytest.mark.parametrize("share", SHARES)
 def test_margin_is_never_more_than_the_distance_to_the_second_best_cluster(share):
     rng = np.random.default_rng(8)
@@ -152,17 +181,20 @@ def test_too_few_samples_for_the_minimum_are_refused():
         balanced_assignment(np.zeros((5, 1)), np.zeros((2, 1)), minimum_size=3)
 
 
-def test_repair_stops_where_a_fixed_sample_would_have_to_move():
+@pytest.mark.parametrize(
+    ("reach", "slack", "repaired"),
+    [
+        ((np.inf, 1.9), np.inf, False),
+        ((np.inf, np.inf), 1.9, False),
+        ((0.0, 2.0), np.inf, True),
+        ((np.inf, np.inf), 2.0, True),
+    ],
+)
+def test_repair_stops_where_a_fixed_sample_would_have_to_move(reach, slack, repaired):
     costs = np.array([[0.0, 5.0], [0.0, 2.0]])
-    none, both = np.zeros(2), np.ones(2, dtype=bool)
-    fixed = np.array([3, 0])
-    for limits in (Limits(none, 1.9, both), Limits(none, np.inf, ~both)):
-        transport = Transport(costs, fixed=fixed, prices=none, minimum_size=1)
-        assert not transport.repair(limits)
-        assert limits.widened(transport.prices).hold(transport.prices)
-    transport = Transport(costs, fixed=fixed, prices=none, minimum_size=1)
-    assert transport.repair(Limits(none, 2.0, both))
-    assert transport.labels.tolist() == [0, 1]
+    transport = Transport(costs, fixed=np.array([3, 0]), prices=np.zeros(2), minimum_size=1)
+    assert transport.repair(Limits(np.zeros(2), np.array(reach), slack)) is repaired
+    assert not repaired or transport.labels.tolist() == [0, 1]
 
 
 def imbalance(costs, prices, minimum_size):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from tailora.errors import DataError
 @pytest.fixture(params=["float32", "float64"])
 def samples(request, monkeypatch):
     """More rows than fit into a block, far from 0."""
-    monkeypatch.setattr(centered_rows, "ROWS_AT_ONCE", 64)
+    monkeypatch.setattr(centered_rows, "NUMBERS_AT_ONCE", 64 * 7)
     rng = np.random.default_rng(0)
     return (rng.normal(size=(500, 7)) * [1, 2, 3, 4, 5, 6, 7] + 100).astype(request.param)
 
@@ -107,9 +108,24 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / X.n
 """
 
 
+@pytest.mark.parametrize(("clusters", "started"), [(8, True), (80, True), (8, False)])
+def test_own_memory_grows_by_a_few_numbers_a_sample_however_wide_it_is(clusters, started):
+    """Six numbers a sample for the assignment; k-means++ holds one a candidate for a while."""
+    most = 64 if started else 8 * (5 + 2 + int(np.log(clusters)))
+    peaks = []
+    for count in (10_000, 30_000):
+        X = np.random.default_rng(0).normal(size=(count, 96)).astype("f")
+        init = X[:clusters].copy() if started else None
+        tracemalloc.start()
+        size_constrained_kmeans(X, clusters, init=init, max_iter=2)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < most * 20_000 < X.nbytes / 3
+
+
 def test_a_mapped_array_is_never_copied_whole(tmp_path):
     path = tmp_path / "samples.npy"
-    X = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(150_000, 256))
+    X = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(60_000, 256))
     rng = np.random.default_rng(0)
     for start in range(0, len(X), 10_000):
         X[start : start + 10_000] = rng.normal(size=(10_000, 256))

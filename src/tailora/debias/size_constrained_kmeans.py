@@ -9,23 +9,22 @@ the clustering step; Bradley, Bennett, Demiriz, "Constrained K-Means Clustering"
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.cluster import kmeans_plusplus
 
 from tailora.debias.balanced_assignment import BalancedAssignment
-from tailora.debias.block_threads import for_each
-from tailora.debias.centered_rows import (
-    ROWS_AT_ONCE,
-    CenteredRows,
-    mean_and_variance,
-    require_finite,
-    row_slices,
-)
+from tailora.debias.centered_rows import CenteredRows, mean_and_variance, origin, require_finite
+from tailora.debias.cluster_means import ClusterMeans, squared_distances
+from tailora.debias.nearest import NearestSearch, nearest_search
+from tailora.debias.plus_plus import plus_plus
 from tailora.debias.prices import Floats, Integers
+from tailora.debias.processes import ALONE, Group, Processes
 from tailora.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 LARGEST_SEED: Final = 2**31
 
@@ -76,6 +75,8 @@ def size_constrained_kmeans(
     max_iter: int = 100,
     tol: float = 1e-4,
     init: ArrayLike | None = None,
+    device: str | None = None,
+    group: "ProcessGroup | None" = None,
 ) -> SizeConstrainedKMeans:
     """Cluster samples so that every cluster has at least floor(N / (K rho)) of them.
 
@@ -93,6 +94,13 @@ def size_constrained_kmeans(
         tol: A run ends when the squared shift of all centres is at most `tol` times the mean
             variance of the features; 0 runs until no label changes.
         init: Starting centres, (clusters, features), instead of k-means++.
+        device: Where torch looks for the nearest centres, such as "cuda"; it holds a copy of the
+            samples there. None: NumPy on all cores, without a copy.
+        group: Processes of `torch.distributed` (gloo) that share the samples: `X` are the rows of
+            this one, the N samples those of all, in the order of the processes. All call with the
+            same options, and all get the whole result, that of one process but for the rounding of
+            sums: centres to 1e-9 of the spread in float64, 1e-5 in float32, labels equal where the
+            two nearest clusters differ by more.
 
     Returns:
         Centres, labels, sizes, inertia and iterations. With no minimum, a cluster that empties
@@ -100,8 +108,10 @@ def size_constrained_kmeans(
         coincide with their centres.
 
     Raises:
-        ConfigError: An option is out of range, or `init` does not have the right shape.
-        DataError: `X` is not a matrix of finite numbers.
+        ConfigError: An option is out of range, `init` does not have the right shape, or `device` or
+            `group` cannot be used.
+        DataError: `X` is not a matrix of finite numbers, or has another width or dtype in another
+            process.
 
     Example:
         >>> X = [[0.0], [0.1], [0.2], [0.3], [9.0], [9.1]]
@@ -113,8 +123,13 @@ def size_constrained_kmeans(
     Reference: Tian, Chen, Sun (2024), the clustering step; rho = 10 is our reading, the paper names
     no value.
     """
-    samples = _checked_samples(X)
-    _check_clusters(len(samples), n_clusters, balance=balance)
+    processes = ALONE if group is None else Group(group)
+    samples = processes.each(_checked_samples, X)
+    processes.each(
+        _check_alike, *processes.gathered(np.array([[samples.shape[1], samples.itemsize]]))
+    )
+    total = int(processes.sum(np.array(len(samples))))
+    _check_clusters(total, n_clusters, balance=balance)
     for name, value, least in (
         ("seed", seed, 0),
         ("n_init", n_init, 1),
@@ -123,123 +138,87 @@ def size_constrained_kmeans(
     ):
         if not value >= least:  # so written that NaN is refused too
             raise ConfigError(f"{name} must be at least {least}, got {value!r}")
+    mean, variance = mean_and_variance(samples, processes)
     starts = (
-        _plus_plus_starts(samples, n_clusters, seed=seed, n_init=n_init)
+        _starts(samples, n_clusters, mean=mean, seeds=(seed, n_init), processes=processes)
         if init is None
         else [_checked_start(init, (n_clusters, samples.shape[1]), n_init=n_init)]
     )
-    mean, variance = mean_and_variance(samples)
-    mean = mean.astype(samples.dtype).astype(np.float64)  # what the samples are really less by
-    minimum_size = math.floor(len(samples) / (n_clusters * balance))
+    center = origin(mean, variance).astype(samples.dtype).astype(np.float64)  # really taken off
+    rows = CenteredRows(samples, center)
+    parts = _Parts(rows, nearest_search(rows, device), processes)
+    minimum_size = math.floor(total / (n_clusters * balance))
     tolerance = tol * float(variance.mean())
-    rows = CenteredRows(samples, mean)
     runs = (
-        _lloyd(rows, start - mean, minimum_size, max_iter=max_iter, tolerance=tolerance)
+        _lloyd(parts, start - center, minimum_size, max_iter=max_iter, tolerance=tolerance)
         for start in starts
     )
     best = min(runs, key=lambda run: run.inertia)
-    return replace(best, centers=(best.centers + mean).astype(samples.dtype))
+    return replace(best, centers=(best.centers + center).astype(samples.dtype))
+
+
+@final
+@dataclass(frozen=True)
+class _Parts:
+    """Samples of this process, who finds their nearest centres, and who has the others."""
+
+    rows: CenteredRows
+    search: NearestSearch
+    processes: Processes
 
 
 def _lloyd(
-    X: CenteredRows,
+    parts: _Parts,
     centers: Floats,
     minimum_size: int,
     *,
     max_iter: int,
     tolerance: float,
 ) -> SizeConstrainedKMeans:
-    assignment = BalancedAssignment(X, clusters=len(centers), minimum_size=minimum_size)
-    means = _ClusterMeans(X, clusters=len(centers))
+    X, processes = parts.rows, parts.processes
+    assignment = BalancedAssignment(
+        X,
+        clusters=len(centers),
+        minimum_size=minimum_size,
+        search=parts.search,
+        processes=processes,
+    )
+    means = ClusterMeans(X, clusters=len(centers), processes=processes)
     shift, n_iter = np.inf, 0
     while n_iter < max_iter and shift > tolerance:
         assignment.update(centers)
         n_iter += 1
         if not means.follow(assignment.labels):
             break
-        moved = means.centers(centers)
+        moved = means.centers(centers, assignment.sizes)
         shift = float(((moved - centers) ** 2).sum())
         centers = moved
     else:  # the centres moved after the last assignment
         assignment.update(centers)
+    inertia = squared_distances(X, centers, assignment.labels).sum()
     return SizeConstrainedKMeans(
         centers,
-        assignment.labels,
-        np.bincount(assignment.labels, minlength=len(centers)),
-        float(_squared_distances(X, centers, assignment.labels).sum()),
+        processes.gathered(assignment.labels)[0],
+        assignment.sizes,
+        float(processes.sum(inertia)),
         n_iter,
         minimum_size,
     )
 
 
-@final
-class _ClusterMeans:
-    """Sums of each cluster's samples, kept up to date by the samples that change cluster."""
-
-    def __init__(self, X: CenteredRows, *, clusters: int) -> None:
-        self._X = X
-        self._labels = np.full(len(X), -1)
-        self._sums = np.zeros((clusters, X.width))
-
-    def follow(self, labels: Integers) -> bool:
-        """Take over `labels`, (samples,), and say whether any changed."""
-        changed = np.flatnonzero(labels != self._labels)
-        for start in range(0, len(changed), ROWS_AT_ONCE):
-            rows = changed[start : start + ROWS_AT_ONCE]
-            samples = self._X.take(rows).astype(np.float64)
-            old = self._labels[rows]
-            self._add(-samples[old >= 0], old[old >= 0])
-            self._add(samples, labels[rows])
-        self._labels[changed] = labels[changed]
-        return len(changed) > 0
-
-    def _add(self, samples: Floats, labels: Integers) -> None:
-        order = np.argsort(labels, kind="stable")
-        firsts = np.flatnonzero(np.diff(labels[order], prepend=-1))
-        if len(firsts):
-            self._sums[labels[order[firsts]]] += np.add.reduceat(samples[order], firsts, axis=0)
-
-    def centers(self, old: Floats) -> Floats:
-        """Mean of each cluster, (clusters, features); `old` are the centres of the labels."""
-        sums, sizes = self._sums, np.bincount(self._labels, minlength=len(self._sums))
-        if not sizes.all():
-            sums, sizes = self._refilled(sums.copy(), sizes, old)
-        means = sums / np.maximum(sizes, 1)[:, None]
-        return np.where(sizes[:, None] > 0, means, old)
-
-    def _refilled(self, sums: Floats, sizes: Integers, old: Floats) -> tuple[Floats, Integers]:
-        """Give each empty cluster one of the samples farthest from their centres."""
-        empty = np.flatnonzero(sizes == 0)
-        distances = _squared_distances(self._X, old, self._labels)
-        for k, row in zip(empty, np.argsort(-distances, kind="stable"), strict=False):
-            if distances[row] > 0:
-                donor = self._labels[row]
-                sample = self._X.take(slice(row, row + 1))[0]
-                sums[donor] -= sample
-                sums[k] = sample
-                sizes[[donor, k]] += [-1, 1]
-        return sums, sizes
-
-
-def _squared_distances(X: CenteredRows, centers: Floats, labels: Integers) -> Floats:
-    """Of each sample to the centre of its cluster, (samples,), by differences: exact near 0."""
-    distances = np.empty(len(X))
-
-    def measure(rows: slice) -> None:
-        apart = X.take(rows) - centers[labels[rows]]
-        distances[rows] = np.einsum("nd,nd->n", apart, apart)
-
-    for_each(measure, row_slices(len(X)))
-    return distances
-
-
-def _plus_plus_starts(
-    X: NDArray[np.floating], n_clusters: int, *, seed: int, n_init: int
+def _starts(
+    X: NDArray[np.floating],
+    n_clusters: int,
+    *,
+    mean: Floats,
+    seeds: tuple[int, int],
+    processes: Processes,
 ) -> Iterator[Floats]:
+    seed, count = seeds
     rng = np.random.default_rng(seed)
-    for _ in range(n_init):
-        start, _ = kmeans_plusplus(X, n_clusters, random_state=int(rng.integers(LARGEST_SEED)))
-        yield start.astype(np.float64)
+    for _ in range(count):
+        draw = int(rng.integers(LARGEST_SEED))
+        yield plus_plus(X, n_clusters, mean=mean, seed=draw, processes=processes)
 
 
 def _checked_samples(X: ArrayLike) -> NDArray[np.floating]:
@@ -254,6 +233,12 @@ def _checked_samples(X: ArrayLike) -> NDArray[np.floating]:
         samples = samples.astype(np.float64, copy=False)
     require_finite(samples)
     return samples
+
+
+def _check_alike(found: Integers, _: slice) -> None:
+    if (found != found[0]).any():
+        widths = ", ".join(f"{width} of {8 * size} bits" for width, size in found.tolist())
+        raise DataError(f"processes must have features of one number and dtype, got {widths}")
 
 
 def _checked_start(init: ArrayLike, shape: tuple[int, int], *, n_init: int) -> Floats:

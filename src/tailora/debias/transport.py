@@ -9,7 +9,7 @@ results is an optimum of the transportation problem.
 Reference: Ahuja, Magnanti, Orlin, "Network Flows" (1993), section 9.7, successive shortest paths.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, final
 
@@ -28,24 +28,18 @@ class Limits:
 
     Args:
         anchor: Prices for which the fixed samples are known to be well placed, (clusters,).
-        reach: The difference of two prices may leave that of `anchor` by at most this much.
-        free: Clusters whose price may leave that of `anchor` at all, (clusters,).
+        reach: By how much each price may exceed that of `anchor`, (clusters,).
+        slack: The rises of two prices may differ by at most this much.
     """
 
     anchor: Floats
-    reach: float
-    free: Flags
+    reach: Floats
+    slack: float = np.inf
 
     def hold(self, prices: Floats) -> bool:
         """Whether `prices`, (clusters,), are within the limits."""
         rise = prices - self.anchor
-        return bool(np.ptp(rise) <= self.reach and not rise[~self.free].any())
-
-    def widened(self, prices: Floats) -> "Limits":
-        """Return limits within which `prices`, (clusters,), and half as much again would be."""
-        rise = prices - self.anchor
-        reach = max(self.reach, 1.5 * float(np.ptp(rise)))
-        return replace(self, reach=reach, free=self.free | (rise != 0))
+        return bool((rise <= self.reach).all() and np.ptp(rise) <= self.slack)
 
 
 @final
@@ -66,7 +60,7 @@ class Transport:
         >>> transport = Transport(
         ...     costs, fixed=np.zeros(2, int), prices=np.zeros(2), minimum_size=1
         ... )
-        >>> transport.repair(Limits(anchor=np.zeros(2), reach=np.inf, free=np.ones(2, bool)))
+        >>> transport.repair(Limits(anchor=np.zeros(2), reach=np.full(2, np.inf)))
         True
         >>> transport.labels.tolist(), transport.prices.tolist()
         ([0, 1, 0], [0.0, 2.0])
