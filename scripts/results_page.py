@@ -151,8 +151,28 @@ def _experiment(result: dict[str, Any]) -> str:
             f"**{name}**: {len(found['seeds'])} seeds, {splits}, {counts} train / val / test "
             "images\n\n" + _table(_ROW_HEAD, [_row(row, recipe) for row in found["rows"]])
         )
+        if result["experiment"] in _WITH_GEOMETRY:
+            parts.append(_geometry(found["rows"]))
     parts += _verdict(result["sets"])
     return "\n".join(parts)
+
+
+_WITH_GEOMETRY = ("ablation",)  # as the paper's third table
+
+
+def _geometry(rows: list[dict[str, Any]]) -> str:
+    """Show how the classes of the test lie; a probe changes no feature, so one row an adapter."""
+    once = {row["adapter"]: row["geometry"] for row in rows if row["geometry"]["intra_tail"]}
+    names = ("inter_head_tail", "inter_tail_tail", "intra_tail")
+    return (
+        "Mean cosine distance of test features between head and tail classes, between tail "
+        "classes, and within a tail class (mean over splits; several adapters at once have no "
+        "common space):\n\n"
+        + _table(
+            ("method", "head to tail", "tail to tail", "within a tail class"),
+            [(n, *(f"{found[name]:.3f}" for name in names)) for n, found in once.items()],
+        )
+    )
 
 
 _QUESTIONS = (
