@@ -16,6 +16,7 @@ from benchmarks.page.growth_figures import growth_figures
 from benchmarks.page.growth_section import growth
 from benchmarks.page.memory_section import memory
 from benchmarks.page.method_section import whole_method
+from benchmarks.page.precision_section import precision
 from benchmarks.page.run_sections import how_it_was_run, pairs
 
 ROOT: Final = Path(__file__).parents[2]
@@ -24,7 +25,7 @@ PAGE: Final = ROOT / "docs" / "benchmarks.md"
 IMAGES: Final = ROOT / "docs" / "images"
 Results = dict[str, dict[str, Any]]
 SECTIONS: Final[tuple[Callable[[Results], str], ...]] = (
-    how_it_was_run, pairs, growth, predictions, memory, whole_method, pretraining, demo,
+    how_it_was_run, pairs, growth, predictions, precision, memory, whole_method, pretraining, demo,
 )  # fmt: skip
 
 
