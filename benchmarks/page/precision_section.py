@@ -22,7 +22,7 @@ def precision(results: dict[str, Any]) -> str:
     head = ("", "LoRA step, rate over fp32", "extraction, rate over fp32", "first step, s")
     return (
         f"## bfloat16 and compiling\n\n{found['encoder']}, {found['size']} px, batch "
-        f"{found['batch']}, on this processor, in turns. bfloat16 is `compute.precision`; "
-        "`torch.compile` is no option: it takes its first step's seconds anew for every shape, "
-        "mode and precision of a run.\n\n" + table(head, rows)
+        f"{found['batch']}, on this processor, in turns. bfloat16 is "
+        "`compute.precision`, compiling `compute.compile`, for training alone: it takes its first "
+        "step's seconds anew in every stage.\n\n" + table(head, rows)
     )

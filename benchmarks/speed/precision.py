@@ -2,9 +2,9 @@
 
     python -m benchmarks.speed.precision
 
-The first of all is tailora's default, float32 without compiling. `torch.compile` is no option of
-tailora: this is what it would have to win, beside the seconds that compiling takes once for every
-shape, mode and precision.
+The first of all is tailora's default, float32 without compiling. The seconds of the first call are
+kept too: compiling takes them once for every shape, mode and precision. `compute.compile` compiles
+for training alone.
 """
 
 import argparse

@@ -8,6 +8,7 @@ import time
 
 import psutil
 import pytest
+import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
@@ -151,6 +152,20 @@ def test_memory_can_be_saved_without_another_result(alone, data, quick, tmp_path
     expected = adapters(alone, "lora")
     for name, tensor in adapters(tmp_path / "run", "lora").items():
         assert_close(tensor, expected[name], rtol=1e-4, atol=1e-6)
+
+
+def test_the_encoder_is_compiled_for_each_training_alone(data, quick, tmp_path, monkeypatch):
+    """Compiled with a back end that changes nothing: a real one takes a minute."""
+    compiled, plain = [], torch.nn.Module.compile
+
+    def noted(module, **_options):
+        compiled.append(type(module).__name__)
+        plain(module, backend="eager")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", noted)
+    quicker = ("--set", "compute.compile=true", "--epochs", 1, "--set", "deblora.epochs=1")
+    succeed("fit", data, "--out", tmp_path / "run", *quick, *ALIKE, *quicker)
+    assert compiled == ["Encoder", "Encoder"]
 
 
 def test_a_run_in_bfloat16_says_so_and_predicts_in_it(data, quick, tmp_path):

@@ -87,6 +87,7 @@ OTHER = {
     "compute.precision": "bf16",
     "compute.micro_batch": 4,
     "compute.checkpointing": True,
+    "compute.compile": True,
     "compute.shard": True,
 }
 # a value of the wrong type for each

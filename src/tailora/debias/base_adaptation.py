@@ -23,7 +23,7 @@ from tailora.train.lesson import Lesson, alone
 from tailora.train.loop import train
 from tailora.train.mixing import Mixing
 from tailora.train.objectives import Images, label_lesson
-from tailora.train.optimizers import OptimizerChoice
+from tailora.train.optimizers import ENCODER, OptimizerChoice
 from tailora.train.sampling import Order, rows_an_epoch
 from tailora.train.schedule import Schedule
 from tailora.train.sharding import shard, whole
@@ -38,12 +38,14 @@ class Bench:
         accelerator: Device, precision and backward pass.
         progress: Shows how far a stage is.
         seed: Seeds initial weights, order, augmentation and dropout.
+        compiled: Let torch compile the encoder that learns.
     """
 
     images: Images
     accelerator: Accelerator
     progress: Progress
     seed: int
+    compiled: bool = False
 
 
 AnyEncoder = Encoder | ModuleEncoder
@@ -210,6 +212,8 @@ def run_training(
 ) -> None:
     """Train a lesson to the schedule's end and leave its parts in evaluation mode; see `train`."""
     total = schedule.steps(rows_an_epoch(rows, sampler, schedule.epochs))
+    if bench.compiled:
+        lesson.module.get_submodule(ENCODER).compile()
     with bench.progress(title, total) as advance:
         done = 0
         for step in train(

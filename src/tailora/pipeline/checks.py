@@ -122,6 +122,8 @@ def _check_compute(recipe: Recipe) -> None:
                 f"train.objective={train.objective!r} compares the images of a batch with each "
                 f"other, which its parts cannot: leave out {what}"
             )
+    if compute.compile and compute.shard:
+        raise ConfigError("compute.compile and compute.shard do not go together; choose one")
     if compute.shard:
         _check_shard(recipe)
     if compute.micro_batch is not None and not 1 <= compute.micro_batch < train.batch_size:

@@ -64,7 +64,13 @@ class Job:
     @property
     def bench(self) -> Bench:
         """What training stages work with."""
-        return Bench(self.read_batch, self.accelerator, self.progress, self.recipe.seed)
+        return Bench(
+            self.read_batch,
+            self.accelerator,
+            self.progress,
+            self.recipe.seed,
+            compiled=self.recipe.compute.compile,
+        )
 
     @property
     def schedule(self) -> Schedule:
