@@ -3,7 +3,7 @@
 Reference: Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016.
 """
 
-from typing import Any, cast
+from typing import Any
 
 from torch import nn
 
@@ -22,11 +22,11 @@ def recompute_activations(backbone: nn.Module) -> None:
     Raises:
         BackboneError: The model has no such switch.
     """
-    base = base_model(backbone)
+    base: Any = base_model(backbone)
     inner = getattr(base, "net", base)
     # a newer name of the same switch, and an older one
     names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
-    switch = cast("Any", next((getattr(base, n) for n in names if hasattr(base, n)), None))
+    switch = next((getattr(base, name) for name in names if hasattr(base, name)), None)
     if switch is not None and getattr(base, "supports_gradient_checkpointing", False):
         # the other kind needs inputs with gradients, which images under a frozen stem have not
         switch({"use_reentrant": False})
