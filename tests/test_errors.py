@@ -1,7 +1,7 @@
 import pytest
 
 from tailora import errors
-from tailora.errors import ConfigError, StorageError, TailoraError, unknown_name
+from tailora.errors import ConfigError, ProcessError, StorageError, TailoraError, unknown_name
 
 
 def error_classes():
@@ -14,12 +14,15 @@ def error_classes():
 
 @pytest.mark.parametrize("error", error_classes())
 def test_who_never_heard_of_tailora_can_still_catch_it(error):
-    assert issubclass(error, OSError if error is StorageError else ValueError)
+    of_python = {StorageError: OSError, ProcessError: RuntimeError}
+    assert issubclass(error, of_python.get(error, ValueError))
 
 
-def test_the_five_kinds_of_error_are_there():
+def test_the_six_kinds_of_error_are_there():
     names = {error.__name__ for error in error_classes()}
-    assert names == {"DataError", "ConfigError", "BackboneError", "RunError", "StorageError"}
+    assert names == {
+        "DataError", "ConfigError", "BackboneError", "RunError", "StorageError", "ProcessError",
+    }  # fmt: skip
 
 
 def test_an_unknown_name_is_answered_with_the_nearest_and_with_all_of_them_sorted():

@@ -97,6 +97,7 @@ def shared(tmp_path_factory):
     return found, [(folder / f"said-{rank}.txt").read_text() for rank in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_find_what_one_finds(shared, case):
     name, balance = case.split(":")
@@ -112,11 +113,13 @@ def test_two_processes_find_what_one_finds(shared, case):
         assert found[f"{case}:inertia"] == pytest.approx(one.inertia, rel=close["rtol"])
 
 
+@pytest.mark.slow
 def test_both_processes_have_the_same_bits(shared):
     first, second = shared[0]
     assert all(np.array_equal(first[key], second[key]) for key in first)
 
 
+@pytest.mark.slow
 def test_what_is_wrong_in_one_process_is_told_by_all(shared):
     first, second = (text.splitlines() for text in shared[1])
     assert first == second

@@ -124,6 +124,7 @@ def test_going_on_with_a_finished_comparison_trains_nothing(compared, data, quic
     assert {k: v for k, v in snapshot(compared).items() if "stages" in str(k)} == before
 
 
+@pytest.mark.slow
 def test_the_same_seeds_give_the_same_table_also_in_two_processes(
     compared, data, quick, tmp_path, plain_page
 ):
@@ -221,6 +222,7 @@ def test_data_that_cannot_leave_this_process_are_refused(encoder, data, tmp_path
         compare(held, methods=["zero-shot"], out=tmp_path / "out", recipe=recipe, jobs=2, seeds=2)
 
 
+@pytest.mark.slow
 def test_a_killed_comparison_goes_on(data, quick, tmp_path):
     out = tmp_path / "out"
     words = ["compare", data, "--out", out, *quick, "--seeds", 2, "--methods", "lora"]

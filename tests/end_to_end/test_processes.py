@@ -42,6 +42,7 @@ def alone(data, quick, tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_run_that_one_makes_even_when_one_has_died(
     alone, data, quick, tmp_path
 ):

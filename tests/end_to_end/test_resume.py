@@ -119,6 +119,7 @@ def test_a_run_interrupted_between_its_steps_ends_as_if_it_had_not_been(
     assert_same_result(tmp_path / "run", finished)
 
 
+@pytest.mark.slow
 def test_a_run_interrupted_again_and_again_as_files_get_their_names_ends_the_same(
     finished, data, quick, tmp_path, monkeypatch
 ):
@@ -151,6 +152,7 @@ def test_a_run_interrupted_again_and_again_as_files_get_their_names_ends_the_sam
     assert snapshot(tmp_path / "run").keys() == snapshot(finished).keys()
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_a_run_that_can_be_resumed(finished, data, quick, tmp_path):
     words = ["fit", data, "--out", tmp_path / "run", *quick]
     environment = {

@@ -5,10 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from torch.testing import assert_close
 
 
+@pytest.mark.slow
 def test_a_sharded_network_learns_what_a_whole_one_does_even_when_it_was_stopped(tmp_path):
     done = subprocess.run(
         [
