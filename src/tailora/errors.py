@@ -1,8 +1,8 @@
 """Errors that say what was wrong, what was got and what to do.
 
-Each specific error also inherits one of Python's own (`ValueError`, `OSError`, `RuntimeError`), so a
-caller who never heard of tailora catches it.
-The command line prints the message as one line and exits with code 2.
+Each specific error also inherits one of Python's own (`ValueError`, `OSError`, `RuntimeError`), so
+a caller who never heard of tailora catches it. The command line prints the message as one line and
+exits with code 2.
 """
 
 from collections.abc import Iterable
