@@ -109,6 +109,7 @@ def test_a_command_that_makes_no_sense_is_one_line_too(words, says, refuse):
     refuse(*words, says=says)
 
 
+@pytest.mark.slow
 def test_a_separate_process_says_one_line_without_a_traceback_and_debug_shows_it(tmp_path):
     root = str(Path(package.__file__).parents[1])
     words = [sys.executable, "-m", "tailora", "inspect", "nowhere"]

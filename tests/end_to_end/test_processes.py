@@ -164,9 +164,9 @@ def test_the_encoder_is_compiled_for_each_training_alone(data, quick, tmp_path, 
         plain(module, backend="eager")
 
     monkeypatch.setattr(torch.nn.Module, "compile", noted)
-    quicker = ("--set", "compute.compile=true", "--epochs", 1, "--set", "deblora.epochs=1")
+    quicker = ("--set", "compute.compile=true", "--epochs", 1, "--method", "lora")
     succeed("fit", data, "--out", tmp_path / "run", *quick, *ALIKE, *quicker)
-    assert compiled == ["Encoder", "Encoder"]
+    assert compiled == ["Encoder"]
 
 
 def test_a_run_in_bfloat16_says_so_and_predicts_in_it(data, quick, tmp_path):

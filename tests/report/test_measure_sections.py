@@ -9,6 +9,14 @@ from tailora.report import write_report
 from tailora.report.method_comparison import write_method_comparison
 
 
+@pytest.fixture(autouse=True)
+def _figures_are_drawn_but_not_laid_out(monkeypatch):
+    """Most of a page's time; `test_run_report.py` looks at whole figures."""
+    monkeypatch.setattr(
+        "matplotlib.figure.Figure.savefig", lambda _figure, out, **_options: out.write(b"<svg/>")
+    )
+
+
 @pytest.fixture
 def write(fake_run, tmp_path):
     def make(change=None, **options):

@@ -135,6 +135,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_two_real_processes_share_an_epoch(tmp_path):
     environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", PROCESS]
