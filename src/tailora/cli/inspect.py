@@ -93,21 +93,21 @@ def _show_scene(found: Any) -> None:
     for name, text in found.look.facts:
         show.print(f"  {name}: {listed([text])}", soft_wrap=True)
     table = Table("band", "µm", "min", "2 %", "median", "98 %", "max", "mean")
-    for band in found.bands:
+    for band in found.values.bands:
         wave = "-" if band.wavelength is None else f"{band.wavelength:.3f}"
         numbers = (band.low, *band.percentiles, band.high, band.mean)
         table.add_row(listed([band.name]), wave, *(magnitude(value) for value in numbers))
     show.print(table)
-    _show_values(found, show)
+    _show_values(found.values, show)
 
 
-def _show_values(found: Any, show: Any) -> None:
-    names = ", ".join(band.name for band in found.bands)
-    show.print(f"values look like {found.units}; bands: {listed([names])}", soft_wrap=True)
-    for text in found.warnings:
+def _show_values(values: Any, show: Any) -> None:
+    names = ", ".join(band.name for band in values.bands)
+    show.print(f"values look like {values.units}; bands: {listed([names])}", soft_wrap=True)
+    for text in values.warnings:
         show.print(f"warning: {listed([text])}", soft_wrap=True)
-    if found.stem:
-        _show_stem(found.stem)
+    if values.stem:
+        _show_stem(values.stem)
 
 
 def _numbers(text: str | None) -> list[float] | None:
@@ -153,7 +153,7 @@ def _show(found: Any) -> None:
         f"imbalance {found.imbalance:.1f} : 1; first image {image['bands']} bands, "
         f"{image['height']} x {image['width']}, {image['dtype']}"
     )
-    _show_values(found, show)
+    _show_values(found.values, show)
     if found.small:
         show.print(f"too few test samples to judge: {listed(found.small)}", soft_wrap=True)
     leaks = [d for d in found.duplicates if d.leaks]

@@ -1,19 +1,16 @@
 """Look at a data set before anything is trained: sizes, splits, leaks, bands."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tailora.backbones.stem import StemRow, plan_stem
 from tailora.counts import make_groups
 from tailora.data import Dataset, Duplicate, find_duplicates
 from tailora.data.band_reading import name_bands
-from tailora.data.band_summary import BandSummary, summarise_bands
-from tailora.data.value_ranges import check_values, guess_units
-from tailora.errors import ConfigError
+from tailora.pipeline.band_looks import BandLook, look_at_bands
 from tailora.pipeline.names import check_names
 from tailora.pipeline.pictures import as_picture
 from tailora.pipeline.scene_looks import MOST_SCENES, look_at, sample_values, scenes_of
@@ -37,10 +34,7 @@ class Inspection:
         duplicates: Exact copies across splits or with other labels.
         small: Classes with fewer test samples than a verdict needs.
         notes: What was done to the data, and caveats.
-        bands: What values each band holds, in a sample of the training images.
-        units: What these values seem to be.
-        warnings: What looks wrong with them.
-        stem: What `backbone.stem=by-wavelength` would do, where wavelengths are known.
+        values: What the bands hold, in a sample of the training images.
     """
 
     name: str
@@ -50,10 +44,7 @@ class Inspection:
     duplicates: list[Duplicate]
     small: list[str]
     notes: tuple[str, ...]
-    bands: tuple[BandSummary, ...]
-    units: str
-    warnings: tuple[str, ...]
-    stem: list[StemRow] = field(default_factory=list)
+    values: BandLook
 
     def to_json(self) -> dict[str, Any]:
         """Give a JSON object."""
@@ -74,10 +65,7 @@ class Inspection:
             ],
             "small_classes": self.small,
             "notes": list(self.notes),
-            "units": self.units,
-            "bands": [band.to_json() for band in self.bands],
-            "warnings": list(self.warnings),
-            "stem": [asdict(row) for row in self.stem],
+            **self.values.to_json(),
         }  # fmt: skip
 
 
@@ -116,8 +104,13 @@ def inspect_dataset(
         for c in order
     ]
     image = data.source.read(int(data.indices("train")[0]))
-    values = sample_values(data)
-    bands = summarise_bands(values, data.bands, data.wavelengths)
+    values = look_at_bands(
+        sample_values(data),
+        data.bands,
+        data.wavelengths,
+        wavelengths=wavelengths,
+        new_bands=new_bands,
+    )
     return Inspection(
         name=data.name,
         rows=rows,
@@ -129,27 +122,13 @@ def inspect_dataset(
         duplicates=find_duplicates(data),
         small=[row.name for row in rows if row.counts["test"] < SMALL_TEST],
         notes=data.notes,
-        bands=bands,
-        units=guess_units(values, data.bands),
-        warnings=check_values(values[None, :, :, None], [band.name for band in bands]),
-        stem=stem_rows(wavelengths or data.wavelengths, image.shape[0], new_bands),
+        values=values,
     )  # fmt: skip
-
-
-def stem_rows(
-    wavelengths: Sequence[float | None] | None, bands: int, new_bands: str
-) -> list[StemRow]:
-    """Say what a stem by wavelength does to each band; nothing where wavelengths are unknown."""
-    if not wavelengths:
-        return []
-    if len(wavelengths) != bands:
-        raise ConfigError(f"{len(wavelengths)} wavelengths for images of {bands} bands")
-    return plan_stem(wavelengths, new_bands=new_bands).table()
 
 
 def write_page(data: Dataset, found: Inspection, out: Path, *, per_class: int = 4) -> Path:
     """Write an HTML page of counts, thumbnails, bands, and scenes with their labels."""
-    data = name_bands(data)
+    data, values = name_bands(data), found.values
     thumbnails = [
         (name, as_picture(data.source.read(int(row)), data.bands))
         for index, name in enumerate(data.classes)
@@ -162,7 +141,10 @@ def write_page(data: Dataset, found: Inspection, out: Path, *, per_class: int = 
         notes=found.notes,
         thumbnails=thumbnails,
         duplicates=[{"ids": d.ids, "splits": d.splits} for d in found.duplicates],
-        more=(*_scenes(data), band_section(found.bands, found.units, found.warnings)),
+        more=(
+            *_scenes(data),
+            band_section(values.bands, values.units, values.warnings),
+        ),
     )
 
 

@@ -19,8 +19,8 @@ from tailora.pipeline.pictures import colour_bands
 from tailora.report.scene_section import UNLABELLED, SceneLook
 
 MOST_SCENES: Final = 4
+SIDE: Final = 640  # pixels of a quick-look, at most
 
-_SIDE: Final = 640  # pixels of a quick-look
 _IMAGES: Final = 32  # whose values are summarised
 _GAP: Final = 255  # pixels without data are white
 
@@ -48,14 +48,27 @@ def sample_values(data: Dataset) -> NDArray[Any]:
     return np.concatenate(found, axis=1)
 
 
-def look_at(scene: Scene, labels: Labels | None) -> SceneLook:
-    """Make a quick-look of a scene and lay its labels on it, if it has any.
+def look_at(scene: Scene, labels: Labels) -> SceneLook:
+    """Read a scene coarsely and lay its labels on it.
 
     Raises:
         DataError: The scene cannot be read.
     """
-    values, valid = scene.overview(_SIDE)
-    step = max(1, -(-max(scene.shape) // _SIDE))
+    return draw_look(scene, *scene.overview(SIDE), labels)
+
+
+def draw_look(
+    scene: Scene, values: NDArray[Any], valid: NDArray[np.bool_], labels: Labels | None = None
+) -> SceneLook:
+    """Make a quick-look of a scene and lay its labels on it, if it has any.
+
+    Args:
+        scene: Whose coordinates and type are told.
+        values: What its `overview(SIDE)` gave (bands, rows, columns).
+        valid: Pixels with data (rows, columns).
+        labels: Its polygons or points.
+    """
+    step = max(1, -(-max(scene.shape) // SIDE))
     t = scene.grid.transform
     transform = Affine(t.a * step, 0.0, t.c, 0.0, t.e * step, t.f)
     codes = np.full(valid.shape, UNLABELLED)
