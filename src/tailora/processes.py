@@ -4,7 +4,6 @@ Every process learns from its share of each batch and extracts its share of the 
 one alone writes. Run folders must lie where all processes see them.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,16 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
 
 from tailora.errors import ProcessError
-
-
-def launched() -> int:
-    """Tell how many processes do this command, as their launcher has said."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def is_first() -> bool:
-    """Tell whether this process is the one that speaks and writes."""
-    return int(os.environ.get("RANK", "0")) == 0
 
 
 def share(rows: NDArray[Any], accelerator: Accelerator) -> NDArray[Any]:
@@ -56,8 +45,10 @@ def agreed(value: str, accelerator: Accelerator) -> str:
     return values[0]
 
 
-def sum_gradients(parameters: Iterable[nn.Parameter], accelerator: Accelerator) -> None:
-    """Sum the gradients of all processes into each, in one message.
+def sum_gradients(
+    parameters: Iterable[nn.Parameter], loss: Tensor, accelerator: Accelerator
+) -> Tensor:
+    """Sum the gradients of all processes into each, and their losses, in one message.
 
     A parameter that has no gradient anywhere keeps none, so that an optimiser leaves it alone.
     An adapter's gradients are few beside the activations they come from: overlapping their way
@@ -65,33 +56,27 @@ def sum_gradients(parameters: Iterable[nn.Parameter], accelerator: Accelerator) 
 
     Args:
         parameters: Those that learn, in the same order everywhere.
+        loss: Of this process's share (a number, detached).
         accelerator: Knows the processes.
+
+    Returns:
+        The loss of all.
 
     Raises:
         ProcessError: One of the processes has ended.
     """
     if accelerator.num_processes == 1:
-        return
+        return loss
     learning = list(parameters)
-    present = torch.tensor([float(p.grad is not None) for p in learning])
+    present = torch.tensor([float(p.grad is not None) for p in learning]).to(loss)
     parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in learning]
-    flat = torch.cat([*(part.reshape(-1) for part in parts), present.to(parts[0])])
+    flat = torch.cat([loss[None], present, *(part.reshape(-1) for part in parts)])
     with _ended_elsewhere():
         distributed.all_reduce(flat)
-    sizes = [p.numel() for p in learning]
-    *summed, anywhere = flat.split([*sizes, len(learning)])
+    total, anywhere, *summed = flat.split([1, len(learning), *(p.numel() for p in learning)])
     for parameter, gradient, used in zip(learning, summed, anywhere.tolist(), strict=True):
         parameter.grad = gradient.view_as(parameter) if used else None
-
-
-def summed(value: Tensor, accelerator: Accelerator) -> Tensor:
-    """Sum a number over all processes."""
-    if accelerator.num_processes == 1:
-        return value
-    total = value.detach().clone()
-    with _ended_elsewhere():
-        distributed.all_reduce(total)
-    return total
+    return total[0]
 
 
 def only_first(accelerator: Accelerator, do: Callable[[], object]) -> None:

@@ -34,6 +34,7 @@ from tailora.cli.options import (
     print_json,
     screen,
 )
+from tailora.launcher import is_first
 from tailora.progress import Progress
 
 
@@ -83,7 +84,6 @@ def fit(
     """
     from tailora.errors import ConfigError
     from tailora.pipeline.fit import fit as run_fit
-    from tailora.processes import is_first
 
     if not is_first():  # the first process speaks for all
         quiet, json = True, False

@@ -1,7 +1,6 @@
 """`tailora`: one verb a file; this one wires them up and turns errors into one line."""
 
 import io
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from rich.console import Console
 
 from tailora.cli import compare, evaluate, fit, inspect, methods, predict, report
 from tailora.errors import ConfigError, TailoraError
+from tailora.launcher import launched, rank
 
 BAD_INPUT, INTERRUPTED, BUG = 2, 130, 70
 # of click, which older versions of typer import and newer ones carry inside
@@ -69,15 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _check_launch(words: Sequence[str]) -> None:
     """Refuse several processes for what one does: each would write the same files."""
     verb = next((word for word in words if not word.startswith("-")), "fit")
-    if _launched() > 1 and verb != "fit":
+    if launched() > 1 and verb != "fit":
         raise ConfigError(
             f"`tailora {verb}` works in one process: run it without `accelerate launch`"
             + (verb == "compare") * " and give it --jobs"
         )
-
-
-def _launched() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _let_streams_take_any_name() -> None:
@@ -102,6 +98,6 @@ def _one_line(error: object) -> str:
 def _say(message: str) -> None:
     if not message:  # no arguments at all: the help has been shown
         return
-    who = f"process {os.environ['RANK']}: " if _launched() > 1 and "RANK" in os.environ else ""
+    who = f"process {rank()}: " if launched() > 1 else ""
     screen = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     screen.print(f"{who}error: {message}")

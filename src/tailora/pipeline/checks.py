@@ -14,11 +14,11 @@ from tailora.backbones.stem import NEW_BANDS, STEMS
 from tailora.counts import ClassCounts, Groups, make_groups
 from tailora.debias.options import no_validation
 from tailora.errors import ConfigError, unknown_name
+from tailora.launcher import launched
 from tailora.pipeline.band_choice import check_band_options
 from tailora.pipeline.job import build_loss
 from tailora.pipeline.sampling import recipe_sampler
 from tailora.pipeline.training_checks import check_optimizer, check_training
-from tailora.processes import launched
 from tailora.runs.evaluate_options import EvaluateOptions
 from tailora.runs.recipe import BackboneOptions, Recipe
 from tailora.train.contrastive_options import CONTRASTIVE
@@ -115,13 +115,12 @@ def _check_compute(recipe: Recipe) -> None:
     compute, train = recipe.compute, recipe.train
     if compute.precision not in get_args(Precision):
         raise unknown_name("precision", compute.precision, get_args(Precision))
-    divided = {"compute.micro_batch": compute.micro_batch, "accelerate launch": launched() > 1}
-    for what in (name for name, given in divided.items() if given):
-        if train.objective in CONTRASTIVE:
-            raise ConfigError(
-                f"train.objective={train.objective!r} compares the images of a batch with each "
-                f"other, which its parts cannot: leave out {what}"
-            )
+    if train.objective in CONTRASTIVE and (compute.micro_batch or launched() > 1):
+        what = "compute.micro_batch" if compute.micro_batch else "accelerate launch"
+        raise ConfigError(
+            f"train.objective={train.objective!r} compares the images of a batch with each other, "
+            f"which its parts cannot: leave out {what}"
+        )
     if compute.compile and compute.shard:
         raise ConfigError("compute.compile and compute.shard do not go together; choose one")
     if compute.shard:

@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator, DistributedType
 
 from tailora.errors import ConfigError
-from tailora.processes import launched
+from tailora.launcher import launched
 
 _DIVIDING: Final = ("FSDP", "DEEPSPEED", "MEGATRON_LM", "XLA")
 

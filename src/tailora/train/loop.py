@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,16 +99,10 @@ def train(
             generator = np.random.default_rng([seed, epoch, 2, accelerator.process_index])
         for start in range(0, len(order), schedule.batch_size):
             batch = order[start : start + schedule.batch_size]
-            loss = stepper.step(batch, partial(_on_rows, objective, generator))
+            loss = stepper.step(objective, batch, generator)
             yield Step(epoch, stepper.number, loss)
         if checkpoint is not None:
             stepper.save(checkpoint, epochs_done=epoch + 1)
-
-
-def _on_rows(
-    objective: Objective, generator: np.random.Generator, rows: NDArray[np.int64]
-) -> Tensor:
-    return objective(rows, generator)
 
 
 def _epoch(
@@ -164,7 +157,7 @@ class _Stepper:
                 part.eval()
 
     def step(
-        self, batch: NDArray[np.int64], objective: Callable[[NDArray[np.int64]], Tensor]
+        self, objective: Objective, batch: NDArray[np.int64], generator: np.random.Generator
     ) -> Tensor:
         """Do one optimiser step and give its loss, detached."""
         factor = self.schedule.factor(self.number, self.rows)
@@ -172,9 +165,9 @@ class _Stepper:
             group["lr"] = peak * factor
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        loss = self._backward(batch, objective)
+        own = self._backward(objective, batch, generator)
         plain = [p for p in self.learning if not is_sharded(p)]  # the others sum by themselves
-        processes.sum_gradients(plain, self.accelerator)
+        loss = processes.sum_gradients(plain, own, self.accelerator)
         if self.number == 0:
             for adapter in self.adapters:
                 require_gradients(adapter)
@@ -187,19 +180,19 @@ class _Stepper:
         return loss
 
     def _backward(
-        self, batch: NDArray[np.int64], objective: Callable[[NDArray[np.int64]], Tensor]
+        self, objective: Objective, batch: NDArray[np.int64], generator: np.random.Generator
     ) -> Tensor:
         """Add up gradients over this process's share of a batch, part by part; give its loss."""
         total = torch.zeros((), device=self.accelerator.device)
         with self._own_randomness():
             for part in self._parts(batch):
                 with self.accelerator.autocast():
-                    loss = objective(part if len(part) else batch[:1])
+                    loss = objective(part if len(part) else batch[:1], generator)
                 if len(part) < len(batch):
                     loss = loss * (len(part) / len(batch))
                 self.accelerator.backward(loss)
                 total = total + loss.detach()
-        return processes.summed(total, self.accelerator)
+        return total
 
     def _parts(self, batch: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """Divide this process's share of a batch into what goes through the encoder at once.
