@@ -28,17 +28,16 @@ from tailora.pipeline.comparison_plan import Plan, check_plan, make_plan
 from tailora.pipeline.comparison_record import Comparison, summarise
 from tailora.pipeline.comparison_rows import SeedWork, do_seed, do_seedless
 from tailora.pipeline.leaking_prompt import PROMPT_ORACLE, check_prompts
-from tailora.pipeline.prepare import check_run
+from tailora.pipeline.prepare import check_row
 from tailora.pipeline.probe_choice import ProbeChoice
 from tailora.pipeline.ray_crew import joined
-from tailora.pipeline.sweep_pieces import cut
+from tailora.pipeline.sweep_pieces import cut, use_threads
 from tailora.pipeline.tuning import TuningPiece, check_tuning, tune
 from tailora.pipeline.tuning_space import Tuning
 from tailora.pipeline.tuning_study import import_optuna
 from tailora.progress import Progress, silent
 from tailora.report import write_method_comparison
 from tailora.runs.comparison_folder import ComparisonFolder
-from tailora.runs.folder import RunFolder
 from tailora.runs.recipe import Recipe
 
 _CORES_A_PROCESS: Final = 2
@@ -155,11 +154,10 @@ def default_jobs() -> int:
 
 def _check(plan: Plan, sets: Sequence[Dataset]) -> None:
     """Refuse, before anything is written, whatever a row could stumble over."""
-    nowhere = RunFolder(Path(os.devnull) / "none")  # a folder that is not there refuses nothing
     for data in sets:
         check_plan(plan, data.counts("train"))
         for row in plan.adaptations:
-            recipe, loaded = check_run(data, row.recipe, nowhere, resume=False, force=False)
+            recipe, loaded = check_row(data, row.recipe)
             check_text_probes(plan.probes, recipe, loaded, data.classes)
             if row.method == PROMPT_ORACLE:
                 check_prompts(loaded)
@@ -178,7 +176,7 @@ def _do_all(
         do_seedless(works[0], progress)
     threads = max(1, (os.cpu_count() or 1) // count)
     with (
-        ProcessPoolExecutor(count, get_context("spawn"), _set_threads, (threads,)) as pool,
+        ProcessPoolExecutor(count, get_context("spawn"), use_threads, (threads,)) as pool,
         progress("seeds", len(works)) as advance,
     ):
         for _ in pool.map(partial(do_seed, progress=silent), works):
@@ -193,8 +191,3 @@ def _require_sendable(sets: Sequence[Dataset], instead: str) -> None:
             raise ConfigError(
                 f"data set {data.name!r} cannot be sent to other processes ({error}); {instead}"
             ) from error
-
-
-def _set_threads(count: int) -> None:
-    torch.set_num_threads(count)
-    os.environ["OMP_NUM_THREADS"] = str(count)  # of what is not torch's, such as the clustering

@@ -1,6 +1,7 @@
 """From a data set and a recipe to a job that can start; every refusal comes before any writing."""
 
 import math
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -53,6 +54,11 @@ def check_run(
         if bands > 1:  # a grey one may stand among colour ones
             choose_bands(recipe, loaded, bands, data.bands)
     return recipe, loaded
+
+
+def check_row(data: Dataset, recipe: Recipe) -> tuple[Recipe, LoadedBackbone]:
+    """Do what `check_run` does for a run whose folder refuses nothing, since there is none."""
+    return check_run(data, recipe, RunFolder(Path(os.devnull) / "none"), resume=False, force=False)
 
 
 def open_job(

@@ -20,10 +20,8 @@ from types import ModuleType
 from typing import Any, Final
 from uuid import uuid4
 
-import torch
-
 from tailora.errors import ConfigError, RunError, TailoraError
-from tailora.pipeline.sweep_pieces import Work, run_pieces
+from tailora.pipeline.sweep_pieces import Work, run_pieces, use_threads
 from tailora.progress import Progress
 from tailora.storage import write_text
 
@@ -195,8 +193,7 @@ def do_piece(piece: Work, place: Place) -> None:
     """
     context: Any = import_ray().get_runtime_context()
     cores = max(1, int(context.get_assigned_resources().get("CPU", 1)))
-    torch.set_num_threads(cores)
-    os.environ["OMP_NUM_THREADS"] = str(cores)
+    use_threads(cores)
     try:
         check_place(place)
         with _from(place.start):

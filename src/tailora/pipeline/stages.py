@@ -229,10 +229,10 @@ def with_probe(job: Job, method: str) -> StageResult:
     folder = job.folder.stage(method)
     encoder = load_adapted(job.encoder, folder)
     path = folder / "head.safetensors"
-    for split in ("train", "val", *(("test",) if job.accelerator.num_processes > 1 else ())):
-        features(job, method, split, encoder)  # all processes, while all are here
+    together = ("test",) if job.accelerator.num_processes > 1 else ()  # while all are here
+    _, found, *_ = [features(job, method, s, encoder) for s in ("train", "val", *together)]
     if job.folder.writes and not path.is_file():
-        val = np.asarray(features(job, method, "val"))
+        val = np.asarray(found)
         train, labels = training_set(job, method)
         with job.folder.costs(method).measure("probe"):
             save_head(_probe(job, train, labels, val), path)

@@ -5,10 +5,13 @@ debLoRA's variants share a LoRA. A piece is one row, or several where a stage th
 of its own; it begins when the pieces that make its stages have ended.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
+
+import torch
 
 from tailora.backbones import LoadedBackbone, load_backbone
 from tailora.pipeline.comparison_plan import Adaptation
@@ -22,6 +25,12 @@ from tailora.pipeline.comparison_rows import (
 from tailora.progress import silent
 
 _SEEDLESS: Final = "zero-shot"
+
+
+def use_threads(count: int) -> None:
+    """Keep this process to some cores, so that others have theirs."""
+    torch.set_num_threads(count)
+    os.environ["OMP_NUM_THREADS"] = str(count)  # of what is not torch's, such as the clustering
 
 
 class Work(Protocol):

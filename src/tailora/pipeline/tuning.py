@@ -5,7 +5,6 @@ are named after what they depend on. Only the chosen values become a row, which 
 once, as every row does.
 """
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,12 +17,12 @@ from tailora.errors import BackboneError, ConfigError, DataError
 from tailora.heads.probes import NEEDS_VIEWS
 from tailora.pipeline.comparison_plan import Adaptation, Plan, acts_on, check_plan
 from tailora.pipeline.comparison_rows import SeedWork, adapt_row, row_job, stage_folders
-from tailora.pipeline.prepare import check_run
+from tailora.pipeline.prepare import check_row
 from tailora.pipeline.row_output import validation_f1, validation_shares
 from tailora.pipeline.tuning_space import Dimension, Tuning, space_key
 from tailora.pipeline.tuning_study import Study, Trial
 from tailora.progress import Progress, silent
-from tailora.runs.folder import RunFolder, delete
+from tailora.runs.folder import delete
 from tailora.runs.recipe import METHODS
 from tailora.storage import write_text
 
@@ -204,8 +203,8 @@ def _try(
         tried = row.with_tuned(values)
         tried = replace(tried, recipe=replace(tried.recipe, seed=work.seed))
         _check_row(work.plan, tried, work.data)
-        made |= {path for path in stage_folders(work, tried).values() if not path.exists()}
         job = row_job(work, tried, silent)
+        made |= {path for path in job.folder.elsewhere.values() if not path.exists()}
         adapt_row(job, tried.method)
         scores = validation_f1(job, validation_shares(job, tried.method, work.plan.probes[0]))
     except (ConfigError, BackboneError, DataError) as error:
@@ -272,6 +271,5 @@ def _check_probes(plan: Plan) -> None:
 
 
 def _check_row(plan: Plan, row: Adaptation, data: Dataset) -> None:
-    nowhere = RunFolder(Path(os.devnull) / "none")
     check_plan(replace(plan, adaptations=(row,)), data.counts("train"))
-    check_run(data, row.recipe, nowhere, resume=False, force=False)
+    check_row(data, row.recipe)
