@@ -7,9 +7,7 @@ from benchmarks.page.tables import short, table
 
 def memory(results: dict[str, Any]) -> str:
     """Show memory that stands there anyway, that of an image, and how many images fit."""
-    found = results.get("memory")
-    if found is None:
-        return ""
+    found = results["memory"]
     shape, few, more = found["shape"], *found["rows"][0]["images"]
     rows = [
         (

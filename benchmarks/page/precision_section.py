@@ -7,9 +7,7 @@ from benchmarks.page.tables import table
 
 def precision(results: dict[str, Any]) -> str:
     """Show rates over float32, and what the first call costs."""
-    found = results.get("precision")
-    if found is None:
-        return ""
+    found = results["precision"]
     rows = [
         (
             way,

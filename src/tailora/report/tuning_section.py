@@ -1,6 +1,7 @@
 """How options were chosen on validation: every trial, the curve, what was taken."""
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any, Final
 
 from matplotlib.figure import Figure
@@ -100,7 +101,7 @@ def _curve(rows: Sequence[Mapping[str, Any]]) -> Picture:
             axes.scatter(*zip(*known, strict=True), color=colour, marker=marker, s=22)
             axes.step(
                 [x for x, _ in known],
-                _best_so_far([y for _, y in known]),
+                list(accumulate((y for _, y in known), max)),
                 where="post",
                 color=colour,
                 label=shorten(name),
@@ -114,13 +115,3 @@ def _curve(rows: Sequence[Mapping[str, Any]]) -> Picture:
 
     alt = f"Macro-F1 on validation by trial, and the best so far, for {', '.join(names)}."
     return Picture(figure_uri(draw, height=3.4), alt, full_names(names))
-
-
-def _best_so_far(values: Sequence[float]) -> list[float]:
-    """Running maximum.
-
-    Example:
-        >>> _best_so_far([0.5, 0.4, 0.7])
-        [0.5, 0.5, 0.7]
-    """
-    return [max(values[: n + 1]) for n in range(len(values))]
