@@ -79,6 +79,30 @@ def kill_one(launched, *, once):
     next(one for one in children if one.environ().get("RANK") == "1").send_signal(signal.SIGKILL)
 
 
+@pytest.mark.slow
+def test_workers_of_a_comparison_end_with_it(data, quick, tmp_path):
+    out = tmp_path / "out"
+    words = (
+        "compare", data, "--methods", "zero-shot,lora", "--out", out, *quick,
+        "--set", "train.epochs=1000", "--seeds", 2, "--jobs", 2,
+    )  # fmt: skip
+    parent = subprocess.Popen(
+        [sys.executable, "-m", "tailora", *map(str, words)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    until = time.monotonic() + 120
+    while not list(out.glob("stages/lora-*/checkpoint.pt")) and time.monotonic() < until:
+        time.sleep(0.05)
+    children = psutil.Process(parent.pid).children(recursive=True)
+    parent.kill()
+    parent.wait()
+    assert len(children) >= 2
+    _, left = psutil.wait_procs(children, timeout=30)
+    for one in left:
+        one.kill()
+    assert not left
+
+
 @pytest.mark.parametrize("verb", ["compare", "evaluate", "predict", "inspect"])
 def test_what_one_process_does_is_refused_to_several(verb, data, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")

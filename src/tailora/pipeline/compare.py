@@ -12,8 +12,9 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any, Final
 
 import torch
@@ -176,11 +177,24 @@ def _do_all(
         do_seedless(works[0], progress)
     threads = max(1, (os.cpu_count() or 1) // count)
     with (
-        ProcessPoolExecutor(count, get_context("spawn"), use_threads, (threads,)) as pool,
+        ProcessPoolExecutor(count, get_context("spawn"), _begin_worker, (threads,)) as pool,
         progress("seeds", len(works)) as advance,
     ):
         for _ in pool.map(partial(do_seed, progress=silent), works):
             advance(1)
+
+
+def _begin_worker(threads: int) -> None:
+    use_threads(threads)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that gave it work is no more: it would go on for hours."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _require_sendable(sets: Sequence[Dataset], instead: str) -> None:
