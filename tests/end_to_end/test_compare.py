@@ -270,6 +270,9 @@ BAD = {
     "a key that acts on nothing": (
         ["--methods", "lora", "--vary", "deblora.clusters=2,3"], ["acts on none of lora"],
     ),
+    "nothing learns": (
+        ["--methods", "zero-shot", "--vary", "compute.micro_batch=2,4"], ["acts on none of zero"],
+    ),
     "a value out of range": (["--vary", "deblora.balance=2,0.5"], ["rho", "0.5"]),
     "a value of another type": (["--vary", "deblora.clusters=two"], ["deblora.clusters"]),
     "more clusters than samples": (["--vary", "deblora.clusters=4,500"], ["500"]),

@@ -28,6 +28,7 @@ OTHER = {
     "backbone.pooling": "class",
     "backbone.stem": "by-wavelength",
     "backbone.new_bands": "mean",
+    "backbone.new_bands_rate": 0.5,
     "backbone.wavelengths": [0.49, 0.56, 0.0],
     "backbone.options": {"timestep": 50},
     "adapter.tuner": "loha",

@@ -7,6 +7,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from tailora.adapters import AdapterSpec, adapt
+from tailora.backbones.stem import NewBands
 from tailora.errors import ConfigError
 from tailora.heads.classifier_retraining import fresh_linear
 from tailora.optim import muon
@@ -53,6 +54,18 @@ def test_one_optimiser_moves_all_where_none_is_chosen():
     assert isinstance(only, torch.optim.AdamW)
     assert (group["lr"], group["weight_decay"]) == (0.1, 0.2)
     assert len(group["params"]) == 4 + 2
+
+
+@pytest.mark.parametrize("choice", [OptimizerChoice(), MUON])
+def test_kernels_of_new_bands_learn_at_their_own_rate(choice):
+    module = classifier()
+    module["stem"] = NewBands(torch.zeros(4, 1, 2, 2), [0], rate=0.25)
+    *_, plain, slow = [
+        group for one in build_optimizers(module, choice, lr=0.1, weight_decay=0.0)
+        for group in one.param_groups
+    ]  # fmt: skip
+    assert [p.shape for p in slow["params"]] == [(4, 1, 2, 2)]
+    assert (plain["lr"], slow["lr"]) == (0.1, 0.025)
 
 
 def test_muon_moves_the_adapter_s_matrices_and_adamw_the_head():

@@ -62,11 +62,13 @@ class StemPlan:
         wavelengths: Per band in µm, 0 outside visible and infrared light.
         new_bands: `"zero"` or `"mean"`.
         kernel_of: For each band the number of its kernel (red, green, blue), or None for a new one.
+        rate: Learning rate of new kernels, as a share of what else learns.
     """
 
     wavelengths: tuple[float, ...]
     new_bands: str
     kernel_of: tuple[int | None, ...]
+    rate: float = 0.1
 
     @property
     def is_plain(self) -> bool:
@@ -97,12 +99,15 @@ class StemPlan:
         return [name for i, name in enumerate(_COLOURS) if i not in self.kernel_of]
 
 
-def plan_stem(wavelengths: Sequence[float | None] | None, *, new_bands: str = "zero") -> StemPlan:
+def plan_stem(
+    wavelengths: Sequence[float | None] | None, *, new_bands: str = "zero", rate: float = 0.1
+) -> StemPlan:
     """Give each colour's kernel to the band nearest in wavelength, no band twice.
 
     Args:
         wavelengths: Centre of each band in µm; 0 or None for a band that has none (radar, height).
         new_bands: How the kernels of other bands start: `"zero"` or `"mean"`, see the module.
+        rate: Learning rate of new kernels, as a share of what else learns, in (0, 1].
 
     Raises:
         ConfigError: No wavelengths, nonsense ones, an unknown start, or no band in visible light
@@ -129,7 +134,7 @@ def plan_stem(wavelengths: Sequence[float | None] | None, *, new_bands: str = "z
             "no band is near red, green or blue, so kernels of zero would show the encoder nothing;"
             " use --set backbone.new_bands=mean"
         )
-    return StemPlan(tuple(float(c) for c in centres), new_bands, tuple(kernel_of))
+    return StemPlan(tuple(float(c) for c in centres), new_bands, tuple(kernel_of), rate)
 
 
 def _nearest(centres: np.ndarray) -> list[tuple[int, int]]:
@@ -185,12 +190,14 @@ class NewBands(nn.Module):
     Args:
         weight: (out, new bands, height, width).
         order: For each band its place among the known kernels followed by the new ones.
+        rate: Learning rate of these kernels, as a share of what else learns.
     """
 
     order: Tensor
 
-    def __init__(self, weight: Tensor, order: Sequence[int]) -> None:
+    def __init__(self, weight: Tensor, order: Sequence[int], rate: float) -> None:
         super().__init__()
+        self.rate = rate
         self.weight = nn.Parameter(weight)
         self.register_buffer("order", torch.tensor(order), persistent=False)
 
@@ -225,7 +232,7 @@ def _new_stem(old: nn.Conv2d, plan: StemPlan) -> nn.Conv2d:
         places = [*known, *plan.new]
         order = [places.index(band) for band in range(len(places))]
         # frozen like the rest: an adapter's PEFT wrapper makes a copy of it that learns
-        stem.new_bands = NewBands(weight[:, list(plan.new)].clone(), order)
+        stem.new_bands = NewBands(weight[:, list(plan.new)].clone(), order, plan.rate)
         stem.new_bands.requires_grad_(learns)
     return stem.train(old.training)
 

@@ -1,18 +1,21 @@
 """AdamW: Adam whose weight decay stands apart from the gradient (Loshchilov and Hutter 2019)."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
 
 
 def adamw(
-    params: Iterable[nn.Parameter], lr: float = 1e-3, weight_decay: float = 0.0
+    params: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+    lr: float = 1e-3,
+    weight_decay: float = 0.0,
 ) -> torch.optim.Optimizer:
     """Build torch's AdamW, which moves each number by its own gradient's size.
 
     Args:
-        params: Of any shape.
+        params: Of any shape, or groups of them as torch has them.
         lr: Learning rate, at least 0.
         weight_decay: Decoupled, at least 0.
 

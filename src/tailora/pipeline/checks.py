@@ -102,7 +102,11 @@ def _check_backbone(options: BackboneOptions) -> None:
         raise unknown_name("stem", options.stem, STEMS)
     if options.new_bands not in NEW_BANDS:
         raise unknown_name("start of new bands", options.new_bands, NEW_BANDS)
-    for name in ("new_bands", "wavelengths"):
+    if not 0 < options.new_bands_rate <= 1:
+        raise ConfigError(
+            f"backbone.new_bands_rate must lie in (0, 1], got {options.new_bands_rate}"
+        )
+    for name in ("new_bands", "new_bands_rate", "wavelengths"):
         if options.stem is None and getattr(options, name) != getattr(BackboneOptions(), name):
             raise ConfigError(
                 f"backbone.{name} does nothing without backbone.stem; add --set "

@@ -50,7 +50,13 @@ _SECTIONS: Final = {
     "deblora": (*_ADAPTER, "deblora", "evaluate"),
     "clora+deblora": (*_ADAPTER, "deblora", "evaluate"),
 }
-_PROBE: Final = "probe"
+# of these sections, what acts only where something learns
+_LEARNING: Final = {
+    "backbone.new_bands_rate", "compute.micro_batch", "compute.checkpointing", "compute.compile",
+    "compute.shard",
+}  # fmt: skip
+_FROZEN: Final = ("zero-shot", PROMPT_ORACLE)
+_PROBE: Final = "probe."
 _PER_CATEGORY_STAGES: Final = {
     "clora": ("clora",),
     "clora-oracle": ("clora",),
@@ -193,6 +199,8 @@ def parse_vary(text: str) -> tuple[str, list[Any]]:
 
 def acts_on(key: str, method: str) -> bool:
     """Tell whether a recipe key changes what a method trains."""
+    if method in _FROZEN and key in _LEARNING:
+        return False
     return key.partition(".")[0] in _SECTIONS[method]
 
 
@@ -239,12 +247,12 @@ def stage_key(recipe: Recipe, method: str, *, fingerprint: str, loaded: LoadedBa
         fingerprint: Of the data set.
         loaded: The encoder.
     """
-    sections = (*_SECTIONS[method], _PROBE)  # the zero-shot probe starts the head of stage 0
     defaults = recipe_keys()
     kept = {
         key: value
         for key, value in recipe.flat().items()
-        if key.partition(".")[0] in sections and value != defaults[key]
+        # the zero-shot probe starts the head of stage 0
+        if (acts_on(key, method) or key.startswith(_PROBE)) and value != defaults[key]
     }
     if method != "zero-shot":
         kept["seed"] = recipe.seed

@@ -78,6 +78,8 @@ class BackboneOptions:
             red, green and blue, all others get a new kernel that learns; None takes the encoder's
             bands only.
         new_bands: How new kernels start: `"zero"` or `"mean"` of the RGB ones (`backbones.stem`).
+        new_bands_rate: Learning rate of new kernels, as a share of `train.lr`, in (0, 1]: at the
+            full rate they outgrow the pretrained ones within an epoch.
         wavelengths: Of each chosen band in µm, 0 for one that has none (radar); empty takes the
             data's.
         options: Of encoders that have some: `timestep`, `draws` and `prompt` of Stable Diffusion,
@@ -88,6 +90,7 @@ class BackboneOptions:
     pooling: str | None = None
     stem: str | None = None
     new_bands: str = "zero"
+    new_bands_rate: float = 0.1
     wavelengths: list[float] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
 

@@ -164,7 +164,9 @@ def stem_plan(recipe: Recipe, wavelengths: Sequence[float | None] | None) -> Ste
     options = recipe.backbone
     if options.stem is None:
         return None
-    return plan_stem(options.wavelengths or wavelengths, new_bands=options.new_bands)
+    return plan_stem(
+        options.wavelengths or wavelengths, new_bands=options.new_bands, rate=options.new_bands_rate
+    )
 
 
 def make_encoder(loaded: LoadedBackbone, recipe: Recipe, input_format: InputFormat) -> Encoder:

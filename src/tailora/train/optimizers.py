@@ -1,6 +1,6 @@
 """The optimisers of a training, by name: one for all, or one for matrices and one for the rest."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from tailora import catalogue
+from tailora.backbones.stem import NewBands
 from tailora.errors import ConfigError
 from tailora.optim.adamw import adamw
 from tailora.optim.muon import adapter_matrices
@@ -36,7 +37,8 @@ def build_optimizers(
     Args:
         module: With the encoder as its part `encoder`, if the choice is not AdamW.
         choice: By name.
-        lr: Peak learning rate of all, unless the options have another for the matrices.
+        lr: Peak learning rate of all, unless the options have another for the matrices; kernels of
+            new bands have a share of it.
         weight_decay: AdamW's.
 
     Raises:
@@ -45,9 +47,9 @@ def build_optimizers(
     """
     method = catalogue.find("optim", choice.name)
     learning = [p for p in module.parameters() if p.requires_grad]
+    rates = _own_rates(module)
     if choice.name == DEFAULT:
-        kinds = [{"params": kind} for kind in by_kind(learning)]
-        facts = {"params": kinds, "lr": lr, "weight_decay": weight_decay}
+        facts = {"params": _groups(learning, rates, lr), "lr": lr, "weight_decay": weight_decay}
         return [catalogue.build(method, facts, choice.options)]
     matrices, _ = adapter_matrices(module.get_submodule(ENCODER))
     if not matrices:
@@ -58,4 +60,22 @@ def build_optimizers(
     moved = {id(parameter) for parameter in matrices}
     rest = [p for p in learning if id(p) not in moved]
     first = catalogue.build(method, {"params": matrices}, {"lr": lr, **choice.options})
-    return [first, *([adamw(rest, lr, weight_decay)] if rest else [])]
+    return [first, *([adamw(_groups(rest, rates, lr), lr, weight_decay)] if rest else [])]
+
+
+def _own_rates(module: nn.Module) -> dict[int, float]:
+    """Share of the learning rate for parameters that have their own, by identity."""
+    stems = [m for m in module.modules() if isinstance(m, NewBands)]
+    return {id(p): stem.rate for stem in stems for p in stem.parameters()}
+
+
+def _groups(
+    parameters: Sequence[nn.Parameter], rates: Mapping[int, float], lr: float
+) -> list[dict[str, Any]]:
+    """Part parameters by kind and by learning rate."""
+    shares = dict.fromkeys(rates.get(id(p), 1.0) for p in parameters)
+    return [
+        {"params": kind, "lr": lr * share}
+        for share in shares
+        for kind in by_kind(p for p in parameters if rates.get(id(p), 1.0) == share)
+    ]
