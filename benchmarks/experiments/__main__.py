@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed.ratios import RESULTS
+from benchmarks.speed.ratios import CODE, RESULTS
 from tailora.data import Dataset, make_imbalanced, open_dataset, parse_imbalance
 from tailora.pipeline.compare import compare
 from tailora.progress import rich_progress, silent
@@ -51,7 +51,7 @@ def main() -> None:
         sets = json.loads(file.read_text("utf-8"))["sets"] if file.is_file() else {}
         sets |= {_named(data, profile): found}
         sets = {name: sets[name] for one in every if (name := _named(*one)) in sets}
-        facts = {"versions": versions(), "git": git_state(), "machine": machine("cpu")}
+        facts = {"versions": versions(), "git": git_state(*CODE), "machine": machine("cpu")}
         content = {"experiment": given.name, "recipe": experiment, **facts, "sets": sets}
         file.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
 

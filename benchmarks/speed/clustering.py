@@ -1,6 +1,6 @@
 """Size-constrained K-means against scikit-learn's unconstrained Lloyd and k-means-constrained.
 
-    python benchmarks/speed/clustering.py
+    python -m benchmarks.speed.clustering
 
 All sides get the same samples, the same k-means++ start, the same `max_iter` and `tol`, and take
 turns, since machines are shared and drift. A ratio is the median over turns of our seconds divided
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans, kmeans_plusplus
 from threadpoolctl import threadpool_info
 
+from benchmarks.speed.ratios import CODE
 from tailora.debias.size_constrained_kmeans import size_constrained_kmeans
 from tailora.runs.provenance import git_state, machine, versions
 from tailora.storage import write_json
@@ -176,7 +177,7 @@ def facts(seed: int) -> dict[str, Any]:
     return {
         "seed": seed,
         "versions": {**versions(), **more},
-        "git": git_state(),
+        "git": git_state(*CODE),
         "machine": {**machine("cpu"), **state},
     }
 

@@ -16,8 +16,10 @@ from threadpoolctl import threadpool_info
 from tailora.runs.provenance import git_state, machine, versions
 
 RESULTS = Path(__file__).parents[1] / "results"
-# read before any benchmark adds its own load, or writes a result that makes the tree dirty
-LOAD_BEFORE, GIT_BEFORE = os.getloadavg()[0], git_state()
+# whose changes make a result that of another state than the commit's
+CODE = ("src", "benchmarks/experiments", "benchmarks/speed")
+# read before any benchmark adds its own load
+LOAD_BEFORE, GIT_BEFORE = os.getloadavg()[0], git_state(*CODE)
 
 
 def repeated(run: Callable[[], object], *, repeats: int) -> dict[str, Any]:

@@ -45,6 +45,7 @@ def test_commit_and_dirtiness_of_the_repository_are_noted(tmp_path, monkeypatch)
     assert git_state() == {"commit": git("rev-parse", "HEAD"), "dirty": False}
     (tmp_path / "new.txt").touch()
     assert git_state() == {"commit": git("rev-parse", "HEAD"), "dirty": True}
+    assert git_state("src")["dirty"] is False
 
 
 def test_outside_of_a_repository_there_is_no_state(tmp_path, monkeypatch):

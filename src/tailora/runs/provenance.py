@@ -34,10 +34,15 @@ def machine(device: str) -> dict[str, Any]:
     }
 
 
-def git_state() -> dict[str, Any] | None:
-    """Commit and dirtiness of the repository the run was started in, None outside of one."""
+def git_state(*within: str) -> dict[str, Any] | None:
+    """Commit and dirtiness of the repository the run was started in, None outside of one.
+
+    Args:
+        within: Folders whose changes count; none means all.
+    """
     try:
-        return {"commit": _git("rev-parse", "HEAD"), "dirty": bool(_git("status", "--porcelain"))}
+        changes = _git("status", "--porcelain", "--", *within)
+        return {"commit": _git("rev-parse", "HEAD"), "dirty": bool(changes)}
     except (OSError, subprocess.CalledProcessError):
         return None
 
