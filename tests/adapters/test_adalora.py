@@ -1,4 +1,5 @@
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from tailora.adapters import (
     after_step,
     allocation,
     cut_ranks,
+    orthogonality,
     restore_allocation,
     trained_parameters,
 )
@@ -104,10 +106,50 @@ def test_with_its_allocation_put_back_it_goes_on_as_if_nothing_had_been(after):
     assert torch.equal(straight(ROWS), resumed(ROWS))
 
 
+class Lossy(nn.Module):
+    """A model that returns its own loss, which is where PEFT adds AdaLoRA's term."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = backbone()
+
+    def forward(self, rows):
+        return SimpleNamespace(loss=self.inner(rows).square().sum())
+
+
+@pytest.mark.parametrize("weight", [0.5, 2.0])
+def test_the_bases_are_kept_orthogonal_as_peft_does_it_where_it_can(weight):
+    spec = AdapterSpec("adalora", 3, ["inner.0", "inner.2"], {"orth_reg_weight": weight})
+    model = adapt(Lossy(), spec, seed=0, total_steps=STEPS)
+    found = orthogonality(model)
+    expected = model.base_model(ROWS).loss - model(ROWS).loss  # of PEFT's tuner, and without it
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=0)
+    bases = [p for n, p in model.named_parameters() if ".lora_A." in n or ".lora_B." in n]
+    for mine, theirs in zip(
+        torch.autograd.grad(found, bases), torch.autograd.grad(expected, bases), strict=True
+    ):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+@torch.random.fork_rng(devices=[])
+def test_orthonormal_bases_cost_nothing_nor_do_cut_ones():
+    model = adapted()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if ".lora_A." in name or ".lora_B." in name:
+                nn.init.orthogonal_(parameter)
+    assert orthogonality(model).item() == pytest.approx(0, abs=1e-5)
+    assert orthogonality(adapted(orth_reg_weight=0.0)) is None
+    model = learn(adapted(), STEPS)
+    cut_ranks(model)
+    assert torch.isfinite(orthogonality(model))
+
+
 def test_other_modules_have_nothing_to_plan():
     lora = adapt(backbone(), AdapterSpec(rank=2, targets=["0"]), seed=0, total_steps=1)
     for module in (lora, backbone()):
         after_step(module, 0)
         cut_ranks(module)
         assert allocation(module) == {}
+        assert orthogonality(module) is None
         restore_allocation(module, {})

@@ -19,11 +19,11 @@ BATCHES = torch.randn(10, 12, generator=torch.Generator().manual_seed(2))
 LABELS = torch.tensor([0, 0, 0, 0, 0, 1, 1, 1, 2, 2])
 
 
-def classifier(tuner="lora"):
+def classifier(tuner="lora", **more):
     backbone = nn.Sequential(fresh_linear(12, 6), nn.Tanh(), fresh_linear(6, 4, seed=1))
     targets = ["0", "2"]
     rank = None if tuner == "ia3" else 2
-    options = {"feedforward_modules": ["2"]} if tuner == "ia3" else {}
+    options = {"feedforward_modules": ["2"]} if tuner == "ia3" else more
     encoder = adapt(backbone, AdapterSpec(tuner, rank, targets, options), seed=0, total_steps=9)
     return nn.ModuleDict({"encoder": encoder, "head": fresh_linear(4, 3, seed=2)})
 
@@ -54,6 +54,18 @@ def test_one_optimiser_moves_all_where_none_is_chosen():
     assert isinstance(only, torch.optim.AdamW)
     assert (group["lr"], group["weight_decay"]) == (0.1, 0.2)
     assert len(group["params"]) == 4 + 2
+
+
+def test_adalora_s_bases_are_drawn_towards_orthonormal_ones():
+    free, drawn = (classifier("adalora", orth_reg_weight=weight) for weight in (0.0, 5.0))
+    for module in (free, drawn):
+        learn(module, OptimizerChoice())
+    assert columns_apart(drawn) < columns_apart(free) - 0.1
+
+
+def columns_apart(module):
+    bases = [p for n, p in module.named_parameters() if ".lora_A." in n]
+    return sum((q @ q.T - torch.eye(len(q))).norm().item() for q in bases)
 
 
 @pytest.mark.parametrize("choice", [OptimizerChoice(), MUON])

@@ -1,6 +1,12 @@
 """Adapters: every PEFT tuner by name, on the right layers of any encoder."""
 
-from tailora.adapters.adalora import after_step, allocation, cut_ranks, restore_allocation
+from tailora.adapters.adalora import (
+    after_step,
+    allocation,
+    cut_ranks,
+    orthogonality,
+    restore_allocation,
+)
 from tailora.adapters.adapt import (
     AdaptedLayers,
     AdapterSpec,
@@ -25,6 +31,7 @@ __all__ = [
     "cut_ranks",
     "find_targets",
     "freeze_beyond_features",
+    "orthogonality",
     "require_gradients",
     "resolve_rank",
     "restore_allocation",

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import torch
 from peft import AdaLoraModel, PeftModel
-from torch import nn
+from torch import Tensor, nn
 
 _IMPORTANCES: Final = ("ipt", "exp_avg_ipt", "exp_avg_unc")  # PEFT's: now, mean, deviation
 
@@ -15,6 +15,24 @@ def after_step(module: nn.Module, step: int) -> None:
     tuner = _adalora(module)
     if tuner is not None and not _is_cut(tuner):
         tuner.update_and_allocate(step)
+
+
+def orthogonality(module: nn.Module) -> Tensor | None:
+    """Give AdaLoRA's term of the loss, None for other modules.
+
+    Its singular values mean something only between orthonormal bases P and Q, so the loss grows
+    with |P'P - I| and |QQ' - I| (Zhang et al., ICLR 2023, equation 4), as PEFT has it: the mean of
+    the Frobenius norms times `orth_reg_weight`. PEFT adds it to a loss that the wrapped model
+    returns, and encoders return none.
+    """
+    tuner = _adalora(module)
+    weight = 0.0 if tuner is None else _config(tuner).orth_reg_weight
+    if tuner is None or not weight:
+        return None
+    bases = [p for n, p in tuner.named_parameters() if ".lora_A." in n]
+    bases += [p.T for n, p in tuner.named_parameters() if ".lora_B." in n]
+    apart = [torch.linalg.matrix_norm(q @ q.T - torch.eye(len(q)).to(q)) for q in bases]
+    return weight * torch.stack(apart).mean()
 
 
 def allocation(module: nn.Module) -> dict[str, Any]:

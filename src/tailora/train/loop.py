@@ -20,7 +20,13 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from tailora import processes
-from tailora.adapters import after_step, allocation, require_gradients, restore_allocation
+from tailora.adapters import (
+    after_step,
+    allocation,
+    orthogonality,
+    require_gradients,
+    restore_allocation,
+)
 from tailora.errors import RunError
 from tailora.samplers.epoch import EpochSampler
 from tailora.storage import write_atomically
@@ -166,6 +172,7 @@ class _Stepper:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         own = self._backward(objective, batch, generator)
+        self._keep_orthogonal()
         plain = [p for p in self.learning if not is_sharded(p)]  # the others sum by themselves
         loss = processes.sum_gradients(plain, own, self.accelerator)
         if self.number == 0:
@@ -193,6 +200,13 @@ class _Stepper:
                 self.accelerator.backward(loss)
                 total = total + loss.detach()
         return total
+
+    def _keep_orthogonal(self) -> None:
+        """Add the gradient of what AdaLoRA asks of its matrices, once for all processes."""
+        for adapter in self.adapters if self.accelerator.is_main_process else ():
+            apart = orthogonality(adapter)
+            if apart is not None:
+                self.accelerator.backward(apart)
 
     def _parts(self, batch: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """Divide this process's share of a batch into what goes through the encoder at once.
