@@ -2,6 +2,7 @@
 
 import io
 import json
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -170,6 +171,10 @@ def test_every_verb_explains_itself_and_its_defaults(verb):
         "predict": ("standard output",),
     }
     assert all(word in text for word in shown.get(verb, ()))
+
+
+def test_the_version_is_that_of_the_package():
+    assert succeed("--version").out.split() == ["tailora", metadata.version("tailora")]
 
 
 def test_no_words_at_all_show_the_help():

@@ -3,7 +3,8 @@
 import io
 import sys
 from collections.abc import Sequence
-from typing import Any
+from importlib import metadata
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -25,6 +26,29 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(*, asked: bool) -> None:
+    if asked:
+        typer.echo(f"tailora {metadata.version('tailora')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _before_any_verb(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Say which tailora this is.",
+            callback=lambda asked: _print_version(asked=asked),
+            is_eager=True,
+        ),
+    ] = False,
+) -> None: ...
+
+
 app.command("inspect")(inspect.inspect)
 app.command("fit")(fit.fit)
 app.command("compare")(compare.compare)
