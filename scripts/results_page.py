@@ -140,7 +140,8 @@ def _experiment(result: dict[str, Any]) -> str:
     parts = [
         f"## {recipe['what']}\n\nMacro-F1 in points, mean ± deviation over seeds. A difference is "
         "to the LoRA with the same probe, paired, with its 95 % interval; **bold** where that lies "
-        f"apart from zero. Recipe: `benchmarks/experiments/{result['experiment']}.toml`; "
+        f"apart from zero. Seconds are of seeds side by side on a shared machine. "
+        f"Recipe: `benchmarks/experiments/{result['experiment']}.toml`; "
         f"{_machine(result)}.\n"
     ]
     for name, found in result["sets"].items():
@@ -218,13 +219,10 @@ def _where_the_gain_is(experiments: dict[str, Any]) -> list[str]:
 
 def _verdict(sets: dict[str, Any]) -> list[str]:
     """Say how many differences are real, so that no single bold cell is read alone."""
-    gaps = [
-        row["difference"][scope]
-        for found in sets.values()
-        for row in found["rows"]
-        for scope in ("tail", "all")
-        if row["difference"] and row["method"].endswith("deblora")
-    ]
+    rows = [row for found in sets.values() for row in found["rows"] if row["difference"]]
+    ours = [row for row in rows if row["method"].endswith("deblora")]
+    what = "differences of debLoRA to LoRA" if ours else "differences to LoRA"
+    gaps = [row["difference"][scope] for row in ours or rows for scope in ("tail", "all")]
     gaps = [gap for gap in gaps if gap["low"] is not None]
     if not gaps:
         return []
@@ -232,7 +230,7 @@ def _verdict(sets: dict[str, Any]) -> list[str]:
     below = sum(gap["high"] < 0 for gap in gaps)
     luck = 0.025 * len(gaps)
     return [
-        f"Of {len(gaps)} differences of debLoRA to LoRA (tail and all), {above} lie above zero "
+        f"Of {len(gaps)} {what} (tail and all), {above} lie above zero "
         f"with their interval and {below} below; by luck alone {luck:.1f} would on either side.\n"
     ]
 
