@@ -4,6 +4,7 @@ Every process learns from its share of each batch and extracts its share of the 
 one alone writes. Run folders must lie where all processes see them.
 """
 
+import gc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -84,6 +85,16 @@ def only_first(accelerator: Accelerator, do: Callable[[], object]) -> None:
     if accelerator.is_main_process:
         do()
     wait(accelerator)
+
+
+def leave() -> None:
+    """Leave the group of processes that was joined, if any, when all work is done.
+
+    Its threads must have ended before Python does: else a run that is complete may end in an abort.
+    """
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+        gc.collect()
 
 
 @contextmanager

@@ -84,8 +84,9 @@ def shared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
     np.savez(folder / "problems.npz", **problems())
     load = (
-        "import pathlib, runpy; share = runpy.run_path(" + repr(__file__) + ")['share']; "
-        f"share(pathlib.Path({str(folder)!r}), 1, {CASES!r})"
+        "import gc, pathlib, runpy; share = runpy.run_path(" + repr(__file__) + ")['share']; "
+        f"share(pathlib.Path({str(folder)!r}), 1, {CASES!r}); "
+        "gc.collect()"  # what held the group: its threads cannot be joined while Python ends
     )
     more = {"PYTHONPATH": str(Path(tailora.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     with pytest.MonkeyPatch.context() as patch:

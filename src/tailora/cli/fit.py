@@ -84,6 +84,7 @@ def fit(
     """
     from tailora.errors import ConfigError
     from tailora.pipeline.fit import fit as run_fit
+    from tailora.processes import leave
 
     if not is_first():  # the first process speaks for all
         quiet, json = True, False
@@ -108,6 +109,7 @@ def fit(
         print_json(run.metrics.to_json())
     elif not quiet:
         _conclude(run, show, folder)
+    leave()
 
 
 def _announcing(progress: Progress, dataset: Any, recipe: Any) -> Progress:
