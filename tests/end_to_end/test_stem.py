@@ -123,7 +123,7 @@ def test_without_a_stem_six_bands_are_refused_and_the_way_out_is_named(six, word
             ["new_bands=mean"],
         ),
         (["backbone.new_bands=mean"], ["does nothing without backbone.stem"]),
-        (["backbone.new_bands_rate=0.1"], ["does nothing without backbone.stem"]),
+        (["backbone.new_bands_rate=0.5"], ["does nothing without backbone.stem"]),
         (["backbone.stem=by-wavelength", "backbone.new_bands_rate=0"], ["must lie in (0, 1]"]),
         (["backbone.wavelengths=[0.49]"], ["does nothing without backbone.stem"]),
         (["backbone.stem=by-wavelength", "backbone.new_bands=men"], ["did you mean 'mean'"]),
