@@ -277,7 +277,8 @@ def _gain(gap: dict[str, Any] | None) -> str:
 
 def _machine(result: dict[str, Any]) -> str:
     machine = result["machine"]
-    return f"{machine['cores']} cores ({machine['cpu']})"
+    measured = (result.get("git") or {}).get("commit", "")[:7]
+    return f"{machine['cores']} cores ({machine['cpu']}), measured at commit {measured}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
