@@ -1,9 +1,13 @@
 """Rows seen from their mean, in blocks: what NumPy gives for all at once."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
+import threading
+import time
 import tracemalloc
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +84,44 @@ def test_an_error_in_a_thread_comes_out(monkeypatch):
 
     with pytest.raises(ZeroDivisionError):
         for_each(work, range(8))
+
+
+@pytest.mark.parametrize("failing", ["first", "other"])
+def test_all_threads_are_done_before_an_error_comes_out(monkeypatch, failing):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    main, both = threading.get_ident(), threading.Barrier(2)
+    begun, done = [], []
+
+    def work(block):
+        begun.append(block)
+        if len(begun) <= 2:
+            both.wait(timeout=10)
+        if (threading.get_ident() == main) == (failing == "first"):
+            done.append(block)
+            raise ZeroDivisionError(block)
+        time.sleep(0.01)
+        done.append(block)
+
+    with pytest.raises(ZeroDivisionError):
+        for_each(work, range(8))
+    assert sorted(done) == sorted(begun)
+
+
+def _meet_in_two_threads():
+    both = threading.Barrier(2)
+    for_each(lambda block: both.wait(timeout=10) if block < 2 else None, range(8))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_fork_has_threads_of_its_own(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    _meet_in_two_threads()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # forks beside threads, on purpose
+        child = multiprocessing.get_context("fork").Process(target=_meet_in_two_threads)
+        child.start()
+    child.join(timeout=30)
+    assert child.exitcode == 0
 
 
 def test_the_number_of_threads_changes_no_bit(monkeypatch):

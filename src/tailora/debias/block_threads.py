@@ -1,8 +1,9 @@
 """Blocks of rows on all cores: NumPy lets go of Python's lock, so threads do."""
 
 import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Final, TypeVar
 
@@ -10,7 +11,7 @@ from threadpoolctl import ThreadpoolController
 
 Block = TypeVar("Block")
 
-CHUNKS_A_THREAD: Final = 4  # so that a thread held up by another program leaves work to the rest
+FEWEST_A_THREAD: Final = 2  # blocks: to wake another thread takes as long as a small one
 
 
 def thread_count() -> int:
@@ -32,22 +33,43 @@ def for_each(function: Callable[[Block], None], blocks: Iterable[Block]) -> None
         blocks: Such as those of `prices.in_blocks`.
     """
     waiting = list(blocks)
-    chunks = min(len(waiting) // 2, thread_count() * CHUNKS_A_THREAD)
-    with _linear_algebra().limit(limits=1, user_api="blas"):
-        if thread_count() < 2 or chunks < 2:
-            _work(function, waiting)
-            return
-        parts = [waiting[start::chunks] for start in range(chunks)]
-        with ThreadPoolExecutor(min(thread_count(), chunks)) as pool:
-            for done in [pool.submit(_work, function, part) for part in parts]:
-                done.result()
+    left = iter(waiting)  # Python's lock guards it: a thread that is free takes the next
+    helpers = min(thread_count(), len(waiting) // FEWEST_A_THREAD) - 1
+    with one_thread_of_linear_algebra():
+        others = [_helpers().submit(_work, function, left) for _ in range(helpers)]
+        try:
+            _work(function, left)
+        finally:
+            begun = [other for other in others if not other.cancel()]
+            wait(begun)
+        for other in begun:
+            other.result()
 
 
-def _work(function: Callable[[Block], None], blocks: Iterable[Block]) -> None:
+def _work(function: Callable[[Block], None], blocks: Iterator[Block]) -> None:
     for block in blocks:
         function(block)
+
+
+def one_thread_of_linear_algebra() -> AbstractContextManager[object]:
+    """Keep the linear algebra library to one thread.
+
+    Beside the threads of `for_each` it needs no more, and its own would go on spinning for a while
+    after each product, on the cores where the others want to work.
+    """
+    return _linear_algebra().limit(limits=1, user_api="blas")
 
 
 @cache
 def _linear_algebra() -> ThreadpoolController:
     return ThreadpoolController()  # looks through all loaded libraries: once is enough
+
+
+@cache
+def _helpers() -> ThreadPoolExecutor:
+    """Threads that stay: to start some anew takes as long as a small block."""
+    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="blocks")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_helpers.cache_clear)  # a fork has none of the threads

@@ -24,7 +24,7 @@ Numbers = NDArray[np.floating]
 Block = Integers | slice
 
 SCORES_AT_ONCE: Final = 2**18  # of one block: 1 MB in float32 stays in the processor's cache
-MOST_ROWS: Final = 2048
+MOST_ROWS: Final = 8192
 FEW_CLUSTERS: Final = 64  # below, one operation a cluster is faster than one a sample
 DEVICE_SCORES_AT_ONCE: Final = 2**25
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tailora.debias.balanced_assignment import BalancedAssignment
+from tailora.debias.block_threads import one_thread_of_linear_algebra
 from tailora.debias.centered_rows import CenteredRows, mean_and_variance, origin, require_finite
 from tailora.debias.cluster_means import ClusterMeans, squared_distances
 from tailora.debias.nearest import NearestSearch, nearest_search
@@ -149,11 +150,12 @@ def size_constrained_kmeans(
     parts = _Parts(rows, nearest_search(rows, device), processes)
     minimum_size = math.floor(total / (n_clusters * balance))
     tolerance = tol * float(variance.mean())
-    runs = (
-        _lloyd(parts, start - center, minimum_size, max_iter=max_iter, tolerance=tolerance)
-        for start in starts
-    )
-    best = min(runs, key=lambda run: run.inertia)
+    with one_thread_of_linear_algebra():
+        runs = (
+            _lloyd(parts, start - center, minimum_size, max_iter=max_iter, tolerance=tolerance)
+            for start in starts
+        )
+        best = min(runs, key=lambda run: run.inertia)
     return replace(best, centers=(best.centers + center).astype(samples.dtype))
 
 
