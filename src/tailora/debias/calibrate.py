@@ -286,6 +286,9 @@ def _cluster_means(
 ) -> NDArray[np.floating]:
     # equal to the centres mapped back, but exact also where PCA dropped directions
     sums = np.zeros((clusters, features.shape[1]))
-    np.add.at(sums, assigned, features if votes is None else features * votes[:, None])
+    for k in np.unique(assigned):  # a cluster at a time, so that no copy of all rows is held
+        rows = assigned == k
+        own = features[rows]
+        sums[k] = own.sum(axis=0, dtype=np.float64) if votes is None else votes[rows] @ own
     sizes = np.bincount(assigned, votes, minlength=clusters)[:, None]
     return np.divide(sums, sizes, out=np.zeros_like(sums), where=sizes > 0)
