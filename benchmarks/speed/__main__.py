@@ -13,6 +13,7 @@ from pathlib import Path
 from benchmarks.speed import (
     clustering,
     clustering_growth,
+    clustering_memory,
     demo_profile,
     growth,
     memory,
@@ -29,6 +30,7 @@ from benchmarks.speed.ratios import RESULTS, write_result
 BENCHMARKS = {
     "clustering": clustering,
     "clustering-growth": clustering_growth,
+    "clustering-memory": clustering_memory,
     "nearest": nearest,
     "training": training,
     "scenes": scenes,

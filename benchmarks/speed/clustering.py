@@ -10,7 +10,6 @@ How time grows with samples, features and clusters is measured by `clustering_gr
 """
 
 import argparse
-import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans, kmeans_plusplus
 from threadpoolctl import threadpool_info
 
-from benchmarks.speed.ratios import CODE
+from benchmarks.speed.ratios import CODE, LOAD_BEFORE
 from tailora.debias.size_constrained_kmeans import size_constrained_kmeans
 from tailora.runs.provenance import git_state, machine, versions
 from tailora.storage import write_json
@@ -172,7 +171,7 @@ def facts(seed: int) -> dict[str, Any]:
     more = {name: metadata.version(name) for name in ("k-means-constrained", "scipy")}
     state = {
         "threads": max(pool["num_threads"] for pool in threadpool_info()),
-        "load_average_at_start": os.getloadavg()[0],
+        "load_average_at_start": LOAD_BEFORE,
     }
     return {
         "seed": seed,

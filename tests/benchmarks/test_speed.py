@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from benchmarks.speed import (
+    clustering_memory,
     demo_profile,
     growth,
     memory,
@@ -73,6 +74,19 @@ def test_growth_measures_each_size_in_a_process_of_its_own(tmp_path, same_proces
     assert len(same_process) == 2  # the base lies on every axis and is measured once
     assert all(options["env"]["OMP_NUM_THREADS"] == "1" for _, options in same_process)
     assert all(row["peak_memory_mb"] >= row["memory_before_mb"] > 0 for row in rows)
+
+
+def test_memory_of_mapped_samples_is_of_a_process_of_its_own(tmp_path):
+    clustering_memory.main([
+        "--samples", "30000", "--features", "64", "--clusters", "3", "--iterations", "1",
+        "--out", str(tmp_path),
+    ])  # fmt: skip
+    found = result(tmp_path, "clustering-memory")
+    (row,) = found["rows"]
+    assert found["size_mb"] == pytest.approx(30000 * 64 * 4 / 2**20, abs=0.1)
+    assert 0.8 * found["size_mb"] < row["file_mb"]  # all pages but those of the warm-up
+    assert row["own_mb"] < found["size_mb"]
+    assert row["all_mb"] <= row["own_mb"] + row["file_mb"] + 1
 
 
 @pytest.mark.parametrize("stage", growth.STAGES)

@@ -25,6 +25,7 @@ Block = Integers | slice
 
 SCORES_AT_ONCE: Final = 2**18  # of one block: 1 MB in float32 stays in the processor's cache
 MOST_ROWS: Final = 8192
+SHARED_BY: Final = 4  # threads: blocks come in as many, so that none waits for another's last
 FEW_CLUSTERS: Final = 64  # below, one operation a cluster is faster than one a sample
 DEVICE_SCORES_AT_ONCE: Final = 2**25
 
@@ -202,7 +203,13 @@ def _full_precision() -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def _blocks(samples: int, rows: Integers | None, size: int) -> Iterable[Block]:
+def _blocks(samples: int, rows: Integers | None, most: int) -> Iterable[Block]:
+    """Blocks of one size, at most `most` rows."""
+    count = samples if rows is None else len(rows)
+    parts = -(-count // most)
+    if parts > 1:
+        parts = -(-parts // SHARED_BY) * SHARED_BY
+    size = max(1, -(-count // max(1, parts)))
     if rows is None:
-        return (slice(start, start + size) for start in range(0, samples, size))
-    return (rows[start : start + size] for start in range(0, len(rows), size))
+        return (slice(start, start + size) for start in range(0, count, size))
+    return (rows[start : start + size] for start in range(0, count, size))
