@@ -106,6 +106,28 @@ def test_progress_hears_of_every_image():
     assert told == [("train features", 7), 3, 3, 1, "done"]
 
 
+def test_a_batch_is_collected_after_the_next_is_on_its_way():
+    """Else a device would have nothing to do while images are read."""
+    done = []
+
+    class Show:
+        def __init__(self, *_):
+            pass
+
+        def __enter__(self):
+            return lambda count: done.append(f"collected {count}")
+
+        def __exit__(self, *_):
+            pass
+
+    def read(rows):
+        done.append(f"read {len(rows)}")
+        return read_batch(rows)
+
+    extract(Noisy(), read, ROWS, batch_size=3, progress=Show)
+    assert done == ["read 3", "read 3", "collected 3", "read 1", "collected 3", "collected 1"]
+
+
 def test_no_rows_fill_a_given_array_and_are_an_error_without_one():
     none = np.array([], dtype=np.int64)
     out = np.empty((0, 6), dtype=np.float32)

@@ -1,6 +1,8 @@
 """Run an encoder over images in evaluation mode and collect its pooled features."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -8,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tailora.progress import Progress, silent
+
+Item = TypeVar("Item")
 
 
 def extract(
@@ -22,6 +26,8 @@ def extract(
     title: str = "features",
 ) -> NDArray[np.float32]:
     """Encode samples without augmentation.
+
+    A batch is collected after the next is on its way, so that a device never waits for images.
 
     Args:
         encoder: Maps a batch of images to (batch, features); left in the mode it was in, part by
@@ -42,18 +48,31 @@ def extract(
     """
     modes = [(part, part.training) for part in encoder.modules()]
     encoder.eval()
+    encoded = (
+        (start, encoder(read_batch(rows[start : start + batch_size]).to(device, non_blocking=True)))
+        for start in range(0, len(rows), batch_size)
+    )
     try:
         with torch.inference_mode(), progress(title, len(rows)) as advance:
-            for start in range(0, len(rows), batch_size):
-                batch = rows[start : start + batch_size]
-                features = encoder(read_batch(batch).to(device)).float().cpu().numpy()
+            for start, features in _after_the_next(encoded):
+                found = features.float().cpu().numpy()  # waits for the device
                 if out is None:
-                    out = np.empty((len(rows), features.shape[1]), dtype=np.float32)
-                out[start : start + len(batch)] = features
-                advance(len(batch))
+                    out = np.empty((len(rows), found.shape[1]), dtype=np.float32)
+                out[start : start + len(found)] = found
+                advance(len(found))
     finally:
         for part, training in modes:
             part.training = training
     if out is None:
         raise ValueError("no rows to encode")
     return out
+
+
+def _after_the_next(items: Iterable[Item]) -> Iterator[Item]:
+    """Give each item only when the next is there, or there is none."""
+    waiting: deque[Item] = deque()
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > 1:
+            yield waiting.popleft()
+    yield from waiting
