@@ -19,13 +19,14 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.speed.process_memory import memory_mb
 from benchmarks.speed.ratios import RESULTS, write_result
 from tailora.debias.size_constrained_kmeans import size_constrained_kmeans
 
 SEED = 0
 ROWS_AT_ONCE = 16_384
 PAUSE = 0.02  # seconds between two looks
-KINDS = {"own": "RssAnon", "file": "RssFile", "all": "VmRSS"}  # of Linux
+KINDS = {"own": "RssAnon", "file": "RssFile", "all": "VmRSS"}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -102,10 +103,7 @@ def measured(path: str, clusters: int, iterations: int) -> dict[str, float]:
 
 def resident_mb() -> dict[str, float]:
     """Memory of this process now, by kind."""
-    lines = dict(
-        line.split(":", 1) for line in Path("/proc/self/status").read_text("utf-8").splitlines()
-    )
-    return {kind: int(lines[name].split()[0]) / 1024 for kind, name in KINDS.items()}
+    return {kind: memory_mb(name) for kind, name in KINDS.items()}
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed.growing_stages import ITERATIONS, REPLICATES, SEED, STAGES, Point
+from benchmarks.speed.process_memory import memory_mb
 from benchmarks.speed.ratios import RESULTS, write_result
 from tailora.runs.cost import CostLedger
 
@@ -75,7 +76,7 @@ def measure(stage: str, point: Point, *, limit: float, repeats: int) -> dict[str
     run = STAGES[stage][0](point)
     with tempfile.TemporaryDirectory() as folder:
         ledger = CostLedger(Path(folder) / "costs.json", stage)
-        before = _resident_mb()
+        before = memory_mb("VmRSS")
         with ledger.measure("first"):
             run()
         (first,) = ledger.entries()
@@ -162,14 +163,6 @@ def _timed(run: Any) -> float:
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
-
-
-def _resident_mb() -> float:
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        return 0.0
-    line = next(x for x in status.read_text().splitlines() if x.startswith("VmRSS"))
-    return int(line.split()[1]) / 1024
 
 
 if __name__ == "__main__":

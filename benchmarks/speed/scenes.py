@@ -9,7 +9,6 @@ does the same batches from memory; the two take turns.
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ import torch
 from rasterio.windows import Window
 from torch import nn
 
+from benchmarks.speed.process_memory import memory_mb
 from benchmarks.speed.ratios import RESULTS, alternate, write_result
 from tailora.backbones import Encoder, load_backbone
 from tailora.data import resize
@@ -116,7 +116,7 @@ def _map_one(side: int, chip: int, step: int) -> tuple[float, float, int]:
         files = MapFiles(Path(folder) / "map.tif", Path(folder) / "p.tif")
         draw_map(scene, model, grid, files)
         seconds = time.perf_counter() - start
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, seconds, len(grid)
+    return memory_mb("VmHWM"), seconds, len(grid)
 
 
 def _speed(repeats: int, *, chip: int = 64, step: int = 32, size: int = 70) -> dict[str, Any]:
