@@ -30,7 +30,7 @@ def for_each(function: Callable[[Block], None], blocks: Iterable[Block]) -> None
 
     Args:
         function: Writes where no other block does.
-        blocks: Such as those of `prices.in_blocks`.
+        blocks: Such as those of `centered_rows.row_slices`.
     """
     waiting = list(blocks)
     left = iter(waiting)  # Python's lock guards it: a thread that is free takes the next

@@ -8,17 +8,19 @@ Reference: Kitagawa, Merigot, Thibert, "Convergence of a Newton algorithm for se
 transport" (2019), algorithm 1, with sums over samples for its integrals.
 """
 
-from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tailora.debias.block_threads import for_each
+from tailora.debias.centered_rows import row_slices
+from tailora.debias.nearest import FEW_CLUSTERS, take_least
+
 Floats = NDArray[np.float64]
 Integers = NDArray[np.intp]
 MOST_STEPS: Final = 20
 LONGEST_STEP: Final = 8  # widths of the band of ties; 2 took a third longer at rho = 1
-SCORES_AT_ONCE: Final = 2**16  # a block of scores stays in the processor's cache
 
 
 def improve_prices(costs: Floats, *, fixed: Integers, prices: Floats, minimum_size: int) -> Floats:
@@ -73,15 +75,29 @@ def two_best(costs: Floats, prices: Floats) -> tuple[Integers, Integers, Floats]
     """
     first, second = np.empty((2, len(costs)), dtype=np.intp)
     gaps = np.empty(len(costs))
-    for block in in_blocks(np.arange(len(costs)), len(prices)):
-        reduced = costs[block[0] : block[-1] + 1] - prices
-        each = np.arange(len(block))
-        first[block] = best = reduced.argmin(axis=1)
-        least = reduced[each, best]
-        reduced[each, best] = np.inf
-        second[block] = best = reduced.argmin(axis=1)
-        gaps[block] = reduced[each, best] - least
+    two_least = _by_cluster if len(prices) < FEW_CLUSTERS else _by_sample
+
+    def look(rows: slice) -> None:
+        first[rows], second[rows], gaps[rows] = two_least(costs[rows], prices)
+
+    for_each(look, row_slices(len(costs), len(prices)))
     return first, second, gaps
+
+
+def _by_cluster(costs: Floats, prices: Floats) -> tuple[Integers, Integers, Floats]:
+    reduced = np.subtract(costs.T, prices[:, None], out=np.empty(costs.T.shape))
+    first, least = take_least(reduced)
+    second, next_least = take_least(reduced)
+    return first, second, next_least - least
+
+
+def _by_sample(costs: Floats, prices: Floats) -> tuple[Integers, Integers, Floats]:
+    reduced, each = costs - prices, np.arange(len(costs))
+    first = reduced.argmin(axis=1)
+    least = reduced[each, first]
+    reduced[each, first] = np.inf
+    second = reduced.argmin(axis=1)
+    return first, second, reduced[each, second] - least
 
 
 def _slope(first: Integers, second: Integers, *, clusters: int) -> Floats:
@@ -90,9 +106,3 @@ def _slope(first: Integers, second: Integers, *, clusters: int) -> Floats:
     shared = pairs.reshape(clusters, clusters)
     shared = np.maximum(shared, shared.T)  # of a poor cluster only the richer side is telling
     return np.diag(shared.sum(axis=1)) - shared
-
-
-def in_blocks(rows: Integers, clusters: int) -> Iterator[Integers]:
-    """Cut `rows`, (samples,), into blocks small enough for their scores to stay in the cache."""
-    size = max(64, SCORES_AT_ONCE // clusters)
-    return (rows[start : start + size] for start in range(0, len(rows), size))
