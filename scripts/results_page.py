@@ -169,9 +169,8 @@ def _scenes(result: dict[str, Any]) -> str:
         + f"\nReading, blending and writing beside {speed['encoder']}, {speed['chips']} chips of "
         f"{speed['chip']} pixels shown at {speed['image_size']}: rate of the map over that of the "
         f"bare forward pass {speed['speed_ratio']:.2f} ({low:.2f} to {high:.2f} over "
-        f"{len(speed['seconds']['ours'])} pairs; other jobs ran on the machine, and a ratio above "
-        f"1 is their noise), processor time of the bare pass over ours {speed['cpu_ratio']:.2f}. "
-        f"The goal is 0.90. {_machine(result)}.\n"
+        f"{len(speed['seconds']['ours'])} pairs; above 1 is noise), processor time of the bare "
+        f"pass over ours {speed['cpu_ratio']:.2f}. The goal is 0.90. {_machine(result)}.\n"
     )
 
 

@@ -1,7 +1,7 @@
 """Run every speed benchmark, or those that are named: `python -m benchmarks.speed [NAME ...]`.
 
-Meant to stay below 25 minutes on two quiet cores: benchmarks/results/bench.json keeps what each
-took, and docs/benchmarks.md says it.
+All together take about half an hour on two quiet cores: benchmarks/results/bench.json keeps what
+each took, and docs/benchmarks.md says it.
 """
 
 import argparse

