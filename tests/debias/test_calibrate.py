@@ -14,6 +14,7 @@ from tailora.debias.calibrate import (
     keep_weights,
     unit_spread,
 )
+from tailora.debias.nearest import TorchSearch
 from tailora.errors import ConfigError, DataError
 
 DOTA = ClassCounts(
@@ -145,6 +146,24 @@ def test_a_class_that_lies_in_one_cluster_is_centred_on_that_cluster():
     assert len(set(found.clusters.labels[30:])) == 1
     np.testing.assert_allclose(found.centers[1], x[30:].mean(axis=0))
     assert not np.allclose(found.centers[1], x[34:].mean(axis=0), atol=0.1)
+
+
+@pytest.mark.parametrize("center_samples", ["all", "balanced"])
+def test_the_device_searches_for_the_nearest_centres(monkeypatch, center_samples):
+    asked, search = [], TorchSearch.on
+    monkeypatch.setattr(TorchSearch, "on", lambda *where: asked.append(where[0]) or search(*where))
+    options = {"clusters": 5, "pull": 1.0, "center_samples": center_samples}
+    here = calibrate(*sample(), **options)
+    assert asked == []
+    there = calibrate(*sample(), **options, device="cpu")
+    assert asked == ["cpu"]
+    assert np.array_equal(there.clusters.labels, here.clusters.labels)
+    np.testing.assert_allclose(there.features, here.features, rtol=1e-5, atol=1e-6)
+
+
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(ConfigError, match="leave device out for NumPy"):
+        calibrate(*sample(), clusters=5, device="nowhere")
 
 
 @few

@@ -9,6 +9,7 @@ from torch import nn
 from tailora.adapters import AdapterSpec, trained_parameters
 from tailora.backbones import ModuleEncoder
 from tailora.counts import Groups
+from tailora.debias import stages
 from tailora.debias.base_adaptation import Bench, adapt_to_labels, with_adapter
 from tailora.debias.calibrate import calibrate
 from tailora.debias.options import DebiasOptions
@@ -85,6 +86,20 @@ def found_for(encoder, bench, chips, **options):
         settings, source, chips[1][ROWS], names=NAMES, groups=GROUPS, seed=0
     )  # fmt: skip
     return settings, source, found
+
+
+@pytest.mark.parametrize(
+    ("device", "asked"), [(None, None), ("cpu", None), ("cuda:1", "cuda:1"), ("mps", None)]
+)
+def test_samples_are_clustered_where_the_encoder_lies(monkeypatch, device, asked):
+    given = {}
+    monkeypatch.setattr(stages, "calibrate", lambda *_, **options: given.update(options))
+    where = None if device is None else torch.device(device)
+    x, y = np.zeros((6, 2)), np.arange(6) % 3
+    calibrate_features(
+        DebiasOptions(pull=1.0), x, y, names=NAMES, groups=GROUPS, seed=0, device=where
+    )
+    assert given["device"] == asked
 
 
 def stage_5(plain, base, bench, chips, *, spec=SPEC, checkpoint=None, **options):

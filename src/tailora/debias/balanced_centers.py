@@ -22,6 +22,7 @@ def balanced_kmeans(
     balance: float,
     seed: int,
     n_init: int,
+    device: str | None = None,
 ) -> SizeConstrainedKMeans:
     """Cluster a class-balanced draw, then give every sample to its nearest centre.
 
@@ -35,12 +36,15 @@ def balanced_kmeans(
         balance: rho of the size constraint.
         seed: Of the draw and of the starts.
         n_init: Starts.
+        device: See `size_constrained_kmeans`.
 
     Returns:
         Centres of the draw; labels, sizes and inertia of all samples; a minimum size of 0.
     """
     drawn = features[balanced_draw(labels, seed=seed)]
-    found = size_constrained_kmeans(drawn, clusters, balance=balance, seed=seed, n_init=n_init)
+    found = size_constrained_kmeans(
+        drawn, clusters, balance=balance, seed=seed, n_init=n_init, device=device
+    )
     nearest, distances = pairwise_distances_argmin_min(
         features, found.centers, metric="sqeuclidean"
     )

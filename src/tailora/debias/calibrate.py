@@ -74,6 +74,7 @@ def calibrate(
     pca: int | None = None,
     n_init: int = 1,
     seed: int = 0,
+    device: str | None = None,
 ) -> Calibration:
     """Move the features of rare classes towards centres made of attributes shared by all classes.
 
@@ -104,12 +105,13 @@ def calibrate(
         pca: Cluster in this many principal components; None uses all dimensions.
         n_init: Starts of the clustering; the lowest inertia wins.
         seed: Seed of the clustering's starts.
+        device: Where the clustering looks for the nearest centres, see `size_constrained_kmeans`.
 
     Returns:
         A `Calibration`; its `features` live in the space of the input.
 
     Raises:
-        ConfigError: An option is outside its range.
+        ConfigError: An option is outside its range, or `device` cannot be used.
         DataError: Shapes disagree or values are not finite.
 
     Example:
@@ -133,7 +135,7 @@ def calibrate(
     space = _cluster_space(features, standardize=standardize, pca=pca, seed=seed)
     equally = center_samples == "balanced"
     cluster = partial(balanced_kmeans, labels=labels) if equally else size_constrained_kmeans
-    found = cluster(space, clusters, balance=balance, seed=seed, n_init=n_init)
+    found = cluster(space, clusters, balance=balance, seed=seed, n_init=n_init, device=device)
     votes = equal_weights(labels) if equally else None
     means = _cluster_means(features, found.labels, votes, clusters)
     spread = within_spread(features, found.labels, means, votes)

@@ -233,6 +233,7 @@ class _Work:
             names=self.counts.names,
             groups=self.groups,
             seed=self.bench.seed,
+            device=self.bench.accelerator.device,
             validation=self._validation(space),
         )
         adapted = learn_calibrated(

@@ -35,6 +35,7 @@ def calibrate_features(
     names: Sequence[str],
     groups: Groups,
     seed: int,
+    device: torch.device | None = None,
     validation: Validation | None = None,
     pull: Sequence[float] | None = None,
 ) -> Calibration:
@@ -47,6 +48,7 @@ def calibrate_features(
         names: Class names in index order.
         groups: Head, middle and tail.
         seed: Seed of the clustering.
+        device: Where the encoder lies; if that is a CUDA device, samples are clustered there, too.
         validation: Features and class indices to choose a pull by, where the options ask for it.
         pull: A pull for each class that was chosen before, instead of the options'.
 
@@ -73,6 +75,7 @@ def calibrate_features(
         standardize=options.standardize,
         pca=options.pca,
         seed=seed,
+        device=str(device) if device is not None and device.type == "cuda" else None,
     )
     if pull is not None or options.pull != "validation":
         return with_pull(pull=options.pull if pull is None else pull)

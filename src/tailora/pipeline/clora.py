@@ -113,6 +113,7 @@ def _debiased_category(job: Job, category: int) -> AnyEncoder:
         names=job.counts.names,
         groups=job.groups,
         seed=job.recipe.seed,
+        device=job.accelerator.device,
         validation=_validation(job, base),
     )
     return learn_calibrated(

@@ -182,6 +182,7 @@ def calibration(job: Job, number: int | None = None) -> Calibration:
             names=job.counts.names,
             groups=job.groups,
             seed=job.recipe.seed,
+            device=job.accelerator.device,
             validation=_validation(job, source),
             pull=read_json(chosen) if chosen.is_file() else None,
         )
