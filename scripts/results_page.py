@@ -102,7 +102,7 @@ def _objectives(found: list[dict[str, Any]]) -> str:
         ratios = one["ratios"]
         half = student.ppf(0.975, len(ratios) - 1) * statistics.stdev(ratios) / len(ratios) ** 0.5
         rows.append((
-            f"rho={one['balance']:g}", f"{one['minimum_size']}", f"{statistics.mean(ratios):.4f}",
+            one["ours"], f"{one['minimum_size']}", f"{statistics.mean(ratios):.4f}",
             f"{statistics.mean(ratios) - half:.4f} to {statistics.mean(ratios) + half:.4f}",
             f"{min(ratios):.4f} to {max(ratios):.4f}",
         ))  # fmt: skip

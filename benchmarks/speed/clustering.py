@@ -113,7 +113,7 @@ def objectives_from_starts(X: Samples, given: argparse.Namespace) -> list[dict[s
             both = ours(X, start, rho), peer(X, start, minimum_size)
             mine, other = (described(X, *run())["objective"] for run in both)
             ratios.append(mine / other)
-        found.append({"balance": rho, "minimum_size": minimum_size, "ratios": ratios})
+        found.append({"ours": f"rho={rho:g}", "minimum_size": minimum_size, "ratios": ratios})
         print(f"rho={rho:g}: objective over k-means-constrained's {statistics.mean(ratios):.4f}")
     return found
 
