@@ -70,4 +70,4 @@ def _panel(axes: Axes, rows: list[Row], axis: str, value: Callable[[Row], float]
 def _size(number: float) -> str:
     if number >= 1_000_000:
         return f"{number / 1e6:g}M"
-    return f"{number / 1e3:g}k" if number >= 1000 else f"{number:g}"
+    return f"{number / 1e3:g}k" if number >= 1000 and number % 1000 == 0 else f"{number:,g}"
