@@ -23,7 +23,8 @@ def demo(results: dict[str, Any]) -> str:
     return (
         "## Where the time of `make demo` goes\n\nSeconds of each stage and their share, as the "
         "runs recorded them that were published with README (`benchmarks/results/demo.json` and "
-        "its history). The goal is at most 5 minutes on 2 cores.\n\n"
+        "its history). The machine was not equally fast each time: shares and the last line can be "
+        "compared. The goal is at most 5 minutes on 2 cores.\n\n"
         + table(("stage", *head), rows)
         + "\n" + _inside(found)
     )  # fmt: skip
