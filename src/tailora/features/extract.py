@@ -27,7 +27,7 @@ def extract(
 ) -> NDArray[np.float32]:
     """Encode samples without augmentation.
 
-    A batch is collected after the next is on its way, so that a device never waits for images.
+    A batch is collected after the next is on its way, so that a device works while images are read.
 
     Args:
         encoder: Maps a batch of images to (batch, features); left in the mode it was in, part by
