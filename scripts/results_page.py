@@ -35,8 +35,6 @@ def page(results: Path) -> str:
         "training": _training,
         "clustering": _clustering,
         "clustering-growth": _clustering_growth,
-        "clustering-memory": _clustering_memory,
-        "nearest": _nearest,
         "scenes": _scenes,
     }
     for name, section in sections.items():
@@ -133,44 +131,6 @@ def _clustering_growth(result: dict[str, Any]) -> str:
         "scikit-learn's unconstrained Lloyd from the same start over the same iterations, "
         "float32; the goal is a "
         f"ratio of 1.5 at rho = 10; {_machine(result)}.\n\n" + _table(head, rows)
-    )
-
-
-def _clustering_memory(result: dict[str, Any]) -> str:
-    rows = [
-        (
-            f"{result['samples']:,} x {result['features']}", f"{result['size_mb']:,.0f}",
-            f"{row['clusters']}", f"{row['own_mb']:,.0f}", f"{row['file_mb']:,.0f}",
-            f"{row['imports_mb']:,.0f}", f"{row['all_mb'] + row['imports_mb']:,.0f}",
-            f"{row['seconds']:.0f}",
-        )
-        for row in result["rows"]
-    ]  # fmt: skip
-    head = ("samples", "file, MB", "K", "own memory, MB", "pages of the file, MB", "imports, MB",
-            "all, MB", "seconds")  # fmt: skip
-    return (
-        "## Memory of size-constrained K-means\n\nPeaks in a process that maps a file of float32 "
-        f"samples and clusters it, k-means++ and {result['iterations']} iterations. Pages of the "
-        "file count as long as nobody else needs the memory. The goal is 2 GB for a million "
-        f"samples of 384 features; {_machine(result)}.\n\n" + _table(head, rows)
-    )
-
-
-def _nearest(result: dict[str, Any]) -> str:
-    cases = result["results"]
-    names = list(cases[0]["ratio_to_numpy"])
-    rows = [
-        (
-            f"{case['samples']:,} x {case['features']}", f"{case['clusters']}",
-            f"{1000 * statistics.median(case['seconds']['NumPy']):.1f}",
-            *(f"{case['ratio_to_numpy'][name]:.2f}" for name in names[1:]),
-        )
-        for case in cases
-    ]  # fmt: skip
-    return (
-        "## Search for the two nearest centres\n\nOne search of all samples by NumPy, as "
-        "size-constrained K-means does by default (float32), and the time of others over its; "
-        f"{_machine(result)}.\n\n" + _table(("samples", "K", "NumPy, ms", *names[1:]), rows)
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.page.clustering_section import clustering_memory, nearest
 from benchmarks.page.cost_sections import predictions, pretraining
 from benchmarks.page.demo_section import demo
 from benchmarks.page.growth_figures import growth_figures
@@ -25,7 +26,8 @@ PAGE: Final = ROOT / "docs" / "benchmarks.md"
 IMAGES: Final = ROOT / "docs" / "images"
 Results = dict[str, dict[str, Any]]
 SECTIONS: Final[tuple[Callable[[Results], str], ...]] = (
-    how_it_was_run, pairs, growth, predictions, precision, memory, whole_method, pretraining, demo,
+    how_it_was_run, pairs, growth, clustering_memory, nearest, predictions, precision, memory,
+    whole_method, pretraining, demo,
 )  # fmt: skip
 
 
