@@ -24,11 +24,6 @@ ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 
 
-def test_no_source_file_is_longer_than_three_hundred_lines():
-    long = {p.name: n for p in SOURCES if (n := len(p.read_text("utf-8").splitlines())) > 300}
-    assert not long
-
-
 def test_nothing_is_called_utils_or_helpers():
     assert not [p for p in SOURCES if re.search(r"util|helper|common|misc", p.stem)]
 
