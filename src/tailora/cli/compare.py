@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from tailora.cli.options import (
+    AllowRemote,
     Backbone,
     Chip,
     ClassField,
@@ -131,6 +132,7 @@ def compare(
     skip_broken: SkipBroken = False,
     quiet: Quiet = False,
     json: Json = False,
+    allow_remote: AllowRemote = False,
     debug: Debug = False,
 ) -> None:
     """Train several methods on DATA over several seeds and set them side by side.

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from tailora.cli.options import (
+    AllowRemote,
     Chip,
     ClassField,
     Debug,
@@ -41,6 +42,7 @@ def evaluate(
     skip_broken: SkipBroken = False,
     quiet: Quiet = False,
     json: Json = False,
+    allow_remote: AllowRemote = False,
     debug: Debug = False,
 ) -> None:
     """Measure a finished RUN on DATA: head, middle, tail, each class, with intervals."""

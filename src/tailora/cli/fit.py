@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from tailora.cli.options import (
+    AllowRemote,
     Backbone,
     Chip,
     ClassField,
@@ -74,6 +75,7 @@ def fit(
     skip_broken: SkipBroken = False,
     quiet: Quiet = False,
     json: Json = False,
+    allow_remote: AllowRemote = False,
     debug: Debug = False,
 ) -> None:
     """Adapt an encoder to DATA, measure it class by class, and write a run folder with a report.

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from tailora.cli.options import (
+    AllowRemote,
     Chip,
     ClassField,
     Debug,
@@ -42,6 +43,7 @@ def inspect(
     seed: Seed = None,
     quiet: Quiet = False,
     json: Json = False,
+    allow_remote: AllowRemote = False,
     debug: Debug = False,
 ) -> None:
     """Show what DATA holds: classes, splits, imbalance, copies across splits, bands.

@@ -1,6 +1,7 @@
 """Options that several verbs share, and how results reach the screen."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,24 @@ SkipBroken = Annotated[
     bool,
     typer.Option(
         "--skip-broken", help="Leave unreadable images out (counted, listed) instead of stopping."
+    ),
+]
+
+
+def _trust(allowed: bool) -> bool:  # noqa: FBT001 - typer calls it so
+    from tailora.data.raster_files import ALLOW_REMOTE
+
+    if allowed:
+        os.environ[ALLOW_REMOTE] = "1"  # processes that this one starts read the same files
+    return allowed
+
+
+AllowRemote = Annotated[
+    bool,
+    typer.Option(
+        "--allow-remote",
+        help="Let VRTs read whatever they name: files outside their folder, the network, code.",
+        callback=_trust,
     ),
 ]
 Seed = Annotated[

@@ -6,7 +6,17 @@ from typing import Annotated, Any
 
 import typer
 
-from tailora.cli.options import Debug, Json, Quiet, SkipBroken, bars, listed, print_json, screen
+from tailora.cli.options import (
+    AllowRemote,
+    Debug,
+    Json,
+    Quiet,
+    SkipBroken,
+    bars,
+    listed,
+    print_json,
+    screen,
+)
 
 _MAP: Any = "Maps"  # heading of the options that act on maps alone
 
@@ -100,6 +110,7 @@ def predict(
     ] = False,
     quiet: Quiet = False,
     json: Json = False,
+    allow_remote: AllowRemote = False,
     debug: Debug = False,
 ) -> None:
     """Predict IMAGES: class, probability of every class, and whether that class can be trusted.

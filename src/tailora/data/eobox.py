@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
@@ -21,6 +20,7 @@ from tailora.data.ground_sampling import Amounts
 from tailora.data.packaged_files import find_packaged
 from tailora.data.polygon_sampling import sample_chips
 from tailora.data.polygons import LabelGrid, Polygons, label_grid, read_polygons
+from tailora.data.raster_files import gdal_settings, open_raster
 from tailora.data.scene import open_scene
 from tailora.errors import ConfigError, DataError
 
@@ -119,7 +119,7 @@ def label_scene(band: Path, vector: Path) -> tuple[Polygons, LabelGrid]:
         DataError: A file cannot be read.
     """
     try:
-        with rasterio.open(band) as raster:
+        with gdal_settings(), open_raster(band) as raster:
             shape, transform, crs = raster.shape, raster.transform, raster.crs
     except RasterioError as error:
         raise DataError(f"cannot read band {str(band)!r}: {error}") from error
@@ -154,7 +154,7 @@ def read_scene(paths: Sequence[Path]) -> NDArray[Any]:
 
 
 def _read_band(path: Path) -> NDArray[Any]:
-    with rasterio.open(path) as raster:
+    with gdal_settings(), open_raster(path) as raster:
         return raster.read(1)
 
 

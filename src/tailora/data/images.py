@@ -1,20 +1,18 @@
 """Decode JPEG, PNG and TIFF files to (bands, height, width), and bring images to one size."""
 
 import struct
-import threading
-import warnings
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import rasterio
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from rasterio.enums import ColorInterp
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 from torch.nn import functional
 
+from tailora.data.raster_files import gdal_settings, open_raster
 from tailora.errors import ConfigError, DataError, unknown_name
 
 EXTENSIONS: Final = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
@@ -35,8 +33,6 @@ _UNREADABLE: Final = (
     Image.DecompressionBombError,
     RasterioError,
 )
-# catch_warnings swaps the filters of the whole process, so two threads must not do it at once
-_opening: Final = threading.Lock()
 
 
 def decode(path: Path, *, keep_alpha: bool = False) -> NDArray[Any]:
@@ -64,6 +60,8 @@ def decode(path: Path, *, keep_alpha: bool = False) -> NDArray[Any]:
             return _decode_raster(path, keep_alpha=keep_alpha)
         if head.startswith((_JPEG, _PNG)):
             return _decode_picture(path)
+    except DataError:
+        raise
     except _UNREADABLE as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise DataError(f"cannot decode image {str(path)!r}: {reason}") from error
@@ -87,8 +85,7 @@ def _decode_picture(path: Path) -> NDArray[np.uint8]:
 
 
 def _decode_raster(path: Path, *, keep_alpha: bool) -> NDArray[Any]:
-    # not listing the folder at each open keeps a folder of n files from costing n * n
-    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), open_raster(path) as raster:
+    with gdal_settings(), open_raster(path) as raster:
         meaning = raster.colorinterp
         if raster.subdatasets:
             raise ValueError(
@@ -120,19 +117,11 @@ def declared_bands(path: Path) -> tuple[tuple[str | None, ...], bool]:
         with path.open("rb") as file:
             if not file.read(4).startswith(_TIFF):
                 return (), False
-        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), open_raster(path) as raster:
+        with gdal_settings(), open_raster(path) as raster:
             alpha = ColorInterp.alpha in raster.colorinterp and raster.count > 1
             return tuple(raster.descriptions), alpha
     except _UNREADABLE:
         return (), False
-
-
-def open_raster(path: Path) -> Any:
-    """Open a file with rasterio, without the warning that chips have no place on Earth."""
-    with _opening, warnings.catch_warnings():
-        # image chips have no place on Earth, and need none here
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return rasterio.open(path)
 
 
 def _expand_palette(

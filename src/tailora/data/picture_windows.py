@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, Final, final
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from tailora.data.images import decode, open_raster
+from tailora.data.images import decode
+from tailora.data.raster_files import gdal_settings, open_raster
 from tailora.errors import DataError
 
 CACHE_BYTES: Final = 512 * 2**20
@@ -29,7 +29,7 @@ def picture_size(path: Path) -> tuple[int, int]:
         DataError: The file is no picture.
     """
     try:
-        with _alone(), open_raster(path) as raster:
+        with gdal_settings(), open_raster(path) as raster:
             return raster.height, raster.width
     except (RasterioError, OSError) as error:
         raise DataError(f"cannot read image {str(path)!r}: {error}") from error
@@ -87,7 +87,7 @@ class PictureWindows:
         path = self.paths[k]
         try:
             if _is_tiff(path):
-                with _alone(), open_raster(path) as file:
+                with gdal_settings(), open_raster(path) as file:
                     if _is_plain(file):
                         return _windowed(file, top, left, height, width)
         except (RasterioError, OSError) as error:
@@ -111,17 +111,12 @@ def _decode_whole(path: Path) -> NDArray[Any]:
     if height * width <= _DECODED_BY_PILLOW:
         return decode(path)
     try:
-        with _alone(), open_raster(path) as file:
+        with gdal_settings(), open_raster(path) as file:
             if _is_plain(file):
                 return file.read(_bands(file))
     except (RasterioError, OSError) as error:
         raise DataError(f"cannot decode image {str(path)!r}: {error}") from error
     return decode(path)
-
-
-def _alone() -> rasterio.Env:
-    """Spare GDAL the listing of the folder, which may hold many files, at each open."""
-    return rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR")
 
 
 def _is_tiff(path: Path) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 from rasterio.enums import ColorInterp, MaskFlags
 
 from tailora.data.bands import described_names, name_in
-from tailora.data.images import open_raster
+from tailora.data.raster_files import open_raster
 from tailora.data.raster_readers import Grid, reading
 from tailora.errors import DataError
 
@@ -45,7 +45,7 @@ def read_header(path: Path, *, nodata: float | None = None, alpha: bool = False)
     """Read the header of a raster that lies somewhere on Earth.
 
     Args:
-        path: Anything GDAL reads.
+        path: Of a format that `open_raster` opens.
         nodata: Overrides what the file declares.
         alpha: Keep a band declared alpha as a band like the others.
 

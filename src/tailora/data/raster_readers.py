@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, final
 
-import rasterio
 from rasterio import Affine
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 
-from tailora.data.images import open_raster
+from tailora.data.raster_files import gdal_settings, open_raster
 from tailora.errors import DataError
 
 _MOST_OPEN: Final = 48  # files of one thread; systems allow about a thousand in all
@@ -94,7 +93,7 @@ def reading(path: Path, what: str) -> Iterator[None]:
         what: What was to be read, e.g. `"rows 0 to 63 of"`; empty for the file itself.
     """
     try:
-        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_CACHEMAX=_CACHE_BYTES):
+        with gdal_settings(GDAL_CACHEMAX=_CACHE_BYTES):
             yield
     except (RasterioError, OSError, ValueError) as error:
         if isinstance(error, DataError):

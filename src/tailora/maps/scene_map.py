@@ -241,6 +241,6 @@ def _finished(files: MapFiles, key: str) -> MapSummary | None:
     """What was said of a map that is whole and was made in the same way, else None."""
     if not all(path.is_file() for path in files.paths()):
         return None
-    with rasterio.Env(GDAL_PAM_ENABLED="NO"), rasterio.open(files.labels) as file:
+    with rasterio.Env(GDAL_PAM_ENABLED="NO"), rasterio.open(files.labels, driver="GTiff") as file:
         found = json.loads(file.tags().get(_TAG, "{}"))
     return MapSummary.from_json(files, found) if found.pop("key", None) == key else None
