@@ -1,4 +1,5 @@
 import itertools
+import re
 import struct
 
 import numpy as np
@@ -103,8 +104,37 @@ def test_gdal_finds_class_names_and_the_attribute_table_beside_the_map(labels, t
         "<Category>&lt;bare&gt;</Category>",
     ]
     table = said.partition("<GDALRasterAttributeTable")[2]
-    for text in ("<Name>Verdict</Name>", "<F>untested</F>", "<F>0.75</F>"):
-        assert text in table
+    rows = [
+        re.findall("<F>(.*?)</F>", row)
+        for row in re.findall("<Row.*?</Row>", table, flags=re.DOTALL)
+    ]
+    # the value a row tells of, and not its number: 0 is no class
+    assert [row[:5] for row in rows] == [
+        ["1", "forest", "trusted", "30", "0.75"],
+        ["2", 'water &amp; "ice"', "weak", "0", "0"],
+        ["3", "&lt;bare&gt;", "untested", "10", "0.25"],
+    ]
+    assert [tuple(map(int, row[5:])) for row in rows] == COLOURS
+
+
+def test_overviews_show_the_class_most_cells_have_and_the_mean_of_probabilities(tmp_path):
+    # of each 2 x 2 cells three are of class 1 and one of class 3; the mean of their colours, which
+    # GDAL would look up, is the colour of class 2
+    greys = ((0, 0, 0), (10, 10, 10), (70, 70, 70), (250, 250, 250))
+    values = np.tile(np.array([[1, 1], [3, 1]], dtype=np.uint8), (300, 300))
+    raw = RawRows(tmp_path / "a.raw", 1, (600, 600), "uint8")
+    raw.reserve()
+    raw.write(0, values[:, None])
+    grid = Grid(GRID.crs, GRID.transform, 600, 600)
+    write_cloud_optimised(raw, About(grid, 0, {}, ["class"], greys), tmp_path / "a.tif")
+    shares = RawRows(tmp_path / "p.raw", 1, (600, 600), "float32")
+    shares.reserve()
+    shares.write(0, values[:, None] / np.float32(4))
+    write_cloud_optimised(shares, About(grid, float("nan"), {}, ["p"]), tmp_path / "p.tif")
+    with rasterio.open(tmp_path / "a.tif", overview_level=0) as file:
+        np.testing.assert_array_equal(file.read(1), np.ones((300, 300)))
+    with rasterio.open(tmp_path / "p.tif", overview_level=0) as file:
+        np.testing.assert_array_equal(file.read(1), np.full((300, 300), 0.375))  # (3 x 1 + 3) / 16
 
 
 def test_the_style_of_qgis_names_every_class_and_doubts_weak_ones():

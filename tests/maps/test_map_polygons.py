@@ -64,3 +64,15 @@ def test_a_map_without_a_class_is_a_layer_without_rows(tmp_path):
     outlines, table = trace(tmp_path, values, np.full((40, 60), np.nan))
     assert len(outlines) == 0
     assert list(table) == ["class", "value", "verdict", "probability", "cells"]
+
+
+def test_cells_that_meet_at_a_corner_are_polygons_of_their_own(tmp_path):
+    values = np.zeros((40, 60), dtype=np.uint8)
+    values[3, 5] = values[4, 6] = 1  # a diagonal: no edge is shared
+    values[10, 20:23] = values[11, 22] = 2  # three and one, joined at an edge
+    shares = np.full((40, 60), np.nan, dtype=np.float32)
+    shares[3, 5], shares[4, 6], shares[10, 20:23], shares[11, 22] = 0.5, 0.75, 0.25, 1.0
+    outlines, table = trace(tmp_path, values, shares)
+    found = sorted(zip(table["class"], table["cells"], table["probability"], strict=True))
+    assert found == [("forest", 1, 0.5), ("forest", 1, 0.75), ("water", 4, 0.4375)]
+    assert all(outline.geom_type == "Polygon" and outline.is_valid for outline in outlines)

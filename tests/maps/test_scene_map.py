@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import pyogrio
 import pytest
 import rasterio
 from numpy.testing import assert_allclose, assert_array_equal
@@ -8,6 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from tailora.data.scene import open_scene
 from tailora.errors import ConfigError, DataError, RunError
 from tailora.maps.chip_grid import ChipGrid
+from tailora.maps.class_colours import class_colours
 from tailora.maps.map_files import MapFiles
 from tailora.maps.scene_map import draw_map, label_dtype
 from tests.data.scenes import NORTH, WEST, write_scene
@@ -290,3 +292,32 @@ def test_maps_of_many_classes_have_sixteen_bits_and_more_than_that_are_refused(t
     with pytest.raises(ConfigError, match=r"at most 65535 classes .* has 70000"):
         label_dtype(70_000)
     assert label_dtype(65_535) == "uint16"
+
+
+def test_bands_values_and_colours_keep_the_order_of_the_classes(tmp_path):
+    """Unsorted names, unequal shares: 1/7, 4/7 and 2/7 everywhere."""
+    names = ("water", "bare", "forest")
+    pixels = np.stack([np.full((32, 48), v) for v in (30, 120, 60)]).astype(np.uint8)
+    path = write_scene(tmp_path / "a.tif", pixels)
+    summary = draw(path, tmp_path, model=classifier(names=names))
+    with rasterio.open(tmp_path / "p.tif") as file:
+        assert file.descriptions == names
+        assert_allclose(file.read()[:, 1, 2], np.array([1, 4, 2]) / 7, atol=1e-6)
+    with rasterio.open(tmp_path / "map.tif") as file:
+        assert (file.read(1) == 2).all()
+        assert [file.colormap(1)[i][:3] for i in (1, 2, 3)] == class_colours(names)
+    assert summary.cells == {"water": 0, "bare": 24, "forest": 0}
+    assert summary.verdicts == {"water": "trusted", "bare": "weak", "forest": "untested"}
+    table = (tmp_path / "map.tif.aux.xml").read_text("utf-8")
+    assert "<F>2</F><F>bare</F><F>weak</F><F>24</F><F>1.0</F>" in table
+    _, _, _, columns = pyogrio.raw.read(tmp_path / "map.gpkg")
+    assert [column[0] for column in columns[:3]] == ["bare", 2, "weak"]
+
+
+def test_the_fill_of_gaps_is_the_mean_of_what_has_data(tmp_path):
+    """Nodata 255 would lift both means and make the shares 0.42 and 0.58, not 0.25 and 0.75."""
+    pixels = np.stack([np.full((16, 16), 30), np.full((16, 16), 90)]).astype(np.uint8)
+    pixels[:, :5] = 255
+    path = write_scene(tmp_path / "a.tif", pixels, nodata=255)
+    draw(path, tmp_path, chip=16, step=16)
+    assert_allclose(read(tmp_path / "p.tif")[:, 0, 0], [0.25, 0.75], atol=1e-6)
