@@ -125,6 +125,21 @@ def test_a_separate_process_says_one_line_without_a_traceback_and_debug_shows_it
     assert debug.err.splitlines()[-1].startswith("error: no file or folder")
 
 
+@pytest.mark.parametrize(
+    ("words", "endings"),
+    [
+        (("predict", "run", "chips", "--out", "map.gpkg"), (".csv or .tif or .tiff", "'map.gpkg'")),
+        (("predict", "run", "chips", "--out", "map.JP2"), (".csv or .tif or .tiff", "'map.JP2'")),
+        (("predict", "run", "chips", "--out", "maps.v2"), (".csv or .tif or .tiff", "'maps.v2'")),
+        (("report", "run", "--out", "r.pdf"), (".html or .htm", "'r.pdf'")),
+        (("inspect", "chips", "--out", "r.csv"), (".html or .htm", "'r.csv'")),
+        (("evaluate", "run", "chips", "--out", "m.csv"), ("JSON", ".json", "'m.csv'")),
+    ],
+)
+def test_a_name_that_says_another_format_is_refused_before_anything_is_read(words, endings, refuse):
+    refuse(*words, says=("--out", *endings))
+
+
 def test_a_fault_of_tailora_is_told_from_a_mistake_of_the_user(monkeypatch):
     def fail(*_arguments, **_options):
         raise ZeroDivisionError("by\nzero")

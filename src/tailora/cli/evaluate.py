@@ -15,6 +15,7 @@ from tailora.cli.options import (
     Quiet,
     SkipBroken,
     bars,
+    check_ending,
     listed,
     print_json,
     screen,
@@ -46,6 +47,7 @@ def evaluate(
     debug: Debug = False,
 ) -> None:
     """Measure a finished RUN on DATA: head, middle, tail, each class, with intervals."""
+    check_ending(out, ".json", what="metrics as JSON")
     from tailora.data import open_to_measure
     from tailora.pipeline.evaluate_run import evaluate_run
     from tailora.runs.run import load_run

@@ -15,6 +15,7 @@ from tailora.cli.options import (
     Labels,
     Quiet,
     Seed,
+    check_ending,
     listed,
     opened,
     print_json,
@@ -50,6 +51,7 @@ def inspect(
 
     A raster without --labels is shown by itself.
     """
+    check_ending(out, ".html", ".htm", what="an HTML page")
     from tailora.data.scene_manifest import open_unlabelled
 
     # a wrong path is told before the slow imports

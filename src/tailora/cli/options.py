@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from tailora.cli.streams import write_data
 from tailora.progress import Progress, rich_progress, silent
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars and no tables.")]
@@ -188,4 +188,18 @@ def listed(names: Sequence[str]) -> str:
 
 def print_json(value: Any) -> None:
     """Print JSON alone on standard output."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_data(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def check_ending(path: Path | None, *endings: str, what: str) -> None:
+    """Refuse a file called after something else than what is written; no ending says nothing.
+
+    Raises:
+        ConfigError: It has another ending.
+    """
+    from tailora.errors import ConfigError
+
+    if path is not None and path.suffix and path.suffix.lower() not in endings:
+        raise ConfigError(
+            f"--out writes {what}: its name must end in {' or '.join(endings)}, got {path.name!r}"
+        )

@@ -1,6 +1,5 @@
 """`tailora predict`."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,10 +12,12 @@ from tailora.cli.options import (
     Quiet,
     SkipBroken,
     bars,
+    check_ending,
     listed,
     print_json,
     screen,
 )
+from tailora.cli.streams import write_data
 
 _MAP: Any = "Maps"  # heading of the options that act on maps alone
 
@@ -130,13 +131,15 @@ def predict(
 
         predict_map(run, images, out, given, **show)
     else:
+        check_ending(out, ".csv", ".tif", ".tiff", what="a table, or maps of scenes")
         _refuse_map_options(given)
         _predict_table(run, images, out, **show)
 
 
 def _is_map(out: Path) -> bool:
     """A raster, or a folder; a file without an ending that is there already was CSV."""
-    return out.suffix.lower() in (".tif", ".tiff") or (not out.suffix and not out.is_file())
+    is_new_folder = not out.suffix and not out.exists()
+    return out.suffix.lower() in (".tif", ".tiff") or out.is_dir() or is_new_folder
 
 
 def _refuse_map_options(given: dict[str, Any]) -> None:
@@ -168,7 +171,7 @@ def _predict_table(
     if json:
         print_json(prediction.predictions_json(loaded, found))
     elif not out:
-        sys.stdout.write(text)
+        write_data(text)
     if found.broken and not quiet:
         screen(stderr=True).print(
             f"left out {len(found.broken)} unreadable images: {listed(found.broken[:5])}"

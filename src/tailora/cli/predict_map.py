@@ -57,9 +57,10 @@ def predict_map(
             resume=given.get("resume", False),
             progress=bars(quiet=quiet),
         )
-    except KeyboardInterrupt:
-        screen(stderr=True).print("rows of chips done so far are kept; --resume goes on with them")
-        raise
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(
+            "rows of chips done so far are kept; --resume goes on with them"
+        ) from error
     if json:
         print_json([{"map": str(one.files.labels), **one.to_json()} for one in found])
     if not quiet:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tailora.cli.options import Debug, Json, Quiet, listed, print_json, screen
+from tailora.cli.options import Debug, Json, Quiet, check_ending, listed, print_json, screen
 
 
 def report(
@@ -30,6 +30,7 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Write the report of a run or of a comparison again, or set several runs side by side."""
+    check_ending(out, ".html", ".htm", what="an HTML page")
     from tailora.report import write_comparison, write_method_comparison, write_report
     from tailora.runs.comparison_folder import ComparisonFolder
     from tailora.runs.folder import RunFolder

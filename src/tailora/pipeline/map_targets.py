@@ -31,8 +31,8 @@ class MapTargets:
 
     @property
     def is_folder(self) -> bool:
-        """Whether maps go into a folder."""
-        return self.out.suffix.lower() not in RASTERS
+        """Whether maps go into a folder; a name with an ending is one only where it is there."""
+        return not self.out.suffix or self.out.is_dir()
 
     def of(self, names: Sequence[str], *, inputs: Sequence[Path]) -> list[MapFiles]:
         """Files of each scene.
@@ -72,7 +72,7 @@ class MapTargets:
     def _path(self, kind: str, path: Path, name: str) -> Path:
         endings = _POLYGONS if kind == "polygons" else RASTERS
         if self.is_folder:
-            if path.suffix.lower() in (*RASTERS, *_POLYGONS) or path.is_file():
+            if (path.suffix and not path.is_dir()) or path.is_file():
                 raise ConfigError(
                     f"--out is a folder, so --{kind} must be one too, got {str(path)!r}"
                 )

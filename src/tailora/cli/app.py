@@ -1,0 +1,121 @@
+"""`tailora`: one verb a file; this one wires them up and turns errors into one line."""
+
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from tailora.cli import compare, evaluate, fit, inspect, methods, predict, report
+from tailora.errors import ConfigError, TailoraError
+from tailora.launcher import launched, rank
+
+BAD_INPUT, BUG = 2, 70
+# of click, which older versions of typer import and newer ones carry inside
+UsageError: Any = typer.BadParameter.__base__
+
+app = typer.Typer(
+    name="tailora",
+    help="Adapt a pretrained vision model to long-tailed imagery, so that rare classes count.\n\n"
+    "Start with [bold]tailora inspect DATA[/], then [bold]tailora fit DATA --out runs/a[/].",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(*, asked: bool) -> None:
+    if asked:
+        typer.echo(f"tailora {metadata.version('tailora')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _before_any_verb(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Say which tailora this is.",
+            callback=lambda asked: _print_version(asked=asked),
+            is_eager=True,
+        ),
+    ] = False,
+) -> None: ...
+
+
+app.command("inspect")(inspect.inspect)
+app.command("fit")(fit.fit)
+app.command("compare")(compare.compare)
+app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+app.command("report")(report.report)
+app.command("methods")(methods.methods)
+
+
+def run(words: Sequence[str]) -> int:
+    """Do what a command says, and say in one line what went wrong.
+
+    Args:
+        words: Of the command.
+
+    Returns:
+        Exit code: 0, 2 for a mistake the user can mend, 70 for a fault of tailora.
+
+    Raises:
+        KeyboardInterrupt: Also where a question was interrupted.
+    """
+    try:
+        _check_launch(words)
+        code = app(args=list(words), prog_name="tailora", standalone_mode=False)
+        sys.stdout.flush()
+    except (TailoraError, UsageError) as error:
+        if "--debug" in words:
+            Console(stderr=True).print_exception()
+        _say(_advice(error))
+        return BAD_INPUT
+    except typer.Abort as error:
+        raise KeyboardInterrupt from error
+    except Exception as error:
+        if "--debug" in words:
+            raise
+        _say(
+            f"{type(error).__name__}: {_one_line(error)} (a fault of tailora; --debug shows where)"
+        )
+        return BUG
+    return code if isinstance(code, int) else 0
+
+
+def _check_launch(words: Sequence[str]) -> None:
+    """Refuse several processes for what one does: each would write the same files."""
+    verb = next((word for word in words if not word.startswith("-")), "fit")
+    if launched() > 1 and verb != "fit":
+        raise ConfigError(
+            f"`tailora {verb}` works in one process: run it without `accelerate launch`"
+            + (verb == "compare") * " and give it --jobs"
+        )
+
+
+def _advice(error: Exception) -> str:
+    if isinstance(error, TailoraError):
+        return _one_line(error)
+    usage: Any = error
+    message = _one_line(usage.format_message()).rstrip(".")
+    command = usage.ctx.command_path if usage.ctx else "tailora"
+    return message and f"{message} (see `{command} --help`)"
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())
+
+
+def _say(message: str) -> None:
+    if not message:  # no arguments at all: the help has been shown
+        return
+    who = f"process {rank()}: " if launched() > 1 else ""
+    screen = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    screen.print(f"{who}error: {message}")
