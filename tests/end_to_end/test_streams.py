@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 import tailora as package
@@ -100,3 +102,26 @@ def test_ctrl_c_at_any_time_of_the_first_seconds_is_one_line(delay, tmp_path, da
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.decode().splitlines() == ["error: interrupted; go on with --resume"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_two_processes_is_one_line_and_leaves_none(tmp_path, data, quick):
+    env = {**os.environ, "PYTHONPATH": ROOT}
+    words = [sys.executable, "-m", "tailora", "compare", data, "--out", tmp_path / "out", *quick]
+    words += ["--methods", "lora", "--seeds", 2, "--jobs", 2, "--set", "train.epochs=500"]
+    process = subprocess.Popen(
+        list(map(str, words)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env,
+        start_new_session=True,
+    )  # fmt: skip
+    children = psutil.Process(process.pid).children
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "out").glob("stages/lora*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    workers = children(recursive=True)
+    assert len(workers) >= 2
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.decode().splitlines() == ["error: interrupted; go on with --resume"]
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert not alive

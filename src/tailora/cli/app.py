@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from tailora.cli import compare, evaluate, fit, inspect, methods, predict, report
+from tailora.cli.main import INTERRUPTED
 from tailora.errors import ConfigError, TailoraError
 from tailora.launcher import launched, rank
 
@@ -87,6 +88,8 @@ def run(words: Sequence[str]) -> int:
             f"{type(error).__name__}: {_one_line(error)} (a fault of tailora; --debug shows where)"
         )
         return BUG
+    if code == INTERRUPTED:  # what newer versions of typer make of it
+        raise KeyboardInterrupt
     return code if isinstance(code, int) else 0
 
 

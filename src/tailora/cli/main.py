@@ -9,6 +9,11 @@ from threading import current_thread, main_thread
 from types import FrameType
 
 INTERRUPTED = 130
+_GO_ON = {
+    "fit": "go on with --resume",
+    "compare": "go on with --resume",
+    "predict": "a map goes on with --resume",
+}
 _IMPORTING = "<frozen importlib._bootstrap>"
 
 
@@ -26,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with _interruptible(words, for_good=arguments is None):
         try:
             code = _run(words, own_streams=arguments is None)
-        except KeyboardInterrupt as interruption:
-            _tell(_interruption(words, str(interruption)))
+        except KeyboardInterrupt:
+            _tell(_interruption(words))
             code = INTERRUPTED
     sys.exit(code)
 
@@ -72,9 +77,9 @@ def _interruptible(words: Sequence[str], *, for_good: bool) -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.SIG_DFL if for_good else before)
 
 
-def _interruption(words: Sequence[str], told: str = "") -> str:
-    resumed = bool({"fit", "compare", "--resume"} & set(words))
-    return f"interrupted; {told or 'go on with --resume'}" if told or resumed else "interrupted"
+def _interruption(words: Sequence[str]) -> str:
+    hints = [hint for verb, hint in _GO_ON.items() if verb in words]
+    return "; ".join(["interrupted", *hints[:1]])
 
 
 def _tell(message: str) -> None:

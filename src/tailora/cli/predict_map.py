@@ -46,21 +46,16 @@ def predict_map(
     reading = chosen(_FOR_READING)
     if "band_names" in reading:
         reading["band_names"] = tuple(name.strip() for name in reading["band_names"].split(","))
-    try:
-        found, notes = map_scenes(
-            load_run(run),
-            scenes,
-            MapTargets(out, **chosen(_FOR_FILES)),
-            options=MapOptions(**chosen(_FOR_MAPPING)),
-            reading=SceneOptions(**reading),
-            skip_broken=skip_broken,
-            resume=given.get("resume", False),
-            progress=bars(quiet=quiet),
-        )
-    except KeyboardInterrupt as error:
-        raise KeyboardInterrupt(
-            "rows of chips done so far are kept; --resume goes on with them"
-        ) from error
+    found, notes = map_scenes(
+        load_run(run),
+        scenes,
+        MapTargets(out, **chosen(_FOR_FILES)),
+        options=MapOptions(**chosen(_FOR_MAPPING)),
+        reading=SceneOptions(**reading),
+        skip_broken=skip_broken,
+        resume=given.get("resume", False),
+        progress=bars(quiet=quiet),
+    )
     if json:
         print_json([{"map": str(one.files.labels), **one.to_json()} for one in found])
     if not quiet:

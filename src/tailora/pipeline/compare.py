@@ -8,13 +8,10 @@ a comparison that was interrupted goes on where it stopped.
 import os
 import pickle
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import partial
-from multiprocessing import get_context, parent_process
 from pathlib import Path
-from threading import Thread
 from typing import Any, Final
 
 import torch
@@ -32,7 +29,8 @@ from tailora.pipeline.leaking_prompt import PROMPT_ORACLE, check_prompts
 from tailora.pipeline.prepare import check_row
 from tailora.pipeline.probe_choice import ProbeChoice
 from tailora.pipeline.ray_crew import joined
-from tailora.pipeline.sweep_pieces import cut, use_threads
+from tailora.pipeline.seed_processes import do_in_processes
+from tailora.pipeline.sweep_pieces import cut
 from tailora.pipeline.tuning import TuningPiece, check_tuning, tune
 from tailora.pipeline.tuning_space import Tuning
 from tailora.pipeline.tuning_study import import_optuna
@@ -175,26 +173,7 @@ def _do_all(
     _require_sendable([work.data for work in works], "give jobs=1")
     if shared:
         do_seedless(works[0], progress)
-    threads = max(1, (os.cpu_count() or 1) // count)
-    with (
-        ProcessPoolExecutor(count, get_context("spawn"), _begin_worker, (threads,)) as pool,
-        progress("seeds", len(works)) as advance,
-    ):
-        for _ in pool.map(partial(do_seed, progress=silent), works):
-            advance(1)
-
-
-def _begin_worker(threads: int) -> None:
-    use_threads(threads)
-    Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End this process when the one that gave it work is no more: it would go on for hours."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    do_in_processes(partial(do_seed, progress=silent), works, count, progress)
 
 
 def _require_sendable(sets: Sequence[Dataset], instead: str) -> None:
