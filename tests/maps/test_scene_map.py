@@ -1,4 +1,6 @@
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pyogrio
@@ -7,7 +9,7 @@ import rasterio
 from numpy.testing import assert_allclose, assert_array_equal
 
 from tailora.data.scene import open_scene
-from tailora.errors import ConfigError, DataError, RunError
+from tailora.errors import ConfigError, DataError, RunError, StorageError
 from tailora.maps.chip_grid import ChipGrid
 from tailora.maps.class_colours import class_colours
 from tailora.maps.map_files import MapFiles
@@ -178,7 +180,9 @@ def test_a_resumed_map_has_the_same_bytes(after, tmp_path):
     again = draw(path, stopped, step=6, resume=True)
     assert again.to_json() == summary.to_json()
     assert {p.name for p in whole.iterdir()} == {p.name for p in stopped.iterdir()}
-    for name in ("map.tif", "p.tif", "confidence.tif", "map.qml", "map.tif.aux.xml"):
+    for name in (
+        "map.tif", "p.tif", "confidence.tif", "map.qml", "map.tif.aux.xml", "map.gpkg",
+    ):  # fmt: skip
         assert (whole / name).read_bytes() == (stopped / name).read_bytes(), name
 
 
@@ -203,7 +207,7 @@ def test_only_what_is_missing_is_done_when_resumed(tmp_path):
     assert snapshot(tmp_path) == before
 
 
-@pytest.mark.parametrize("change", ["model", "step", "scene", "outputs"])
+@pytest.mark.parametrize("change", ["model", "step", "scene", "one pixel", "mask", "outputs"])
 def test_an_unfinished_map_of_another_making_is_not_resumed(change, tmp_path):
     path = write_scene(tmp_path / "a.tif", halves(200, 200, 80))
     with pytest.raises(KilledError):
@@ -215,6 +219,16 @@ def test_an_unfinished_map_of_another_making_is_not_resumed(change, tmp_path):
         options["step"] = 5
     elif change == "scene":
         write_scene(path, halves(200, 200, 90))
+    elif change == "one pixel":  # in the middle of the file, and the time stays
+        status = path.stat()
+        content = bytearray(path.read_bytes())
+        assert content[len(content) // 2] in (0, 200)
+        content[len(content) // 2] = 9
+        path.write_bytes(content)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    elif change == "mask":  # beside the file, which stays as it is
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK="NO"), rasterio.open(path, "r+") as file:
+            file.write_mask(np.arange(200 * 200).reshape(200, 200) > 300)
     else:
         options["files"] = MapFiles(tmp_path / "m" / "map.tif")
     with pytest.raises(RunError, match="another scene, run or choice of options"):
@@ -321,3 +335,75 @@ def test_the_fill_of_gaps_is_the_mean_of_what_has_data(tmp_path):
     path = write_scene(tmp_path / "a.tif", pixels, nodata=255)
     draw(path, tmp_path, chip=16, step=16)
     assert_allclose(read(tmp_path / "p.tif")[:, 0, 0], [0.25, 0.75], atol=1e-6)
+
+
+def both(tmp_path):
+    """A scene whose map is there, and another that has the name now."""
+    path = write_scene(tmp_path / "a.tif", halves(64, 64, 30))
+    draw(path, tmp_path / "m")
+    return write_scene(path, halves(64, 64, 50))
+
+
+def whole_maps(tmp_path):
+    """Bytes of the files of the old map and of the new one."""
+    found = []
+    for name, boundary in (("old", 30), ("new", 50)):
+        path = write_scene(tmp_path / name / "a.tif", halves(64, 64, boundary))
+        draw(path, tmp_path / name / "m")
+        found.append({p.name: p.read_bytes() for p in (tmp_path / name / "m").iterdir()})
+    return found
+
+
+def shown(folder):
+    return {p.name: p.read_bytes() for p in folder.iterdir() if not p.name.startswith(".")}
+
+
+# six files: 0 to 5 are made ready, 6 to 11 of the old ones are hidden, 12 to 17 are shown
+@pytest.mark.parametrize("step", [6, 7, 11, 12, 14, 17])
+def test_a_map_that_cannot_replace_another_leaves_all_of_the_other(step, tmp_path, monkeypatch):
+    old, new = whole_maps(tmp_path)
+    path, calls, replace = both(tmp_path), [], Path.replace
+
+    def fails(source, target):
+        if Path(target).parent == tmp_path / "m":
+            calls.append(target)
+            if len(calls) == step + 1:
+                raise PermissionError(13, "Permission denied")
+        return replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", fails)
+        with pytest.raises(StorageError, match="Permission denied"):
+            draw(path, tmp_path / "m")
+    assert shown(tmp_path / "m") == old
+    draw(path, tmp_path / "m", resume=True)
+    assert shown(tmp_path / "m") == new
+    assert sorted(p.name for p in (tmp_path / "m").iterdir()) == sorted(new)
+
+
+@pytest.mark.parametrize("step", [0, 5, 6, 7, 11, 12, 14, 17])
+def test_a_kill_while_a_map_replaces_another_leaves_no_mixture(step, tmp_path):
+    old, new = whole_maps(tmp_path)
+    path = both(tmp_path)
+    child = os.fork()
+    if not child:  # a process that can be killed
+        calls, replace = [], Path.replace
+
+        def dies(source, target):
+            if Path(target).parent == tmp_path / "m":
+                calls.append(target)
+                if len(calls) == step + 1:
+                    os._exit(9)
+            return replace(source, target)
+
+        Path.replace = dies
+        draw(path, tmp_path / "m")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    seen = shown(tmp_path / "m")
+    assert seen.items() <= old.items() or seen.items() <= new.items()
+    if "map.tif" in seen:  # whoever goes by the map itself sees all of one making
+        assert seen in (old, new)
+    draw(path, tmp_path / "m", resume=True)
+    assert shown(tmp_path / "m") == new
+    assert sorted(p.name for p in (tmp_path / "m").iterdir()) == sorted(new)

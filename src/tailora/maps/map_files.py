@@ -1,6 +1,5 @@
 """The files of a map: rows while it grows, and what is published when all rows are there."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,8 @@ from numpy.typing import NDArray
 from tailora.data.raster_readers import Grid
 from tailora.maps.class_legend import MapClass, attribute_table, qgis_style
 from tailora.maps.cloud_optimised import About, RawRows, write_cloud_optimised
-from tailora.storage import guard_disk, write_text
+from tailora.maps.replace_together import replace_together
+from tailora.storage import write_text
 
 _BLACK: Final = (0, 0, 0)
 _NAN: Final = float("nan")
@@ -140,7 +140,7 @@ def publish(
     tags: Mapping[str, str],
     cells: Mapping[str, int],
 ) -> None:
-    """Make every file below `work`, and when all are whole move them to their names, the map last.
+    """Make every file below `work`, and when all are whole give them their names together.
 
     Args:
         files: Final names.
@@ -152,7 +152,7 @@ def publish(
         cells: How many cells of the map each class has.
 
     Raises:
-        StorageError: The disk is full; nothing was moved then.
+        StorageError: The disk is full; a map that was there stays then.
     """
     names = [entry.name for entry in classes]
     colours = (_BLACK, *(entry.colour for entry in classes))
@@ -174,20 +174,4 @@ def publish(
     for target, text in beside.items():
         write_text(made := work / target.name, text)
         moves.insert(0, (made, target))
-    for made, target in moves:
-        with guard_disk(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _move(made, target)
-
-
-def _move(source: Path, target: Path) -> None:
-    """Rename, or copy first to a hidden name where the target lies on another disk."""
-    try:
-        source.replace(target)
-    except OSError:
-        beside = target.with_name(f".{target.name}.writing")
-        try:
-            shutil.copyfile(source, beside)
-            beside.replace(target)
-        finally:
-            beside.unlink(missing_ok=True)
+    replace_together(moves)

@@ -8,7 +8,7 @@ from typing import Any, Final, final
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from pyogrio import raw
+from pyogrio import get_gdal_config_option, raw, set_gdal_config_options
 from pyogrio.errors import DataLayerError, DataSourceError
 from rasterio.crs import CRS
 from rasterio.features import rasterize, shapes
@@ -22,6 +22,8 @@ TILE: Final = 2048
 """Cells a side that are traced at once; polygons of larger maps are cut at the edges of tiles."""
 
 _LAYER: Final = "map"
+_DATE: Final = "OGR_CURRENT_DATE"
+_NO_DATE: Final = "1970-01-01T00:00:00.000Z"  # the format wants one; equal maps are equal files
 
 
 def write_polygons(
@@ -94,6 +96,8 @@ def _append(
         "class": names, "value": found.values, "verdict": verdicts,
         "probability": found.probability, "cells": found.cells,
     }  # fmt: skip
+    before = get_gdal_config_option(_DATE)
+    set_gdal_config_options({_DATE: _NO_DATE})
     try:
         raw.write(
             path, shapely.to_wkb(found.geometry), list(columns.values()), list(columns),
@@ -105,3 +109,5 @@ def _append(
             f"cannot write {path.name!r}: {reason}; check the room on the disk, then run again "
             "with --resume"
         ) from error
+    finally:
+        set_gdal_config_options({_DATE: before})

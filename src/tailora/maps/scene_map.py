@@ -14,7 +14,6 @@ from rasterio import Affine
 
 from tailora.data.raster_readers import Grid
 from tailora.data.scene import Scene
-from tailora.data.sources import path_mark
 from tailora.errors import ConfigError, DataError
 from tailora.maps.blend import Blend
 from tailora.maps.chip_grid import Block, ChipGrid
@@ -24,12 +23,14 @@ from tailora.maps.class_legend import MapClass
 from tailora.maps.cloud_optimised import RawRows
 from tailora.maps.map_files import POLYGONS, MapFiles, MapSummary, Rows, publish
 from tailora.maps.map_polygons import write_polygons
+from tailora.maps.scene_mark import scene_mark
 from tailora.maps.unfinished import Journal, Unfinished
 from tailora.progress import Progress, silent
 from tailora.storage import guard_disk
 
 NO_CLASS: Final = 0
 _TAG: Final = "TAILORA"
+_MAKING: Final = 2  # counted up when the same scene and run give other cells or other files
 
 
 class EmptyMapError(DataError):
@@ -228,11 +229,10 @@ def _summary(
 def _key(
     scene: Scene, model: ChipClassifier, grid: ChipGrid, files: MapFiles, most_nodata: float
 ) -> str:
-    paths = sorted({band.path for band in scene.bands})
     bands = [(band.path.name, band.index, band.nodata) for band in scene.bands]
     facts = (
-        [path_mark(path) for path in paths], bands, scene.resampling, scene.shape, model.mark,
-        (grid.chip, grid.step, grid.tokens), most_nodata, files.asked(),
+        scene_mark(scene), bands, scene.resampling, scene.shape, model.mark,
+        (grid.chip, grid.step, grid.tokens), most_nodata, files.asked(), _MAKING,
     )  # fmt: skip
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 

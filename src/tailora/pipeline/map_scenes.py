@@ -174,5 +174,10 @@ def _patch_shares(run: Run, images: torch.Tensor) -> NDArray[np.float32]:
 def _mark(run: Run) -> str:
     """Checksum of what decides a run's answers."""
     folder = run.folder.path
-    files = ("run.json", "recipe.toml", "head.safetensors")
-    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in files)).hexdigest()
+    files = [folder / name for name in ("run.json", "recipe.toml", "classes.json")]
+    files += sorted(folder.glob("*.safetensors")) + sorted(folder.glob("adapter*/*.safetensors"))
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()
