@@ -161,3 +161,21 @@ def test_the_fingerprint_sees_shapes_and_types_but_not_names():
     assert weights_sha256(one) != weights_sha256(other)
     other.y.data = torch.ones(2, 3)
     assert weights_sha256(one) != weights_sha256(other.half())
+
+
+def test_code_that_lies_beside_an_encoder_is_neither_run_nor_asked_for(tmp_path, monkeypatch):
+    folder, ran = tmp_path / "encoder", tmp_path / "ran"
+    folder.mkdir()
+    (folder / "config.json").write_text(
+        json.dumps({"model_type": "own", "auto_map": {"AutoConfig": "own.C", "AutoModel": "own.M"}})
+    )
+    (folder / "own.py").write_text(f"import pathlib\npathlib.Path({str(ran)!r}).touch()\n")
+    (folder / "model.safetensors").write_bytes(b"")
+
+    def asked(*_words):
+        raise AssertionError("asked whether to run the code")
+
+    monkeypatch.setattr("builtins.input", asked)
+    with pytest.raises(BackboneError, match="never run"):
+        load_pretrained(str(folder), local=True)
+    assert not ran.exists()

@@ -8,6 +8,10 @@ import numpy as np
 import pytest
 
 from tailora.cli.main import main
+from tailora.heads.probes import probe_names
+from tailora.pipeline.catalogue import describe, listing
+from tailora.pipeline.comparison_plan import COMPARED
+from tailora.runs.recipe import METHODS
 from tests.end_to_end.chips import (
     COUNTS,
     chip,
@@ -183,3 +187,10 @@ def test_no_words_at_all_show_the_help():
     answer = tailora()
     assert "tailora inspect DATA" in answer.out + answer.err
     assert "error:" not in answer.err
+
+
+def test_methods_explains_every_name_that_it_lists_or_that_an_option_takes():
+    families = listing()
+    listed = {name for entries in families.values() for name in entries}
+    for name in [*families, *listed, *COMPARED, *METHODS, *probe_names()]:
+        assert describe(name), name

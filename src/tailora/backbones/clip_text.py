@@ -75,15 +75,23 @@ def _load_both(loaded: LoadedBackbone) -> tuple[Any, Any]:
         "with its tokenizer, such as openai/clip-vit-base-patch32"
     )
     try:
-        config = AutoConfig.from_pretrained(loaded.name, local_files_only=local)
+        config = AutoConfig.from_pretrained(
+            loaded.name, local_files_only=local, trust_remote_code=False
+        )
         if config.model_type != "clip":
             raise BackboneError(absent)
         with quiet_loading(progress=not local), torch.random.fork_rng(devices=[]):
             both: Any = CLIPModel.from_pretrained(
-                loaded.name, local_files_only=local, dtype=torch.float32, output_loading_info=True
+                loaded.name,
+                local_files_only=local,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                output_loading_info=True,
             )
         model, info = both
-        tokenizer = AutoTokenizer.from_pretrained(loaded.name, local_files_only=local)
+        tokenizer = AutoTokenizer.from_pretrained(
+            loaded.name, local_files_only=local, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError) as error:
         raise BackboneError(f"{absent} ({str(error).splitlines()[0]})") from error
     if missing := [key for key in info["missing_keys"] if "position_ids" not in key]:

@@ -45,7 +45,15 @@ def load_pretrained(name: str, *, local: bool) -> PreTrainedModel:
             raise
         except OSError as error:
             raise NotStoredError(f"cannot read {name!r}: {_first_line(error)}") from error
-        except (ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        except (
+            ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError,
+            RecursionError, SafetensorError,
+        ) as error:  # fmt: skip
+            if "trust_remote_code" in str(error):
+                raise BackboneError(
+                    f"{name!r} needs Python code of its own, which is never run; give an encoder "
+                    "that transformers has itself"
+                ) from error
             raise BackboneError(
                 f"cannot load {name!r}: {_first_line(error)}; give an image encoder saved with "
                 "save_pretrained"
@@ -62,7 +70,7 @@ def weights_sha256(model: torch.nn.Module) -> str:
 
 
 def _load(name: str, *, local: bool) -> PreTrainedModel:
-    config = AutoConfig.from_pretrained(name, local_files_only=local)
+    config = AutoConfig.from_pretrained(name, local_files_only=local, trust_remote_code=False)
     config = getattr(config, "vision_config", config)  # CLIP, SigLIP: leave the text tower out
     if hasattr(config, "mask_ratio"):
         config.mask_ratio = 0.0  # ViT-MAE hides patches even in evaluation mode
@@ -72,6 +80,7 @@ def _load(name: str, *, local: bool) -> PreTrainedModel:
         config=config,
         dtype=torch.float32,
         local_files_only=local,
+        trust_remote_code=False,
         output_loading_info=True,
         ignore_mismatched_sizes=True,  # they are listed below, in one line
         **_without_pooler(model_class),

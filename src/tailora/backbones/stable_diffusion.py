@@ -205,10 +205,16 @@ def embed_prompts(where: str, prompts: Sequence[str], *, local: bool) -> Tensor:
     """
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    tokenizer = CLIPTokenizer.from_pretrained(where, subfolder="tokenizer", local_files_only=local)
+    tokenizer = CLIPTokenizer.from_pretrained(
+        where, subfolder="tokenizer", local_files_only=local, trust_remote_code=False
+    )
     with quiet_loading(progress=not local), torch.random.fork_rng(devices=[]):
         encoder = CLIPTextModel.from_pretrained(
-            where, subfolder="text_encoder", local_files_only=local, dtype=torch.float32
+            where,
+            subfolder="text_encoder",
+            local_files_only=local,
+            trust_remote_code=False,
+            dtype=torch.float32,
         ).eval()
     if not _SPECIAL < len(tokenizer) <= encoder.config.vocab_size:  # absent, it is made up empty
         raise OSError(f"its tokenizer knows {len(tokenizer)} words, not those of its text encoder")

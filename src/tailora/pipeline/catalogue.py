@@ -143,6 +143,7 @@ _SECTIONS = {
     "clora": ("adapter", "train"),
     "clora+deblora": ("deblora", "adapter", "train"),
     "clora-oracle": ("adapter", "train"),
+    "prompt-oracle": ("backbone", "probe"),
 }
 
 
