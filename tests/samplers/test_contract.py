@@ -65,6 +65,16 @@ def test_seed_and_epoch_decide_the_order_alone(name):
 
 
 @each_sampler
+def test_runs_of_other_seeds_never_meet(name):
+    """Seed and epoch are not added up: else run 1 would repeat run 0 an epoch later."""
+    orders = [
+        tuple(make_sampler(name, seed=seed, epoch=epoch))
+        for seed, epoch in ((0, 1), (1, 0), (0, 2), (1, 1), (2, 0))
+    ]
+    assert len(set(orders)) == len(orders)
+
+
+@each_sampler
 @pytest.mark.parametrize("world_size", [2, 3, 4])
 def test_processes_together_see_what_one_would_see(name, world_size):
     alone = list(make_sampler(name, epoch=1))

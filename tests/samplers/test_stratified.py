@@ -63,6 +63,17 @@ def test_rare_rows_do_not_come_in_the_same_batch_every_epoch():
     assert len(places) == math.ceil(64 / 8)
 
 
+def test_left_over_rows_are_of_each_class_by_its_share():
+    """65 rows in batches of 8 leave one: of 400 epochs 5 / 65 leave a rare one, not a half."""
+    labels = labels_of([60, 5])
+    sampler = StratifiedSampler(labels, 8)
+    rare = 0
+    for epoch in range(400):
+        sampler.set_epoch(epoch)
+        rare += labels[list(sampler)[-1]]
+    assert rare / 400 == pytest.approx(5 / 65, abs=0.045)  # some 3.4 standard deviations
+
+
 def test_batch_size_out_of_range_is_refused():
     with pytest.raises(ConfigError, match="batch_size must be at least 1, got 0"):
         StratifiedSampler([0, 1], 0)
