@@ -90,6 +90,11 @@ def test_muon_moves_the_adapter_s_matrices_and_adamw_the_head():
     }
     assert (first.param_groups[0]["lr"], rest.param_groups[0]["lr"]) == (0.1, 0.1)
     assert (first.param_groups[0]["momentum"], rest.param_groups[0]["weight_decay"]) == (0.9, 0.2)
+    assert first.param_groups[0]["weight_decay"] == 0.2
+    own = OptimizerChoice("muon", {"weight_decay": 0.03})
+    first, rest = build_optimizers(module, own, lr=0.1, weight_decay=0.2)
+    assert first.param_groups[0]["weight_decay"] == 0.03
+    assert rest.param_groups[0]["weight_decay"] == 0.2
 
 
 def test_a_training_with_muon_is_muon_and_adamw_step_by_step():

@@ -12,7 +12,7 @@ class TrainOptions:
         epochs: Passes over the training split.
         batch_size: Images a step, for every stage.
         lr: Peak learning rate; None is 1e-3, or 5e-5 for `--method fine-tune`.
-        weight_decay: Of AdamW.
+        weight_decay: Of AdamW, and of Muon unless `optimizer_options` has another.
         optimizer: `"adamw"`, or `"muon"` for the adapter's matrices and AdamW for all else. `lr` is
             the peak of both. Of the base adapter; stage 5 of debLoRA has AdamW.
         optimizer_options: Passed to Muon; `lr` there is the matrices' own peak.

@@ -39,7 +39,7 @@ def build_optimizers(
         choice: By name.
         lr: Peak learning rate of all, unless the options have another for the matrices; kernels of
             new bands have a share of it.
-        weight_decay: AdamW's.
+        weight_decay: Of all, unless the options have another for the matrices.
 
     Raises:
         ConfigError: An unknown optimiser, an option it does not have or cannot use, or an encoder
@@ -58,8 +58,9 @@ def build_optimizers(
             "another --tuner or train.optimizer=adamw"
         )
     moved = {id(parameter) for parameter in matrices}
+    both = {"lr": lr, "weight_decay": weight_decay}
     rest = [p for p in learning if id(p) not in moved]
-    first = catalogue.build(method, {"params": matrices}, {"lr": lr, **choice.options})
+    first = catalogue.build(method, {"params": matrices}, {**both, **choice.options})
     return [first, *([adamw(_groups(rest, rates, lr), lr, weight_decay)] if rest else [])]
 
 
