@@ -28,11 +28,23 @@ def test_agrees_with_torch(counts, logits, targets):
 
 
 def test_weighs_rows_by_their_class(by_hand, counts, logits, targets):
-    weights = {"a": 1.0, "b": 2.0, "c": 6.0}
-    plain = LabelSmoothingLoss(counts)
-    rows = [plain(logits[[r]], targets[[r]]).item() for r in range(len(targets))]
-    value = LabelSmoothingLoss(counts, weights=weights)(logits, targets)
-    assert value.item() == pytest.approx(by_hand.weighted_mean(rows, [1, 2, 6]), rel=1e-6)
+    """Each class's part of the target weighs by its own class."""
+    weights = [1 / 3, 2 / 3, 2]
+    total = sum(
+        w * (0.1 / 3 + (c == y) * 0.9) * by_hand.cross_entropy(z, c)
+        for z, y in by_hand.rows
+        for c, w in enumerate(weights)
+    )
+    loss = LabelSmoothingLoss(counts, weights={"a": 1.0, "b": 2.0, "c": 6.0})
+    expected = total / sum(weights[y] for _, y in by_hand.rows)
+    assert loss(logits, targets).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_with_class_weights_it_agrees_with_torch(counts, logits, targets):
+    loss = LabelSmoothingLoss(counts, smoothing=0.3, weights={"a": 1.0, "b": 2.0, "c": 6.0})
+    torch_s = torch.nn.CrossEntropyLoss(torch.tensor([1.0, 2.0, 6.0]) / 3, label_smoothing=0.3)
+    for batch in (targets, torch.tensor([0, 1, 1, 0]), torch.tensor([2, -100, 0, -100])):
+        assert loss(logits, batch).item() == pytest.approx(torch_s(logits, batch).item(), rel=1e-6)
 
 
 def test_the_best_probabilities_are_the_smoothed_targets(counts):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tailora.errors import DataError
-from tailora.losses.class_weights import weighted_mean
+from tailora.losses.row_loss import weighted_mean
 
 TURNS = 4
 

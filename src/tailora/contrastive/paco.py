@@ -11,11 +11,13 @@ from torch.nn import functional
 from tailora.contrastive.similarity import (
     apart_from_itself,
     check_temperature,
+    hidden,
     masked_logsumexp,
 )
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError
-from tailora.losses.class_weights import weighted_mean, weights_buffer
+from tailora.losses.class_weights import weights_buffer
+from tailora.losses.row_loss import IGNORE_INDEX, weighted_mean, without_ignored
 
 
 @final
@@ -33,6 +35,7 @@ class PaCoLoss(nn.Module):
         gamma: Weight of other rows in the denominator, at least 0.
         temperature: Of cosines between rows, above 0.
         center_temperature: Of the centres' logits, above 0.
+        ignore_index: Target of rows, also remembered ones, that take no part in anything.
 
     Raises:
         ConfigError: An option is out of range.
@@ -53,6 +56,7 @@ class PaCoLoss(nn.Module):
         gamma: float = 1.0,
         temperature: float = 0.07,
         center_temperature: float = 1.0,
+        ignore_index: int = IGNORE_INDEX,
     ) -> None:
         super().__init__()
         check_temperature("beta", beta)  # a weight, of the same range
@@ -61,6 +65,7 @@ class PaCoLoss(nn.Module):
         for name, value in (("alpha", alpha), ("gamma", gamma)):
             if not 0 <= value < math.inf:
                 raise ConfigError(f"{name} must be finite and at least 0, got {value!r}")
+        self.ignore_index = ignore_index
         self.alpha, self.beta, self.gamma = alpha, beta, gamma
         self.temperature, self.center_temperature = temperature, center_temperature
         self.register_buffer("log_prior", weights_buffer(np.log(counts.prior())))
@@ -82,8 +87,13 @@ class PaCoLoss(nn.Module):
             memory: Features of earlier rows (remembered, width), from a `FeatureQueue`.
             memory_targets: Their classes (remembered,).
         """
+        labelled = targets if memory_targets is None else torch.cat([targets, memory_targets])
+        logits, _, kept = without_ignored(logits, targets, self.ignore_index)
+        features = hidden(features, kept)
         centers = (logits + self.log_prior) / self.center_temperature
         keys, labels, others = _keys(features, targets, memory, memory_targets)
+        others = others & (labelled != self.ignore_index)
+        targets = targets.masked_fill(~kept, 0)
         similarity = functional.normalize(features, dim=1) @ keys.T / self.temperature
         total = centers.logsumexp(dim=1)
         if self.gamma > 0:
@@ -93,7 +103,7 @@ class PaCoLoss(nn.Module):
         own = total - centers.gather(1, targets[:, None])[:, 0]
         pairs = (weights * (total[:, None] - similarity)).sum(dim=1)
         losses = (self.beta * own + pairs) / (self.beta + weights.sum(dim=1))
-        return weighted_mean(losses, torch.ones_like(losses))
+        return weighted_mean(losses, kept.to(losses))
 
 
 def _keys(

@@ -10,16 +10,22 @@ from tailora.contrastive.similarity import (
     apart_from_itself,
     check_temperature,
     flatten_views,
+    hidden,
     masked_logsumexp,
     mean_over,
 )
 from tailora.contrastive.supcon import contrast
 from tailora.errors import ConfigError, DataError
-from tailora.losses.class_weights import weighted_mean
+from tailora.losses.row_loss import IGNORE_INDEX, weighted_mean
 
 
 def contrast_subclasses(
-    features: Tensor, targets: Tensor, subclasses: Tensor, views: Tensor, temperatures: Tensor
+    features: Tensor,
+    targets: Tensor,
+    subclasses: Tensor,
+    views: Tensor,
+    temperatures: Tensor,
+    kept: Tensor | None = None,
 ) -> Tensor:
     """Pull subclasses of a class together: the second level, (rows,).
 
@@ -32,10 +38,13 @@ def contrast_subclasses(
         subclasses: Subclass of each row (rows,), numbered over all classes.
         views: Rows of the same number are views of one image (rows,).
         temperatures: Of each row (rows,).
+        kept: Booleans (rows,); rows not kept are compared with nothing. None keeps all.
     """
     others = apart_from_itself(len(features), features.device)
+    if kept is not None:
+        others = others & kept & kept[:, None]
     twins = (views[:, None] == views) & others
-    elsewhere = subclasses[:, None] != subclasses
+    elsewhere = (subclasses[:, None] != subclasses) & others
     positives = ((targets[:, None] == targets) & elsewhere) | twins
     similarity = features @ features.T / temperatures[:, None]
     total = masked_logsumexp(similarity, elsewhere | twins)
@@ -53,6 +62,7 @@ class SBCLLoss(nn.Module):
         temperature: Of the first level, above 0.
         base_temperature: The first level weighs temperature / base_temperature, above 0.
         second: Weight of the second level, at least 0; 0 forgets which subclasses make up a class.
+        ignore_index: Target of rows that are neither pulled nor pushed, nor push others.
 
     Raises:
         ConfigError: An option is out of range.
@@ -63,7 +73,12 @@ class SBCLLoss(nn.Module):
     """
 
     def __init__(
-        self, *, temperature: float = 0.1, base_temperature: float = 0.07, second: float = 0.25
+        self,
+        *,
+        temperature: float = 0.1,
+        base_temperature: float = 0.07,
+        second: float = 0.25,
+        ignore_index: int = IGNORE_INDEX,
     ) -> None:
         super().__init__()
         check_temperature("temperature", temperature)
@@ -72,7 +87,7 @@ class SBCLLoss(nn.Module):
             raise ConfigError(f"second must be finite and at least 0, got {second!r}")
         self.temperature = temperature
         self.base_temperature = base_temperature
-        self.second = second
+        self.second, self.ignore_index = second, ignore_index
 
     def forward(
         self,
@@ -96,12 +111,15 @@ class SBCLLoss(nn.Module):
         if features.ndim == 3 and features.shape[1] < 2:
             raise DataError(f"SBCL needs two views of each row, got {features.shape[1]}")
         rows = torch.arange(len(features), device=features.device)
-        flat, classes, parts, views = flatten_views(features, targets, subclasses, rows)
-        first, _ = contrast(flat, parts, temperature=self.temperature)
+        kept = targets != self.ignore_index
+        features = hidden(features, kept)
+        targets = targets.masked_fill(~kept, 0)
+        flat, classes, parts, views, kept = flatten_views(features, targets, subclasses, rows, kept)
+        first, _ = contrast(flat, parts, temperature=self.temperature, kept=kept)
         if temperatures is None:
             own = torch.full_like(first, self.temperature)
         else:
             own = temperatures.to(first)[classes]
-        second = contrast_subclasses(flat, classes, parts, views, own)
+        second = contrast_subclasses(flat, classes, parts, views, own, kept)
         losses = self.temperature / self.base_temperature * first + self.second * second
-        return weighted_mean(losses, torch.ones_like(losses))
+        return weighted_mean(losses, kept.to(losses))

@@ -25,6 +25,11 @@ def flatten_views(features: Tensor, *labels: Tensor) -> tuple[Tensor, ...]:
     return flat, *(label.repeat_interleave(views) for label in labels)
 
 
+def hidden(features: Tensor, kept: Tensor) -> Tensor:
+    """Put 0 in the rows of `features` (rows, ...) that are not `kept` (rows,)."""
+    return features.masked_fill(~kept.reshape(-1, *[1] * (features.ndim - 1)), 0.0)
+
+
 def apart_from_itself(rows: int, device: torch.device) -> Tensor:
     """Booleans (rows, rows), false on the diagonal."""
     return ~torch.eye(rows, dtype=torch.bool, device=device)

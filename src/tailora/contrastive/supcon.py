@@ -8,14 +8,15 @@ from tailora.contrastive.similarity import (
     apart_from_itself,
     check_temperature,
     flatten_views,
+    hidden,
     masked_logsumexp,
     mean_over,
 )
-from tailora.losses.class_weights import weighted_mean
+from tailora.losses.row_loss import IGNORE_INDEX, weighted_mean
 
 
 def contrast(
-    features: Tensor, labels: Tensor, *, temperature: float = 0.1
+    features: Tensor, labels: Tensor, *, temperature: float = 0.1, kept: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Mean over a row's positives of -log of their share among all other rows.
 
@@ -23,11 +24,14 @@ def contrast(
         features: Length one, (rows, width).
         labels: Rows of the same label are positives (rows,).
         temperature: Divides the cosines.
+        kept: Booleans (rows,); rows not kept are compared with nothing. None keeps all.
 
     Returns:
         Loss of each row (rows,), and whether it has a positive (rows,); without one it is 0.
     """
     others = apart_from_itself(len(features), features.device)
+    if kept is not None:
+        others = others & kept & kept[:, None]
     positives = (labels[:, None] == labels) & others
     similarity = features @ features.T / temperature
     surprise = masked_logsumexp(similarity, others)[:, None] - similarity
@@ -43,6 +47,7 @@ class SupConLoss(nn.Module):
 
     Args:
         temperature: Divides the cosines, above 0; small values look at the nearest rows only.
+        ignore_index: Target of rows that are neither pulled nor pushed, nor push others.
 
     Raises:
         ConfigError: `temperature` is not positive.
@@ -51,13 +56,15 @@ class SupConLoss(nn.Module):
         Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, equation 2.
     """
 
-    def __init__(self, *, temperature: float = 0.1) -> None:
+    def __init__(self, *, temperature: float = 0.1, ignore_index: int = IGNORE_INDEX) -> None:
         super().__init__()
         check_temperature("temperature", temperature)
-        self.temperature = temperature
+        self.temperature, self.ignore_index = temperature, ignore_index
 
     def forward(self, features: Tensor, targets: Tensor) -> Tensor:
         """Average over views that have a positive: (rows, views, width), (rows,); a scalar."""
-        flat, labels = flatten_views(features, targets)
-        losses, counted = contrast(flat, labels, temperature=self.temperature)
+        kept = targets != self.ignore_index
+        features = hidden(features, kept)
+        flat, labels, kept = flatten_views(features, targets, kept)
+        losses, counted = contrast(flat, labels, temperature=self.temperature, kept=kept)
         return weighted_mean(losses, counted.to(losses))

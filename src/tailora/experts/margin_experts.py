@@ -21,6 +21,7 @@ class MarginExperts(nn.Module):
         counts: Training samples per class, all at least 1.
         options: All options of the loss, `max_margin` and `spread` among them; `reweighted` makes
             the second phase of the same.
+        ignore_index: Target of rows that take no part, as in torch.
 
     Raises:
         ConfigError: `spread` is out of range.
@@ -31,9 +32,11 @@ class MarginExperts(nn.Module):
     class_weight: Tensor
     temperature: Tensor
 
-    def __init__(self, counts: ClassCounts, options: Mapping[str, float]) -> None:
+    def __init__(
+        self, counts: ClassCounts, options: Mapping[str, float], *, ignore_index: int
+    ) -> None:
         super().__init__()
-        self.counts, self.options = counts, dict(options)
+        self.counts, self.options, self.ignore_index = counts, dict(options), ignore_index
         class_temperature(counts, spread=options["spread"])  # refuses now, not in the second phase
         margins = ldam_margins(counts, max_margin=options["max_margin"])
         self.register_buffer("margins", weights_buffer(margins))
@@ -48,7 +51,7 @@ class MarginExperts(nn.Module):
     ) -> Self:
         """Build the loss of the deferred phase: class weights, and a temperature for each class."""
         make: Any = type(self)
-        loss = make(self.counts, **self.options)
+        loss = make(self.counts, **self.options, ignore_index=self.ignore_index)
         temperature = class_temperature(self.counts, spread=self.options["spread"])
         loss.class_weight.copy_(weights_buffer(class_weights(self.counts, weights, cap=cap)))
         loss.temperature.copy_(weights_buffer(temperature))

@@ -11,8 +11,8 @@ from tailora.counts import ClassCounts
 from tailora.errors import ConfigError
 from tailora.experts.diversity import expert_diversity
 from tailora.experts.margin_experts import MarginExperts
-from tailora.losses.class_weights import weighted_mean
 from tailora.losses.ldam import ldam_cross_entropy
+from tailora.losses.row_loss import IGNORE_INDEX, weighted_mean, without_ignored
 
 
 @final
@@ -30,6 +30,7 @@ class RIDELoss(MarginExperts):
         diversity: Strength of the push, at least 0; large values make the loss fall without end.
         spread: Share of the temperature that follows a class's count in the second phase, in
             [0, 1); 0 gives all classes the temperature 1.
+        ignore_index: Target of rows that take no part, as in torch.
 
     Raises:
         ConfigError: An option is out of range.
@@ -48,6 +49,7 @@ class RIDELoss(MarginExperts):
         scale: float = 30.0,
         diversity: float = 0.2,
         spread: float = 0.05,
+        ignore_index: int = IGNORE_INDEX,
     ) -> None:
         if not 0 <= max_margin < math.inf or not 0 < scale < math.inf:
             raise ConfigError(
@@ -62,13 +64,14 @@ class RIDELoss(MarginExperts):
             "diversity": diversity,
             "spread": spread,
         }
-        super().__init__(counts, options)
+        super().__init__(counts, options, ignore_index=ignore_index)
         self.scale, self.diversity = scale, diversity
 
     def forward(self, experts: Tensor, targets: Tensor) -> Tensor:
-        """Add the experts' means over rows: (experts, rows, classes), (rows,); a scalar."""
+        """Add the experts' means over rows kept: (experts, rows, classes), (rows,); a scalar."""
+        experts, targets, kept = without_ignored(experts, targets, self.ignore_index)
         apart = expert_diversity(experts, experts.mean(dim=0).detach(), self.temperature)
-        weights, ones = self.class_weight[targets], torch.ones_like(apart[0])
+        weights, ones = self.class_weight[targets] * kept, kept.to(apart)
         total = experts.new_zeros(())
         for logits, push in zip(experts, apart, strict=True):
             losses = ldam_cross_entropy(logits, targets, self.margins, scale=self.scale)

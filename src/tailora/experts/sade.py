@@ -6,12 +6,13 @@ from typing import Final, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError
-from tailora.losses.class_weights import weighted_mean, weights_buffer
+from tailora.losses.class_weights import weights_buffer
+from tailora.losses.row_loss import IGNORE_INDEX, RowLoss
 
 EXPERTS: Final = 3
 
@@ -54,7 +55,7 @@ def sade_cross_entropy(
 
 
 @final
-class SADELoss(nn.Module):
+class SADELoss(RowLoss):
     """Three experts learn the classes' own, the uniform and the reversed label distribution.
 
     The first is good where the test looks like training, the third where it is turned around;
@@ -64,6 +65,7 @@ class SADELoss(nn.Module):
         counts: Training samples per class, all at least 1.
         tau: How far the third expert leans to the tail, at least 0: at the optimum it implies the
             reversed prior to the power tau; 0 makes it the second expert.
+        ignore_index: Target of rows that take no part, as in torch.
 
     Raises:
         ConfigError: `tau` is negative or not finite.
@@ -77,21 +79,19 @@ class SADELoss(nn.Module):
     log_prior: Tensor
     log_reversed: Tensor
 
-    def __init__(self, counts: ClassCounts, *, tau: float = 2.0) -> None:
-        super().__init__()
+    def __init__(
+        self, counts: ClassCounts, *, tau: float = 2.0, ignore_index: int = IGNORE_INDEX
+    ) -> None:
+        super().__init__(ignore_index=ignore_index)
         if not 0 <= tau < math.inf:
             raise ConfigError(f"tau must be finite and at least 0, got {tau!r}")
         self.tau = tau
         self.register_buffer("log_prior", weights_buffer(np.log(counts.prior())))
         self.register_buffer("log_reversed", weights_buffer(np.log(reversed_prior(counts))))
 
-    def per_row(self, experts: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the experts' summed loss of each row (rows,) and how much it weighs (rows,)."""
+    def terms(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the experts' summed loss of each row (rows,) and its weight 1 (rows,)."""
         losses = sade_cross_entropy(
-            experts, targets, self.log_prior, self.log_reversed, tau=self.tau
+            logits, targets, self.log_prior, self.log_reversed, tau=self.tau
         ).sum(dim=0)
         return losses, torch.ones_like(losses)
-
-    def forward(self, experts: Tensor, targets: Tensor) -> Tensor:
-        """Add the experts' means over rows: (3, rows, classes), `targets` (rows,); a scalar."""
-        return weighted_mean(*self.per_row(experts, targets))

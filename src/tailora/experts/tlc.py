@@ -11,8 +11,8 @@ from tailora.errors import ConfigError
 from tailora.experts.dempster_shafer import log_accord, opinion
 from tailora.experts.diversity import expert_diversity
 from tailora.experts.margin_experts import MarginExperts
-from tailora.losses.class_weights import weighted_mean
 from tailora.losses.ldam import ldam_cross_entropy
+from tailora.losses.row_loss import IGNORE_INDEX, weighted_mean, without_ignored
 
 _LARGEST_LOG_EVIDENCE: Final = 30.0  # the largest logit of a cosine head of scale 30
 
@@ -36,19 +36,22 @@ def log_running_uncertainty(experts: Tensor) -> Tensor:
     return torch.stack(running)
 
 
-def engaged(experts: Tensor, *, threshold: float = 0.54) -> Tensor:
+def engaged(experts: Tensor, *, threshold: float = 0.54, kept: Tensor | None = None) -> Tensor:
     """Tell which rows each expert trains on: those the experts before it left uncertain.
 
     Args:
         experts: Logits (experts, rows, classes).
         threshold: Of the uncertainty relative to the batch's most uncertain row, in [0, 1).
+        kept: Booleans (rows,); rows not kept engage no expert and set no measure. None keeps all.
 
     Returns:
-        Booleans (experts, rows); the first expert has all.
+        Booleans (experts, rows); the first expert has all that are kept.
     """
     before = log_running_uncertainty(experts.detach())[:-1]
     if not before.shape[1]:
         return torch.ones_like(before, dtype=torch.bool)
+    if kept is not None:
+        before = before.masked_fill(~kept, -math.inf)
     return (before - before.amax(dim=1, keepdim=True)).exp() > threshold
 
 
@@ -115,6 +118,7 @@ class TLCLoss(MarginExperts):
             largest, in [0, 1); 0 is all rows.
         annealing: Epochs after which evidence for wrong classes costs its full KL divergence, above
             0; 13200 (of 200 trained) keeps it small.
+        ignore_index: Target of rows that take no part, as in torch.
 
     Raises:
         ConfigError: An option is out of range.
@@ -134,6 +138,7 @@ class TLCLoss(MarginExperts):
         spread: float = 0.05,
         engagement: float = 0.54,
         annealing: float = 13200.0,
+        ignore_index: int = IGNORE_INDEX,
     ) -> None:
         _check(max_margin=max_margin, scale=scale, diversity=diversity, annealing=annealing)
         if not 0 <= engagement < 1:
@@ -146,7 +151,7 @@ class TLCLoss(MarginExperts):
             "engagement": engagement,
             "annealing": annealing,
         }
-        super().__init__(counts, options)
+        super().__init__(counts, options, ignore_index=ignore_index)
 
     def rows(self, experts: Tensor, targets: Tensor, epoch: float = 0) -> Tensor:
         """Loss of each expert and row, (experts, rows), before engagement."""
@@ -168,8 +173,9 @@ class TLCLoss(MarginExperts):
             targets: Class of each row (rows,).
             epoch: From 0; the weight of evidence for wrong classes grows with it.
         """
+        experts, targets, kept = without_ignored(experts, targets, self.ignore_index)
         losses = self.rows(experts, targets, epoch)
-        asked = engaged(experts, threshold=self.options["engagement"]).to(losses)
+        asked = engaged(experts, threshold=self.options["engagement"], kept=kept).to(losses)
         return torch.stack(
             [weighted_mean(row, mask) for row, mask in zip(losses, asked, strict=True)]
         ).sum()

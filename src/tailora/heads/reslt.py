@@ -9,7 +9,7 @@ from torch.nn import functional
 from tailora.counts import Groups
 from tailora.errors import ConfigError
 from tailora.heads.classifier_retraining import fresh_linear
-from tailora.losses.class_weights import weighted_mean
+from tailora.losses.row_loss import IGNORE_INDEX, weighted_mean, without_ignored
 
 BRANCHES = 3
 
@@ -48,7 +48,12 @@ class ResLTHead(nn.Module):
 
 
 def reslt_cross_entropy(
-    branches: Tensor, targets: Tensor, learns: Tensor, *, beta: float = 0.995
+    branches: Tensor,
+    targets: Tensor,
+    learns: Tensor,
+    *,
+    beta: float = 0.995,
+    ignore_index: int = IGNORE_INDEX,
 ) -> Tensor:
     """(1 - beta) x the sum's cross-entropy + beta x the heads' own, on their classes.
 
@@ -57,14 +62,14 @@ def reslt_cross_entropy(
         targets: Class of each row (rows,).
         learns: 1 where a head learns a class, else 0 (heads, classes).
         beta: Weight of the heads' own losses, in [0, 1].
+        ignore_index: Target of rows that take no part, as in torch.
     """
+    branches, targets, kept = without_ignored(branches, targets, ignore_index)
     fused = functional.cross_entropy(branches.sum(dim=0), targets, reduction="none")
     every = targets.expand(len(branches), -1).flatten()
     own = functional.cross_entropy(branches.flatten(0, 1), every, reduction="none")
-    masks = learns[:, targets].flatten()
-    return (1 - beta) * weighted_mean(fused, torch.ones_like(fused)) + beta * weighted_mean(
-        own, masks
-    )
+    masks = (learns[:, targets] * kept).flatten()
+    return (1 - beta) * weighted_mean(fused, kept.to(fused)) + beta * weighted_mean(own, masks)
 
 
 @final
@@ -75,6 +80,7 @@ class ResLTLoss(nn.Module):
         groups: Head, middle and tail classes; together all of them.
         beta: Weight of the heads' own losses in [0, 1]; 0 is cross-entropy of the sum, 0.995 the
             paper's for CIFAR-100.
+        ignore_index: Target of rows that take no part, as in torch.
 
     Raises:
         ConfigError: `beta` lies outside [0, 1].
@@ -85,11 +91,13 @@ class ResLTLoss(nn.Module):
 
     learns: Tensor
 
-    def __init__(self, groups: Groups, *, beta: float = 0.995) -> None:
+    def __init__(
+        self, groups: Groups, *, beta: float = 0.995, ignore_index: int = IGNORE_INDEX
+    ) -> None:
         super().__init__()
         if not 0 <= beta <= 1:
             raise ConfigError(f"beta must lie in [0, 1], got {beta!r}")
-        self.beta = beta
+        self.beta, self.ignore_index = beta, ignore_index
         classes = len(groups.head) + len(groups.middle) + len(groups.tail)
         learns = torch.zeros(BRANCHES, classes)
         learns[0] = 1
@@ -99,4 +107,6 @@ class ResLTLoss(nn.Module):
 
     def forward(self, branches: Tensor, targets: Tensor) -> Tensor:
         """Average `branches` (3, rows, classes) over heads and `targets` (rows,); a scalar."""
-        return reslt_cross_entropy(branches, targets, self.learns, beta=self.beta)
+        return reslt_cross_entropy(
+            branches, targets, self.learns, beta=self.beta, ignore_index=self.ignore_index
+        )

@@ -4,12 +4,13 @@ from typing import Final, final
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError
-from tailora.losses.class_weights import weighted_mean, weights_buffer
+from tailora.losses.class_weights import weights_buffer
 from tailora.losses.cross_entropy import CrossEntropyLoss, weighted_rows
+from tailora.losses.row_loss import IGNORE_INDEX, RowLoss
 
 SMALLEST_OVERLAP: Final = 0.99
 LARGEST_OVERLAP: Final = 0.9999
@@ -40,7 +41,7 @@ def action_aware_weights(
 
 
 @final
-class ActionAwareLoss(nn.Module):
+class ActionAwareLoss(RowLoss):
     """Cross-entropy with class weights whose overlap grows with the class (BRL).
 
     One overlap for all classes weighs everything beyond its reach alike; with one that grows, the
@@ -51,6 +52,7 @@ class ActionAwareLoss(nn.Module):
         counts: Training samples per class, all at least 1.
         low: Overlap of the rarest class, in (0, 1).
         high: Overlap of the largest class, in [low, 1); at `low` it is the class-balanced loss.
+        ignore_index: Target of rows that take no part, as in torch.
 
     Raises:
         ConfigError: 0 < low <= high < 1 does not hold.
@@ -69,21 +71,18 @@ class ActionAwareLoss(nn.Module):
         *,
         low: float = SMALLEST_OVERLAP,
         high: float = LARGEST_OVERLAP,
+        ignore_index: int = IGNORE_INDEX,
     ) -> None:
-        super().__init__()
+        super().__init__(ignore_index=ignore_index)
         values = action_aware_weights(counts, low=low, high=high)
         self.register_buffer("class_weight", weights_buffer(values))
 
-    def per_row(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the loss of each row (rows,) and how much it weighs (rows,)."""
+    def terms(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the weighted loss of each row (rows,) and its weight (rows,)."""
         return weighted_rows(logits, targets, self.class_weight)
 
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Average over rows: `logits` (rows, classes), `targets` (rows,) integers; a scalar."""
-        return weighted_mean(*self.per_row(logits, targets))
 
-
-def detached_schedule(counts: ClassCounts, epoch: int, *, start: int = 20) -> nn.Module:
+def detached_schedule(counts: ClassCounts, epoch: int, *, start: int = 19) -> RowLoss:
     """Give the loss of an epoch: plain cross-entropy before `start`, then `ActionAwareLoss`.
 
     Features are learnt from the data as they are, the boundary is moved at the end. Each call
@@ -92,6 +91,6 @@ def detached_schedule(counts: ClassCounts, epoch: int, *, start: int = 20) -> nn
     Args:
         counts: Training samples per class, all at least 1.
         epoch: From 0.
-        start: First epoch with weights; 20 of 24 in the paper.
+        start: First epoch with weights, from 0; the released code weighs the last 5 of 24.
     """
     return CrossEntropyLoss(counts) if epoch < start else ActionAwareLoss(counts)

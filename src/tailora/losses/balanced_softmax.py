@@ -4,11 +4,12 @@ from typing import final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from tailora.counts import ClassCounts
-from tailora.losses.class_weights import weighted_mean, weights_buffer
+from tailora.losses.class_weights import weights_buffer
+from tailora.losses.row_loss import IGNORE_INDEX, RowLoss
 
 
 def balanced_softmax_cross_entropy(logits: Tensor, targets: Tensor, log_counts: Tensor) -> Tensor:
@@ -17,7 +18,7 @@ def balanced_softmax_cross_entropy(logits: Tensor, targets: Tensor, log_counts: 
 
 
 @final
-class BalancedSoftmaxLoss(nn.Module):
+class BalancedSoftmaxLoss(RowLoss):
     """Cross-entropy under a softmax in which every class competes with its own frequency.
 
     The training softmax absorbs the label distribution, so the raw logits estimate the
@@ -25,6 +26,7 @@ class BalancedSoftmaxLoss(nn.Module):
 
     Args:
         counts: Training samples per class, all at least 1.
+        ignore_index: Target of rows that take no part, as in torch.
 
     Raises:
         DataError: A class has no sample.
@@ -36,16 +38,17 @@ class BalancedSoftmaxLoss(nn.Module):
 
     log_counts: Tensor
 
-    def __init__(self, counts: ClassCounts) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        counts: ClassCounts,
+        *,
+        ignore_index: int = IGNORE_INDEX,
+    ) -> None:
+        super().__init__(ignore_index=ignore_index)
         counts.require_all_present("the balanced softmax")
         self.register_buffer("log_counts", weights_buffer(np.log(counts.array())))
 
-    def per_row(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the loss of each row (rows,) and how much it weighs (rows,)."""
+    def terms(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the weighted loss of each row (rows,) and its weight (rows,)."""
         losses = balanced_softmax_cross_entropy(logits, targets, self.log_counts)
         return losses, torch.ones_like(losses)
-
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Average over rows: `logits` (rows, classes), `targets` (rows,) integers; a scalar."""
-        return weighted_mean(*self.per_row(logits, targets))

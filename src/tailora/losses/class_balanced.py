@@ -2,20 +2,20 @@
 
 from typing import final
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from tailora.counts import ClassCounts
 from tailora.losses.class_weights import (
     DEFAULT_BETA,
     effective_number,
-    weighted_mean,
     weights_buffer,
 )
 from tailora.losses.cross_entropy import weighted_rows
+from tailora.losses.row_loss import IGNORE_INDEX, RowLoss
 
 
 @final
-class ClassBalancedLoss(nn.Module):
+class ClassBalancedLoss(RowLoss):
     """Cross-entropy with class weights 1 / effective number of samples, normalised to mean 1.
 
     Samples of a class overlap, so each further one adds less; the weights level off for classes
@@ -24,6 +24,7 @@ class ClassBalancedLoss(nn.Module):
     Args:
         counts: Training samples per class, all at least 1.
         beta: Overlap in [0, 1); 0 weighs all classes alike, towards 1 it is inverse frequency.
+        ignore_index: Target of rows that take no part, as in torch.
 
     Raises:
         ConfigError: `beta` lies outside [0, 1).
@@ -40,16 +41,18 @@ class ClassBalancedLoss(nn.Module):
 
     class_weight: Tensor
 
-    def __init__(self, counts: ClassCounts, *, beta: float = DEFAULT_BETA) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        counts: ClassCounts,
+        *,
+        beta: float = DEFAULT_BETA,
+        ignore_index: int = IGNORE_INDEX,
+    ) -> None:
+        super().__init__(ignore_index=ignore_index)
         counts.require_all_present("class-balanced weights")
         weights = 1 / effective_number(counts.array(), beta=beta)
         self.register_buffer("class_weight", weights_buffer(weights / weights.mean()))
 
-    def per_row(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the loss of each row (rows,) and how much it weighs (rows,)."""
+    def terms(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the weighted loss of each row (rows,) and its weight (rows,)."""
         return weighted_rows(logits, targets, self.class_weight)
-
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Average over rows: `logits` (rows, classes), `targets` (rows,) integers; a scalar."""
-        return weighted_mean(*self.per_row(logits, targets))

@@ -1,4 +1,4 @@
-"""Class weights from counts or by hand, and the weighted mean every loss ends with."""
+"""Class weights from counts or by hand."""
 
 import math
 from collections.abc import Mapping
@@ -80,20 +80,6 @@ def effective_number(
 def weights_buffer(weights: NDArray[np.float64]) -> Tensor:
     """Turn weights, margins or log-priors (classes,) into a tensor of torch's default dtype."""
     return torch.as_tensor(weights, dtype=torch.get_default_dtype())
-
-
-def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
-    """Divide the weighted sum of row losses by the sum of the weights, as torch does.
-
-    A batch without rows (a tile that is all nodata), or whose rows weigh nothing, gives 0 with a
-    gradient of 0 instead of NaN.
-
-    Args:
-        losses: Per row (rows,).
-        weights: Per row (rows,), at least 0.
-    """
-    total = weights.sum()
-    return (losses * weights).sum() / total.clamp_min(torch.finfo(total.dtype).tiny)
 
 
 def _divisor(counts: NDArray[np.float64], scheme: str) -> NDArray[np.float64]:

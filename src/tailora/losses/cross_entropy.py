@@ -3,20 +3,22 @@
 from collections.abc import Mapping
 from typing import final
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from tailora.counts import ClassCounts
-from tailora.losses.class_weights import class_weights, weighted_mean, weights_buffer
+from tailora.losses.class_weights import class_weights, weights_buffer
+from tailora.losses.row_loss import IGNORE_INDEX, RowLoss
 
 
 def weighted_rows(logits: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of each row of `logits` (rows, classes), and its class's weight, (rows,)."""
-    return functional.cross_entropy(logits, targets, reduction="none"), weights[targets]
+    """Weighted cross-entropy of each row of `logits` (rows, classes), and its weight, (rows,)."""
+    own = weights[targets]
+    return own * functional.cross_entropy(logits, targets, reduction="none"), own
 
 
 @final
-class CrossEntropyLoss(nn.Module):
+class CrossEntropyLoss(RowLoss):
     """Cross-entropy whose classes may weigh differently.
 
     Weights move the decision boundary only as long as the training data are not separated; a
@@ -27,6 +29,7 @@ class CrossEntropyLoss(nn.Module):
         weights: `"none"`, `"inverse"`, `"square-root"`, `"effective-number"`, or
             `{class name: weight}` (a class not named weighs 1); always normalised to mean 1.
         cap: The heaviest class weighs at most `cap` times the lightest; 1 is no weighting.
+        ignore_index: Target of rows that take no part, as in torch.
 
     Raises:
         ConfigError: See `class_weights`.
@@ -49,15 +52,12 @@ class CrossEntropyLoss(nn.Module):
         *,
         weights: str | Mapping[str, float] = "none",
         cap: float | None = None,
+        ignore_index: int = IGNORE_INDEX,
     ) -> None:
-        super().__init__()
+        super().__init__(ignore_index=ignore_index)
         values = class_weights(counts, weights, cap=cap)
         self.register_buffer("class_weight", weights_buffer(values))
 
-    def per_row(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the loss of each row (rows,) and how much it weighs (rows,)."""
+    def terms(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the weighted loss of each row (rows,) and its weight (rows,)."""
         return weighted_rows(logits, targets, self.class_weight)
-
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Average over rows: `logits` (rows, classes), `targets` (rows,) integers; a scalar."""
-        return weighted_mean(*self.per_row(logits, targets))

@@ -6,12 +6,13 @@ from typing import Final, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError
-from tailora.losses.class_weights import weighted_mean, weights_buffer
+from tailora.losses.class_weights import weights_buffer
+from tailora.losses.row_loss import IGNORE_INDEX, RowLoss
 
 BACKGROUND: Final = "background"
 _BACKGROUND_RATIO: Final = 6.3313
@@ -32,13 +33,13 @@ def ecm_weights(counts: ClassCounts) -> NDArray[np.float64]:
 
 def ecm_cross_entropy(logits: Tensor, targets: Tensor, log_odds: Tensor, weights: Tensor) -> Tensor:
     """Sum over classes of weight x binary cross-entropy of sigmoid(2z + offset), (rows,)."""
-    own = targets[:, None] == torch.arange(logits.shape[1], device=logits.device)
+    own = functional.one_hot(targets, logits.shape[1]).bool()  # refuses what is no class
     margin = 2 * logits + log_odds
     return (weights * functional.softplus(torch.where(own, -margin, margin))).sum(dim=1)
 
 
 @final
-class EffectiveClassMarginLoss(nn.Module):
+class EffectiveClassMarginLoss(RowLoss):
     """One sigmoid a class, its boundary moved by how rare the class is (ECM).
 
     A margin-based bound on the error of each one-against-all classifier is tightest where positives
@@ -48,6 +49,7 @@ class EffectiveClassMarginLoss(nn.Module):
     Args:
         counts: Training samples per class, all at least 1, two classes or more. For detection, with
             `with_background(counts)`.
+        ignore_index: Target of rows that take no part, as in torch.
 
     Raises:
         ConfigError: There is only one class, so nothing is negative.
@@ -60,19 +62,20 @@ class EffectiveClassMarginLoss(nn.Module):
     log_odds: Tensor
     class_weight: Tensor
 
-    def __init__(self, counts: ClassCounts) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        counts: ClassCounts,
+        *,
+        ignore_index: int = IGNORE_INDEX,
+    ) -> None:
+        super().__init__(ignore_index=ignore_index)
         self.register_buffer("log_odds", weights_buffer(ecm_log_odds(counts)))
         self.register_buffer("class_weight", weights_buffer(ecm_weights(counts)))
 
-    def per_row(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the loss of each row (rows,) and how much it weighs (rows,)."""
+    def terms(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the weighted loss of each row (rows,) and its weight (rows,)."""
         losses = ecm_cross_entropy(logits, targets, self.log_odds, self.class_weight)
         return losses, torch.ones_like(losses)
-
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Average over rows: `logits` (rows, classes), `targets` (rows,) integers; a scalar."""
-        return weighted_mean(*self.per_row(logits, targets))
 
 
 def with_background(counts: ClassCounts, *, ratio: float = _BACKGROUND_RATIO) -> ClassCounts:

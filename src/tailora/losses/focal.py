@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from typing import final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError
-from tailora.losses.class_weights import class_weights, weighted_mean, weights_buffer
+from tailora.losses.class_weights import class_weights, weights_buffer
+from tailora.losses.row_loss import IGNORE_INDEX, RowLoss
 
 
 def focal_cross_entropy(logits: Tensor, targets: Tensor, *, gamma: float = 2.0) -> Tensor:
@@ -22,7 +23,7 @@ def focal_cross_entropy(logits: Tensor, targets: Tensor, *, gamma: float = 2.0) 
 
 
 @final
-class FocalLoss(nn.Module):
+class FocalLoss(RowLoss):
     """Cross-entropy in which rows already classified well count less.
 
     The factor uses the probability itself, never the class-weighted loss, so a heavy class is not
@@ -34,6 +35,7 @@ class FocalLoss(nn.Module):
         weights: Class weights as in `CrossEntropyLoss`; `"effective-number"` makes the
             class-balanced focal loss.
         cap: The heaviest class weighs at most `cap` times the lightest.
+        ignore_index: Target of rows that take no part, as in torch.
 
     Raises:
         ConfigError: `gamma` is negative or not finite, or see `class_weights`.
@@ -52,19 +54,17 @@ class FocalLoss(nn.Module):
         gamma: float = 2.0,
         weights: str | Mapping[str, float] = "none",
         cap: float | None = None,
+        ignore_index: int = IGNORE_INDEX,
     ) -> None:
-        super().__init__()
+        super().__init__(ignore_index=ignore_index)
         if not 0 <= gamma < math.inf:
             raise ConfigError(f"gamma must be finite and at least 0, got {gamma!r}")
         self.gamma = gamma
         values = class_weights(counts, weights, cap=cap)
         self.register_buffer("class_weight", weights_buffer(values))
 
-    def per_row(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the loss of each row (rows,) and how much it weighs (rows,)."""
+    def terms(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the weighted loss of each row (rows,) and its weight (rows,)."""
         losses = focal_cross_entropy(logits, targets, gamma=self.gamma)
-        return losses, self.class_weight[targets]
-
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Average over rows: `logits` (rows, classes), `targets` (rows,) integers; a scalar."""
-        return weighted_mean(*self.per_row(logits, targets))
+        weights = self.class_weight[targets]
+        return weights * losses, weights

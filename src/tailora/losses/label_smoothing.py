@@ -3,23 +3,34 @@
 from collections.abc import Mapping
 from typing import final
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError
-from tailora.losses.class_weights import class_weights, weighted_mean, weights_buffer
+from tailora.losses.class_weights import class_weights, weights_buffer
+from tailora.losses.row_loss import IGNORE_INDEX, RowLoss
 
 
-def smoothed_cross_entropy(logits: Tensor, targets: Tensor, *, smoothing: float = 0.1) -> Tensor:
-    """Cross-entropy with `smoothing` of the target spread evenly over all classes, (rows,)."""
+def smoothed_cross_entropy(
+    logits: Tensor, targets: Tensor, weights: Tensor, *, smoothing: float = 0.1
+) -> Tensor:
+    """Cross-entropy with `smoothing` of the target spread evenly over all classes, (rows,).
+
+    Args:
+        logits: (rows, classes).
+        targets: Class of each row (rows,).
+        weights: Of each class (classes,); each class's part of the target weighs by its own, as in
+            torch, so that a rare class also weighs where it is asked for by smoothing alone.
+        smoothing: Share that is spread, in [0, 1).
+    """
     log_shares = functional.log_softmax(logits, dim=1)
-    own = functional.nll_loss(log_shares, targets, reduction="none")
-    return (1 - smoothing) * own - smoothing * log_shares.mean(dim=1)
+    own = functional.nll_loss(log_shares, targets, weights, reduction="none")
+    return (1 - smoothing) * own - smoothing * (weights * log_shares).mean(dim=1)
 
 
 @final
-class LabelSmoothingLoss(nn.Module):
+class LabelSmoothingLoss(RowLoss):
     """Cross-entropy whose targets are not quite certain.
 
     Logits stop growing once the true class has its share, which calibrates the probabilities and
@@ -29,8 +40,10 @@ class LabelSmoothingLoss(nn.Module):
         counts: Training samples per class.
         smoothing: Share of each target that is spread over all classes, in [0, 1); 0 is
             cross-entropy, towards 1 every row asks for equal probabilities.
-        weights: Class weights as in `CrossEntropyLoss`.
+        weights: Class weights as in `CrossEntropyLoss`. A row's sum over classes is weighed class
+            by class and divided by the weight of its own class, as torch does.
         cap: The heaviest class weighs at most `cap` times the lightest.
+        ignore_index: Target of rows that take no part, as in torch.
 
     Raises:
         ConfigError: `smoothing` lies outside [0, 1), or see `class_weights`.
@@ -50,19 +63,17 @@ class LabelSmoothingLoss(nn.Module):
         smoothing: float = 0.1,
         weights: str | Mapping[str, float] = "none",
         cap: float | None = None,
+        ignore_index: int = IGNORE_INDEX,
     ) -> None:
-        super().__init__()
+        super().__init__(ignore_index=ignore_index)
         if not 0 <= smoothing < 1:
             raise ConfigError(f"smoothing must lie in [0, 1), got {smoothing!r}")
         self.smoothing = smoothing
         values = class_weights(counts, weights, cap=cap)
         self.register_buffer("class_weight", weights_buffer(values))
 
-    def per_row(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the loss of each row (rows,) and how much it weighs (rows,)."""
-        losses = smoothed_cross_entropy(logits, targets, smoothing=self.smoothing)
-        return losses, self.class_weight[targets]
-
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Average over rows: `logits` (rows, classes), `targets` (rows,) integers; a scalar."""
-        return weighted_mean(*self.per_row(logits, targets))
+    def terms(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the weighted loss of each row (rows,) and its weight (rows,)."""
+        weights = self.class_weight
+        terms = smoothed_cross_entropy(logits, targets, weights, smoothing=self.smoothing)
+        return terms, weights[targets]

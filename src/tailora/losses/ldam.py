@@ -7,12 +7,13 @@ from typing import final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError
-from tailora.losses.class_weights import class_weights, weighted_mean, weights_buffer
+from tailora.losses.class_weights import class_weights, weights_buffer
+from tailora.losses.row_loss import IGNORE_INDEX, RowLoss
 
 
 def ldam_margins(counts: ClassCounts, *, max_margin: float = 0.5) -> NDArray[np.float64]:
@@ -31,7 +32,7 @@ def ldam_cross_entropy(
 
 
 @final
-class LDAMLoss(nn.Module):
+class LDAMLoss(RowLoss):
     """Cross-entropy that keeps the boundary further from rare classes, as generalisation asks.
 
     It takes the logits of a cosine head that has scaled them already: s (cos - m) is
@@ -46,6 +47,7 @@ class LDAMLoss(nn.Module):
         scale: The cosine head's own scale, above 0.
         weights: Class weights as in `CrossEntropyLoss`.
         cap: The heaviest class weighs at most `cap` times the lightest.
+        ignore_index: Target of rows that take no part, as in torch.
 
     Raises:
         ConfigError: A negative margin, a scale that is not positive, or see `class_weights`.
@@ -71,8 +73,9 @@ class LDAMLoss(nn.Module):
         scale: float = 30.0,
         weights: str | Mapping[str, float] = "none",
         cap: float | None = None,
+        ignore_index: int = IGNORE_INDEX,
     ) -> None:
-        super().__init__()
+        super().__init__(ignore_index=ignore_index)
         if not 0 <= max_margin < math.inf:
             raise ConfigError(f"max_margin must be finite and at least 0, got {max_margin!r}")
         if not 0 < scale < math.inf:
@@ -93,15 +96,17 @@ class LDAMLoss(nn.Module):
     ) -> "LDAMLoss":
         """Build the loss of the deferred phase: the same margins, with class weights."""
         loss = LDAMLoss(
-            self.counts, max_margin=self.max_margin, scale=self.scale, weights=weights, cap=cap
+            self.counts,
+            max_margin=self.max_margin,
+            scale=self.scale,
+            weights=weights,
+            cap=cap,
+            ignore_index=self.ignore_index,
         )
         return loss.to(self.margins)
 
-    def per_row(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the loss of each row (rows,) and how much it weighs (rows,)."""
+    def terms(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the weighted loss of each row (rows,) and its weight (rows,)."""
         losses = ldam_cross_entropy(logits, targets, self.margins, scale=self.scale)
-        return losses, self.class_weight[targets]
-
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Average over rows: `logits` (rows, classes), `targets` (rows,) integers; a scalar."""
-        return weighted_mean(*self.per_row(logits, targets))
+        weights = self.class_weight[targets]
+        return weights * losses, weights

@@ -5,12 +5,13 @@ from typing import final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError
-from tailora.losses.class_weights import weighted_mean, weights_buffer
+from tailora.losses.class_weights import weights_buffer
+from tailora.losses.row_loss import IGNORE_INDEX, RowLoss
 
 
 def logit_adjusted_cross_entropy(
@@ -21,7 +22,7 @@ def logit_adjusted_cross_entropy(
 
 
 @final
-class LogitAdjustedLoss(nn.Module):
+class LogitAdjustedLoss(RowLoss):
     """Cross-entropy that asks rare classes for a larger margin.
 
     Adding the log-prior while training makes the plain argmax at test time minimise the balanced
@@ -30,6 +31,7 @@ class LogitAdjustedLoss(nn.Module):
     Args:
         counts: Training samples per class, all at least 1.
         tau: Strength, at least 0; 0 is cross-entropy, 1 is consistent for the balanced error.
+        ignore_index: Target of rows that take no part, as in torch.
 
     Raises:
         ConfigError: `tau` is negative or not finite.
@@ -41,18 +43,20 @@ class LogitAdjustedLoss(nn.Module):
 
     log_prior: Tensor
 
-    def __init__(self, counts: ClassCounts, *, tau: float = 1.0) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        counts: ClassCounts,
+        *,
+        tau: float = 1.0,
+        ignore_index: int = IGNORE_INDEX,
+    ) -> None:
+        super().__init__(ignore_index=ignore_index)
         if not 0 <= tau < math.inf:
             raise ConfigError(f"tau must be finite and at least 0, got {tau!r}")
         self.tau = tau
         self.register_buffer("log_prior", weights_buffer(np.log(counts.prior())))
 
-    def per_row(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the loss of each row (rows,) and how much it weighs (rows,)."""
+    def terms(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the weighted loss of each row (rows,) and its weight (rows,)."""
         losses = logit_adjusted_cross_entropy(logits, targets, self.log_prior, tau=self.tau)
         return losses, torch.ones_like(losses)
-
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Average over rows: `logits` (rows, classes), `targets` (rows,) integers; a scalar."""
-        return weighted_mean(*self.per_row(logits, targets))

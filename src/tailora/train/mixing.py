@@ -1,7 +1,7 @@
 """Mixing images while training: which batch is mixed with what, and the loss of shared labels."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol, final, runtime_checkable
+from typing import Any, Final, final
 
 import numpy as np
 import torch
@@ -14,20 +14,11 @@ from tailora.augment.cmo import CMO
 from tailora.augment.enmix_style import EnMixStyle
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError, unknown_name
-from tailora.losses.class_weights import weighted_mean
+from tailora.losses.row_loss import RowLoss, ratio_of_sums
 
 NO_MIX: Final = "none"
 Alter = Callable[[Tensor, np.random.Generator], Tensor]
 Look = Callable[[NDArray[np.int64]], Tensor]
-
-
-@runtime_checkable
-class RowLoss(Protocol):
-    """A loss that is a weighted mean of one term a row, so that a row may count for a share."""
-
-    def per_row(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the loss of each row (rows,) and how much it weighs (rows,)."""
-        ...
 
 
 def require_row_loss(loss: nn.Module) -> RowLoss:
@@ -63,8 +54,9 @@ def soft_loss(loss: nn.Module, logits: Tensor, shares: Tensor) -> Tensor:
         loss is linear in the label.
     """
     rows, labels = shares.nonzero(as_tuple=True)
-    losses, weights = require_row_loss(loss).per_row(logits[..., rows, :], labels)
-    return weighted_mean(losses, weights * shares[rows, labels])
+    terms, weights = require_row_loss(loss).per_row(logits[..., rows, :], labels)
+    some = shares[rows, labels]
+    return ratio_of_sums(some * terms, some * weights)
 
 
 def mixer_options(name: str) -> dict[str, Any]:
