@@ -80,7 +80,8 @@ def test_looser_classes_get_a_higher_temperature_and_the_mean_stays():
     assert warm[3] == 0.1
 
 
-def test_temperatures_by_hand():
+@pytest.mark.parametrize("percentile", [10.0, 20.0])
+def test_temperatures_by_hand(percentile):
     """Two directions a class, mirrored: the distance to their mean is the sine of the angle."""
     values, sines = (20, 40, 10), (1.0, 0.5, 0.1)
     features = np.array(
@@ -92,11 +93,16 @@ def test_temperatures_by_hand():
     )
     raw = [s / np.log(n + 10) for n, s in zip(values, sines, strict=True)]
     low, middle, high = sorted(raw)
-    floor, ceiling = low + 0.2 * (middle - low), middle + 0.8 * (high - middle)
+    share = percentile / 50  # of three values the middle one is at 50
+    floor, ceiling = low + share * (middle - low), high - share * (high - middle)
     clipped = [min(max(v, floor), ceiling) for v in raw]
     expected = [0.3 * v * 3 / sum(clipped) for v in clipped]
     warm = class_temperatures(
-        7 * features, np.repeat([0, 1, 2], values), counts_of(*values), temperature=0.3
+        7 * features,
+        np.repeat([0, 1, 2], values),
+        counts_of(*values),
+        temperature=0.3,
+        percentile=percentile,
     )
     assert warm == pytest.approx([expected[0], expected[1], 0.3])
 
@@ -116,5 +122,7 @@ def test_rows_that_all_coincide_leave_the_temperature():
 def test_what_cannot_be_is_refused():
     with pytest.raises(ConfigError, match="minimum must be at least 1"):
         subclass_numbers(counts_of(3, 4), minimum=0)
+    with pytest.raises(ConfigError, match=r"percentile must lie in \[0, 50\], got 60"):
+        class_temperatures(np.ones((2, 2)), np.arange(2), counts_of(1, 1), percentile=60)
     with pytest.raises(DataError, match="c1"):
         class_temperatures(np.ones((2, 2)), np.zeros(2, dtype=np.int64), counts_of(2, 0))

@@ -5,7 +5,7 @@ from torch.nn import functional
 
 from tailora.heads import retrain_classifier
 from tailora.heads.classifier_retraining import fresh_linear
-from tailora.samplers import ClassBalancedSampler
+from tailora.samplers import OversamplingSampler
 
 
 def test_fresh_weights_lie_within_torchs_own_bound():
@@ -21,9 +21,16 @@ def test_one_step_by_hand_on_a_class_balanced_batch(blobs):
     head = fresh_linear(4, 3)
     weight, bias = head.weight.detach().clone(), head.bias.detach().clone()
     retrain_classifier(
-        head, features, labels, epochs=1, learning_rate=0.1, weight_decay=0.01, seed=7
+        head,
+        features,
+        labels,
+        epochs=1,
+        batch_size=600,
+        learning_rate=0.1,
+        weight_decay=0.01,
+        seed=7,
     )
-    batch = list(ClassBalancedSampler(labels.tolist(), seed=7))
+    batch = list(OversamplingSampler(labels.tolist(), seed=7))
     rows, targets = features[batch], labels[batch]
     errors = (rows @ weight.T + bias).softmax(dim=1) - functional.one_hot(targets, 3)
     expected = weight - 0.1 * (errors.T @ rows / len(batch) + 0.01 * weight)
@@ -70,6 +77,21 @@ def test_every_epoch_draws_anew_in_batches():
     first, second = drawn[:10], drawn[10:]
     assert sorted(first) == sorted(second) == list(range(10))
     assert first != second
+
+
+def test_an_epoch_draws_every_class_as_often_as_the_largest_has_rows():
+    """Counts 9, 2, 1: 27 draws an epoch, nine of each class, as the released code's."""
+    labels = torch.tensor([0] * 9 + [1] * 2 + [2])
+
+    class Three(Slope):
+        def forward(self, features):
+            return functional.pad(super().forward(features), (0, 1))
+
+    head = Three()
+    retrain_classifier(head, labels[:, None].float(), labels, epochs=2, batch_size=10)
+    assert [len(batch) for batch in head.seen] == [10, 10, 7] * 2
+    drawn = torch.tensor([row for batch in head.seen[:3] for row in batch]).long()
+    assert drawn.bincount().tolist() == [9, 9, 9]
 
 
 def test_finds_the_tail_that_training_on_the_data_as_they_are_misses(blobs):

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
+from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import nn
@@ -45,6 +47,32 @@ def test_cross_entropy_agrees_with_scikit_learn(l2):
     peer.fit(scaler.transform(x.astype(np.float64)), y)
     expected = peer.predict_proba(scaler.transform(unseen.astype(np.float64)))
     np.testing.assert_allclose(probabilities(fit(x, y, l2=l2), unseen), expected, atol=2e-3)
+
+
+def test_a_hard_objective_is_solved_to_its_end():
+    """Many correlated features and a weak penalty: against scipy in double precision."""
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1, 2, 3], [300, 140, 70, 30])
+    mix = rng.normal(size=(150, 150)) * np.exp(-np.arange(150) / 25)[:, None]
+    x = ((rng.normal(size=(4, 150))[y] + 1.5 * rng.normal(size=(len(y), 150))) @ mix).astype("f")
+    mean, spread = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
+    z = (x - mean) / spread
+
+    def objective(flat, l2=3e-3):
+        weight, bias = flat[:600].reshape(4, 150), flat[600:]
+        logs = log_softmax(z @ weight.T + bias, axis=1)
+        errors = (np.exp(logs) - np.eye(4)[y]) / len(y)
+        slope = np.concatenate([(errors.T @ z + l2 * weight).ravel(), errors.sum(axis=0)])
+        return -logs[np.arange(len(y)), y].mean() + l2 / 2 * (weight**2).sum(), slope
+
+    options = {"maxiter": 20000, "maxfun": 10**6, "gtol": 1e-10, "ftol": 0}
+    best = minimize(objective, np.zeros(604), jac=True, method="L-BFGS-B", options=options)
+    linear = fit(x, y, l2=3e-3, num_classes=4).linear
+    folded = linear.weight.detach().double().numpy()
+    bias = linear.bias.detach().double().numpy() + folded @ mean
+    found, slope = objective(np.concatenate([(folded * spread).ravel(), bias]))
+    assert found == pytest.approx(best.fun, rel=1e-5)
+    assert abs(slope).max() < 1e-4
 
 
 def test_the_gradient_of_the_logit_adjusted_objective_vanishes_at_the_solution():

@@ -19,12 +19,21 @@ def rotated(values, rows=6, columns=4):
 
 def test_by_hand():
     energies = [4 / 10, 3 / 10, 2 / 10, 1 / 10]
-    result = spectrum(rotated([math.sqrt(q) for q in energies]), top=2)
+    values = [math.sqrt(q) for q in energies]
+    shares = [s / sum(values) for s in values]
+    result = spectrum(rotated(values), top=2)
     entropy = -sum(q * math.log(q) for q in energies)
     assert result.entropy == pytest.approx(entropy / math.log(4))
-    assert result.effective_rank == pytest.approx(math.exp(entropy))
+    assert result.effective_rank == pytest.approx(math.exp(-sum(p * math.log(p) for p in shares)))
     assert result.top_energy == pytest.approx(0.7)
     assert result.quartile_ratio == pytest.approx(0.325 / 0.175)
+
+
+def test_effective_rank_is_of_singular_values_not_of_their_squares():
+    """Values 2 and 1: shares 2/3 and 1/3 give 1.890; squares, 4/5 and 1/5, would give 1.649."""
+    assert spectrum(torch.diag(torch.tensor([2.0, 1.0]))).effective_rank == pytest.approx(
+        1.890, abs=1e-3
+    )
 
 
 @pytest.mark.parametrize("size", [1e-30, 1.0, 1e30])

@@ -37,9 +37,12 @@ def test_every_layer_has_the_entropy_of_its_product(tuner):
     for name, layer in found["layers"].items():
         module = adapted.get_base_model().get_submodule(name)
         q = energies(module.lora_B["default"].weight @ module.lora_A["default"].weight)
+        shares = [x**0.5 / sum(y**0.5 for y in q) for x in q]
         entropy = -sum(x * math.log(x) for x in q)
         assert layer["entropy"] == pytest.approx(entropy / math.log(RANK), rel=1e-6)
-        assert layer["effective_rank"] == pytest.approx(math.exp(entropy), rel=1e-6)
+        assert layer["effective_rank"] == pytest.approx(
+            math.exp(-sum(x * math.log(x) for x in shares)), rel=1e-6
+        )
         assert layer["top_energy"] == pytest.approx(max(q), rel=1e-6)
     for key in ("entropy", "effective_rank", "top_energy"):
         mean = sum(layer[key] for layer in found["layers"].values()) / 2

@@ -13,7 +13,7 @@ from tailora.counts import ClassCounts
 from tailora.errors import ConfigError
 from tailora.experts import RIDELoss, SADELoss, TLCLoss
 from tailora.losses import CrossEntropyLoss
-from tailora.train.mixing import Mixing, build_mixer, first_and_last, soft_loss
+from tailora.train.mixing import Mixing, build_mixer, first_and_last, rest_of_cmo, soft_loss
 from tailora.train.objectives import dihedral, label_objective, random_turns
 from tests.tiny import tiny_encoder_folder
 
@@ -180,6 +180,13 @@ def test_first_and_last_epochs_rest():
         mix.start_epoch(epoch)
         active.append(mix.active)
     assert active == [False, False, True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "mixed"), [(200, range(4, 197)), (100, range(2, 98)), (3, range(1, 2))]
+)
+def test_cmo_rests_as_the_released_code_in_the_first_4_and_last_3_of_200(epochs, mixed):
+    assert first_and_last(rest_of_cmo(epochs), epochs) == mixed
 
 
 @pytest.mark.parametrize(("off", "epochs"), [(1, 2), (3, 5), (-1, 4)])

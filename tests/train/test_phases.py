@@ -65,6 +65,14 @@ def test_tlc_is_told_the_epoch_in_both_phases():
         assert loss(EXPERTS, Y) != expected(EXPERTS, Y)
 
 
+@pytest.mark.parametrize("epochs", [4, 40])
+def test_tlc_s_annealing_is_as_far_at_the_same_share_of_any_training(epochs):
+    """Three quarters through: epoch 150 of the paper's 200, so 150 / 13200 of the divergence."""
+    loss = LossOfEpoch(TLCLoss(COUNTS), epochs=epochs)
+    loss.start_epoch(3 * epochs // 4)
+    assert loss(EXPERTS, Y) == TLCLoss(COUNTS)(EXPERTS, Y, epoch=150)
+
+
 def test_ride_s_second_phase_has_temperatures():
     assert not torch.equal(reweighted(RIDELoss(COUNTS)).temperature, torch.ones(3))
 

@@ -235,7 +235,7 @@ def test_an_interrupted_training_goes_on_to_the_bit(name, stop_at, tmp_path):
 
 def test_options_are_those_of_the_loss_and_of_what_is_around_it():
     assert objective_options("supcon") == {"temperature": 0.1, "projection": 128, "jitter": 0.2}
-    assert {"warmup", "every", "minimum", "second"} <= set(objective_options("sbcl"))
+    assert {"warmup", "every", "minimum", "second", "percentile"} <= set(objective_options("sbcl"))
     assert {"queue", "momentum", "alpha", "gamma"} <= set(objective_options("paco"))
 
 

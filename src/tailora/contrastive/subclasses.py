@@ -10,6 +10,7 @@ from tailora.debias.size_constrained_kmeans import size_constrained_kmeans
 from tailora.errors import ConfigError
 
 MINIMUM: Final = 10
+PERCENTILE: Final = 10.0
 
 
 def subclass_numbers(counts: ClassCounts, *, minimum: int = MINIMUM) -> NDArray[np.int64]:
@@ -101,11 +102,12 @@ def class_temperatures(
     *,
     temperature: float = 0.1,
     minimum: int = MINIMUM,
+    percentile: float = PERCENTILE,
 ) -> NDArray[np.float64]:
     """Give loose classes a higher temperature, so that none collapses and none is neglected.
 
-    The mean distance of directions to their class's mean over log(n + 10), clipped to the 10th and
-    90th percentile of all classes, and scaled to a mean of `temperature`.
+    The mean distance of directions to their class's mean over log(n + 10), clipped to a
+    percentile of all classes at either end, and scaled to a mean of `temperature`.
 
     Args:
         features: (samples, width); only directions count.
@@ -113,17 +115,23 @@ def class_temperatures(
         counts: Samples per class, those of `labels`, all at least 1.
         temperature: The mean, and that of classes with one subclass.
         minimum: As in `balanced_subclasses`.
+        percentile: Clipped below it and above 100 minus it, in [0, 50]: 0 clips nothing, 50 gives
+            all classes one temperature. Released code has 10 in one version and 20 in another; 10
+            is the default because it changes fewer classes.
 
     Returns:
         (classes,), above 0.
 
     Raises:
+        ConfigError: `percentile` lies outside [0, 50].
         DataError: A class has no sample.
 
     Reference:
         Hou et al., Subclass-balancing Contrastive Learning for Long-tailed Recognition, ICCV 2023,
         section 3.3.
     """
+    if not 0 <= percentile <= 50:
+        raise ConfigError(f"percentile must lie in [0, 50], got {percentile!r}")
     counts.require_all_present("temperatures of classes")
     directions = _directions(features)
     loose = np.empty(len(counts.names))
@@ -131,7 +139,7 @@ def class_temperatures(
         rows = directions[labels == c]
         center = rows.mean(axis=0)
         loose[c] = np.linalg.norm(rows - center, axis=1).mean() / np.log(n + 10)
-    loose = np.clip(loose, *np.percentile(loose, [10, 90]))
+    loose = np.clip(loose, *np.percentile(loose, [percentile, 100 - percentile]))
     mean = loose.mean()
     # distances of rows that coincide are rounding, and say nothing
     own = temperature * loose / mean if mean > 1e-12 else np.full_like(loose, temperature)

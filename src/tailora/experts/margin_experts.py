@@ -11,6 +11,7 @@ from tailora.experts.diversity import class_temperature
 from tailora.losses.class_weights import class_weights, weights_buffer
 from tailora.losses.ldam import ldam_margins
 
+PAPER_EPOCHS: Final = 200  # that the papers' schedules are told in
 DEFERRED: Final = 0.8  # share of a training before the second phase: epoch 160 of 200
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from tailora.heads.ncm import Features, Labels
-from tailora.samplers.class_balanced import ClassBalancedSampler
+from tailora.samplers.oversampling import OversamplingSampler
 
 
 def fresh_linear(num_features: int, num_classes: int, *, seed: int = 0) -> nn.Linear:
@@ -44,7 +44,7 @@ def retrain_classifier(
         head: Maps features (rows, width) to logits (rows, classes); what it froze stays.
         features: Training features (rows, width) of the frozen backbone in evaluation mode.
         labels: Class index of each row (rows,).
-        epochs: Passes of as many draws as there are rows.
+        epochs: Passes of classes x largest class draws, so that the largest is seen whole.
         learning_rate: Of the first step.
         batch_size: Rows in a step.
         momentum: Of SGD.
@@ -56,12 +56,12 @@ def retrain_classifier(
         2020, section 4.
     """
     rows, targets = torch.as_tensor(features), torch.as_tensor(labels)
-    sampler = ClassBalancedSampler(targets.tolist(), seed=seed)
+    sampler = OversamplingSampler(targets.tolist(), seed=seed)
     trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(
         trained, lr=learning_rate, momentum=momentum, weight_decay=weight_decay
     )
-    steps = epochs * math.ceil(len(targets) / batch_size)
+    steps = epochs * math.ceil(len(sampler) / batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
     for epoch in range(epochs):
         sampler.set_epoch(epoch)

@@ -14,14 +14,12 @@ from torch import Tensor
 
 from tailora.counts import ClassCounts
 from tailora.experts import RIDELoss, SADELoss, TLCLoss
-from tailora.experts.margin_experts import DEFERRED
+from tailora.experts.margin_experts import DEFERRED, PAPER_EPOCHS
 from tailora.experts.tlc import tlc_predict
 from tailora.heads.descent import STEPS, descend
 from tailora.heads.expert_head import ExpertHead
 
 Train = Callable[[ExpertHead, Tensor, Tensor, ClassCounts], None]
-
-_EPOCHS: Final = 200  # that the papers' schedules are told in
 
 
 def fit_experts(
@@ -80,7 +78,7 @@ def _train_tlc(head: ExpertHead, x: Tensor, y: Tensor, counts: ClassCounts) -> N
 
     def objective(step: int) -> Tensor:
         loss = first if _is_first(step) else second
-        return loss(head.branches(x), y, epoch=_EPOCHS * step / STEPS)
+        return loss(head.branches(x), y, epoch=PAPER_EPOCHS * step / STEPS)
 
     descend(head, objective)
 

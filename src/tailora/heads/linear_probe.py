@@ -46,7 +46,7 @@ def fit_linear_probe(
     l2: float | Sequence[float] = L2_GRID,
     validation: tuple[NDArray[np.floating], NDArray[np.int64]] | None = None,
     score: Score | None = None,
-    max_iter: int = 100,
+    max_iter: int = 1000,
 ) -> LinearProbe:
     """Minimise mean loss + l2 / 2 * |W|^2 over features standardised by this training set.
 
@@ -59,7 +59,8 @@ def fit_linear_probe(
             of equal scores the strongest wins.
         validation: Features and labels to choose by.
         score: Higher is better, of validation targets and predictions.
-        max_iter: L-BFGS iterations for each penalty, each starting from the one before.
+        max_iter: L-BFGS iterations for each penalty at most, each starting from the one before; the
+            search ends where the gradient vanishes.
 
     Raises:
         ConfigError: A penalty is not positive, or there are several and nothing to choose by.

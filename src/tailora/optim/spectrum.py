@@ -10,11 +10,11 @@ from tailora.errors import ConfigError, DataError
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Summary of singular values s, through their energies q = s^2 / sum of s^2.
+    """Summary of singular values s, most of it through their energies q = s^2 / sum of s^2.
 
     Attributes:
         entropy: -sum q log q / log n, in [0, 1]: 0 one direction, 1 all alike.
-        effective_rank: exp of the entropy before its division, in [1, n].
+        effective_rank: exp of -sum p log p with p = s / sum of s, in [1, n] (Roy and Vetterli).
         top_energy: Energy of the k largest values, in [0, 1].
         quartile_ratio: Third quartile of the energies over the first; infinite where the first
             is 0.
@@ -52,12 +52,13 @@ def spectrum(matrix: Tensor, *, top: int = 1) -> Spectrum:
     # by the largest value first, or its square may leave the range
     energies = (values / values[0]).square()
     energies = energies / energies.sum()
+    shares = values / values.sum()
     entropy = -torch.xlogy(energies, energies).sum()
     low, high = torch.quantile(energies, energies.new_tensor([0.25, 0.75])).tolist()
     size = len(energies)
     return Spectrum(
         entropy=(entropy / torch.tensor(size).log()).item() if size > 1 else 1.0,
-        effective_rank=entropy.exp().item(),
+        effective_rank=(-torch.xlogy(shares, shares).sum()).exp().item(),
         top_energy=energies[:top].sum().item(),
         quartile_ratio=high / low if low > 0 else float("inf"),
     )

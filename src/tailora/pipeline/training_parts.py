@@ -9,7 +9,14 @@ from tailora.errors import ConfigError
 from tailora.pipeline.expert_rows import EXPERT_ROWS
 from tailora.pipeline.job import build_loss
 from tailora.runs.recipe import Recipe, TrainOptions
-from tailora.train.mixing import NO_MIX, Mixing, build_mixer, first_and_last, require_row_loss
+from tailora.train.mixing import (
+    NO_MIX,
+    Mixing,
+    build_mixer,
+    first_and_last,
+    require_row_loss,
+    rest_of_cmo,
+)
 from tailora.train.objectives import alteration
 from tailora.train.optimizers import OptimizerChoice
 from tailora.train.phases import LossOfEpoch, reweighted, second_phase
@@ -37,9 +44,10 @@ def training_loss(recipe: Recipe, counts: ClassCounts, groups: Groups | None) ->
     if share is None and row is not None and train.epochs > 1:
         share = row.deferred
     if share is None:
-        return LossOfEpoch(first)
+        return LossOfEpoch(first, epochs=train.epochs)
     start = second_phase(share, train.epochs)
-    return LossOfEpoch(first, _second_loss(recipe, first, counts), start=start)
+    second = _second_loss(recipe, first, counts)
+    return LossOfEpoch(first, second, start=start, epochs=train.epochs)
 
 
 def _second_loss(recipe: Recipe, first: nn.Module, counts: ClassCounts) -> nn.Module | None:
@@ -104,6 +112,6 @@ def training_mix(
     for one in (loss.first, loss.second):
         if one is not None:
             require_row_loss(one)
-    off = int(train.mix == _CMO) if train.mix_off is None else train.mix_off
-    epochs = first_and_last(off, train.epochs)
+    unasked = rest_of_cmo(train.epochs) if train.mix == _CMO else 0
+    epochs = first_and_last(unasked if train.mix_off is None else train.mix_off, train.epochs)
     return Mixing(mixer, rows, labels, alter=alter, epochs=epochs)

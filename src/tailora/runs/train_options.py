@@ -22,15 +22,16 @@ class TrainOptions:
             `"masked"` (from half of it) or `"rotation"` (how far an image was turned).
         objective_options: Of `"supcon"`, `"sbcl"` and `"paco"`: those of the loss, and
             `projection` (width where views are compared), `jitter` (of contrast and brightness);
-            `warmup`, `every`, `minimum` of SBCL (epochs of SupCon first, epochs between
-            clusterings, samples of a subclass); `queue`, `momentum` of PaCo.
+            `warmup`, `every`, `minimum`, `percentile` of SBCL (epochs of SupCon first, epochs
+            between clusterings, samples of a subclass, where temperatures are clipped); `queue`,
+            `momentum` of PaCo.
         loss: See `tailora methods`. LDAM learns under a cosine head of its scale.
         loss_options: Passed to the loss, or to that of `lora+sade`, `lora+ride`, `lora+tlc` and
             `lora+reslt`.
         mix: `"none"`, or a mix of `tailora methods`: images are mixed and their labels shared.
         mix_options: Passed to the mix.
-        mix_off: Epochs without mixing at the beginning, and as many at the end; None is 1 for CMO,
-            as its paper has it, and 0 for the others.
+        mix_off: Epochs without mixing at the beginning, and as many at the end; None is 0, but for
+            CMO the shares of its released code (the first 4 and the last 3 of 200), at least 1.
         deferred: Share of the epochs after which a second phase begins, in (0, 1): the loss is
             replaced by its re-weighted version (LDAM-DRW, RIDE, TLC), unless one of the next two
             says what changes. None is one phase, but 0.8 for `lora+ride` and `lora+tlc`.

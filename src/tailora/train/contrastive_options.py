@@ -13,7 +13,7 @@ _SHARED: Final = {"projection": 128, "jitter": 0.2}
 # beside the options of the loss; the papers train for hundreds of epochs, adapters for a few
 _OWN: Final[dict[str, dict[str, Any]]] = {
     "supcon": {},
-    "sbcl": {"warmup": 1, "every": 1, "minimum": 10},
+    "sbcl": {"warmup": 1, "every": 1, "minimum": 10, "percentile": 10.0},
     "paco": {"queue": 1024, "momentum": 0.999},
 }
 # smallest and largest value
@@ -23,6 +23,7 @@ _RANGES: Final = {
     "warmup": (0, math.inf),
     "every": (1, math.inf),
     "minimum": (1, math.inf),
+    "percentile": (0, 50),
     "queue": (1, math.inf),
     "momentum": (0, 1),
 }
@@ -31,7 +32,13 @@ CONTRASTIVE: Final = tuple(_OWN)
 
 def objective_options(name: str) -> dict[str, Any]:
     """Options of an objective with their defaults: the loss's first."""
-    return catalogue.options(catalogue.find("contrastive", name)) | _OWN[name] | _SHARED
+    return _of_loss(name) | _OWN[name] | _SHARED
+
+
+def _of_loss(name: str) -> dict[str, Any]:
+    """Options of the loss but for ignored targets: every training row has a class."""
+    known = catalogue.options(catalogue.find("contrastive", name))
+    return {key: value for key, value in known.items() if key != "ignore_index"}
 
 
 def read_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,7 +76,7 @@ def build_contrastive(name: str, options: Mapping[str, Any], counts: ClassCounts
         ConfigError: An option of the loss is out of range.
     """
     loss = catalogue.find("contrastive", name)
-    chosen = {key: options[key] for key in catalogue.options(loss)}
+    chosen = {key: options[key] for key in _of_loss(name)}
     return catalogue.build(loss, {"counts": counts}, chosen)
 
 

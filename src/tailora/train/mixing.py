@@ -100,20 +100,37 @@ def build_mixer(
     )
 
 
-def first_and_last(off: int, epochs: int) -> range:
+def rest_of_cmo(epochs: int) -> tuple[int, int]:
+    """Epochs without CMO at the beginning and at the end: as the released code's 4 and 3 of 200.
+
+    Shorter trainings rest in the same shares, at least in one epoch at either end.
+
+    Example:
+        >>> rest_of_cmo(200), rest_of_cmo(10)
+        ((4, 3), (1, 1))
+    """
+    return max(1, round(4 / 200 * epochs)), max(1, round(3 / 200 * epochs))
+
+
+def first_and_last(off: int | tuple[int, int], epochs: int) -> range:
     """Give the epochs that are mixed: all but the first and the last `off`.
+
+    Args:
+        off: Epochs at either end, or at the beginning and at the end.
+        epochs: Of the training.
 
     Raises:
         ConfigError: `off` is negative, or none is left.
     """
-    if off < 0:
+    first, last = (off, off) if isinstance(off, int) else off
+    if first < 0 or last < 0:
         raise ConfigError(f"train.mix_off must be at least 0, got {off}")
-    if 2 * off >= epochs:
+    if first + last >= epochs:
         raise ConfigError(
-            f"train.mix is off in the first and the last {off} of {epochs} epochs and would do "
-            "nothing; lower train.mix_off or train more epochs"
+            f"train.mix is off in the first {first} and the last {last} of {epochs} epochs and "
+            "would do nothing; lower train.mix_off or train more epochs"
         )
-    return range(off, epochs - off)
+    return range(first, epochs - last)
 
 
 @final

@@ -6,6 +6,7 @@ from typing import final
 from torch import Tensor, nn
 
 from tailora.errors import ConfigError
+from tailora.experts.margin_experts import PAPER_EPOCHS
 
 REWEIGHTED = "reweighted"
 
@@ -55,14 +56,20 @@ class LossOfEpoch(nn.Module):
         first: The loss, or that of the first phase.
         second: Of the second phase; None has one phase.
         start: First epoch of the second phase.
+        epochs: Of the training; losses are told the epoch of the papers' 200 that is as far.
     """
 
     def __init__(
-        self, first: nn.Module, second: nn.Module | None = None, *, start: int = 0
+        self,
+        first: nn.Module,
+        second: nn.Module | None = None,
+        *,
+        start: int = 0,
+        epochs: int = PAPER_EPOCHS,
     ) -> None:
         super().__init__()
         self.first, self.second, self.start = first, second, start
-        self.epoch = 0
+        self.epoch, self.epochs = 0, epochs
 
     def start_epoch(self, epoch: int) -> None:
         """Begin an epoch, from 0."""
@@ -77,5 +84,5 @@ class LossOfEpoch(nn.Module):
         """Give the loss of `logits` (..., rows, classes) and `targets` (rows,); a scalar."""
         loss = self.current
         if "epoch" in inspect.signature(loss.forward).parameters:
-            return loss(logits, targets, epoch=self.epoch)
+            return loss(logits, targets, epoch=PAPER_EPOCHS * self.epoch / self.epochs)
         return loss(logits, targets)

@@ -113,7 +113,12 @@ class Subclasses(nn.Module):
         labels, minimum = data.labels[data.rows], options["minimum"]
         parts = balanced_subclasses(features, labels, data.counts, minimum=minimum, seed=data.seed)
         loose = class_temperatures(
-            features, labels, data.counts, temperature=options["temperature"], minimum=minimum
+            features,
+            labels,
+            data.counts,
+            temperature=options["temperature"],
+            minimum=minimum,
+            percentile=options["percentile"],
         )
         rows = torch.from_numpy(data.rows).to(self.of_sample.device)
         self.of_sample[rows] = torch.from_numpy(parts).to(self.of_sample)
