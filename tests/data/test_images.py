@@ -3,11 +3,12 @@ import zlib
 
 import numpy as np
 import pytest
+import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tailora.data import decode, resize
+from tailora.data import decode, images, resize
 from tailora.errors import ConfigError, DataError
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -267,3 +268,75 @@ def test_wrong_size_and_fit_are_refused():
         resize(image, 0)
     with pytest.raises(ConfigError, match="did you mean 'crop'"):
         resize(image, 4, fit="crp")
+
+
+def sparse_tiff(path, side, bands=1, **options):
+    """A file of some KiB that claims many pixels."""
+    with rasterio.open(
+        path, "w", driver="GTiff", width=side, height=side, count=bands, dtype="uint8",
+        sparse_ok=True, transform=rasterio.Affine(1, 0, 5, 0, -1, 5), **options,
+    ):  # fmt: skip
+        return path
+
+
+def test_limits_of_one_image_on_both_sides(tmp_path, monkeypatch):
+    Image.new("RGB", (10, 10), RED).save(tmp_path / "x.png")
+    tiled = {"tiled": True, "blockxsize": 16, "blockysize": 16}
+    paths = [tmp_path / "x.png", sparse_tiff(tmp_path / "x.tif", 10, 3, **tiled)]
+    monkeypatch.setattr(images, "MOST_PIXELS", 100)
+    assert [decode(path).shape for path in paths] == [(3, 10, 10)] * 2
+    monkeypatch.setattr(images, "MOST_PIXELS", 99)
+    for path in paths:
+        with pytest.raises(DataError, match="claims 10 x 10 pixels"):
+            decode(path)
+    monkeypatch.undo()
+    monkeypatch.setattr(images, "MOST_BYTES", 300)
+    assert decode(paths[1]).shape == (3, 10, 10)
+    monkeypatch.setattr(images, "MOST_BYTES", 299)
+    with pytest.raises(DataError, match="GiB"):
+        decode(paths[1])
+
+
+def test_bands_are_counted_before_they_are_read(tmp_path, monkeypatch):
+    with pytest.raises(DataError, match="20000 band"):
+        decode(sparse_tiff(tmp_path / "a.tif", 2, 20_000))
+    monkeypatch.setattr(images, "MOST_BANDS", 5)
+    assert len(decode(sparse_tiff(tmp_path / "b.tif", 2, 5))) == 5
+    with pytest.raises(DataError, match="6 band"):
+        decode(sparse_tiff(tmp_path / "c.tif", 2, 6))
+
+
+@pytest.mark.parametrize("side", [20_000, 100_000])
+def test_a_bomb_is_refused_by_its_header(tmp_path, side):
+    tiled = {"tiled": True, "blockxsize": 8192, "blockysize": 8192}
+    path = sparse_tiff(tmp_path / "x.tif", side, 3, **tiled, BIGTIFF="YES")
+    with pytest.raises(DataError, match="cut it into chips"):
+        decode(path)
+
+
+def test_a_large_png_is_decoded_without_a_warning_of_pillow(tmp_path, monkeypatch, recwarn):
+    Image.new("RGB", (9, 7), RED).save(tmp_path / "x.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
+    np.testing.assert_array_equal(decode(tmp_path / "x.png"), constant(*RED, height=7, width=9))
+    assert not list(recwarn)
+
+
+@pytest.mark.parametrize("strip", [1, 50, 10**6])
+def test_strips_change_no_pixel(tmp_path, monkeypatch, strip):
+    pixels = np.random.default_rng(0).integers(0, 256, (31, 17, 4)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    whole = resize(np.moveaxis(pixels[..., :3], -1, 0), 12)
+    monkeypatch.setattr(images, "_STRIP", strip)
+    image = decode(tmp_path / "x.png")
+    np.testing.assert_array_equal(image, np.moveaxis(pixels[..., :3], -1, 0))
+    np.testing.assert_array_equal(resize(image, 12), whole)
+
+
+def test_complex_whole_numbers_are_refused(tmp_path):
+    with rasterio.open(
+        tmp_path / "x.tif", "w", driver="GTiff", width=4, height=4, count=1, dtype="complex_int16",
+        transform=rasterio.Affine(1, 0, 5, 0, -1, 5),
+    ):  # fmt: skip
+        pass
+    with pytest.raises(DataError, match="complex"):
+        decode(tmp_path / "x.tif")

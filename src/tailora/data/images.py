@@ -12,8 +12,16 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 from torch.nn import functional
 
-from tailora.data.raster_files import gdal_settings, open_raster
+from tailora.data.decoding_memory import reserve
+from tailora.data.raster_files import gdal_settings, open_raster, quietly
+from tailora.data.raster_values import fill_gaps, find_gaps, read_values
 from tailora.errors import ConfigError, DataError, unknown_name
+
+MOST_PIXELS: Final = 178_956_970
+"""Of one image, before it is decoded: what Pillow takes for an attack, and TIFF alike."""
+MOST_BYTES: Final = 2**30
+"""Of one image once decoded."""
+MOST_BANDS: Final = 1024
 
 EXTENSIONS: Final = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 FITS: Final = ("crop", "stretch")
@@ -24,6 +32,10 @@ _TIFF: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_BIT_DEPTH: Final = (
     24  # position of that byte in the file: signature 8, length 4, "IHDR" 4, sizes 8
 )
+# blocks beyond 32 MiB the C library takes from the system and gives back; of smaller ones, as are
+# Pillow's own, every thread that decodes keeps the most it ever had
+Image.core.set_block_size(64 * 2**20)
+_STRIP: Final = 2**22  # pixels that are copied or resized at once
 _UNREADABLE: Final = (
     OSError,
     SyntaxError,  # Pillow's word for a PNG with a broken checksum
@@ -40,7 +52,9 @@ def decode(path: Path, *, keep_alpha: bool = False) -> NDArray[Any]:
 
     The format is told by the content, not by the extension. JPEG and 8-bit PNG go through Pillow
     (EXIF orientation applied, CMYK and palettes made RGB, 1 bit made 0 / 255); TIFF and 16-bit PNG
-    go through rasterio, because Pillow reduces 16-bit colour to 8 bits without a word.
+    go through rasterio, because Pillow reduces 16-bit colour to 8 bits without a word. Pixels that
+    a TIFF declares to be without data (by a value, mask or alpha) get the mean of the others of
+    their band, and scale and offset tags are applied; see `raster_values`.
 
     Args:
         path: A JPEG, PNG or TIFF file.
@@ -48,10 +62,12 @@ def decode(path: Path, *, keep_alpha: bool = False) -> NDArray[Any]:
             8-bit bands, often near infrared, unless it is written with `alpha="unspecified"`.
 
     Returns:
-        (bands, height, width), in the dtype of the file, without alpha unless it is kept.
+        (bands, height, width), in the dtype of the file (float32 if it has scale or offset tags),
+        without alpha unless it is kept.
 
     Raises:
-        DataError: The file is missing, empty, truncated, or not such an image.
+        DataError: The file is missing, empty, truncated, not such an image, without data, or larger
+            than `MOST_PIXELS`, `MOST_BANDS` or `MOST_BYTES`.
     """
     try:
         with path.open("rb") as file:
@@ -70,40 +86,77 @@ def decode(path: Path, *, keep_alpha: bool = False) -> NDArray[Any]:
 
 
 def _decode_picture(path: Path) -> NDArray[np.uint8]:
-    with Image.open(path) as opened:
-        image = ImageOps.exif_transpose(opened)
+    with quietly(Image.DecompressionBombWarning):
+        opened = Image.open(path)
+    with opened:
+        image: Image.Image = opened
+        _reserve(image.height, image.width, 3, 4)
+        ImageOps.exif_transpose(image, in_place=True)
         if image.mode == "P":
             image = image.convert("RGBA")  # straight to RGB, transparent palettes raise a warning
         elif image.mode == "CMYK":
             image = image.convert("RGB")
         elif image.mode == "1":
             image = image.convert("L")
-        pixels = np.asarray(image)
-    if image.mode in ("LA", "RGBA"):
-        pixels = pixels[..., :-1]
-    return np.ascontiguousarray(np.moveaxis(np.atleast_3d(pixels), -1, 0))
+        return _pixels(image)
+
+
+def _pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """Copy strip by strip, because Pillow's own way needs the whole image twice more."""
+    names = image.getbands()
+    bands = len(names) - (names[-1] == "A")
+    width, height = image.size
+    pixels = np.empty((bands, height, width), dtype=np.uint8)
+    rows = max(1, _STRIP // width)
+    for top in range(0, height, rows):
+        strip = np.asarray(image.crop((0, top, width, min(top + rows, height))))
+        pixels[:, top : top + rows] = np.moveaxis(np.atleast_3d(strip)[..., :bands], -1, 0)
+    return pixels
+
+
+def _reserve(height: int, width: int, bands: int, itemsize: int) -> None:
+    """Refuse an image that is too large, else wait for the memory that decoding it takes."""
+    size = height * width * bands * itemsize  # about twice that of the array
+    if height * width > MOST_PIXELS or bands > MOST_BANDS:
+        raise ValueError(
+            f"it claims {height} x {width} pixels of {bands} band(s), more than the "
+            f"{MOST_PIXELS:,} pixels and {MOST_BANDS} bands that are read; cut it into chips"
+        )
+    if size > 2 * MOST_BYTES:
+        raise ValueError(f"it decodes to {size / 2**31:.1f} GiB, more than 1; cut it into chips")
+    reserve(size)
 
 
 def _decode_raster(path: Path, *, keep_alpha: bool) -> NDArray[Any]:
     with gdal_settings(), open_raster(path) as raster:
+        _require_real(raster)
+        itemsize = max(np.dtype(kind).itemsize for kind in raster.dtypes)
+        _reserve(raster.height, raster.width, raster.count, 2 * itemsize)
         meaning = raster.colorinterp
         if raster.subdatasets:
             raise ValueError(
                 f"it has {len(raster.subdatasets)} pages; write the bands of one image to one page"
             )
-        if ColorInterp.cyan in meaning or np.issubdtype(raster.dtypes[0], np.complexfloating):
+        if ColorInterp.cyan in meaning:
             raise ValueError(f"{raster.dtypes[0]} CMYK or complex pixels; convert them first")
         kept = [
             band
             for band, kind in zip(raster.indexes, meaning, strict=True)
             if keep_alpha or kind != ColorInterp.alpha
         ]
-        pixels = raster.read(kept or raster.indexes)
         if meaning[0] != ColorInterp.palette:
-            return pixels
+            return read_values(raster, kept or raster.indexes)
+        pixels = raster.read(kept or raster.indexes)
         is_bilevel = raster.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") == "1"
         colours = _expand_palette(pixels[0], raster.colormap(1))
-        return colours[:1] if is_bilevel else colours
+        gaps = find_gaps(raster, [1] * len(colours), pixels[[0] * len(colours)])
+        return fill_gaps(colours, gaps)[:1] if is_bilevel else fill_gaps(colours, gaps)
+
+
+def _require_real(raster: Any) -> None:
+    kinds = {kind for kind in raster.dtypes if kind.startswith("complex")}  # complex_int16 too
+    if kinds:
+        raise ValueError(f"{kinds.pop()} CMYK or complex pixels; convert them first")
 
 
 def declared_bands(path: Path) -> tuple[tuple[str | None, ...], bool]:
@@ -153,12 +206,21 @@ def resize(image: NDArray[Any], size: int, *, fit: str = "crop") -> NDArray[Any]
         (3, 10, 10)
     """
     require_size(size, fit=fit)
-    pixels = (image if fit == "stretch" else _centre_square(image)).astype(np.float32)
-    if pixels.shape[1:] != (size, size):
-        pixels = functional.interpolate(
-            torch.from_numpy(pixels)[None], (size, size), mode="bilinear", antialias=True
-        )[0].numpy()
+    chosen = image if fit == "stretch" else _centre_square(image)
+    if chosen.shape[1:] == (size, size):
+        pixels = chosen.astype(np.float32)
+    else:
+        # columns first, as in one go, so that a large image is never copied whole
+        rows = max(1, _STRIP // (len(chosen) * chosen.shape[2]))
+        strips = [chosen[:, top : top + rows] for top in range(0, chosen.shape[1], rows)]
+        narrow = [_interpolate(strip, (strip.shape[1], size)) for strip in strips]
+        pixels = _interpolate(np.concatenate(narrow, axis=1), (size, size))
     return pixels.round().clip(0, 255).astype(np.uint8) if image.dtype == np.uint8 else pixels
+
+
+def _interpolate(pixels: NDArray[Any], size: tuple[int, int]) -> NDArray[np.float32]:
+    values = torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))[None]
+    return functional.interpolate(values, size, mode="bilinear", antialias=True)[0].numpy()
 
 
 def _centre_square(image: NDArray[Any]) -> NDArray[Any]:

@@ -14,6 +14,7 @@ from rasterio.windows import Window
 
 from tailora.data.images import decode
 from tailora.data.raster_files import gdal_settings, open_raster
+from tailora.data.raster_values import read_values
 from tailora.errors import DataError
 
 CACHE_BYTES: Final = 512 * 2**20
@@ -79,7 +80,7 @@ class PictureWindows:
             width: Columns, at least 1.
 
         Returns:
-            (bands, height, width) in the dtype of the file; alpha is dropped.
+            (bands, height, width) as `decode` gives them; alpha is dropped.
 
         Raises:
             DataError: The file cannot be decoded.
@@ -90,7 +91,9 @@ class PictureWindows:
                 with gdal_settings(), open_raster(path) as file:
                     if _is_plain(file):
                         return _windowed(file, top, left, height, width)
-        except (RasterioError, OSError) as error:
+        except (RasterioError, OSError, ValueError) as error:
+            if isinstance(error, DataError):
+                raise
             raise DataError(f"cannot decode image {str(path)!r}: {error}") from error
         return _cut(self._picture(k), top, left, height, width)
 
@@ -113,7 +116,7 @@ def _decode_whole(path: Path) -> NDArray[Any]:
     try:
         with gdal_settings(), open_raster(path) as file:
             if _is_plain(file):
-                return file.read(_bands(file))
+                return read_values(file, _bands(file))
     except (RasterioError, OSError) as error:
         raise DataError(f"cannot decode image {str(path)!r}: {error}") from error
     return decode(path)
@@ -145,7 +148,8 @@ def _windowed(file: Any, top: int, left: int, height: int, width: int) -> NDArra
     picture = np.zeros((len(bands), height, width), dtype=file.dtypes[0])
     if len(rows) and len(columns):
         window = Window.from_slices((rows.start, rows.stop), (columns.start, columns.stop))
-        part = file.read(bands, window=window)
+        part = read_values(file, bands, window)
+        picture = picture.astype(part.dtype, copy=False)  # tags make float32 of whole numbers
         _place(picture, part, rows.start - top, columns.start - left)
     return picture
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tailora.data.array_writer import ArrayWriter
 from tailora.data.dataset import Dataset
+from tailora.data.decoding_memory import one_image
 from tailora.data.images import require_size, resize
 from tailora.errors import DataError
 from tailora.progress import Progress, silent
@@ -20,7 +21,7 @@ from tailora.storage import read_json, write_atomically, write_json
 IMAGES: Final = "images.npy"
 MANIFEST: Final = "manifest.json"
 
-_SCHEMA: Final = 1
+_SCHEMA: Final = 2
 _THREADS: Final = 4
 _DECODED_AHEAD: Final = 32
 _VALUES_AT_ONCE: Final = 2**22  # of the statistics: 32 MB in float64
@@ -237,12 +238,16 @@ class _Decoding:
     def _decode(self, row: int) -> _Decoded | DataError:
         name = self.dataset.source.id(row)
         try:
-            image = self.dataset.source.read(row)
+            with one_image():
+                return self._read(row, name)
         except DataError as error:
             return error
+
+    def _read(self, row: int, name: str) -> _Decoded:
+        image = self.dataset.source.read(row)
         low, high = float(image.min()), float(image.max())
         if not np.isfinite([low, high]).all():
-            return DataError(f"image {name!r} has pixels that are NaN or infinite")
+            raise DataError(f"image {name!r} has pixels that are NaN or infinite")
         pixels = resize(image, self.image_size, fit=self.fit)
         return _Decoded(name, pixels, str(image.dtype), (low, high))
 

@@ -9,6 +9,8 @@ folder. `TAILORA_ALLOW_REMOTE=1`, which `--allow-remote` sets, lifts this for VR
 import os
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -97,9 +99,8 @@ def open_raster(path: Path) -> Any:
 def _open(path: Path, drivers: tuple[str, ...]) -> Any:
     _check_sidecars(path)
     try:
-        with _opening, gdal_settings(), warnings.catch_warnings():
-            # image chips have no place on Earth, and need none here
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        # image chips have no place on Earth, and need none here
+        with gdal_settings(), quietly(NotGeoreferencedWarning):
             raster = DatasetReader(path, driver=list(drivers))
     except RasterioIOError as error:
         if path.is_file() and _head(path).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
@@ -114,6 +115,14 @@ def _open(path: Path, drivers: tuple[str, ...]) -> Any:
             "remove OVERVIEW_FILE from its .aux.xml, or trust it with --allow-remote"
         )
     return raster
+
+
+@contextmanager
+def quietly(kind: type[Warning]) -> Iterator[None]:
+    """Open a file without warnings of a kind."""
+    with _opening, warnings.catch_warnings():
+        warnings.simplefilter("ignore", kind)
+        yield
 
 
 def _check_sidecars(path: Path) -> None:
