@@ -7,14 +7,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import get_ident
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import DTypeLike
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 
-from tailora.errors import StorageError
+from tailora.errors import RunError, StorageError
+
+_T = TypeVar("_T")
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -86,8 +89,54 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a UTF-8 JSON file."""
-    return json.loads(path.read_text("utf-8"))
+    """Read a UTF-8 JSON file.
+
+    Raises:
+        FileNotFoundError: There is none.
+        RunError: It cannot be read, or is no JSON; NaN and keys that repeat are none.
+    """
+    try:
+        return json.loads(
+            path.read_text("utf-8"), parse_constant=_no_number, object_pairs_hook=_object
+        )
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        raise RunError(f"cannot read {str(path)!r}: {error.strerror}") from error
+    except RecursionError as error:
+        raise RunError(f"{str(path)!r} is damaged: it is nested too deep") from error
+    except ValueError as error:  # of bytes that are no text, text that is no JSON, endless digits
+        raise RunError(f"{str(path)!r} is damaged ({error})") from error
+
+
+def typed(kind: type[_T], value: Any, path: Path) -> _T:
+    """Give what was read from a JSON file the type it must have, without converting anything.
+
+    Args:
+        kind: A dataclass, or any other annotation.
+        value: What `read_json` gave.
+        path: The file, for the error.
+
+    Raises:
+        RunError: Something is missing or of another type or range.
+    """
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "its content"
+        raise RunError(f"{str(path)!r} is damaged: {where}: {first['msg']}") from error
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return found
 
 
 def _storage_error(path: Path, error: OSError) -> StorageError:

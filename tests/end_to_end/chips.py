@@ -15,6 +15,8 @@ import rasterio
 from PIL import Image
 
 from tailora.cli.main import main
+from tailora.runs.run_files import seal
+from tailora.storage import read_json, write_json
 
 # names that a careless reader or writer of CSV, HTML or terminal markup would spoil
 COUNTS = {"007": 62, "ship, small": 26, 'été "x"': 12, "[red]": 6, "日本": 5}
@@ -138,6 +140,11 @@ def snapshot(root: Path) -> dict[str, str]:
 def copy_run(run: Path, target: Path) -> Path:
     """Copy a run to do it harm."""
     return Path(shutil.copytree(run, target))
+
+
+def reseal(run: Path) -> None:
+    """Let the checksums of a run agree with what its files hold now."""
+    write_json(run / "run.json", seal(run, read_json(run / "run.json")))
 
 
 def refused(answer: Answer, *words: str) -> None:

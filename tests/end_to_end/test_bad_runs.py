@@ -5,8 +5,18 @@ import shutil
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
-from tests.end_to_end.chips import COUNTS, chip, copy_run, write_chip, write_chips, write_raster
+from tests.end_to_end.chips import (
+    COUNTS,
+    chip,
+    copy_run,
+    reseal,
+    succeed,
+    write_chip,
+    write_chips,
+    write_raster,
+)
 
 
 def test_a_run_that_is_there_is_not_written_over(refuse, finished, tmp_path, data, quick):
@@ -77,6 +87,8 @@ def test_a_run_folder_that_is_not_whole_is_not_used(row, refuse, finished, tmp_p
     harm, says = (HARM | WEIGHTS)[row]
     run = copy_run(finished, tmp_path / "run")
     harm(run)
+    if "half" in row and row in WEIGHTS:
+        reseal(run)  # what is checked beside the checksums
     image = data / "007" / "000.png"
     refuse("predict", run, image, "--quiet", "--out", "p.csv", says=says)
     refuse("evaluate", run, data, "--quiet", "--out", "m.json", says=says)
@@ -106,6 +118,7 @@ def test_a_run_is_resumed_only_with_its_own_data_and_recipe(
 def test_an_encoder_with_other_weights_is_noticed(refuse, finished, tmp_path, encoder, data):
     run = copy_run(finished, tmp_path / "run")
     _edit(run / "run.json", lambda r: r | {"backbone": r["backbone"] | {"sha256": "0" * 64}})
+    reseal(run)
     refuse("predict", run, data / "007", "--quiet", says=["other weights", str(encoder)])
 
 
@@ -171,3 +184,119 @@ def test_evaluation_refuses_images_of_another_kind(refuse, finished, tmp_path):
 def test_evaluation_on_what_was_learnt_is_refused(refuse, finished, data):
     refuse("evaluate", finished, data, "--split", "all", "--quiet", says=["--split all", "seen"])
     refuse("evaluate", finished, data, "--split", "tset", "--quiet", says=["did you mean 'test'"])
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 2
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "run.json", "recipe.toml", "metrics.json", "classes.json", "calibration.json",
+        "head.safetensors", "adapter/adapter_config.json", ADAPTER, "report.npz",
+    ],
+)  # fmt: skip
+def test_one_flipped_bit_of_any_file_is_noticed(name, refuse, finished, tmp_path, data):
+    run = copy_run(finished, tmp_path / "run")
+    if name == "run.json":
+        _edit(run / name, lambda r: r | {"input": r["input"] | {"scale": 254.0}})
+    else:
+        _flip(run / name)
+    for verb, words in {"predict": [data], "evaluate": [data], "report": []}.items():
+        refuse(verb, run, *words, "--quiet", says=[str(run / name), "has changed", "--unverified"])
+
+
+def test_unverified_reads_a_run_as_it_is_and_says_so(finished, tmp_path, data):
+    run = copy_run(finished, tmp_path / "run")
+    _flip(run / "head.safetensors")
+    answer = succeed("predict", run, data / "007", "--quiet", "--unverified")
+    assert answer.err == f"note: the files of run {str(run)!r} were not verified\n"
+
+
+def test_a_run_without_checksums_is_read_with_a_note(finished, tmp_path, data):
+    run = copy_run(finished, tmp_path / "run")
+    _edit(
+        run / "run.json", lambda r: {k: v for k, v in r.items() if k not in ("files", "checksum")}
+    )
+    answer = succeed("predict", run, data / "007", "--quiet")
+    assert answer.out == succeed("predict", finished, data / "007", "--quiet").out
+    assert "keeps no checksums" in answer.err
+
+
+def _inner(key, **values):
+    return lambda run: _edit(run / "run.json", lambda r: r | {key: r[key] | values})
+
+
+def _config(**values):
+    return lambda run: _edit(run / "adapter/adapter_config.json", lambda c: c | values)
+
+
+def _swap(run):
+    _edit(run / "classes.json", lambda c: {"classes": [c["classes"][i] for i in (1, 0, 2, 3, 4)]})
+
+
+def _head(change):
+    def harm(run):
+        state = load_file(run / "head.safetensors")
+        save_file(change(state), run / "head.safetensors")
+
+    return harm
+
+
+WRONG = {
+    "band 0": (_inner("input", bands=[1, 2, 0]), "bands [1, 2, 0]"),
+    "band 999": (_inner("input", bands=[1, 2, 999]), "of images that have 3"),
+    "two means": (_inner("input", mean=[0.5, 0.5]), "other lengths"),
+    "scale 0": (_inner("input", scale=0.0), "above 0"),
+    "size as text": (_inner("input", image_size="14"), "image_size"),
+    "dataset a list": (lambda run: _set(run, dataset=[]), "dataset"),
+    "swapped names": (_swap, "another order"),
+    "no class": (lambda run: (run / "classes.json").write_text("{}"), "classes"),
+    "classes a list": (lambda run: (run / "classes.json").write_text("[]"), "classes.json"),
+    "metrics a list": (lambda run: (run / "metrics.json").write_text("[]"), "metrics.json"),
+    "NaN": (lambda run: (run / "metrics.json").write_text('{"schema": NaN}'), "NaN"),
+    "deep": (lambda run: (run / "metrics.json").write_text("[" * 99_999), "too deep"),
+    "twice": (lambda run: (run / "classes.json").write_text('{"a": 1, "a": 2}'), "twice"),
+    "long digits": (lambda run: (run / "classes.json").write_text("9" * 9999), "damaged"),
+    "calibration null": (lambda run: (run / "calibration.json").write_text("null"), "damaged"),
+    "recipe empty": (lambda run: (run / "recipe.toml").write_text(""), "recipe"),
+    "other layers": (_config(target_modules=["q_proj"]), "other layers"),
+    "no layers": (_config(target_modules=["nowhere"]), "damaged"),
+    "a regular expression": (_config(target_modules="(a+)+$"), "names of layers"),
+    "a huge rank": (_config(r=10**9), "r is 1e+09"),
+    "a module to import": (_config(megatron_config={"a": 1}), "megatron_config"),
+    "another tuner": (_config(peft_type="XLORA"), "no tuner"),
+    "a narrow head": (
+        _head(lambda h: h | {"weight": h["weight"][:, :5].contiguous()}),
+        "by 5 features",
+    ),
+    "a head without bias": (_head(lambda h: {"weight": h["weight"]}), "damaged"),
+    "one bias for all": (_head(lambda h: h | {"bias": h["bias"][:1].contiguous()}), "damaged"),
+}
+
+
+@pytest.mark.parametrize("row", WRONG)
+def test_a_run_whose_checksums_agree_is_checked_too(row, refuse, finished, tmp_path, data):
+    harm, says = WRONG[row]
+    run = copy_run(finished, tmp_path / "run")
+    harm(run)
+    if row != "dataset a list":
+        reseal(run)
+    refuse("predict", run, data / "007", "--quiet", "--unverified", says=[says])
+
+
+def test_a_lost_calibration_is_named(refuse, finished, tmp_path, data):
+    run = copy_run(finished, tmp_path / "run")
+    (run / "calibration.json").unlink()
+    for flags in ([], ["--unverified"]):
+        refuse("predict", run, data, "--quiet", *flags, says=["calibration.json", "missing"])
+
+
+def test_an_adapter_config_holds_no_folder_of_this_machine_and_sorted_names(finished):
+    config = json.loads((finished / "adapter/adapter_config.json").read_text("utf-8"))
+    assert config["base_model_name_or_path"] is None  # the encoder is a folder
+    assert config["target_modules"] == sorted(config["target_modules"])
+    assert len(config["target_modules"]) == 4

@@ -10,6 +10,7 @@ _NOISE: Final = (
     "Unsupported layer type .*LayerNorm",  # what PEFT's own LN tuning is made for
     ".*LoRA tensor.s. have invalid shape",  # a layer that AdaLoRA pruned to rank 0
     "The following rank_pattern keys did not match",  # AdaLoRA's, which has its own keys
+    "Found missing adapter keys",  # refused in one line when a run is read
 )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from huggingface_hub import try_to_load_from_cache
 
@@ -123,6 +123,9 @@ def _from_hub(name: str, hub_name: str) -> LoadedBackbone:
 
 def _describe(name: str, where: str, source: Source, *, local: bool) -> LoadedBackbone:
     model = load_pretrained(where, local=local)
+    # PEFT writes it into adapter_config.json: what others can find, no folder of this machine
+    public = {"hub": where, "packaged": PACKAGED_NAME, "folder": None}[source]
+    model.name_or_path = cast("Any", public)
     mean, std = stored_normalization(where, getattr(model.config, "num_channels", 3))
     return LoadedBackbone(
         model=model,

@@ -14,11 +14,13 @@ from tailora.cli.options import (
     Labels,
     Quiet,
     SkipBroken,
+    Unverified,
     bars,
     check_ending,
     listed,
     print_json,
     screen,
+    tell_notes,
 )
 
 
@@ -41,6 +43,7 @@ def evaluate(
     class_field: ClassField = None,
     chip: Chip = None,
     skip_broken: SkipBroken = False,
+    unverified: Unverified = False,
     quiet: Quiet = False,
     json: Json = False,
     allow_remote: AllowRemote = False,
@@ -53,7 +56,8 @@ def evaluate(
     from tailora.runs.run import load_run
     from tailora.storage import write_json
 
-    loaded = load_run(run)
+    loaded = load_run(run, verify=not unverified)
+    tell_notes(loaded.notes)
     dataset = open_to_measure(
         data, seed=loaded.recipe.seed, labels=labels, class_field=class_field, chip=chip
     )

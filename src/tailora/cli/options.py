@@ -16,6 +16,12 @@ from tailora.progress import Progress, rich_progress, silent
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars and no tables.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Unverified = Annotated[
+    bool,
+    typer.Option(
+        "--unverified", help="Read a run whose files have changed since it was fitted, as it is."
+    ),
+]
 SkipBroken = Annotated[
     bool,
     typer.Option(
@@ -168,6 +174,12 @@ def opened(data: str, *, seed: int, imbalance: str | None, **scene: Any) -> Any:
     wanted = parse_imbalance(imbalance) if imbalance else None
     dataset = open_dataset(data, seed=seed, **scene)
     return make_imbalanced(dataset, wanted, seed=seed) if wanted else dataset
+
+
+def tell_notes(notes: Sequence[str]) -> None:
+    """Say on standard error what to know about a run that was read."""
+    for note in notes:
+        screen(stderr=True).print(f"note: {listed([note])}", soft_wrap=True)
 
 
 def bars(*, quiet: bool) -> Progress:

@@ -11,11 +11,13 @@ from tailora.cli.options import (
     Json,
     Quiet,
     SkipBroken,
+    Unverified,
     bars,
     check_ending,
     listed,
     print_json,
     screen,
+    tell_notes,
 )
 from tailora.cli.streams import write_data
 
@@ -109,6 +111,7 @@ def predict(
             rich_help_panel=_MAP,
         ),
     ] = False,
+    unverified: Unverified = False,
     quiet: Quiet = False,
     json: Json = False,
     allow_remote: AllowRemote = False,
@@ -125,7 +128,7 @@ def predict(
         "sensor": sensor, "band_names": band_names, "nodata": nodata, "resume": resume or None,
     }  # fmt: skip
     given = {name: value for name, value in of_maps.items() if value is not None}
-    show = {"skip_broken": skip_broken, "quiet": quiet, "json": json}
+    show = {"verify": not unverified, "skip_broken": skip_broken, "quiet": quiet, "json": json}
     if out is not None and _is_map(out):
         from tailora.cli.predict_map import predict_map
 
@@ -155,6 +158,7 @@ def _predict_table(
     images: list[Path],
     out: Path | None,
     *,
+    verify: bool,
     skip_broken: bool,
     quiet: bool,
     json: bool,
@@ -163,7 +167,8 @@ def _predict_table(
     from tailora.runs.run import load_run
     from tailora.storage import write_text
 
-    loaded = load_run(run)
+    loaded = load_run(run, verify=verify)
+    tell_notes(loaded.notes)
     found = prediction.predict(loaded, images, skip_broken=skip_broken, progress=bars(quiet=quiet))
     text = prediction.predictions_csv(loaded, found)
     if out:

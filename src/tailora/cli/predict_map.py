@@ -7,7 +7,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from tailora.cli.options import bars, print_json, screen
+from tailora.cli.options import bars, print_json, screen, tell_notes
 
 _FOR_READING = ("sensor", "band_names", "nodata")
 _FOR_MAPPING = ("chip", "step", "dense", "most_nodata")
@@ -20,6 +20,7 @@ def predict_map(
     out: Path,
     given: Mapping[str, Any],
     *,
+    verify: bool,
     skip_broken: bool,
     quiet: bool,
     json: bool,
@@ -31,6 +32,7 @@ def predict_map(
         scenes: Rasters and folders.
         out: Map or folder.
         given: Options of maps that were given.
+        verify: Compare the files of the run with their checksums.
         skip_broken: Leave out chips that cannot be read.
         quiet: No bars and no table.
         json: What is on the maps as JSON.
@@ -46,8 +48,10 @@ def predict_map(
     reading = chosen(_FOR_READING)
     if "band_names" in reading:
         reading["band_names"] = tuple(name.strip() for name in reading["band_names"].split(","))
+    loaded = load_run(run, verify=verify)
+    tell_notes(loaded.notes)
     found, notes = map_scenes(
-        load_run(run),
+        loaded,
         scenes,
         MapTargets(out, **chosen(_FOR_FILES)),
         options=MapOptions(**chosen(_FOR_MAPPING)),

@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from tailora.cli.options import Debug, Json, Quiet, check_ending, listed, print_json, screen
+from tailora.cli.options import (
+    Debug,
+    Json,
+    Quiet,
+    Unverified,
+    check_ending,
+    listed,
+    print_json,
+    screen,
+    tell_notes,
+)
 
 
 def report(
@@ -25,6 +35,7 @@ def report(
             show_default="report.html in the run; comparison.html for several",
         ),
     ] = None,
+    unverified: Unverified = False,
     quiet: Quiet = False,
     json: Json = False,
     debug: Debug = False,
@@ -34,6 +45,8 @@ def report(
     from tailora.report import write_comparison, write_method_comparison, write_report
     from tailora.runs.comparison_folder import ComparisonFolder
     from tailora.runs.folder import RunFolder
+    from tailora.runs.run import notes_on
+    from tailora.runs.run_files import read_facts
     from tailora.storage import read_json
 
     folder = ComparisonFolder(runs[0])
@@ -45,8 +58,10 @@ def report(
         elif not quiet:
             screen().print(f"report: {listed([str(written)])}", soft_wrap=True)
         return
-    for run in runs:
-        RunFolder(run).read_run()
+    for run in map(RunFolder, runs):
+        record = run.read_run(verify=not unverified)
+        read_facts(run.path, record, run.read_recipe())
+        tell_notes(notes_on(run.path, record, verify=not unverified))
     if len(runs) == 1:
         written = write_report(runs[0], out=out)
     else:

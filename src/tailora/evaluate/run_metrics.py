@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final, Literal, final
 
 from rich.table import Table
@@ -17,6 +18,7 @@ from tailora.evaluate.method_metrics import (
     intervals_from_json,
     plain,
 )
+from tailora.storage import typed
 
 SCHEMA: Final = 2
 READ_SCHEMAS: Final = (1, 2)  # 1 lacks fields, which are None then; nothing it has has changed
@@ -106,6 +108,8 @@ class RunMetrics:
         Raises:
             RunError: Another schema, or an entry that is missing or unknown.
         """
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("schema"), int):
+            raise RunError("metrics.json is damaged: it says no schema; evaluate the run again")
         if entry.get("schema") not in READ_SCHEMAS:
             known = " or ".join(map(str, READ_SCHEMAS))
             raise RunError(
@@ -113,7 +117,7 @@ class RunMetrics:
                 "evaluate the run again with this version"
             )
         try:
-            return cls(
+            found = cls(
                 groups=dict(entry["groups"]),
                 classes=tuple(entry["classes"]),
                 bootstrap=BootstrapInfo(**entry["bootstrap"]),
@@ -123,10 +127,11 @@ class RunMetrics:
                 label_value=entry.get("label_value"),
                 left_out=entry.get("left_out"),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise RunError(
                 f"metrics.json is incomplete ({error}); evaluate the run again"
             ) from error
+        return typed(cls, asdict(found), Path("metrics.json"))
 
     def alarm(self) -> str:
         """One sentence on the classes that the last method has given up; empty if all is well."""

@@ -84,7 +84,7 @@ class ValidationFit:
                 left_out=dict(entry["left_out"]),
                 rows=tuple(sets["validation_rows"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RunError(f"calibration.json is damaged ({error!r}): fit the run again") from error
 
 

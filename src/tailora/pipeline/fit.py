@@ -38,6 +38,7 @@ from tailora.runs.folder import SCHEMA, RunFolder
 from tailora.runs.provenance import git_state, machine, versions
 from tailora.runs.recipe import Recipe
 from tailora.runs.run import Run, load_run
+from tailora.runs.run_files import seal
 from tailora.runs.weights import copy_saved
 from tailora.storage import write_json
 from tailora.train.adapter_spectrum import adapter_spectrum
@@ -123,7 +124,7 @@ def finish(
     record = _record(job, results[-1], started)
     write_json(job.folder.run_file, record | {"complete": False})
     write_report(job.folder.path)
-    write_json(job.folder.run_file, record)
+    write_json(job.folder.run_file, seal(job.folder.path, record))
     shutil.rmtree(job.folder.work, ignore_errors=True)
     job.folder.sweep()
 

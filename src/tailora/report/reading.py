@@ -1,6 +1,5 @@
 """Read a finished run folder, once and with complaints that name the file."""
 
-import json
 import tomllib
 import zipfile
 from collections.abc import Mapping
@@ -165,8 +164,10 @@ def _read_object(path: Path, *, required: tuple[str, ...]) -> Mapping[str, Any]:
         found = read_json(path)
     except FileNotFoundError as error:
         raise RunError(f"{str(path)!r} is absent; give the folder of a finished run") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RunError(f"{str(path)!r} is not JSON ({error}); run again with --resume") from error
+    except RunError as error:
+        raise RunError(f"{error}; run again with --resume") from error
+    if not isinstance(found, dict):
+        raise RunError(f"{str(path)!r} is damaged: it holds no object; run again with --resume")
     missing = [key for key in required if key not in found]
     if missing:
         raise RunError(f"{str(path)!r} lacks {missing}; evaluate the run again")

@@ -11,7 +11,6 @@ OUT/images/                decoded images; gone once the comparison is complete
 ```
 """
 
-import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -133,13 +132,17 @@ class ComparisonFolder:
             RunError: There is none, or it is incomplete.
         """
         content = read_object(self.record)
+        if not isinstance(content, dict):
+            raise RunError(f"{str(self.record)!r} is damaged: compare again with --force")
         if not content.get("complete"):
             raise RunError(f"comparison {str(self.path)!r} is incomplete: go on with --resume")
         return content
 
     def _check_same(self, recipe: Recipe, fingerprints: Sequence[str]) -> None:
         record = read_object(self.record)
-        if record.get("tailora") != metadata.version("tailora") or record["schema"] != SCHEMA:
+        if not isinstance(record, dict) or not isinstance(record.get("fingerprints"), list):
+            raise RunError(f"{str(self.record)!r} is damaged: start anew with --force")
+        if record.get("tailora") != metadata.version("tailora") or record.get("schema") != SCHEMA:
             raise RunError(
                 f"comparison {str(self.path)!r} was begun by tailora {record.get('tailora')}, this "
                 f"is {metadata.version('tailora')}: start anew with --force"
@@ -165,7 +168,7 @@ class ComparisonFolder:
     def _is_comparison(self) -> bool:
         try:
             record = read_json(self.record)
-        except (json.JSONDecodeError, UnicodeDecodeError):
+        except RunError:
             return True  # damaged, but whose else
         except OSError:
             return False

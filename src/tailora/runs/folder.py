@@ -1,6 +1,5 @@
 """The run folder: what lies where, and when it may be read, resumed or replaced."""
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any, Final
 from tailora.errors import RunError
 from tailora.runs.cost import CostLedger
 from tailora.runs.recipe import Recipe, read_recipe
+from tailora.runs.run_files import verify_files
 from tailora.storage import guard_disk, read_json, write_json, write_text
 
 SCHEMA: Final = 1
@@ -61,11 +61,15 @@ class RunFolder:
         """Seconds and memory of what was done for one row of the results."""
         return CostLedger(self.stage(method) / "costs.json", method, self.writes)
 
-    def read_run(self) -> dict[str, Any]:
+    def read_run(self, *, verify: bool = True) -> dict[str, Any]:
         """Read `run.json` of a complete run of this version.
 
+        Args:
+            verify: Compare all files with the checksums that the run keeps of them.
+
         Raises:
-            RunError: There is no run, it is incomplete, or another version wrote it.
+            RunError: There is no run, it is incomplete, another version wrote it, or a file has
+                changed since.
         """
         if not self.run_file.is_file():
             raise RunError(f"{str(self.path)!r} holds no run: run.json is missing")
@@ -79,6 +83,8 @@ class RunFolder:
             raise RunError(
                 f"run {str(self.path)!r} is incomplete: go on with `tailora fit ... --resume`"
             )
+        if verify:
+            verify_files(self.path, run)
         return run
 
     def read_recipe(self) -> Recipe:
@@ -181,7 +187,7 @@ class RunFolder:
     def _is_run(self) -> bool:
         try:
             run = read_json(self.run_file)
-        except (json.JSONDecodeError, UnicodeDecodeError):
+        except RunError:
             return True  # damaged, but whose else
         except OSError:
             return False
@@ -206,10 +212,10 @@ def read_object(path: Path) -> Any:
         raise RunError(
             f"{str(path)!r} is missing: fit the run again with --force, or bring the file back"
         ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RunError(
-            f"{str(path)!r} is damaged ({error}): fit the run again with --force"
-        ) from error
+    except NotADirectoryError as error:
+        raise RunError(f"cannot read {str(path)!r}: {error.strerror}") from error
+    except RunError as error:
+        raise RunError(f"{error}: fit the run again with --force") from error
 
 
 def delete(path: Path) -> None:

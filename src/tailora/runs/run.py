@@ -18,9 +18,10 @@ from tailora.backbones.stem import StemPlan, adapt_stem, plan_stem
 from tailora.debias.base_adaptation import AnyEncoder
 from tailora.errors import RunError
 from tailora.evaluate import RunMetrics, ValidationFit
-from tailora.runs.folder import RunFolder, read_object
+from tailora.runs.folder import RunFolder
 from tailora.runs.input_format import InputFormat, pick
 from tailora.runs.recipe import Recipe
+from tailora.runs.run_files import has_checksums, read_facts
 from tailora.runs.weights import is_saved, load_adapted, load_head
 
 
@@ -57,6 +58,7 @@ class Run:
         calibration: Content of calibration.json: thresholds of prediction sets and scalings,
             fitted on validation; None without a validation split, or in a run of an earlier
             version.
+        notes: What to know about the run, e.g. that its files could not be verified.
     """
 
     folder: RunFolder
@@ -67,6 +69,7 @@ class Run:
     model: Classifier
     input: InputFormat
     calibration: ValidationFit | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def class_names(self) -> list[str]:
@@ -109,17 +112,24 @@ class Run:
         return target
 
 
-def load_run(path: str | Path) -> Run:
+def load_run(path: str | Path, *, verify: bool = True) -> Run:
     """Read a complete run folder; it needs nothing else but the encoder's own weights.
 
+    Args:
+        path: The folder.
+        verify: Compare every file with the checksum that the run keeps of it. A run of version 0.1
+            keeps none: it is read, with a note.
+
     Raises:
-        RunError: The folder is incomplete, of another version, or the encoder's weights differ
-            from those it was fitted with.
+        RunError: The folder is incomplete, of another version, a file has changed since the run was
+            fitted, files contradict each other, or the encoder's weights differ from those it was
+            fitted with.
         BackboneError: The encoder cannot be had.
     """
     folder = RunFolder(Path(path))
-    record = folder.read_run()
+    record = folder.read_run(verify=verify)
     recipe = folder.read_recipe()
+    facts = read_facts(folder.path, record, recipe)
     loaded = load_backbone(record["backbone"]["name"], options=recipe.backbone.options)
     if loaded.sha256 != record["backbone"]["sha256"]:
         raise RunError(
@@ -131,24 +141,37 @@ def load_run(path: str | Path) -> Run:
             f"run {str(path)!r} lacks its trained weights: the run folder is incomplete, fit it "
             "again with --force"
         )
-    format_ = InputFormat.from_json(record["input"])
-    encoder = load_adapted(make_encoder(loaded, recipe, format_), folder.path)
-    model = Classifier(encoder, load_head(folder.path / "head.safetensors")).eval()
+    encoder = load_adapted(make_encoder(loaded, recipe, facts.input), folder.path)
+    head = load_head(
+        folder.path / "head.safetensors", classes=len(facts.classes), features=encoder.features
+    )
+    model = Classifier(encoder, head).eval()
     return Run(
         folder=folder,
         recipe=recipe,
         record=record,
-        classes=read_object(folder.path / "classes.json")["classes"],
-        metrics=RunMetrics.from_json(read_object(folder.path / "metrics.json")),
+        classes=facts.classes,
+        metrics=facts.metrics,
         model=model,
-        input=format_,
-        calibration=_calibration(folder),
+        input=facts.input,
+        calibration=facts.calibration,
+        notes=notes_on(folder.path, record, verify=verify),
     )
 
 
-def _calibration(folder: RunFolder) -> ValidationFit | None:
-    path = folder.path / "calibration.json"
-    return ValidationFit.from_json(read_object(path)) if path.is_file() else None
+def notes_on(path: Path, record: dict[str, Any], *, verify: bool) -> tuple[str, ...]:
+    """Say so where nothing vouches for the files of a run, or its prediction sets are lost."""
+    notes = []
+    if not verify:
+        notes.append(f"the files of run {str(path)!r} were not verified")
+    elif not has_checksums(record):
+        notes.append(
+            f"run {str(path)!r} is of an earlier version and keeps no checksums of its files: "
+            "damage would not be noticed"
+        )
+    if record["dataset"].get("n_val") and not (path / "calibration.json").exists():
+        notes.append(f"run {str(path)!r} has no calibration.json: prediction sets stay empty")
+    return tuple(notes)
 
 
 def stem_plan(recipe: Recipe, wavelengths: Sequence[float | None] | None) -> StemPlan | None:

@@ -18,11 +18,19 @@ from tailora.adapters import without_peft_noise
 from tailora.debias.base_adaptation import AnyEncoder
 from tailora.errors import RunError
 from tailora.heads.linear_probe import zero_linear
+from tailora.runs.adapter_files import CONFIG, TENSORS, check_config, check_tensors, write_config
 from tailora.storage import guard_disk, write_atomically
 
 ADAPTER, WEIGHTS = "adapter", "backbone.safetensors"
-_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-_UNREADABLE = (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError)
+_UNREADABLE = (
+    SafetensorError,
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    RuntimeError,
+    AttributeError,
+)
 
 
 def save_adapted(encoder: AnyEncoder, folder: Path) -> None:
@@ -36,8 +44,10 @@ def save_adapted(encoder: AnyEncoder, folder: Path) -> None:
         write_atomically(folder / WEIGHTS, lambda path: save_model(backbone, str(path)))
         return
     with _new_adapter(folder) as temporary, without_peft_noise():
-        backbone.save_pretrained(str(temporary))
+        # an encoder has no vocabulary, and PEFT would ask the hub for one
+        backbone.save_pretrained(str(temporary), save_embedding_layers=False)
         (temporary / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
+        write_config(backbone, temporary)
 
 
 @contextmanager
@@ -57,7 +67,7 @@ def _new_adapter(folder: Path) -> Iterator[Path]:
 
 def is_saved(folder: Path) -> bool:
     """Tell whether `save_adapted` has finished here."""
-    files = [folder / ADAPTER / name for name in _ADAPTER_FILES]
+    files = [folder / ADAPTER / name for name in (CONFIG, TENSORS)]
     return (folder / WEIGHTS).is_file() or all(file.is_file() for file in files)
 
 
@@ -91,6 +101,7 @@ def load_adapted(encoder: AnyEncoder, folder: Path, *, trainable: bool = False) 
         if (folder / WEIGHTS).is_file():
             load_model(copied.backbone, str(folder / WEIGHTS))
         elif is_saved(folder):
+            check_config(folder / ADAPTER)
             # PEFT draws initial weights before it reads the saved ones
             with torch.random.fork_rng(), without_peft_noise():
                 copied.backbone = PeftModel.from_pretrained(
@@ -98,6 +109,9 @@ def load_adapted(encoder: AnyEncoder, folder: Path, *, trainable: bool = False) 
                     str(folder / ADAPTER),
                     is_trainable=trainable,
                 )
+                check_tensors(copied.backbone, folder / ADAPTER)
+    except RunError:
+        raise
     except _UNREADABLE as error:
         raise _damaged(folder, error) from error
     return copied.eval()
@@ -117,11 +131,16 @@ def save_head(head: nn.Linear, path: Path) -> None:
     write_atomically(path, lambda temporary: save_file(state, str(temporary)))
 
 
-def load_head(path: Path) -> nn.Linear:
+def load_head(path: Path, *, classes: int | None = None, features: int | None = None) -> nn.Linear:
     """Read a linear head.
 
+    Args:
+        path: What `save_head` wrote.
+        classes: How many it must tell apart; None takes any number.
+        features: Length of the feature vectors it must take; None takes any.
+
     Raises:
-        RunError: The file is missing or damaged.
+        RunError: The file is missing, damaged, or of another shape.
     """
     if not path.is_file():
         raise RunError(
@@ -130,13 +149,15 @@ def load_head(path: Path) -> nn.Linear:
         )
     try:
         state = load_file(str(path))
-        classes, features = state["weight"].shape
+        rows, width = state["weight"].shape
+        if (classes or rows, features or width) != (rows, width):
+            raise ValueError(
+                f"{rows} classes by {width} features, where the run has {classes} by {features}"
+            )
+        head = zero_linear(width, rows)
+        head.load_state_dict(state)  # all tensors of the right shape, and no others
     except _UNREADABLE as error:
         raise _damaged(path, error) from error
-    head = zero_linear(features, classes)
-    with torch.no_grad():
-        head.weight.copy_(state["weight"])
-        head.bias.copy_(state["bias"])
     return head.requires_grad_(requires_grad=False)
 
 
