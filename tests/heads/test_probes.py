@@ -169,6 +169,13 @@ def test_cosine_logits_do_not_know_the_length_of_a_feature(data):
     assert np.abs(fitted(data.features)).max() <= 30.001
 
 
+@pytest.mark.parametrize("scale", [30.0, 12.0])
+def test_ldam_s_head_is_bounded_by_its_scale(scale, data):
+    """Its margins are cosines; a linear head would grow past them."""
+    found = fit_probe("ldam", data, {"scale": scale})(data.features)
+    assert scale / 3 < np.abs(found).max() <= scale * 1.0001
+
+
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [

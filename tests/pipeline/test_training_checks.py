@@ -96,6 +96,11 @@ BAD = {
     "mix options without a mix": (
         {"train.mix_options": {"alpha": 1.0}}, "train.mix_options does nothing without a train.mix"
     ),
+    "averages without a mix": ({"train.mix_average": "joint"}, "train.mix_average does nothing"),
+    "an unknown average": (
+        {"train.mix": "mixup", "train.mix_average": "joined"},
+        "did you mean 'joint'",
+    ),
     "resting without a mix": ({"train.mix_off": 1}, "train.mix_off does nothing"),
     "CMO that always rests": ({"train.mix": "cmo", "train.epochs": 2}, "would do nothing"),
     "EnMix without an augmentation": (

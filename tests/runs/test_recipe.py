@@ -51,6 +51,7 @@ OTHER = {
     "train.mix": "cmo",
     "train.mix_options": {"alpha": 0.5},
     "train.mix_off": 2,
+    "train.mix_average": "joint",
     "train.deferred": 0.8,
     "train.deferred_loss": "action-aware",
     "train.deferred_sampler": "none",

@@ -8,12 +8,20 @@ from torch.nn import functional
 from transformers import Dinov2Model
 
 from tailora import catalogue
+from tailora.augment.blending import Pair
 from tailora.backbones import Encoder
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError
 from tailora.experts import RIDELoss, SADELoss, TLCLoss
-from tailora.losses import CrossEntropyLoss
-from tailora.train.mixing import Mixing, build_mixer, first_and_last, rest_of_cmo, soft_loss
+from tailora.losses import CrossEntropyLoss, LDAMLoss
+from tailora.train.mixing import (
+    Mixing,
+    build_mixer,
+    first_and_last,
+    pair_loss,
+    rest_of_cmo,
+    soft_loss,
+)
 from tailora.train.objectives import dihedral, label_objective, random_turns
 from tests.tiny import tiny_encoder_folder
 
@@ -71,6 +79,38 @@ def test_a_weighted_loss_weighs_each_label_by_its_share_and_its_class():
     terms = [(0.25 * 1, p[0][0]), (0.75 * 2, p[0][1]), (0.4 * 2, p[1][1]), (0.6 * 6, p[1][2])]
     expected = sum(w * v for w, v in terms) / sum(w for w, _ in terms)
     assert float(soft_loss(loss, x, shares)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_released_code_adds_two_averages_where_one_would_favour_the_heavy_class():
+    """By hand: LDAM of counts 1000 and 10, logits 2 and 0, shares .7 and .3."""
+    loss = LDAMLoss(ClassCounts(("a", "b"), (1000, 10)), weights="effective-number")
+    x = torch.tensor([[2.0, 0.0]])
+    pair = Pair(torch.tensor([0]), torch.tensor([1]), torch.tensor([0.7]))
+    assert pair_loss(loss, x, pair).item() == pytest.approx(7.06, abs=5e-3)
+    assert soft_loss(loss, x, torch.tensor([[0.7, 0.3]])).item() == pytest.approx(16.66, abs=5e-3)
+
+
+def test_each_average_is_by_its_own_labels_weights():
+    """As released: lam x criterion(y) + (1 - lam) x criterion(y2), here torch's criterion."""
+    loss = CrossEntropyLoss(COUNTS, weights={"a": 1.0, "b": 2.0, "c": 6.0})
+    criterion = nn.CrossEntropyLoss(torch.tensor([1.0, 2.0, 6.0]))
+    x, first, second = logits(4), torch.tensor([0, 0, 1, 2]), torch.tensor([2, 0, 0, 1])
+    found = pair_loss(loss, x, Pair(first, second, torch.full((4,), 0.8)))
+    torch.testing.assert_close(found, 0.8 * criterion(x, first) + 0.2 * criterion(x, second))
+
+
+@pytest.mark.parametrize(("average", "function"), [("separate", pair_loss), ("joint", soft_loss)])
+def test_a_mixing_averages_as_it_is_told(average, function):
+    loss = CrossEntropyLoss(COUNTS, weights="inverse")
+    mix = Mixing(
+        build_mixer("mixup", COUNTS, {}), ROWS, LABELS, alter=None, epochs=range(1),
+        average=average,
+    )  # fmt: skip
+    mixed = mix(np.array([1, 65, 73]), look, rng(2))
+    asked = mixed.pair if average == "separate" else mixed.targets
+    assert mix.loss(loss, logits(3), mixed) == function(loss, logits(3), asked)
+    with pytest.raises(ConfigError, match="did you mean 'joint'"):
+        Mixing(mix.mixer, ROWS, LABELS, alter=None, epochs=range(1), average="joined")
 
 
 def test_experts_with_a_term_a_row_share_labels_too():

@@ -12,8 +12,8 @@ from tailora.augment.blending import (
     blend,
     check_alpha,
     draw_shares,
+    share_labels,
     shuffled_partners,
-    soft_labels,
 )
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError
@@ -81,7 +81,10 @@ class AdpMixStyle:
         shares = draw_shares(generator, len(labels), alpha=self.alpha)
         old, new = (self.counts[y.cpu().numpy()] for y in (labels, stream.labels))
         label_shares = adapted_label_shares(shares, old, new, kappa=self.kappa)
-        return Mixed(
+        return share_labels(
             blend(images, stream.images, shares),
-            soft_labels(labels, stream.labels, label_shares, len(self.counts)),
+            labels,
+            stream.labels,
+            label_shares,
+            len(self.counts),
         )

@@ -26,16 +26,32 @@ class Batch(NamedTuple):
     labels: Tensor
 
 
+class Pair(NamedTuple):
+    """Two labels of each row, and how it is shared between them.
+
+    Attributes:
+        first: Class of each row (rows,).
+        second: The other class of each row (rows,).
+        shares: Of the first (rows,), in [0, 1]; the second has the rest.
+    """
+
+    first: Tensor
+    second: Tensor
+    shares: Tensor
+
+
 class Mixed(NamedTuple):
     """Mixed images and what they show; `functional.cross_entropy` takes such targets.
 
     Attributes:
         images: (rows, bands, height, width).
         targets: Share of each class (rows, classes), each row summing to 1.
+        pair: The same as two labels a row.
     """
 
     images: Tensor
     targets: Tensor
+    pair: Pair
 
 
 def draw_shares(generator: np.random.Generator, rows: int, *, alpha: float) -> Shares:
@@ -61,11 +77,22 @@ def blend(first: Tensor, second: Tensor, shares: Shares) -> Tensor:
     return weights * first + (1 - weights) * second
 
 
-def soft_labels(first: Tensor, second: Tensor, shares: Shares, num_classes: int) -> Tensor:
-    """`shares` (rows,) of the first label and the rest of the second, (rows, classes)."""
-    weights = torch.from_numpy(shares).to(first.device, torch.get_default_dtype())[:, None]
+def share_labels(
+    images: Tensor, first: Tensor, second: Tensor, shares: Shares, num_classes: int
+) -> Mixed:
+    """Give mixed `images` `shares` (rows,) of the first label (rows,) and the rest of the second.
+
+    Args:
+        images: Mixed already (rows, bands, height, width).
+        first: Class of each row (rows,).
+        second: The other class of each row (rows,).
+        shares: Of the first.
+        num_classes: Width of the targets.
+    """
+    pair = Pair(first, second, torch.from_numpy(shares).to(first.device, torch.get_default_dtype()))
+    weights = pair.shares[:, None]
     ones, others = (functional.one_hot(y, num_classes).to(weights) for y in (first, second))
-    return weights * ones + (1 - weights) * others
+    return Mixed(images, weights * ones + (1 - weights) * others, pair)
 
 
 def boxes(

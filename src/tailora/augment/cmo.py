@@ -13,7 +13,7 @@ from tailora.augment.blending import (
     check_alpha,
     draw_shares,
     paste,
-    soft_labels,
+    share_labels,
 )
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError
@@ -83,7 +83,7 @@ class CMO:
         where = boxes(generator, shares, *images.shape[-2:])
         where[generator.random(len(labels)) >= self.probability] = 0  # an empty box
         pasted, shares = paste(images, patches.images, where)
-        return Mixed(pasted, soft_labels(labels, patches.labels, shares, len(self.weights)))
+        return share_labels(pasted, labels, patches.labels, shares, len(self.weights))
 
     def _from(self, batch: Batch, generator: np.random.Generator) -> Batch:
         if not len(batch.labels):

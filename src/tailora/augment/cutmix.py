@@ -12,8 +12,8 @@ from tailora.augment.blending import (
     check_alpha,
     draw_shares,
     paste,
+    share_labels,
     shuffled_partners,
-    soft_labels,
 )
 from tailora.counts import ClassCounts
 
@@ -47,4 +47,4 @@ class CutMix:
         shares = draw_shares(generator, len(labels), alpha=self.alpha)
         where = boxes(generator, shares, *images.shape[-2:])
         pasted, shares = paste(images, other.images, where)
-        return Mixed(pasted, soft_labels(labels, other.labels, shares, self.num_classes))
+        return share_labels(pasted, labels, other.labels, shares, self.num_classes)

@@ -13,8 +13,8 @@ from tailora.augment.blending import (
     blend,
     check_alpha,
     draw_shares,
+    share_labels,
     shuffled_partners,
-    soft_labels,
 )
 from tailora.counts import ClassCounts
 
@@ -76,7 +76,6 @@ class EnMixStyle:
         first, second = batch.images, other.images
         if self.augment is not None:
             first, second = self.augment(first, generator), self.augment(second, generator)
-        return Mixed(
-            blend(first, second, shares),
-            soft_labels(batch.labels, other.labels, shares, self.num_classes),
+        return share_labels(
+            blend(first, second, shares), batch.labels, other.labels, shares, self.num_classes
         )

@@ -11,8 +11,8 @@ from tailora.augment.blending import (
     blend,
     check_alpha,
     draw_shares,
+    share_labels,
     shuffled_partners,
-    soft_labels,
 )
 from tailora.counts import ClassCounts
 
@@ -46,7 +46,6 @@ class Mixup:
         batch = Batch(images, labels)
         other = shuffled_partners(batch, generator)
         shares = draw_shares(generator, len(labels), alpha=self.alpha)
-        return Mixed(
-            blend(images, other.images, shares),
-            soft_labels(labels, other.labels, shares, self.num_classes),
+        return share_labels(
+            blend(images, other.images, shares), labels, other.labels, shares, self.num_classes
         )

@@ -13,8 +13,8 @@ from tailora.augment.blending import (
     blend,
     check_alpha,
     draw_shares,
+    share_labels,
     shuffled_partners,
-    soft_labels,
 )
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError
@@ -82,7 +82,10 @@ class Remix:
         shares = draw_shares(generator, len(labels), alpha=self.alpha)
         first, second = (self.counts[y.cpu().numpy()] for y in (labels, other.labels))
         label_shares = remix_label_shares(shares, first, second, kappa=self.kappa, tau=self.tau)
-        return Mixed(
+        return share_labels(
             blend(images, other.images, shares),
-            soft_labels(labels, other.labels, label_shares, len(self.counts)),
+            labels,
+            other.labels,
+            label_shares,
+            len(self.counts),
         )

@@ -32,7 +32,7 @@ from tailora.heads.ncm import VARIANTS, nearest_class_mean
 from tailora.heads.prior_thresholding import adjust_logits
 from tailora.heads.reslt import ResLTHead, ResLTLoss
 from tailora.heads.tau_normalisation import choose_tau, tau_normalise
-from tailora.losses import CrossEntropyLoss, LogitAdjustedLoss
+from tailora.losses import CrossEntropyLoss, LDAMLoss, LogitAdjustedLoss
 
 Rows = NDArray[np.float32]
 Logits = Callable[[Rows], Rows]
@@ -101,8 +101,9 @@ def fit_probe(name: str, data: ProbeData, options: Mapping[str, Any] | None = No
     """Fit the probe called `name`.
 
     Args:
-        name: A loss (a linear head is fitted to its end under it) or one of `"ncm-un"`,
-            `"ncm-l2n"`, `"ncm-cl2n"`, `"post-hoc"` (cross-entropy, then minus the log prior),
+        name: A loss (a linear head is fitted to its end under it; a cosine head for LDAM) or one
+            of `"ncm-un"`, `"ncm-l2n"`, `"ncm-cl2n"`, `"post-hoc"` (cross-entropy, then minus the
+            log prior),
             `"tau-normalised"`, `"crt"`, `"lws"`, `"cosine"`, `"reslt"`, `"sade"`,
             `"sade-test-time"`, `"ride"`, `"tlc"`, `"clip-zero-shot"`.
         data: Features and labels.
@@ -118,6 +119,8 @@ def fit_probe(name: str, data: ProbeData, options: Mapping[str, Any] | None = No
     if name in _HEADS:
         return _HEADS[name](data)
     loss = catalogue.build(catalogue.find("losses", name), {"counts": data.counts}, options or {})
+    if isinstance(loss, LDAMLoss):  # its margins are cosines: no other head is bounded
+        return _cosine(data, loss)
     return _logits_of(_linear(data, loss))
 
 
@@ -176,10 +179,15 @@ def _ncm(data: ProbeData, *, variant: str) -> Logits:
     return _logits_of(head, scaler)
 
 
-def _cosine(data: ProbeData) -> Logits:
+def _cosine_adjusted(data: ProbeData) -> Logits:
+    return _cosine(data, LogitAdjustedLoss(data.counts))
+
+
+def _cosine(data: ProbeData, loss: nn.Module) -> Logits:
     scaler = _Scaler(data.features)
-    head = CosineHead(data.features.shape[1], len(data.counts.names), seed=data.seed)
-    loss = LogitAdjustedLoss(data.counts)
+    scale = loss.scale if isinstance(loss, LDAMLoss) else 30.0
+    classes = len(data.counts.names)
+    head = CosineHead(data.features.shape[1], classes, scale=scale, seed=data.seed)
     x, y = torch.from_numpy(scaler(data.features)), torch.from_numpy(data.labels)
     descend(head, lambda _: loss(head(x), y))
     return _logits_of(head, scaler)
@@ -242,7 +250,7 @@ _HEADS: Final[dict[str, Callable[[ProbeData], Logits]]] = {
     "tau-normalised": _tau_normalised,
     "crt": _crt,
     "lws": _lws,
-    "cosine": _cosine,
+    "cosine": _cosine_adjusted,
     "reslt": _reslt,
     **{name: partial(_experts, name=name) for name in EXPERT_PROBES},
     "sade-test-time": _sade_test_time,
@@ -253,6 +261,7 @@ NEEDS_TEXT: Final = ("clip-zero-shot",)
 
 
 _TEXTS: Final = {
+    "ldam": "a cosine head under LDAM's margins, of the loss's scale (Cao et al., NeurIPS 2019)",
     "ncm-un": "nearest class mean (Kang et al., ICLR 2020)",
     "ncm-l2n": "nearest class mean of features of length one",
     "ncm-cl2n": "nearest class mean of centred features of length one",

@@ -20,7 +20,15 @@ from tailora.train.objectives import AUGMENTATIONS
 from tailora.train.optimizers import ENCODER, build_optimizers
 from tailora.train.schedule import Schedule
 
-_BY_LOSS: Final = ("loss", "loss_options", "mix", "mix_options", "mix_off", "deferred_loss")
+_BY_LOSS: Final = (
+    "loss",
+    "loss_options",
+    "mix",
+    "mix_options",
+    "mix_off",
+    "mix_average",
+    "deferred_loss",
+)
 _HAVE_OBJECTIVES: Final = ("lora", "deblora", "zero-shot")
 
 

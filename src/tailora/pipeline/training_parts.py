@@ -98,7 +98,7 @@ def training_mix(
     """
     train = recipe.train
     if train.mix == NO_MIX:
-        for key in ("mix_options", "mix_off"):
+        for key in ("mix_options", "mix_off", "mix_average"):
             if getattr(train, key) != getattr(TrainOptions(), key):
                 raise ConfigError(f"train.{key} does nothing without a train.mix; name one")
         return None
@@ -114,4 +114,4 @@ def training_mix(
             require_row_loss(one)
     unasked = rest_of_cmo(train.epochs) if train.mix == _CMO else 0
     epochs = first_and_last(unasked if train.mix_off is None else train.mix_off, train.epochs)
-    return Mixing(mixer, rows, labels, alter=alter, epochs=epochs)
+    return Mixing(mixer, rows, labels, alter=alter, epochs=epochs, average=train.mix_average)

@@ -32,6 +32,9 @@ class TrainOptions:
         mix_options: Passed to the mix.
         mix_off: Epochs without mixing at the beginning, and as many at the end; None is 0, but for
             CMO the shares of its released code (the first 4 and the last 3 of 200), at least 1.
+        mix_average: `"separate"` adds the averages of the loss under either label, as released code
+            of mixup and CMO does; `"joint"` takes one average of all labels, in which a class's
+            weight also enlarges its share. They differ under class weights only.
         deferred: Share of the epochs after which a second phase begins, in (0, 1): the loss is
             replaced by its re-weighted version (LDAM-DRW, RIDE, TLC), unless one of the next two
             says what changes. None is one phase, but 0.8 for `lora+ride` and `lora+tlc`.
@@ -57,6 +60,7 @@ class TrainOptions:
     mix: str = "none"
     mix_options: dict[str, Any] = field(default_factory=dict)
     mix_off: int | None = None
+    mix_average: str = "separate"
     deferred: float | None = None
     deferred_loss: str | None = None
     deferred_sampler: str | None = None

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tailora import catalogue
-from tailora.augment.blending import Batch, Mixed
+from tailora.augment.blending import Batch, Mixed, Pair
 from tailora.augment.cmo import CMO
 from tailora.augment.enmix_style import EnMixStyle
 from tailora.counts import ClassCounts
@@ -17,6 +17,7 @@ from tailora.errors import ConfigError, unknown_name
 from tailora.losses.row_loss import RowLoss, ratio_of_sums
 
 NO_MIX: Final = "none"
+AVERAGES: Final = ("separate", "joint")
 Alter = Callable[[Tensor, np.random.Generator], Tensor]
 Look = Callable[[NDArray[np.int64]], Tensor]
 
@@ -57,6 +58,33 @@ def soft_loss(loss: nn.Module, logits: Tensor, shares: Tensor) -> Tensor:
     terms, weights = require_row_loss(loss).per_row(logits[..., rows, :], labels)
     some = shares[rows, labels]
     return ratio_of_sums(some * terms, some * weights)
+
+
+def pair_loss(loss: nn.Module, logits: Tensor, pair: Pair) -> Tensor:
+    """Add the averages of a loss under first and under second labels, each by its own weights.
+
+    Under class weights this is not `soft_loss`: a rare class's label has its share and no more,
+    where one average of all gives it more of the loss than its share. Without weights, and with
+    whole labels, the two are one.
+
+    Args:
+        loss: With a term a row.
+        logits: (rows, classes), or of several experts (experts, rows, classes).
+        pair: Labels and shares.
+
+    Raises:
+        ConfigError: See `require_row_loss`.
+
+    Reference:
+        Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018, and Park et al., CMO,
+        CVPR 2022: their released code adds share x loss of either label.
+    """
+    row_loss = require_row_loss(loss)
+    total = logits.new_zeros(())
+    for labels, shares in ((pair.first, pair.shares), (pair.second, 1 - pair.shares)):
+        terms, weights = row_loss.per_row(logits, labels)
+        total = total + ratio_of_sums(shares * terms, weights)
+    return total
 
 
 def mixer_options(name: str) -> dict[str, Any]:
@@ -146,6 +174,10 @@ class Mixing:
         labels: Class index of every sample (samples,).
         alter: Augmentation of a batch, or None.
         epochs: Those that are mixed.
+        average: `"separate"` is `pair_loss`, `"joint"` is `soft_loss`.
+
+    Raises:
+        ConfigError: Unknown average.
     """
 
     def __init__(
@@ -156,7 +188,11 @@ class Mixing:
         *,
         alter: Alter | None,
         epochs: range,
+        average: str = AVERAGES[0],
     ) -> None:
+        if average not in AVERAGES:
+            raise unknown_name("train.mix_average", average, AVERAGES)
+        self.average = average
         self.mixer, self.rows, self.labels = mixer, rows, labels
         self.alter = None if isinstance(mixer, EnMixStyle) else alter
         self.epochs = epochs
@@ -182,6 +218,12 @@ class Mixing:
             return self.mixer(*own, generator)
         drawn = generator.choice(self.rows, size=len(batch), p=self.chances)
         return self.mixer(*own, generator, self._batch(drawn, look, generator))
+
+    def loss(self, loss: nn.Module, logits: Tensor, mixed: Mixed) -> Tensor:
+        """Give the loss of logits (..., rows, classes) of mixed images; a scalar."""
+        if self.average == "joint":
+            return soft_loss(loss, logits, mixed.targets)
+        return pair_loss(loss, logits, mixed.pair)
 
     def _batch(self, batch: NDArray[np.int64], look: Look, generator: np.random.Generator) -> Batch:
         images = look(batch)

@@ -14,7 +14,7 @@ from tailora.backbones.decibels import Decibels
 from tailora.errors import ConfigError, unknown_name
 from tailora.train.lesson import Lesson
 from tailora.train.loop import Objective
-from tailora.train.mixing import Alter, Mixing, soft_loss
+from tailora.train.mixing import Alter, Mixing
 from tailora.train.phases import LossOfEpoch
 
 Images = Callable[[NDArray[np.int64]], Tensor]
@@ -58,7 +58,7 @@ def label_objective(
         if mixing is not None and mixing.active:
             mixed = mixing(batch, look, generator)
             current = loss.current if isinstance(loss, LossOfEpoch) else loss
-            return soft_loss(current, head(encoder(mixed.images)), mixed.targets)
+            return mixing.loss(current, head(encoder(mixed.images)), mixed)
         pixels = look(batch)
         if alter is not None:
             pixels = alter(pixels, generator)
