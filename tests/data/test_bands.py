@@ -43,7 +43,7 @@ def test_radar_and_unknown_bands_have_no_wavelength():
     ("names", "sensor"),
     [
         (("B01", "B8A"), "sentinel-2"),
-        (("B1", "B10"), "landsat-8"),
+        (("B1", "B10"), None),
         (("vv", "VH"), "sar"),
         (("blue", "green", "red", "nir"), "rgbn"),
         (("red", "elevation"), None),
@@ -111,3 +111,37 @@ def test_band_names_are_read_out_of_file_names(text, name):
 )
 def test_descriptions_give_names_only_where_each_band_has_its_own(descriptions, names):
     assert described_names(descriptions) == names
+
+
+@pytest.mark.parametrize(
+    ("names", "sensor", "nir"),
+    [
+        (("B2", "B3", "B4", "B8"), None, None),  # Earth Engine's Sentinel-2, or Landsat
+        (("B4", "B5"), None, None),
+        (("B2", "B3", "B4"), "landsat-8", None),  # the same light in both
+        (("B2", "B8", "B12"), "sentinel-2", 1),
+        (("B8A", "B8"), "sentinel-2", 1),
+        (("B02", "B08"), "sentinel-2", 1),
+    ],
+)
+def test_names_of_two_sensors_decide_only_where_one_fits(names, sensor, nir):
+    assert find_sensor(names) == sensor
+    if nir is not None:
+        assert find_band("nir", names) == nir
+        assert band_wavelengths(names)[nir] == 0.8328
+    elif sensor is None:
+        assert band_wavelengths(names) is None
+        with pytest.raises(ConfigError, match="--sensor"):
+            find_band("nir", names)
+
+
+def test_a_stated_sensor_ends_the_doubt():
+    names = ("B2", "B3", "B4", "B8")
+    assert band_wavelengths(names, "sentinel-2") == (0.4924, 0.5598, 0.6646, 0.8328)
+    assert band_wavelengths(names, "landsat-8")[3] == 0.590
+    assert canonical_names(names, "sentinel-2") == ("B02", "B03", "B04", "B08")
+
+
+def test_the_last_of_two_names_counts():
+    assert name_in("B02_of_tile_B8A") == "B8A"
+    assert name_in("B8A_of_tile_B02") == "B02"

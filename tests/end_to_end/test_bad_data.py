@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.end_to_end.chips import refused, tailora, write_chips, write_raster, write_table
 
@@ -141,3 +142,12 @@ def test_inspect_refuses_what_cannot_be_used_or_names_it(row, tmp_path):
     if answer.code:  # an unreadable image that is not looked at is found by fit
         refused(answer, *(word for word in says if word != "--skip-broken"))
         assert not (tmp_path / "page.html").exists()
+
+
+def test_images_that_are_all_alike_are_refused_before_training(refuse, tmp_path, quick):
+    root = write_chips(tmp_path / "black", {"field": 7, "water": 6})
+    for path in root.rglob("*.png"):
+        Image.new("RGB", (14, 14)).save(path)
+    refuse(
+        "fit", root, "--out", tmp_path / "new" / "run", *quick, says=["alike", "every pixel is 0"]
+    )

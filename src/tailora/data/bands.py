@@ -76,6 +76,11 @@ SENSORS: Final[Mapping[str, tuple[Band, ...]]] = {
     "rgbn": _RGBN,
     "sar": _SAR,
 }
+# Sentinel-2's names as Earth Engine writes them, which are Landsat's too
+_SHORT: Final = {
+    name.casefold(): band for band in _SENTINEL_2 for name in (re.sub(r"^B0", "B", band.name),)
+}
+_SAME: Final = 0.02  # micrometres by which the sensors' blue, green and red differ at most
 RADAR: Final = tuple(band.name for band in _SAR)
 
 # a band as file names and descriptions carry it: T33UUU_20170216T102101_B8A.jp2, s1a_vv.tif
@@ -98,15 +103,39 @@ def sensor_bands(sensor: str) -> tuple[Band, ...]:
 def find_sensor(names: Sequence[str]) -> str | None:
     """Tell which sensor these names are of, where each is a name that sensor's operator uses.
 
+    Sentinel-2's bands are also written without the zero (`B2`, as Earth Engine does), and so are
+    Landsat's. Where both sensors have the names and mean other light by one, there is no answer.
+
     Example:
-        >>> find_sensor(["B04", "B8A"]), find_sensor(["B4", "B5"]), find_sensor(["ndvi"])
-        ('sentinel-2', 'landsat-8', None)
+        >>> find_sensor(["B04", "B8A"]), find_sensor(["B2", "B12"]), find_sensor(["B8", "B10"])
+        ('sentinel-2', 'sentinel-2', None)
+        >>> find_sensor(["B2", "B3", "B4"]), find_sensor(["ndvi"])
+        ('landsat-8', None)
     """
     wanted = {name.casefold() for name in names}
-    for sensor, bands in SENSORS.items():
-        if wanted and wanted <= {band.name.casefold() for band in bands}:
-            return sensor
-    return None
+    exact = [
+        sensor
+        for sensor, bands in SENSORS.items()
+        if wanted and wanted <= {band.name.casefold() for band in bands}
+    ]
+    short = bool(wanted) and wanted <= _SHORT.keys()
+    if not exact:
+        return "sentinel-2" if short else None
+    return None if short and _differ(wanted) else exact[0]
+
+
+def _differ(wanted: set[str]) -> bool:
+    """Whether a band of these names lies elsewhere for Landsat than for Sentinel-2."""
+    landsat = {band.name.casefold(): band.wavelength or 0.0 for band in _LANDSAT}
+    if wanted == landsat.keys():  # of Sentinel-2, B8A and B12 would be missing
+        return False
+    return (
+        any(
+            abs((_SHORT[name].wavelength or 0.0) - landsat.get(name, 9.9)) > _SAME
+            for name in wanted
+        )
+        and wanted <= landsat.keys()
+    )
 
 
 def canonical_names(names: Sequence[str], sensor: str | None = None) -> tuple[str, ...]:
@@ -158,8 +187,14 @@ def find_band(wanted: str, names: Sequence[str], *, sensor: str | None = None) -
         return own.index(text)
     found = sensor or find_sensor(names)
     for band in sensor_bands(found) if found else ():
-        if band.name.casefold() in own and text in _spellings(band):
-            return own.index(band.name.casefold())
+        here = [i for i, name in enumerate(own) if name in _spellings(band)]
+        if here and text in _spellings(band):
+            return here[0]
+    if found is None and {*own} <= _SHORT.keys() and _differ({*own}):
+        raise ConfigError(
+            f"bands {list(names)} may be Sentinel-2's or Landsat's, which differ, so {wanted!r} is "
+            "not known; state --sensor or --set data.sensor=sentinel-2 (or landsat-8)"
+        )
     raise unknown_name("band", wanted, names)
 
 

@@ -22,6 +22,7 @@ CHECK: Final = "range check: "
 
 Converter = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
+_COMPARED: Final = 64  # images at once
 _CLIP: Final = (1.0, 99.0)
 _RED_FIRST: Final = ("red", "green", "blue")
 _FIRST_BATCH: Final = 2**20  # values of the training images that are looked at
@@ -194,9 +195,24 @@ def _converter(found: InputFormat, present: int) -> Converter | None:
     return convert
 
 
+def _require_unlike(images: PreparedImages, rows: NDArray[np.int64]) -> None:
+    """Raise `DataError` where all training images are one: a broken export, mostly."""
+    first = images.batch(rows[:1])
+    for start in range(0, len(rows), _COMPARED):
+        if (images.batch(rows[start : start + _COMPARED]) != first).any():
+            return
+    low, high = float(first.min()), float(first.max())
+    what = f"every pixel is {low:g}" if low == high else "the same pixels"
+    raise DataError(
+        f"all {len(rows)} training images are alike ({what}), so nothing can be learnt from them; "
+        "was the export broken? Look at one"
+    )
+
+
 def with_range_check(images: PreparedImages, recipe: Recipe, bands: Sequence[int]) -> Dataset:
     """Note what looks wrong in the first training images, so that it is seen and kept."""
     data = images.dataset
+    _require_unlike(images, data.indices("train"))
     sample = images.sample(data.indices("train")[:64], at_most=_FIRST_BATCH)
     seen = sorted(set(bands))
     names = [data.bands[b - 1] if data.bands else f"band {b}" for b in seen]
