@@ -292,3 +292,13 @@ def test_a_run_is_evaluated_on_another_scene_with_labels_given_by_flags(mapper, 
     )
     assert by_flags == by_colon
     assert json.loads(by_flags)["methods"][-1]["macro_f1"]["all"] > 0.5
+
+
+def test_a_scene_in_a_local_system_is_mapped_in_that_system(mapper, tmp_path):
+    local = rasterio.CRS.from_user_input('LOCAL_CS["site",UNIT["metre",1]]')
+    write_scene(tmp_path / "a.tif", country(48, 64)[0], names=NAMES, crs=local)
+    succeed("predict", mapper, "a.tif", "--out", "map.tif", "--polygons", "m.gpkg")
+    with rasterio.open("map.tif") as file:
+        assert file.crs.to_wkt().startswith('LOCAL_CS["site"')
+        assert file.bounds[::3] == (WEST, 5_822_000.0)
+    assert pyogrio.read_info("m.gpkg")["crs"].startswith('LOCAL_CS["site"')
