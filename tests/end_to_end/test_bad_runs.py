@@ -1,12 +1,14 @@
 """Run folders that cannot be used, or must not be touched: one line, code 2, nothing lost."""
 
 import json
+import os
 import shutil
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
+from tailora.runs.one_at_a_time import one_at_a_time
 from tests.end_to_end.chips import (
     COUNTS,
     chip,
@@ -300,3 +302,17 @@ def test_an_adapter_config_holds_no_folder_of_this_machine_and_sorted_names(fini
     assert config["base_model_name_or_path"] is None  # the encoder is a folder
     assert config["target_modules"] == sorted(config["target_modules"])
     assert len(config["target_modules"]) == 4
+
+
+@pytest.mark.parametrize("flag", ["--resume", "--force"])
+def test_a_folder_that_another_process_writes_is_left_to_it(
+    flag, refuse, finished, tmp_path, data, quick
+):
+    run = copy_run(finished, tmp_path / "run")
+    with one_at_a_time(run):
+        words = [data, "--out", run, flag, *quick]
+        refuse("fit", *words, says=["another tailora", str(os.getpid()), str(run)])
+    succeed("fit", data, "--out", run, "--resume", *quick)  # released
+    with one_at_a_time(tmp_path / "c"):
+        words = [data, "--out", "c", "--methods", "zero-shot", "--seeds", 1, *quick]
+        refuse("compare", *words, says=["another tailora", "'c'"])

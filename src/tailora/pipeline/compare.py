@@ -37,6 +37,7 @@ from tailora.pipeline.tuning_study import import_optuna
 from tailora.progress import Progress, silent
 from tailora.report import write_method_comparison
 from tailora.runs.comparison_folder import ComparisonFolder
+from tailora.runs.one_at_a_time import one_at_a_time
 from tailora.runs.recipe import Recipe
 
 _CORES_A_PROCESS: Final = 2
@@ -102,7 +103,10 @@ def compare(
     folder = ComparisonFolder(Path(out) if ray is None else Path(out).absolute())
     fingerprints = [one.fingerprint for one in sets]
     folder.check(recipe, fingerprints, resume=resume, force=force)
-    with nullcontext() if ray is None else joined(ray, jobs) as cluster:
+    with (
+        one_at_a_time(folder.path),
+        nullcontext() if ray is None else joined(ray, jobs) as cluster,
+    ):
         started = datetime.now(UTC).isoformat(timespec="seconds")
         folder.open(recipe, fingerprints, resume=resume, force=force)
         told = None
@@ -119,9 +123,9 @@ def compare(
             _do_all(works, jobs, progress, shared=shared)
         else:
             cluster.do(cut(works), folder.path, progress)
-    comparison = summarise(works, shared=shared, started=started, tuning=told)
-    write_method_comparison(comparison.content, folder.page)
-    folder.finish(comparison.content)
+        comparison = summarise(works, shared=shared, started=started, tuning=told)
+        write_method_comparison(comparison.content, folder.page)
+        folder.finish(comparison.content)
     return comparison
 
 

@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -35,6 +36,7 @@ from tailora.pipeline.stages import (
 from tailora.progress import Progress, silent
 from tailora.report import write_report
 from tailora.runs.folder import SCHEMA, RunFolder
+from tailora.runs.one_at_a_time import one_at_a_time
 from tailora.runs.provenance import git_state, machine, versions
 from tailora.runs.recipe import Recipe
 from tailora.runs.run import Run, load_run
@@ -89,6 +91,21 @@ def fit(
     path = Path(tempfile.mkdtemp(prefix="tailora-")) / "run" if out is None else Path(out)
     path = Path(processes.agreed(str(path), accelerator))
     folder = RunFolder(path, writes=accelerator.is_main_process)
+    with one_at_a_time(path) if folder.writes else nullcontext():
+        _fit_into(folder, data, recipe, accelerator, resume=resume, force=force, progress=progress)
+    return load_run(path)
+
+
+def _fit_into(
+    folder: RunFolder,
+    data: Dataset,
+    recipe: Recipe,
+    accelerator: Accelerator,
+    *,
+    resume: bool,
+    force: bool,
+    progress: Progress,
+) -> None:
     recipe, loaded = check_run(data, recipe, folder, resume=resume, force=force)
     is_done = resume and folder.is_complete()
     processes.wait(accelerator)  # nobody looks at the folder once the first one writes there
@@ -104,7 +121,6 @@ def fit(
             accelerator=accelerator,
         )
         _do(job)
-    return load_run(path)
 
 
 def _do(job: Job) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, final
@@ -23,6 +24,7 @@ from tailora.pipeline.map_targets import MapTargets
 from tailora.pipeline.scene_inputs import SceneOptions, find_scenes, open_for
 from tailora.progress import Progress, silent
 from tailora.runs.input_format import pick
+from tailora.runs.one_at_a_time import one_at_a_time
 from tailora.runs.run import Run
 
 _ABOUT: Final = 0.1  # pixels that differ by more than this share show another amount of ground
@@ -91,13 +93,17 @@ def map_scenes(
     grids = [ChipGrid(scene.shape, chip, step, tokens) for scene, _ in opened]
     notes = [note for scene, _ in opened for note in _other_ground(run, scene)]
     notes += [note for scene, bands in opened for note in other_values(run, scene, bands)]
-    summaries = [
-        draw_map(
-            scene, _classifier(run, bands, dense=how.dense), grid, target,
-            most_nodata=how.most_nodata, skip_broken=skip_broken, resume=resume, progress=progress,
-        )
-        for (scene, bands), grid, target in zip(opened, grids, files, strict=True)
-    ]  # fmt: skip
+    with ExitStack() as held:
+        for target in files:
+            held.enter_context(one_at_a_time(target.labels))
+        summaries = [
+            draw_map(
+                scene, _classifier(run, bands, dense=how.dense), grid, target,
+                most_nodata=how.most_nodata, skip_broken=skip_broken, resume=resume,
+                progress=progress,
+            )
+            for (scene, bands), grid, target in zip(opened, grids, files, strict=True)
+        ]  # fmt: skip
     return summaries, notes
 
 
