@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from tailora.data.bands import (
@@ -11,6 +12,7 @@ from tailora.data.bands import (
     stated_names,
 )
 from tailora.errors import ConfigError, DataError
+from tailora.pipeline.band_looks import look_at_bands
 
 
 def test_sentinel_2_has_thirteen_bands_and_nearly_ascending_wavelengths():
@@ -145,3 +147,10 @@ def test_a_stated_sensor_ends_the_doubt():
 def test_the_last_of_two_names_counts():
     assert name_in("B02_of_tile_B8A") == "B8A"
     assert name_in("B8A_of_tile_B02") == "B02"
+
+
+def test_inspect_says_that_names_are_in_doubt():
+    look = look_at_bands(
+        np.arange(8.0).reshape(2, 4), ("B4", "B8"), None, wavelengths=None, new_bands="zero"
+    )
+    assert any("--sensor" in text for text in look.warnings)

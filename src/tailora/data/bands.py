@@ -124,6 +124,17 @@ def find_sensor(names: Sequence[str]) -> str | None:
     return None if short and _differ(wanted) else exact[0]
 
 
+def doubtful_sensor(names: Sequence[str]) -> str | None:
+    """Words for names that Sentinel-2 and Landsat both have for other light, else None."""
+    wanted = {name.casefold() for name in names}
+    if not wanted or not wanted <= _SHORT.keys() or not _differ(wanted):
+        return None
+    return (
+        f"bands {list(names)} may be Sentinel-2's or Landsat's, which differ; state --sensor or "
+        "--set data.sensor=sentinel-2 (or landsat-8)"
+    )
+
+
 def _differ(wanted: set[str]) -> bool:
     """Whether a band of these names lies elsewhere for Landsat than for Sentinel-2."""
     landsat = {band.name.casefold(): band.wavelength or 0.0 for band in _LANDSAT}
@@ -190,11 +201,9 @@ def find_band(wanted: str, names: Sequence[str], *, sensor: str | None = None) -
         here = [i for i, name in enumerate(own) if name in _spellings(band)]
         if here and text in _spellings(band):
             return here[0]
-    if found is None and {*own} <= _SHORT.keys() and _differ({*own}):
-        raise ConfigError(
-            f"bands {list(names)} may be Sentinel-2's or Landsat's, which differ, so {wanted!r} is "
-            "not known; state --sensor or --set data.sensor=sentinel-2 (or landsat-8)"
-        )
+    doubt = doubtful_sensor(names) if found is None else None
+    if doubt:
+        raise ConfigError(f"{wanted!r} is not known: {doubt}")
     raise unknown_name("band", wanted, names)
 
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from tailora.backbones.stem import StemRow, plan_stem
 from tailora.data.band_summary import BandSummary, summarise_bands
+from tailora.data.bands import doubtful_sensor
 from tailora.data.value_ranges import check_values, guess_units
 from tailora.errors import ConfigError
 
@@ -59,10 +60,14 @@ def look_at_bands(
         ConfigError: Wavelengths of another number of bands, or nonsense ones.
     """
     bands = summarise_bands(values, names, known)
+    doubt = doubtful_sensor(names) if names and not known else None
     return BandLook(
         bands=bands,
         units=guess_units(values, names),
-        warnings=check_values(values[None, :, :, None], [band.name for band in bands]),
+        warnings=(
+            *check_values(values[None, :, :, None], [band.name for band in bands]),
+            *([doubt] if doubt else []),
+        ),
         stem=_stem(wavelengths or known, len(values), new_bands),
     )
 
