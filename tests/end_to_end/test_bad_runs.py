@@ -1,5 +1,6 @@
 """Run folders that cannot be used, or must not be touched: one line, code 2, nothing lost."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -316,3 +317,13 @@ def test_a_folder_that_another_process_writes_is_left_to_it(
     with one_at_a_time(tmp_path / "c"):
         words = [data, "--out", "c", "--methods", "zero-shot", "--seeds", 1, *quick]
         refuse("compare", *words, says=["another tailora", "'c'"])
+
+
+@pytest.mark.parametrize("stage", ["lora", "deblora"])
+def test_features_are_kept_under_the_checksum_of_the_weights_that_made_them(stage, finished):
+    place = finished / "stages" / stage
+    weights = hashlib.sha256((place / ADAPTER).read_bytes()).hexdigest()
+    for split in ("train", "val", "test"):
+        manifest = json.loads((place / f"features-{split}/manifest.json").read_text("utf-8"))
+        assert manifest["weights"] == weights
+        assert manifest["split"] == split
