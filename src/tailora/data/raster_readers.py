@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +10,7 @@ from typing import Any, Final, final
 
 from rasterio import Affine
 from rasterio.crs import CRS
-from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
-from rasterio.vrt import WarpedVRT
 
 from tailora.data.raster_files import gdal_settings, open_raster
 from tailora.errors import DataError
@@ -104,34 +102,20 @@ def reading(path: Path, what: str) -> Iterator[None]:
         ) from error
 
 
-def reader(path: Path, grid: Grid | None, resampling: str, nodata: float | None = None) -> Any:
+def reader(path: Path, sidecars: Sequence[tuple[int, int]] = ()) -> Any:
     """Give a reader of a file, opened at most once a thread.
 
     Args:
         path: A raster file.
-        grid: Where its pixels are wanted, or None for where they are.
-        resampling: How they get there, a name of `rasterio.enums.Resampling`.
-        nodata: Value that means "no data", which no neighbour may be mixed with.
+        sidecars: Marks of what GDAL reads beside it; a reader serves as long as they are the same.
     """
     status = path.stat()
-    key = (path, status.st_mtime_ns, status.st_size, grid, resampling, nodata)
+    key = (path, status.st_mtime_ns, status.st_size, tuple(sidecars))
     readers = _shelf.readers
     if key in readers:
         readers.move_to_end(key)
         return readers[key]
-    opened = open_raster(path)
-    if grid is not None:
-        opened = WarpedVRT(
-            opened,
-            crs=grid.crs,
-            transform=grid.transform,
-            height=grid.height,
-            width=grid.width,
-            resampling=Resampling[resampling],
-            nodata=nodata,
-            src_nodata=nodata,
-        )
-    readers[key] = opened
+    readers[key] = opened = open_raster(path)
     while len(readers) > _MOST_OPEN:
         readers.popitem(last=False)[1].close()
     return opened

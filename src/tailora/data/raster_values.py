@@ -85,5 +85,15 @@ def _physical(raster: Any, bands: Sequence[int], stored: NDArray[Any]) -> NDArra
         raise ValueError(f"its bands have (scale, offset) {tags}, which no value survives")
     values = np.empty(stored.shape, dtype=np.float32)
     for layer, one, (scale, offset) in zip(values, stored, tags, strict=True):
-        layer[:] = one.astype(np.float64) * scale + offset
+        layer[:] = to_physical(one, scale, offset)
     return values
+
+
+def to_physical(stored: NDArray[Any], scale: float, offset: float) -> NDArray[np.float32]:
+    """Apply a band's scale and offset tags, so that two ways to store a value give the same.
+
+    Example:
+        >>> to_physical(np.array([1234]), 1e-4, 0.0) == to_physical(np.array([2234]), 1e-4, -0.1)
+        array([ True])
+    """
+    return (stored.astype(np.float64) * scale + offset).astype(np.float32)

@@ -12,8 +12,6 @@ from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.enums import Resampling
-from rasterio.windows import Window
 
 from tailora.data.bands import (
     band_wavelengths,
@@ -24,23 +22,13 @@ from tailora.data.bands import (
     stated_names,
 )
 from tailora.data.raster_headers import Header, read_header
-from tailora.data.raster_readers import Grid, reader, reading
+from tailora.data.raster_readers import Grid
+from tailora.data.scene_bands import SceneBand
+from tailora.data.sources import path_mark
 from tailora.errors import DataError, unknown_name
 
 SCENE_EXTENSIONS: Final = (".tif", ".tiff", ".jp2", ".vrt", ".img")
 RESAMPLINGS: Final = ("nearest", "bilinear", "cubic", "average")
-
-
-@final
-@dataclass(frozen=True)
-class SceneBand:
-    """Where a band lies: file, number in it from 1, and its own grid."""
-
-    path: Path
-    index: int
-    grid: Grid
-    nodata: float | None
-    has_mask: bool
 
 
 @final
@@ -74,8 +62,16 @@ class Scene:
     @property
     def may_have_gaps(self) -> bool:
         """Whether any pixel can be without data: declared by the file, the user, or NaN."""
-        is_float = np.issubdtype(np.dtype(self.dtype), np.floating)
-        return is_float or any(b.has_mask or b.nodata is not None for b in self.bands)
+        return any(band.may_have_gaps for band in self.bands)
+
+    @property
+    def conversion(self) -> str:
+        """How tags make values of what is stored, e.g. `uint16 x 0.0001 - 0.1`; empty if none."""
+        kinds = {(band.dtype, band.scale, band.offset) for band in self.bands if band.is_scaled}
+        return ", ".join(
+            f"{dtype} x {scale:g} {'-' if offset < 0 else '+'} {abs(offset):g}"
+            for dtype, scale, offset in sorted(kinds)
+        )
 
     def read(
         self, row: int, column: int, height: int, width: int
@@ -89,8 +85,9 @@ class Scene:
             width: Columns, all within the scene.
 
         Returns:
-            Values (bands, height, width) as stored, and which pixels have data in every band
-            (height, width).
+            Values (bands, height, width), physical where the files have scale and offset tags and
+            else as stored, and which pixels have data in every band (height, width). Values of
+            pixels without data mean nothing.
 
         Raises:
             DataError: A file, or a block in the middle of one, cannot be read.
@@ -116,38 +113,15 @@ class Scene:
     def _read(
         self, window: tuple[int, int, int, int], size: tuple[int, int]
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        row, column, height, width = window
+        ground = self.grid.window(*window)
+        where = f"rows {row} to {row + height - 1}, columns {column} to {column + width - 1} of"
         values = np.empty((len(self.bands), *size), dtype=self.dtype)
         valid = np.ones(size, dtype=bool)
         for layer, band in zip(values, self.bands, strict=True):
-            valid &= self._read_band(band, window, layer)
+            layer[:], has = band.read(ground, size, self.resampling, where)
+            valid &= has
         return values, valid
-
-    def _read_band(
-        self, band: SceneBand, window: tuple[int, int, int, int], layer: NDArray[Any]
-    ) -> NDArray[np.bool_]:
-        row, column, height, width = window
-        offset = self.grid.offset_in(band.grid)
-        down, right = offset or (0, 0)
-        place = Window(column + right, row + down, width, height)  # type: ignore[call-arg]
-        where = f"rows {row} to {row + height - 1}, columns {column} to {column + width - 1} of"
-        with reading(band.path, where):
-            file = reader(band.path, None if offset else self.grid, self.resampling, band.nodata)
-            how = {"window": place, "out_shape": layer.shape, "resampling": Resampling.nearest}
-            layer[:] = file.read(band.index, **how)
-            return _has_data(
-                layer, band, file.read_masks(band.index, **how) if band.has_mask else None
-            )
-
-
-def _has_data(
-    values: NDArray[Any], band: SceneBand, mask: NDArray[np.uint8] | None
-) -> NDArray[np.bool_]:
-    valid = np.ones(values.shape, dtype=bool) if mask is None else mask > 0
-    if np.issubdtype(values.dtype, np.floating):
-        valid &= np.isfinite(values)
-    if band.nodata is not None and not math.isnan(band.nodata):
-        valid &= values != band.nodata
-    return valid
 
 
 def open_scene(
@@ -171,7 +145,7 @@ def open_scene(
         band_names: Name of each band of all files, in order; empty takes what the files say in
             their descriptions or, with one band a file, in their own names.
         sensor: One of `bands.SENSORS`.
-        nodata: Value that means "no data"; None takes what each file declares.
+        nodata: Stored value that means "no data" in every band; None takes what each declares.
         resampling: For bands of coarser pixels: one of `RESAMPLINGS`.
         alpha: Keep a band that the file declares as alpha; else it says where data are.
 
@@ -184,12 +158,7 @@ def open_scene(
         raise unknown_name("resampling", resampling, RESAMPLINGS)
     headers = [read_header(path, nodata=nodata, alpha=alpha) for path in files]
     names = _names(headers, band_names, sensor)
-    found = [
-        SceneBand(header.path, index, header.grid, header.nodata, header.has_mask)
-        for header in headers
-        for index in header.indices
-    ]
-    dtypes = [header.dtype for header in headers for _ in header.indices]
+    found = [band for header in headers for band in _bands(header)]
     chosen = _choose(names, bands, sensor, len(found))
     kept = [found[i] for i in chosen]
     written = None if names is None else tuple(names[i] for i in chosen)
@@ -199,9 +168,21 @@ def open_scene(
         written,
         None if written is None else band_wavelengths(written, sensor),
         _common_grid([band.grid for band in kept], kept),
-        str(np.result_type(*(np.dtype(dtypes[i]) for i in chosen))),
+        str(np.result_type(*(np.dtype(band.value_dtype) for band in kept))),
         resampling,
     )
+
+
+def _bands(header: Header) -> list[SceneBand]:
+    marks = tuple(path_mark(path) for path in header.sidecars)
+    facts = zip(
+        header.indices, header.dtypes, header.nodata, header.has_mask, header.scales,
+        header.offsets, strict=True,
+    )  # fmt: skip
+    return [
+        SceneBand(header.path, index, header.grid, *others, sidecars=marks)
+        for index, *others in facts
+    ]
 
 
 def _names(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from rasterio.warp import transform as transform_points
 
 from tailora.data.labels import Labels
+from tailora.data.raster_values import fill_gaps
 from tailora.data.scene import Scene
 from tailora.data.scene_places import Places
 from tailora.data.sources import path_mark
@@ -56,10 +57,7 @@ class SceneChips:
             return values
         if not valid.any():
             raise DataError(f"chip {self.id(i)!r} has no pixel with data")
-        means = values[:, valid].mean(axis=1, dtype=np.float64)
-        fill = means.round() if np.issubdtype(values.dtype, np.integer) else means
-        values[:, ~valid] = fill.astype(values.dtype)[:, None]
-        return values
+        return fill_gaps(values, np.broadcast_to(~valid, values.shape))
 
     def id(self, i: int) -> str:
         """Scene, size and centre, e.g. `brandenburg-64px-row00812-column03311`."""
@@ -77,7 +75,8 @@ class SceneChips:
         top, left = self._corner(i)
         x, y = scene.grid.at(top + self.chip / 2, left + self.chip / 2)
         longitude, latitude = transform_points(scene.grid.crs, "EPSG:4326", [x], [y])[:2]
-        return float(longitude[0]), float(latitude[0])
+        # a scene across the antimeridian may count on beyond 180 degrees
+        return (float(longitude[0]) + 180) % 360 - 180, float(latitude[0])
 
     def _corner(self, i: int) -> tuple[int, int]:
         half = self.chip // 2
@@ -87,6 +86,9 @@ class SceneChips:
 def _scene_mark(scene: Scene, chip: int) -> tuple[int, int]:
     files = sorted({band.path for band in scene.bands})
     marks = [path_mark(path) for path in files]
-    order = [(files.index(band.path), band.index, band.nodata) for band in scene.bands]
+    order = [
+        (files.index(band.path), band.index, band.nodata, band.scale, band.offset, band.sidecars)
+        for band in scene.bands
+    ]
     facts = repr((marks, order, scene.names, scene.resampling, scene.shape, chip))
     return sum(size for size, _ in marks), zlib.crc32(facts.encode())

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar, final
 import numpy as np
 from numpy.typing import NDArray
 
+from tailora.data.raster_values import fill_gaps
 from tailora.data.scene import Scene
 from tailora.errors import DataError
 from tailora.maps.chip_grid import Block, ChipGrid
@@ -144,11 +145,7 @@ def _filled(values: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[Any]:
     """Give pixels without data the mean of the others of their band, as training chips have it."""
     if valid.all():
         return values
-    filled = values.copy()
-    means = values[:, valid].mean(axis=1, dtype=np.float64)
-    fill = means.round() if np.issubdtype(values.dtype, np.integer) else means
-    filled[:, ~valid] = fill.astype(values.dtype)[:, None]
-    return filled
+    return fill_gaps(values.copy(), np.broadcast_to(~valid, values.shape))
 
 
 def _whole(values: NDArray[Any], chip: int) -> NDArray[Any]:

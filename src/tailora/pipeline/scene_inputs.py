@@ -3,13 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Final, final
 
 from tailora.data.bands import name_in
 from tailora.data.scene import SCENE_EXTENSIONS, Scene, open_scene
 from tailora.errors import DataError
 from tailora.pipeline.names import require_utf8
 from tailora.runs.run import Run
+
+_WITHOUT_TAGS: Final = (
+    ", fit anew, or map stored values, e.g. after `gdal_translate -a_scale 1 -a_offset 0`"
+)
 
 
 @final
@@ -98,9 +102,11 @@ def open_for(
         scene = _open(run, files, name, options, bands=read)
         bands = tuple(read.index(one) + 1 for one in wanted)
     if scene.dtype != run.input.dtype:
+        made = f" (made of {scene.conversion} by its scale and offset tags)"
         raise DataError(
-            f"scene {name!r} holds {scene.dtype} values, but the run was fitted on "
-            f"{run.input.dtype}; give the scene in the units of the training images"
+            f"scene {name!r} holds {scene.dtype} values{made if scene.conversion else ''}, but the "
+            f"run was fitted on {run.input.dtype}; give the scene in the units of the training "
+            f"images{_WITHOUT_TAGS if scene.conversion else ''}"
         )
     return scene, bands
 

@@ -86,7 +86,7 @@ def draw_look(
         ("pixels", f"{scene.shape[0]} rows x {scene.shape[1]} columns"),
         ("pixel size", f"{width:g} x {height:g} in units of the coordinates"),
         ("coordinates", scene.grid.crs.to_string()),
-        ("type", scene.dtype),
+        ("type", f"{scene.dtype}, from {scene.conversion}" if scene.conversion else scene.dtype),
         ("without data", f"{1 - valid.mean():.1%} of the pixels"),
     )
     picture = quick_look(values, valid, scene.names)
