@@ -7,9 +7,18 @@ import numpy as np
 import pyogrio
 import pytest
 import rasterio
+from rasterio.control import GroundControlPoint
 
 from tests.data.scenes import WEST, box, write_labels, write_scene
-from tests.end_to_end.chips import copy_run, refused, snapshot, succeed, tailora, write_raster
+from tests.end_to_end.chips import (
+    copy_run,
+    refused,
+    reseal,
+    snapshot,
+    succeed,
+    tailora,
+    write_raster,
+)
 from tests.end_to_end.test_disk_full import no_file_longer_than
 
 SIDE, CHIP = 200, 16
@@ -153,6 +162,7 @@ def test_bands_are_found_by_name_in_any_order_and_in_files_of_their_own(mapper, 
     record = json.loads((run / "run.json").read_text("utf-8"))
     record["input"]["names"] = ["B04", "B03", "B02"]
     (run / "run.json").write_text(json.dumps(record), "utf-8")
+    reseal(run)
     for i, name in enumerate(("B04", "B03", "B02")):
         write_scene(tmp_path / "bands" / f"x_{name}.tif", pixels[[i]])
     write_scene(tmp_path / "bands" / "preview.tif", pixels)
@@ -194,6 +204,26 @@ def _of(folder, pixels, **options):
     return write_scene(folder / "bad" / "bad.tif", pixels, **{"names": NAMES, **options})
 
 
+def tagged(folder, pixels, offset=0.0):
+    """Values stored as whole numbers of 16 bits that tags bring to 0..1."""
+    path = _of(folder, pixels, names=NAMES, nodata=0)
+    with rasterio.open(path, "r+") as file:
+        file.scales, file.offsets = (1 / 256,) * 3, (offset,) * 3
+    return path
+
+
+def _by_points(folder):
+    corners = [(0, 0), (0, 40), (40, 0), (40, 40)]
+    points = [GroundControlPoint(r, c, WEST + 10 * c, -10 * r) for r, c in corners]
+    path = folder / "points.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=40, height=40, count=3, dtype="uint8", gcps=points,
+        crs="EPSG:32633",
+    ) as file:  # fmt: skip
+        file.write(country(40, 40)[0])
+    return path
+
+
 BAD = {
     "no such file": (lambda f: f / "none.tif", (), "no raster or folder"),
     "no coordinates": (
@@ -204,6 +234,13 @@ BAD = {
         lambda f: _of(f, country(40, 40)[0], names=("B08", "B11", "B12")), (), "red",
     ),
     "another dtype": (lambda f: _of(f, country(40, 40)[0].astype(np.uint16)), (), "uint16"),
+    "values that tags make": (
+        lambda f: tagged(f, country(40, 40)[0]), (),
+        "float32 values (made of uint8 x 0.00390625 + 0 by its scale and offset tags)",
+    ),
+    "control points only": (
+        _by_points, (), "4 ground control points only; warp it first",
+    ),
     "no data at all": (
         lambda f: _of(f, np.zeros((3, 40, 40), dtype=np.uint8), nodata=0), (), "has data",
     ),
@@ -252,6 +289,7 @@ def test_dense_is_refused_where_only_the_class_token_is_pooled(mapper, ground, t
     recipe = (run / "recipe.toml").read_text("utf-8")
     assert 'pooling = "both"' in recipe
     (run / "recipe.toml").write_text(recipe.replace('"both"', '"class"'), "utf-8")
+    reseal(run)
     refuse("predict", run, ground[0], "--out", "map.tif", "--dense", says=("class",))
 
 
@@ -302,3 +340,53 @@ def test_a_scene_in_a_local_system_is_mapped_in_that_system(mapper, tmp_path):
         assert file.crs.to_wkt().startswith('LOCAL_CS["site"')
         assert file.bounds[::3] == (WEST, 5_822_000.0)
     assert pyogrio.read_info("m.gpkg")["crs"].startswith('LOCAL_CS["site"')
+
+
+def test_masks_beside_the_scene_have_no_class_on_the_map(mapper, tmp_path):
+    pixels, _ = country(96, 64)
+    mask = np.full((96, 64), 255, dtype=np.uint8)
+    mask[32:, :16] = mask[:16, 48:] = 0
+    write_scene(tmp_path / "plain.tif", pixels, names=NAMES)
+    pixels[:, mask == 0] = 255  # and enters no chip beside it
+    write_scene(tmp_path / "a.tif", pixels, names=NAMES)
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False),
+        rasterio.open(tmp_path / "a.tif", "r+") as file,
+    ):
+        file.write_mask(mask)
+    succeed("predict", mapper, "a.tif", "--out", "map.tif", "--step", CHIP)
+    succeed("predict", mapper, "plain.tif", "--out", "whole.tif", "--step", CHIP)
+    found, has = read("map.tif")[0], mask[::CHIP, ::CHIP] > 0
+    np.testing.assert_array_equal(found > 0, has)
+    np.testing.assert_array_equal(found[has], read("whole.tif")[0][has])
+
+
+def test_one_reflectance_stored_in_two_ways_is_learnt_mapped_and_scored_alike(
+    ground, encoder, tmp_path
+):
+    stored = country()[0].astype(np.uint16)
+    first = tagged(tmp_path / "first", stored)
+    later = tagged(tmp_path / "later", stored + 256, -1.0)
+    labels = ("--labels", ground[1], "--class-field", "landuse", "--chip", CHIP)
+    succeed(
+        "fit", first, *labels, "--out", "run", "--backbone", encoder, "--image-size", 14,
+        "--method", "zero-shot", "--quiet", "--set", "probe.l2=[0.1]",
+        "--set", "evaluate.replicates=40", "--set", "evaluate.label_value=false",
+    )  # fmt: skip
+    record = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))
+    chips = np.array(COLOURS["forest"] + COLOURS["water"]) / 256
+    assert chips.min() < min(record["input"]["mean"]) < max(record["input"]["mean"]) < chips.max()
+    for name, path in (("a.tif", first), ("b.tif", later)):
+        succeed("predict", "run", path, "--out", name, "-q")
+    np.testing.assert_array_equal(read("a.tif"), read("b.tif"))
+    assert len(np.unique(read("a.tif"))) == 3
+    third = tagged(tmp_path / "third", stored + 512, -2.0)
+    scores = [  # of chips that the run has not seen, unlike those of its own scene
+        json.loads(succeed("evaluate", "run", path, *labels, "--json").out)["methods"]
+        for path in (later, third)
+    ]
+    assert scores[0] == scores[1]
+    assert scores[0][-1]["macro_f1"]["all"] > 0.9
+    write_scene(tmp_path / "raw.tif", stored, names=NAMES)
+    refused(tailora("predict", "run", "raw.tif", "--out", "c.tif", "-q"), "fitted on float32")
+    refused(tailora("evaluate", "run", "raw.tif", *labels, "-q"), "float32")
