@@ -64,7 +64,7 @@ def test_every_option_has_a_default_and_is_described(family, name):
 
 def test_facts_are_positional_and_options_are_keyword_only():
     assert catalogue.needs(LogitAdjustedLoss) == ("counts",)
-    assert catalogue.options(LogitAdjustedLoss) == {"tau": 1.0}
+    assert catalogue.options(LogitAdjustedLoss) == {"tau": 1.0, "ignore_index": -100}
     assert catalogue.needs(MPerClassSampler) == ("labels", "batch_size", "rank", "world_size")
     assert catalogue.options(MPerClassSampler) == {"m": 4, "seed": 0}
 
@@ -83,9 +83,12 @@ def test_builds_from_the_facts_a_method_needs_and_the_options_chosen():
 def test_an_option_that_a_method_does_not_have_is_refused():
     with pytest.raises(ConfigError) as caught:
         catalogue.build(LogitAdjustedLoss, {"counts": COUNTS}, {"temperature": 2})
-    assert str(caught.value) == "logit-adjusted takes no option 'temperature'; it takes tau"
+    assert (
+        str(caught.value)
+        == "logit-adjusted takes no option 'temperature'; it takes tau, ignore_index"
+    )
     balanced_softmax = catalogue.find("losses", "balanced-softmax")
-    with pytest.raises(ConfigError, match="takes no option 'weights'; it takes none"):
+    with pytest.raises(ConfigError, match="takes no option 'weights'; it takes ignore_index"):
         catalogue.build(balanced_softmax, {"counts": COUNTS}, {"weights": "inverse"})
 
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tailora.class_names import canonical_name
 from tailora.data import open_folder
 from tailora.data.splits import split_name
 from tailora.errors import DataError
@@ -122,7 +123,9 @@ def test_class_without_images_in_val_alone_is_no_error(tmp_path, write_picture):
             st.characters(exclude_categories=["C"], exclude_characters="/\\"),
             min_size=1,
             max_size=8,
-        ).filter(lambda name: not name.startswith(".") and split_name(name) is None),
+        )
+        .map(canonical_name)
+        .filter(lambda name: name and name[0] != "." and split_name(name) is None),
         min_size=2,
         max_size=4,
     )

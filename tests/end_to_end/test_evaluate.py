@@ -1,15 +1,21 @@
 """`tailora evaluate`: the run's own numbers again, or new ones for other data."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.end_to_end.chips import (
+    chip,
+    copy_run,
     metrics,
     read_rows,
+    reseal,
     succeed,
     tailora,
+    write_chip,
     write_chips,
     write_table,
 )
@@ -42,7 +48,8 @@ def test_all_of_other_data_are_used_and_classes_are_matched_by_name(finished, tm
 
 
 def test_one_split_of_other_data_can_be_chosen(finished, tmp_path):
-    other = write_chips(tmp_path / "other", {"[red]": 10, "007": 10}, seed=3)
+    write_chips(tmp_path / "other" / "train", {"[red]": 8, "007": 9}, seed=3)
+    other = write_chips(tmp_path / "other" / "test", {"[red]": 1, "007": 3}, seed=4).parent
     answer = succeed("evaluate", finished, other, "--split", "test", "--json", "--quiet")
     tested = [row["n_test"] for row in json.loads(answer.out)["methods"][0]["per_class"]]
     assert sum(tested) == 4
@@ -83,8 +90,8 @@ def test_one_labelled_sample_of_a_known_class_suffices(counts, finished, tmp_pat
     succeed("evaluate", finished, other)
 
 
-def test_one_row_of_a_table_suffices(finished, data, tmp_path):
-    path = (data / "007" / "000.png").resolve()
+def test_one_row_of_a_table_suffices(finished, tmp_path):
+    path = write_chip(tmp_path / "new.png", chip(np.random.default_rng(8), 0))
     table = write_table(tmp_path / "one.csv", ("path", "label"), [(path, "007")])
     found = json.loads(succeed("evaluate", finished, table, "--json", "--quiet").out)
     assert np.sum(found["methods"][0]["confusion"]) == 1
@@ -115,3 +122,28 @@ def test_a_class_that_is_never_predicted_raises_the_alarm(finished, tmp_path):
     ]
     assert ("never predicted: " in shown) == bool(gone)
     assert all(name in shown.partition("never predicted: ")[2] for name in gone)
+
+
+def test_images_that_a_run_was_fitted_on_are_left_out_under_any_name(finished, data, tmp_path):
+    """A folder that has grown: only its test images and the new one are scored."""
+    grown = Path(shutil.copytree(data, tmp_path / "grown"))
+    write_chip(grown / "007" / "new.png", chip(np.random.default_rng(77), 0))
+    known = grown / "ship, small" / "000.png"
+    known.rename(known.with_name("another-name.png"))
+    record = json.loads((finished / "run.json").read_text("utf-8"))["dataset"]
+    answer = succeed("evaluate", finished, grown, "--json")
+    found = json.loads(answer.out)
+    learnt_from = record["n_train"] + record["n_val"]
+    assert found["learnt_from"] == learnt_from
+    assert np.sum(found["methods"][0]["confusion"]) == record["n_test"] + 1
+    assert f"left out {learnt_from} images that the run was fitted on" in answer.err
+
+
+def test_a_run_without_the_list_says_that_it_cannot_tell(finished, data, tmp_path):
+    run = copy_run(finished, tmp_path / "run")
+    (run / "seen.npy").unlink()
+    reseal(run)
+    other = write_chips(tmp_path / "other", {"007": 2, "[red]": 1}, seed=9)
+    answer = succeed("evaluate", run, other, "--json")
+    assert json.loads(answer.out)["learnt_from"] is None
+    assert "cannot be told" in answer.err

@@ -11,6 +11,7 @@ from tests.end_to_end.chips import (
     chip,
     copy_run,
     read_rows,
+    reseal,
     succeed,
     write_chip,
     write_table,
@@ -50,6 +51,7 @@ def test_new_images_get_the_same_columns_from_the_saved_run(finished, data):
 def test_a_run_of_an_earlier_version_predicts_without_sets(finished, data, tmp_path):
     run = copy_run(finished, tmp_path / "run")
     (run / "calibration.json").unlink()
+    reseal(run)  # as of a run whose checksums know of none
     image = data / "007" / "000.png"
     assert read_rows(succeed("predict", run, image, "-q").out)[0]["set"] == ""
     assert json.loads(succeed("predict", run, image, "-q", "--json").out)[0]["set"] is None
@@ -60,6 +62,7 @@ def test_a_run_of_an_earlier_version_predicts_without_sets(finished, data, tmp_p
 def test_damaged_thresholds_are_refused(refuse, finished, data, tmp_path):
     run = copy_run(finished, tmp_path / "run")
     (run / "calibration.json").write_text("{}")
+    reseal(run)
     says = ["calibration.json is damaged", "fit the run again"]
     refuse("predict", run, data / "007", "--quiet", "--out", "p.csv", says=says)
 

@@ -287,7 +287,7 @@ def test_recipe_leaks_and_code_state_are_shown(page_of):
     ("name", "content", "words"),
     [
         ("run.json", '{"schema": 2, "complete": true}', "schema 2"),
-        ("metrics.json", "{", "not JSON"),
+        ("metrics.json", "{", "damaged"),
         ("metrics.json", '{"schema": 1}', "lacks"),
         ("metrics.json", '{"schema":1,"methods":[],"classes":[],"groups":{}}', "no method"),
         ("recipe.toml", "a = ", "not TOML"),

@@ -1,5 +1,6 @@
 """`tailora evaluate`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -58,8 +59,14 @@ def evaluate(
 
     loaded = load_run(run, verify=not unverified)
     tell_notes(loaded.notes)
+    facts = loaded.record["dataset"]
     dataset = open_to_measure(
-        data, seed=loaded.recipe.seed, labels=labels, class_field=class_field, chip=chip
+        data,
+        fitted_on=facts["fingerprint"],
+        chip=chip or facts.get("chip"),
+        seed=loaded.recipe.seed,
+        labels=labels,
+        class_field=class_field,
     )
     metrics = evaluate_run(
         loaded, dataset, split=split, skip_broken=skip_broken, progress=bars(quiet=quiet)
@@ -74,11 +81,29 @@ def evaluate(
         show.print(class_table(metrics))
         if metrics.alarm():
             show.print(listed([metrics.alarm()]), soft_wrap=True)
+    own = dataset.fingerprint == facts["fingerprint"]
+    if not quiet:
+        for note in _said(dataset.notes, metrics.learnt_from, own=own):
+            screen(stderr=True).print(listed([note]), soft_wrap=True)
     if metrics.left_out and not quiet:
         others = listed([f"{name} ({count})" for name, count in metrics.left_out.items()])
         count = sum(metrics.left_out.values())
         text = f"left out {count} images of classes the run does not know: {others}"
         screen(stderr=True).print(text, soft_wrap=True)
+
+
+def _said(notes: Sequence[str], learnt_from: int | None, *, own: bool) -> list[str]:
+    if own:
+        return list(notes)
+    if learnt_from is None:
+        text = (
+            "whether the run was fitted on any of these images cannot be told: it keeps no list of "
+            "those it has seen"
+        )
+        return [*notes, text]
+    if not learnt_from:
+        return list(notes)
+    return [*notes, f"left out {learnt_from} images that the run was fitted on (same content)"]
 
 
 def class_table(metrics: object) -> object:

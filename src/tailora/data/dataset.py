@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import final
@@ -9,6 +10,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
+from tailora.class_names import canonical_name, merged_names
 from tailora.counts import ClassCounts
 from tailora.data.sources import ImageSource, SelectedImages, file_mark
 from tailora.data.splits import SPLITS, complete_splits, require_two_samples
@@ -115,7 +117,8 @@ def assemble(
     Args:
         name: What to call it.
         source: Reads the images.
-        labels: Class name of each image; the classes are these names, sorted.
+        labels: Class name of each image, in any spelling that `canonical_name` makes one; the
+            classes are these names, sorted.
         splits: `"train"`, `"val"` or `"test"` of each image; sides that are left out are carved out
             of train.
         groups: Group of each image; no group is divided by what is carved here.
@@ -127,9 +130,11 @@ def assemble(
     Raises:
         DataError: The data cannot be used as they are; see `check`.
     """
-    classes = tuple(sorted(set(labels)))
-    index = {label: c for c, label in enumerate(classes)}
-    rows = np.array([index[label] for label in labels], dtype=np.int64)
+    written = {label: canonical_name(label) for label in set(labels)}
+    classes = tuple(sorted(set(written.values())))
+    index = {name: c for c, name in enumerate(classes)}
+    rows = np.array([index[written[label]] for label in labels], dtype=np.int64)
+    notes = (*notes, *merged_names(written))
     group_rows = None if groups is None else np.array(groups, dtype=np.str_)
     given = None if splits is None else np.array(splits, dtype=np.str_)
     if not to_learn:
@@ -201,7 +206,8 @@ def _divided_groups(splits: NDArray[np.str_], groups: NDArray[np.str_] | None) -
     if groups is None:
         return ()
     sides = {(group, split) for group, split in zip(groups.tolist(), splits.tolist(), strict=True)}
-    divided = len(sides) - len(set(groups.tolist()))
+    splits_of = Counter(group for group, _ in sides)
+    divided = sum(count > 1 for count in splits_of.values())
     return (f"{divided} group(s) stand in more than one of the given splits",) if divided else ()
 
 

@@ -1,6 +1,5 @@
 """Read a folder of class folders, with or without train / val / test folders above them."""
 
-import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from tailora.data.dataset import Dataset, assemble
 from tailora.data.images import EXTENSIONS
 from tailora.data.sources import FileImages
 from tailora.data.splits import split_name
+from tailora.data.visible_files import visible_entries, visible_files
 from tailora.errors import DataError
 
 _LAYOUT: Final = "expected FOLDER/CLASS/image, or FOLDER/train/CLASS/image with val and test beside"
@@ -20,8 +20,8 @@ def open_folder(root: Path, *, seed: int = 0, to_learn: bool = True) -> Dataset:
 
     Args:
         root: Holds one folder per class, or folders named train, val and test (or another usual
-            spelling) that do. Class folders may hold folders. Names that begin with a dot are
-            passed over, and so are files of other types, with a note.
+            spelling) that do. Class folders may hold folders and links to folders. Names that
+            begin with a dot are passed over, and so are files of other types, with a note.
         seed: Decides the splits that are missing.
         to_learn: False for data that a run is only measured on; see `Dataset`.
 
@@ -62,7 +62,7 @@ class _Found:
 
     def add(self, class_folder: Path, split: str) -> None:
         self.class_folders.append(class_folder)
-        for path in _files(class_folder):
+        for path in visible_files(class_folder):
             if path.suffix.lower() in EXTENSIONS:
                 self.paths.append(path)
                 self.labels.append(class_folder.name)
@@ -104,7 +104,7 @@ def _tops(root: Path) -> list[tuple[Path, str]]:
 
 
 def _require_no_loose_images(folder: Path) -> None:
-    loose = [path.name for path in _visible(folder) if path.suffix.lower() in EXTENSIONS]
+    loose = [path.name for path in visible_entries(folder) if path.suffix.lower() in EXTENSIONS]
     if loose:
         raise DataError(
             f"{len(loose)} image(s) such as {loose[0]!r} lie in {str(folder)!r} itself, so their "
@@ -112,18 +112,5 @@ def _require_no_loose_images(folder: Path) -> None:
         )
 
 
-def _visible(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-
-
 def _folders(folder: Path) -> list[Path]:
-    return [path for path in _visible(folder) if path.is_dir()]
-
-
-def _files(folder: Path) -> list[Path]:
-    """Files at any depth, sorted, nothing hidden."""
-    files = []
-    for here, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [Path(here, name) for name in names if not name.startswith(".")]
-    return sorted(files)
+    return [path for path in visible_entries(folder) if path.is_dir()]

@@ -7,7 +7,6 @@ ROOT/images/...                ROOT/labelTxt/...                  one folder, no
 ```
 """
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from typing import Final, final
 from tailora.data.dota_labels import LabelFile, read_label_file
 from tailora.data.images import EXTENSIONS
 from tailora.data.splits import split_name
+from tailora.data.visible_files import visible_files
 from tailora.errors import DataError, unknown_name
 
 UNPAIRED: Final = ("refuse", "skip")
@@ -135,18 +135,16 @@ def _walk(folder: Path) -> tuple[dict[str, Path], dict[Path, dict[str, Path]]]:
     """Images by stem, and text files by folder and stem."""
     pictures: dict[str, Path] = {}
     texts: dict[Path, dict[str, Path]] = defaultdict(dict)
-    for here, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for path in sorted(Path(here, name) for name in names if not name.startswith(".")):
-            if path.suffix.lower() == ".txt":
-                texts[path.parent][path.stem] = path
-            elif path.suffix.lower() in EXTENSIONS:
-                if path.stem in pictures:
-                    raise DataError(
-                        f"two images are called {path.stem!r} ({str(pictures[path.stem])!r} and "
-                        f"{str(path)!r}), so their labels cannot be told apart; remove one"
-                    )
-                pictures[path.stem] = path
+    for path in visible_files(folder):
+        if path.suffix.lower() == ".txt":
+            texts[path.parent][path.stem] = path
+        elif path.suffix.lower() in EXTENSIONS:
+            if path.stem in pictures:
+                raise DataError(
+                    f"two images are called {path.stem!r} ({str(pictures[path.stem])!r} and "
+                    f"{str(path)!r}), so their labels cannot be told apart; remove one"
+                )
+            pictures[path.stem] = path
     stems = pictures.keys()
     return pictures, {where: found for where, found in texts.items() if found.keys() & stems}
 

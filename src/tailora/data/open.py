@@ -29,14 +29,23 @@ _OPENERS: Final[dict[str, Callable[..., Dataset]]] = {
 BUILT_IN: Final = tuple(_OPENERS)
 
 
-def open_to_measure(source: str | Path, *, seed: int = 0, **scene: Any) -> Dataset:
+def open_to_measure(
+    source: str | Path,
+    *,
+    fitted_on: str,
+    chip: int | None = None,
+    seed: int = 0,
+    **scene: Any,
+) -> Dataset:
     """Open data that a finished run is measured on: one labelled sample suffices.
 
-    What could be learnt from is opened as `open_dataset` does, so that the data a run was fitted
-    on come back with the run's own splits. Anything less is opened without making splits.
+    The data that the run was fitted on come back with the run's own splits. Of any other, no split
+    is made and no class or chip is dropped.
 
     Args:
         source: As for `open_dataset`.
+        fitted_on: Fingerprint of the data the run was fitted on.
+        chip: Pixels per side of the run's chips, which a scene is cut into unless it says itself.
         seed: That of the run.
         **scene: As for `open_dataset`.
 
@@ -45,13 +54,21 @@ def open_to_measure(source: str | Path, *, seed: int = 0, **scene: Any) -> Datas
         ConfigError: As `open_dataset`.
     """
     try:
-        return open_dataset(source, seed=seed, **scene)
+        data = open_dataset(source, seed=seed, usual_chip=chip, **scene)
     except DataError:
-        return open_dataset(source, seed=seed, to_learn=False, **scene)
+        data = None
+    if data is not None and data.fingerprint == fitted_on:
+        return data
+    return open_dataset(source, seed=seed, to_learn=False, usual_chip=chip, **scene)
 
 
 def open_dataset(
-    source: str | Path, *, seed: int = 0, to_learn: bool = True, **scene: Any
+    source: str | Path,
+    *,
+    seed: int = 0,
+    to_learn: bool = True,
+    usual_chip: int | None = None,
+    **scene: Any,
 ) -> Dataset:
     """Open class folders, a CSV or Parquet table, scenes with labels, or a built-in data set.
 
@@ -62,7 +79,9 @@ def open_dataset(
             A scene is a raster, a folder of its bands, or a TOML
             file that names scenes and labels (`open_scene_manifest`).
         seed: Decides every split and sample that is drawn here.
-        to_learn: False asks of a folder or a table no more than one labelled sample; see `Dataset`.
+        to_learn: False asks of a folder, table or scene no more than one labelled sample; see
+            `Dataset`.
+        usual_chip: Pixels per side of the chips of a scene where nothing else says so.
         **scene: Options of a scene: `labels` and `class_field`, which make `source` one, `chip` and
             the other keys of `SceneFiles` and `Chips`; also as `"a.tif:labels=b.gpkg:chip=32"`.
 
@@ -73,11 +92,15 @@ def open_dataset(
     path = Path(source)
     given = {key: value for key, value in scene.items() if value is not None}
     if path.exists():
-        return _open_path(path, given, seed, to_learn=to_learn)
+        return _open_path(path, given, seed, usual_chip, to_learn=to_learn)
     name, *assignments = str(source).split(":")
     if assignments and Path(name).exists():
         return _open_path(
-            Path(name), parse_scene_options(assignments) | given, seed, to_learn=to_learn
+            Path(name),
+            parse_scene_options(assignments) | given,
+            seed,
+            usual_chip,
+            to_learn=to_learn,
         )
     if name in _OPENERS:
         _refuse_scene_options(name, given)
@@ -93,13 +116,16 @@ def open_dataset(
     raise DataError(f"no file or folder {name!r}; {hint}")
 
 
-def _open_path(path: Path, scene: Mapping[str, Any], seed: int, *, to_learn: bool) -> Dataset:
+def _open_path(
+    path: Path, scene: Mapping[str, Any], seed: int, usual_chip: int | None, *, to_learn: bool
+) -> Dataset:
     suffix = path.suffix.lower()
     if suffix == ".toml":
         _refuse_scene_options(str(path), scene)
-        return open_scene_manifest(path, seed=seed)
+        return open_scene_manifest(path, seed=seed, to_learn=to_learn)
     if scene or suffix in SCENE_EXTENSIONS:
-        return open_scene_path(path, scene, seed=seed)
+        chip = {} if usual_chip is None else {"chip": usual_chip}
+        return open_scene_path(path, chip | dict(scene), seed=seed, to_learn=to_learn)
     if path.is_dir():
         published = recognise(path)
         if published:

@@ -1,5 +1,6 @@
 """Decode every image once, to one size and one number of bands, into one array on disk."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -76,6 +77,10 @@ class PreparedImages:
             source.
         """
         return torch.from_numpy(self._read(np.asarray(indices)))
+
+    def digests(self, indices: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """Hash the content of some images (rows,): equal images of equal size have equal ones."""
+        return np.array([_digest(self._read(np.array([i]))) for i in indices], dtype=np.uint64)
 
     def sample(self, indices: NDArray[np.int64], *, at_most: int = 2**22) -> NDArray[Any]:
         """Stored values of images spread evenly over some (images, bands, size, size).
@@ -164,6 +169,11 @@ def prepare_images(
         manifest = wanted | decoding.facts()
         write_json(folder / MANIFEST, manifest)
     return PreparedImages(folder, dataset, manifest)
+
+
+def _digest(pixels: NDArray[Any]) -> int:
+    content = hashlib.blake2b(pixels.tobytes(), digest_size=8)
+    return int.from_bytes(content.digest(), "little")
 
 
 def _left_before(folder: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from tailora.data.labels import Labels, read_labels
 from tailora.data.scene import Scene, open_scene
 from tailora.data.scene_chips import SceneChips
 from tailora.data.scene_places import LEAST_CHIP, FoundPlaces, Places, find_places, has_data
-from tailora.data.spatial_blocks import UNUSED, default_block, divide_places
+from tailora.data.spatial_blocks import UNUSED, all_to_test, default_block, divide_places
 from tailora.data.splits import SPLITS
 from tailora.errors import ConfigError, DataError
 
@@ -85,7 +85,12 @@ class Chips:
 
 
 def open_scene_dataset(
-    scenes: Sequence[SceneFiles], chips: Chips | None = None, *, name: str, seed: int = 0
+    scenes: Sequence[SceneFiles],
+    chips: Chips | None = None,
+    *,
+    name: str,
+    seed: int = 0,
+    to_learn: bool = True,
 ) -> Dataset:
     """Cut chips around labelled ground of scenes; headers, labels and gaps are read, no chip is.
 
@@ -98,6 +103,8 @@ def open_scene_dataset(
         chips: How chips are cut.
         name: What to call the data set.
         seed: Decides which block goes where.
+        to_learn: False for data that are only measured on: every chip is a test sample, and no
+            class is too rare.
 
     Raises:
         DataError: A file cannot be used, labels and scene do not meet, or too little is left to
@@ -107,7 +114,13 @@ def open_scene_dataset(
     how = chips or Chips()
     opened = _open_scenes(scenes)
     marked = [
-        read_labels(one.labels, class_field=one.class_field, crs=scene.grid.crs, layer=one.layer)
+        read_labels(
+            one.labels,
+            class_field=one.class_field,
+            crs=scene.grid.crs,
+            layer=one.layer,
+            bounds=scene.grid.bounds,
+        )
         for one, scene in zip(scenes, opened, strict=True)
     ]
     marked = _same_classes(marked)
@@ -119,10 +132,14 @@ def open_scene_dataset(
     places, empty = _with_data(opened, marked, found, how)
     block = how.block or default_block(opened, how.chip)
     rng = np.random.default_rng(seed)
-    sides, blocks = divide_places(
-        places, opened, chip=how.chip, block=block, n_classes=len(classes), rng=rng
-    )
-    kept, dropped = _learnable(places.codes, sides, classes, how.min_train)
+    if to_learn:
+        sides, blocks = divide_places(
+            places, opened, chip=how.chip, block=block, n_classes=len(classes), rng=rng
+        )
+        kept, dropped = _learnable(places.codes, sides, classes, how.min_train)
+    else:
+        sides, blocks = all_to_test(places, opened, chip=how.chip, block=block)
+        kept, dropped = np.arange(len(places)), _without_chip(places, classes)
     present, rows = np.unique(places.codes[kept], return_inverse=True)
     names = tuple(classes[code] for code in present)
     pixels = dict(zip(classes, np.sum([f.pixels for f in found], axis=0).tolist(), strict=True))
@@ -130,7 +147,8 @@ def open_scene_dataset(
     splits = np.array(SPLITS)[sides[kept]]
     notes = (
         *(note for labels in marked for note in labels.notes),
-        *_notes(found, empty, int((sides == UNUSED).sum()), block),
+        *([_how_split(block)] if to_learn else []),
+        *_left_out(found, empty, int((sides == UNUSED).sum())),
         *dropped,
         *_few_tested(rows, splits, groups, names),
     )
@@ -142,6 +160,7 @@ def open_scene_dataset(
         splits,
         groups,
         tuple(dict.fromkeys(notes)),
+        to_learn=to_learn,
         bands=opened[0].names,
         wavelengths=opened[0].wavelengths,
     )
@@ -268,7 +287,20 @@ def _groups(
     return np.where(is_point, by_block, by_polygon)
 
 
-def _notes(found: Sequence[FoundPlaces], empty: int, unused: int, block: int) -> tuple[str, ...]:
+def _without_chip(places: Places, classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Name the classes that are labelled but not one chip of which can be cut."""
+    lost = [name for code, name in enumerate(classes) if not (places.codes == code).any()]
+    return (f"classes without a single chip: {', '.join(lost)}",) if lost else ()
+
+
+def _how_split(block: int) -> str:
+    return (
+        f"splits hold whole polygons in blocks of {block} pixels and share no pixel; chips of one "
+        "split may overlap, so intervals should resample polygons"
+    )
+
+
+def _left_out(found: Sequence[FoundPlaces], empty: int, unused: int) -> tuple[str, ...]:
     counts = {
         "labels outside the scene": sum(f.outside for f in found),
         "polygons too small for a sure centre": sum(f.too_small for f in found),
@@ -278,11 +310,7 @@ def _notes(found: Sequence[FoundPlaces], empty: int, unused: int, block: int) ->
         "chips across the border between splits": unused,
     }
     left_out = [f"{count} {what}" for what, count in counts.items() if count]
-    return (
-        f"splits hold whole polygons in blocks of {block} pixels and share no pixel; chips of one "
-        "split may overlap, so intervals should resample polygons",
-        *([f"left out: {', '.join(left_out)}"] if left_out else []),
-    )
+    return (f"left out: {', '.join(left_out)}",) if left_out else ()
 
 
 def _few_tested(

@@ -36,7 +36,7 @@ _OF_SCENE: Final = ("name", "bands", "band_names", "sensor", "nodata", "resampli
 _TABLE: Final = "scene"
 
 
-def open_scene_manifest(path: Path, *, seed: int = 0) -> Dataset:
+def open_scene_manifest(path: Path, *, seed: int = 0, to_learn: bool = True) -> Dataset:
     """Open what a TOML file describes.
 
     At the top stand the keys of `SceneFiles` and `Chips`; with several scenes each has a table
@@ -46,6 +46,7 @@ def open_scene_manifest(path: Path, *, seed: int = 0) -> Dataset:
     Args:
         path: The TOML file.
         seed: Decides the splits.
+        to_learn: See `open_scene_dataset`.
 
     Raises:
         ConfigError: It is not TOML, or a key is unknown, missing or of the wrong type.
@@ -68,10 +69,12 @@ def open_scene_manifest(path: Path, *, seed: int = 0) -> Dataset:
         top.pop("name", None)  # of the data set; each scene has its own
     scenes = [_scene(str(path), {**top, **table}, path.parent) for table in tables]
     name = str(content.get("name", path.stem))
-    return open_scene_dataset(scenes, _chips(content), name=name, seed=seed)
+    return open_scene_dataset(scenes, _chips(content), name=name, seed=seed, to_learn=to_learn)
 
 
-def open_scene_path(path: Path, options: Mapping[str, Any], *, seed: int = 0) -> Dataset:
+def open_scene_path(
+    path: Path, options: Mapping[str, Any], *, seed: int = 0, to_learn: bool = True
+) -> Dataset:
     """Open a raster, or a folder whose rasters are the bands of one scene, with its labels.
 
     Args:
@@ -79,6 +82,7 @@ def open_scene_path(path: Path, options: Mapping[str, Any], *, seed: int = 0) ->
         options: Keys of `SceneFiles` and `Chips`; `labels` and `class_field` must be there. Paths
             start at the working directory.
         seed: Decides the splits.
+        to_learn: See `open_scene_dataset`.
 
     Raises:
         ConfigError: An option is unknown, missing or of the wrong type.
@@ -88,7 +92,7 @@ def open_scene_path(path: Path, options: Mapping[str, Any], *, seed: int = 0) ->
     given = {key: value for key, value in options.items() if key not in _OF_CHIPS}
     name = str(options.get("name", path.resolve().stem))
     scene = _scene(str(path), {"files": [str(path)], "name": name, **given}, Path())
-    return open_scene_dataset([scene], _chips(options), name=name, seed=seed)
+    return open_scene_dataset([scene], _chips(options), name=name, seed=seed, to_learn=to_learn)
 
 
 def open_unlabelled(source: str) -> Scene | None:

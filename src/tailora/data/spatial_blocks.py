@@ -76,6 +76,14 @@ def divide_places(
     return np.where((sides == sides[0]).all(axis=0) & (sides[0] == own), own, UNUSED), corners[0]
 
 
+def all_to_test(
+    places: Places, scenes: Sequence[Scene], *, chip: int, block: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Give every chip to test; returns what `divide_places` does."""
+    corners = _corner_blocks(places, scenes, chip=chip, block=block)
+    return np.full(len(places), len(FRACTIONS) - 1), corners[0]
+
+
 def _corner_blocks(
     places: Places, scenes: Sequence[Scene], *, chip: int, block: int
 ) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, final
 
+from tailora.data.csv_cells import plain
 from tailora.data.dataset import Dataset, assemble
 from tailora.data.sources import FileImages
 from tailora.data.splits import SPELLINGS, split_name
@@ -103,7 +104,7 @@ def _read_csv(path: Path) -> _Table:
                 rows.append(reader.line_num)
                 _require_all_fields(path, record, row=rows[-1])
                 for name in used:
-                    columns[name].append(record[name])
+                    columns[name].append(plain(record[name]))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read {str(path)!r} as UTF-8 CSV: {error}") from error
     return _Table(path, rows, columns)

@@ -83,6 +83,8 @@ class RunMetrics:
         clusters: None without debLoRA.
         label_value: What more labels of rare classes would buy; None where it was not asked.
         left_out: Images that were not measured because the run does not know their class, by class.
+        learnt_from: How many were not measured because the run has learnt from them, or chosen by
+            them; None where that is not known.
     """
 
     groups: dict[str, list[str]]
@@ -93,6 +95,7 @@ class RunMetrics:
     clusters: ClusterSummary | None = None
     label_value: dict[str, Any] | None = None
     left_out: dict[str, int] | None = None
+    learnt_from: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The content of metrics.json: null where undefined, never NaN or infinity."""
@@ -126,6 +129,7 @@ class RunMetrics:
                 clusters=_clusters_from_json(entry["clusters"]),
                 label_value=entry.get("label_value"),
                 left_out=entry.get("left_out"),
+                learnt_from=entry.get("learnt_from"),
             )
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise RunError(

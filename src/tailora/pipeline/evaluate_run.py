@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tailora.class_names import canonical_name
 from tailora.counts import ClassCounts, make_groups
 from tailora.data import Dataset, PreparedImages, prepare_images
 from tailora.errors import ConfigError, DataError, RunError, unknown_name
@@ -15,6 +16,7 @@ from tailora.evaluate import MethodOutput, RunMetrics, evaluate_methods
 from tailora.pipeline.band_choice import with_band_names
 from tailora.progress import Progress, silent
 from tailora.runs.run import Run
+from tailora.runs.seen_images import read_seen
 
 SPLIT_CHOICES = ("test", "all")
 
@@ -34,7 +36,9 @@ def evaluate_run(
     Args:
         run: From `load_run`.
         data: Labelled images, one at least; classes are matched by name, and images of classes that
-            the run does not know are left out and counted in `left_out`.
+            the run does not know are left out and counted in `left_out`. Of other data than the
+            run's own, images that it learnt from or chose by are left out too, known by their
+            content and counted in `learnt_from`.
         split: `"test"` or `"all"`; None is `"test"` for the data the run was fitted on and `"all"`
             for other data, none of which it has seen.
         skip_broken: Leave unreadable images out.
@@ -71,6 +75,7 @@ def evaluate_run(
         )
         bands = _match_bands(run, data, images)
         rows = images.dataset.indices("test") if split == "test" else np.arange(len(images.dataset))
+        rows, learnt = (rows, 0) if own else _unseen(run, images, rows)
         with progress("predicting", len(rows)) as advance:
             shares = []
             for start in range(0, len(rows), 64):
@@ -80,7 +85,23 @@ def evaluate_run(
                 advance(len(batch))
         kept = images.kept[rows]
     metrics = _score(run, data, labels[kept], np.concatenate(shares), kept, own=own)
-    return replace(metrics, left_out=unknown)
+    return replace(metrics, left_out=unknown, learnt_from=learnt)
+
+
+def _unseen(
+    run: Run, images: PreparedImages, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], int | None]:
+    """Rows that the run has not learnt from, and how many it has; None where it cannot tell."""
+    seen = read_seen(run.folder.path)
+    if seen is None:
+        return rows, None
+    is_seen = np.isin(images.digests(rows), seen)
+    if is_seen.all():
+        raise DataError(
+            f"all {len(rows)} images are training or validation images of run "
+            f"{str(run.folder.path)!r}; give others"
+        )
+    return rows[~is_seen], int(is_seen.sum())
 
 
 def _score(
@@ -138,7 +159,7 @@ def _read(run: Run, images: PreparedImages, rows: NDArray[np.int64]) -> Tensor:
 def _known_rows(run: Run, data: Dataset) -> tuple[NDArray[np.int64], dict[str, int]]:
     """Rows whose class the run knows, and how many others there are of each other class."""
     names = np.array(data.classes)[data.labels]
-    known = np.isin(names, run.class_names)
+    known = np.isin(names, [canonical_name(name) for name in run.class_names])
     others, counts = np.unique(names[~known], return_counts=True)
     unknown = dict(zip(others.tolist(), counts.tolist(), strict=True))
     if not known.any():
@@ -151,6 +172,6 @@ def _known_rows(run: Run, data: Dataset) -> tuple[NDArray[np.int64], dict[str, i
 
 def _match_labels(run: Run, data: Dataset) -> NDArray[np.int64]:
     """Class indices of the run, for data all of whose samples it knows."""
-    names = run.class_names
+    names = [canonical_name(name) for name in run.class_names]
     index = [names.index(name) if name in names else -1 for name in data.classes]
     return np.array(index, dtype=np.int64)[data.labels]

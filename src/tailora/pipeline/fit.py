@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from accelerate import Accelerator
 from peft import PeftModel
 from torch import nn
@@ -41,6 +42,7 @@ from tailora.runs.provenance import git_state, machine, versions
 from tailora.runs.recipe import Recipe
 from tailora.runs.run import Run, load_run
 from tailora.runs.run_files import seal
+from tailora.runs.seen_images import write_seen
 from tailora.runs.weights import copy_saved
 from tailora.storage import write_json
 from tailora.train.adapter_spectrum import adapter_spectrum
@@ -136,6 +138,8 @@ def finish(
     """Evaluate, write the report, and only then call the run complete."""
     metrics = score(job, results, found)
     write_evidence(job, results[-1], metrics, found)
+    learnt_from = np.flatnonzero(job.images.dataset.splits != "test")
+    write_seen(job.folder.path, job.images.digests(learnt_from))
     copy_saved(job.folder.stage(results[-1].method), job.folder.path)
     record = _record(job, results[-1], started)
     write_json(job.folder.run_file, record | {"complete": False})

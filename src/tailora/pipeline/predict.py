@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tailora.data import decode, resize
 from tailora.data.bands import canonical_names, described_names, stated_names
 from tailora.data.images import EXTENSIONS, declared_bands
+from tailora.data.visible_files import visible_files
 from tailora.errors import DataError
 from tailora.pipeline.names import require_utf8
 from tailora.pipeline.prediction_columns import set_names, set_texts, yes_no
@@ -100,7 +101,7 @@ def predictions_csv(run: Run, found: Predictions) -> str:
 def _files(paths: Iterable[Path]) -> Iterable[Path]:
     for path in paths:
         if path.is_dir():
-            yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
+            yield from (p for p in visible_files(path) if p.suffix.lower() in EXTENSIONS)
         elif path.exists():
             yield path
         else:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from tailora.data.csv_cells import inert
 from tailora.debias.calibrate import Calibration
 from tailora.evaluate import (
     ClusterSummary,
@@ -99,9 +100,10 @@ def class_entries(
 
 
 def csv_text(rows: Sequence[Sequence[object]]) -> str:
-    """Write rows as CSV with quotes where a cell needs them."""
+    """Write rows as CSV with quotes where a cell needs them, and no text that is a formula."""
     buffer = io.StringIO(newline="")
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    safe = ([inert(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    csv.writer(buffer, lineterminator="\n").writerows(safe)
     return buffer.getvalue()
 
 

@@ -16,8 +16,8 @@ from tailora.storage import guard_disk, read_json, write_json, write_text
 SCHEMA: Final = 1
 # all that a run writes beside run.json and recipe.toml
 _CONTENT: Final = (
-    "metrics.json", "classes.json", "calibration.json", "predictions.csv", "report.html",
-    "report.npz",
+    "metrics.json", "classes.json", "calibration.json", "seen.npy", "predictions.csv",
+    "report.html", "report.npz",
     "head.safetensors", "backbone.safetensors", "adapter", "stages", "work",
 )  # fmt: skip
 

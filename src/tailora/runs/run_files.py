@@ -20,7 +20,7 @@ from tailora.runs.recipe import Recipe
 from tailora.storage import read_json, typed
 
 _FILES: Final = (
-    "recipe.toml", "metrics.json", "classes.json", "calibration.json", "report.npz",
+    "recipe.toml", "metrics.json", "classes.json", "calibration.json", "report.npz", "seen.npy",
     "head.safetensors", "backbone.safetensors", "adapter/adapter_config.json",
     "adapter/adapter_model.safetensors",
 )  # fmt: skip

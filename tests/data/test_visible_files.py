@@ -1,0 +1,42 @@
+"""Which files of a folder count."""
+
+import os
+
+import pytest
+
+from tailora.data.visible_files import visible_entries, visible_files
+from tailora.errors import DataError
+
+
+def test_hidden_names_are_passed_over_links_followed_and_loops_end(tmp_path):
+    root, other = tmp_path / "root", tmp_path / "other"
+    for path in (root / "b.png", root / "sub" / "a.png", other / "c.png", root / "._b.png",
+                 root / ".hidden" / "d.png", root / "sub" / ".DS_Store"):  # fmt: skip
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    (root / "linked").symlink_to(other)
+    (other / "back").symlink_to(root)
+    assert visible_files(root) == [
+        root / "b.png",
+        root / "linked" / "c.png",
+        root / "sub" / "a.png",
+    ]
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    (tmp_path / "closed").mkdir()
+    scandir = os.scandir
+
+    def denied(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(DataError, match=r"closed.*Permission denied"):
+        visible_files(tmp_path)
+
+
+def test_what_cannot_be_listed_is_named(tmp_path):
+    with pytest.raises(DataError, match="nowhere"):
+        visible_entries(tmp_path / "nowhere")
