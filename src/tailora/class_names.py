@@ -52,7 +52,7 @@ Field, field")
     for name in set(names):
         spellings[canonical_name(name)].add(name)
     several = [
-        f"{name!r} was spelt in {len(given)} ways: {', '.join(f'{text!a}' for text in sorted(given))}"
+        f"{name!r} was spelt in {len(given)} ways: {', '.join(map(ascii, sorted(given)))}"
         for name, given in sorted(spellings.items())
         if len(given) > 1
     ]

@@ -87,8 +87,8 @@ def read_labels(
             labels that lie a full turn of the Earth away are turned to it.
 
     Raises:
-        DataError: The file is of another format, cannot be read, does not say its coordinates, has several layers and
-            none was chosen, has no such field, names no class, or far too many.
+        DataError: The file is of another format, cannot be read, does not say its coordinates, has
+            several layers and none was chosen, has no such field, names no class, or far too many.
     """
     with _heard() as said, _reading(path):
         layer = _choose_layer(path, layer)

@@ -95,8 +95,9 @@ def train_once(job: Job, stage: str, make: Callable[[], AnyEncoder], *, paramete
     if not is_saved(folder):
         with job.folder.costs(stage).measure("train", trained_parameters=parameters):
             adapted = make()
-            processes.only_first(job.accelerator, partial(_keep, adapted, folder))
-    # also that of a run killed while it noted the cost
+        # weights under their name end a stage, so what it cost is noted before
+        processes.only_first(job.accelerator, partial(_keep, adapted, folder))
+    # also that of a run killed right after its weights were saved
     processes.only_first(job.accelerator, partial(checkpoint(job, stage).unlink, missing_ok=True))
 
 
@@ -236,7 +237,8 @@ def with_probe(job: Job, method: str) -> StageResult:
         val = np.asarray(found)
         train, labels = training_set(job, method)
         with job.folder.costs(method).measure("probe"):
-            save_head(_probe(job, train, labels, val), path)
+            head = _probe(job, train, labels, val)
+        save_head(head, path)
     processes.wait(job.accelerator)
     return StageResult(method, encoder, load_head(path))
 
