@@ -60,6 +60,12 @@ def test_scores_agree_with_scikit_learn_given_a_weight_for_each_row(seed, rows):
     assert found.effective_rows == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
 
 
+def test_classes_of_equal_counts_keep_their_order():
+    counts = ClassCounts(("a", "b", "c", "d"), (10, 30, 10, 30))  # ranks: b, d, a, c
+    found = shifted_prior(counts, "forward", ratio=8)
+    np.testing.assert_allclose(found, np.array([1 / 4, 1, 1 / 8, 1 / 2]) / 1.875)
+
+
 def test_the_prior_of_the_test_itself_changes_nothing():
     confusion = np.array([[6, 2, 0], [1, 3, 0], [2, 0, 2]])
     found = shifted_scores(confusion, confusion.sum(axis=1) / 16)

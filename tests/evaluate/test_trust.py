@@ -46,6 +46,9 @@ def test_the_limit_of_a_share_is_that_of_clopper_and_pearson(hits, units):
         # right in 0.8 of 20 units: at most 0.943 by chance; 0.1 more may be stated
         ({"stated": 0.99, "right": 0.8, "predicted_units": 20}, ()),
         ({"stated": 0.99, "right": 0.6, "predicted_units": 20}, ("calibration",)),
+        # the places where it is predicted count, not those where it is true: 0.6 of 5 may be 0.947
+        ({"stated": 0.99, "right": 0.6, "predicted_units": 5}, ()),
+        ({"stated": 0.99, "right": 0.6, "predicted_units": 50, "n_units": 5}, ("calibration",)),
         # not sure enough is no reason to distrust
         ({"stated": 0.3, "right": 1.0, "predicted_units": 400}, ()),
         ({"stated": 0.9, "right": 0.5, "predicted_units": 90, "covered": 0.5}, None),
