@@ -44,9 +44,8 @@ def merged_names(names: Iterable[str]) -> tuple[str, ...]:
         names: As they were given.
 
     Example:
-        >>> merged_names(["field", "field ", "Field"])
-        ("'field' was spelt in 2 ways: 'field', 'field '", "classes that differ by capitals only: \
-Field, field")
+        >>> merged_names(["field", "field "])
+        ("'field' was spelt in 2 ways: 'field', 'field '",)
     """
     spellings: dict[str, set[str]] = defaultdict(set)
     for name in set(names):

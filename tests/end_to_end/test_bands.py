@@ -59,8 +59,9 @@ def test_bands_are_chosen_by_name_and_predicted_by_name(chips, fitted, tmp_path)
     assert shares(succeed("predict", fitted, turned).out.splitlines()) == wide
     fewer = write_chips(tmp_path / "fewer", ("B03", "B02", "B04"))
     assert len(shares(succeed("predict", fitted, fewer).out.splitlines())) == len(wide)
-    own = json.loads(succeed("evaluate", fitted, chips, "--json").out)
-    assert json.loads(succeed("evaluate", fitted, turned, "--split", "test", "--json").out) == own
+    # of other data than its own every image is scored, whatever the order of their bands
+    found = json.loads(succeed("evaluate", fitted, turned, "--split", "test", "--json").out)
+    assert sum(row["n_test"] for row in found["methods"][-1]["per_class"]) == len(wide)
 
 
 def test_statistics_are_those_of_the_training_images(chips, fitted):

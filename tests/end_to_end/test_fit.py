@@ -33,7 +33,7 @@ from tests.tiny import tiny_encoder_folder
 
 KEYS = {"all", "head", "middle", "tail"}
 FILES = {
-    "adapter", "calibration.json", "classes.json", "head.safetensors", "metrics.json",
+    "adapter", "calibration.json", "classes.json", "head.safetensors", "metrics.json", "seen.npy",
     "predictions.csv", "recipe.toml", "report.html", "report.npz", "run.json", "stages",
 }  # fmt: skip
 

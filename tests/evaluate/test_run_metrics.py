@@ -38,7 +38,7 @@ def test_the_keys_are_those_of_metrics_json():
     entry = a_run().to_json()
     assert set(entry) == {
         *("schema", "groups", "classes", "bootstrap", "methods", "paired", "clusters"),
-        *("label_value", "left_out"),
+        *("label_value", "learnt_from", "left_out"),
     }
     assert entry["schema"] == 2
     assert entry["bootstrap"] == {"replicates": 40, "confidence": 0.95, "unit": "sample"}
