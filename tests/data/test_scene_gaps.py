@@ -141,6 +141,15 @@ def test_every_band_has_a_nodata_value_of_its_own(tmp_path):
     assert_array_equal(whole(stated)[1], [[False, False, True, False]])
 
 
+def test_a_stated_value_replaces_that_of_all_bands_together(tmp_path):
+    pixels = np.array([[[0, 0, 3, 4]], [[9, 0, 4, 4]]], dtype=np.uint8)
+    path = write_scene(tmp_path / "a.tif", pixels)
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(NODATA_VALUES="0 0")
+    assert_array_equal(whole(open_scene([path]))[1], [[True, False, True, True]])
+    assert_array_equal(whole(open_scene([path], nodata=9))[1], [[False, True, True, True]])
+
+
 def tagged(path, pixels, scales, offsets, **options):
     write_scene(path, pixels, **options)
     with rasterio.open(path, "r+") as file:

@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import shapely
 
 from tailora.data.scene_dataset import Chips, SceneFiles, open_scene_dataset
 from tailora.data.sources import FileImages
 from tailora.pipeline.error_places import error_places
 from tailora.report.place_section import places_section
 from tailora.report.reading import read_run_folder
-from tests.data.scenes import fields_of, traced, write_labels, write_scene
+from tests.data.scenes import NORTH, WEST, fields_of, traced, write_labels, write_scene
 from tests.report.fake_run import write_fake_run
 
 
@@ -70,3 +71,42 @@ def test_places_are_those_of_the_test_chips(tmp_path):
     assert 52 < found["place_at"][0, 1] < 53
     files = replace(data, source=FileImages([scene] * len(data), data.ids()))
     assert error_places(files, true, true) == {}
+
+
+def scene_places(tmp_path, **ground):
+    """Places of all test chips of a scene, with each chip's row and column there."""
+    scene = write_scene(tmp_path / "a.tif", traced(3, 200), **ground)
+    shapes, names = fields_of(200)
+    west, north, pixel = ground["west"], ground["north"], ground["pixel"]
+
+    def place(points):
+        return np.column_stack(
+            [
+                west + (points[:, 0] - WEST) / 10 * pixel,
+                north + (points[:, 1] - NORTH) / 10 * pixel,
+            ]
+        )
+
+    moved = [shapely.transform(shape, place) for shape in shapes]
+    labels = write_labels(tmp_path / "a.gpkg", moved, names, crs=ground["crs"])
+    data = open_scene_dataset(
+        [SceneFiles((scene,), labels, "landuse")], Chips(chip=8, block=40), name="a"
+    )
+    true = data.labels[data.indices("test")]
+    at = [re.findall(r"row(\d+)-column(\d+)", data.source.id(int(i))) for i in data.indices("test")]
+    return error_places(data, true, true), np.array(at, dtype=float)[:, 0]
+
+
+def test_places_across_the_antimeridian_lie_side_by_side(tmp_path):
+    found, at = scene_places(tmp_path, crs="EPSG:4326", west=179.9, north=-16.0, pixel=0.001)
+    expected = np.column_stack([179.9 + 0.001 * at[:, 1], -16 - 0.001 * at[:, 0]])
+    assert expected[:, 0].min() < 180 < expected[:, 0].max()
+    np.testing.assert_allclose(found["place_at"], expected, atol=1e-9)
+
+
+def test_places_in_a_local_system_are_told_in_it(tmp_path):
+    local = 'LOCAL_CS["site",UNIT["metre",1]]'
+    found, at = scene_places(tmp_path, crs=local, west=40.0, north=900.0, pixel=2.0)
+    assert found["place_units"][0] == "local"
+    expected = np.column_stack([40 + 2 * at[:, 1], 900 - 2 * at[:, 0]])
+    np.testing.assert_allclose(found["place_at"], expected)

@@ -69,11 +69,22 @@ class SceneChips:
         """Size and checksum of the scene's files and of how they are read."""
         return self._marks[self.places.scenes[i]]
 
+    @property
+    def on_earth(self) -> bool:
+        """Whether all scenes have coordinates that are known on Earth, unlike a local system."""
+        known = [scene.grid.crs for scene in self.scenes]
+        return all(crs.is_geographic or crs.is_projected for crs in known)
+
     def position(self, i: int) -> tuple[float, float]:
-        """Longitude and latitude (WGS 84, degrees) of the middle of chip `i`."""
+        """Longitude and latitude (WGS 84, degrees) of the middle of chip `i`.
+
+        Of scenes that are not `on_earth` it is x and y in their own coordinates.
+        """
         scene = self.scenes[self.places.scenes[i]]
         top, left = self._corner(i)
         x, y = scene.grid.at(top + self.chip / 2, left + self.chip / 2)
+        if not self.on_earth:
+            return x, y
         longitude, latitude = transform_points(scene.grid.crs, "EPSG:4326", [x], [y])[:2]
         # a scene across the antimeridian may count on beyond 180 degrees
         return (float(longitude[0]) + 180) % 360 - 180, float(latitude[0])

@@ -12,6 +12,9 @@ from tailora.data.sources import ImageSource, SelectedImages
 
 DEGREES: Final = "degrees"
 PIXELS: Final = "pixels"
+LOCAL: Final = "local"
+
+_HALF_TURN: Final = 180.0
 
 
 def error_places(
@@ -20,7 +23,8 @@ def error_places(
     """Arrays of the report for data whose images lie somewhere; none for others.
 
     Args:
-        data: Chips of scenes (longitude and latitude) or of one picture (column and row).
+        data: Chips of scenes (longitude and latitude, x and y in a local system) or of one picture
+            (column and row).
         true: Class of each test sample, in order of the test rows.
         predicted: Class it was given.
 
@@ -31,12 +35,22 @@ def error_places(
     if not isinstance(base, SceneChips | Cutouts):
         return {}
     rows = [int(origin[row]) for row in data.indices("test")]
+    at = np.array([_place(base, row) for row in rows]).reshape(-1, 2)
+    units = _units(base)
+    if units == DEGREES and len(at) and np.ptp(at[:, 0]) > _HALF_TURN:
+        at[:, 0] %= 2 * _HALF_TURN  # one piece of ground on both sides of the antimeridian
     return {
-        "place_at": np.array([_place(base, row) for row in rows]).reshape(-1, 2),
+        "place_at": at,
         "place_true": np.asarray(true),
         "place_pred": np.asarray(predicted),
-        "place_units": np.array([DEGREES if isinstance(base, SceneChips) else PIXELS]),
+        "place_units": np.array([units]),
     }
+
+
+def _units(source: SceneChips | Cutouts) -> str:
+    if isinstance(source, Cutouts):
+        return PIXELS
+    return DEGREES if source.on_earth else LOCAL
 
 
 def _traced(source: ImageSource) -> tuple[ImageSource, NDArray[np.int64]]:

@@ -13,6 +13,11 @@ from tailora.report.style import FAINT, GROUP_COLOURS, INK, SOFT, WIDTH, figure_
 _PLACES: Final = ("places", "Where the errors lie")
 _NEEDED: Final = ("place_at", "place_true", "place_pred", "place_units")
 _SHAPES: Final = (0.35, 0.8)  # height of the map over its width, at least and at most
+_AXES: Final = {
+    "degrees": ("longitude", "latitude"),
+    "local": ("x of the local system", "y"),
+    "pixels": ("column of the picture", "row (negative, north is up)"),
+}
 _MARKERS: Final = {"head": "s", "middle": "o", "tail": "^"}
 
 
@@ -22,7 +27,8 @@ def places_section(run: FinishedRun) -> Section:
         return left_out(*_PLACES, "the images have no place on the ground that the run knows of")
     at, true = run.arrays["place_at"], run.arrays["place_true"]
     wrong = true != run.arrays["place_pred"]
-    degrees = str(run.arrays["place_units"][0]) == "degrees"
+    units = str(run.arrays["place_units"][0])
+    degrees = units == "degrees"
     aspect = 1 / max(0.1, math.cos(math.radians(float(at[:, 1].mean())))) if degrees else 1.0
     spread = np.maximum(np.ptp(at, axis=0), 1e-9)
     shape = min(max(spread[1] * aspect / spread[0], _SHAPES[0]), _SHAPES[1])
@@ -39,10 +45,8 @@ def places_section(run: FinishedRun) -> Section:
                 )  # fmt: skip
         axes.set_aspect(aspect, adjustable="datalim")
         axes.grid(color=FAINT)
-        if degrees:
-            axes.set(xlabel="longitude", ylabel="latitude")
-        else:
-            axes.set(xlabel="column of the picture", ylabel="row (negative, north is up)")
+        across, up = _AXES.get(units, _AXES["pixels"])
+        axes.set(xlabel=across, ylabel=up)
         figure.legend(loc="outside lower center", ncols=4)
 
     text = (
