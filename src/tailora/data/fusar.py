@@ -15,6 +15,7 @@ from typing import Final, final
 from tailora.data.dataset import Dataset, assemble
 from tailora.data.images import EXTENSIONS
 from tailora.data.sources import FileImages
+from tailora.data.visible_files import visible_files
 from tailora.errors import ConfigError, DataError, unknown_name
 
 LEVELS: Final = ("category", "subcategory")
@@ -93,7 +94,7 @@ def _find(root: Path) -> tuple[list[_Chip], list[str]]:
         raise DataError(f"no folder {str(root)!r}; {_LAYOUT}")
     chips: list[_Chip] = []
     others = 0
-    for path in sorted(root.rglob("*")):
+    for path in visible_files(root):
         match = _CHIP.fullmatch(path.name)
         if not match:
             others += path.suffix.lower() in EXTENSIONS

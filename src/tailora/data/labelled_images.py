@@ -17,7 +17,7 @@ from typing import Final, final
 from tailora.data.dota_labels import LabelFile, read_label_file
 from tailora.data.images import EXTENSIONS
 from tailora.data.splits import split_name
-from tailora.data.visible_files import visible_files
+from tailora.data.visible_files import visible_entries, visible_files
 from tailora.errors import DataError, unknown_name
 
 UNPAIRED: Final = ("refuse", "skip")
@@ -113,13 +113,13 @@ def has_label_folders(root: Path) -> bool:
     return any(
         child.is_dir() and child.name.lower().startswith(("labeltxt", "annfiles"))
         for folder in folders
-        for child in folder.iterdir()
+        for child in visible_entries(folder)
     )
 
 
 def _split_folders(root: Path) -> list[tuple[Path, str | None]]:
     named: dict[str, Path] = {}
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+    for folder in (path for path in visible_entries(root) if path.is_dir()):
         split = split_name(folder.name)
         if split in named:
             raise DataError(

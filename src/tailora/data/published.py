@@ -14,6 +14,7 @@ from tailora.data.fusrs import open_fusrs
 from tailora.data.labelled_images import has_label_folders
 from tailora.data.oriented_objects import ObjectOptions
 from tailora.data.srsdd import SRSDD_CLASSES, open_srsdd
+from tailora.data.visible_files import visible_files
 from tailora.errors import ConfigError, DataError, unknown_name
 
 _OPENERS: Final[Mapping[str, Callable[..., Dataset]]] = {
@@ -76,7 +77,7 @@ def recognise(root: Path) -> str | None:
 
 
 def _first_class(root: Path) -> str | None:
-    for path in sorted(root.rglob("*.txt")):
+    for path in (p for p in visible_files(root) if p.suffix == ".txt"):
         try:
             labels = read_label_file(path)
         except DataError:

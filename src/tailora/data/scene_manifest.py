@@ -10,6 +10,7 @@ from tailora.data.bands import name_in
 from tailora.data.dataset import Dataset
 from tailora.data.scene import SCENE_EXTENSIONS, Scene, open_scene
 from tailora.data.scene_dataset import Chips, SceneFiles, open_scene_dataset
+from tailora.data.visible_files import visible_entries
 from tailora.errors import ConfigError, DataError, unknown_name
 
 _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
@@ -123,7 +124,7 @@ def open_unlabelled(source: str) -> Scene | None:
 
 def _is_scene(path: Path) -> bool:
     if path.is_dir():
-        within = list(path.iterdir())
+        within = visible_entries(path)
         rasters = any(p.suffix.lower() in SCENE_EXTENSIONS for p in within)
         return rasters and not any(p.is_dir() for p in within)
     return path.is_file() and path.suffix.lower() in SCENE_EXTENSIONS
@@ -215,7 +216,7 @@ def _files(patterns: Sequence[str], folder: Path) -> list[Path]:
 
 
 def _band_files(folder: Path) -> list[Path]:
-    rasters = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in SCENE_EXTENSIONS]
+    rasters = [p for p in visible_entries(folder) if p.suffix.lower() in SCENE_EXTENSIONS]
     named = [path for path in rasters if name_in(path.stem)]
     if not rasters:
         raise DataError(f"no raster ({', '.join(SCENE_EXTENSIONS)}) in {str(folder)!r}")

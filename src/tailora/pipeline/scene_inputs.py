@@ -7,6 +7,7 @@ from typing import Any, Final, final
 
 from tailora.data.bands import name_in
 from tailora.data.scene import SCENE_EXTENSIONS, Scene, open_scene
+from tailora.data.visible_files import visible_entries
 from tailora.errors import DataError
 from tailora.pipeline.names import require_utf8
 from tailora.runs.run import Run
@@ -51,10 +52,7 @@ def find_scenes(paths: Sequence[Path]) -> list[tuple[str, list[Path]]]:
     files = [path for path in paths if not path.is_dir()]
     scenes = _scenes_of(files, files[0].stem if files else "")
     for folder in (path for path in paths if path.is_dir()):
-        inside = [
-            p for p in sorted(folder.iterdir())
-            if p.suffix.lower() in SCENE_EXTENSIONS and not p.name.startswith(".")
-        ]  # fmt: skip
+        inside = [p for p in visible_entries(folder) if p.suffix.lower() in SCENE_EXTENSIONS]
         if not inside:
             raise DataError(f"no raster ({', '.join(SCENE_EXTENSIONS)}) in {str(folder)!r}")
         scenes += _scenes_of(inside, folder.resolve().name)
