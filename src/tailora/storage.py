@@ -1,6 +1,7 @@
 """Write files so that a reader never meets half of one: temporary name first, then rename."""
 
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -86,6 +87,16 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically, indented, non-ASCII kept; NaN is refused (it is not JSON)."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
+
+
+def file_sha256(path: Path) -> bytes:
+    """SHA-256 of a file's content, 32 bytes; read in pieces.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").digest()
 
 
 def read_json(path: Path) -> Any:

@@ -81,9 +81,8 @@ def evaluate(
         show.print(class_table(metrics))
         if metrics.alarm():
             show.print(listed([metrics.alarm()]), soft_wrap=True)
-    own = dataset.fingerprint == facts["fingerprint"]
     if not quiet:
-        for note in _said(dataset.notes, metrics.learnt_from, own=own):
+        for note in _said(dataset.notes, metrics.learnt_from):
             screen(stderr=True).print(listed([note]), soft_wrap=True)
     if metrics.left_out and not quiet:
         others = listed([f"{name} ({count})" for name, count in metrics.left_out.items()])
@@ -92,9 +91,7 @@ def evaluate(
         screen(stderr=True).print(text, soft_wrap=True)
 
 
-def _said(notes: Sequence[str], learnt_from: int | None, *, own: bool) -> list[str]:
-    if own:
-        return list(notes)
+def _said(notes: Sequence[str], learnt_from: int | None) -> list[str]:
     if learnt_from is None:
         text = (
             "whether the run was fitted on any of these images cannot be told: it keeps no list of "

@@ -159,17 +159,16 @@ def _clean(
     target: CRS,
     class_field: str,
 ) -> Labels:
-    given, first_names = len(shapes), [_text(value) for value in values]
+    given, names = len(shapes), [_text(value) for value in values]
     shapes, owners = _parts(shapes, (_COLLECTION,))
     shapes, repaired = _repair(shapes)
-    shapes, inner = _parts(shapes, (*_POLYGONAL, *_POINTS))
+    shapes, inner = _parts(shapes, _OF_PARTS)
     owners = owners[inner]
     is_shape = np.isin(shapely.get_type_id(shapes), (*_POLYGONAL, *_POINTS))
     shapes, owners = shapes[is_shape], owners[is_shape]
     is_usable = np.isin(np.arange(given), owners)
-    has_class = np.array([bool(name) for name in first_names], dtype=bool)
+    has_class = np.array([bool(name) for name in names], dtype=bool)
     kept = has_class[owners]
-    names = [first_names[owner] for owner in owners]
     several = np.bincount(owners[kept], minlength=given)
     counts = {
         "repaired invalid geometries": repaired,
@@ -188,13 +187,13 @@ def _clean(
             f"labels {str(path)!r} hold no polygon or point with a {class_field!r}: "
             f"{', '.join(notes) or 'the layer is empty'}"
         )
-    named = [name for name, keep in zip(names, kept, strict=True) if keep]
+    named = [names[owner] for owner in owners[kept]]
     classes = tuple(sorted(set(named)))
     _require_few(path, classes, len(named), class_field)
     index = {name: code for code, name in enumerate(classes)}
     placed = shapes[kept]
     if source != target:
-        placed = _projected(path, placed, source, target)
+        placed = reproject(path, placed, source, target)
         notes.append(f"labels: re-projected from {source.to_string()} to the scene's coordinates")
     codes = np.array([index[name] for name in named], dtype=np.int64)
     return Labels(placed, codes, classes, tuple(notes), path)
@@ -225,7 +224,7 @@ def _repair(shapes: NDArray[Any]) -> tuple[NDArray[Any], int]:
 
 
 def _parts(shapes: NDArray[Any], kinds: Sequence[int]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Take shapes of some kinds apart, however deep, and tell whose part each is (parts,).
+    """Take shapes made of parts apart, however deep, and tell whose part each is (parts,).
 
     What is absent or empty has no part.
     """
@@ -233,7 +232,6 @@ def _parts(shapes: NDArray[Any], kinds: Sequence[int]) -> tuple[NDArray[Any], ND
     shapes = shapes[owners]
     while True:
         apart = np.isin(shapely.get_type_id(shapes), kinds)
-        apart &= np.isin(shapely.get_type_id(shapes), _OF_PARTS)
         if not apart.any():
             return shapes, owners
         inner, index = shapely.get_parts(shapes[apart], return_index=True)
@@ -244,8 +242,18 @@ def _parts(shapes: NDArray[Any], kinds: Sequence[int]) -> tuple[NDArray[Any], ND
         shapes, owners = shapes[order], owners[order]
 
 
-def _projected(path: Path, shapes: NDArray[Any], source: CRS, target: CRS) -> NDArray[Any]:
-    """Bring shapes to other coordinates; of what has none there, an empty polygon is left."""
+def reproject(path: Path, shapes: NDArray[Any], source: CRS, target: CRS) -> NDArray[Any]:
+    """Bring shapes to other coordinates; of what has none there, an empty polygon is left.
+
+    Args:
+        path: Where they come from, for errors.
+        shapes: Shapely geometries (things,).
+        source: Coordinates they are in.
+        target: Coordinates wanted.
+
+    Raises:
+        DataError: They are not in the coordinates they claim, or there is no way to those wanted.
+    """
     west, south, east, north = shapely.total_bounds(shapes)
     degrees = source.is_geographic and source.linear_units in ("degree", "unknown")
     if degrees and not (-_FULL_TURN <= west <= east <= _FULL_TURN and -90 <= south <= north <= 90):
@@ -310,8 +318,6 @@ def _reading(path: Path) -> Iterator[None]:
         UnicodeDecodeError,  # texts of a Shapefile or GeoJSON
         OSError,
     ) as error:
-        if isinstance(error, DataError):
-            raise
         reason = " ".join(str(error).split())
         raise DataError(f"cannot read labels {str(path)!r}: {reason}") from error
 

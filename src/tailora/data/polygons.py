@@ -12,8 +12,8 @@ from pyogrio.raw import read as read_raw
 from rasterio import Affine
 from rasterio.crs import CRS
 from rasterio.features import rasterize
-from rasterio.warp import transform as transform_points
 
+from tailora.data.labels import reproject
 from tailora.errors import DataError
 
 UNLABELLED: Final = -1
@@ -78,12 +78,8 @@ def read_polygons(path: Path, *, label: str, identity: str, crs: CRS) -> Polygon
     found = shapely.from_wkb(shapes)
     source = CRS.from_user_input(meta["crs"])
     if source != crs:
-        found = shapely.transform(found, lambda points: _project(points, source, crs))
+        found = reproject(path, found, source, crs)
     return Polygons(found, values[label].astype(np.str_), values[identity].astype(np.str_))
-
-
-def _project(points: NDArray[np.float64], source: CRS, target: CRS) -> NDArray[np.float64]:
-    return np.column_stack(transform_points(source, target, points[:, 0], points[:, 1])[:2])
 
 
 def label_grid(polygons: Polygons, shape: tuple[int, int], transform: Affine) -> LabelGrid:

@@ -6,6 +6,7 @@ from pathlib import Path
 from tailora.data.raster_files import gdal_settings, open_raster
 from tailora.data.raster_readers import reading
 from tailora.data.scene import Scene
+from tailora.storage import file_sha256
 
 _MOST_DEEP = 4  # VRTs in VRTs
 
@@ -25,9 +26,9 @@ def scene_mark(scene: Scene) -> str:
     digest = hashlib.sha256()
     for path in sorted({band.path for band in scene.bands}):
         for file in _files(path):
-            with reading(file, ""), file.open("rb") as content:
+            with reading(file, ""):
                 digest.update(f"{file.name}\0".encode("utf-8", "surrogateescape"))
-                digest.update(hashlib.file_digest(content, "sha256").digest())
+                digest.update(file_sha256(file))
     return digest.hexdigest()
 
 

@@ -26,6 +26,7 @@ from tailora.progress import Progress, silent
 from tailora.runs.input_format import pick
 from tailora.runs.one_at_a_time import one_at_a_time
 from tailora.runs.run import Run
+from tailora.storage import file_sha256
 
 _ABOUT: Final = 0.1  # pixels that differ by more than this share show another amount of ground
 
@@ -184,6 +185,5 @@ def _mark(run: Run) -> str:
     files += sorted(folder.glob("*.safetensors")) + sorted(folder.glob("adapter*/*.safetensors"))
     digest = hashlib.sha256()
     for path in files:
-        with path.open("rb") as content:
-            digest.update(hashlib.file_digest(content, "sha256").digest())
+        digest.update(file_sha256(path))
     return digest.hexdigest()

@@ -17,7 +17,7 @@ from tailora.errors import RunError
 from tailora.evaluate import RunMetrics, ValidationFit
 from tailora.runs.input_format import InputFormat
 from tailora.runs.recipe import Recipe
-from tailora.storage import read_json, typed
+from tailora.storage import file_sha256, read_json, typed
 
 _FILES: Final = (
     "recipe.toml", "metrics.json", "classes.json", "calibration.json", "report.npz", "seen.npy",
@@ -183,8 +183,7 @@ def _listed(folder: Path, record: Mapping[str, Any]) -> dict[str, str]:
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
+        return file_sha256(path).hex()
     except OSError as error:
         raise RunError(f"cannot read {str(path)!r}: {error.strerror}") from error
 
