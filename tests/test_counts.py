@@ -195,3 +195,11 @@ def test_class_names_must_differ():
 def test_labels_that_are_no_integers_are_refused():
     with pytest.raises(DataError, match="integer"):
         ClassCounts.from_labels(np.array([0.7, 1.2]), names="ab")
+
+
+def test_groups_by_hand_know_a_class_however_it_is_spelt():
+    counts = ClassCounts(("köy", "bare soil", "c"), (9, 5, 1))
+    groups = make_groups(
+        counts, {"head": ["ko\N{COMBINING DIAERESIS}y "], "middle": ["bare  soil"], "tail": ["c"]}
+    )
+    assert groups == Groups(head=(0,), middle=(1,), tail=(2,))

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from tailora.class_names import canonical_name
 from tailora.errors import ConfigError, DataError, unknown_name
 
 GROUP_NAMES: Final = ("head", "middle", "tail")
@@ -213,10 +214,10 @@ def _explicit(counts: ClassCounts, lists: Mapping[str, Sequence[str]]) -> Groups
     for group in lists:
         if group not in GROUP_NAMES:
             raise unknown_name("group", group, GROUP_NAMES)
-    index = {name: c for c, name in enumerate(counts.names)}
+    index = {canonical_name(name): c for c, name in enumerate(counts.names)}
     members: dict[str, list[int]] = {group: [] for group in GROUP_NAMES}
     for group, names in lists.items():
-        for name in names:
+        for name in map(canonical_name, names):
             if name not in index:
                 raise unknown_name(f"class in group {group!r}", name, index)
             members[group].append(index[name])

@@ -70,6 +70,16 @@ def test_no_pixel_leaves_the_range_of_the_images(make, batch):
 
 
 @each_case
+@pytest.mark.parametrize("wrong", [-100, -1, len(VALUES)])
+def test_labels_that_are_no_class_cannot_be_shared(make, batch, wrong):
+    images, labels = batch
+    spoilt = labels.clone()
+    spoilt[1] = wrong
+    with pytest.raises(DataError, match=f"label {wrong} is none of {len(VALUES)} classes"):
+        make(make_counts())(images, spoilt, rng())
+
+
+@each_case
 def test_the_generator_decides(make, batch):
     method = make(make_counts())
     first, again, other = (method(*batch, rng(seed)) for seed in (3, 3, 4))

@@ -110,3 +110,24 @@ def test_group_in_two_given_splits_is_noted(tmp_path):
         groups=["g", "g", "h", "i", "h"],
     )
     assert dataset.notes == ("2 group(s) stand in more than one of the given splits",)
+
+
+def test_fingerprint_notices_a_mask_beside_an_image(tmp_path):
+    """A prepared copy from before the mask would hold other pixels."""
+    paths = []
+    for name in ("a.tif", "b.tif"):
+        (tmp_path / name).write_bytes(name.encode())
+        paths.append(tmp_path / name)
+
+    def fingerprint():
+        return assemble(
+            "two", files(paths * 2), list("xyxy"), splits=["train"] * 2 + ["test"] * 2
+        ).fingerprint
+
+    found = [fingerprint()]
+    for content in (b"mask", b"another mask"):
+        (tmp_path / "a.tif.msk").write_bytes(content)
+        found.append(fingerprint())
+    (tmp_path / "a.tif.aux.xml").write_bytes(b"<PAMDataset/>")
+    found.append(fingerprint())
+    assert len(set(found)) == 4

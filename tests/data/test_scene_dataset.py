@@ -10,6 +10,7 @@ from rasterio.warp import transform_geom
 
 from tailora.data import SPLITS, open_dataset, prepare_images
 from tailora.data.scene import open_scene
+from tailora.data.scene_chips import share_ground
 from tailora.errors import ConfigError, DataError
 from tests.data.scenes import (
     CLASSES,
@@ -42,9 +43,12 @@ def opened(folder, *, scene="scene.tif", labels="labels.gpkg", field="landuse", 
 
 
 def corner(data, i):
-    places = data.source.places
-    half = data.source.chip // 2
-    return int(places.rows[i]) - half, int(places.columns[i]) - half
+    return corner_of(data.source, i)
+
+
+def corner_of(chips, i):
+    half = chips.chip // 2
+    return int(chips.places.rows[i]) - half, int(chips.places.columns[i]) - half
 
 
 def test_chips_are_windows_of_the_scene_with_the_label_at_their_centre(place):
@@ -232,11 +236,81 @@ SMALL = [box(i, j, 2, 2) for i in (8, 90) for j in (8, 90)]
             "are too few to learn and test two classes on separate ground",
         ),
         (lambda p: with_labels(p, [None] * 2, list("ab"), kind="Polygon"), {}, "hold no polygon"),
+        (
+            lambda p: with_labels(p, *fields_of(SIDE)),
+            {"chip": SIDE + 1},
+            "no chip of 401 pixels can be cut: the largest scene has 400 x 400 pixels",
+        ),
     ],
 )  # fmt: skip
 def test_labels_that_cannot_be_used_are_refused(tmp_path, make, options, message):
     with pytest.raises(DataError, match=message):
         opened(make(tmp_path), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"chip": 3}, r"chip must lie in \[4, 8192\], got 3"),
+        ({"chip": 8193}, r"chip must lie in \[4, 8192\], got 8193"),
+        ({"chip": 10**15}, r"chip must lie in \[4, 8192\], got 1e\+15"),
+        ({"chip": 10**30}, "chip is a number of more than 18 digits"),
+        ({"stride": 0}, r"stride must lie in \[1, 1048576\], got 0"),
+        ({"stride": 2**60}, r"stride must lie in \[1, 1048576\]"),
+        ({"block": 7}, r"block must lie in \[8, 1048576\], got 7"),
+        ({"block": 2**21}, r"block must lie in"),
+        ({"min_train": 0}, r"min_train must lie in"),
+    ],
+)
+def test_absurd_sizes_of_chips_are_refused(place, options, said):
+    with pytest.raises(ConfigError, match=said):
+        opened(place, **options)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f"chip = {'9' * 5000}", "is not TOML: Exceeds the limit"),
+        (f"nodata = {'9' * 400}", "nodata is a number of more than 18 digits"),
+        (f"bands = {'[' * 100_000}", "is not TOML"),
+    ],
+)
+def test_endless_numbers_and_brackets_in_a_file_of_scenes_are_refused(tmp_path, text, said):
+    (tmp_path / "scenes.toml").write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        open_dataset(tmp_path / "scenes.toml")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_chips_that_share_a_pixel_are_found(place, seed):
+    data = opened(place).select(np.arange(0, 900, 2))
+    rng = np.random.default_rng(seed)
+    rows, others = rng.choice(len(data), 60), rng.choice(len(data), 9)
+    corners = np.array([corner_of(data.source.base, i) for i in data.source.indices])[:, None]
+    away = np.abs(corners[rows] - corners[others].transpose(1, 0, 2)).max(axis=2)
+    shared = share_ground(data.source, rows, others)
+    np.testing.assert_array_equal(shared, (away < 8).any(axis=1))
+    assert 0 < shared.sum() < 60
+
+
+def test_polygons_of_two_layers_of_a_file_are_not_one(tmp_path):
+    """Number 5 of a layer is not number 5 of another, though the file is the same."""
+    write_scene(tmp_path / "a.tif", traced(1, SIDE))
+    write_scene(tmp_path / "b.tif", traced(1, SIDE), west=WEST + 10 * SIDE)
+    shapes, names = fields_of(SIDE)
+    moved = [shapely.transform(shape, lambda p: p + np.array([10.0 * SIDE, 0])) for shape in shapes]
+    write_labels(tmp_path / "l.gpkg", shapes, names, layer="first")
+    write_labels(tmp_path / "l.gpkg", moved, names, layer="second")
+    scenes = "".join(
+        f'[[scene]]\nfiles = "{file}.tif"\nlayer = "{layer}"\n'
+        for file, layer in (("a", "first"), ("b", "second"))
+    )
+    (tmp_path / "two.toml").write_text(
+        f'labels = "l.gpkg"\nclass_field = "landuse"\nchip = 8\n{scenes}'
+    )
+    data = open_dataset(tmp_path / "two.toml")
+    by_scene = [set(data.groups[data.source.places.scenes == k]) for k in (0, 1)]
+    assert not by_scene[0] & by_scene[1]
 
 
 def test_of_several_layers_one_must_be_chosen(tmp_path):
@@ -309,9 +383,9 @@ def test_overlapping_scenes_share_their_blocks_and_polygons(place, tmp_path):
     [
         ("chips = 8", ConfigError, "unknown key of .*'chips'; did you mean 'chip'"),
         ("chip = 'a'", ConfigError, "chip must be int, got 'a'"),
-        ("chip = 3", ConfigError, "chip must be at least 4, got 3"),
+        ("chip = 3", ConfigError, "chip must lie in"),
         ("most_nodata = 1.0", ConfigError, r"most_nodata must lie in \[0, 1\)"),
-        ("block = 5", ConfigError, "block must be at least 8, got 5"),
+        ("block = 5", ConfigError, "block must lie in"),
         ("labels = ''", ConfigError, r"labels \(--labels\) is missing"),
         ("files = 'x*.tif'", DataError, "no file matches"),
         ("chip == 3", ConfigError, "is not TOML"),

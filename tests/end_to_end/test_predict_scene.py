@@ -332,6 +332,23 @@ def test_a_run_is_evaluated_on_another_scene_with_labels_given_by_flags(mapper, 
     assert json.loads(by_flags)["methods"][-1]["macro_f1"]["all"] > 0.5
 
 
+def test_a_scene_that_was_learnt_from_is_known_under_another_name(mapper, ground, tmp_path):
+    """Its test chips are left, but those that reach onto training ground are not."""
+    with rasterio.open(ground[0]) as file:
+        copy = write_scene(tmp_path / "copy.tif", file.read(), names=NAMES, compress="deflate")
+    _, truth = country()
+    classes = write_scene(tmp_path / "classes.tif", truth[None].astype(np.uint8))
+    named = "".join(f"<Category>{name}</Category>" for name in COLOURS)
+    (tmp_path / "classes.tif.aux.xml").write_text(
+        f'<PAMDataset><PAMRasterBand band="1"><CategoryNames>{named}</CategoryNames>'
+        "</PAMRasterBand></PAMDataset>"
+    )
+    found = json.loads(succeed("evaluate", mapper, copy, "--labels", classes, "--json").out)
+    record = json.loads((mapper / "run.json").read_text("utf-8"))["dataset"]
+    assert found["learnt_from"] > record["n_train"] + record["n_val"]
+    assert np.sum(found["methods"][-1]["confusion"]) > 0
+
+
 def test_a_scene_in_a_local_system_is_mapped_in_that_system(mapper, tmp_path):
     local = rasterio.CRS.from_user_input('LOCAL_CS["site",UNIT["metre",1]]')
     write_scene(tmp_path / "a.tif", country(48, 64)[0], names=NAMES, crs=local)

@@ -12,6 +12,7 @@ from tailora.augment.blending import (
     blend,
     check_alpha,
     draw_shares,
+    require_classes,
     share_labels,
     shuffled_partners,
 )
@@ -76,8 +77,10 @@ class AdpMixStyle:
             generator: Source of all randomness.
             stream: As many new ones; when left out, the same batch in another order.
         """
+        require_classes(labels, len(self.counts))
         if stream is None:
             stream = shuffled_partners(Batch(images, labels), generator)
+        require_classes(stream.labels, len(self.counts))
         shares = draw_shares(generator, len(labels), alpha=self.alpha)
         old, new = (self.counts[y.cpu().numpy()] for y in (labels, stream.labels))
         label_shares = adapted_label_shares(shares, old, new, kappa=self.kappa)

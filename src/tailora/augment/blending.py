@@ -54,6 +54,24 @@ class Mixed(NamedTuple):
     pair: Pair
 
 
+def require_classes(labels: Tensor, num_classes: int) -> None:
+    """Refuse labels (rows,) that are no class: a row to be ignored has nothing to share.
+
+    Raises:
+        DataError: One does not lie in [0, num_classes).
+    """
+    if (
+        len(labels)
+        and not labels.is_meta
+        and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes
+    ):
+        wrong = labels[(labels < 0) | (labels >= num_classes)][0]
+        raise DataError(
+            f"label {int(wrong)} is none of {num_classes} classes, so it cannot be shared between "
+            "mixed images; leave such rows out of the batch"
+        )
+
+
 def draw_shares(generator: np.random.Generator, rows: int, *, alpha: float) -> Shares:
     """Draw Beta(alpha, alpha) for each row (rows,)."""
     return generator.beta(alpha, alpha, size=rows)

@@ -13,6 +13,7 @@ from tailora.augment.blending import (
     check_alpha,
     draw_shares,
     paste,
+    require_classes,
     share_labels,
 )
 from tailora.counts import ClassCounts
@@ -77,8 +78,10 @@ class CMO:
             patches: As many rows of a class-balanced sampler, as the paper has it; when left out
                 they are drawn from this batch, which may lack rare classes.
         """
+        require_classes(labels, len(self.weights))
         if patches is None:
             patches = self._from(Batch(images, labels), generator)
+        require_classes(patches.labels, len(self.weights))
         shares = draw_shares(generator, len(labels), alpha=self.alpha)
         where = boxes(generator, shares, *images.shape[-2:])
         where[generator.random(len(labels)) >= self.probability] = 0  # an empty box

@@ -12,6 +12,7 @@ from tailora.augment.blending import (
     check_alpha,
     draw_shares,
     paste,
+    require_classes,
     share_labels,
     shuffled_partners,
 )
@@ -43,6 +44,7 @@ class CutMix:
 
     def __call__(self, images: Tensor, labels: Tensor, generator: np.random.Generator) -> Mixed:
         """Mix `images` (rows, bands, height, width) and `labels` (rows,)."""
+        require_classes(labels, self.num_classes)
         other = shuffled_partners(Batch(images, labels), generator)
         shares = draw_shares(generator, len(labels), alpha=self.alpha)
         where = boxes(generator, shares, *images.shape[-2:])

@@ -13,6 +13,7 @@ from tailora.augment.blending import (
     blend,
     check_alpha,
     draw_shares,
+    require_classes,
     share_labels,
     shuffled_partners,
 )
@@ -71,6 +72,7 @@ class EnMixStyle:
         batch = Batch(images, labels)
         if replay is not None:
             batch = Batch(torch.cat([images, replay.images]), torch.cat([labels, replay.labels]))
+        require_classes(batch.labels, self.num_classes)
         other = shuffled_partners(batch, generator)
         shares = draw_shares(generator, len(batch.labels), alpha=self.alpha)
         first, second = batch.images, other.images

@@ -11,6 +11,7 @@ from tailora.augment.blending import (
     blend,
     check_alpha,
     draw_shares,
+    require_classes,
     share_labels,
     shuffled_partners,
 )
@@ -43,6 +44,7 @@ class Mixup:
 
     def __call__(self, images: Tensor, labels: Tensor, generator: np.random.Generator) -> Mixed:
         """Mix `images` (rows, bands, height, width) and `labels` (rows,)."""
+        require_classes(labels, self.num_classes)
         batch = Batch(images, labels)
         other = shuffled_partners(batch, generator)
         shares = draw_shares(generator, len(labels), alpha=self.alpha)

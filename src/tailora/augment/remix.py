@@ -13,6 +13,7 @@ from tailora.augment.blending import (
     blend,
     check_alpha,
     draw_shares,
+    require_classes,
     share_labels,
     shuffled_partners,
 )
@@ -77,6 +78,7 @@ class Remix:
 
     def __call__(self, images: Tensor, labels: Tensor, generator: np.random.Generator) -> Mixed:
         """Mix `images` (rows, bands, height, width) and `labels` (rows,)."""
+        require_classes(labels, len(self.counts))
         batch = Batch(images, labels)
         other = shuffled_partners(batch, generator)
         shares = draw_shares(generator, len(labels), alpha=self.alpha)

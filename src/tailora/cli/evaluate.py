@@ -100,7 +100,11 @@ def _said(notes: Sequence[str], learnt_from: int | None) -> list[str]:
         return [*notes, text]
     if not learnt_from:
         return list(notes)
-    return [*notes, f"left out {learnt_from} images that the run was fitted on (same content)"]
+    return [
+        *notes,
+        f"left out {learnt_from} images that the run was fitted on (same content, or chips that "
+        "reach onto the same ground)",
+    ]
 
 
 def class_table(metrics: object) -> object:

@@ -76,11 +76,18 @@ Imbalance = Annotated[
 Labels = Annotated[
     str | None,
     typer.Option(
-        "--labels", help="Polygons or points (GeoPackage, GeoJSON, Shapefile) of a scene."
+        "--labels",
+        help="Labels of a scene: polygons or points (GeoPackage, GeoJSON, Shapefile), or a raster "
+        "of class numbers.",
     ),
 ]
 ClassField = Annotated[
-    str | None, typer.Option("--class-field", help="Field of the labels that names the class.")
+    str | None,
+    typer.Option(
+        "--class-field",
+        help="Field of the labels that names the class (of a raster: column of its attribute "
+        "table, not needed).",
+    ),
 ]
 Chip = Annotated[
     int | None,

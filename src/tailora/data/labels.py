@@ -18,11 +18,15 @@ from pyogrio.raw import read as read_raw
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
+from rasterio.features import rasterize
 from rasterio.warp import transform as transform_points
 
 from tailora.class_names import canonical_name, merged_names
+from tailora.data.raster_readers import Grid
 from tailora.errors import DataError
 
+UNLABELLED: Final = -1
+"""Code of ground without a label."""
 MOST_CLASSES: Final = 1000
 """More values than this in the class field are ids or measurements, not classes."""
 
@@ -50,6 +54,8 @@ class Labels:
         classes: Class names, sorted.
         notes: What was repaired, skipped or re-projected, with counts.
         source: Where they come from.
+        layer: Of which layer.
+        class_field: Which field names the classes.
     """
 
     shapes: NDArray[Any]
@@ -57,11 +63,25 @@ class Labels:
     classes: tuple[str, ...]
     notes: tuple[str, ...]
     source: Path
+    layer: str
+    class_field: str
 
     @property
     def is_point(self) -> NDArray[np.bool_]:
         """Which of them are points (things,)."""
         return np.isin(shapely.get_type_id(self.shapes), _POINTS)
+
+    def on(self, grid: Grid) -> NDArray[np.int64]:
+        """Class index of each pixel of a grid, `UNLABELLED` where none is (height, width).
+
+        Where several lie, the last one counts: for pictures, not for learning.
+        """
+        pairs = zip(self.shapes, self.codes.tolist(), strict=True)
+        burnt = rasterize(
+            list(pairs), out_shape=(grid.height, grid.width), transform=grid.transform,
+            fill=UNLABELLED, dtype="int32",
+        )  # fmt: skip
+        return np.asarray(burnt, dtype=np.int64)
 
 
 def read_labels(
@@ -101,7 +121,8 @@ def read_labels(
             "the scene; set one (a Shapefile keeps it in its .prj file)"
         )
     geometries = shapely.from_wkb(np.array(shapes, dtype=object), on_invalid="ignore")
-    found = _clean(path, geometries, fields[0], parse_crs(meta["crs"], path), crs, class_field)
+    source = parse_crs(meta["crs"], path)
+    found = _clean(path, layer, geometries, fields[0], source, crs, class_field)
     shapes = found.shapes if bounds is None else _turned_to(found.shapes, crs, bounds)
     return replace(found, shapes=shapes, notes=(*found.notes, *said))
 
@@ -153,6 +174,7 @@ def _text(value: Any) -> str:
 
 def _clean(
     path: Path,
+    layer: str,
     shapes: NDArray[Any],
     values: Sequence[Any],
     source: CRS,
@@ -196,7 +218,7 @@ def _clean(
         placed = reproject(path, placed, source, target)
         notes.append(f"labels: re-projected from {source.to_string()} to the scene's coordinates")
     codes = np.array([index[name] for name in named], dtype=np.int64)
-    return Labels(placed, codes, classes, tuple(notes), path)
+    return Labels(placed, codes, classes, tuple(notes), path, layer, class_field)
 
 
 def _require_few(path: Path, classes: Sequence[str], count: int, class_field: str) -> None:
@@ -334,7 +356,7 @@ def _require_known_format(path: Path) -> None:
     if not known:
         raise DataError(
             f"labels {str(path)!r} are no GeoPackage, GeoJSON, FlatGeobuf, Shapefile (.shp) or "
-            "file geodatabase; save them as GeoPackage"
+            "file geodatabase, nor a raster by their suffix; save them as GeoPackage or GeoTIFF"
         )
 
 

@@ -13,7 +13,7 @@ from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 
 from tailora.data.raster_files import gdal_settings, open_raster
-from tailora.errors import DataError
+from tailora.errors import DataError, TailoraError
 
 _MOST_OPEN: Final = 48  # files of one thread; systems allow about a thousand in all
 _CACHE_BYTES: Final = 32 * 2**20  # of decoded blocks, GDAL's own; else it takes 5 % of the memory
@@ -94,7 +94,7 @@ def reading(path: Path, what: str) -> Iterator[None]:
         with gdal_settings(GDAL_CACHEMAX=_CACHE_BYTES):
             yield
     except (RasterioError, OSError, ValueError) as error:
-        if isinstance(error, DataError):
+        if isinstance(error, TailoraError):
             raise
         reason = " ".join(str(error.__cause__ or error).split())
         raise DataError(

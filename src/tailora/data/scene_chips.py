@@ -5,14 +5,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from rasterio.warp import transform as transform_points
 
+from tailora.data.label_raster import LabelRaster
 from tailora.data.labels import Labels
 from tailora.data.raster_values import fill_gaps
 from tailora.data.scene import Scene
 from tailora.data.scene_places import Places
-from tailora.data.sources import path_mark
+from tailora.data.sources import ImageSource, SelectedImages, path_mark
 from tailora.errors import DataError
 
 
@@ -34,7 +36,7 @@ class SceneChips:
         places: Places,
         *,
         chip: int,
-        labels: Sequence[Labels],
+        labels: Sequence[Labels | LabelRaster],
         pixels: Mapping[str, int],
     ) -> None:
         self.scenes, self.places, self.chip = tuple(scenes), places, chip
@@ -92,6 +94,39 @@ class SceneChips:
     def _corner(self, i: int) -> tuple[int, int]:
         half = self.chip // 2
         return int(self.places.rows[i]) - half, int(self.places.columns[i]) - half
+
+
+def share_ground(
+    source: ImageSource, rows: NDArray[np.int64], others: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Tell which chips share a pixel with one of others, chips of the same scenes (rows,).
+
+    Of images that are no chips of scenes none does.
+
+    Args:
+        source: Of all of them.
+        rows: Numbers in it.
+        others: Numbers in it too.
+    """
+    while isinstance(source, SelectedImages):
+        rows, others = source.indices[rows], source.indices[others]
+        source = source.base
+    shared = np.zeros(len(rows), dtype=bool)
+    if not isinstance(source, SceneChips) or not len(others):
+        return shared
+    places, reach = source.places, source.chip - 1
+    down, across = places.rows.astype(float), places.columns.astype(float)
+    for scene in np.unique(places.scenes[others]):
+        its = others[places.scenes[others] == scene]
+        seen: Any = shapely.points(np.stack([down[its], across[its]], axis=1))
+        tree = shapely.STRtree(seen)
+        mine = np.flatnonzero(places.scenes[rows] == scene)
+        near = shapely.box(
+            down[rows[mine]] - reach, across[rows[mine]] - reach,
+            down[rows[mine]] + reach, across[rows[mine]] + reach,
+        )  # fmt: skip
+        shared[mine[np.unique(tree.query(near, predicate="intersects")[0])]] = True
+    return shared
 
 
 def _scene_mark(scene: Scene, chip: int) -> tuple[int, int]:

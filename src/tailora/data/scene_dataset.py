@@ -9,13 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailora.data.dataset import Dataset
+from tailora.data.label_raster import LabelRaster, read_label_raster, require_vector_options
 from tailora.data.labels import Labels, read_labels
-from tailora.data.scene import Scene, open_scene
+from tailora.data.scene import SCENE_EXTENSIONS, Scene, open_scene
 from tailora.data.scene_chips import SceneChips
 from tailora.data.scene_places import LEAST_CHIP, FoundPlaces, Places, find_places, has_data
 from tailora.data.spatial_blocks import UNUSED, all_to_test, default_block, divide_places
 from tailora.data.splits import SPLITS
 from tailora.errors import ConfigError, DataError
+
+LARGEST_CHIP: Final = 8192  # more pixels than any encoder sees or an image may have
+LARGEST_BLOCK: Final = 2**20  # wider than any scene
 
 _NAMED: Final = 8  # classes named in a sentence
 _FEW: Final = 5  # polygons of a class in test
@@ -28,8 +32,9 @@ class SceneFiles:
 
     Args:
         files: Rasters of the same place, of one band or several each.
-        labels: Polygons or points.
-        class_field: Field of the labels that names the class.
+        labels: Polygons or points, or a raster of classes.
+        class_field: Field of the labels that names the class; of a raster the column of its
+            attribute table, where None takes what the file declares, or its numbers.
         layer: Layer of the labels; None takes the only one.
         name: For ids and reports; None takes the first file's.
         bands: Bands to read, in order; empty takes all.
@@ -38,11 +43,12 @@ class SceneFiles:
         nodata: Value that means "no data"; None takes what the files declare.
         resampling: For bands of coarser pixels.
         alpha: Keep a band declared alpha as a band.
+        unlabelled: Value of a raster of classes that means "no class", besides its own nodata.
     """
 
     files: tuple[Path, ...]
     labels: Path
-    class_field: str
+    class_field: str | None = None
     layer: str | None = None
     name: str | None = None
     bands: tuple[str, ...] = ()
@@ -51,6 +57,7 @@ class SceneFiles:
     nodata: float | None = None
     resampling: str = "bilinear"
     alpha: bool = False
+    unlabelled: float | None = None
 
 
 @final
@@ -59,10 +66,11 @@ class Chips:
     """How chips are cut.
 
     Args:
-        chip: Pixels per side, at least 4.
-        stride: Pixels between centres inside polygons; None is half a chip.
+        chip: Pixels per side, from 4 to `LARGEST_CHIP`.
+        stride: Pixels between centres inside polygons, at least 1; None is half a chip.
         block: Pixels per side of the blocks that go whole to train, val or test, at least a chip;
-            None is four chips, or more where that still makes some three hundred blocks.
+            None is four chips, or more where that still makes some three hundred blocks. Stride and
+            block are at most `LARGEST_BLOCK`.
         most_nodata: Chips with a larger share of pixels without data are left out, in [0, 1).
         min_train: Classes with fewer training chips are dropped, and so are classes without a test
             chip; at least 1.
@@ -75,11 +83,16 @@ class Chips:
     min_train: int = 2
 
     def __post_init__(self) -> None:
-        limits = {"chip": LEAST_CHIP, "stride": 1, "block": self.chip, "min_train": 1}
-        for name, least in limits.items():
+        limits = {
+            "chip": (LEAST_CHIP, LARGEST_CHIP),
+            "stride": (1, LARGEST_BLOCK),
+            "block": (self.chip, LARGEST_BLOCK),
+            "min_train": (1, LARGEST_BLOCK),
+        }
+        for name, (least, most) in limits.items():
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise ConfigError(f"{name} must be at least {least}, got {value}")
+            if value is not None and not least <= value <= most:
+                raise ConfigError(f"{name} must lie in [{least}, {most}], got {value:.12g}")
         if not 0 <= self.most_nodata < 1:
             raise ConfigError(f"most_nodata must lie in [0, 1), got {self.most_nodata}")
 
@@ -96,7 +109,7 @@ def open_scene_dataset(
 
     A chip has the class of its centre, whose eight neighbours must have it too; where polygons of
     different classes overlap nothing is cut. Whole blocks of ground go to train, val or test, and a
-    polygon is used on one side only.
+    polygon is used on one side only. Chips of a raster of classes are alike by their block.
 
     Args:
         scenes: At least one; all give the same bands.
@@ -113,17 +126,9 @@ def open_scene_dataset(
     """
     how = chips or Chips()
     opened = _open_scenes(scenes)
-    marked = [
-        read_labels(
-            one.labels,
-            class_field=one.class_field,
-            crs=scene.grid.crs,
-            layer=one.layer,
-            bounds=scene.grid.bounds,
-        )
-        for one, scene in zip(scenes, opened, strict=True)
-    ]
-    marked = _same_classes(marked)
+    marked = _same_classes(
+        [_read_labels(one, scene) for one, scene in zip(scenes, opened, strict=True)]
+    )
     classes = marked[0].classes
     found = [
         find_places(scene, labels, chip=how.chip, stride=how.stride or max(1, how.chip // 2))
@@ -143,7 +148,7 @@ def open_scene_dataset(
     present, rows = np.unique(places.codes[kept], return_inverse=True)
     names = tuple(classes[code] for code in present)
     pixels = dict(zip(classes, np.sum([f.pixels for f in found], axis=0).tolist(), strict=True))
-    groups = _groups(marked, places, blocks)[kept]
+    groups = _groups(marked, found, places, blocks)[kept]
     splits = np.array(SPLITS)[sides[kept]]
     notes = (
         *(note for labels in marked for note in labels.notes),
@@ -189,7 +194,26 @@ def _open_scenes(scenes: Sequence[SceneFiles]) -> list[Scene]:
     ]
 
 
-def _same_classes(marked: Sequence[Labels]) -> list[Labels]:
+def _read_labels(one: SceneFiles, scene: Scene) -> Labels | LabelRaster:
+    if one.labels.suffix.lower() in SCENE_EXTENSIONS:
+        require_vector_options(one.labels, layer=one.layer)
+        return read_label_raster(
+            one.labels, scene.grid, column=one.class_field, unlabelled=one.unlabelled
+        )
+    if one.class_field is None:
+        raise ConfigError(
+            f"class_field (--class-field) is missing: labels {str(one.labels)!r} are polygons or "
+            "points, and one of their fields names the class"
+        )
+    if one.unlabelled is not None:
+        raise ConfigError("unlabelled is a value of labels that are a raster; leave it out")
+    return read_labels(
+        one.labels, class_field=one.class_field, crs=scene.grid.crs, layer=one.layer,
+        bounds=scene.grid.bounds,
+    )  # fmt: skip
+
+
+def _same_classes(marked: Sequence[Labels | LabelRaster]) -> list[Labels | LabelRaster]:
     """Give all labels the same list of classes."""
     classes = tuple(sorted({name for labels in marked for name in labels.classes}))
     index = {name: code for code, name in enumerate(classes)}
@@ -204,10 +228,13 @@ def _same_classes(marked: Sequence[Labels]) -> list[Labels]:
 
 
 def _with_data(
-    scenes: Sequence[Scene], marked: Sequence[Labels], found: Sequence[FoundPlaces], how: Chips
+    scenes: Sequence[Scene],
+    marked: Sequence[Labels | LabelRaster],
+    found: Sequence[FoundPlaces],
+    how: Chips,
 ) -> tuple[Places, int]:
     """Join the places of all scenes, less those on ground without data, which are counted."""
-    parts, first_thing = [], _first_things(marked)
+    parts, first_thing = [], _first_things(marked, found)
     for number, (scene, one) in enumerate(zip(scenes, found, strict=True)):
         kept = has_data(scene, one.places, chip=how.chip, most_nodata=how.most_nodata)
         parts.append((number, one.places.take(kept)))
@@ -224,15 +251,23 @@ def _with_data(
     return places, before - len(places)
 
 
-def _first_things(marked: Sequence[Labels]) -> list[int]:
-    """Number things over all scenes; scenes with labels of one file share the numbers."""
-    first: dict[Path, int] = {}
-    total = 0
-    for labels in marked:
-        if labels.source not in first:
-            first[labels.source] = total
+def _first_things(
+    marked: Sequence[Labels | LabelRaster], found: Sequence[FoundPlaces]
+) -> list[int]:
+    """Number things over all scenes; scenes with the same polygons share their numbers."""
+    shared: dict[tuple[Path, str, str], int] = {}
+    first, total = [], 0
+    for labels, places in zip(marked, found, strict=True):
+        if isinstance(labels, LabelRaster):
+            first.append(total)
+            total += len(places.places)
+            continue
+        key = labels.source.resolve(), labels.layer, labels.class_field
+        if key not in shared:
+            shared[key] = total
             total += len(labels.shapes)
-    return [first[labels.source] for labels in marked]
+        first.append(shared[key])
+    return first
 
 
 def _nothing_left(
@@ -243,12 +278,18 @@ def _nothing_left(
             f"none of the {before} chips can be used: more than {how.most_nodata:.0%} of the "
             "pixels of each have no data; check nodata, or raise most_nodata"
         )
+    large = max((scene.shape for scene in scenes), key=min)
+    if min(large) < how.chip:
+        return DataError(
+            f"no chip of {how.chip} pixels can be cut: the largest scene has {large[0]} x "
+            f"{large[1]} pixels; take a smaller chip"
+        )
     size = scenes[0].grid.pixel[0]
     return DataError(
         f"no chip of {how.chip} pixels can be cut: {sum(f.too_small for f in found)} polygons are "
         f"smaller than 3 x 3 pixels of {size:g} or overlap others, and "
         f"{sum(f.off_edge for f in found)} points lie too near to the edge; take a smaller chip, "
-        "finer pixels or larger polygons"
+        "finer pixels or larger patches of a class"
     )
 
 
@@ -274,17 +315,21 @@ def _learnable(
 
 
 def _groups(
-    marked: Sequence[Labels], places: Places, blocks: NDArray[np.int64]
+    marked: Sequence[Labels | LabelRaster],
+    found: Sequence[FoundPlaces],
+    places: Places,
+    blocks: NDArray[np.int64],
 ) -> NDArray[np.str_]:
-    """Name what makes chips alike: their polygon, and for points the block they lie in."""
+    """Name what makes chips alike: their polygon, else the block they lie in."""
     by_polygon = np.char.add("polygon ", places.things.astype(np.str_))
     by_block = np.char.add("block ", blocks.astype(np.str_))
-    is_point = np.zeros(len(places), dtype=bool)
-    first = _first_things(marked)
+    in_polygon = np.zeros(len(places), dtype=bool)
+    first = _first_things(marked, found)
     for number, labels in enumerate(marked):
-        mine = places.scenes == number
-        is_point[mine] = labels.is_point[places.things[mine] - first[number]]
-    return np.where(is_point, by_block, by_polygon)
+        if isinstance(labels, Labels):
+            mine = places.scenes == number
+            in_polygon[mine] = ~labels.is_point[places.things[mine] - first[number]]
+    return np.where(in_polygon, by_polygon, by_block)
 
 
 def _without_chip(places: Places, classes: tuple[str, ...]) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
     "nodata": (int, float),
     "resampling": (str,),
     "alpha": (bool,),
+    "unlabelled": (int, float),
     "chip": (int,),
     "stride": (int,),
     "block": (int,),
@@ -35,6 +36,7 @@ _OF_CHIPS: Final = tuple(item.name for item in fields(Chips))
 _LISTS: Final = ("files", "bands", "band_names")
 _OF_SCENE: Final = ("name", "bands", "band_names", "sensor", "nodata", "resampling", "alpha")
 _TABLE: Final = "scene"
+_LARGEST: Final = 2**62
 
 
 def open_scene_manifest(path: Path, *, seed: int = 0, to_learn: bool = True) -> Dataset:
@@ -55,7 +57,7 @@ def open_scene_manifest(path: Path, *, seed: int = 0, to_learn: bool = True) -> 
     """
     try:
         content = tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, too many digits
         raise ConfigError(f"{str(path)!r} is not TOML: {error}") from error
     tables = content.pop(_TABLE, [{}])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
@@ -80,8 +82,8 @@ def open_scene_path(
 
     Args:
         path: A raster file or a folder.
-        options: Keys of `SceneFiles` and `Chips`; `labels` and `class_field` must be there. Paths
-            start at the working directory.
+        options: Keys of `SceneFiles` and `Chips`; `labels` must be there. Paths start at the
+            working directory.
         seed: Decides the splits.
         to_learn: See `open_scene_dataset`.
 
@@ -166,6 +168,8 @@ def _check_keys(where: str, content: Mapping[str, Any]) -> None:
         if is_wrong_bool or not isinstance(value, kinds) or not _all_texts(value):
             names = " or ".join(kind.__name__ for kind in kinds)
             raise ConfigError(f"{where!r}: {key} must be {names}, got {value!r}")
+        if isinstance(value, int) and abs(value) > _LARGEST:
+            raise ConfigError(f"{where!r}: {key} is a number of more than 18 digits")
 
 
 def _all_texts(value: Any) -> bool:
@@ -177,9 +181,8 @@ def _chips(content: Mapping[str, Any]) -> Chips:
 
 
 def _scene(where: str, content: Mapping[str, Any], folder: Path) -> SceneFiles:
-    for key in ("files", "labels", "class_field"):
+    for key, flag in (("files", ""), ("labels", " (--labels)")):
         if not content.get(key):
-            flag = {"files": "", "labels": " (--labels)", "class_field": " (--class-field)"}[key]
             raise ConfigError(f"{where!r}: {key}{flag} is missing; a scene needs it")
     lists = {key: _listed(content.get(key, ())) for key in _LISTS}
     single = {

@@ -4,20 +4,21 @@ Labels are burnt window by window, so memory does not grow with the scene.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, final
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 from rasterio.features import rasterize
+from scipy import ndimage
 
-from tailora.data.labels import Labels
+from tailora.data.label_raster import LabelRaster
+from tailora.data.labels import UNLABELLED, Labels
 from tailora.data.raster_readers import Grid
 from tailora.data.scene import Scene
 from tailora.errors import DataError
 
-UNLABELLED: Final = -1
 LEAST_CHIP: Final = 4  # keeps the neighbourhood of the centre inside the scene
 
 _TILE: Final = 1024  # pixels a side that are burnt, or looked through for gaps, at once
@@ -60,7 +61,8 @@ class FoundPlaces:
     """All places of one scene.
 
     Attributes:
-        places: Scene number 0 and the numbers of the labels as things.
+        places: Scene number 0 and the numbers of the labels as things; of a raster each chip is
+            a thing of its own.
         pixels: Labelled pixels of each class (classes,); a point counts as one.
         contested: Pixels where polygons of different classes overlap; they have no label.
         too_small: Polygons without a single pixel whose eight neighbours have its class.
@@ -76,19 +78,23 @@ class FoundPlaces:
     off_edge: int
 
 
-def find_places(scene: Scene, labels: Labels, *, chip: int, stride: int) -> FoundPlaces:
-    """Find chips: at polygon centres sure of their class, and around points.
+def find_places(
+    scene: Scene, labels: Labels | LabelRaster, *, chip: int, stride: int
+) -> FoundPlaces:
+    """Find chips: at centres sure of their class, and around points.
 
     Args:
         scene: Its grid; no pixel is read.
-        labels: In the scene's coordinates.
+        labels: Polygons and points in the scene's coordinates, or a raster.
         chip: Pixels per side.
-        stride: Centres in polygons lie at multiples of this; a polygon that no such centre hits
-            gets one at its most central sure pixel.
+        stride: Centres lie at multiples of this; a polygon, or a patch of a raster, that no such
+            centre hits gets one at its most central sure pixel.
 
     Raises:
         DataError: No label touches the scene.
     """
+    if isinstance(labels, LabelRaster):
+        return _in_raster(scene, labels, chip=chip, stride=stride)
     box = shapely.box(*scene.grid.bounds)
     touches = shapely.intersects(labels.shapes, box)
     if not touches.any():
@@ -115,6 +121,52 @@ def find_places(scene: Scene, labels: Labels, *, chip: int, stride: int) -> Foun
     off_edge = int(is_point.sum() - np.isin(inside[is_point], every.things).sum())
     outside = int((~touches).sum())
     return FoundPlaces(every, pixels, contested, small, outside, off_edge)
+
+
+def _in_raster(scene: Scene, labels: LabelRaster, *, chip: int, stride: int) -> FoundPlaces:
+    pixels, parts = np.zeros(len(labels.classes), dtype=np.int64), []
+    for row, column, height, width in _tiles(scene.shape):
+        top, left, grid = _with_margin(scene, row, column, height, width)
+        codes = labels.on(grid)
+        inner = codes[row - top : row - top + height, column - left : column - left + width]
+        pixels += np.bincount(inner[inner != UNLABELLED], minlength=len(pixels))
+        patch = _Patch(top, left, codes, np.zeros_like(codes), inner, 0)
+        on_grid = _on_grid(patch, stride)
+        on_grid = on_grid.take(_fits(on_grid, scene.shape, chip))
+        missed = _of_missed(patch, on_grid)
+        parts += [on_grid, missed.take(_fits(missed, scene.shape, chip))]
+    found = _joined(parts)
+    found = replace(found, things=np.arange(len(found)))
+    return FoundPlaces(found, pixels, contested=0, too_small=0, outside=0, off_edge=0)
+
+
+def _of_missed(patch: "_Patch", hit: Places) -> Places:
+    """Most central sure pixel of each patch of sure pixels in which no chip has its centre."""
+    # sure pixels that touch have one class, since all neighbours of either have its class
+    labelled: Any = ndimage.label(patch.sure(), structure=np.ones((3, 3)))
+    patches, count = labelled
+    missed = np.arange(count + 1) > 0
+    missed[patches[hit.rows - patch.row, hit.columns - patch.column]] = False
+    r, c = np.nonzero(missed[patches])
+    numbers = patches[r, c]
+    sizes = np.maximum(np.bincount(numbers, minlength=count + 1), 1)
+    down = (np.bincount(numbers, weights=r, minlength=count + 1) / sizes)[numbers]
+    right = (np.bincount(numbers, weights=c, minlength=count + 1) / sizes)[numbers]
+    away = (r - down) ** 2 + (c - right) ** 2
+    order = np.lexsort((away, numbers))
+    _, first = np.unique(numbers[order], return_index=True)
+    r, c = r[order][first], c[order][first]
+    return _places(r + patch.row, c + patch.column, patch.codes[r, c], patch.owners[r, c])
+
+
+def _with_margin(
+    scene: Scene, row: int, column: int, height: int, width: int
+) -> tuple[int, int, Grid]:
+    """First row and column, and grid, of a window and of one pixel around it within the scene."""
+    rows, columns = scene.shape
+    top, left = max(row - 1, 0), max(column - 1, 0)
+    bottom, right = min(row + height + 1, rows), min(column + width + 1, columns)
+    return top, left, scene.grid.window(top, left, bottom - top, right - left)
 
 
 def has_data(scene: Scene, places: Places, *, chip: int, most_nodata: float) -> NDArray[np.bool_]:
@@ -183,10 +235,7 @@ class _Burner:
 
     def burn(self, row: int, column: int, height: int, width: int) -> _Patch | None:
         """Burn a window and its margin of one pixel; None where no polygon is."""
-        rows, columns = self.scene.shape
-        top, left = max(row - 1, 0), max(column - 1, 0)
-        bottom, right = min(row + height + 1, rows), min(column + width + 1, columns)
-        grid = self.scene.grid.window(top, left, bottom - top, right - left)
+        top, left, grid = _with_margin(self.scene, row, column, height, width)
         near = self.polygons[self.tree.query(shapely.box(*grid.bounds))]
         if not len(near):
             return None

@@ -13,6 +13,8 @@ from tailora.data.images import declared_bands, decode
 from tailora.errors import ConfigError, DataError
 
 _MARKED: Final = 4096  # bytes at either end of a file
+_WITH_SIDECARS: Final = (".tif", ".tiff", ".jp2", ".img")
+_SIDECARS: Final = (".msk", ".aux.xml")  # what GDAL reads of pixels and gaps beside an image
 
 
 class ImageSource(Protocol):
@@ -166,14 +168,19 @@ def file_mark(source: ImageSource, i: int) -> tuple[int, int]:
     """Size and checksum of the first and last 4 KiB of the file of picture `i`, (-1, 0) without.
 
     An image that is drawn again, re-encoded or cut short differs there, and a large file costs no
-    more than a small one. For a cut the place counts too; a source of several files a picture
-    gives marks of its own.
+    more than a small one. A mask and `.aux.xml` beside a raster count too, and so does the place of
+    a cut; a source of several files a picture gives marks of its own.
     """
     base, row = _origin(source, i)
     if isinstance(base, MarkedSource):
         return base.mark(row)
     path, place = cut_from(source, i) or (file_path(source, i), "")
     size, checksum = (-1, 0) if path is None else path_mark(path)
+    if path is not None and path.suffix.lower() in _WITH_SIDECARS:
+        for beside in (path.with_name(path.name + suffix) for suffix in _SIDECARS):
+            if beside.is_file():
+                more, of_it = path_mark(beside)
+                size, checksum = size + more, zlib.crc32(str(of_it).encode(), checksum)
     return size, zlib.crc32(place.encode(), checksum)  # of nothing it stays what it was
 
 

@@ -84,7 +84,7 @@ class RunMetrics:
         label_value: What more labels of rare classes would buy; None where it was not asked.
         left_out: Images that were not measured because the run does not know their class, by class.
         learnt_from: How many were not measured because the run has learnt from them, or chosen by
-            them; None where that is not known.
+            them, or are chips that share ground with those; None where that is not known.
     """
 
     groups: dict[str, list[str]]

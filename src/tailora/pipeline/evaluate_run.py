@@ -11,6 +11,7 @@ from torch import Tensor
 from tailora.class_names import canonical_name
 from tailora.counts import ClassCounts, make_groups
 from tailora.data import Dataset, PreparedImages, prepare_images
+from tailora.data.scene_chips import share_ground
 from tailora.errors import ConfigError, DataError, RunError, unknown_name
 from tailora.evaluate import MethodOutput, RunMetrics, evaluate_methods
 from tailora.pipeline.band_choice import with_band_names
@@ -91,11 +92,15 @@ def evaluate_run(
 def _unseen(
     run: Run, images: PreparedImages, rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], int | None]:
-    """Rows that the run has not learnt from, and how many it has; None where it cannot tell."""
+    """Rows that the run has not learnt from, and how many it has; None where it cannot tell.
+
+    Chips of a scene that lie partly on ground which the run has seen there, count as seen.
+    """
     seen = read_seen(run.folder.path)
     if seen is None:
         return rows, None
     is_seen = np.isin(images.digests(rows), seen)
+    is_seen |= share_ground(images.dataset.source, rows, rows[is_seen])
     if is_seen.all():
         raise DataError(
             f"all {len(rows)} images are training or validation images of run "

@@ -7,10 +7,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from rasterio import Affine
-from rasterio.features import rasterize
 
 from tailora.data import Dataset
+from tailora.data.label_raster import LabelRaster
 from tailora.data.labels import Labels
+from tailora.data.raster_readers import Grid
 from tailora.data.scene import Scene
 from tailora.data.scene_chips import SceneChips
 from tailora.data.sources import origin
@@ -48,7 +49,7 @@ def sample_values(data: Dataset) -> NDArray[Any]:
     return np.concatenate(found, axis=1)
 
 
-def look_at(scene: Scene, labels: Labels) -> SceneLook:
+def look_at(scene: Scene, labels: Labels | LabelRaster) -> SceneLook:
     """Read a scene coarsely and lay its labels on it.
 
     Raises:
@@ -58,7 +59,10 @@ def look_at(scene: Scene, labels: Labels) -> SceneLook:
 
 
 def draw_look(
-    scene: Scene, values: NDArray[Any], valid: NDArray[np.bool_], labels: Labels | None = None
+    scene: Scene,
+    values: NDArray[Any],
+    valid: NDArray[np.bool_],
+    labels: Labels | LabelRaster | None = None,
 ) -> SceneLook:
     """Make a quick-look of a scene and lay its labels on it, if it has any.
 
@@ -66,21 +70,14 @@ def draw_look(
         scene: Whose coordinates and type are told.
         values: What its `overview(SIDE)` gave (bands, rows, columns).
         valid: Pixels with data (rows, columns).
-        labels: Its polygons or points.
+        labels: Of its ground.
     """
     step = max(1, -(-max(scene.shape) // SIDE))
     t = scene.grid.transform
     transform = Affine(t.a * step, 0.0, t.c, 0.0, t.e * step, t.f)
     codes = np.full(valid.shape, UNLABELLED)
     if labels is not None:
-        pairs = zip(labels.shapes, labels.codes, strict=True)
-        codes = rasterize(
-            [(shape, int(code)) for shape, code in pairs],
-            out_shape=valid.shape,
-            transform=transform,
-            fill=UNLABELLED,
-            dtype="int32",
-        )
+        codes = labels.on(Grid(scene.grid.crs, transform, *valid.shape))
     width, height = scene.grid.pixel
     facts = (
         ("pixels", f"{scene.shape[0]} rows x {scene.shape[1]} columns"),
@@ -90,7 +87,7 @@ def draw_look(
         ("without data", f"{1 - valid.mean():.1%} of the pixels"),
     )
     picture = quick_look(values, valid, scene.names)
-    return SceneLook(scene.name, picture, np.asarray(codes, dtype=np.int64), facts)
+    return SceneLook(scene.name, picture, codes, facts)
 
 
 def quick_look(
