@@ -54,6 +54,7 @@ def test_a_chip_has_the_class_around_its_middle(place):
         around = codes[row - 1 : row + 2, column - 1 : column + 2]
         assert set(np.unique(around)) == {int(data.classes[data.labels[i]])}
     assert data.source.pixels == {str(k): int((codes == k).sum()) for k in (1, 2, 3, 4)}
+    assert "splits hold whole blocks of 32 pixels" in " ".join(data.notes)
     # alike is what lies in one block, and a block is on one side
     assert all(group.startswith("block ") for group in data.groups)
     assert all(len(set(data.splits[data.groups == group])) == 1 for group in set(data.groups))

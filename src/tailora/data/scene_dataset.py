@@ -152,7 +152,7 @@ def open_scene_dataset(
     splits = np.array(SPLITS)[sides[kept]]
     notes = (
         *(note for labels in marked for note in labels.notes),
-        *([_how_split(block)] if to_learn else []),
+        *([_how_split(block, marked)] if to_learn else []),
         *_left_out(found, empty, int((sides == UNUSED).sum())),
         *dropped,
         *_few_tested(rows, splits, groups, names),
@@ -338,10 +338,14 @@ def _without_chip(places: Places, classes: tuple[str, ...]) -> tuple[str, ...]:
     return (f"classes without a single chip: {', '.join(lost)}",) if lost else ()
 
 
-def _how_split(block: int) -> str:
+def _how_split(block: int, marked: Sequence[Labels | LabelRaster]) -> str:
+    if all(isinstance(labels, LabelRaster) for labels in marked):
+        held, alike = f"whole blocks of {block} pixels", "blocks"
+    else:
+        held, alike = f"whole polygons in blocks of {block} pixels", "polygons"
     return (
-        f"splits hold whole polygons in blocks of {block} pixels and share no pixel; chips of one "
-        "split may overlap, so intervals should resample polygons"
+        f"splits hold {held} and share no pixel; chips of one split may overlap, so intervals "
+        f"should resample {alike}"
     )
 
 
