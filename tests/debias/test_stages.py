@@ -281,6 +281,41 @@ def test_at_the_bases_weights_the_loss_of_unmoved_features_is_zero(base, bench, 
         assert objective(ROWS[3:9], np.random.default_rng(0)).item() < 1e-10
 
 
+def test_targets_are_seen_in_units_of_the_features_before_they_moved(
+    base, tiny_encoder, bench, chips, monkeypatch
+):
+    """Moved classes have shrunk: their own spread would make what is left to do look larger."""
+    given = {}
+
+    def watching(_encoder, _images, targets, scale, **options):
+        given.update(targets=targets, scale=scale, mean=options["mean"])
+
+    monkeypatch.setattr(stages, "target_objective", watching)
+    monkeypatch.setattr(stages, "run_training", lambda *_: None)
+    monkeypatch.setattr(stages, "alone", lambda *_: None)
+    _, found = stage_5(tiny_encoder, base, bench, chips, clusters=1, calibrate="all")
+    source = features(base, bench).astype(np.float64)
+    moved = found.features.astype(np.float64)
+    np.testing.assert_allclose(given["scale"], source.std(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(given["mean"], source.mean(axis=0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(given["targets"][ROWS], moved, rtol=1e-5)
+    assert (moved.std(axis=0) < 0.5 * source.std(axis=0)).all()
+
+
+def test_angles_of_targets_are_seen_from_the_mean_before_anything_moved(
+    base, tiny_encoder, bench, chips, monkeypatch
+):
+    given = {}
+    monkeypatch.setattr(stages, "target_objective", lambda *_, **options: given.update(options))
+    monkeypatch.setattr(stages, "run_training", lambda *_: None)
+    monkeypatch.setattr(stages, "alone", lambda *_: None)
+    _, found = stage_5(tiny_encoder, base, bench, chips, clusters=1, move="shift")
+    source = features(base, bench).astype(np.float64)
+    np.testing.assert_allclose(given["mean"], source.mean(axis=0), rtol=1e-4, atol=1e-6)
+    gap = np.abs(found.features.mean(axis=0) - source.mean(axis=0)) / source.std(axis=0)
+    assert gap.max() > 0.05
+
+
 def distances(encoder, bench, found, source):
     """Squared distances to the targets in units of spread."""
     return ((features(encoder, bench) - found.features) / source.std(axis=0)) ** 2

@@ -55,6 +55,15 @@ def test_threshold_is_the_exact_rank_worked_by_hand():
     )
 
 
+def test_a_class_at_its_threshold_is_in_the_set():
+    """Without the row that made the threshold, coverage would fall short by a rank."""
+    top = np.array([0.875, 0.75, 0.625, 0.5])  # whole eighths: nothing is rounded
+    probabilities = np.stack([top, 1 - top], axis=1)
+    found = conformal_thresholds(probabilities, [0] * 4, alpha=0.4)
+    assert found.thresholds[0] == 0.375  # the third smallest of 1 / 8, 2 / 8, 3 / 8, 4 / 8
+    assert prediction_sets(probabilities, found)[:, 0].tolist() == [True, True, True, False]
+
+
 def test_ranks_that_are_whole_numbers_do_not_slip_by_rounding():
     # (9 + 1) * (1 - 0.7) is 3.0000000000000004 in floating point
     top = np.linspace(0.55, 0.95, 9)

@@ -125,6 +125,27 @@ def test_the_half_width_is_the_quadrature_of_both_sources(units, n_seeds):
         assert found.mean - found.low == pytest.approx(math.hypot(sampled, trained))
 
 
+def test_the_smallest_class_of_a_scope_says_how_far_its_spread_falls_short():
+    """Of 50, 30, 12 and 7 rows: 12 / 11 for the middle, 7 / 6 for the tail and for all."""
+    generator = np.random.default_rng(4)
+    counts = (50, 30, 12, 7)
+    targets = np.repeat(np.arange(4), counts)
+    said = {name: noisy(targets, share, generator) for name, share in (("p", 0.7), ("q", 0.5))}
+    groups = Groups(head=(0,), middle=(1, 2), tail=(3,))
+    seeds = [outcome(targets, said, groups=groups, classes=CLASSES)]
+    options = {"shared_test": True, "replicates": 300, "seed": 1}
+    found = compare_over_seeds(seeds, against="q", **options).rows[0].difference
+    first, second = (
+        bootstrap_f1(targets, said[name], 4, replicates=300, seed=1).replicates for name in "pq"
+    )
+    members = {"all": [0, 1, 2, 3], "head": [0], "middle": [1, 2], "tail": [3]}
+    for scope, classes in members.items():
+        drawn = np.nanmean(first[:, classes], axis=1) - np.nanmean(second[:, classes], axis=1)
+        fewest = min(counts[c] for c in classes)
+        half = stats.norm.ppf(0.975) * stats.tstd(drawn) * math.sqrt(fewest / (fewest - 1))
+        assert found[scope].mean - found[scope].low == pytest.approx(half)
+
+
 def test_splits_drawn_anew_take_the_spread_over_seeds_alone():
     result = compare_over_seeds(noisy_seeds(4), against="bad", shared_test=False, replicates=10)
     good, bad = row_of(result, "good"), row_of(result, "bad")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import f1_score
+from sklearn.metrics import balanced_accuracy_score, f1_score
 from sklearn.neighbors import NearestCentroid
 
 from tailora.counts import ClassCounts, make_groups
@@ -149,6 +149,30 @@ def test_without_validation_tau_is_one_and_class_vectors_have_length_one(data):
     weights = logits((mean + np.eye(8) * spread).astype("f")).T
     assert np.linalg.norm(weights, axis=1) == pytest.approx(np.ones(3), abs=1e-2)
     assert logits(mean[None].astype("f")) == pytest.approx(np.zeros((1, 3)), abs=1e-2)
+
+
+def test_tau_is_the_best_on_validation_and_not_on_training_rows(data):
+    """Brute force, class vectors by scikit-learn: training rows would choose another."""
+    one = replace(data, l2=(0.1,))
+    rows, val = (standardised(data, x) for x in (data.features, data.val_features))
+    peer = LogisticRegression(C=1 / (0.1 * len(data.labels)), tol=1e-8, max_iter=5000)
+    weight = peer.fit(rows, data.labels).coef_
+    lengths = np.linalg.norm(weight, axis=1, keepdims=True)
+    taus = [step / 10 for step in range(21)]
+
+    def best(x, labels):
+        scores = [
+            balanced_accuracy_score(labels, (x @ (weight / lengths**tau).T).argmax(axis=1))
+            for tau in taus
+        ]
+        return taus[int(np.argmax(scores))]  # of equals the smallest
+
+    logits = fit_probe("tau-normalised", one)
+    mean, spread = data.features.mean(0, dtype=np.float64), data.features.std(0, dtype=np.float64)
+    found = logits((mean + np.eye(8) * spread).astype("f")).T
+    gaps = [np.abs(found - weight / lengths**tau).max() for tau in taus]
+    assert taus[int(np.argmin(gaps))] == best(val, data.val_labels)
+    assert best(rows, data.labels) != best(val, data.val_labels)
 
 
 def test_lws_only_rescales_the_logits_of_cross_entropy(data, test_rows):
