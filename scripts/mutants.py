@@ -1,0 +1,594 @@
+"""Break the code on purpose, one place at a time, and see the tests notice.
+
+    python scripts/mutants.py [--only NAME] [--list] [--jobs N]
+
+The breaks are of meaning: which split something is chosen on, which end an order begins at, on
+which side of a limit equality lies. Tests and sources are copied to a temporary folder first, so
+nothing here changes. A break that no test notices is a missing test.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Queue
+
+ROOT = Path(__file__).parents[1]
+COPIED = ("src", "tests", "pyproject.toml")
+SECONDS = 300  # of one break; one that hangs is not noticed by a test, but by its reader
+FAILED = 1  # what pytest ends with when tests failed, and not their collection
+
+
+@dataclass(frozen=True)
+class Break:
+    """One deliberate fault.
+
+    Args:
+        name: To ask for it.
+        says: What is wrong then.
+        file: Below `src/tailora`.
+        edits: Old and new text of each place; the old one stands there exactly once.
+        tests: Node ids below `tests`, at least one of which must fail.
+    """
+
+    name: str
+    says: str
+    file: str
+    edits: tuple[tuple[str, str], ...]
+    tests: tuple[str, ...]
+
+
+BREAKS: tuple[Break, ...] = (
+    Break(
+        "seed-units",
+        "an interval over seeds is corrected by the class with most units",
+        "evaluate/seed_differences.py",
+        (("enough.min()", "enough.max()"),),
+        (
+            "evaluate/test_over_seeds.py::test_the_smallest_class_of_a_scope_says_how_far_its_spread_falls_short",
+        ),
+    ),
+    Break(
+        "target-spread",
+        "targets are seen in units of the moved features",
+        "debias/stages.py",
+        (("as_tensor(unit_spread(source))", "as_tensor(unit_spread(found.features))"),),
+        (
+            "debias/test_stages.py::test_targets_are_seen_in_units_of_the_features_before_they_moved",
+        ),
+    ),
+    Break(
+        "target-mean",
+        "angles of targets are seen from the mean of the moved features",
+        "debias/stages.py",
+        (("mean=as_tensor(source.mean(", "mean=as_tensor(found.features.mean("),),
+        (
+            "debias/test_stages.py::test_angles_of_targets_are_seen_from_the_mean_before_anything_moved",
+        ),
+    ),
+    Break(
+        "tau-split",
+        "tau of a head is chosen on training rows",
+        "heads/probes.py",
+        (("scaler(data.val_features), data.val_labels)", "scaler(data.features), data.labels)"),),
+        ("heads/test_probes.py::test_tau_is_the_best_on_validation_and_not_on_training_rows",),
+    ),
+    Break(
+        "stated-rows",
+        "the stated probability is a mean over true rows",
+        "pipeline/verdicts.py",
+        (("probabilities[chosen, index].mean()", "probabilities[targets == index, index].mean()"),),
+        (
+            "pipeline/test_verdicts.py::test_what_is_stated_is_held_against_what_is_right_where_the_class_is_predicted",
+        ),
+    ),
+    Break(
+        "right-rows",
+        "recall stands for the share that is right where a class is predicted",
+        "pipeline/verdicts.py",
+        (("(targets[chosen] == index)", "(predicted[targets == index] == index)"),),
+        (
+            "pipeline/test_verdicts.py::test_what_is_stated_is_held_against_what_is_right_where_the_class_is_predicted",
+        ),
+    ),
+    Break(
+        "verdict-places",
+        "places of predicted rows are counted where the class is true",
+        "pipeline/verdicts.py",
+        (
+            (
+                "predicted_units=_count_units(chosen, units)",
+                "predicted_units=_count_units(targets == index, units)",
+            ),
+        ),
+        ("pipeline/test_verdicts.py::test_places_are_those_where_the_class_is_predicted",),
+    ),
+    Break(
+        "penalty-split",
+        "the probe's penalty is chosen on the test",
+        "pipeline/stages.py",
+        (
+            ('("train", "val", *together)', '("train", "test", *together)'),
+            (
+                'validation=(val, job.labels[job.dataset.indices("val")])',
+                'validation=(val, job.labels[job.dataset.indices("test")])',
+            ),
+        ),
+        ("pipeline/test_stages.py::test_the_penalty_of_the_probe_is_chosen_on_validation",),
+    ),
+    Break(
+        "pull-split",
+        "pulls are chosen on training features",
+        "pipeline/stages.py",
+        (
+            (
+                'source, "val")), job.labels[job.dataset.indices("val")]',
+                'source, "train")), job.labels[job.dataset.indices("train")]',
+            ),
+        ),
+        ("pipeline/test_stages.py::test_pulls_are_chosen_on_validation",),
+    ),
+    Break(
+        "geometry-center",
+        "distances between classes are seen from the test mean",
+        "pipeline/scoring.py",
+        (("feature_center=np.mean(train, axis=0)", "feature_center=np.mean(test, axis=0)"),),
+        (
+            "pipeline/test_scoring.py::test_distances_between_classes_are_seen_from_the_training_mean",
+        ),
+    ),
+    Break(
+        "row-center",
+        "distances in a comparison are seen from the test mean",
+        "pipeline/row_output.py",
+        (("feature_center=train.mean(axis=0)", "feature_center=test.mean(axis=0)"),),
+        (
+            "pipeline/test_scoring.py::test_rows_of_a_comparison_are_seen_from_the_training_mean_too",
+        ),
+    ),
+    Break(
+        "tuned-split",
+        "what is tuned is scored on the test",
+        "pipeline/row_output.py",
+        (
+            (
+                'val = _split_features(job, method, "val")\n',
+                'val = _split_features(job, method, "test")\n',
+            ),
+        ),
+        ("pipeline/test_scoring.py::test_what_is_tuned_is_scored_on_validation",),
+    ),
+    Break(
+        "tuned-labels",
+        "what is tuned is scored by labels of the test",
+        "pipeline/row_output.py",
+        (
+            (
+                'targets = job.labels[job.dataset.indices("val")]',
+                'targets = job.labels[job.dataset.indices("test")]',
+            ),
+        ),
+        ("pipeline/test_scoring.py::test_what_is_tuned_is_scored_on_validation",),
+    ),
+    Break(
+        "threshold-split",
+        "thresholds of sets and temperatures are fitted on the test",
+        "pipeline/scoring.py",
+        (
+            ('val = np.asarray(features(job, result.method, "val", result.encoder))', "val = test"),
+            (
+                'targets = job.labels[job.dataset.indices("val")]',
+                'targets = job.labels[job.dataset.indices("test")]',
+            ),
+        ),
+        ("pipeline/test_scoring.py::test_thresholds_and_scalings_are_fitted_on_validation",),
+    ),
+    Break(
+        "stale-features",
+        "features that other weights made are found again",
+        "pipeline/job.py",
+        (('"weights": weights,', '"weights": "",'),),
+        ("pipeline/test_stage_features.py::test_features_of_other_weights_are_made_anew",),
+    ),
+    Break(
+        "copies",
+        "images that stand twice count as two labels",
+        "pipeline/label_curves.py",
+        (("labels = train[1][: len(train[1]) // copies]", "labels = train[1]"),),
+        (
+            "pipeline/test_label_curves.py::test_images_that_stand_twice_are_thinned_together_and_counted_once",
+        ),
+    ),
+    Break(
+        "small-weights",
+        "a weighted mean divides by at least 1",
+        "losses/row_loss.py",
+        (("torch.where(some, total, torch.ones_like(total))", "total.clamp_min(1.0)"),),
+        ("losses/test_ignored_rows.py::test_a_weighted_mean_divides_by_the_weights_however_small",),
+    ),
+    Break(
+        "epoch-seed",
+        "the order of an epoch follows from seed + epoch",
+        "samplers/epoch.py",
+        (("default_rng((self.seed, self.epoch))", "default_rng(self.seed + self.epoch)"),),
+        ("samplers/test_contract.py::test_runs_of_other_seeds_never_meet",),
+    ),
+    Break(
+        "left-over",
+        "left-over rows are always the first of their line",
+        "samplers/stratified.py",
+        (("offset = generator.integers(len(line))", "offset = 0"),),
+        ("samplers/test_stratified.py::test_left_over_rows_are_of_each_class_by_its_share",),
+    ),
+    Break(
+        "prior-ties",
+        "of equal classes the last ranks first",
+        "evaluate/prior_shift.py",
+        (('np.argsort(-values, kind="stable")', 'np.argsort(values, kind="stable")[::-1]'),),
+        ("evaluate/test_prior_shift.py::test_classes_of_equal_counts_keep_their_order",),
+    ),
+    Break(
+        "trust-units",
+        "precision is judged by the places of the true class",
+        "evaluate/trust.py",
+        (
+            (
+                "share_limit(evidence.right, evidence.predicted_units)",
+                "share_limit(evidence.right, evidence.n_units)",
+            ),
+        ),
+        ("evaluate/test_trust.py::test_calibration_and_coverage_fail_only_beyond_chance",),
+    ),
+    Break(
+        "trust-f1-limit",
+        "an interval that ends at the limit is weak",
+        "evaluate/trust.py",
+        (("if low >= limits.f1:", "if low > limits.f1:"),),
+        ("evaluate/test_trust.py::test_a_class_is_trusted_only_if_its_test_can_support_it",),
+    ),
+    Break(
+        "trust-support-limit",
+        "as many test samples as asked for are too few",
+        "evaluate/trust.py",
+        (("evidence.n_test < limits.support", "evidence.n_test <= limits.support"),),
+        ("evaluate/test_trust.py::test_a_class_is_trusted_only_if_its_test_can_support_it",),
+    ),
+    Break(
+        "conformal-rank",
+        "thresholds are plain quantiles, a rank too low",
+        "evaluate/conformal.py",
+        (("(len(scores) + 1) * (1 - alpha)", "len(scores) * (1 - alpha)"),),
+        ("evaluate/test_conformal.py::test_threshold_is_the_exact_rank_worked_by_hand",),
+    ),
+    Break(
+        "conformal-limit",
+        "a class whose score is the threshold is not in the set",
+        "evaluate/conformal.py",
+        (
+            (
+                "_scores(rows, calibrated.score) <= calibrated.thresholds",
+                "_scores(rows, calibrated.score) < calibrated.thresholds",
+            ),
+        ),
+        ("evaluate/test_conformal.py::test_a_class_at_its_threshold_is_in_the_set",),
+    ),
+    Break(
+        "shots-high",
+        "100 samples are many",
+        "evaluate/shot_accuracy.py",
+        (
+            (
+                "(values > high, (values >= low) & (values <= high)",
+                "(values >= high, (values >= low) & (values < high)",
+            ),
+        ),
+        ("evaluate/test_shot_accuracy.py::test_the_limits_themselves_are_medium",),
+    ),
+    Break(
+        "shots-low",
+        "20 samples are few",
+        "evaluate/shot_accuracy.py",
+        (
+            (
+                "(values >= low) & (values <= high), values < low)",
+                "(values > low) & (values <= high), values <= low)",
+            ),
+        ),
+        ("evaluate/test_shot_accuracy.py::test_the_limits_themselves_are_medium",),
+    ),
+    Break(
+        "pull-order",
+        "pulls are chosen for the most frequent class first",
+        "debias/chosen_pull.py",
+        (("key=lambda c: (counts.values[c], c)", "key=lambda c: (-counts.values[c], c)"),),
+        (
+            "debias/test_chosen_pull.py::test_each_class_takes_its_best_pull_after_the_rarer_ones_took_theirs",
+        ),
+    ),
+    Break(
+        "penalty-ties",
+        "of equal penalties the weakest wins",
+        "heads/linear_probe.py",
+        (("best = max(heads, key", "best = max(reversed(heads), key"),),
+        ("heads/test_linear_probe.py::test_of_equal_scores_the_strongest_penalty_wins",),
+    ),
+    Break(
+        "ncm-center",
+        "features are centred on the mean of rows, not of classes",
+        "heads/ncm.py",
+        (
+            (
+                "centre = class_means(rows, labels, num_classes).mean(dim=0)",
+                "centre = rows.mean(dim=0)",
+            ),
+        ),
+        ("heads/test_ncm.py::test_separated_classes_are_told_apart_whatever_their_size",),
+    ),
+    Break(
+        "split-swap",
+        "validation and test take each other's share",
+        "data/splits.py",
+        (("n_val, n_test = _held_out", "n_test, n_val = _held_out"),),
+        ("data/test_splits.py::test_shares_of_a_hundred_are_exact",),
+    ),
+    Break(
+        "shared-pixels",
+        "chips that reach into a block of another side are used",
+        "data/spatial_blocks.py",
+        (("(sides == sides[0]).all(axis=0) & (sides[0] == own)", "sides[0] == own"),),
+        ("data/test_scene_dataset.py::test_no_pixel_no_block_and_no_polygon_is_in_two_splits",),
+    ),
+    Break(
+        "thinned-test",
+        "the test is thinned along with training",
+        "data/imbalance.py",
+        (
+            ('kept = [dataset.indices("test")]', "kept: list[NDArray[np.int64]] = []"),
+            ('for split in ("train", "val"):', 'for split in ("train", "val", "test"):'),
+        ),
+        ("data/test_imbalance.py::test_training_and_validation_are_thinned_and_the_test_is_whole",),
+    ),
+    Break(
+        "bow-tie",
+        "a repaired bow-tie keeps its first part only",
+        "data/labels.py",
+        (
+            (
+                "return mended, int(left.sum())",
+                "return shapely.get_geometry(mended, 0), int(left.sum())",
+            ),
+        ),
+        ("data/test_labels.py::test_repaired_polygons_keep_their_ground",),
+    ),
+    Break(
+        "holes",
+        "mending fills holes that meet the border",
+        "data/labels.py",
+        (('method="structure", keep_collapsed=False', 'method="linework"'),),
+        ("data/test_labels.py::test_repaired_polygons_keep_their_ground",),
+    ),
+    Break(
+        "band-name",
+        "of two band names in a file name the first counts",
+        "data/bands.py",
+        (("found[-1].upper()", "found[0].upper()"),),
+        ("data/test_bands.py::test_the_last_of_two_names_counts",),
+    ),
+    Break(
+        "nodata-limit",
+        "a chip with exactly the largest share of nodata is left out",
+        "data/scene_places.py",
+        (("held >= (1 - most_nodata)", "held > (1 - most_nodata)"),),
+        ("data/test_scene_gaps.py::test_exactly_the_largest_share_without_data_is_still_enough",),
+    ),
+    Break(
+        "map-nodata-limit",
+        "the same on a map",
+        "maps/chip_reader.py",
+        (("mask.mean() < 1 - self.most_nodata", "mask.mean() <= 1 - self.most_nodata"),),
+        ("data/test_scene_gaps.py::test_exactly_the_largest_share_without_data_is_still_enough",),
+    ),
+    Break(
+        "common-grid",
+        "the common grid begins outside a band",
+        "data/scene.py",
+        (
+            (
+                "first = math.ceil(top - 0.01), math.ceil(left - 0.01)",
+                "first = math.floor(top + 0.01), math.floor(left + 0.01)",
+            ),
+        ),
+        (
+            "data/test_scene_gaps.py::test_a_band_half_a_pixel_off_is_the_mean_of_four_on_the_ground_of_both",
+        ),
+    ),
+    Break(
+        "mixed-nodata",
+        "resampling mixes nodata into its neighbours",
+        "data/scene_bands.py",
+        (
+            (
+                "source = np.where(valid, values, np.nan).astype(np.float64)",
+                "source = values.astype(np.float64)",
+            ),
+        ),
+        (
+            "data/test_scene_gaps.py::test_gaps_of_coarser_bands_lie_where_they_were_and_nothing_of_them_is_mixed_in",
+        ),
+    ),
+    Break(
+        "legend",
+        "the attribute table counts from 0",
+        "maps/class_legend.py",
+        (("values = (entry.value, entry.name", "values = (i, entry.name"),),
+        (
+            "maps/test_cloud_optimised.py::test_gdal_finds_class_names_and_the_attribute_table_beside_the_map",
+        ),
+    ),
+    Break(
+        "corners",
+        "cells that meet at a corner are one polygon",
+        "maps/map_polygons.py",
+        (("connectivity=4", "connectivity=8"),),
+        ("maps/test_map_polygons.py::test_cells_that_meet_at_a_corner_are_polygons_of_their_own",),
+    ),
+    Break(
+        "fill",
+        "gaps are filled with a mean that holds nodata",
+        "maps/chip_reader.py",
+        (
+            (
+                "fill_gaps(values.copy(), np.broadcast_to(~valid, values.shape))",
+                "np.where(valid, values, values.mean((1, 2))[:, None, None]).astype(int)",
+            ),
+        ),
+        ("data/test_scene_gaps.py::test_gaps_of_chips_on_a_map_get_the_mean_of_what_has_data",),
+    ),
+    Break(
+        "band-order",
+        "bands of probabilities are named in sorted order",
+        "maps/map_files.py",
+        (
+            (
+                "names = [entry.name for entry in classes]",
+                "names = sorted(entry.name for entry in classes)",
+            ),
+        ),
+        ("maps/test_scene_map.py::test_bands_values_and_colours_keep_the_order_of_the_classes",),
+    ),
+    Break(
+        "overviews",
+        "overviews of classes are averages",
+        "maps/cloud_optimised.py",
+        (('"MODE" if is_classes else "AVERAGE"', '"AVERAGE"'),),
+        (
+            "maps/test_cloud_optimised.py::test_overviews_show_the_class_most_cells_have_and_the_mean_of_probabilities",
+        ),
+    ),
+)
+
+
+def main(words: list[str] | None = None, *, root: Path = ROOT) -> int:
+    """Break what is asked for; 0 if tests noticed each, else 1."""
+    parser = argparse.ArgumentParser(description="Break the code on purpose; tests must notice.")
+    parser.add_argument("--only", metavar="NAME", help="one of them")
+    parser.add_argument("--list", action="store_true", help="say what there is, and end")
+    parser.add_argument("--jobs", type=int, default=2, help="how many at once (2)")
+    asked = parser.parse_args(words)
+    chosen = [one for one in BREAKS if asked.only in (None, one.name)]
+    if not chosen:
+        parser.error(f"no break {asked.only!r}; --list names them")
+    if asked.list:
+        print("\n".join(f"{one.name}: {one.says} ({one.file})" for one in chosen))
+        return 0
+    return report(chosen, root, jobs=asked.jobs)
+
+
+def report(breaks: list[Break], root: Path, *, jobs: int = 1) -> int:
+    """Try each break in a copy of the project and print what became of it."""
+    lost = [f"{one.name}: {text}" for one in breaks for text in misplaced(one, root)]
+    if lost:
+        print("\n".join(lost))
+        return 1
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        whole = copied(root, Path(folder) / "0")
+        every = dict.fromkeys(test for one in breaks for test in one.tests)
+        answer = run_tests(whole, list(every), keep_compiled=True)
+        if answer.returncode:
+            print(f"tests fail before anything is broken:\n{answer.stdout}{answer.stderr}")
+            return 1
+        free: Queue[Path] = Queue()
+        for number in range(1, jobs + 1):
+            free.put(Path(shutil.copytree(whole, Path(folder) / str(number))))
+        with ThreadPoolExecutor(jobs) as pool:
+            answers = list(pool.map(lambda one: noticed(one, free), breaks))
+    seconds = time.perf_counter() - start
+    print(f"{sum(answers)} of {len(breaks)} breaks noticed in {seconds:.0f} s")
+    return 0 if all(answers) else 1
+
+
+def misplaced(one: Break, root: Path) -> list[str]:
+    """Say which edits of a break do not fit the file as it is."""
+    path = root / "src" / "tailora" / one.file
+    if not path.is_file():
+        return [f"there is no {one.file}"]
+    text = path.read_text("utf-8")
+    return [
+        f"{old!r} stands {text.count(old)} times in {one.file}, not once"
+        for old, _ in one.edits
+        if text.count(old) != 1
+    ]
+
+
+def broken(one: Break, text: str) -> str:
+    """Put a break into the text of its file."""
+    for old, new in one.edits:
+        text = text.replace(old, new)
+    return text
+
+
+def copied(root: Path, folder: Path) -> Path:
+    """Copy what tests need, with the times of the files."""
+    folder.mkdir()
+    for name in COPIED:
+        if (root / name).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(root / name, folder / name, ignore=ignored)
+        else:
+            shutil.copy2(root / name, folder / name)
+    return folder
+
+
+def noticed(one: Break, free: "Queue[Path]") -> bool:
+    """Whether tests fail under a break in a free copy, which is as before then; prints a line."""
+    copy, start = free.get(), time.perf_counter()
+    path = copy / "src" / "tailora" / one.file
+    before, times = path.read_text("utf-8"), path.stat()
+    path.write_text(broken(one, before), "utf-8")
+    try:
+        code = run_tests(copy, list(one.tests)).returncode
+    except subprocess.TimeoutExpired:
+        code = -1
+    finally:
+        path.write_text(before, "utf-8")
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        free.put(copy)
+    found = {FAILED: "noticed", 0: "SURVIVED"}.get(code, f"NO ANSWER (pytest ended with {code})")
+    print(f"{found:9} {time.perf_counter() - start:4.0f} s  {one.name}: {one.says}", flush=True)
+    return code == FAILED
+
+
+def run_tests(
+    copy: Path, tests: list[str], *, keep_compiled: bool = False
+) -> "subprocess.CompletedProcess[str]":
+    """Run tests against the sources of a copy, up to the first that fails.
+
+    Args:
+        copy: Folder with `src` and `tests`.
+        tests: Node ids below its `tests`.
+        keep_compiled: Leave compiled files for later runs. Those of a broken file are never left:
+            Python tells them by second and size, which a break may have in common with the whole.
+    """
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(copy / "src"),
+        "PYTHONDONTWRITEBYTECODE": "" if keep_compiled else "1",
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    words = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+    return subprocess.run(
+        [*words, *(f"tests/{test}" for test in tests)],
+        cwd=copy, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())
