@@ -206,6 +206,73 @@ BREAKS: tuple[Break, ...] = (
         ),
     ),
     Break(
+        "probe-loss",
+        "the probe learns under the loss of the training",
+        "pipeline/stages.py",
+        (("job.loss(job.recipe.probe)", "job.loss(job.recipe.train)"),),
+        ("pipeline/test_stages.py::test_the_probe_learns_under_its_own_loss",),
+    ),
+    Break(
+        "own-costs",
+        "a method costs what its own stage does",
+        "pipeline/stages.py",
+        (("names = (*STANDS_ON[method], method)", "names = (method,)"),),
+        ("pipeline/test_stages.py::test_a_method_costs_what_the_stages_it_stands_on_cost_too",),
+    ),
+    Break(
+        "round-units",
+        "every round is learnt in units of the base adapter",
+        "pipeline/stages.py",
+        (
+            (
+                'features(job, source_stage(options, number), "train")',
+                'features(job, "lora", "train")',
+            ),
+        ),
+        ("pipeline/test_stages.py::test_each_round_moves_the_features_of_the_round_before",),
+    ),
+    Break(
+        "round-source",
+        "every round moves the features of the base adapter",
+        "pipeline/stages.py",
+        (("source_stage(options, number)\n    chosen", "source_stage(options, 1)\n    chosen"),),
+        ("pipeline/test_stages.py::test_each_round_moves_the_features_of_the_round_before",),
+    ),
+    Break(
+        "head-targets",
+        "a head of targets is fitted on features as they are",
+        "pipeline/stages.py",
+        (("return targets, labels", "return own, labels"),),
+        ("pipeline/test_stages.py::test_a_head_of_targets_is_fitted_on_moved_features",),
+    ),
+    Break(
+        "first-predicts",
+        "predictions are those of the first method",
+        "pipeline/scoring.py",
+        (("np.asarray(outputs[-1].probabilities)", "np.asarray(outputs[0].probabilities)"),),
+        (
+            "pipeline/test_scoring.py::test_the_last_method_says_what_is_predicted_and_each_row_has_the_verdict_of_its_class",
+        ),
+    ),
+    Break(
+        "verdict-of-truth",
+        "a prediction has the verdict of the true class",
+        "pipeline/scoring.py",
+        (("verdict = verdicts[best]", "verdict = verdicts[label]"),),
+        (
+            "pipeline/test_scoring.py::test_the_last_method_says_what_is_predicted_and_each_row_has_the_verdict_of_its_class",
+        ),
+    ),
+    Break(
+        "validation-counts",
+        "classes are said to have test samples for validation",
+        "pipeline/scoring.py",
+        (('job.dataset.counts("val")', 'job.dataset.counts("test")'),),
+        (
+            "pipeline/test_scoring.py::test_the_last_method_says_what_is_predicted_and_each_row_has_the_verdict_of_its_class",
+        ),
+    ),
+    Break(
         "small-weights",
         "a weighted mean divides by at least 1",
         "losses/row_loss.py",

@@ -1,5 +1,8 @@
 """What is measured on which split, and what distances are seen from."""
 
+import csv
+import json
+from dataclasses import replace
 from itertools import combinations, product
 
 import numpy as np
@@ -19,7 +22,7 @@ from tailora.pipeline.stages import StageResult
 from tests.pipeline.planted_job import planted_job
 
 NAMES = ("a", "b", "c", "d", "e")
-COUNTS = {"train": (40, 30, 20, 10, 8), "val": (5,) * 5, "test": (7, 6, 5, 4, 3)}
+COUNTS = {"train": (40, 30, 20, 10, 8), "val": (6, 6, 5, 4, 4), "test": (7, 6, 5, 4, 3)}
 
 
 @pytest.fixture
@@ -124,3 +127,34 @@ def test_thresholds_and_scalings_are_fitted_on_validation(job, planted, monkeypa
     powers = np.exp(logits)
     assert given["shares"] == pytest.approx(powers / powers.sum(axis=1, keepdims=True), abs=1e-5)
     np.testing.assert_array_equal(given["targets"], planted["val"][1])
+
+
+def test_the_last_method_says_what_is_predicted_and_each_row_has_the_verdict_of_its_class(
+    job, planted, tmp_path
+):
+    """The first method answers by other features: classes and verdicts would be others."""
+    with job.folder.costs("lora").measure("probe"):
+        pass
+    first, last = plain_head(), plain_head()
+    with torch.no_grad():
+        first.weight.copy_(torch.eye(5, 6).flip(0))
+        last.weight.mul_(3)
+    # so few test samples are asked for that some classes are tested and others are not
+    some = replace(job.recipe.evaluate, trust_support=5, trust_f1=0.0, trust_overconfidence=1.0)
+    job = replace(job, recipe=replace(job.recipe, evaluate=some))
+    score(job, [StageResult("zero-shot", None, first), StageResult("lora", None, last)], None)
+    with (tmp_path / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    features, labels = planted["test"]
+    said = [NAMES[k] for k in (features @ np.eye(6, 5)).argmax(axis=1)]
+    assert [row["class"] for row in rows] == said
+    assert [row["label"] for row in rows] == [NAMES[k] for k in labels]
+    classes = json.loads((tmp_path / "classes.json").read_text("utf-8"))["classes"]
+    assert [entry["n_train"] for entry in classes] == list(COUNTS["train"])
+    assert [entry["n_val"] for entry in classes] == list(COUNTS["val"])
+    assert [entry["n_test"] for entry in classes] == list(COUNTS["test"])
+    verdicts = {entry["name"]: entry["verdict"] for entry in classes}
+    untested = {name for name, n in zip(NAMES, COUNTS["test"], strict=True) if n < 5}
+    assert {name for name, verdict in verdicts.items() if verdict == "untested"} == untested
+    assert [row["verdict"] for row in rows] == [verdicts[name] for name in said]
+    assert any(verdicts[row["label"]] != row["verdict"] for row in rows)

@@ -1,4 +1,4 @@
-"""Which split each choice of a run is made on."""
+"""Which split each choice of a run is made on, and which features and costs are whose."""
 
 import json
 
@@ -8,7 +8,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
 from tailora.debias.stages import calibrate_features
-from tailora.pipeline.stages import calibration, with_probe
+from tailora.heads.linear_probe import fit_linear_probe
+from tailora.losses import LogitAdjustedLoss
+from tailora.pipeline import stages
+from tailora.pipeline.stages import calibration, costs, training_set, with_probe
 from tests.pipeline.planted_job import planted_job
 
 NAMES = ("common", "some", "rare")
@@ -52,6 +55,85 @@ def test_the_penalty_of_the_probe_is_chosen_on_validation(monkeypatch, tmp_path)
     assert best == {"train": weak, "val": strong, "test": weak}
     weights = head.weight.detach().numpy() * spread
     assert weights == pytest.approx(peers[strong].coef_, abs=2e-3)
+
+
+@pytest.fixture
+def plain(monkeypatch, tmp_path):
+    """A job of three separate classes, for what does not depend on features."""
+
+    def make(**options):
+        rng = np.random.default_rng(0)
+        planted = {}
+        for split, counts in {"train": (20, 10, 5), "val": (4,) * 3, "test": (4,) * 3}.items():
+            labels = np.repeat([0, 1, 2], counts)
+            rows = 9 * np.eye(3)[labels] + rng.normal(size=(len(labels), 3))
+            planted[split] = rows.astype(np.float32), labels
+        job = planted_job(
+            monkeypatch, tmp_path, planted, NAMES, deblora__clusters=2, deblora__pull=0.5, **options
+        )
+        return job, planted
+
+    return make
+
+
+def test_the_probe_learns_under_its_own_loss(plain, monkeypatch):
+    job, planted = plain(probe__l2=[0.1])
+    assert job.recipe.probe.loss != job.recipe.train.loss
+    head = with_probe(job, "zero-shot").head
+    expected = fit_linear_probe(
+        *planted["train"], loss=LogitAdjustedLoss(job.counts), num_classes=3, l2=0.1
+    ).linear
+    assert head.bias.numpy() == pytest.approx(expected.bias.detach().numpy(), abs=1e-4)
+
+
+def test_a_method_costs_what_the_stages_it_stands_on_cost_too(plain):
+    job, _ = plain()
+    for method, parameters in (("deblora", 3), ("zero-shot", 0), ("lora", 2)):
+        with job.folder.costs(method).measure("train", trained_parameters=parameters):
+            pass
+    told = {
+        method: [(entry["method"], entry["trained_parameters"]) for entry in costs(job, method)]
+        for method in ("zero-shot", "lora", "deblora")
+    }
+    zero_shot, lora = ("zero-shot", 0), ("lora", 2)
+    assert told == {
+        "zero-shot": [zero_shot],
+        "lora": [zero_shot, lora],
+        "deblora": [zero_shot, lora, ("deblora", 3)],
+    }
+
+
+@pytest.mark.parametrize(("source", "first"), [("adapted", "lora"), ("pretrained", "zero-shot")])
+def test_each_round_moves_the_features_of_the_round_before(source, first, plain, monkeypatch):
+    job, planted = plain(deblora__rounds=2, deblora__source=source)
+    asked = []
+
+    def features(_job, method, split):
+        asked.append((method, split))
+        return planted[split][0]
+
+    monkeypatch.setattr(stages, "features", features)
+    monkeypatch.setattr(stages, "learn_calibrated", lambda *_, **__: asked.append("learnt"))
+    monkeypatch.setattr(stages, "trainable", lambda *_: 1)
+    for name in ("save_adapted", "_keep"):
+        monkeypatch.setattr(stages, name, lambda *_: None)
+    stages.adapt_stage(job, "deblora")
+    # once to be moved, once for the units of what is learnt
+    before, after = [(first, "train")] * 2, [("deblora/round-1", "train")] * 2
+    assert asked == [*before, "learnt", *after, "learnt"]
+
+
+def test_a_head_of_targets_is_fitted_on_moved_features(plain):
+    for head in ("features", "targets", "both"):
+        job, planted = plain(deblora__head=head)
+        own, labels = planted["train"]
+        moved = calibration(job).features
+        assert np.abs(moved - own)[labels == 2].max() > 0.5
+        expected = {"features": [own], "targets": [moved], "both": [own, moved]}[head]
+        rows, classes = training_set(job, "deblora")
+        np.testing.assert_array_equal(rows, np.concatenate(expected))
+        np.testing.assert_array_equal(classes, np.concatenate([labels] * len(expected)))
+        np.testing.assert_array_equal(training_set(job, "lora")[0], own)
 
 
 def test_pulls_are_chosen_on_validation(monkeypatch, tmp_path):
