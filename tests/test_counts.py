@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailora.counts import GROUP_SCHEMES, ClassCounts, Groups, make_groups
+from tailora.counts import GROUP_SCHEMES, ClassCounts, Groups, make_groups, rows_by_class
 from tailora.errors import ConfigError, DataError
 
 DOTA = ClassCounts(
@@ -203,3 +203,11 @@ def test_groups_by_hand_know_a_class_however_it_is_spelt():
         counts, {"head": ["ko\N{COMBINING DIAERESIS}y "], "middle": ["bare  soil"], "tail": ["c"]}
     )
     assert groups == Groups(head=(0,), middle=(1,), tail=(2,))
+
+
+@given(st.lists(st.integers(0, 6), max_size=40))
+def test_rows_by_class_are_those_of_a_mask_for_each_class(labels):
+    found = rows_by_class(np.array(labels, dtype=np.int64), 8)
+    assert len(found) == 8
+    for c, rows in enumerate(found):
+        np.testing.assert_array_equal(rows, np.flatnonzero(np.array(labels) == c))

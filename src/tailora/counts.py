@@ -99,6 +99,22 @@ class ClassCounts:
             )
 
 
+def rows_by_class(labels: NDArray[np.integer], num_classes: int) -> list[NDArray[np.int64]]:
+    """List the rows of each class, ascending; sorting once beats a mask over all rows per class.
+
+    Args:
+        labels: Class indices (rows,), in [0, num_classes).
+        num_classes: Classes, of which some may have no row.
+
+    Example:
+        >>> [rows.tolist() for rows in rows_by_class(np.array([2, 0, 2]), 3)]
+        [[1], [], [0, 2]]
+    """
+    order = np.argsort(labels, kind="stable")
+    ends = np.cumsum(np.bincount(labels, minlength=num_classes))
+    return np.split(order, ends[:-1])
+
+
 @dataclass(frozen=True)
 class Groups:
     """Which class indices are head, middle and tail; together they hold every class once."""

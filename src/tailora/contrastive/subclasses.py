@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tailora.counts import ClassCounts
+from tailora.counts import ClassCounts, rows_by_class
 from tailora.debias.size_constrained_kmeans import size_constrained_kmeans
 from tailora.errors import ConfigError
 
@@ -66,8 +66,8 @@ def balanced_subclasses(
     directions = _directions(features)
     parts = np.zeros(len(labels), dtype=np.int64)
     first = 0
-    for c, number in enumerate(subclass_numbers(counts, minimum=minimum).tolist()):
-        rows = np.flatnonzero(labels == c)
+    numbers = subclass_numbers(counts, minimum=minimum).tolist()
+    for rows, number in zip(rows_by_class(labels, len(numbers)), numbers, strict=True):
         if number > 1:
             fit = size_constrained_kmeans(directions[rows], number, balance=1, seed=seed)
             parts[rows] = even_assignment(directions[rows] @ _directions(fit.centers).T)
@@ -135,8 +135,9 @@ def class_temperatures(
     counts.require_all_present("temperatures of classes")
     directions = _directions(features)
     loose = np.empty(len(counts.names))
+    members = rows_by_class(labels, len(counts.values))
     for c, n in enumerate(counts.values):
-        rows = directions[labels == c]
+        rows = directions[members[c]]
         center = rows.mean(axis=0)
         loose[c] = np.linalg.norm(rows - center, axis=1).mean() / np.log(n + 10)
     loose = np.clip(loose, *np.percentile(loose, [percentile, 100 - percentile]))

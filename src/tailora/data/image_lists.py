@@ -29,7 +29,7 @@ def read_image_list(path: Path, classes: Sequence[str]) -> list[tuple[str, str]]
         DataError: The file cannot be read, or a line has no path or names no class; the message
             has file and line.
     """
-    rows = []
+    rows, names = [], frozenset(classes)
     for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
             continue
@@ -38,7 +38,9 @@ def read_image_list(path: Path, classes: Sequence[str]) -> list[tuple[str, str]]
             raise DataError(
                 f"line {number} of {str(path)!r} is malformed; expected 'path class-number'"
             )
-        rows.append((image.strip(), _class(path, number, label, classes)))
+        named = label in names and not label.isdecimal()
+        own = label if named else _class(path, number, label, classes)
+        rows.append((image.strip(), own))
     return rows
 
 
@@ -50,9 +52,7 @@ def _class(path: Path, number: int, label: str, classes: Sequence[str]) -> str:
             f"line {number} of {str(path)!r}: class number {label} must lie in "
             f"[0, {len(classes) - 1}]"
         )
-    if label not in classes:
-        raise DataError(f"line {number} of {str(path)!r}: {unknown_name('class', label, classes)}")
-    return label
+    raise DataError(f"line {number} of {str(path)!r}: {unknown_name('class', label, classes)}")
 
 
 def _lines(path: Path) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
+from tailora.counts import rows_by_class
 from tailora.data.dataset import Dataset
 from tailora.errors import ConfigError, DataError, unknown_name
 
@@ -140,8 +141,9 @@ def make_imbalanced(dataset: Dataset, wanted: Imbalance, *, seed: int = 0) -> Da
     kept = [dataset.indices("test")]
     for split in ("train", "val"):
         rows = dataset.indices(split)
-        for c, (stay, had) in enumerate(zip(counts, available, strict=True)):
-            mine = rows[dataset.labels[rows] == c]
+        members = rows_by_class(dataset.labels[rows], len(counts))
+        for own, stay, had in zip(members, counts, available, strict=True):
+            mine = rows[own]
             size = math.ceil(len(mine) * stay / had)  # a class with validation samples keeps one
             kept.append(generator.choice(mine, size=size, replace=False))
     note = (

@@ -2,8 +2,9 @@
 
 import zlib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, Final, Protocol, final, runtime_checkable
+from typing import Any, Final, Protocol, TypeGuard, final, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,7 +162,7 @@ def cut_from(source: ImageSource, i: int) -> tuple[Path, str] | None:
     """File and place that picture `i` is cut from, or None where it is no cut."""
     if isinstance(source, SelectedImages):
         return cut_from(source.base, int(source.indices[i]))
-    return source.cut_from(i) if isinstance(source, CutSource) else None
+    return source.cut_from(i) if _can_cut(source) else None
 
 
 def file_mark(source: ImageSource, i: int) -> tuple[int, int]:
@@ -172,7 +173,7 @@ def file_mark(source: ImageSource, i: int) -> tuple[int, int]:
     a cut; a source of several files a picture gives marks of its own.
     """
     base, row = _origin(source, i)
-    if isinstance(base, MarkedSource):
+    if _can_mark(base):
         return base.mark(row)
     path, place = cut_from(source, i) or (file_path(source, i), "")
     size, checksum = (-1, 0) if path is None else path_mark(path)
@@ -196,6 +197,19 @@ def path_mark(path: Path) -> tuple[int, int]:
     except OSError:
         return -1, 0  # decoding it will say what is wrong with it, in words
     return size, checksum
+
+
+def _can_cut(source: ImageSource) -> TypeGuard[CutSource]:
+    return _has_all(type(source), CutSource)
+
+
+def _can_mark(source: ImageSource) -> TypeGuard[MarkedSource]:
+    return _has_all(type(source), MarkedSource)
+
+
+@cache  # comparing with a protocol costs more than reading a small file, and is asked for each
+def _has_all(kind: type, protocol: type) -> bool:
+    return issubclass(kind, protocol)
 
 
 def file_size(source: ImageSource, i: int) -> int:

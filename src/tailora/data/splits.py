@@ -1,11 +1,13 @@
 """Divide samples into train, val and test: by class, and by whole groups where there are groups."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tailora.counts import rows_by_class
 from tailora.data.group_division import divide_groups
 from tailora.errors import ConfigError, DataError
 
@@ -135,8 +137,10 @@ def _by_class(
     rng: np.random.Generator,
 ) -> NDArray[np.str_]:
     splits = np.full(len(labels), "train", dtype="<U5")
-    for c in np.unique(labels):
-        rows = rng.permutation(np.flatnonzero(labels == c))
+    for members in rows_by_class(labels, int(labels.max(initial=-1)) + 1):
+        if not len(members):
+            continue
+        rows = rng.permutation(members)
         n_val, n_test = _held_out(len(rows), fractions)
         splits[rows[:n_test]] = "test"
         splits[rows[n_test : n_test + n_val]] = "val"
@@ -162,7 +166,7 @@ def _by_group(
 ) -> NDArray[np.str_]:
     names, index = np.unique(groups, return_inverse=True)
     amounts = np.zeros((len(names), len(classes)))
-    np.add.at(amounts, (index, labels), 1)
+    np.add.at(amounts.ravel(), index * len(classes) + labels, 1.0)  # one index is far faster
     splits = np.array(SPLITS)[divide_groups(amounts, fractions=fractions, rng=rng)[index]]
     for split, share in zip(SPLITS, fractions, strict=True):
         absent = set(labels.tolist()) - set(labels[splits == split].tolist())
@@ -190,7 +194,9 @@ def _require_divisible(
     require_two_samples(labels, classes=classes)
     if groups is None:
         return
-    alone = {c for c in set(labels.tolist()) if len(set(groups[labels == c].tolist())) == 1}
+    pairs = set(zip(labels.tolist(), groups.tolist(), strict=True))
+    groups_of = Counter(c for c, _ in pairs)
+    alone = {c for c, count in groups_of.items() if count == 1}
     if alone:
         raise DataError(
             f"all samples of classes {_names(alone, classes)} are in one group, so they cannot be "

@@ -36,7 +36,8 @@ def open_table(path: Path, *, seed: int = 0, to_learn: bool = True) -> Dataset:
     """
     table = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
     table.require_filled()
-    files = [path.parent / text for text in table.columns["path"]]
+    folder = path.parent
+    files = [folder / text for text in table.columns["path"]]
     table.require_files(files)
     return assemble(
         path.stem,

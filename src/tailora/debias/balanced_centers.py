@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import pairwise_distances_argmin_min
 
+from tailora.counts import rows_by_class
 from tailora.debias.size_constrained_kmeans import SizeConstrainedKMeans, size_constrained_kmeans
 
 
@@ -76,9 +77,8 @@ def balanced_draw(labels: NDArray[np.int64], *, seed: int) -> NDArray[np.int64]:
     firsts = np.sort(np.unique(labels, return_index=True)[1])
     each = -(-len(labels) // len(firsts))
     generator = np.random.default_rng(seed)
-    return np.concatenate(
-        [generator.choice(np.flatnonzero(labels == labels[row]), size=each) for row in firsts]
-    )
+    members = rows_by_class(labels, int(labels.max()) + 1)
+    return np.concatenate([generator.choice(members[labels[row]], size=each) for row in firsts])
 
 
 def equal_weights(labels: NDArray[np.int64]) -> NDArray[np.float64]:

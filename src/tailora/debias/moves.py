@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from tailora.counts import rows_by_class
 from tailora.errors import unknown_name
 
 Rows = NDArray[np.floating]
@@ -58,8 +59,9 @@ def move_classes(
     if how not in MOVES:
         raise unknown_name("move", how, MOVES)
     moved = features.copy()
+    members = rows_by_class(labels, len(keep))
     for c in np.flatnonzero(keep < 1):
-        rows = labels == c
+        rows = members[c]
         moved[rows] = MOVES[how](features[rows], centers[c], keep[c], spread)
     return moved
 

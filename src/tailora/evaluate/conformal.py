@@ -19,7 +19,7 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tailora.counts import Groups
+from tailora.counts import Groups, rows_by_class
 from tailora.errors import ConfigError, DataError, unknown_name
 from tailora.evaluate.calibration import checked_probabilities
 from tailora.evaluate.confusion import class_indices
@@ -97,7 +97,8 @@ def conformal_thresholds(
         raise ConfigError(f"alpha must lie strictly between 0 and 1, got {alpha!r}")
     rows, true = checked_probabilities(probabilities, targets)
     own = _scores(rows, score)[np.arange(len(true)), true]
-    thresholds = np.array([_threshold(own[true == c], alpha) for c in range(rows.shape[1])])
+    members = rows_by_class(true, rows.shape[1])
+    thresholds = np.array([_threshold(own[rows_of], alpha) for rows_of in members])
     too_few = tuple(np.flatnonzero(np.isinf(thresholds)).tolist())
     return ConformalThresholds(thresholds, too_few, alpha, score)
 

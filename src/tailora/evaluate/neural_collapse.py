@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import root_scalar
 
-from tailora.counts import ClassCounts
+from tailora.counts import ClassCounts, rows_by_class
 from tailora.errors import ConfigError, DataError
 from tailora.evaluate.confusion import class_indices
 
@@ -166,7 +166,8 @@ def neural_collapse(
         (0.0, 0.0, 0.0)
     """
     rows, classes, vectors = _checked(features, labels, weight, targets)
-    means = np.stack([rows[classes == c].mean(axis=0) for c in range(len(vectors))])
+    members = rows_by_class(classes, len(vectors))
+    means = np.stack([rows[own].mean(axis=0) for own in members])
     central = means - means.mean(axis=0)
     used = central if targets.centred else means
     unit_vectors, unit_means = _unit(vectors, "classifier"), _unit(used, "class means")

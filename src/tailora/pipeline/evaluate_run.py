@@ -177,6 +177,6 @@ def _known_rows(run: Run, data: Dataset) -> tuple[NDArray[np.int64], dict[str, i
 
 def _match_labels(run: Run, data: Dataset) -> NDArray[np.int64]:
     """Class indices of the run, for data all of whose samples it knows."""
-    names = [canonical_name(name) for name in run.class_names]
-    index = [names.index(name) if name in names else -1 for name in data.classes]
+    known = {canonical_name(name): c for c, name in enumerate(run.class_names)}
+    index = [known.get(name, -1) for name in data.classes]
     return np.array(index, dtype=np.int64)[data.labels]

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
+from tailora.counts import rows_by_class
 from tailora.debias.calibrate import Calibration, composition
 from tailora.evaluate import RunMetrics
 from tailora.pipeline.error_places import error_places
@@ -80,8 +81,9 @@ def _class_means(
     rows: NDArray[np.floating], labels: NDArray[np.int64], classes: int
 ) -> NDArray[np.float32]:
     means = np.full((classes, rows.shape[1]), np.nan, dtype=np.float32)
-    for c in np.unique(labels):
-        means[c] = rows[labels == c].mean(axis=0)
+    for c, members in enumerate(rows_by_class(labels, classes)):
+        if len(members):
+            means[c] = rows[members].mean(axis=0)
     return means
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tailora.evaluate import ClassEvidence, ClassMetrics, MethodMetrics, TrustLimits, judge
+from tailora.counts import rows_by_class
+from tailora.evaluate import ClassEvidence, MethodMetrics, TrustLimits, judge
 from tailora.runs.evaluate_options import EvaluateOptions
 
 Units = NDArray[Any] | None
@@ -41,33 +42,24 @@ def class_verdicts(
     covered = _covered(method)
     predicted = probabilities.argmax(axis=1)
     found = []
+    own = rows_by_class(targets, len(method.per_class))
+    called = rows_by_class(predicted, len(method.per_class))
     for index, row in enumerate(method.per_class):
-        evidence = _evidence(row, index, probabilities, targets, predicted, units, covered[index])
+        stated = probabilities[called[index], index]
+        right = targets[called[index]] == index
+        some = bool(len(right))
+        evidence = ClassEvidence(
+            f1_interval=row.f1_interval,
+            n_test=row.n_test,
+            n_units=_count_units(own[index], units),
+            stated=float(stated.mean()) if some else None,
+            right=float(right.mean()) if some else None,
+            predicted_units=_count_units(called[index], units),
+            covered=covered[index],
+        )
         judgement = asdict(judge(evidence, limits))
         found.append(judgement | {"failed": list(judgement["failed"])})
     return found
-
-
-def _evidence(
-    row: ClassMetrics,
-    index: int,
-    probabilities: NDArray[np.floating],
-    targets: NDArray[np.int64],
-    predicted: NDArray[np.int64],
-    units: Units,
-    covered: float | None,
-) -> ClassEvidence:
-    chosen = predicted == index
-    some = bool(chosen.any())
-    return ClassEvidence(
-        f1_interval=row.f1_interval,
-        n_test=row.n_test,
-        n_units=_count_units(targets == index, units),
-        stated=float(probabilities[chosen, index].mean()) if some else None,
-        right=float((targets[chosen] == index).mean()) if some else None,
-        predicted_units=_count_units(chosen, units),
-        covered=covered,
-    )
 
 
 def _covered(method: MethodMetrics) -> Sequence[float | None]:
@@ -81,5 +73,5 @@ def _covered(method: MethodMetrics) -> Sequence[float | None]:
     ]
 
 
-def _count_units(rows: NDArray[np.bool_], units: Units) -> int:
-    return int(rows.sum()) if units is None else len(set(units[rows].tolist()))
+def _count_units(rows: NDArray[np.int64], units: Units) -> int:
+    return len(rows) if units is None else len(set(units[rows].tolist()))
