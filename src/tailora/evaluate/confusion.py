@@ -103,9 +103,26 @@ def class_scores(confusion: NDArray[np.int64]) -> ClassScores:
     return ClassScores(
         precision=np.where(support > 0, hits / np.maximum(predicted, 1), np.nan),
         recall=np.where(support > 0, hits / np.maximum(support, 1), np.nan),
-        f1=np.where(support > 0, 2 * hits / np.maximum(support + predicted, 1), np.nan),
+        f1=f1_of_sums(hits, support, predicted),
         support=support,
     )
+
+
+def f1_of_sums(
+    hits: NDArray[np.int64], support: NDArray[np.int64], predicted: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """F1 of each class, (..., classes); NaN for a class without true samples.
+
+    Args:
+        hits: Samples of the class predicted as it, (..., classes).
+        support: Samples of the class, (..., classes).
+        predicted: Samples predicted as the class, (..., classes).
+
+    Example:
+        >>> f1_of_sums(np.array([3, 0]), np.array([4, 0]), np.array([4, 1])).tolist()
+        [0.75, nan]
+    """
+    return np.where(support > 0, 2 * hits / np.maximum(support + predicted, 1), np.nan)
 
 
 def accuracy(confusion: NDArray[np.int64]) -> float:

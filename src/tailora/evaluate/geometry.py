@@ -7,15 +7,13 @@ Reference: Tian, Chen, Sun, "Learning De-Biased Representations for Remote-Sensi
 NeurIPS 2024 (feature distances of head and tail).
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import combinations, product
 from typing import final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tailora.counts import Groups
+from tailora.counts import Groups, rows_by_class
 from tailora.errors import DataError
 
 
@@ -60,13 +58,13 @@ def feature_geometry(
         FeatureGeometry(inter_head_tail=1.0, inter_tail_tail=nan, intra_tail=0.0)
     """
     directions, kept = _directions(features, labels, center)
-    sums = {
-        c: (directions[kept == c].sum(axis=0), int((kept == c).sum()))
-        for c in (*groups.head, *groups.tail)
-    }
+    highest = max((*groups.head, *groups.tail, int(kept.max(initial=-1))), default=-1)
+    rows = rows_by_class(kept, highest + 1)
+    sums = {c: (directions[rows[c]].sum(axis=0), len(rows[c])) for c in groups.head + groups.tail}
+    head, tail = (_class_means(sums, classes) for classes in (groups.head, groups.tail))
     return FeatureGeometry(
-        inter_head_tail=_mean_between(sums, product(groups.head, groups.tail)),
-        inter_tail_tail=_mean_between(sums, combinations(groups.tail, 2)),
+        inter_head_tail=_mean_of(1 - head @ tail.T),
+        inter_tail_tail=_mean_of((1 - tail @ tail.T)[np.triu_indices(len(tail), 1)]),
         intra_tail=_mean_within(sums, groups.tail),
     )
 
@@ -120,13 +118,15 @@ def _directions(
     return offsets[kept] / length[kept, None], classes[kept]
 
 
-def _mean_between(sums: _Sums, pairs: Iterable[tuple[int, int]]) -> float:
-    distances = [
-        1 - float(sums[a][0] @ sums[b][0]) / (sums[a][1] * sums[b][1])
-        for a, b in pairs
-        if sums[a][1] and sums[b][1]
-    ]
-    return float(np.mean(distances)) if distances else float("nan")
+def _class_means(sums: _Sums, classes: tuple[int, ...]) -> NDArray[np.float64]:
+    """Mean direction of each of these classes that has rows, (found, features)."""
+    width = max((len(total) for total, _ in sums.values()), default=0)
+    found = [total / count for total, count in (sums[c] for c in classes) if count]
+    return np.array(found).reshape(-1, width)
+
+
+def _mean_of(distances: NDArray[np.float64]) -> float:
+    return float(distances.mean()) if distances.size else float("nan")
 
 
 def _mean_within(sums: _Sums, classes: tuple[int, ...]) -> float:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, final
 
 Score = float | None
@@ -105,7 +105,16 @@ class MethodMetrics:
 
     def to_json(self) -> dict[str, Any]:
         """The method's entry in metrics.json: lists and dictionaries, null where undefined."""
-        return plain(asdict(self))
+        # copied one by one, a table of classes x classes takes longer than all else together
+        entry = {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name not in ("confusion", "per_class")
+        }
+        return plain(entry) | {
+            "per_class": [plain(asdict(row)) for row in self.per_class],
+            "confusion": [list(row) for row in self.confusion],
+        }
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "MethodMetrics":

@@ -79,10 +79,13 @@ def ranking_scores(scores: ArrayLike, targets: ArrayLike) -> RankingScores:
     if not np.isfinite(values).all():
         raise DataError("scores hold NaN or infinite values; they have no rank")
     rows = class_indices(targets, values.shape[1], "targets")
-    pairs = [(values[rows == c, c], values[rows != c, c]) for c in range(values.shape[1])]
+    found = np.empty((2, values.shape[1]))
+    for c in range(values.shape[1]):  # one class at a time, so that no copy of all scores is held
+        column, own = values[:, c], rows == c
+        found[:, c] = _scores_of(np.sort(column[own]), np.sort(column[~own]))
     return RankingScores(
-        auroc=np.array([_auroc(*pair) for pair in pairs]),
-        auprc=np.array([_average_precision(*pair) for pair in pairs]),
+        auroc=found[0],
+        auprc=found[1],
         prevalence=np.bincount(rows, minlength=values.shape[1]) / len(rows),
     )
 
@@ -139,23 +142,22 @@ def group_ranking(ranking: RankingScores, groups: Groups) -> dict[str, GroupRank
 _Scores = NDArray[np.float64]
 
 
-def _auroc(positives: _Scores, negatives: _Scores) -> float:
-    """Share of (positive, negative) pairs in the right order; ties count half."""
-    if not positives.size or not negatives.size:
-        return float("nan")
-    above = _at_least(negatives, positives)
-    strictly_above = negatives.size - np.searchsorted(np.sort(negatives), positives, side="right")
-    return float(1 - (above + strictly_above).mean() / (2 * negatives.size))
+def _scores_of(positives: _Scores, negatives: _Scores) -> tuple[float, float]:
+    """AUROC and average precision of a class, from ascending scores of its rows and the others.
 
-
-def _average_precision(positives: _Scores, negatives: _Scores) -> float:
-    """Mean over the positives of the precision among all rows that score at least as high."""
+    AUROC is the share of (positive, negative) pairs in the right order, ties count half; average
+    precision the mean over the positives of the precision among all rows that score at least as
+    high.
+    """
     if not positives.size or not negatives.size:
-        return float("nan")
-    hits, alarms = _at_least(positives, positives), _at_least(negatives, positives)
-    return float((hits / (hits + alarms)).mean())
+        return float("nan"), float("nan")
+    alarms = _at_least(negatives, positives)
+    strictly_above = negatives.size - np.searchsorted(negatives, positives, side="right")
+    hits = _at_least(positives, positives)
+    auroc = 1 - (alarms + strictly_above).mean() / (2 * negatives.size)
+    return float(auroc), float((hits / (hits + alarms)).mean())
 
 
 def _at_least(values: _Scores, limits: _Scores) -> NDArray[np.int64]:
-    """How many `values` reach each limit, (limits,)."""
-    return values.size - np.searchsorted(np.sort(values), limits, side="left")
+    """How many of the ascending `values` reach each limit, (limits,)."""
+    return values.size - np.searchsorted(values, limits, side="left")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, final
 
@@ -99,7 +99,8 @@ class RunMetrics:
 
     def to_json(self) -> dict[str, Any]:
         """The content of metrics.json: null where undefined, never NaN or infinity."""
-        entry = plain(asdict(self))
+        entry = plain(asdict(replace(self, methods=())))
+        entry["methods"] = [method.to_json() for method in self.methods]
         if self.clusters is not None and math.isinf(self.clusters.balance):
             entry["clusters"]["balance"] = None
         return {"schema": SCHEMA, **entry}
