@@ -172,3 +172,17 @@ def test_an_array_the_disk_has_no_room_for_is_an_error_and_leaves_nothing(tmp_pa
     with pytest.raises(StorageError, match="no space left"):
         write_atomically(path, lambda temporary: create_array(temporary, (4, 2), np.float64))
     assert names(tmp_path) == []
+
+
+def test_json_comes_back_and_numbers_stand_on_one_line(tmp_path):
+    value = {"a": [[1, 2.5], [], [None, -3e300]], "ä": {"b": ["x"], "c": {}}}
+    write_json(tmp_path / "x.json", value)
+    assert read_json(tmp_path / "x.json") == value
+    lines = (tmp_path / "x.json").read_text("utf-8").splitlines()
+    assert lines[:6] == ["{", '  "a": [', "    [1, 2.5],", "    [],", "    [null, -3e+300]", "  ],"]
+    assert lines[6:] == ['  "ä": {', '    "b": [', '      "x"', "    ],", '    "c": {}', "  }", "}"]
+
+
+def test_no_list_of_numbers_smuggles_nan_into_json(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "x.json", {"a": [1.0, float("nan")]})

@@ -20,6 +20,7 @@ from tailora.errors import RunError, StorageError
 
 _T = TypeVar("_T")
 
+_ON_ONE_LINE = {int, float, type(None)}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -84,9 +85,29 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically, indented, non-ASCII kept; NaN is refused (it is not JSON)."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(path, text + "\n")
+    """Write JSON atomically, indented, non-ASCII kept; NaN is refused (it is not JSON).
+
+    A list of numbers stands on one line: a confusion matrix of a few thousand classes would take
+    a line a cell, and half a minute.
+    """
+    write_text(path, _json(value, "\n") + "\n")
+
+
+def _json(value: Any, margin: str) -> str:
+    """Write a value whose own line begins with `margin`, which holds the line break."""
+    inner = margin + "  "
+    if isinstance(value, dict) and value:
+        parts = [
+            f"{_plain_json({key: 0})[1:-4]}: {_json(one, inner)}" for key, one in value.items()
+        ]
+        return "{" + inner + f",{inner}".join(parts) + margin + "}"
+    if isinstance(value, (list, tuple)) and not set(map(type, value)) <= _ON_ONE_LINE:
+        return "[" + inner + f",{inner}".join(_json(one, inner) for one in value) + margin + "]"
+    return _plain_json(value)
+
+
+def _plain_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def file_sha256(path: Path) -> bytes:
