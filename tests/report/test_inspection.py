@@ -1,3 +1,4 @@
+import base64
 import re
 
 import numpy as np
@@ -51,3 +52,19 @@ def test_large_thumbnails_are_shrunk(tmp_path):
     image = rng.integers(0, 256, (900, 600, 3), dtype=np.uint8)
     out = write_inspection(tmp_path / "p.html", name="x", rows=ROWS, thumbnails=[("common", image)])
     assert out.stat().st_size < 150_000
+
+
+def test_many_classes_are_numbered_in_the_figure_and_named_in_the_table(tmp_path):
+    few = [ClassRow(f"no. {c}", {"train": 1000 - c, "test": 1}, "head") for c in range(120)]
+    many = [*few, ClassRow("no. 120", {"train": 880, "test": 1}, "tail")]
+    small, large = (
+        write_inspection(tmp_path / f"{len(rows)}.html", name="x", rows=rows)
+        for rows in (few, many)
+    )
+    for page, in_figure in ((small, True), (large, False)):
+        html = page.read_text("utf-8")
+        assert "no. 119 head" in text_of(html)
+        (figure,) = re.findall(r"data:image/svg\+xml;base64,([^\"]+)", html)
+        svg = base64.b64decode(figure).decode("utf-8")
+        assert ("no. 119" in svg) == in_figure
+        assert ("classes, numbered from 0" in svg) != in_figure

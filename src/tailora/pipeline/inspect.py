@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tailora.counts import make_groups
+from tailora.counts import make_groups, rows_by_class
 from tailora.data import Dataset, Duplicate, find_duplicates
 from tailora.data.band_reading import name_bands
 from tailora.pipeline.band_looks import BandLook, look_at_bands
@@ -20,6 +20,8 @@ from tailora.report.blocks import Section
 from tailora.report.scene_section import scene_section
 
 SMALL_TEST = 10
+MOST_PICTURED = 200
+"""Classes that a page shows images of; twelve thousand images make a page that no browser opens."""
 
 
 @dataclass(frozen=True)
@@ -129,10 +131,13 @@ def inspect_dataset(
 def write_page(data: Dataset, found: Inspection, out: Path, *, per_class: int = 4) -> Path:
     """Write an HTML page of counts, thumbnails, bands, and scenes with their labels."""
     data, values = name_bands(data), found.values
+    pictured = {row.name for row in _evenly(found.rows, MOST_PICTURED)}
+    members = rows_by_class(data.labels, len(data.classes))
     thumbnails = [
         (name, as_picture(data.source.read(int(row)), data.bands))
-        for index, name in enumerate(data.classes)
-        for row in np.flatnonzero(data.labels == index)[:per_class]
+        for name, rows in zip(data.classes, members, strict=True)
+        if name in pictured
+        for row in rows[:per_class]
     ]
     return write_inspection(
         out,
@@ -146,6 +151,13 @@ def write_page(data: Dataset, found: Inspection, out: Path, *, per_class: int = 
             band_section(values.bands, values.units, values.warnings),
         ),
     )
+
+
+def _evenly(rows: Sequence[ClassRow], most: int) -> list[ClassRow]:
+    """Take at most so many rows, as far apart as they go, the first and the last among them."""
+    if len(rows) <= most:
+        return list(rows)
+    return [rows[i] for i in np.linspace(0, len(rows) - 1, most).round().astype(int)]
 
 
 def _scenes(data: Dataset) -> list[Section]:

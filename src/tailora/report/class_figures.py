@@ -13,7 +13,15 @@ from tailora.counts import GROUP_NAMES
 from tailora.report.blocks import Picture
 from tailora.report.names import full_names
 from tailora.report.numbers import integer, interval, number
-from tailora.report.style import GROUP_COLOURS, SOFT, figure_uri, leave_room, name_classes_below
+from tailora.report.style import (
+    GROUP_COLOURS,
+    MOST_NAMED,
+    SOFT,
+    WIDTH,
+    figure_uri,
+    leave_room,
+    name_classes_below,
+)
 
 
 @final
@@ -48,7 +56,12 @@ def long_tail(names: Sequence[str], counts: Sequence[int], groups: Sequence[str 
         floor = 0.7  # one sample is still a visible bar
         colours = [GROUP_COLOURS.get(group or "", SOFT) for group in groups]
         heights = [max(count - floor, 0) for count in counts]
-        axes.bar(range(len(names)), heights, bottom=floor, width=_width(len(names)), color=colours)
+        if len(names) <= MOST_NAMED:
+            width = _width(len(names))
+            axes.bar(range(len(names)), heights, bottom=floor, width=width, color=colours)
+        else:  # lines: so many bars take minutes
+            tops, points = [floor + height for height in heights], 0.6 * 72 * WIDTH / len(names)
+            axes.vlines(range(len(names)), floor, tops, colors=colours, linewidth=points)
         axes.set_yscale("log")
         axes.set_ylim(floor, (2 if len(names) <= 20 else 5) * max(2, *counts))
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(counts) < 200 else (1,)))
@@ -56,7 +69,8 @@ def long_tail(names: Sequence[str], counts: Sequence[int], groups: Sequence[str 
         axes.yaxis.set_minor_locator(NullLocator())
         axes.set_ylabel("training samples (log scale)")
         axes.grid(axis="y")
-        _write_counts(axes, counts)
+        if len(names) <= MOST_NAMED:
+            _write_counts(axes, counts)
         name_classes_below(axes, names)
         leave_room(figure, names)
         figure.legend(handles=_group_patches(groups), loc="outside upper right", ncols=3)
@@ -86,7 +100,8 @@ def score_dots(
         _shade_groups(axes, groups)
         for position, one in enumerate(series):
             _draw_series(axes, one, shift=_shift(position, len(series)), n_classes=len(names))
-        _mark_untested(axes, series)
+        if len(names) <= MOST_NAMED:
+            _mark_untested(axes, series)
         axes.set_ylim(-0.03, 1.03)
         axes.set_ylabel("F1 on the test split, %")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}"))
@@ -130,10 +145,9 @@ def _shade_groups(axes: Axes, groups: Sequence[str | None]) -> None:
         members = [position for position, found in enumerate(groups) if found == group]
         if not members:
             continue
-        for position in members:
-            axes.axvspan(
-                position - 0.5, position + 0.5, color=GROUP_COLOURS[group], alpha=0.12, linewidth=0
-            )
+        for first, last in _runs(members):
+            colour = GROUP_COLOURS[group]
+            axes.axvspan(first - 0.5, last + 0.5, color=colour, alpha=0.12, linewidth=0)
         axes.annotate(
             group,
             (sum(members) / len(members), 1.0),
@@ -143,6 +157,13 @@ def _shade_groups(axes: Axes, groups: Sequence[str | None]) -> None:
             ha="center",
             color=SOFT,
         )
+
+
+def _runs(ascending: Sequence[int]) -> list[tuple[int, int]]:
+    """First and last of each run of numbers that follow one another."""
+    gaps = [i for i in range(1, len(ascending)) if ascending[i] != ascending[i - 1] + 1]
+    edges = zip([0, *gaps], [*gaps, len(ascending)], strict=True)
+    return [(ascending[first], ascending[end - 1]) for first, end in edges]
 
 
 def _mark_untested(axes: Axes, series: Sequence[Series]) -> None:
@@ -160,13 +181,17 @@ def _shift(position: int, n_series: int) -> float:
 def _draw_series(axes: Axes, series: Series, *, shift: float, n_classes: int) -> None:
     size = 5.5 if n_classes <= 24 else 3.2
     dots: list[tuple[float, float]] = []
+    lines: list[tuple[float, float, float]] = []
     for position, scores in enumerate(series.scores):
         ends = interval(scores.get("f1_interval"))
         if ends is not None:
-            axes.vlines(position + shift, *ends, color=series.colour, linewidth=1.3, alpha=0.65)
+            lines.append((position + shift, *ends))
         score = number(scores.get("f1"))
         if score is not None:
             dots.append((position + shift, score))
+    if lines:
+        places, lows, highs = zip(*lines, strict=True)
+        axes.vlines(places, lows, highs, color=series.colour, linewidth=1.3, alpha=0.65)
     axes.plot(
         [x for x, _ in dots],
         [y for _, y in dots],

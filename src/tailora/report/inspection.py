@@ -147,6 +147,9 @@ def _thumbnails_section(
     caption = (
         "A few images of each class. A class that you cannot tell apart here is hard to learn."
     )
+    pictured = len({label for label, _ in thumbnails} & rank.keys())
+    if pictured < len(rows):
+        caption += f" {integer(pictured)} of {integer(len(rows))} classes are shown."
     return Section("images", "What the classes look like", caption, (Gallery(items),))
 
 

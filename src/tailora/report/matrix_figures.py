@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tailora.report.blocks import Picture
 from tailora.report.names import full_names, shorten
-from tailora.report.style import INK, WIDTH, figure_uri, leave_room
+from tailora.report.style import INK, MOST_NAMED, WIDTH, figure_uri, leave_room
 
 _ANNOTATED: Final = 16
 _GRIDDED: Final = 40
@@ -32,10 +32,11 @@ def confusion_picture(counts: NDArray[np.int64], names: Sequence[str]) -> Pictur
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
         image = _shade(axes, shares, annotated=n_classes <= _ANNOTATED)
-        _name_rows(axes, [f"{shorten(n)} ({t})" for n, t in zip(names, tested, strict=True)])
-        leave_room(figure, names)
-        shown = [shorten(name) for name in names]
-        axes.set_xticks(range(n_classes), shown, rotation=90, fontsize=_name_size(n_classes))
+        if n_classes <= MOST_NAMED:
+            _name_rows(axes, [f"{shorten(n)} ({t})" for n, t in zip(names, tested, strict=True)])
+            leave_room(figure, names)
+            shown = [shorten(name) for name in names]
+            axes.set_xticks(range(n_classes), shown, rotation=90, fontsize=_name_size(n_classes))
         axes.set_xlabel("predicted class")
         axes.set_ylabel("true class (test samples)")
         axes.set_aspect("equal")
@@ -60,7 +61,8 @@ def composition_picture(shares: NDArray[np.floating[Any]], names: Sequence[str])
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
         image = _shade(axes, shares, annotated=n_clusters <= _ANNOTATED)
-        _name_rows(axes, [shorten(name) for name in names])
+        if n_rows <= MOST_NAMED:
+            _name_rows(axes, [shorten(name) for name in names])
         leave_room(figure, names)
         step = 1 if n_clusters <= 40 else 5
         axes.set_xticks(range(0, n_clusters, step), [str(k) for k in range(0, n_clusters, step)])

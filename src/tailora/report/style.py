@@ -53,6 +53,7 @@ METHOD_STYLES: Final = {
 MARKERS: Final = ("o", "s", "^", "D", "v", "P")
 FONT: Final = "DejaVu Sans"
 PAGE_FONTS: Final = "system-ui, Segoe UI, Roboto, Helvetica, Arial, sans-serif"
+MOST_NAMED: Final = 120  # classes; names of more run into each other, and take minutes to draw
 WIDTH: Final = 10.0  # inches; the page shows a figure at most this wide
 
 _STYLE: Final[dict[str, Any]] = {
@@ -133,7 +134,7 @@ def leave_room(figure: Figure, names: Sequence[str]) -> None:
     The font used for measuring lacks their glyphs and takes them for narrower than they are.
     """
     widest = max(n_wide(shorten(name)) for name in names)
-    if widest:
+    if widest and len(names) <= MOST_NAMED:
         margin = 0.05 * widest  # inches; about half a glyph each
         figure.set_layout_engine("constrained", w_pad=margin, h_pad=margin)
 
@@ -145,7 +146,14 @@ def method_style(method: str, position: int) -> tuple[str, str]:
 
 
 def name_classes_below(axes: Axes, names: Sequence[str]) -> None:
-    """Write class names under the axis, turned as far as their number demands."""
+    """Write class names under the axis, turned as far as their number demands.
+
+    Beyond `MOST_NAMED` the classes are numbered.
+    """
+    axes.set_xlim(-0.6, len(names) - 0.4)
+    if len(names) > MOST_NAMED:
+        axes.set_xlabel(f"{len(names):,} classes, numbered from 0")
+        return
     shown = [shorten(name) for name in names]
     few = len(names) * max(map(len, shown)) <= 90  # characters that fit side by side
     steep = len(names) > 20  # slanted names would run into each other
@@ -156,7 +164,7 @@ def name_classes_below(axes: Axes, names: Sequence[str]) -> None:
         anchor = "center" if steep else "right"
         for label in axes.get_xticklabels():
             label.set(rotation=angle, ha=anchor, rotation_mode="default" if steep else "anchor")
-    axes.set_xlim(-0.6, len(names) - 0.4)
+    axes.set_xlim(-0.6, len(names) - 0.4)  # which naming the ticks has widened
 
 
 def _data_uri(media_type: str, content: bytes) -> str:
