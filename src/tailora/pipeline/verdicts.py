@@ -45,16 +45,15 @@ def class_verdicts(
     own = rows_by_class(targets, len(method.per_class))
     called = rows_by_class(predicted, len(method.per_class))
     for index, row in enumerate(method.per_class):
-        stated = probabilities[called[index], index]
-        right = targets[called[index]] == index
-        some = bool(len(right))
+        chosen = called[index]
+        some = len(chosen) > 0
         evidence = ClassEvidence(
             f1_interval=row.f1_interval,
             n_test=row.n_test,
             n_units=_count_units(own[index], units),
-            stated=float(stated.mean()) if some else None,
-            right=float(right.mean()) if some else None,
-            predicted_units=_count_units(called[index], units),
+            stated=float(probabilities[chosen, index].mean()) if some else None,
+            right=float((targets[chosen] == index).mean()) if some else None,
+            predicted_units=_count_units(chosen, units),
             covered=covered[index],
         )
         judgement = asdict(judge(evidence, limits))
