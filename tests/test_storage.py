@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from safetensors import SafetensorError
 
-from tailora.errors import StorageError
+from tailora.errors import RunError, StorageError
 from tailora.storage import (
     create_array,
     guard_disk,
+    parse_toml,
+    read_arrays,
     read_json,
     write_atomically,
     write_json,
@@ -186,3 +188,63 @@ def test_json_comes_back_and_numbers_stand_on_one_line(tmp_path):
 def test_no_list_of_numbers_smuggles_nan_into_json(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "x.json", {"a": [1.0, float("nan")]})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a": 1e400}', "1e400 is beyond any number"),
+        ('{"a": -1' + "0" * 30 + "}", "too many digits"),
+        ('{"a": "\\ud800"}', "surrogates"),
+        ("[" * 70 + "]" * 70, "nested too deep"),
+        ('{"a":' * 70 + "1" + "}" * 70, "nested too deep"),
+    ],
+)
+def test_json_that_would_fail_later_is_refused_when_it_is_read(text, message, tmp_path):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(RunError, match=f"'.*a.json' is damaged .*{message}"):
+        read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("value", [2**64 - 1, -(2**63), 1.7e308, "\U0001f30d", [[[1]]]])
+def test_json_of_any_size_that_is_written_is_read(value, tmp_path):
+    write_json(tmp_path / "a.json", value)
+    assert read_json(tmp_path / "a.json") == value
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"PK\x03\x04", b"\x80\x04]q\x00."])
+def test_arrays_that_cannot_be_read_are_refused(content, tmp_path):
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(RunError, match=r"a\.npz' is damaged"):
+        read_arrays(tmp_path / "a.npz")
+
+
+def test_one_array_alone_or_a_folder_is_no_file_of_arrays(tmp_path):
+    with (tmp_path / "a.npz").open("wb") as file:
+        np.save(file, np.arange(3))
+    with pytest.raises(RunError, match=r"it is no \.npz file"):
+        read_arrays(tmp_path / "a.npz")
+    (tmp_path / "b.npz").mkdir()
+    with pytest.raises(RunError, match=r"cannot read '.*b\.npz'"):
+        read_arrays(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a = " + "9" * 5000, "too many digits"),
+        ("a = 9223372036854775808", "64 bits"),
+        ("a = [[-9223372036854775809]]", "64 bits"),
+        ('a = {b = ["\\u0000"]}', "NUL"),
+        ("a = " + "[" * 70 + "]" * 70, "too deep"),
+        ("a = " + "[" * 100_000, "too deep"),
+    ],
+)
+def test_toml_that_would_fail_later_is_refused_when_it_is_read(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_toml(text)
+
+
+def test_toml_of_64_bits_is_read():
+    text = "a = 9223372036854775807\nb = [-9223372036854775808]\nc = inf"
+    assert parse_toml(text) == {"a": 2**63 - 1, "b": [-(2**63)], "c": float("inf")}

@@ -3,7 +3,12 @@
 import errno
 import hashlib
 import json
+import math
 import os
+import shutil
+import tomllib
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,7 +17,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.lib.format import open_memmap
-from numpy.typing import DTypeLike
+from numpy.lib.npyio import NpzFile
+from numpy.typing import DTypeLike, NDArray
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 
@@ -21,6 +27,8 @@ from tailora.errors import RunError, StorageError
 _T = TypeVar("_T")
 
 _ON_ONE_LINE = {int, float, type(None)}
+_MOST_DIGITS = 20  # of a whole number; those of 64 bits have as many
+_DEEPEST = 64  # levels of JSON or TOML; tailora writes fewer than ten
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -125,12 +133,20 @@ def read_json(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: There is none.
-        RunError: It cannot be read, or is no JSON; NaN and keys that repeat are none.
+        RunError: It cannot be read, or is no JSON; NaN, numbers beyond 64 bits, keys that repeat
+            and halves of characters are none.
     """
     try:
-        return json.loads(
-            path.read_text("utf-8"), parse_constant=_no_number, object_pairs_hook=_object
+        value = json.loads(
+            path.read_text("utf-8"),
+            parse_constant=_no_number,
+            parse_float=_finite,
+            parse_int=_whole,
+            object_pairs_hook=_object,
         )
+        _check_depth(value)
+        json.dumps(value, ensure_ascii=False).encode()  # half a character fails here, not later
+        return value
     except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError as error:
@@ -139,6 +155,50 @@ def read_json(path: Path) -> Any:
         raise RunError(f"{str(path)!r} is damaged: it is nested too deep") from error
     except ValueError as error:  # of bytes that are no text, text that is no JSON, endless digits
         raise RunError(f"{str(path)!r} is damaged ({error})") from error
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read all arrays of an `.npz` file.
+
+    Raises:
+        FileNotFoundError: There is none.
+        RunError: It cannot be read, or is no `.npz` file.
+    """
+    try:
+        with path.open("rb") as file:
+            stored = np.load(file, allow_pickle=False)
+            if not isinstance(stored, NpzFile):
+                raise ValueError("it is no .npz file")
+            return {name: stored[name] for name in stored.files}
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise RunError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
+    except (
+        ValueError, EOFError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error,
+    ) as error:  # fmt: skip
+        raise RunError(f"{str(path)!r} is damaged ({' '.join(str(error).split())})") from error
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Read TOML that a person wrote.
+
+    Raises:
+        tomllib.TOMLDecodeError: It is none.
+        ValueError: It is, but with a number beyond 64 bits, a NUL character in a text, or nested
+            deeper than anything that tailora reads.
+    """
+    try:
+        content = tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError as error:  # Python's own limit of digits
+        raise ValueError("a number has too many digits") from error
+    _check_depth(content)
+    _check_leaves(content)
+    return content
 
 
 def typed(kind: type[_T], value: Any, path: Path) -> _T:
@@ -158,6 +218,52 @@ def typed(kind: type[_T], value: Any, path: Path) -> _T:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "its content"
         raise RunError(f"{str(path)!r} is damaged: {where}: {first['msg']}") from error
+
+
+def delete(path: Path) -> None:
+    """Delete a file or a whole folder, if it is there; a link, never what it points to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _check_depth(value: Any) -> None:
+    """Refuse what a recursive reader could not follow."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return
+    raise ValueError("it is nested too deep")
+
+
+def _check_leaves(value: Any) -> None:
+    for inner in value.values() if isinstance(value, dict) else value:
+        if isinstance(inner, dict | list):
+            _check_leaves(inner)
+        elif isinstance(inner, str) and "\0" in inner:
+            raise ValueError("a text holds a NUL character")
+        elif isinstance(inner, int) and not -(2**63) <= inner < 2**63:
+            raise ValueError("a whole number is beyond 64 bits")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:_MOST_DIGITS]} is beyond any number")
+    return value
+
+
+def _whole(text: str) -> int:
+    if len(text.lstrip("-")) > _MOST_DIGITS:
+        raise ValueError(f"{text[:_MOST_DIGITS]}... has too many digits")
+    return int(text)
 
 
 def _no_number(name: str) -> Any:

@@ -249,6 +249,30 @@ def _head(change):
     return harm
 
 
+def _metrics(**values):
+    return lambda run: _edit(run / "metrics.json", lambda m: m | values)
+
+
+def _method(**values):
+    return _metrics_of(lambda method: method | values)
+
+
+def _metrics_of(change):
+    def harm(run):
+        def each(content):
+            return content | {"methods": [change(method) for method in content["methods"]]}
+
+        _edit(run / "metrics.json", each)
+
+    return harm
+
+
+_HUGE = {"vector": {"scale": [1e308] * 5, "shift": [0.0] * 5}}
+_COLD = {"temperature": {"value": -1.0}}
+_VALUE = {
+    "factor": 2.0, "score": 0.5, "low": 0.4, "high": 0.6, "gain": 0.1, "gain_low": 0.0,
+    "gain_high": 0.2,
+}  # fmt: skip
 WRONG = {
     "band 0": (_inner("input", bands=[1, 2, 0]), "bands [1, 2, 0]"),
     "band 999": (_inner("input", bands=[1, 2, 999]), "of images that have 3"),
@@ -271,6 +295,38 @@ WRONG = {
     "a regular expression": (_config(target_modules="(a+)+$"), "names of layers"),
     "a huge rank": (_config(r=10**9), "r is 1e+09"),
     "a module to import": (_config(megatron_config={"a": 1}), "megatron_config"),
+    "an unknown option": (_config(use_other_lora=True), "use_other_lora is unknown to PEFT"),
+    "a huge scaling": (
+        lambda run: _edit(run / "calibration.json", lambda c: c | {"scalings": _HUGE}),
+        "calibration.json",
+    ),
+    "negative temperature": (
+        lambda run: _edit(run / "calibration.json", lambda c: c | {"scalings": _COLD}),
+        "calibration.json",
+    ),
+    "beyond any number": (lambda run: (run / "metrics.json").write_text('{"a": 1e400}'), "1e400"),
+    "half a character": (
+        lambda run: (run / "classes.json").write_text('{"a": "\\ud800"}'),
+        "classes.json",
+    ),
+    "label value a text": (_metrics(label_value={"classes": "x"}), "label_value.classes"),
+    "label value without sizes": (
+        _metrics(label_value={"classes": [{"name": "a", "labels": 3, "values": [_VALUE]}]}),
+        "a score at each of its sizes",
+    ),
+    "coverage of one class": (
+        _method(coverage={"level": 0.9, "by_class": [0.5], "size_by_class": [1.0]}),
+        "has not each of its 5 classes",
+    ),
+    "collapse a list": (_method(collapse=[]), "collapse"),
+    "shift a text": (_method(shift={"low": "x"}), "shift.low"),
+    "half a confusion": (_method(confusion=[[1]]), "has not each of its 5 classes"),
+    "stages a text": (lambda run: _set(run, stages="x"), "stages"),
+    "a stage without a name": (lambda run: _set(run, stages=[{}]), "stages.0.name"),
+    "duplicates of numbers": (_inner("dataset", duplicates=[3]), "dataset.duplicates.0"),
+    "notes a number": (_inner("dataset", notes=3), "dataset.notes"),
+    "spectrum empty": (lambda run: _set(run, spectrum={"entropy": 1}), "spectrum"),
+    "versions a list": (lambda run: _set(run, versions=[]), "versions"),
     "another tuner": (_config(peft_type="XLORA"), "no tuner"),
     "a narrow head": (
         _head(lambda h: h | {"weight": h["weight"][:, :5].contiguous()}),

@@ -177,3 +177,35 @@ def test_a_bank_of_the_same_manifest_elsewhere_is_not_touched(tmp_path):
     write_json(tmp_path / "b" / "manifest.json", MANIFEST)
     assert make(tmp_path / "b", rows=-ROWS)[1] == 1
     np.testing.assert_array_equal(make(tmp_path / "a")[0], ROWS)
+
+
+def _as_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("name", ["features.npy", "manifest.json"])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:-5]),
+        lambda path: path.write_bytes(b"\xff\xfe\0{"),
+        _as_folder,
+    ],
+)
+def test_a_damaged_bank_is_made_again(harm, name, tmp_path):
+    make(tmp_path)
+    harm(tmp_path / name)
+    again, calls = make(tmp_path)
+    np.testing.assert_array_equal(again, ROWS)
+    assert calls == 1
+
+
+@pytest.mark.parametrize("array", [ROWS[:2], ROWS.T, ROWS.astype(np.float64), ROWS.astype(">f4")])
+def test_an_array_of_another_shape_or_type_is_made_again(array, tmp_path):
+    make(tmp_path)
+    np.save(tmp_path / "features.npy", array)
+    again, calls = make(tmp_path)
+    np.testing.assert_array_equal(again, ROWS)
+    assert calls == 1

@@ -3,7 +3,9 @@ import json
 import numpy as np
 import pytest
 
+from tailora.errors import RunError
 from tailora.runs.cost import CostLedger
+from tailora.storage import write_json
 
 
 @pytest.fixture
@@ -85,3 +87,23 @@ def test_the_peak_holds_what_was_held_meanwhile(ledger):
     assert large > small + 150 or large >= again  # where the peak cannot start anew it only grows
     if again < large:  # where it can
         assert large > again + 150
+
+
+ENTRY = {
+    "name": "lora: train", "method": "lora", "seconds": 1.5, "peak_memory_mb": 3.0,
+    "trained_parameters": 4,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "content",
+    [3, None, {}, [3], [{}], [ENTRY | {"seconds": []}], [ENTRY | {"seconds": -1}],
+     [ENTRY | {"trained_parameters": 1.5}], [{**ENTRY, "name": None}]],
+)  # fmt: skip
+def test_damaged_costs_are_refused(content, tmp_path):
+    path = tmp_path / "lora" / "costs.json"
+    write_json(path, [ENTRY])
+    assert CostLedger(path, "lora").entries() == [ENTRY]
+    write_json(path, content)
+    with pytest.raises(RunError, match=r"costs\.json' is damaged.*delete the folder.*--resume"):
+        CostLedger(path, "lora").entries()

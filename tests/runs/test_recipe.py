@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailora.errors import ConfigError
-from tailora.runs.recipe import METHODS, Recipe, parse_assignment, read_recipe, recipe_keys
+from tailora.runs.recipe import METHODS, RANGES, Recipe, parse_assignment, read_recipe, recipe_keys
 
 # a value other than the default for every key there is
 OTHER = {
@@ -250,6 +250,10 @@ def test_undecided_keys_are_left_out_of_the_file():
         (lambda path: path.mkdir(), "cannot read recipe '.*r.toml'"),
         (lambda path: path.write_text("a = = 3"), "recipe '.*r.toml' is not TOML: "),
         (lambda path: path.write_bytes(b"\xff\xfe"), "recipe '.*r.toml' is not TOML: "),
+        (lambda path: path.write_text("seed = " + "9" * 5000), "is not TOML: .* digits"),
+        (lambda path: path.write_text("seed = " + "[" * 99_999), "is not TOML: .* too deep"),
+        (lambda path: path.write_text('method = "\\u0000"'), "is not TOML: .*NUL"),
+        (lambda path: path.write_bytes(b"#" * 2**21), "no recipe: more than 1048576 bytes"),
     ],
 )
 def test_a_recipe_that_cannot_be_read_is_refused_on_one_line(make, message, tmp_path):
@@ -319,3 +323,33 @@ def test_any_words_and_numbers_survive_toml(method, name, classes, number, l2, t
     )
     path = written(recipe, tmp_path_factory.mktemp("recipe"))
     assert Recipe().override(read_recipe(path)) == recipe
+
+
+@pytest.mark.parametrize("key", RANGES)
+def test_numbers_beyond_their_range_are_refused_with_the_range(key):
+    low, high = RANGES[key]
+    is_list = isinstance(OTHER[key], list)
+    beyond = [math.nan, 10**18] if high < math.inf else [math.nan]
+    for value in beyond:
+        kept = [value] if is_list else value
+        with pytest.raises(ConfigError, match=rf"{key} must |{key[8:]} .*must be ") as caught:
+            Recipe().override({key: kept})
+        assert len(str(caught.value)) < 200
+    if high < math.inf:
+        with pytest.raises(ConfigError, match=rf"{key} must lie in \[{low:,}, {high:,}\], got 1"):
+            Recipe().override({key: [10**18] if is_list else 10**18})
+        largest = type(OTHER[key])(high) if not is_list else [float(high)]
+        assert Recipe().override({key: largest}).flat()[key] == largest
+
+
+def test_endless_values_are_refused_in_a_short_line():
+    for key, value in (("probe.l2", [0.5] * 1001), ("train.lr", 10**400), ("seed", "x" * 9999)):
+        with pytest.raises(ConfigError, match=f"{key} must ") as caught:
+            Recipe().override({key: value})
+        assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 99_999, '"\\u0000"', "1" + "0" * 400])
+def test_an_assignment_of_endless_digits_or_depth_is_refused(value):
+    with pytest.raises(ConfigError, match=r"train\.lr cannot be read: "):
+        parse_assignment(f"train.lr={value}")

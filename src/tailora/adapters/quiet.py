@@ -10,6 +10,8 @@ _NOISE: Final = (
     "Unsupported layer type .*LayerNorm",  # what PEFT's own LN tuning is made for
     ".*LoRA tensor.s. have invalid shape",  # a layer that AdaLoRA pruned to rank 0
     "The following rank_pattern keys did not match",  # AdaLoRA's, which has its own keys
+    "fan_in_fan_out is set to True but",  # PEFT sets it right by itself
+    "Unexpected keyword arguments .* for class",  # refused when a run is read, if they say anything
     "Found missing adapter keys",  # refused in one line when a run is read
 )
 

@@ -80,6 +80,9 @@ def run(words: Sequence[str]) -> int:
         _say(_advice(error))
         return BAD_INPUT
     except typer.Abort as error:
+        if isinstance(error.__cause__, EOFError):  # of a file: nothing here asks questions
+            _say(f"EOFError: {_one_line(error.__cause__)} (a fault of tailora)")
+            return BUG
         raise KeyboardInterrupt from error
     except Exception as error:
         if "--debug" in words:

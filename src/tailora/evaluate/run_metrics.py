@@ -18,6 +18,7 @@ from tailora.evaluate.method_metrics import (
     intervals_from_json,
     plain,
 )
+from tailora.evaluate.metric_parts import MetricParts
 from tailora.storage import typed
 
 SCHEMA: Final = 2
@@ -136,7 +137,10 @@ class RunMetrics:
             raise RunError(
                 f"metrics.json is incomplete ({error}); evaluate the run again"
             ) from error
-        return typed(cls, asdict(found), Path("metrics.json"))
+        file = Path("metrics.json")
+        checked = typed(cls, asdict(found), file)
+        _check_lengths(checked, typed(MetricParts, asdict(found), file))
+        return checked
 
     def alarm(self) -> str:
         """One sentence on the classes that the last method has given up; empty if all is well."""
@@ -155,6 +159,19 @@ class RunMetrics:
             cells = [_points(method.macro_f1[k], method.macro_f1_interval[k]) for k in columns]
             table.add_row(method.method, *cells)
         return table
+
+
+def _check_lengths(metrics: RunMetrics, parts: MetricParts) -> None:
+    count = len(metrics.classes)
+    for method, more in zip(metrics.methods, parts.methods, strict=True):
+        lists = [method.per_class, method.confusion, *method.confusion]
+        if more.coverage is not None:
+            lists += [more.coverage.by_class, more.coverage.size_by_class]
+        if any(len(one) != count for one in lists):
+            raise RunError(
+                f"metrics.json is damaged: {method.method!r} has not each of its {count} classes; "
+                "evaluate the run again"
+            )
 
 
 def _caption(bootstrap: BootstrapInfo) -> str:

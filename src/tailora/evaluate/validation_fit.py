@@ -8,10 +8,12 @@ optimistic; where neighbours stand on both sides of the split it does not hold a
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, final
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
 
 from tailora.counts import Groups
 from tailora.errors import ConfigError, DataError, RunError
@@ -25,11 +27,53 @@ from tailora.evaluate.scaling import (
     fit_temperature,
     fit_vector_scaling,
 )
+from tailora.storage import typed
 
 SCALINGS: Final = ("temperature", "group-temperatures", "vector")
 Scaling = Temperature | GroupTemperatures | VectorScaling
 
 _SMALLEST: Final = float(np.finfo(np.float32).tiny)  # a softmax in float32 gives exact zeros
+
+# far beyond anything that is fitted, and no product of them with logits overflows
+_Factor = Annotated[float, Field(ge=-1e9, le=1e9)]
+_Positive = Annotated[float, Field(ge=1e-9, le=1e9)]
+
+
+@dataclass(frozen=True)
+class _SetsEntry:
+    coverage: Annotated[float, Field(gt=0, lt=1)]
+    score: Literal["probability", "aps"]
+    thresholds: list[Annotated[float, Field(ge=-1, le=2)] | None]
+    validation_rows: list[Annotated[int, Field(ge=0, le=2**53)]]
+
+
+@dataclass(frozen=True)
+class _TemperatureEntry:
+    value: _Positive
+
+
+@dataclass(frozen=True)
+class _GroupsEntry:
+    values: list[_Positive]
+    shared: list[str]
+
+
+@dataclass(frozen=True)
+class _VectorEntry:
+    scale: list[_Factor]
+    shift: list[_Factor]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    sets: _SetsEntry
+    scalings: dict[str, dict[str, Any]]
+    left_out: dict[str, str]
+
+
+_SCALING_ENTRIES: Final[dict[str, type]] = {
+    "temperature": _TemperatureEntry, "group-temperatures": _GroupsEntry, "vector": _VectorEntry,
+}  # fmt: skip
 
 
 @final
@@ -74,7 +118,11 @@ class ValidationFit:
         Raises:
             RunError: Something is missing or of another kind.
         """
+        file = Path("calibration.json")
         try:
+            typed(_Entry, entry, file)
+            for name, fit in entry["scalings"].items():
+                typed(_SCALING_ENTRIES[name], fit, file)
             sets = entry["sets"]
             thresholds = np.array([math.inf if t is None else t for t in sets["thresholds"]], float)
             too_few = tuple(np.flatnonzero(np.isinf(thresholds)).tolist())
@@ -85,7 +133,8 @@ class ValidationFit:
                 rows=tuple(sets["validation_rows"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise RunError(f"calibration.json is damaged ({error!r}): fit the run again") from error
+            reason = error if isinstance(error, RunError) else repr(error)
+            raise RunError(f"calibration.json is damaged ({reason}): fit the run again") from error
 
 
 def fit_on_validation(

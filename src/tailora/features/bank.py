@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tailora.storage import create_array, read_json, write_atomically, write_json
+from tailora.storage import create_array, delete, read_json, write_atomically, write_json
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,33 @@ class FeatureBank:
         """Tell whether features made by exactly this manifest are already there."""
         try:
             kept = read_json(self.folder / "manifest.json")
-        except (FileNotFoundError, ValueError):  # there is none, or it was cut short
+        except (OSError, ValueError):  # there is none, or it was cut short
             return False
         return self.array_path.is_file() and _letters(kept) == _letters(self.manifest)
+
+    def kept(self, rows: int, width: int) -> NDArray[np.float32] | None:
+        """Give the features if they are there, made by exactly this manifest, and whole.
+
+        Args:
+            rows: Number of samples.
+            width: Number of features.
+
+        Returns:
+            Read-only memory map (rows, width), or None.
+        """
+        if not self.matches():
+            return None
+        try:
+            array = np.load(self.array_path, mmap_mode="r")
+        except (OSError, ValueError, EOFError):  # cut short, or something else altogether
+            return None
+        is_whole = getattr(array, "shape", None) == (rows, width) and array.dtype == np.float32
+        return array if is_whole else None
 
     def load_or_make(
         self, rows: int, width: int, fill: Callable[[NDArray[np.float32]], None]
     ) -> NDArray[np.float32]:
-        """Give the features, computing them only when no matching bank exists.
+        """Give the features, computing them only when no matching and whole bank exists.
 
         Args:
             rows: Number of samples.
@@ -64,11 +83,14 @@ class FeatureBank:
         Returns:
             Read-only memory map (rows, width).
         """
-        if not self.matches():
-            # a bank of another making goes first, so that no manifest ever names a foreign array
-            (self.folder / "manifest.json").unlink(missing_ok=True)
-            write_atomically(self.array_path, lambda path: _fill(path, (rows, width), fill))
-            write_json(self.folder / "manifest.json", self.manifest)
+        kept = self.kept(rows, width)
+        if kept is not None:
+            return kept
+        # a bank of another making goes first, so that no manifest ever names a foreign array
+        delete(self.folder / "manifest.json")
+        delete(self.array_path)
+        write_atomically(self.array_path, lambda path: _fill(path, (rows, width), fill))
+        write_json(self.folder / "manifest.json", self.manifest)
         return np.load(self.array_path, mmap_mode="r")
 
 

@@ -37,7 +37,7 @@ def make_together(
     def fill_alone(out: NDArray[np.float32]) -> None:
         fill(rows, out)
 
-    if accelerator.num_processes == 1 or bank.matches():
+    if accelerator.num_processes == 1 or bank.kept(len(rows), width) is not None:
         return bank.load_or_make(len(rows), width, fill_alone)
     count = accelerator.num_processes
     shares = [bank.share(index, count) for index in range(count)]

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from rich.table import Table
 
 from tailora.backbones import load_backbone
 from tailora.counts import ClassCounts, Groups, make_groups
-from tailora.evaluate import SeedOutcome, compare_over_seeds
+from tailora.errors import RunError
+from tailora.evaluate import RunMetrics, SeedOutcome, compare_over_seeds
 from tailora.pipeline.comparison_plan import BASELINE, LEAKS, Adaptation, Plan
 from tailora.pipeline.comparison_rows import SeedWork
 from tailora.pipeline.probe_choice import ProbeChoice
@@ -21,7 +23,7 @@ from tailora.pipeline.row_measures import row_measures
 from tailora.report import comparison_table
 from tailora.runs.comparison_folder import SCHEMA, ComparisonFolder
 from tailora.runs.provenance import git_state, machine, versions
-from tailora.storage import read_json
+from tailora.storage import read_arrays, read_json, typed
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,16 @@ class Comparison:
     def table(self) -> Table:
         """Rows with macro-F1 by group, mean and deviation over seeds, and paired differences."""
         return comparison_table(self.content)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What row.json must hold."""
+
+    own_seconds: float
+    seconds: float
+    validation: dict[str, float | None]
+    machine: dict[str, str | int | float | bool | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -116,15 +128,43 @@ def summarise(
 
 def _read(folder: ComparisonFolder, row: str, probe: str, seed: int) -> _Found:
     place = folder.result(row, probe, seed)
-    with np.load(place / "predictions.npz", allow_pickle=False) as arrays:
-        return _Found(
-            metrics=read_json(place / "metrics.json"),
-            facts=read_json(place / "row.json"),
-            predictions=arrays["predictions"],
-            targets=arrays["targets"],
-            counts=arrays["counts"],
-            units=arrays.get("units"),
-        )
+    try:
+        return _read_result(place)
+    except (RunError, FileNotFoundError) as error:
+        reason = error if isinstance(error, RunError) else f"{Path(error.filename).name} is missing"
+        raise RunError(
+            f"the result in {str(place)!r} cannot be used: {reason}; delete that folder and add "
+            "--resume, which does the row again"
+        ) from error
+
+
+def _read_result(place: Path) -> _Found:
+    metrics, facts = (read_json(place / name) for name in ("metrics.json", "row.json"))
+    known = RunMetrics.from_json(metrics)
+    typed(_Facts, facts, place / "row.json")
+    file = place / "predictions.npz"
+    arrays = read_arrays(file)
+    missing = {"predictions", "targets", "counts"} - arrays.keys()
+    if missing or not known.methods:
+        raise RunError(f"it lacks {', '.join(sorted(missing)) or 'a method'}")
+    found = _Found(
+        metrics=metrics,
+        facts=facts,
+        predictions=arrays["predictions"],
+        targets=arrays["targets"],
+        counts=arrays["counts"],
+        units=arrays.get("units"),
+    )
+    rows, classes = found.targets.shape, len(known.classes)
+    if found.counts.shape != (classes,) or len(rows) != 1:
+        raise RunError(f"{file.name} holds other classes than metrics.json")
+    for name in ("predictions", "targets"):
+        values = arrays[name]
+        if values.shape != rows or not np.isin(values, np.arange(classes)).all():
+            raise RunError(f"{file.name} holds {name} that fit no test split")
+    if found.units is not None and found.units.shape != rows:
+        raise RunError(f"{file.name} holds units that fit no test split")
+    return found
 
 
 def _rows_under(

@@ -6,6 +6,7 @@ from typing import Any
 
 from tailora.errors import ConfigError
 from tailora.runs.recipe import Recipe
+from tailora.storage import parse_toml
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ def parse_probe(text: str) -> ProbeChoice:
     """Read `name:option=value:...`; values are TOML.
 
     Raises:
-        ConfigError: An option without a value.
+        ConfigError: An option without a value, or with one that cannot be read.
 
     Example:
         >>> parse_probe("logit-adjusted:tau=1.5").options
@@ -34,9 +35,11 @@ def parse_probe(text: str) -> ProbeChoice:
         if not equals:
             raise ConfigError(f"a probe is name:option=value, got {text!r}")
         try:
-            options[key] = tomllib.loads(f"value = {value}")["value"]
+            options[key] = parse_toml(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
             options[key] = value
+        except ValueError as error:
+            raise ConfigError(f"option {key} of a probe cannot be read: {error}") from error
     return ProbeChoice(text, kind, options)
 
 

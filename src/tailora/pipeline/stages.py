@@ -34,7 +34,7 @@ from tailora.runs.weights import (
     save_adapted,
     save_head,
 )
-from tailora.storage import read_json, write_json
+from tailora.storage import read_json, typed, write_json
 from tailora.train.adapter_spectrum import adapter_spectrum
 
 # what is done before a method, in order
@@ -185,7 +185,7 @@ def calibration(job: Job, number: int | None = None) -> Calibration:
             seed=job.recipe.seed,
             device=job.accelerator.device,
             validation=_validation(job, source),
-            pull=read_json(chosen) if chosen.is_file() else None,
+            pull=typed(list[float], read_json(chosen), chosen) if chosen.is_file() else None,
         )
     if options.pull == "validation" and job.folder.writes:
         write_json(chosen, (1 - found.keep).tolist())

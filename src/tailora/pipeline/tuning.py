@@ -22,9 +22,8 @@ from tailora.pipeline.row_output import validation_f1, validation_shares
 from tailora.pipeline.tuning_space import Dimension, Tuning, space_key
 from tailora.pipeline.tuning_study import Study, Trial
 from tailora.progress import Progress, silent
-from tailora.runs.folder import delete
 from tailora.runs.recipe import METHODS
-from tailora.storage import write_text
+from tailora.storage import delete, write_text
 
 BEST: Final = "best.toml"
 

@@ -1,21 +1,18 @@
 """Read a finished run folder, once and with complaints that name the file."""
 
-import tomllib
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, final
 
-import numpy as np
 from numpy.typing import NDArray
 
 from tailora.counts import GROUP_NAMES
 from tailora.errors import RunError
 from tailora.evaluate.run_metrics import READ_SCHEMAS
 from tailora.report.numbers import number
-from tailora.storage import read_json
+from tailora.storage import parse_toml, read_arrays, read_json
 
 _SCHEMAS: Final = (1,)
 _METHOD_NAMES: Final = {
@@ -155,7 +152,7 @@ def recipe_settings(recipe: str) -> dict[str, str]:
         else:
             settings[prefix] = str(value)
 
-    visit("", tomllib.loads(recipe))
+    visit("", parse_toml(recipe))
     return settings
 
 
@@ -177,10 +174,12 @@ def _read_object(path: Path, *, required: tuple[str, ...]) -> Mapping[str, Any]:
 def _read_recipe(path: Path) -> str:
     try:
         text = path.read_text("utf-8")
-        tomllib.loads(text)
+        parse_toml(text)
     except FileNotFoundError as error:
         raise RunError(f"{str(path)!r} is absent; give the folder of a finished run") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise RunError(f"cannot read {str(path)!r}: {error.strerror}") from error
+    except ValueError as error:
         raise RunError(f"{str(path)!r} is not TOML ({error}); mend it or run again") from error
     return text
 
@@ -189,9 +188,6 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     if not path.exists():
         return {}
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
-        raise RunError(
-            f"{str(path)!r} cannot be read ({error}); delete it to get the report without the map"
-        ) from error
+        return read_arrays(path)
+    except RunError as error:
+        raise RunError(f"{error}; delete it to get the report without the map") from error

@@ -4,11 +4,13 @@ PEFT takes strings as regular expressions, counts as sizes of tensors, and names
 import; here a config holds plain layer names and numbers that the saved tensors bear out.
 """
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import peft
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors import safe_open
 
@@ -57,7 +59,10 @@ def check_config(folder: Path) -> None:
     entry = read_json(path)
     if not isinstance(entry, dict) or str(entry.get("peft_type")).lower() not in tuner_names():
         raise _refused(path, "it names no tuner")
+    known = {item.name for item in dataclasses.fields(_config_class(entry["peft_type"]))}
     for key, value in entry.items():
+        if key not in known and value:  # PEFT would leave it out, and the adapter be another
+            raise _refused(path, f"{key} is unknown to PEFT {peft.__version__}")
         if key in _NEVER and value:
             raise _refused(path, f"{key} is not supported")
         if key in _LAYERS and not _are_names(value):
@@ -82,6 +87,10 @@ def check_tensors(model: PeftModel, folder: Path) -> None:
             f"{str(folder / CONFIG)!r} names other layers than {TENSORS} holds, e.g. {odd[0][0]!r} "
             f"({len(odd)} differ): fit the run again with --force"
         )
+
+
+def _config_class(kind: str) -> type[peft.PeftConfig]:
+    return peft.mapping.PEFT_TYPE_TO_CONFIG_MAPPING[peft.PeftType(kind.upper())]
 
 
 def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:

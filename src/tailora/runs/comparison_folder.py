@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from tailora.errors import RunError
-from tailora.runs.folder import delete, read_object
+from tailora.runs.comparison_content import ComparisonContent
+from tailora.runs.folder import read_object
 from tailora.runs.recipe import Recipe, read_recipe
-from tailora.storage import guard_disk, read_json, write_json, write_text
+from tailora.storage import delete, guard_disk, read_json, typed, write_json, write_text
 
 SCHEMA: Final = 1
 _KIND: Final = "comparison"
@@ -129,13 +130,17 @@ class ComparisonFolder:
         """Read a complete comparison.
 
         Raises:
-            RunError: There is none, or it is incomplete.
+            RunError: There is none, it is incomplete, or something in it is not what it must be.
         """
         content = read_object(self.record)
         if not isinstance(content, dict):
             raise RunError(f"{str(self.record)!r} is damaged: compare again with --force")
         if not content.get("complete"):
             raise RunError(f"comparison {str(self.path)!r} is incomplete: go on with --resume")
+        try:
+            typed(ComparisonContent, content, self.record)
+        except RunError as error:
+            raise RunError(f"{error}; add --resume to the comparison to write it again") from error
         return content
 
     def _check_same(self, recipe: Recipe, fingerprints: Sequence[str]) -> None:

@@ -7,14 +7,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 
-from tailora.storage import read_json, write_json
+from tailora.errors import RunError
+from tailora.storage import read_json, typed, write_json
 
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
+
+
+_Amount = Annotated[float, Field(ge=0, le=1e15)]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    name: str
+    method: str
+    seconds: _Amount
+    peak_memory_mb: _Amount
+    trained_parameters: Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -55,8 +69,22 @@ class CostLedger:
         write_json(self.path, [*kept, entry])
 
     def entries(self) -> list[dict[str, Any]]:
-        """All finished stages."""
-        return read_json(self.path) if self.path.is_file() else []
+        """All finished stages.
+
+        Raises:
+            RunError: The file is damaged.
+        """
+        if not self.path.is_file():
+            return []
+        try:
+            entries = read_json(self.path)
+            typed(list[_Entry], entries, self.path)
+        except RunError as error:
+            raise RunError(
+                f"{error}: delete the folder {str(self.path.parent)!r} and add --resume, which "
+                "does this stage again"
+            ) from error
+        return entries
 
 
 def _reset_peak() -> None:

@@ -1,6 +1,5 @@
 """The run folder: what lies where, and when it may be read, resumed or replaced."""
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -11,7 +10,7 @@ from tailora.errors import RunError
 from tailora.runs.cost import CostLedger
 from tailora.runs.recipe import Recipe, read_recipe
 from tailora.runs.run_files import verify_files
-from tailora.storage import guard_disk, read_json, write_json, write_text
+from tailora.storage import delete, guard_disk, read_json, write_json, write_text
 
 SCHEMA: Final = 1
 # all that a run writes beside run.json and recipe.toml
@@ -216,11 +215,3 @@ def read_object(path: Path) -> Any:
         raise RunError(f"cannot read {str(path)!r}: {error.strerror}") from error
     except RunError as error:
         raise RunError(f"{error}: fit the run again with --force") from error
-
-
-def delete(path: Path) -> None:
-    """Delete a file or a whole folder, if it is there; a link, never what it points to."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

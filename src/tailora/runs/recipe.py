@@ -5,13 +5,15 @@ from the defaults needs to stand in a recipe a person writes.
 """
 
 import dataclasses
+import math
+import reprlib
 import tomllib
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import tomli_w
 
@@ -21,11 +23,38 @@ from tailora.errors import ConfigError, unknown_name
 from tailora.runs.compute_options import ComputeOptions
 from tailora.runs.evaluate_options import EvaluateOptions
 from tailora.runs.train_options import TrainOptions
+from tailora.storage import parse_toml
 
 METHODS = (
     "deblora", "lora", "lora+reslt", "lora+sade", "lora+ride", "lora+tlc", "fine-tune", "zero-shot",
 )  # fmt: skip
 _LARGEST_SEED = 2**32 - 2  # scikit-learn takes 32 bits, and the second adapter has the next seed
+_LARGEST_WHOLE = 2**63
+_LARGEST_FILE = 2**20  # bytes; recipes have a few thousand
+# beyond these a slip of the pen would run for ever or fill the memory; each value of a list too
+RANGES: Final[Mapping[str, tuple[float, float]]] = {
+    "data.image_size": (1, 16_384),
+    "data.looks": (1, 10**6),
+    "adapter.rank": (1, 65_536),
+    "train.epochs": (1, 100_000),
+    "train.batch_size": (1, 10**6),
+    "train.lr": (0, 1000),
+    "train.weight_decay": (0, 1000),
+    "train.mix_off": (0, 100_000),
+    "deblora.clusters": (1, 10**6),
+    "deblora.balance": (1, math.inf),
+    "deblora.pca": (1, 10**6),
+    "deblora.rounds": (1, 1000),
+    "deblora.epochs": (0, 100_000),
+    "deblora.lr": (0, 1000),
+    "probe.l2": (0, 10**9),
+    "evaluate.low": (0, 10**12),
+    "evaluate.high": (0, 10**12),
+    "evaluate.replicates": (1, 10**6),
+    "evaluate.trust_support": (0, 10**9),
+}
+_LONGEST_LIST = 1000
+_SHOWN = 60  # characters of a value in an error
 
 
 @dataclass(frozen=True)
@@ -144,6 +173,9 @@ class Recipe:
             raise unknown_name("method", self.method, METHODS)
         if not 0 <= self.seed <= _LARGEST_SEED:
             raise ConfigError(f"seed must lie in [0, {_LARGEST_SEED}], got {self.seed}")
+        for key, (low, high) in RANGES.items():
+            section, _, name = key.partition(".")
+            _check_range(key, getattr(getattr(self, section), name), low, high)
 
     def override(self, values: Mapping[str, Any]) -> "Recipe":
         """Give a new recipe with dotted keys replaced, e.g. `{"deblora.balance": 2.0}`.
@@ -187,15 +219,21 @@ def read_recipe(path: Path) -> dict[str, Any]:
     """Read a TOML recipe into dotted keys.
 
     Raises:
-        ConfigError: No such file, not TOML, or an unknown key.
+        ConfigError: No such file, not TOML, longer than any recipe, or an unknown key.
     """
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
+        with path.open("rb") as file:  # which may be a pipe, and may never end
+            raw = file.read(_LARGEST_FILE + 1)
+        if len(raw) > _LARGEST_FILE:
+            raise ConfigError(f"recipe {str(path)!r} is no recipe: more than {_LARGEST_FILE} bytes")
+        content = parse_toml(raw.decode("utf-8").replace("\r\n", "\n"))
     except FileNotFoundError as error:
         raise ConfigError(f"no recipe at {str(path)!r}") from error
     except OSError as error:
         raise ConfigError(f"cannot read recipe {str(path)!r}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ConfigError:
+        raise
+    except ValueError as error:  # bytes that are no text, text that is no TOML, endless digits
         raise ConfigError(f"recipe {str(path)!r} is not TOML: {error}") from error
     flat = _flatten(content, set(recipe_keys()))
     for key in flat:
@@ -214,9 +252,11 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--set takes key=value, got {text!r}")
     _key_type(key.strip())
     try:
-        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+        return key.strip(), parse_toml(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         return key.strip(), value.strip()
+    except ValueError as error:
+        raise ConfigError(f"{key.strip()} cannot be read: {error}") from error
 
 
 def cast_value(key: str, value: Any) -> Any:
@@ -248,8 +288,10 @@ def _cast(key: str, value: Any, kind: Any) -> Any:
         if isinstance(value, bool) and origin is not bool:
             continue
         if origin is list and isinstance(value, list):
+            if len(value) > _LONGEST_LIST:
+                raise ConfigError(f"{key} must hold at most {_LONGEST_LIST:,} values: {len(value)}")
             return [_cast(f"each value of {key}", v, typing.get_args(option)[0]) for v in value]
-        if origin is float and isinstance(value, int):
+        if origin is float and isinstance(value, int) and abs(value) < _LARGEST_WHOLE:
             return float(value)
         if origin is Any or isinstance(value, origin):
             return value
@@ -258,7 +300,19 @@ def _cast(key: str, value: Any, kind: Any) -> Any:
         for option in options
         if option is not types.NoneType  # there is no way to write None
     ]
-    raise ConfigError(f"{key} must be {' or '.join(names)}, got {value!r}")
+    raise ConfigError(f"{key} must be {' or '.join(names)}, got {_told(value)}")
+
+
+def _check_range(key: str, value: Any, low: float, high: float) -> None:
+    """Refuse what is too large or no number; what is too small, those refuse who know why."""
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, int | float) and not one <= high:
+            raise ConfigError(f"{key} must lie in [{low:,}, {high:,}], got {_told(one)}")
+
+
+def _told(value: Any) -> str:
+    text = reprlib.repr(value) if isinstance(value, list | dict) else repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _without_none(content: dict[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,42 @@ _FILES: Final = (
 )  # fmt: skip
 _MEND: Final = "fit the run again with --force, or bring the file back"
 _Count = Annotated[int, Field(ge=0, le=2**53)]
+_Amount = Annotated[float, Field(ge=0, le=1e15)]
+
+
+@dataclass(frozen=True)
+class _Duplicate:
+    ids: list[str]
+    splits: list[str]
+
+
+@dataclass(frozen=True)
+class _Stage:
+    name: str
+    seconds: _Amount | None = None
+    peak_memory_mb: _Amount | None = None
+    trained_parameters: _Count | None = None
+
+
+@dataclass(frozen=True)
+class _Adapted:
+    module: str
+    count: _Count
+    shape: str
+    parameters: _Count
+
+
+@dataclass(frozen=True)
+class _Spectrum:
+    effective_rank: _Amount
+    top_energy: _Amount
+    entropy: _Amount
+
+
+@dataclass(frozen=True)
+class _Git:
+    commit: str | None = None
+    dirty: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -37,6 +73,11 @@ class _Dataset:
     pixel: tuple[float, ...] | None = None
     pixel_units: str | None = None
     n_val: _Count = 0
+    n_train: _Count | None = None
+    n_test: _Count | None = None
+    notes: list[str] | None = None
+    duplicates: list[_Duplicate] | None = None
+    broken: list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +94,15 @@ class _Record:
     backbone: _Backbone
     input: InputFormat
     files: dict[str, str] | None = None
+    seed: int | None = None
+    tailora: str | None = None
+    started: str | None = None
+    versions: dict[str, str | None] | None = None
+    git: _Git | None = None
+    machine: dict[str, str | int | float | bool | None] | None = None
+    stages: list[_Stage] | None = None
+    adapted: list[_Adapted] | None = None
+    spectrum: _Spectrum | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +110,9 @@ class _Class:
     name: str
     n_train: _Count
     verdict: str
+    reason: str | None = None
+    n_val: _Count | None = None
+    n_test: _Count | None = None
 
 
 @dataclass(frozen=True)
