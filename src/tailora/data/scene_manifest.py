@@ -1,5 +1,6 @@
 """Scenes and labels named in a small TOML file, or as a path with options."""
 
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -11,7 +12,6 @@ from tailora.data.scene import SCENE_EXTENSIONS, Scene, open_scene
 from tailora.data.scene_dataset import Chips, SceneFiles, open_scene_dataset
 from tailora.data.visible_files import visible_entries
 from tailora.errors import ConfigError, DataError, unknown_name
-from tailora.storage import parse_toml
 
 _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
     "files": (list, str),
@@ -56,8 +56,8 @@ def open_scene_manifest(path: Path, *, seed: int = 0, to_learn: bool = True) -> 
         DataError: See `open_scene_dataset`.
     """
     try:
-        content = parse_toml(path.read_text("utf-8"))
-    except ValueError as error:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, too many digits
         raise ConfigError(f"{str(path)!r} is not TOML: {error}") from error
     tables = content.pop(_TABLE, [{}])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
