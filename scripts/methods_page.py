@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tailora import catalogue
+from tailora import registry
 from tailora.heads.probes import probe_names, probe_summary
-from tailora.pipeline.catalogue import (
+from tailora.methods.describe import (
     COMPARED_ONLY,
     METHODS,
     OBJECTIVE_TEXTS,
@@ -55,14 +55,14 @@ def main() -> None:
 
 def pages() -> dict[str, str]:
     """File name to content of every page."""
-    families = [*catalogue.FAMILIES, "metrics"]
+    families = [*registry.FAMILIES, "metrics"]
     return {"README.md": _index(families)} | {f"{f}.md": _family(f) for f in families}
 
 
-def _methods(family: str) -> dict[str, catalogue.Method]:
+def _methods(family: str) -> dict[str, registry.Method]:
     if family == "metrics":
         return metrics()
-    return {name: catalogue.find(family, name) for name in catalogue.names(family)}
+    return {name: registry.find(family, name) for name in registry.names(family)}
 
 
 def _index(families: list[str]) -> str:
@@ -82,9 +82,9 @@ def _index(families: list[str]) -> str:
     return "\n".join(parts)
 
 
-def _one_line(method: catalogue.Method) -> str:
-    paper = short_reference(catalogue.reference(method))
-    return catalogue.summary(method) + (f" ({paper})" if paper else "")
+def _one_line(method: registry.Method) -> str:
+    paper = short_reference(registry.reference(method))
+    return registry.summary(method) + (f" ({paper})" if paper else "")
 
 
 def _table(head: str, entries: dict[str, str]) -> str:
@@ -103,10 +103,10 @@ def _family(family: str) -> str:
     return "\n".join(parts)
 
 
-def _section(family: str, name: str, method: catalogue.Method) -> str:
+def _section(family: str, name: str, method: registry.Method) -> str:
     lines = [f"## {name}", "", f"`{method.__module__}.{method.__name__}`", ""]
     lines += [*_prose(method), ""]
-    if options := catalogue.options(method):
+    if options := registry.options(method):
         texts = argument_texts(method)
         lines += ["| option | default | what it does |", "|---|---|---|"]
         lines += [
@@ -114,7 +114,7 @@ def _section(family: str, name: str, method: catalogue.Method) -> str:
             for key, value in options.items()
         ]
         lines.append("")
-    if text := catalogue.reference(method):
+    if text := registry.reference(method):
         lines += [f"Reference: {text}", ""]
     lines.append(f"Guarded by `{guard(family, name)}`.\n")
     return "\n".join(lines)
@@ -124,7 +124,7 @@ def _default(value: object) -> str:
     return "needed" if value is inspect.Parameter.empty else f"`{value!r}`"
 
 
-def _prose(method: catalogue.Method) -> Iterator[str]:
+def _prose(method: registry.Method) -> Iterator[str]:
     """Paragraphs of a docstring before its first section."""
     text = inspect.getdoc(method) or ""
     yield re.split(r"\n(?:Args|Returns|Raises|Example|Reference|Attributes|Yields):\n", text)[

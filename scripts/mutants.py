@@ -48,7 +48,7 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "seed-units",
         "an interval over seeds is corrected by the class with most units",
-        "evaluate/seed_differences.py",
+        "metrics/seed_differences.py",
         (("enough.min()", "enough.max()"),),
         (
             "evaluate/test_over_seeds.py::test_the_smallest_class_of_a_scope_says_how_far_its_spread_falls_short",
@@ -57,7 +57,7 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "target-spread",
         "targets are seen in units of the moved features",
-        "debias/stages.py",
+        "methods/deblora/stages.py",
         (("as_tensor(unit_spread(source))", "as_tensor(unit_spread(found.features))"),),
         (
             "debias/test_stages.py::test_targets_are_seen_in_units_of_the_features_before_they_moved",
@@ -66,7 +66,7 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "target-mean",
         "angles of targets are seen from the mean of the moved features",
-        "debias/stages.py",
+        "methods/deblora/stages.py",
         (("mean=as_tensor(source.mean(", "mean=as_tensor(found.features.mean("),),
         (
             "debias/test_stages.py::test_angles_of_targets_are_seen_from_the_mean_before_anything_moved",
@@ -82,7 +82,7 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "stated-rows",
         "the stated probability is a mean over true rows",
-        "pipeline/verdicts.py",
+        "methods/scoring.py",
         (("probabilities[chosen, index].mean()", "probabilities[targets == index, index].mean()"),),
         (
             "pipeline/test_verdicts.py::test_what_is_stated_is_held_against_what_is_right_where_the_class_is_predicted",
@@ -91,7 +91,7 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "right-rows",
         "recall stands for the share that is right where a class is predicted",
-        "pipeline/verdicts.py",
+        "methods/scoring.py",
         (("(targets[chosen] == index)", "(predicted[targets == index] == index)"),),
         (
             "pipeline/test_verdicts.py::test_what_is_stated_is_held_against_what_is_right_where_the_class_is_predicted",
@@ -100,7 +100,7 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "verdict-places",
         "places of predicted rows are counted where the class is true",
-        "pipeline/verdicts.py",
+        "methods/scoring.py",
         (
             (
                 "predicted_units=_count_units(chosen, units)",
@@ -112,7 +112,7 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "penalty-split",
         "the probe's penalty is chosen on the test",
-        "pipeline/stages.py",
+        "methods/stages.py",
         (
             ('("train", "val", *together)', '("train", "test", *together)'),
             (
@@ -125,7 +125,7 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "pull-split",
         "pulls are chosen on training features",
-        "pipeline/stages.py",
+        "methods/stages.py",
         (
             (
                 'source, "val")), job.labels[job.dataset.indices("val")]',
@@ -137,7 +137,7 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "geometry-center",
         "distances between classes are seen from the test mean",
-        "pipeline/scoring.py",
+        "methods/scoring.py",
         (("feature_center=np.mean(train, axis=0)", "feature_center=np.mean(test, axis=0)"),),
         (
             "pipeline/test_scoring.py::test_distances_between_classes_are_seen_from_the_training_mean",
@@ -146,7 +146,7 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "row-center",
         "distances in a comparison are seen from the test mean",
-        "pipeline/row_output.py",
+        "experiments/rows.py",
         (("feature_center=train.mean(axis=0)", "feature_center=test.mean(axis=0)"),),
         (
             "pipeline/test_scoring.py::test_rows_of_a_comparison_are_seen_from_the_training_mean_too",
@@ -155,7 +155,7 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "tuned-split",
         "what is tuned is scored on the test",
-        "pipeline/row_output.py",
+        "experiments/rows.py",
         (
             (
                 'val = _split_features(job, method, "val")\n',
@@ -167,7 +167,7 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "tuned-labels",
         "what is tuned is scored by labels of the test",
-        "pipeline/row_output.py",
+        "experiments/rows.py",
         (
             (
                 'targets = job.labels[job.dataset.indices("val")]',
@@ -179,7 +179,7 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "threshold-split",
         "thresholds of sets and temperatures are fitted on the test",
-        "pipeline/scoring.py",
+        "methods/scoring.py",
         (
             ('val = np.asarray(features(job, result.method, "val", result.encoder))', "val = test"),
             (
@@ -192,14 +192,14 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "stale-features",
         "features that other weights made are found again",
-        "pipeline/job.py",
+        "methods/job.py",
         (('"weights": weights,', '"weights": "",'),),
         ("pipeline/test_stage_features.py::test_features_of_other_weights_are_made_anew",),
     ),
     Break(
         "copies",
         "images that stand twice count as two labels",
-        "pipeline/label_curves.py",
+        "methods/label_curves.py",
         (("labels = train[1][: len(train[1]) // copies]", "labels = train[1]"),),
         (
             "pipeline/test_label_curves.py::test_images_that_stand_twice_are_thinned_together_and_counted_once",
@@ -208,21 +208,21 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "probe-loss",
         "the probe learns under the loss of the training",
-        "pipeline/stages.py",
+        "methods/stages.py",
         (("job.loss(job.recipe.probe)", "job.loss(job.recipe.train)"),),
         ("pipeline/test_stages.py::test_the_probe_learns_under_its_own_loss",),
     ),
     Break(
         "own-costs",
         "a method costs what its own stage does",
-        "pipeline/stages.py",
+        "methods/stages.py",
         (("names = (*STANDS_ON[method], method)", "names = (method,)"),),
         ("pipeline/test_stages.py::test_a_method_costs_what_the_stages_it_stands_on_cost_too",),
     ),
     Break(
         "round-units",
         "every round is learnt in units of the base adapter",
-        "pipeline/stages.py",
+        "methods/stages.py",
         (
             (
                 'features(job, source_stage(options, number), "train")',
@@ -234,21 +234,21 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "round-source",
         "every round moves the features of the base adapter",
-        "pipeline/stages.py",
+        "methods/stages.py",
         (("source_stage(options, number)\n    chosen", "source_stage(options, 1)\n    chosen"),),
         ("pipeline/test_stages.py::test_each_round_moves_the_features_of_the_round_before",),
     ),
     Break(
         "head-targets",
         "a head of targets is fitted on features as they are",
-        "pipeline/stages.py",
+        "methods/stages.py",
         (("return targets, labels", "return own, labels"),),
         ("pipeline/test_stages.py::test_a_head_of_targets_is_fitted_on_moved_features",),
     ),
     Break(
         "first-predicts",
         "predictions are those of the first method",
-        "pipeline/scoring.py",
+        "methods/scoring.py",
         (("np.asarray(outputs[-1].probabilities)", "np.asarray(outputs[0].probabilities)"),),
         (
             "pipeline/test_scoring.py::test_the_last_method_says_what_is_predicted_and_each_row_has_the_verdict_of_its_class",
@@ -257,7 +257,7 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "verdict-of-truth",
         "a prediction has the verdict of the true class",
-        "pipeline/scoring.py",
+        "methods/scoring.py",
         (("verdict = verdicts[best]", "verdict = verdicts[label]"),),
         (
             "pipeline/test_scoring.py::test_the_last_method_says_what_is_predicted_and_each_row_has_the_verdict_of_its_class",
@@ -266,7 +266,7 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "validation-counts",
         "classes are said to have test samples for validation",
-        "pipeline/scoring.py",
+        "methods/scoring.py",
         (('job.dataset.counts("val")', 'job.dataset.counts("test")'),),
         (
             "pipeline/test_scoring.py::test_the_last_method_says_what_is_predicted_and_each_row_has_the_verdict_of_its_class",
@@ -296,14 +296,14 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "prior-ties",
         "of equal classes the last ranks first",
-        "evaluate/prior_shift.py",
+        "metrics/prior_shift.py",
         (('np.argsort(-values, kind="stable")', 'np.argsort(values, kind="stable")[::-1]'),),
         ("evaluate/test_prior_shift.py::test_classes_of_equal_counts_keep_their_order",),
     ),
     Break(
         "trust-units",
         "precision is judged by the places of the true class",
-        "evaluate/trust.py",
+        "metrics/trust.py",
         (
             (
                 "share_limit(evidence.right, evidence.predicted_units)",
@@ -315,28 +315,28 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "trust-f1-limit",
         "an interval that ends at the limit is weak",
-        "evaluate/trust.py",
+        "metrics/trust.py",
         (("if low >= limits.f1:", "if low > limits.f1:"),),
         ("evaluate/test_trust.py::test_a_class_is_trusted_only_if_its_test_can_support_it",),
     ),
     Break(
         "trust-support-limit",
         "as many test samples as asked for are too few",
-        "evaluate/trust.py",
+        "metrics/trust.py",
         (("evidence.n_test < limits.support", "evidence.n_test <= limits.support"),),
         ("evaluate/test_trust.py::test_a_class_is_trusted_only_if_its_test_can_support_it",),
     ),
     Break(
         "conformal-rank",
         "thresholds are plain quantiles, a rank too low",
-        "evaluate/conformal.py",
+        "metrics/conformal.py",
         (("(len(scores) + 1) * (1 - alpha)", "len(scores) * (1 - alpha)"),),
         ("evaluate/test_conformal.py::test_threshold_is_the_exact_rank_worked_by_hand",),
     ),
     Break(
         "conformal-limit",
         "a class whose score is the threshold is not in the set",
-        "evaluate/conformal.py",
+        "metrics/conformal.py",
         (
             (
                 "_scores(rows, calibrated.score) <= calibrated.thresholds",
@@ -348,7 +348,7 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "shots-high",
         "100 samples are many",
-        "evaluate/shot_accuracy.py",
+        "metrics/shot_accuracy.py",
         (
             (
                 "(values > high, (values >= low) & (values <= high)",
@@ -360,7 +360,7 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "shots-low",
         "20 samples are few",
-        "evaluate/shot_accuracy.py",
+        "metrics/shot_accuracy.py",
         (
             (
                 "(values >= low) & (values <= high), values < low)",
@@ -372,7 +372,7 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "pull-order",
         "pulls are chosen for the most frequent class first",
-        "debias/chosen_pull.py",
+        "methods/deblora/chosen_pull.py",
         (("key=lambda c: (counts.values[c], c)", "key=lambda c: (-counts.values[c], c)"),),
         (
             "debias/test_chosen_pull.py::test_each_class_takes_its_best_pull_after_the_rarer_ones_took_theirs",
@@ -407,7 +407,7 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "shared-pixels",
         "chips that reach into a block of another side are used",
-        "data/spatial_blocks.py",
+        "data/scenes/blocks.py",
         (("(sides == sides[0]).all(axis=0) & (sides[0] == own)", "sides[0] == own"),),
         ("data/test_scene_dataset.py::test_no_pixel_no_block_and_no_polygon_is_in_two_splits",),
     ),
@@ -424,7 +424,7 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "bow-tie",
         "a repaired bow-tie keeps its first part only",
-        "data/labels.py",
+        "data/scenes/labels.py",
         (
             (
                 "return mended, int(left.sum())",
@@ -436,35 +436,35 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "holes",
         "mending fills holes that meet the border",
-        "data/labels.py",
+        "data/scenes/labels.py",
         (('method="structure", keep_collapsed=False', 'method="linework"'),),
         ("data/test_labels.py::test_repaired_polygons_keep_their_ground",),
     ),
     Break(
         "band-name",
         "of two band names in a file name the first counts",
-        "data/bands.py",
+        "data/bands/names.py",
         (("found[-1].upper()", "found[0].upper()"),),
         ("data/test_bands.py::test_the_last_of_two_names_counts",),
     ),
     Break(
         "nodata-limit",
         "a chip with exactly the largest share of nodata is left out",
-        "data/scene_places.py",
+        "data/scenes/places.py",
         (("held >= (1 - most_nodata)", "held > (1 - most_nodata)"),),
         ("data/test_scene_gaps.py::test_exactly_the_largest_share_without_data_is_still_enough",),
     ),
     Break(
         "map-nodata-limit",
         "the same on a map",
-        "maps/chip_reader.py",
+        "inference/maps/chip_reader.py",
         (("mask.mean() < 1 - self.most_nodata", "mask.mean() <= 1 - self.most_nodata"),),
         ("data/test_scene_gaps.py::test_exactly_the_largest_share_without_data_is_still_enough",),
     ),
     Break(
         "common-grid",
         "the common grid begins outside a band",
-        "data/scene.py",
+        "data/scenes/scene.py",
         (
             (
                 "first = math.ceil(top - 0.01), math.ceil(left - 0.01)",
@@ -478,7 +478,7 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "mixed-nodata",
         "resampling mixes nodata into its neighbours",
-        "data/scene_bands.py",
+        "data/scenes/scene_bands.py",
         (
             (
                 "source = np.where(valid, values, np.nan).astype(np.float64)",
@@ -492,7 +492,7 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "legend",
         "the attribute table counts from 0",
-        "maps/class_legend.py",
+        "inference/maps/class_legend.py",
         (("values = (entry.value, entry.name", "values = (i, entry.name"),),
         (
             "maps/test_cloud_optimised.py::test_gdal_finds_class_names_and_the_attribute_table_beside_the_map",
@@ -501,14 +501,14 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "corners",
         "cells that meet at a corner are one polygon",
-        "maps/map_polygons.py",
+        "inference/maps/map_polygons.py",
         (("connectivity=4", "connectivity=8"),),
         ("maps/test_map_polygons.py::test_cells_that_meet_at_a_corner_are_polygons_of_their_own",),
     ),
     Break(
         "fill",
         "gaps are filled with a mean that holds nodata",
-        "maps/chip_reader.py",
+        "inference/maps/chip_reader.py",
         (
             (
                 "fill_gaps(values.copy(), np.broadcast_to(~valid, values.shape))",
@@ -520,7 +520,7 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "band-order",
         "bands of probabilities are named in sorted order",
-        "maps/map_files.py",
+        "inference/maps/map_files.py",
         (
             (
                 "names = [entry.name for entry in classes]",
@@ -532,7 +532,7 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "overviews",
         "overviews of classes are averages",
-        "maps/cloud_optimised.py",
+        "inference/maps/cloud_optimised.py",
         (('"MODE" if is_classes else "AVERAGE"', '"AVERAGE"'),),
         (
             "maps/test_cloud_optimised.py::test_overviews_show_the_class_most_cells_have_and_the_mean_of_probabilities",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tailora.evaluate import RunMetrics
+from tailora.metrics import RunMetrics
 from tailora.report.map_figure import map_picture
 from tailora.report.reading import read_run_folder
 

@@ -22,7 +22,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from PIL import Image
 
-from tailora.data.scene import open_scene
+from tailora.data.scenes.scene import open_scene
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 NAMED = ("B04", "B03", "B02")

@@ -12,13 +12,13 @@ import pytest
 import tailora
 from benchmarks.page import __main__ as benchmarks_page
 from benchmarks.page.growth_figures import digest
-from tailora import catalogue
+from tailora import registry
+from tailora.config.recipe import Recipe
 from tailora.counts import ClassCounts
-from tailora.pipeline.catalogue import OBJECTIVE_TEXTS, guard, metrics
-from tailora.pipeline.checks import check_recipe
-from tailora.pipeline.comparison_plan import check_plan, make_plan
-from tailora.pipeline.lessons import OBJECTIVES
-from tailora.runs.recipe import Recipe
+from tailora.experiments.plan import check_plan, make_plan
+from tailora.methods.checks import check_recipe
+from tailora.methods.describe import OBJECTIVE_TEXTS, guard, metrics
+from tailora.methods.lessons import OBJECTIVES
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
@@ -111,10 +111,10 @@ def test_the_pages_of_methods_are_what_the_code_gives():
     assert written == module.pages()
 
 
-@pytest.mark.parametrize("family", [*catalogue.FAMILIES, "metrics"])
+@pytest.mark.parametrize("family", [*registry.FAMILIES, "metrics"])
 def test_every_method_names_a_test_that_knows_it(family):
     found = metrics() if family == "metrics" else {
-        name: catalogue.find(family, name) for name in catalogue.names(family)
+        name: registry.find(family, name) for name in registry.names(family)
     }  # fmt: skip
     for name, method in found.items():
         test = (ROOT / guard(family, name)).read_text("utf-8")

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed.ratios import CODE, RESULTS
+from tailora.config.recipe import Recipe
 from tailora.data import Dataset, make_imbalanced, open_dataset, parse_imbalance
-from tailora.pipeline.compare import compare
+from tailora.experiments.compare import compare
 from tailora.progress import rich_progress, silent
 from tailora.runs.provenance import git_state, machine, versions
-from tailora.runs.recipe import Recipe
 
 HERE = Path(__file__).parent
 KEPT = (

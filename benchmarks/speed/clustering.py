@@ -24,7 +24,7 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from threadpoolctl import threadpool_info
 
 from benchmarks.speed.ratios import CODE, LOAD_BEFORE
-from tailora.debias.size_constrained_kmeans import size_constrained_kmeans
+from tailora.clustering.size_constrained_kmeans import size_constrained_kmeans
 from tailora.runs.provenance import git_state, machine, versions
 from tailora.storage import write_json
 

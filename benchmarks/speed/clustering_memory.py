@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.speed.process_memory import memory_mb
 from benchmarks.speed.ratios import RESULTS, write_result
-from tailora.debias.size_constrained_kmeans import size_constrained_kmeans
+from tailora.clustering.size_constrained_kmeans import size_constrained_kmeans
 
 SEED = 0
 ROWS_AT_ONCE = 16_384

@@ -12,10 +12,10 @@ from torch import from_numpy, nn
 from benchmarks.cost_model import Vit
 from tailora.adapters import AdapterSpec
 from tailora.backbones import Encoder, load_backbone
-from tailora.debias.base_adaptation import Bench, adapt_to_labels
 from tailora.features import extract
 from tailora.heads.linear_probe import zero_linear
 from tailora.progress import silent
+from tailora.train.base_adaptation import Bench, adapt_to_labels
 from tailora.train.objectives import Images
 from tailora.train.schedule import Schedule
 

@@ -7,12 +7,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from tailora.clustering.size_constrained_kmeans import size_constrained_kmeans
 from tailora.counts import ClassCounts, make_groups
-from tailora.debias.calibrate import calibrate
-from tailora.debias.size_constrained_kmeans import size_constrained_kmeans
-from tailora.evaluate import evaluate_predictions
 from tailora.heads.linear_probe import fit_linear_probe
 from tailora.losses import LogitAdjustedLoss
+from tailora.methods.deblora.calibrate import calibrate
+from tailora.metrics import evaluate_predictions
 
 Point = dict[str, int]
 Stage = Callable[[Point], Callable[[], object]]

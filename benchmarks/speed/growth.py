@@ -24,7 +24,7 @@ from typing import Any
 from benchmarks.speed.growing_stages import ITERATIONS, REPLICATES, SEED, STAGES, Point
 from benchmarks.speed.process_memory import memory_mb
 from benchmarks.speed.ratios import RESULTS, write_result
-from tailora.runs.cost import CostLedger
+from tailora.runs.folder import CostLedger
 
 AXES = {
     "samples": [1_000, 10_000, 100_000, 1_000_000],

@@ -27,7 +27,7 @@ from benchmarks.speed.ratios import RESULTS, write_result
 from tailora.adapters import AdapterSpec, adapt
 from tailora.backbones import Encoder
 from tailora.backbones.checkpointing import recompute_activations
-from tailora.runs.cost import CostLedger
+from tailora.runs.folder import CostLedger
 from tailora.train import Schedule, train
 from tailora.train.objectives import target_objective
 

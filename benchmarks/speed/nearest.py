@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.speed.clustering import facts
-from tailora.debias.block_threads import thread_count
-from tailora.debias.centered_rows import CenteredRows
-from tailora.debias.nearest import nearest_search
+from tailora.clustering.block_threads import thread_count
+from tailora.clustering.centered_rows import CenteredRows
+from tailora.clustering.nearest import nearest_search
 from tailora.storage import write_json
 
 RESULT = Path(__file__).parents[1] / "results" / "nearest.json"

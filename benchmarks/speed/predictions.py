@@ -26,10 +26,10 @@ from benchmarks.speed.growing_stages import (
 )
 from benchmarks.speed.machine_peaks import measure_peaks
 from benchmarks.speed.ratios import RESULTS, repeated, write_result
-from tailora.debias.calibrate import calibrate
-from tailora.debias.size_constrained_kmeans import size_constrained_kmeans
-from tailora.evaluate.bootstrap import bootstrap_f1
+from tailora.clustering.size_constrained_kmeans import size_constrained_kmeans
 from tailora.heads.linear_probe import fit_linear_probe
+from tailora.methods.deblora.calibrate import calibrate
+from tailora.metrics.bootstrap import bootstrap_f1
 
 Row = dict[str, Any]
 RANK = 8

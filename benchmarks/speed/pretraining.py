@@ -24,8 +24,8 @@ from benchmarks import cost_model
 from benchmarks.cost_model import Vit, Work
 from benchmarks.speed.demo_encoder import Subject, load_subject
 from benchmarks.speed.ratios import RESULTS, take_turns, write_result
+from tailora.config.recipe import Recipe
 from tailora.counts import GROUP_NAMES
-from tailora.runs.recipe import Recipe
 
 SEED, RANK, SEEN = 0, 8, 0.25
 STEPS = 4  # a run, so that what comes before the first hardly counts

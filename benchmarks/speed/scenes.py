@@ -27,11 +27,11 @@ from benchmarks.speed.process_memory import memory_mb
 from benchmarks.speed.ratios import RESULTS, alternate, write_result
 from tailora.backbones import Encoder, load_backbone
 from tailora.data import resize
-from tailora.data.scene import open_scene
-from tailora.maps.chip_grid import ChipGrid
-from tailora.maps.chip_reader import ChipReader
-from tailora.maps.map_files import MapFiles
-from tailora.maps.scene_map import ChipClassifier, draw_map
+from tailora.data.scenes.scene import open_scene
+from tailora.inference.maps.chip_grid import ChipGrid
+from tailora.inference.maps.chip_reader import ChipReader
+from tailora.inference.maps.map_files import MapFiles
+from tailora.inference.maps.scene_map import ChipClassifier, draw_map
 
 NAMES = ("forest", "water", "farm", "town", "meadow", "bare", "scrub", "wetland")
 BLOCK, BANDS = 512, 3

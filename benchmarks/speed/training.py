@@ -23,10 +23,10 @@ from torch import nn
 from benchmarks.speed.ratios import RESULTS, alternate, write_result
 from tailora.adapters import AdapterSpec, find_targets
 from tailora.backbones import Encoder, load_backbone
-from tailora.debias.base_adaptation import Bench, adapt_to_labels
 from tailora.features import extract
 from tailora.heads.linear_probe import zero_linear
 from tailora.progress import silent
+from tailora.train.base_adaptation import Bench, adapt_to_labels
 from tailora.train.schedule import Schedule
 
 CLASSES, RANK, BATCH = 13, 8, 32

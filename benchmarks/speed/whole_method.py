@@ -17,8 +17,8 @@ from typing import Any
 
 from benchmarks.speed.ratios import RESULTS, write_result
 from tailora import fit, open_dataset
+from tailora.config.recipe import Recipe, parse_assignment
 from tailora.data import Dataset
-from tailora.runs.recipe import Recipe, parse_assignment
 from tailora.storage import read_json
 
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tailora.adapters import AdapterSpec
+    from tailora.clustering.size_constrained_kmeans import size_constrained_kmeans
+    from tailora.config.recipe import Recipe
     from tailora.data import open_dataset
-    from tailora.debias.calibrate import calibrate
-    from tailora.debias.deblora import DebLoRA
-    from tailora.debias.size_constrained_kmeans import size_constrained_kmeans
-    from tailora.pipeline.compare import compare
-    from tailora.pipeline.fit import fit
-    from tailora.pipeline.map_scenes import map_scenes
-    from tailora.runs.recipe import Recipe
+    from tailora.experiments.compare import compare
+    from tailora.inference.map_scenes import map_scenes
+    from tailora.methods.deblora.calibrate import calibrate
+    from tailora.methods.deblora.deblora import DebLoRA
+    from tailora.methods.fit import fit
     from tailora.runs.run import load_run
 
 __all__ = [
@@ -35,15 +35,15 @@ __all__ = [
 
 _HOMES = {
     "AdapterSpec": "tailora.adapters",
-    "DebLoRA": "tailora.debias.deblora",
-    "Recipe": "tailora.runs.recipe",
-    "calibrate": "tailora.debias.calibrate",
-    "compare": "tailora.pipeline.compare",
-    "fit": "tailora.pipeline.fit",
+    "DebLoRA": "tailora.methods.deblora.deblora",
+    "Recipe": "tailora.config.recipe",
+    "calibrate": "tailora.methods.deblora.calibrate",
+    "compare": "tailora.experiments.compare",
+    "fit": "tailora.methods.fit",
     "load_run": "tailora.runs.run",
-    "map_scenes": "tailora.pipeline.map_scenes",
+    "map_scenes": "tailora.inference.map_scenes",
     "open_dataset": "tailora.data",
-    "size_constrained_kmeans": "tailora.debias.size_constrained_kmeans",
+    "size_constrained_kmeans": "tailora.clustering.size_constrained_kmeans",
 }
 
 

@@ -6,9 +6,9 @@ import torch
 
 from tailora import augment as shelf
 from tailora.augment import CMO, AdpMixStyle, CutMix, EnMixStyle, Mixup, Remix
-from tailora.catalogue import reference, summary
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError, DataError
+from tailora.registry import reference, summary
 
 VALUES = (500, 50, 5)
 CASES = {

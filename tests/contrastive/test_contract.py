@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from tailora import contrastive as shelf
-from tailora.catalogue import reference, summary
 from tailora.contrastive import PaCoLoss, SBCLLoss, SupConLoss
 from tailora.counts import ClassCounts
+from tailora.registry import reference, summary
 
 VALUES = (500, 50, 5)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tailora.data import open_dataset
-from tailora.data.band_reading import name_bands
+from tailora.data.bands.reading import name_bands
 from tailora.errors import ConfigError, DataError
 from tests.data.scenes import write_scene
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from tailora.data.bands import (
+from tailora.curation.band_looks import look_at_bands
+from tailora.data.bands.names import (
     SENSORS,
     band_wavelengths,
     canonical_names,
@@ -12,7 +13,6 @@ from tailora.data.bands import (
     stated_names,
 )
 from tailora.errors import ConfigError, DataError
-from tailora.pipeline.band_looks import look_at_bands
 
 
 def test_sentinel_2_has_thirteen_bands_and_nearly_ascending_wavelengths():

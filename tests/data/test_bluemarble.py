@@ -7,16 +7,16 @@ import pytest
 from PIL import Image
 
 from tailora.data import SPLITS, decode, open_bluemarble, open_dataset
-from tailora.data import packaged_files as module
-from tailora.data.bluemarble_sampling import (
+from tailora.data.builtin import packaged_files as module
+from tailora.data.builtin.bluemarble import (
     BLOCK,
     CLASS_NAMES,
     CROP,
     pure_centres,
     sample_crops,
 )
-from tailora.data.cutouts import Cutouts
-from tailora.data.ground_sampling import Crops
+from tailora.data.builtin.cutouts import Cutouts
+from tailora.data.builtin.ground_sampling import Crops
 from tailora.errors import DataError
 
 SHAPE = (600, 1200)  # eight by sixteen blocks

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailora.data.csv_cells import inert, plain
-from tailora.pipeline.scoring import csv_text
+from tailora.data.readers.table import inert, plain
+from tailora.methods.scoring import csv_text
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+x", "-x", "@SUM(A1)", "\tx", "\rx", "'=x"])

@@ -3,8 +3,8 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from tailora.data import decoding_memory
-from tailora.data.decoding_memory import one_image, reserve
+from tailora.data import images as decoding_memory
+from tailora.data.images import one_image, reserve
 
 
 def most_at_once(sizes, monkeypatch, *, budget):

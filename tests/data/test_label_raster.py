@@ -7,11 +7,11 @@ from typer.testing import CliRunner
 
 from tailora.cli.app import app
 from tailora.data import open_dataset
-from tailora.data.label_raster import read_label_raster
-from tailora.data.labels import UNLABELLED
-from tailora.data.scene import open_scene
+from tailora.data.scenes.label_raster import read_label_raster
+from tailora.data.scenes.labels import UNLABELLED
+from tailora.data.scenes.scene import open_scene
 from tailora.errors import ConfigError, DataError
-from tailora.maps.class_legend import MapClass, attribute_table
+from tailora.inference.maps.class_legend import MapClass, attribute_table
 from tests.data.scenes import NORTH, WEST, box, fields_of, traced, write_labels, write_scene
 
 SIDE = 240
@@ -181,8 +181,8 @@ def test_a_small_patch_between_the_centres_has_a_chip_of_its_own(place):
 def test_tiles_give_what_one_window_gives(place, monkeypatch):
     write_scene(place / "classes.tif", patches(SIDE, 17)[None])
     whole = opened(place)
-    monkeypatch.setattr("tailora.data.scene_places._TILE", 64)
-    monkeypatch.setattr("tailora.data.label_raster._TILE", 64)
+    monkeypatch.setattr("tailora.data.scenes.places._TILE", 64)
+    monkeypatch.setattr("tailora.data.scenes.label_raster._TILE", 64)
     tiled = opened(place)
     grid_centres = [set(zip(*middles(data), strict=True)) for data in (whole, tiled)]
     on_grid = [{(r, c) for r, c in found if r % 4 == c % 4 == 0} for found in grid_centres]

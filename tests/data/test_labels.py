@@ -7,7 +7,7 @@ import pytest
 import shapely
 from rasterio.crs import CRS
 
-from tailora.data.labels import read_labels
+from tailora.data.scenes.labels import read_labels
 from tailora.errors import DataError
 from tests.data.scenes import NORTH, WEST, box, write_labels
 

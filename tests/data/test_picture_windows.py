@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tailora.data import picture_windows as module
-from tailora.data.picture_windows import PictureWindows, picture_size
+from tailora.data.readers import picture_windows as module
+from tailora.data.readers.picture_windows import PictureWindows, picture_size
 from tailora.errors import DataError
 
 

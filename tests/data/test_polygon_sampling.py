@@ -4,9 +4,14 @@ import numpy as np
 import pytest
 
 from tailora.data import SPLITS
-from tailora.data.ground_sampling import Amounts, Ground
-from tailora.data.polygon_sampling import STRIDE, find_candidates, sample_chips
-from tailora.data.polygons import UNLABELLED, LabelGrid
+from tailora.data.builtin.ground_sampling import Amounts, Ground
+from tailora.data.builtin.polygon_sampling import (
+    STRIDE,
+    UNLABELLED,
+    LabelGrid,
+    find_candidates,
+    sample_chips,
+)
 from tailora.errors import ConfigError, DataError
 
 BLOCK = 48

@@ -6,7 +6,7 @@ import shapely
 from rasterio.crs import CRS
 from rasterio.warp import transform_geom
 
-from tailora.data.polygons import UNLABELLED, Polygons, label_grid, read_polygons
+from tailora.data.builtin.polygon_sampling import UNLABELLED, Polygons, label_grid, read_polygons
 from tailora.errors import DataError
 
 UTM = CRS.from_epsg(32633)

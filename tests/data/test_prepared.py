@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tailora.data import open_folder, prepare_images, resize
-from tailora.data.array_writer import ArrayWriter
+from tailora.data.prepared import ArrayWriter
 from tailora.errors import ConfigError, DataError, StorageError
 
 

@@ -10,7 +10,7 @@ import rasterio
 import rasterio.shutil
 
 from tailora.data.images import decode
-from tailora.data.raster_files import ALLOW_REMOTE, gdal_settings, open_raster
+from tailora.data.rasters.files import ALLOW_REMOTE, gdal_settings, open_raster
 from tailora.errors import DataError
 from tests.data.scenes import traced, write_scene
 from tests.end_to_end.chips import tailora

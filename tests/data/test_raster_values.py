@@ -9,7 +9,7 @@ from rasterio.enums import ColorInterp
 
 from tailora.data import PreparedImages, decode, prepare_images, resize
 from tailora.data.dataset import assemble
-from tailora.data.raster_values import fill_gaps
+from tailora.data.rasters.values import fill_gaps
 from tailora.data.sources import FileImages
 from tailora.errors import DataError
 from tests.end_to_end.chips import QUICK, tailora

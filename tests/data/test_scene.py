@@ -6,7 +6,7 @@ import pytest
 import rasterio
 from rasterio.windows import Window
 
-from tailora.data.scene import open_scene, starts
+from tailora.data.scenes.scene import open_scene, starts
 from tailora.errors import ConfigError, DataError
 from tests.data.scenes import NORTH, WEST, traced, write_scene
 

@@ -9,8 +9,8 @@ from rasterio.warp import transform as transform_points
 from rasterio.warp import transform_geom
 
 from tailora.data import SPLITS, open_dataset, prepare_images
-from tailora.data.scene import open_scene
-from tailora.data.scene_chips import share_ground
+from tailora.data.scenes.chips import share_ground
+from tailora.data.scenes.scene import open_scene
 from tailora.errors import ConfigError, DataError
 from tests.data.scenes import (
     CLASSES,

@@ -7,11 +7,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from rasterio.control import GroundControlPoint
 from rasterio.shutil import copy
 
-from tailora.data.scene import RESAMPLINGS, open_scene
-from tailora.data.scene_places import Places, has_data
+from tailora.data.scenes.places import Places, has_data
+from tailora.data.scenes.scene import RESAMPLINGS, open_scene
 from tailora.errors import DataError
-from tailora.maps.chip_grid import Block, ChipGrid
-from tailora.maps.chip_reader import ChipReader
+from tailora.inference.maps.chip_grid import Block, ChipGrid
+from tailora.inference.maps.chip_reader import ChipReader
 from tests.data.scenes import NORTH, WEST, traced, write_scene
 
 

@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 
 from tailora.data import SPLITS, attributes_of, open_shared_attributes
-from tailora.data.attribute_figures import BACKGROUNDS, COLOURS, PATTERNS, SHAPES, draw_figure
-from tailora.data.shared_attributes import (
+from tailora.data.builtin.shared_attributes import (
     ATTRIBUTES,
+    BACKGROUNDS,
     CLASS_ATTRIBUTES,
+    COLOURS,
+    PATTERNS,
+    SHAPES,
     class_name,
+    draw_figure,
     exponential_counts,
 )
 from tailora.errors import ConfigError, DataError

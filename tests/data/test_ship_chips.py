@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from tailora.data import open_dataset
-from tailora.data.fusar import open_fusar
-from tailora.data.fusrs import FUSRS_COUNTS
+from tailora.data.readers.fusar import open_fusar
+from tailora.data.readers.fusrs import FUSRS_COUNTS
 from tailora.errors import ConfigError, DataError
 from tests.published import (
     FUSAR_COUNTS,

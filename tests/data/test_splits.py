@@ -127,7 +127,7 @@ def divisions(labels, groups):
 
 @pytest.mark.parametrize("start", range(0, 80, 40))
 def test_a_division_is_found_exactly_when_an_exhaustive_search_finds_one(start, monkeypatch):
-    monkeypatch.setattr("tailora.data.group_division._KICKS", 100)  # enough for seven groups
+    monkeypatch.setattr("tailora.data.splits._KICKS", 100)  # enough for seven groups
     seen = Counter()
     for seed in range(start, start + 40):
         labels, groups = tight(seed)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tailora.data.value_ranges import check_values, guess_units
+from tailora.data.bands.value_ranges import check_values, guess_units
 
 RNG = np.random.default_rng(0)
 REFLECTANCE = RNG.uniform(0.01, 0.6, (8, 3, 6, 6))

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from tailora.data.scene_manifest import open_unlabelled
-from tailora.data.visible_files import visible_entries, visible_files
+from tailora.data.readers.visible_files import visible_entries, visible_files
+from tailora.data.scenes.manifest import open_unlabelled
 from tailora.errors import DataError
 from tests.data.scenes import traced, write_scene
 

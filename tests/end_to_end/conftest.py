@@ -59,14 +59,14 @@ def plain_report(monkeypatch):
     def write(folder):
         write_text(folder / "report.html", "<p>report</p>")
 
-    monkeypatch.setattr("tailora.pipeline.fit.write_report", write)
+    monkeypatch.setattr("tailora.methods.fit.write_report", write)
 
 
 @pytest.fixture
 def plain_page(monkeypatch):
     """Spare the figures of a comparison where its page is beside the point."""
     monkeypatch.setattr(
-        "tailora.pipeline.compare.write_method_comparison",
+        "tailora.experiments.compare.write_method_comparison",
         lambda _, page: write_text(page, "<p>comparison</p>"),
     )
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from tailora.runs.recipe import read_recipe
+from tailora.config.recipe import read_recipe
 from tests.end_to_end.chips import metrics, succeed, write_chips
 
 pytest.importorskip("optuna")

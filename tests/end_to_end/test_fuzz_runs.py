@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tailora.runs.recipe import recipe_keys
+from tailora.config.recipe import recipe_keys
 from tests.end_to_end.chips import copy_run, reseal, snapshot, succeed, tailora
 from tests.end_to_end.test_fuzz_inputs import damaged, damaged_text
 

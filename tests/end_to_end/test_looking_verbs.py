@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from tailora.cli.main import main
+from tailora.config.recipe import METHODS
+from tailora.experiments.plan import COMPARED
 from tailora.heads.probes import probe_names
-from tailora.pipeline.catalogue import describe, listing
-from tailora.pipeline.comparison_plan import COMPARED
-from tailora.runs.recipe import METHODS
+from tailora.methods.describe import describe, listing
 from tests.end_to_end.chips import (
     COUNTS,
     chip,

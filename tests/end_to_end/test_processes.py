@@ -125,7 +125,7 @@ def test_what_a_launcher_asks_in_vain_is_refused(
 ):
     for name, value in given.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("tailora.pipeline.fit.make_accelerator", _one_process)
+    monkeypatch.setattr("tailora.methods.fit.make_accelerator", _one_process)
     answer = tailora("fit", data, "--out", tmp_path / "run", *quick)
     assert answer.code == 2
     assert message in answer.err
@@ -162,8 +162,8 @@ def test_a_way_of_computing_that_cannot_be_is_refused(options, message, data, qu
 @pytest.mark.parametrize("options", [["method=lora"], ["method=fine-tune", "train.optimizer=muon"]])
 def test_what_cannot_be_divided_is_refused(options, data, quick, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr("tailora.pipeline.fit.make_accelerator", _one_process)
-    monkeypatch.setattr("tailora.pipeline.fit.check_launch", lambda _accelerator: None)
+    monkeypatch.setattr("tailora.methods.fit.make_accelerator", _one_process)
+    monkeypatch.setattr("tailora.methods.fit.check_launch", lambda _accelerator: None)
     sets = [word for option in (*options, "compute.shard=true") for word in ("--set", option)]
     answer = tailora("fit", data, "--out", tmp_path / "run", *quick, *sets)
     assert answer.code == 2

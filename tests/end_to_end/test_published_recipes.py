@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from tailora.config.presets import preset
+from tailora.config.recipe import Recipe, read_recipe
 from tailora.counts import ClassCounts, make_groups
-from tailora.data.dota_labels import DOTA_CLASSES
-from tailora.data.fusrs import FUSRS_COUNTS
-from tailora.data.srsdd import SRSDD_CLASSES
-from tailora.runs.presets import preset
-from tailora.runs.recipe import Recipe, read_recipe
+from tailora.data.readers.dota_labels import DOTA_CLASSES
+from tailora.data.readers.fusrs import FUSRS_COUNTS
+from tailora.data.readers.srsdd import SRSDD_CLASSES
 from tests.end_to_end.chips import metrics, read_rows, refused, succeed, tailora
 from tests.published import DOTA_COUNTS, write_dota, write_fusar, write_fusrs, write_srsdd
 

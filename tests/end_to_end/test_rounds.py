@@ -75,7 +75,7 @@ def test_each_round_starts_from_the_adapter_of_the_round_before(data, quick, tmp
             starts.append(folder.relative_to(tmp_path / "run" / "stages").as_posix())
         return load_adapted(encoder, folder, trainable=trainable)
 
-    monkeypatch.setattr("tailora.pipeline.stages.load_adapted", watching)
+    monkeypatch.setattr("tailora.methods.stages.load_adapted", watching)
     settings = ("--set", "deblora.rounds=3", "--set", "deblora.pull=0.5")
     succeed("fit", data, "--out", tmp_path / "run", *quick, *settings)
     assert starts == ["lora", "deblora/round-1", "deblora/round-2"]
@@ -91,7 +91,7 @@ def test_pulls_are_chosen_once_a_round_and_read_back_for_the_report(
         asked.append(len(asked))
         return [0.5] * len(counts.names)
 
-    monkeypatch.setattr("tailora.debias.stages.choose_pull", choosing)
+    monkeypatch.setattr("tailora.methods.deblora.stages.choose_pull", choosing)
     words = (*quick, *TWICE, "--set", "deblora.pull=validation", "--set", "deblora.head=targets")
     succeed("fit", data, "--out", tmp_path / "run", *words)
     assert asked == [0, 1]

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from tailora import experts as shelf
-from tailora.catalogue import reference, summary
 from tailora.counts import ClassCounts
 from tailora.experts import RIDELoss, SADELoss, TLCLoss
+from tailora.registry import reference, summary
 
 CASES = {
     "sade": SADELoss,

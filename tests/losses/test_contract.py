@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from tailora import catalogue
+from tailora import registry
 from tailora.counts import ClassCounts
 
 CASES = [
@@ -55,7 +55,7 @@ def make_counts(values):
 
 
 def make_loss(name, options, counts):
-    return catalogue.build(catalogue.find("losses", name), {"counts": counts}, options)
+    return registry.build(registry.find("losses", name), {"counts": counts}, options)
 
 
 def draw_batch(seed, *, rows, classes, spread=3.0, dtype=torch.float32):
@@ -68,7 +68,7 @@ count_lists = st.lists(st.integers(1, 10**6), min_size=2, max_size=6)
 
 
 def test_every_loss_has_a_case():
-    assert {name for name, _ in CASES} == set(catalogue.names("losses"))
+    assert {name for name, _ in CASES} == set(registry.names("losses"))
 
 
 @each_case

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tailora import catalogue
+from tailora import registry
 from tailora.contrastive import PaCoLoss, SBCLLoss, SupConLoss
 from tailora.counts import ClassCounts, Groups
 from tailora.experts import RIDELoss, SADELoss, TLCLoss
@@ -19,7 +19,7 @@ GROUPS = Groups(head=(0,), middle=(1,), tail=(2,))
 WEIGHTED = {"cross-entropy", "focal", "ldam", "label-smoothing"}
 ROWS = [
     (name, {**options, "ignore_index": ignored})
-    for name in catalogue.names("losses")
+    for name in registry.names("losses")
     for options in ([{}, {"weights": "inverse"}] if name in WEIGHTED else [{}])
     for ignored in (-100, 255)
 ]
@@ -53,7 +53,7 @@ def spoiled(x, rows_at):
 
 
 def make(name, options):
-    return catalogue.build(catalogue.find("losses", name), {"counts": COUNTS}, options)
+    return registry.build(registry.find("losses", name), {"counts": COUNTS}, options)
 
 
 def assert_only_kept(loss, x, targets, rows_at, expected):
@@ -119,7 +119,7 @@ def test_experts_have_0_for_it_too(name):
 def test_balanced_softmax_by_hand():
     """log(1000 / 100): one row of class 1, and one that is ignored."""
     counts = ClassCounts(("a", "b"), (900, 100))
-    loss = catalogue.build(catalogue.find("losses", "balanced-softmax"), {"counts": counts}, {})
+    loss = registry.build(registry.find("losses", "balanced-softmax"), {"counts": counts}, {})
     value = loss(torch.zeros(2, 2), torch.tensor([1, -100]))
     assert value.item() == pytest.approx(2.3026, abs=1e-4)
 
@@ -135,7 +135,7 @@ def test_weighted_cross_entropy_is_torch_s(ignored):
     assert loss(x, targets).item() == pytest.approx(expected.item(), rel=1e-6)
 
 
-@pytest.mark.parametrize("name", catalogue.names("losses"))
+@pytest.mark.parametrize("name", registry.names("losses"))
 @pytest.mark.parametrize("wrong", [-1, 3])
 def test_a_target_that_is_neither_a_class_nor_ignored_is_refused(name, wrong):
     with pytest.raises((IndexError, RuntimeError)):

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from tailora import optim as shelf
-from tailora.catalogue import reference, summary
 from tailora.optim.muon import MatrixMuon, orthogonalised
+from tailora.registry import reference, summary
 
 
 def draw(*shape, dtype=torch.float32):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import shapely
 
-from tailora.data.scene_dataset import Chips, SceneFiles, open_scene_dataset
+from tailora.data.scenes.dataset import Chips, SceneFiles, open_scene_dataset
 from tailora.data.sources import FileImages
-from tailora.pipeline.error_places import error_places
-from tailora.report.place_section import places_section
+from tailora.methods.evidence import error_places
+from tailora.report.error_sections import places_section
 from tailora.report.reading import read_run_folder
 from tests.data.scenes import NORTH, WEST, fields_of, traced, write_labels, write_scene
 from tests.report.fake_run import write_fake_run

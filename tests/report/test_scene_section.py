@@ -4,7 +4,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from tailora.data.band_summary import summarise_bands
+from tailora.data.bands.summary import summarise_bands
 from tailora.report.band_section import band_section
 from tailora.report.scene_section import UNLABELLED, SceneLook, scene_section
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tailora.errors import RunError
-from tailora.runs.cost import CostLedger
+from tailora.runs.folder import CostLedger
 from tailora.storage import write_json
 
 
@@ -17,7 +17,7 @@ def ledger(tmp_path):
 def clock(monkeypatch):
     """A clock that stands still unless it is moved."""
     now = [100.0]
-    monkeypatch.setattr("tailora.runs.cost.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("tailora.runs.folder.time.perf_counter", lambda: now[0])
     return now
 
 

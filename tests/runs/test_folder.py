@@ -3,9 +3,9 @@ import json
 
 import pytest
 
+from tailora.config.recipe import Recipe
 from tailora.errors import RunError, StorageError
 from tailora.runs.folder import SCHEMA, RunFolder
-from tailora.runs.recipe import Recipe
 from tailora.storage import write_json
 
 RECIPE = Recipe().override({"deblora.balance": 2.0, "adapter.rank": 8})

@@ -8,7 +8,6 @@ from peft import PeftModel
 from torch import nn
 
 from tailora.adapters import AdapterSpec, trained_parameters, without_peft_noise
-from tailora.debias.base_adaptation import with_adapter
 from tailora.errors import RunError, StorageError
 from tailora.runs.weights import (
     copy_saved,
@@ -19,6 +18,7 @@ from tailora.runs.weights import (
     save_head,
     weights_fingerprint,
 )
+from tailora.train.base_adaptation import with_adapter
 
 SPECS = [AdapterSpec("lora", 4), AdapterSpec("pissa", 4), AdapterSpec("olora", 4), None]
 

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from tailora import catalogue
+from tailora import registry
 from tailora.errors import ConfigError, DataError
 from tailora.samplers.epoch import deal
 
-NAMES = catalogue.names("samplers")
+NAMES = registry.names("samplers")
 LABELS = [0] * 60 + [1] * 17 + [3] * 6  # class 2 does not occur
 IN_BATCHES = {"bucketed": 8, "m-per-class": 8, "stratified": 8}
 
@@ -33,7 +33,7 @@ def make_sampler(name, labels=LABELS, *, rank=0, world_size=1, seed=0, epoch=0):
         "rank": rank,
         "world_size": world_size,
     }
-    sampler = catalogue.build(catalogue.find("samplers", name), facts, {"seed": seed})
+    sampler = registry.build(registry.find("samplers", name), facts, {"seed": seed})
     sampler.set_epoch(epoch)
     return sampler
 

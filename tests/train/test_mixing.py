@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import Dinov2Model
 
-from tailora import catalogue
+from tailora import registry
 from tailora.augment.blending import Pair
 from tailora.backbones import Encoder
 from tailora.counts import ClassCounts
@@ -31,7 +31,7 @@ ROWS = np.arange(75)
 # every pixel says which sample it is of
 IMAGES = torch.arange(75, dtype=torch.uint8)[:, None, None, None].expand(75, 1, 4, 4).clone()
 CPU = torch.device("cpu")
-LOSSES = catalogue.names("losses")
+LOSSES = registry.names("losses")
 
 
 def rng(seed=0):
@@ -43,7 +43,7 @@ def logits(rows, classes=3, *experts):
 
 
 def make(name):
-    return catalogue.build(catalogue.find("losses", name), {"counts": COUNTS}, {})
+    return registry.build(registry.find("losses", name), {"counts": COUNTS}, {})
 
 
 def look(rows):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from tailora.debias.options import REGRESSIONS as OPTIONS
+from tailora.config.deblora_options import REGRESSIONS as OPTIONS
 from tailora.errors import ConfigError
 from tailora.train.objectives import REGRESSIONS, dihedral, label_objective, target_objective
 

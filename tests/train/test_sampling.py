@@ -8,14 +8,14 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from tailora import catalogue
+from tailora import registry
 from tailora.errors import ConfigError
 from tailora.train import Schedule, train
 from tailora.train.sampling import build_sampler, draws
 
 LABELS = np.repeat([0, 1, 2], [14, 7, 3])
 ROWS = np.arange(24)[::-1] * 10 + 5  # sample numbers are not positions
-SAMPLERS = catalogue.names("samplers")
+SAMPLERS = registry.names("samplers")
 NEEDS = {"m-per-class": {"m": 2}, "bucketed": {"shares": [1, 1, 1]}}
 
 

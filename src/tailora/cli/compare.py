@@ -143,8 +143,8 @@ def compare(
     [dim]tailora compare chips/ --methods lora,deblora --probes logit-adjusted,cross-entropy[/]
     """
     from tailora.errors import ConfigError
-    from tailora.pipeline.compare import compare as run_compare
-    from tailora.pipeline.comparison_plan import (
+    from tailora.experiments.compare import compare as run_compare
+    from tailora.experiments.plan import (
         every_combination,
         parse_vary,
         rows_of,
@@ -190,7 +190,7 @@ def compare(
 def _tuning(tune: list[str] | None, trials: int | None, by: str | None) -> Any:
     """What --tune, --trials and --tune-by ask for; None without."""
     from tailora.errors import ConfigError
-    from tailora.pipeline.tuning_space import DEFAULT_TRIALS, Tuning, parse_tune
+    from tailora.experiments.tuning_space import DEFAULT_TRIALS, Tuning, parse_tune
 
     for name, value in (("--trials", trials), ("--tune-by", by)):
         if value is not None and not tune:

@@ -53,7 +53,7 @@ def evaluate(
     """Measure a finished RUN on DATA: head, middle, tail, each class, with intervals."""
     check_ending(out, ".json", what="metrics as JSON")
     from tailora.data import open_to_measure
-    from tailora.pipeline.evaluate_run import evaluate_run
+    from tailora.inference.evaluate import evaluate_run
     from tailora.runs.run import load_run
     from tailora.storage import write_json
 
@@ -111,7 +111,7 @@ def class_table(metrics: object) -> object:
     """One row a class: support, precision, recall, F1 with its interval."""
     from rich.table import Table
 
-    from tailora.evaluate import RunMetrics
+    from tailora.metrics import RunMetrics
 
     table = Table("class", "train", "test", "precision", "recall", "F1", "interval")
     if isinstance(metrics, RunMetrics):

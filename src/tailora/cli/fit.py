@@ -85,7 +85,7 @@ def fit(
     [dim]tailora fit chips/ --out runs/chips --image-size 98 --set probe.loss=cross-entropy[/]
     """
     from tailora.errors import ConfigError
-    from tailora.pipeline.fit import fit as run_fit
+    from tailora.methods.fit import fit as run_fit
     from tailora.processes import leave
 
     if not is_first():  # the first process speaks for all

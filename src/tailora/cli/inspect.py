@@ -52,7 +52,7 @@ def inspect(
     A raster without --labels is shown by itself.
     """
     check_ending(out, ".html", ".htm", what="an HTML page")
-    from tailora.data.scene_manifest import open_unlabelled
+    from tailora.data.scenes.manifest import open_unlabelled
 
     # a wrong path is told before the slow imports
     scene = None if labels or class_field or imbalance or chip else open_unlabelled(data)
@@ -67,7 +67,7 @@ def inspect(
     dataset = opened(
         data, seed=seed or 0, imbalance=imbalance, labels=labels, class_field=class_field, chip=chip
     )
-    from tailora.pipeline.inspect import inspect_dataset, write_page
+    from tailora.curation.inspect import inspect_dataset, write_page
 
     found = inspect_dataset(dataset, **given)
     if out:
@@ -79,7 +79,7 @@ def inspect(
 
 
 def _inspect_scene(scene: Any, given: dict[str, Any], out: Path | None) -> Any:
-    from tailora.pipeline.inspect_scene import inspect_scene, write_scene_inspection
+    from tailora.curation.inspect_scene import inspect_scene, write_scene_inspection
 
     found = inspect_scene(scene, **given)
     if out:

@@ -31,7 +31,7 @@ SkipBroken = Annotated[
 
 
 def _trust(allowed: bool) -> bool:  # noqa: FBT001 - typer calls it so
-    from tailora.data.raster_files import ALLOW_REMOTE
+    from tailora.data.rasters.files import ALLOW_REMOTE
 
     if allowed:
         os.environ[ALLOW_REMOTE] = "1"  # processes that this one starts read the same files
@@ -155,8 +155,8 @@ def chosen_recipe(
     Raises:
         ConfigError: An unknown key, or a value of the wrong type or range.
     """
-    from tailora.runs.presets import preset
-    from tailora.runs.recipe import Recipe, parse_assignment, read_recipe
+    from tailora.config.presets import preset
+    from tailora.config.recipe import Recipe, parse_assignment, read_recipe
 
     values: dict[str, Any] = preset(start) if start else {}
     values |= read_recipe(file) if file else {}

@@ -163,7 +163,7 @@ def _predict_table(
     quiet: bool,
     json: bool,
 ) -> None:
-    from tailora.pipeline import predict as prediction
+    from tailora.inference import predict as prediction
     from tailora.runs.run import load_run
     from tailora.storage import write_text
 

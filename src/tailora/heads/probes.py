@@ -16,9 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from tailora import catalogue
+from tailora import registry
 from tailora.counts import ClassCounts, Groups
-from tailora.debias.calibrate import unit_spread
 from tailora.errors import ConfigError, unknown_name
 from tailora.experts.aggregation import combine_experts, weigh_experts
 from tailora.heads.classifier_retraining import fresh_linear, retrain_classifier
@@ -26,7 +25,7 @@ from tailora.heads.cosine import CosineHead
 from tailora.heads.descent import descend
 from tailora.heads.expert_head import ExpertHead
 from tailora.heads.expert_probes import EXPERT_PROBES, fit_experts
-from tailora.heads.linear_probe import L2_GRID, Score, fit_linear_probe
+from tailora.heads.linear_probe import L2_GRID, Score, fit_linear_probe, unit_spread
 from tailora.heads.lws import LWSHead
 from tailora.heads.ncm import VARIANTS, nearest_class_mean
 from tailora.heads.prior_thresholding import adjust_logits
@@ -74,7 +73,7 @@ class ProbeData:
 
 def probe_names() -> list[str]:
     """Names of all probes: a linear head under each loss, then the other heads."""
-    return [*catalogue.names("losses"), *_HEADS]
+    return [*registry.names("losses"), *_HEADS]
 
 
 def probe_summary(name: str) -> str:
@@ -94,7 +93,7 @@ def check_probe(name: str, options: Mapping[str, Any], counts: ClassCounts) -> N
         if options:
             raise ConfigError(f"probe {name!r} takes no options, got {sorted(options)}")
         return
-    catalogue.build(catalogue.find("losses", name), {"counts": counts}, options)
+    registry.build(registry.find("losses", name), {"counts": counts}, options)
 
 
 def fit_probe(name: str, data: ProbeData, options: Mapping[str, Any] | None = None) -> Logits:
@@ -118,7 +117,7 @@ def fit_probe(name: str, data: ProbeData, options: Mapping[str, Any] | None = No
     check_probe(name, options or {}, data.counts)
     if name in _HEADS:
         return _HEADS[name](data)
-    loss = catalogue.build(catalogue.find("losses", name), {"counts": data.counts}, options or {})
+    loss = registry.build(registry.find("losses", name), {"counts": data.counts}, options or {})
     if isinstance(loss, LDAMLoss):  # its margins are cosines: no other head is bounded
         return _cosine(data, loss)
     return _logits_of(_linear(data, loss))

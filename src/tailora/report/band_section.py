@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from matplotlib.figure import Figure
 
-from tailora.data.band_summary import BandSummary
+from tailora.data.bands.summary import BandSummary
 from tailora.report.blocks import Block, Cell, Column, Note, Picture, Section, Table
 from tailora.report.names import full_names, shorten
 from tailora.report.numbers import MISSING, magnitude

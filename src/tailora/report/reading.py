@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tailora.counts import GROUP_NAMES
 from tailora.errors import RunError
-from tailora.evaluate.run_metrics import READ_SCHEMAS
+from tailora.metrics.run_metrics import READ_SCHEMAS
 from tailora.report.numbers import number
 from tailora.storage import parse_toml, read_arrays, read_json
 

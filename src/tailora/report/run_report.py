@@ -4,17 +4,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from tailora.report.blocks import Page
-from tailora.report.calibration_section import calibration_section
-from tailora.report.collapse_section import collapse_section
-from tailora.report.coverage_section import coverage_section
 from tailora.report.debias_sections import composition_section, geometry_section, map_section
-from tailora.report.error_sections import confusion_section, examples_section
+from tailora.report.error_sections import confusion_section, examples_section, places_section
 from tailora.report.label_value_section import label_value_section
 from tailora.report.numbers import integer, number
 from tailora.report.page import write_page
-from tailora.report.place_section import places_section
-from tailora.report.prior_section import priors_section
-from tailora.report.ranking_section import ranking_section
+from tailora.report.rank_sections import collapse_section, priors_section, ranking_section
 from tailora.report.reading import FinishedRun, method_name, read_run_folder
 from tailora.report.record_sections import (
     adapted_section,
@@ -27,7 +22,7 @@ from tailora.report.score_sections import (
     headline_section,
     tail_section,
 )
-from tailora.report.trust_section import trust_section
+from tailora.report.trust_sections import calibration_section, coverage_section, trust_section
 
 _SECTIONS: Final = (
     headline_section,

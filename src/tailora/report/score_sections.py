@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 
 from tailora.counts import ClassCounts
-from tailora.evaluate.collapse_alarm import alarm_text, collapse_alarm
+from tailora.metrics.collapse_alarm import alarm_text, collapse_alarm
 from tailora.report.blocks import Cell, Column, Facts, Note, Section, Table
 from tailora.report.class_figures import Series, long_tail, score_dots
 from tailora.report.numbers import (

@@ -46,7 +46,7 @@ _Spreads = dict[str, Spread | None] | None
 
 @dataclass(frozen=True)
 class Measures:
-    """See `tailora.pipeline.row_measures`."""
+    """See `tailora.experiments.record`."""
 
     worst_class_recall: Spread | None = None
     g_mean: Spread | None = None

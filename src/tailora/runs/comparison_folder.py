@@ -19,10 +19,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+from tailora.config.recipe import Recipe, read_recipe
 from tailora.errors import RunError
 from tailora.runs.comparison_content import ComparisonContent
 from tailora.runs.folder import read_object
-from tailora.runs.recipe import Recipe, read_recipe
 from tailora.storage import delete, guard_disk, read_json, typed, write_json, write_text
 
 SCHEMA: Final = 1

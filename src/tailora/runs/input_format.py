@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tailora.data.bands import find_band
+from tailora.data.bands.names import find_band
 
 
 def pick(images: Tensor, bands: Sequence[int]) -> Tensor:

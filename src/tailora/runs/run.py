@@ -15,14 +15,14 @@ from tailora.backbones import Encoder, LoadedBackbone, Pooling, Precision, load_
 from tailora.backbones.checkpointing import recompute_activations
 from tailora.backbones.decibels import Decibels
 from tailora.backbones.stem import StemPlan, adapt_stem, plan_stem
-from tailora.debias.base_adaptation import AnyEncoder
+from tailora.config.recipe import Recipe
 from tailora.errors import RunError
-from tailora.evaluate import RunMetrics, ValidationFit
+from tailora.metrics import RunMetrics, ValidationFit
 from tailora.runs.folder import RunFolder
 from tailora.runs.input_format import InputFormat, pick
-from tailora.runs.recipe import Recipe
 from tailora.runs.run_files import has_checksums, read_facts
 from tailora.runs.weights import is_saved, load_adapted, load_head
+from tailora.train.base_adaptation import AnyEncoder
 
 
 class Classifier(nn.Module):

@@ -13,10 +13,10 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field
 
+from tailora.config.recipe import Recipe
 from tailora.errors import RunError
-from tailora.evaluate import RunMetrics, ValidationFit
+from tailora.metrics import RunMetrics, ValidationFit
 from tailora.runs.input_format import InputFormat
-from tailora.runs.recipe import Recipe
 from tailora.storage import file_sha256, read_json, typed
 
 _FILES: Final = (

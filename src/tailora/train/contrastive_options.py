@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tailora import catalogue
+from tailora import registry
 from tailora.contrastive.subclasses import subclass_numbers
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError, unknown_name
@@ -37,7 +37,7 @@ def objective_options(name: str) -> dict[str, Any]:
 
 def _of_loss(name: str) -> dict[str, Any]:
     """Options of the loss but for ignored targets: every training row has a class."""
-    known = catalogue.options(catalogue.find("contrastive", name))
+    known = registry.options(registry.find("contrastive", name))
     return {key: value for key, value in known.items() if key != "ignore_index"}
 
 
@@ -75,9 +75,9 @@ def build_contrastive(name: str, options: Mapping[str, Any], counts: ClassCounts
     Raises:
         ConfigError: An option of the loss is out of range.
     """
-    loss = catalogue.find("contrastive", name)
+    loss = registry.find("contrastive", name)
     chosen = {key: options[key] for key in _of_loss(name)}
-    return catalogue.build(loss, {"counts": counts}, chosen)
+    return registry.build(loss, {"counts": counts}, chosen)
 
 
 def check_contrastive(

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tailora import catalogue
+from tailora import registry
 from tailora.augment.blending import Batch, Mixed, Pair
 from tailora.augment.cmo import CMO
 from tailora.augment.enmix_style import EnMixStyle
@@ -89,7 +89,7 @@ def pair_loss(loss: nn.Module, logits: Tensor, pair: Pair) -> Tensor:
 
 def mixer_options(name: str) -> dict[str, Any]:
     """Options of a mixing method that a recipe can set, with their defaults."""
-    known = catalogue.options(catalogue.find("augment", name))
+    known = registry.options(registry.find("augment", name))
     return {key: value for key, value in known.items() if key != "augment"}
 
 
@@ -109,23 +109,21 @@ def build_mixer(
             use, or EnMix without an augmentation.
         DataError: A class has no sample and the method divides by its count.
     """
-    known = catalogue.names("augment")
+    known = registry.names("augment")
     if name not in known:
         raise unknown_name("mix", name, [*known, NO_MIX])
     for option in options:
         if option not in mixer_options(name):
             raise unknown_name(f"option of train.mix={name}", option, mixer_options(name))
     extra: dict[str, Any] = {}
-    if name == catalogue.method_name(EnMixStyle):
+    if name == registry.method_name(EnMixStyle):
         if alter is None:
             raise ConfigError(
                 f"train.mix={name!r} mixes images altered each in its own way, and train.augment "
                 "is 'none': that is mixup; choose train.mix=mixup or another train.augment"
             )
         extra = {"augment": alter}
-    return catalogue.build(
-        catalogue.find("augment", name), {"counts": counts}, {**options, **extra}
-    )
+    return registry.build(registry.find("augment", name), {"counts": counts}, {**options, **extra})
 
 
 def rest_of_cmo(epochs: int) -> tuple[int, int]:

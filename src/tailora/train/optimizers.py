@@ -7,7 +7,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from tailora import catalogue
+from tailora import registry
 from tailora.backbones.stem import NewBands
 from tailora.errors import ConfigError
 from tailora.optim.adamw import adamw
@@ -45,12 +45,12 @@ def build_optimizers(
         ConfigError: An unknown optimiser, an option it does not have or cannot use, or an encoder
             without a matrix to train.
     """
-    method = catalogue.find("optim", choice.name)
+    method = registry.find("optim", choice.name)
     learning = [p for p in module.parameters() if p.requires_grad]
     rates = _own_rates(module)
     if choice.name == DEFAULT:
         facts = {"params": _groups(learning, rates, lr), "lr": lr, "weight_decay": weight_decay}
-        return [catalogue.build(method, facts, choice.options)]
+        return [registry.build(method, facts, choice.options)]
     matrices, _ = adapter_matrices(module.get_submodule(ENCODER))
     if not matrices:
         raise ConfigError(
@@ -60,7 +60,7 @@ def build_optimizers(
     moved = {id(parameter) for parameter in matrices}
     both = {"lr": lr, "weight_decay": weight_decay}
     rest = [p for p in learning if id(p) not in moved]
-    first = catalogue.build(method, {"params": matrices}, {**both, **choice.options})
+    first = registry.build(method, {"params": matrices}, {**both, **choice.options})
     return [first, *([adamw(_groups(rest, rates, lr), lr, weight_decay)] if rest else [])]
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tailora import catalogue
+from tailora import registry
 from tailora.errors import ConfigError, unknown_name
 from tailora.samplers.epoch import EpochSampler
 
@@ -84,14 +84,12 @@ def build_sampler(
                 f"train.sampler_options {sorted(options)} need a train.sampler, got {name!r}"
             )
         return None
-    known = catalogue.names("samplers")
+    known = registry.names("samplers")
     if name not in known:
         raise unknown_name("sampler", name, [*known, NO_SAMPLER])
     facts = {"labels": labels, "batch_size": batch_size, "epochs": epochs}
     try:
-        sampler = catalogue.build(
-            catalogue.find("samplers", name), facts, {"seed": seed, **options}
-        )
+        sampler = registry.build(registry.find("samplers", name), facts, {"seed": seed, **options})
         next(iter(sampler))  # some values of a wrong type are only met when an epoch is drawn
     except TypeError as error:
         raise ConfigError(f"sampler {name!r} cannot use {dict(options)}: {error}") from error

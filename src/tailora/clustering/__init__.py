@@ -1,0 +1,1 @@
+"""K-means whose clusters have a least size, on arrays."""

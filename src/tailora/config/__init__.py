@@ -1,0 +1,1 @@
+"""Recipes: every choice of a run, checked and written out."""

@@ -1,0 +1,169 @@
+"""Look at a data set before anything is trained: sizes, splits, leaks, bands."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tailora.counts import make_groups, rows_by_class
+from tailora.curation.band_looks import BandLook, look_at_bands
+from tailora.curation.scene_looks import MOST_SCENES, look_at, sample_values, scenes_of
+from tailora.data import Dataset, Duplicate, find_duplicates
+from tailora.data.bands.reading import name_bands
+from tailora.methods.names import check_names
+from tailora.report import ClassRow, write_inspection
+from tailora.report.band_section import band_section
+from tailora.report.blocks import Section
+from tailora.report.pictures import as_picture
+from tailora.report.scene_section import scene_section
+
+SMALL_TEST = 10
+MOST_PICTURED = 200
+"""Classes that a page shows images of; twelve thousand images make a page that no browser opens."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What is known without training.
+
+    Attributes:
+        name: Of the data set.
+        rows: Counts and group of each class, largest first.
+        imbalance: Largest over smallest training count.
+        image: Bands, height, width and dtype of the first training image.
+        duplicates: Exact copies across splits or with other labels.
+        small: Classes with fewer test samples than a verdict needs.
+        notes: What was done to the data, and caveats.
+        values: What the bands hold, in a sample of the training images.
+    """
+
+    name: str
+    rows: list[ClassRow]
+    imbalance: float
+    image: dict[str, Any]
+    duplicates: list[Duplicate]
+    small: list[str]
+    notes: tuple[str, ...]
+    values: BandLook
+
+    def to_json(self) -> dict[str, Any]:
+        """Give a JSON object."""
+        return {
+            "name": self.name,
+            "classes": [
+                {
+                    "name": row.name, "group": row.group, **dict(row.counts),
+                    **({} if row.pixels is None else {"pixels": row.pixels}),
+                }
+                for row in self.rows
+            ],
+            "imbalance": self.imbalance,
+            "image": self.image,
+            "duplicates": [
+                {"ids": list(d.ids), "splits": list(d.splits), "labels": list(d.labels)}
+                for d in self.duplicates
+            ],
+            "small_classes": self.small,
+            "notes": list(self.notes),
+            **self.values.to_json(),
+        }  # fmt: skip
+
+
+def inspect_dataset(
+    data: Dataset,
+    *,
+    wavelengths: Sequence[float] | None = None,
+    new_bands: str = "zero",
+) -> Inspection:
+    """Count, group and look for copies and at the values of a few training images.
+
+    Args:
+        data: The data set.
+        wavelengths: Of the image's bands in µm; None takes what the data say.
+        new_bands: See `tailora.backbones.stem`.
+
+    Raises:
+        DataError: The first of them cannot be decoded, or a name is not UTF-8.
+        ConfigError: Wavelengths of another number of bands, or nonsense ones.
+    """
+    check_names(data)
+    data = name_bands(data)
+    cut = scenes_of(data)
+    pixels = {} if cut is None else cut.pixels
+    counts = {split: data.counts(split) for split in ("train", "val", "test")}
+    train = counts["train"]
+    group_of = {c: name for name, members in make_groups(train).items() for c in members}
+    order = sorted(range(len(train.names)), key=lambda c: (-train.values[c], c))
+    rows = [
+        ClassRow(
+            train.names[c],
+            {split: counts[split].values[c] for split in counts},
+            group_of[c],
+            pixels.get(train.names[c]),
+        )
+        for c in order
+    ]
+    image = data.source.read(int(data.indices("train")[0]))
+    values = look_at_bands(
+        sample_values(data),
+        data.bands,
+        data.wavelengths,
+        wavelengths=wavelengths,
+        new_bands=new_bands,
+    )
+    return Inspection(
+        name=data.name,
+        rows=rows,
+        imbalance=float(np.max(train.array()) / np.min(train.array())),
+        image={
+            "bands": image.shape[0], "height": image.shape[1], "width": image.shape[2],
+            "dtype": str(image.dtype),
+        },
+        duplicates=find_duplicates(data),
+        small=[row.name for row in rows if row.counts["test"] < SMALL_TEST],
+        notes=data.notes,
+        values=values,
+    )  # fmt: skip
+
+
+def write_page(data: Dataset, found: Inspection, out: Path, *, per_class: int = 4) -> Path:
+    """Write an HTML page of counts, thumbnails, bands, and scenes with their labels."""
+    data, values = name_bands(data), found.values
+    pictured = {row.name for row in _evenly(found.rows, MOST_PICTURED)}
+    members = rows_by_class(data.labels, len(data.classes))
+    thumbnails = [
+        (name, as_picture(data.source.read(int(row)), data.bands))
+        for name, rows in zip(data.classes, members, strict=True)
+        if name in pictured
+        for row in rows[:per_class]
+    ]
+    return write_inspection(
+        out,
+        name=found.name,
+        rows=found.rows,
+        notes=found.notes,
+        thumbnails=thumbnails,
+        duplicates=[{"ids": d.ids, "splits": d.splits} for d in found.duplicates],
+        more=(
+            *_scenes(data),
+            band_section(values.bands, values.units, values.warnings),
+        ),
+    )
+
+
+def _evenly(rows: Sequence[ClassRow], most: int) -> list[ClassRow]:
+    """Take at most so many rows, as far apart as they go, the first and the last among them."""
+    if len(rows) <= most:
+        return list(rows)
+    return [rows[i] for i in np.linspace(0, len(rows) - 1, most).round().astype(int)]
+
+
+def _scenes(data: Dataset) -> list[Section]:
+    cut = scenes_of(data)
+    if cut is None:
+        return []
+    shown = list(zip(cut.scenes, cut.labels, strict=True))[:MOST_SCENES]
+    looks = [look_at(scene, labels) for scene, labels in shown]
+    return [scene_section(looks, cut.labels[0].classes, len(cut.scenes) - len(looks))]

@@ -1,0 +1,1 @@
+"""Bands: names, sensors, values and units."""

@@ -1,0 +1,284 @@
+"""Choose chips of a scene by the polygon at their centre, splits apart on the ground."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, final
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from pyogrio.errors import DataLayerError, DataSourceError, FieldError
+from pyogrio.raw import read as read_raw
+from rasterio import Affine
+from rasterio.crs import CRS
+from rasterio.features import rasterize
+
+from tailora.data.builtin.ground_sampling import (
+    UNUSED,
+    Amounts,
+    Crops,
+    Ground,
+    Sample,
+    draw_splits,
+    equal_neighbours,
+)
+from tailora.data.scenes.labels import reproject
+from tailora.data.splits import SPLITS
+from tailora.errors import ConfigError, DataError
+
+UNLABELLED: Final = -1
+
+
+@final
+@dataclass(frozen=True)
+class Polygons:
+    """Areas of one class each.
+
+    Attributes:
+        shapes: Shapely geometries (polygons,).
+        labels: Class name of each (polygons,).
+        ids: Identity of each (polygons,); the parts of one thing share theirs.
+    """
+
+    shapes: NDArray[Any]
+    labels: NDArray[np.str_]
+    ids: NDArray[np.str_]
+
+
+@final
+@dataclass(frozen=True)
+class LabelGrid:
+    """Class and polygon of each pixel.
+
+    Attributes:
+        codes: Index into `classes` (rows, columns), `UNLABELLED` outside every polygon and where
+            polygons of different classes overlap.
+        owners: Index into the polygons (rows, columns), `UNLABELLED` where `codes` is; of several
+            of one class the last in the file.
+        classes: Class names, sorted.
+        contested: How many pixels polygons of different classes overlap.
+    """
+
+    codes: NDArray[np.int64]
+    owners: NDArray[np.int64]
+    classes: tuple[str, ...]
+    contested: int
+
+
+def read_polygons(path: Path, *, label: str, identity: str, crs: CRS) -> Polygons:
+    """Read the polygons of a vector file in the wanted coordinates.
+
+    Args:
+        path: Anything GDAL reads with a single layer, e.g. a GeoPackage.
+        label: Field that names the class.
+        identity: Field that says which parts belong together.
+        crs: Coordinates wanted; the polygons are re-projected where theirs are others.
+
+    Raises:
+        DataError: The file cannot be read, lacks a field, or does not say its coordinates.
+    """
+    try:
+        meta, _, shapes, fields = read_raw(path, columns=[label, identity], force_2d=True)
+    except (DataSourceError, DataLayerError, FieldError) as error:
+        raise DataError(f"cannot read polygons {str(path)!r}: {error}") from error
+    values = dict(zip(meta["fields"].tolist(), fields, strict=True))
+    absent = sorted({label, identity} - values.keys())
+    if absent or not meta["crs"]:
+        raise DataError(f"polygons {str(path)!r} lack {absent or 'a coordinate reference system'}")
+    found = shapely.from_wkb(shapes)
+    source = CRS.from_user_input(meta["crs"])
+    if source != crs:
+        found = reproject(path, found, source, crs)
+    return Polygons(found, values[label].astype(np.str_), values[identity].astype(np.str_))
+
+
+def label_grid(polygons: Polygons, shape: tuple[int, int], transform: Affine) -> LabelGrid:
+    """Give each pixel the class of the polygon that holds its centre.
+
+    Args:
+        polygons: At least one, in the coordinates of the grid.
+        shape: Rows and columns.
+        transform: Takes column and row to coordinates.
+    """
+    classes = tuple(sorted(set(polygons.labels.tolist())))
+    layers = np.zeros((len(classes), *shape), dtype=bool)
+    for layer, name in zip(layers, classes, strict=True):
+        shapes = polygons.shapes[polygons.labels == name]
+        layer[:] = rasterize(shapes, out_shape=shape, transform=transform)
+    numbered = [(polygon, i) for i, polygon in enumerate(polygons.shapes)]
+    owners = rasterize(
+        numbered, out_shape=shape, transform=transform, fill=UNLABELLED, dtype="int32"
+    )
+    depth = layers.sum(axis=0)
+    single = depth == 1
+    return LabelGrid(
+        np.where(single, layers.argmax(axis=0), UNLABELLED),
+        np.where(single, owners, UNLABELLED).astype(np.int64),
+        classes,
+        int((depth > 1).sum()),
+    )
+
+
+STRIDE: Final = 4  # chips whose centres are nearer are as good as copies
+
+_FEW_POLYGONS: Final = 5
+_NOWHERE: Final = -1
+_LEAST_CHIP: Final = 4  # keeps the neighbourhood of the centre inside the scene
+
+
+@final
+@dataclass(frozen=True)
+class Candidates:
+    """Chips that may be drawn.
+
+    Attributes:
+        crops: Where they are.
+        things: What each centre belongs to (crops,), an index into the distinct polygon ids.
+    """
+
+    crops: Crops
+    things: NDArray[np.int64]
+
+
+def sample_chips(
+    labels: LabelGrid,
+    ids: NDArray[np.str_],
+    *,
+    chip: int,
+    block: int,
+    amounts: Amounts,
+    seed: int,
+) -> Sample:
+    """Draw training chips by area, and val and test chips class by class, from separate ground.
+
+    The scene is cut into blocks that go whole to train, val or test, and a polygon is used on one
+    side only, that of the block with most of its chips: what is left of a field across the border
+    is too much like the rest of it. Chips of different splits share neither a pixel nor a polygon.
+
+    Args:
+        labels: Class and polygon of each pixel.
+        ids: Name of each polygon (polygons,); equal ones are one thing.
+        chip: Pixels per side of a chip, even, from 4 to the block.
+        block: Pixels per side of a block.
+        amounts: How many to draw.
+        seed: Decides blocks and chips.
+
+    Returns:
+        Chips in groups of one polygon each. Label and look are decided polygon by polygon, so it,
+        not the block, is what intervals should resample: a large field reaches through several
+        blocks, and those would be counted as so many witnesses.
+
+    Raises:
+        ConfigError: The chip is odd, too small, or larger than a block.
+        DataError: There are fewer candidates than training chips.
+    """
+    if chip % 2 or not _LEAST_CHIP <= chip <= block:
+        raise ConfigError(
+            f"chip must be even and from {_LEAST_CHIP} to {block} pixels, got {chip!r}"
+        )
+    rng = np.random.default_rng(seed)
+    names, of_polygon = np.unique(ids, return_inverse=True)
+    ground = Ground((labels.codes.shape[0], labels.codes.shape[1]), crop=chip, block=block)
+    candidates = find_candidates(labels, of_polygon, chip=chip)
+    sides = divide_polygons(candidates, ground, len(names), len(labels.classes), rng=rng)
+    crops = candidates.crops
+    chosen, dropped = draw_splits(
+        crops.codes,
+        sides,
+        weights=np.ones(len(sides)),
+        names=labels.classes,
+        amounts=amounts,
+        rng=rng,
+    )
+    groups = np.char.add("polygon ", names[candidates.things[chosen]])
+    sample = Sample(crops.take(chosen), np.array(SPLITS)[sides[chosen]], groups, ())
+    notes = (*_notes(amounts, block), *dropped, *_few_polygons(sample, labels.classes))
+    return Sample(sample.crops, sample.splits, sample.groups, notes)
+
+
+def find_candidates(labels: LabelGrid, things: NDArray[np.int64], *, chip: int) -> Candidates:
+    """Find every chip within the scene whose centre has eight neighbours of its class.
+
+    Args:
+        labels: Class and polygon of each pixel.
+        things: What each polygon belongs to (polygons,).
+        chip: Pixels per side of a chip.
+
+    Returns:
+        Those with centres at multiples of `STRIDE`, so that counts follow area and no two chips are
+        nearly the same.
+    """
+    pure = (labels.codes != UNLABELLED) & equal_neighbours(labels.codes)
+    rows, columns = np.nonzero(pure[::STRIDE, ::STRIDE])
+    rows, columns = rows * STRIDE, columns * STRIDE
+    half, (height, width) = chip // 2, labels.codes.shape
+    fits = (rows >= half) & (rows <= height - half) & (columns >= half) & (columns <= width - half)
+    rows, columns = rows[fits], columns[fits]
+    crops = Crops(rows, columns, labels.codes[rows, columns])
+    return Candidates(crops, things[labels.owners[rows, columns]])
+
+
+def divide_polygons(
+    candidates: Candidates,
+    ground: Ground,
+    n_things: int,
+    n_classes: int,
+    *,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """Give each candidate a side: train (0), val (1), test (2), or `UNUSED`.
+
+    Args:
+        candidates: What may be drawn.
+        ground: The blocks.
+        n_things: How many different polygon ids there are.
+        n_classes: How many classes there are.
+        rng: Decides among equals.
+    """
+    crops, things = candidates.crops, candidates.things
+    homes = _homes(candidates, ground, n_things)
+    stays = ground.within_one_block(crops)
+    stays &= ground.blocks(crops.rows, crops.columns) == homes[things]
+    held = np.zeros((n_things, n_classes))
+    np.add.at(held, (things[stays], crops.codes[stays]), 1)
+    # The root lies between counting polygons, which leaves chips to chance, and counting chips,
+    # which lets one large polygon be all a class has on a side.
+    amounts = np.zeros((ground.n_blocks, n_classes))
+    np.add.at(amounts, homes, np.sqrt(held))
+    of_blocks, sides = ground.divide(crops, amounts, rng=rng)
+    of_things = np.where(homes == _NOWHERE, UNUSED, of_blocks[homes])
+    return np.where(sides == of_things[things], sides, UNUSED)
+
+
+def _homes(candidates: Candidates, ground: Ground, n_things: int) -> NDArray[np.int64]:
+    """Find the block that holds most of each thing's chips (things,).
+
+    Only chips within one block count, since the others may become unusable; a thing without one
+    is `_NOWHERE`.
+    """
+    inside = ground.within_one_block(candidates.crops)
+    blocks = ground.blocks(candidates.crops.rows, candidates.crops.columns)
+    held = np.zeros((n_things, ground.n_blocks), dtype=np.int64)
+    np.add.at(held, (candidates.things[inside], blocks[inside]), 1)
+    return np.where(held.sum(axis=1) > 0, held.argmax(axis=1), _NOWHERE)
+
+
+def _notes(amounts: Amounts, block: int) -> tuple[str, ...]:
+    return (
+        f"training: {amounts.train} chips drawn by area, so class shares are natural; val and "
+        f"test: up to {amounts.val_per_class} and {amounts.test_per_class} chips of each class, so "
+        "theirs are not",
+        f"splits hold whole polygons in blocks of {block} pixels and share no pixel; chips of one "
+        "split may overlap, so intervals should resample polygons",
+    )
+
+
+def _few_polygons(sample: Sample, classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Name the classes whose test chips come from so few polygons that they say little."""
+    few = []
+    for code in np.unique(sample.crops.codes):
+        is_tested = (sample.crops.codes == code) & (sample.splits == "test")
+        n = len(np.unique(sample.groups[is_tested]))
+        if n < _FEW_POLYGONS:
+            few.append(f"{classes[code]} ({n})")
+    return (f"tested on few polygons: {', '.join(few)}",) if few else ()

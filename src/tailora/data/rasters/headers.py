@@ -1,0 +1,159 @@
+"""What a raster file says about itself: grid, bands, dtype, nodata; no pixel is read."""
+
+import math
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, final
+
+from rasterio import Affine
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp, MaskFlags
+
+from tailora.data.bands.names import described_names, name_in
+from tailora.data.rasters.files import open_raster
+from tailora.data.rasters.readers import Grid, reading
+from tailora.errors import DataError
+
+_TILTED: Final = 1e-6  # of a pixel per pixel
+
+
+@final
+@dataclass(frozen=True)
+class Header:
+    """Facts about one raster file.
+
+    Attributes:
+        path: The file.
+        grid: Where its pixels lie.
+        indices: Numbers of its bands, from 1; alpha only if it is kept.
+        names: Name of each of them, or None.
+        dtypes: Of each of them, as stored.
+        nodata: Stored value of each that means "no data", or None.
+        has_mask: Whether a mask or alpha says where each has data.
+        scales: What stored values of each are multiplied by, 1 for nothing.
+        offsets: What is then added, 0 for nothing.
+        sidecars: Files that GDAL reads beside it: masks, world files, `.aux.xml`, sources of a VRT.
+    """
+
+    path: Path
+    grid: Grid
+    indices: tuple[int, ...]
+    names: tuple[str, ...] | None
+    dtypes: tuple[str, ...]
+    nodata: tuple[float | None, ...]
+    has_mask: tuple[bool, ...]
+    scales: tuple[float, ...]
+    offsets: tuple[float, ...]
+    sidecars: tuple[Path, ...]
+
+
+def read_header(path: Path, *, nodata: float | None = None, alpha: bool = False) -> Header:
+    """Read the header of a raster that lies somewhere on Earth.
+
+    Args:
+        path: Of a format that `open_raster` opens.
+        nodata: Stored value that overrides the values which the file declares; masks still hold.
+        alpha: Keep a band declared alpha as a band like the others.
+
+    Raises:
+        DataError: There is no such file, it cannot be read, is no single image of real numbers, has
+            no coordinates, or is not north up.
+    """
+    if not path.is_file():
+        raise DataError(f"no raster {str(path)!r}; check the path")
+    with reading(path, ""), open_raster(path) as raster:
+        _require_real_image(path, raster)
+        grid = _grid(path, raster)
+        is_alpha = [kind == ColorInterp.alpha for kind in raster.colorinterp]
+        indices = tuple(
+            i for i, drop in zip(raster.indexes, is_alpha, strict=True) if alpha or not drop
+        )
+        names = described_names([raster.descriptions[i - 1] for i in indices])
+        if names is None and len(indices) == 1:
+            single = name_in(path.stem)
+            names = None if single is None else (single,)
+        scales, offsets = zip(*(_scaling(path, raster, i) for i in indices), strict=True)
+        return Header(
+            path, grid, indices, names, tuple(raster.dtypes[i - 1] for i in indices),
+            tuple(raster.nodatavals[i - 1] if nodata is None else nodata for i in indices),
+            tuple(_is_masked(raster.mask_flag_enums[i - 1], nodata, alpha=alpha) for i in indices),
+            scales, offsets, tuple(sorted({Path(name) for name in raster.files} - {path})),
+        )  # fmt: skip
+
+
+def _is_masked(flags: Sequence[MaskFlags], nodata: float | None, *, alpha: bool) -> bool:
+    """Whether GDAL's mask of a band says more than the band's own nodata value does."""
+    if MaskFlags.all_valid in flags or list(flags) == [MaskFlags.nodata]:
+        return False
+    if MaskFlags.alpha in flags:
+        return not alpha  # kept as a band, it says nothing of the others
+    return nodata is None or MaskFlags.nodata not in flags
+
+
+def _scaling(path: Path, raster: Any, index: int) -> tuple[float, float]:
+    scale, offset = raster.scales[index - 1], raster.offsets[index - 1]
+    if not math.isfinite(scale) or not math.isfinite(offset) or scale == 0:
+        raise DataError(
+            f"band {index} of {str(path)!r} has scale {scale:g} and offset {offset:g} in its tags, "
+            "which no value survives; mend them, e.g. with `gdal_edit -scale 1 -offset 0`"
+        )
+    return scale, offset
+
+
+def _require_real_image(path: Path, raster: Any) -> None:
+    if raster.subdatasets:
+        raise DataError(
+            f"{str(path)!r} holds {len(raster.subdatasets)} images; export the one wanted"
+        )
+    if any(kind.startswith("complex") for kind in raster.dtypes):  # complex_int16 is none of numpy
+        raise DataError(f"{str(path)!r} has complex pixels; write amplitude or power first")
+
+
+def _grid(path: Path, raster: Any) -> Grid:
+    t = raster.transform
+    if t == Affine.identity():
+        raise _nowhere(path, raster)
+    if raster.crs is None:
+        raise DataError(
+            f"{str(path)!r} has no coordinate reference system, so labels cannot be laid on it; "
+            "set one, e.g. with `rio edit-info --crs EPSG:32633`"
+        )
+    if t.a <= 0 or t.e >= 0 or max(abs(t.b), abs(t.d)) > _TILTED * t.a:
+        raise DataError(
+            f"{str(path)!r} is not north up; warp it first, e.g. with "
+            f"`rio warp {_shell(path)} north-up.tif --dst-crs {_code(raster.crs)}`"
+        )
+    return Grid(raster.crs, t, raster.height, raster.width)
+
+
+def _nowhere(path: Path, raster: Any) -> DataError:
+    """Say what is missing in a file whose pixels are laid on no ground."""
+    points, crs = raster.gcps
+    if points:
+        return DataError(
+            f"{str(path)!r} is laid on the ground by {len(points)} ground control points only; "
+            f"warp it first, e.g. with `rio warp {_shell(path)} warped.tif --dst-crs {_code(crs)}`"
+        )
+    if raster.rpcs is not None:
+        return DataError(
+            f"{str(path)!r} is laid on the ground by rational polynomials (RPC) only; orthorectify "
+            f"it first, e.g. with `gdalwarp -rpc -t_srs EPSG:32633 {_shell(path)} ortho.tif`"
+        )
+    missing = "geotransform" if raster.crs else "geotransform and no coordinate reference system"
+    return DataError(
+        f"{str(path)!r} has no {missing}, so its pixels lie nowhere: put its world file (such as "
+        ".tfw) or .aux.xml beside it, or set them with `rio edit-info --transform "
+        f'"[10, 0, 500000, 0, -10, 5600000]" --crs {_code(raster.crs)}`'
+    )
+
+
+def _shell(path: Path) -> str:
+    return shlex.quote(str(path))
+
+
+def _code(crs: CRS | None) -> str:
+    """Code of coordinates that a command takes, or one for an example."""
+    found = None if crs is None else crs.to_authority()
+    return "EPSG:32633" if found is None else ":".join(found)

@@ -1,0 +1,121 @@
+"""Raster files kept open between windows, a few for each thread, and errors that name the file."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, final
+
+from rasterio import Affine
+from rasterio.crs import CRS
+from rasterio.errors import RasterioError
+
+from tailora.data.rasters.files import gdal_settings, open_raster
+from tailora.errors import DataError, TailoraError
+
+_MOST_OPEN: Final = 48  # files of one thread; systems allow about a thousand in all
+_CACHE_BYTES: Final = 32 * 2**20  # of decoded blocks, GDAL's own; else it takes 5 % of the memory
+
+
+@final
+@dataclass(frozen=True)
+class Grid:
+    """Where the pixels of a raster lie, north up.
+
+    Attributes:
+        crs: Coordinates.
+        transform: Takes (column, row) to coordinates, the corner of the first pixel at (0, 0).
+        height: Rows.
+        width: Columns.
+    """
+
+    crs: CRS
+    transform: Affine
+    height: int
+    width: int
+
+    @property
+    def pixel(self) -> tuple[float, float]:
+        """Width and height of a pixel in units of the coordinates."""
+        return self.transform.a, -self.transform.e
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """West, south, east and north edges."""
+        west, north = self.at(0, 0)
+        east, south = self.at(self.height, self.width)
+        return west, south, east, north
+
+    def at(self, row: float, column: float) -> tuple[float, float]:
+        """Coordinates of a position; (0, 0) is the outer corner of the first pixel."""
+        width, height = self.pixel
+        return self.transform.c + column * width, self.transform.f - row * height
+
+    def find(self, x: Any, y: Any) -> tuple[Any, Any]:
+        """Rows and columns of coordinates, numbers or arrays, from the first pixel's corner."""
+        width, height = self.pixel
+        return (self.transform.f - y) / height, (x - self.transform.c) / width
+
+    def window(self, row: int, column: int, height: int, width: int) -> "Grid":
+        """Grid of some of the pixels."""
+        west, north = self.at(row, column)
+        t = self.transform
+        return Grid(self.crs, Affine(t.a, 0.0, west, 0.0, t.e, north), height, width)
+
+    def offset_in(self, other: "Grid") -> tuple[int, int] | None:
+        """Row and column of this grid's first pixel in another one of the same pixels, or None."""
+        same = all(abs(a - b) <= 1e-6 * b for a, b in zip(self.pixel, other.pixel, strict=True))
+        row, column = other.find(*self.at(0, 0))
+        near = max(abs(row - round(row)), abs(column - round(column))) < 0.01
+        return (round(row), round(column)) if same and near and self.crs == other.crs else None
+
+
+class _Shelf(threading.local):
+    """What this thread has open, least recently used first."""
+
+    def __init__(self) -> None:
+        self.readers: OrderedDict[Any, Any] = OrderedDict()
+
+
+_shelf: Final = _Shelf()
+
+
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Turn what GDAL says about a file into one line.
+
+    Args:
+        path: The file.
+        what: What was to be read, e.g. `"rows 0 to 63 of"`; empty for the file itself.
+    """
+    try:
+        with gdal_settings(GDAL_CACHEMAX=_CACHE_BYTES):
+            yield
+    except (RasterioError, OSError, ValueError) as error:
+        if isinstance(error, TailoraError):
+            raise
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise DataError(
+            f"cannot read {what + ' ' if what else ''}{str(path)!r}: {reason}"
+        ) from error
+
+
+def reader(path: Path, sidecars: Sequence[tuple[int, int]] = ()) -> Any:
+    """Give a reader of a file, opened at most once a thread.
+
+    Args:
+        path: A raster file.
+        sidecars: Marks of what GDAL reads beside it; a reader serves as long as they are the same.
+    """
+    status = path.stat()
+    key = (path, status.st_mtime_ns, status.st_size, tuple(sidecars))
+    readers = _shelf.readers
+    if key in readers:
+        readers.move_to_end(key)
+        return readers[key]
+    readers[key] = opened = open_raster(path)
+    while len(readers) > _MOST_OPEN:
+        readers.popitem(last=False)[1].close()
+    return opened

@@ -1,0 +1,1 @@
+"""Readers of labelled images: folders, tables, and published layouts."""

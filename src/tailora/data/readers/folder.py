@@ -1,0 +1,116 @@
+"""Read a folder of class folders, with or without train / val / test folders above them."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, final
+
+from tailora.data.dataset import Dataset, assemble
+from tailora.data.images import EXTENSIONS
+from tailora.data.readers.visible_files import visible_entries, visible_files
+from tailora.data.sources import FileImages
+from tailora.data.splits import split_name
+from tailora.errors import DataError
+
+_LAYOUT: Final = "expected FOLDER/CLASS/image, or FOLDER/train/CLASS/image with val and test beside"
+
+
+def open_folder(root: Path, *, seed: int = 0, to_learn: bool = True) -> Dataset:
+    """Open images whose class is the name of the folder they lie in.
+
+    Args:
+        root: Holds one folder per class, or folders named train, val and test (or another usual
+            spelling) that do. Class folders may hold folders and links to folders. Names that
+            begin with a dot are passed over, and so are files of other types, with a note.
+        seed: Decides the splits that are missing.
+        to_learn: False for data that a run is only measured on; see `Dataset`.
+
+    Raises:
+        DataError: The layout is another one, a class folder has no image, or what `check` raises.
+    """
+    found = _Found()
+    for folder, split in _tops(root):
+        found.has_splits |= folder != root
+        _require_no_loose_images(folder)
+        for class_folder in _folders(folder):
+            found.add(class_folder, split)
+    if not found.class_folders:
+        raise DataError(f"no class folder in {str(root)!r}; {_LAYOUT}")
+    found.require_images()
+    return assemble(
+        root.resolve().name,
+        FileImages(found.paths, [path.relative_to(root).as_posix() for path in found.paths]),
+        found.labels,
+        splits=found.splits if to_learn or found.has_splits else None,
+        seed=seed,
+        notes=found.notes(),
+        to_learn=to_learn,
+    )
+
+
+@final
+@dataclass
+class _Found:
+    """What the walk has met; `paths`, `labels` and `splits` go together."""
+
+    paths: list[Path] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    splits: list[str] = field(default_factory=list)
+    class_folders: list[Path] = field(default_factory=list)
+    ignored: Counter[str] = field(default_factory=Counter)
+    has_splits: bool = False
+
+    def add(self, class_folder: Path, split: str) -> None:
+        self.class_folders.append(class_folder)
+        for path in visible_files(class_folder):
+            if path.suffix.lower() in EXTENSIONS:
+                self.paths.append(path)
+                self.labels.append(class_folder.name)
+                self.splits.append(split)
+            else:
+                self.ignored[path.suffix.lower() or "no extension"] += 1
+
+    def require_images(self) -> None:
+        labels = set(self.labels)
+        empty = [folder for folder in self.class_folders if folder.name not in labels]
+        if empty:
+            raise DataError(
+                f"{len(empty)} class folder(s) without any image ({', '.join(EXTENSIONS)}), such "
+                f"as {str(empty[0])!r}; add images or remove the folder"
+            )
+
+    def notes(self) -> tuple[str, ...]:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(self.ignored.items()))
+        return (f"files that are no images were passed over: {kinds}",) if kinds else ()
+
+
+def _tops(root: Path) -> list[tuple[Path, str]]:
+    """Pair each folder that holds class folders with its split."""
+    folders = _folders(root)
+    splits = {folder.name: split_name(folder.name) for folder in folders}
+    named = {name: split for name, split in splits.items() if split}
+    if not named:
+        return [(root, "train")]
+    if len(named) < len(folders):
+        others = [name for name in splits if name not in named]
+        raise DataError(
+            f"{str(root)!r} holds split folders {list(named)} next to others {others}; move the "
+            "others away, or rename a class that has the name of a split"
+        )
+    if len(set(named.values())) < len(named):
+        raise DataError(f"{str(root)!r} holds two folders for one split: {list(named)}; merge them")
+    _require_no_loose_images(root)
+    return [(folder, named[folder.name]) for folder in folders]
+
+
+def _require_no_loose_images(folder: Path) -> None:
+    loose = [path.name for path in visible_entries(folder) if path.suffix.lower() in EXTENSIONS]
+    if loose:
+        raise DataError(
+            f"{len(loose)} image(s) such as {loose[0]!r} lie in {str(folder)!r} itself, so their "
+            f"class is not known; {_LAYOUT}"
+        )
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [path for path in visible_entries(folder) if path.is_dir()]

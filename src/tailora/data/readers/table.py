@@ -1,0 +1,187 @@
+"""Read a CSV or Parquet table with one row per image: path, label and perhaps split and group."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final, final
+
+from tailora.data.dataset import Dataset, assemble
+from tailora.data.sources import FileImages
+from tailora.data.splits import SPELLINGS, split_name
+from tailora.errors import DataError, unknown_name
+
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+
+
+def inert(text: str) -> str:
+    """Put an apostrophe before text that a spreadsheet would run.
+
+    Example:
+        >>> inert("=1+1"), inert("'=1+1"), inert("field")
+        ("'=1+1", "''=1+1", 'field')
+    """
+    return f"'{text}" if text.lstrip("'").startswith(_FORMULA) else text
+
+
+def plain(text: str) -> str:
+    """Take away what `inert` put there.
+
+    Example:
+        >>> plain("'=1+1"), plain("'tis")
+        ('=1+1', "'tis")
+    """
+    return text[1:] if text.startswith("'") and inert(text) != text else text
+
+
+TABLE_EXTENSIONS: Final = (".csv", ".parquet")
+
+_REQUIRED: Final = ("path", "label")
+_OPTIONAL: Final = ("split", "group")
+
+
+def open_table(path: Path, *, seed: int = 0, to_learn: bool = True) -> Dataset:
+    """Open the images that a table lists.
+
+    Args:
+        path: CSV (UTF-8, commas) or Parquet with the columns `path` (absolute, or relative to the
+            table's folder) and `label`, and if wanted `split` and `group`. Every value of a CSV is
+            text, so that a class "007" keeps its zeros; Parquet may also hold integers. Errors
+            count the rows as a spreadsheet does: in a CSV the header is row 1.
+        seed: Decides the splits that are missing.
+        to_learn: False for data that a run is only measured on; see `Dataset`.
+
+    Raises:
+        DataError: A column, a value or a file is missing, a value is of a type that makes no class
+            name, a split has an unknown name, or what `check` raises.
+    """
+    table = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
+    table.require_filled()
+    folder = path.parent
+    files = [folder / text for text in table.columns["path"]]
+    table.require_files(files)
+    return assemble(
+        path.stem,
+        FileImages(files, table.columns["path"]),
+        table.columns["label"],
+        splits=table.splits(),
+        groups=table.columns.get("group"),
+        seed=seed,
+        to_learn=to_learn,
+    )
+
+
+@final
+@dataclass(frozen=True)
+class _Table:
+    """The columns in use, all text, and the row number of each value in the file."""
+
+    path: Path
+    rows: list[int]
+    columns: dict[str, list[str]]
+
+    def require_filled(self) -> None:
+        if not self.rows:
+            raise DataError(f"{str(self.path)!r} has no rows below its header; list the images")
+        for name, values in self.columns.items():
+            # pandas writes "nan" for what is missing; no class is called so
+            empty = [i for i, text in enumerate(values) if text.strip().lower() in ("", "nan")]
+            if empty:
+                raise self.error(empty, f"has no {name}", "fill it in or remove the row")
+
+    def require_files(self, files: Sequence[Path]) -> None:
+        missing = [i for i, file in enumerate(files) if not file.is_file()]
+        if missing:
+            listed = self.columns["path"][missing[0]]
+            folder = str(self.path.parent.resolve())
+            raise self.error(
+                missing,
+                f"lists {listed!r}, which is no file",
+                f"relative paths start at {folder!r}",
+            )
+
+    def splits(self) -> list[str] | None:
+        if "split" not in self.columns:
+            return None
+        names = [split_name(text) for text in self.columns["split"]]
+        unknown = [i for i, name in enumerate(names) if name is None]
+        if unknown:
+            given = self.columns["split"][unknown[0]]
+            raise self.error(unknown, "is wrong", str(unknown_name("split", given, SPELLINGS)))
+        return [name for name in names if name]
+
+    def error(self, rows: Sequence[int], what: str, advice: str) -> DataError:
+        more = f" ({len(rows) - 1} more like it)" if len(rows) > 1 else ""
+        return DataError(f"row {self.rows[rows[0]]} of {str(self.path)!r} {what}{more}; {advice}")
+
+
+def _read_csv(path: Path) -> _Table:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            used = _used_columns(path, reader.fieldnames or ())
+            rows: list[int] = []
+            columns: dict[str, list[str]] = {name: [] for name in used}
+            for record in reader:
+                rows.append(reader.line_num)
+                _require_all_fields(path, record, row=rows[-1])
+                for name in used:
+                    columns[name].append(plain(record[name]))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"cannot read {str(path)!r} as UTF-8 CSV: {error}") from error
+    return _Table(path, rows, columns)
+
+
+def _require_all_fields(path: Path, record: dict[Any, Any], *, row: int) -> None:
+    if None in record or None in record.values():  # how csv marks too many and too few
+        count = "more" if None in record else "fewer"
+        raise DataError(
+            f"row {row} of {str(path)!r} has {count} fields than the header; put values that hold "
+            "a comma in double quotes"
+        )
+
+
+def _read_parquet(path: Path) -> _Table:
+    import pyarrow as pa  # not needed, and slow to load, for any other source
+    from pyarrow import parquet
+
+    try:
+        file = parquet.ParquetFile(path)
+        used = _used_columns(path, file.schema_arrow.names)
+        data = file.read(columns=used)
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"cannot read {str(path)!r} as Parquet: {reason}") from error
+    columns = {name: _texts(path, name, data.column(name)) for name in used}
+    return _Table(path, list(range(1, data.num_rows + 1)), columns)
+
+
+def _texts(path: Path, name: str, column: Any) -> list[str]:
+    from pyarrow import types
+
+    kind = column.type.value_type if types.is_dictionary(column.type) else column.type
+    values: list[Any] = column.to_pylist()
+    is_text = types.is_string(kind) or types.is_large_string(kind)
+    if not (is_text or types.is_integer(kind) or types.is_null(kind)):
+        gaps = [i for i, value in enumerate(values) if value is None or value != value]
+        row = gaps[0] if gaps else 0
+        shown = f" (row {row + 1}: {values[row]!r})" if values else ""
+        raise DataError(
+            f"column {name!r} of {str(path)!r} holds {kind} values{shown}; store it as text or, "
+            "without gaps, as integers"
+        )
+    return ["" if value is None else str(value) for value in values]
+
+
+def _used_columns(path: Path, present: Sequence[str]) -> list[str]:
+    for name in _REQUIRED:
+        if name not in present:
+            near = get_close_matches(name, present, n=1)
+            hint = f"; rename {near[0]!r}?" if near else ""
+            raise DataError(f"{str(path)!r} has no column {name!r}, only {list(present)}{hint}")
+    used = [name for name in (*_REQUIRED, *_OPTIONAL) if name in present]
+    twice = [name for name in used if list(present).count(name) > 1]
+    if twice:
+        raise DataError(f"{str(path)!r} has more than one column {twice[0]!r}; rename the others")
+    return used

@@ -1,0 +1,139 @@
+"""Divide chips between train, val and test by blocks of ground, a polygon on one side only.
+
+Neighbouring chips look alike and share pixels, so a random division scores what was learnt by
+heart. Blocks are numbered on the ground and not in the picture: where scenes overlap, the same
+ground goes to the same side.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailora.data.scenes.places import Places
+from tailora.data.scenes.scene import Scene
+from tailora.data.splits import divide_groups
+
+FRACTIONS: Final = (0.6, 0.15, 0.25)
+UNUSED: Final = -1
+
+_BLOCKS: Final = 300  # in a scene, if blocks would be no smaller than four chips by that
+_CHIPS_A_BLOCK: Final = 4
+_APART: Final = 2**20  # blocks between scenes of different coordinates
+
+
+def default_block(scenes: Sequence[Scene], chip: int) -> int:
+    """Pixels per side of a block: four chips, or more where that makes hundreds of blocks."""
+    area = sum(scene.shape[0] * scene.shape[1] for scene in scenes)
+    wanted = (area / _BLOCKS) ** 0.5
+    return max(_CHIPS_A_BLOCK * chip, round(wanted / chip) * chip)
+
+
+def divide_places(
+    places: Places,
+    scenes: Sequence[Scene],
+    *,
+    chip: int,
+    block: int,
+    n_classes: int,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Give each chip a side: train (0), val (1), test (2), or `UNUSED`.
+
+    A polygon belongs to the block with most of its chips; what reaches into a block of another side
+    is not used, so chips of different sides share neither a pixel nor a polygon.
+
+    Args:
+        places: At least one.
+        scenes: What `places.scenes` counts.
+        chip: Pixels per side of a chip.
+        block: Pixels per side of a block, at least a chip.
+        n_classes: How many classes there are.
+        rng: Decides among equals.
+
+    Returns:
+        Side of each chip, and the number of the block of its first pixel (chips,) each.
+    """
+    corners = _corner_blocks(places, scenes, chip=chip, block=block)
+    n_blocks = int(corners.max()) + 1
+    within = (corners == corners[0]).all(axis=0)
+    homes = _homes(places.things, corners[0], within)
+    stays = within & (corners[0] == homes[places.things])
+    _, thing_rows = np.unique(places.things, return_inverse=True)
+    held = np.zeros((thing_rows.max() + 1, n_classes))
+    np.add.at(held, (thing_rows[stays], places.codes[stays]), 1)
+    # The root lies between counting polygons, which leaves chips to chance, and counting chips,
+    # which lets one large polygon be all a class has on a side.
+    amounts = np.zeros((n_blocks, n_classes))
+    first = np.unique(places.things)
+    at_home = homes[first] >= 0
+    np.add.at(amounts, homes[first][at_home], np.sqrt(held[at_home]))
+    of_blocks = divide_groups(amounts, fractions=FRACTIONS, rng=rng)
+    sides = of_blocks[corners]
+    home = homes[places.things]
+    own = np.where(home < 0, UNUSED, of_blocks[home])
+    return np.where((sides == sides[0]).all(axis=0) & (sides[0] == own), own, UNUSED), corners[0]
+
+
+def all_to_test(
+    places: Places, scenes: Sequence[Scene], *, chip: int, block: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Give every chip to test; returns what `divide_places` does."""
+    corners = _corner_blocks(places, scenes, chip=chip, block=block)
+    return np.full(len(places), len(FRACTIONS) - 1), corners[0]
+
+
+def _corner_blocks(
+    places: Places, scenes: Sequence[Scene], *, chip: int, block: int
+) -> NDArray[np.int64]:
+    """Number the blocks that hold the corner pixels of each chip (4, chips), without gaps."""
+    origins = _origins(scenes, block)
+    down, right = origins[places.scenes].T
+    top, left = places.rows - chip // 2 + down, places.columns - chip // 2 + right
+    cells = np.stack(
+        [
+            np.stack([(top + r) // block, (left + c) // block])
+            for r in (0, chip - 1)
+            for c in (0, chip - 1)
+        ]
+    )
+    flat = np.moveaxis(cells, 1, 0).reshape(2, -1)
+    _, numbers = np.unique(flat, axis=1, return_inverse=True)
+    return numbers.reshape(4, -1).astype(np.int64)
+
+
+def _origins(scenes: Sequence[Scene], block: int) -> NDArray[np.int64]:
+    """Rows and columns from a common origin to each scene's first pixel (scenes, 2).
+
+    Scenes with pixels of one size and kind share one; the others are set far apart.
+    """
+    anchors: list[Scene] = []
+    origins = []
+    for scene in scenes:
+        pixel = scene.grid.pixel
+        same = [
+            a for a in anchors if a.grid.crs == scene.grid.crs and np.allclose(a.grid.pixel, pixel)
+        ]
+        if not same:
+            anchors.append(scene)
+        anchor = same[0] if same else scene
+        row, column = anchor.grid.find(*scene.grid.at(0, 0))
+        number = next(i for i, a in enumerate(anchors) if a is anchor)
+        origins.append((round(row) + number * _APART * block, round(column)))
+    return np.array(origins, dtype=np.int64)
+
+
+def _homes(
+    things: NDArray[np.int64], blocks: NDArray[np.int64], within: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Block with most of each thing's chips (largest thing + 1,), -1 where none is in one block."""
+    homes = np.full(things.max() + 1, -1, dtype=np.int64)
+    if not within.any():
+        return homes
+    pairs, counts = np.unique(
+        np.stack([things[within], blocks[within]]), axis=1, return_counts=True
+    )
+    order = np.argsort(counts, kind="stable")  # the largest comes last and stays
+    homes[pairs[0][order]] = pairs[1][order]
+    return homes

@@ -1,0 +1,140 @@
+"""Chips of scenes as an image source: read window by window, never copied to disk."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from rasterio.warp import transform as transform_points
+
+from tailora.data.rasters.values import fill_gaps
+from tailora.data.scenes.label_raster import LabelRaster
+from tailora.data.scenes.labels import Labels
+from tailora.data.scenes.places import Places
+from tailora.data.scenes.scene import Scene
+from tailora.data.sources import ImageSource, SelectedImages, path_mark
+from tailora.errors import DataError
+
+
+@final
+class SceneChips:
+    """Square chips of scenes.
+
+    Args:
+        scenes: Where they are cut from.
+        places: Which chips.
+        chip: Pixels per side.
+        labels: Labels of each scene, for pictures.
+        pixels: Labelled pixels of each class over all scenes, by name.
+    """
+
+    def __init__(
+        self,
+        scenes: Sequence[Scene],
+        places: Places,
+        *,
+        chip: int,
+        labels: Sequence[Labels | LabelRaster],
+        pixels: Mapping[str, int],
+    ) -> None:
+        self.scenes, self.places, self.chip = tuple(scenes), places, chip
+        self.labels, self.pixels = tuple(labels), dict(pixels)
+        self._marks = [_scene_mark(scene, chip) for scene in scenes]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def read(self, i: int) -> NDArray[Any]:
+        """Chip `i` (bands, chip, chip); pixels without data get the mean of the others of the band.
+
+        Raises:
+            DataError: A block of the file cannot be read, or the chip has no pixel with data.
+        """
+        scene = self.scenes[self.places.scenes[i]]
+        top, left = self._corner(i)
+        values, valid = scene.read(top, left, self.chip, self.chip)
+        if valid.all():
+            return values
+        if not valid.any():
+            raise DataError(f"chip {self.id(i)!r} has no pixel with data")
+        return fill_gaps(values, np.broadcast_to(~valid, values.shape))
+
+    def id(self, i: int) -> str:
+        """Scene, size and centre, e.g. `brandenburg-64px-row00812-column03311`."""
+        scene = self.scenes[self.places.scenes[i]]
+        row, column = self.places.rows[i], self.places.columns[i]
+        return f"{scene.name}-{self.chip}px-row{row:05d}-column{column:05d}"
+
+    def mark(self, i: int) -> tuple[int, int]:
+        """Size and checksum of the scene's files and of how they are read."""
+        return self._marks[self.places.scenes[i]]
+
+    @property
+    def on_earth(self) -> bool:
+        """Whether all scenes have coordinates that are known on Earth, unlike a local system."""
+        known = [scene.grid.crs for scene in self.scenes]
+        return all(crs.is_geographic or crs.is_projected for crs in known)
+
+    def position(self, i: int) -> tuple[float, float]:
+        """Longitude and latitude (WGS 84, degrees) of the middle of chip `i`.
+
+        Of scenes that are not `on_earth` it is x and y in their own coordinates.
+        """
+        scene = self.scenes[self.places.scenes[i]]
+        top, left = self._corner(i)
+        x, y = scene.grid.at(top + self.chip / 2, left + self.chip / 2)
+        if not self.on_earth:
+            return x, y
+        longitude, latitude = transform_points(scene.grid.crs, "EPSG:4326", [x], [y])[:2]
+        # a scene across the antimeridian may count on beyond 180 degrees
+        return (float(longitude[0]) + 180) % 360 - 180, float(latitude[0])
+
+    def _corner(self, i: int) -> tuple[int, int]:
+        half = self.chip // 2
+        return int(self.places.rows[i]) - half, int(self.places.columns[i]) - half
+
+
+def share_ground(
+    source: ImageSource, rows: NDArray[np.int64], others: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Tell which chips share a pixel with one of others, chips of the same scenes (rows,).
+
+    Of images that are no chips of scenes none does.
+
+    Args:
+        source: Of all of them.
+        rows: Numbers in it.
+        others: Numbers in it too.
+    """
+    while isinstance(source, SelectedImages):
+        rows, others = source.indices[rows], source.indices[others]
+        source = source.base
+    shared = np.zeros(len(rows), dtype=bool)
+    if not isinstance(source, SceneChips) or not len(others):
+        return shared
+    places, reach = source.places, source.chip - 1
+    down, across = places.rows.astype(float), places.columns.astype(float)
+    for scene in np.unique(places.scenes[others]):
+        its = others[places.scenes[others] == scene]
+        seen: Any = shapely.points(np.stack([down[its], across[its]], axis=1))
+        tree = shapely.STRtree(seen)
+        mine = np.flatnonzero(places.scenes[rows] == scene)
+        near = shapely.box(
+            down[rows[mine]] - reach, across[rows[mine]] - reach,
+            down[rows[mine]] + reach, across[rows[mine]] + reach,
+        )  # fmt: skip
+        shared[mine[np.unique(tree.query(near, predicate="intersects")[0])]] = True
+    return shared
+
+
+def _scene_mark(scene: Scene, chip: int) -> tuple[int, int]:
+    files = sorted({band.path for band in scene.bands})
+    marks = [path_mark(path) for path in files]
+    order = [
+        (files.index(band.path), band.index, band.nodata, band.scale, band.offset, band.sidecars)
+        for band in scene.bands
+    ]
+    facts = repr((marks, order, scene.names, scene.resampling, scene.shape, chip))
+    return sum(size for size, _ in marks), zlib.crc32(facts.encode())

@@ -1,0 +1,377 @@
+"""Scenes and labels as a data set: chips around labelled ground, splits by blocks of ground."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailora.data.dataset import Dataset
+from tailora.data.scenes.blocks import UNUSED, all_to_test, default_block, divide_places
+from tailora.data.scenes.chips import SceneChips
+from tailora.data.scenes.label_raster import LabelRaster, read_label_raster, require_vector_options
+from tailora.data.scenes.labels import Labels, read_labels
+from tailora.data.scenes.places import LEAST_CHIP, FoundPlaces, Places, find_places, has_data
+from tailora.data.scenes.scene import SCENE_EXTENSIONS, Scene, open_scene
+from tailora.data.splits import SPLITS
+from tailora.errors import ConfigError, DataError
+
+LARGEST_CHIP: Final = 8192  # more pixels than any encoder sees or an image may have
+LARGEST_BLOCK: Final = 2**20  # wider than any scene
+
+_NAMED: Final = 8  # classes named in a sentence
+_FEW: Final = 5  # polygons of a class in test
+
+
+@final
+@dataclass(frozen=True)
+class SceneFiles:
+    """One scene and its labels.
+
+    Args:
+        files: Rasters of the same place, of one band or several each.
+        labels: Polygons or points, or a raster of classes.
+        class_field: Field of the labels that names the class; of a raster the column of its
+            attribute table, where None takes what the file declares, or its numbers.
+        layer: Layer of the labels; None takes the only one.
+        name: For ids and reports; None takes the first file's.
+        bands: Bands to read, in order; empty takes all.
+        band_names: Name of each band, where the files do not say.
+        sensor: One of `bands.SENSORS`.
+        nodata: Value that means "no data"; None takes what the files declare.
+        resampling: For bands of coarser pixels.
+        alpha: Keep a band declared alpha as a band.
+        unlabelled: Value of a raster of classes that means "no class", besides its own nodata.
+    """
+
+    files: tuple[Path, ...]
+    labels: Path
+    class_field: str | None = None
+    layer: str | None = None
+    name: str | None = None
+    bands: tuple[str, ...] = ()
+    band_names: tuple[str, ...] = ()
+    sensor: str | None = None
+    nodata: float | None = None
+    resampling: str = "bilinear"
+    alpha: bool = False
+    unlabelled: float | None = None
+
+
+@final
+@dataclass(frozen=True)
+class Chips:
+    """How chips are cut.
+
+    Args:
+        chip: Pixels per side, from 4 to `LARGEST_CHIP`.
+        stride: Pixels between centres inside polygons, at least 1; None is half a chip.
+        block: Pixels per side of the blocks that go whole to train, val or test, at least a chip;
+            None is four chips, or more where that still makes some three hundred blocks. Stride and
+            block are at most `LARGEST_BLOCK`.
+        most_nodata: Chips with a larger share of pixels without data are left out, in [0, 1).
+        min_train: Classes with fewer training chips are dropped, and so are classes without a test
+            chip; at least 1.
+    """
+
+    chip: int = 64
+    stride: int | None = None
+    block: int | None = None
+    most_nodata: float = 0.2
+    min_train: int = 2
+
+    def __post_init__(self) -> None:
+        limits = {
+            "chip": (LEAST_CHIP, LARGEST_CHIP),
+            "stride": (1, LARGEST_BLOCK),
+            "block": (self.chip, LARGEST_BLOCK),
+            "min_train": (1, LARGEST_BLOCK),
+        }
+        for name, (least, most) in limits.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise ConfigError(f"{name} must lie in [{least}, {most}], got {value:.12g}")
+        if not 0 <= self.most_nodata < 1:
+            raise ConfigError(f"most_nodata must lie in [0, 1), got {self.most_nodata}")
+
+
+def open_scene_dataset(
+    scenes: Sequence[SceneFiles],
+    chips: Chips | None = None,
+    *,
+    name: str,
+    seed: int = 0,
+    to_learn: bool = True,
+) -> Dataset:
+    """Cut chips around labelled ground of scenes; headers, labels and gaps are read, no chip is.
+
+    A chip has the class of its centre, whose eight neighbours must have it too; where polygons of
+    different classes overlap nothing is cut. Whole blocks of ground go to train, val or test, and a
+    polygon is used on one side only. Chips of a raster of classes are alike by their block.
+
+    Args:
+        scenes: At least one; all give the same bands.
+        chips: How chips are cut.
+        name: What to call the data set.
+        seed: Decides which block goes where.
+        to_learn: False for data that are only measured on: every chip is a test sample, and no
+            class is too rare.
+
+    Raises:
+        DataError: A file cannot be used, labels and scene do not meet, or too little is left to
+            learn and test two classes.
+        ConfigError: An option is out of range or names nothing known.
+    """
+    how = chips or Chips()
+    opened = _open_scenes(scenes)
+    marked = _same_classes(
+        [_read_labels(one, scene) for one, scene in zip(scenes, opened, strict=True)]
+    )
+    classes = marked[0].classes
+    found = [
+        find_places(scene, labels, chip=how.chip, stride=how.stride or max(1, how.chip // 2))
+        for scene, labels in zip(opened, marked, strict=True)
+    ]
+    places, empty = _with_data(opened, marked, found, how)
+    block = how.block or default_block(opened, how.chip)
+    rng = np.random.default_rng(seed)
+    if to_learn:
+        sides, blocks = divide_places(
+            places, opened, chip=how.chip, block=block, n_classes=len(classes), rng=rng
+        )
+        kept, dropped = _learnable(places.codes, sides, classes, how.min_train)
+    else:
+        sides, blocks = all_to_test(places, opened, chip=how.chip, block=block)
+        kept, dropped = np.arange(len(places)), _without_chip(places, classes)
+    present, rows = np.unique(places.codes[kept], return_inverse=True)
+    names = tuple(classes[code] for code in present)
+    pixels = dict(zip(classes, np.sum([f.pixels for f in found], axis=0).tolist(), strict=True))
+    groups = _groups(marked, found, places, blocks)[kept]
+    splits = np.array(SPLITS)[sides[kept]]
+    notes = (
+        *(note for labels in marked for note in labels.notes),
+        *([_how_split(block, marked)] if to_learn else []),
+        *_left_out(found, empty, int((sides == UNUSED).sum())),
+        *dropped,
+        *_few_tested(rows, splits, groups, names),
+    )
+    return Dataset(
+        name,
+        SceneChips(opened, places.take(kept), chip=how.chip, labels=marked, pixels=pixels),
+        rows.astype(np.int64),
+        names,
+        splits,
+        groups,
+        tuple(dict.fromkeys(notes)),
+        to_learn=to_learn,
+        bands=opened[0].names,
+        wavelengths=opened[0].wavelengths,
+    )
+
+
+def _open_scenes(scenes: Sequence[SceneFiles]) -> list[Scene]:
+    opened = [
+        open_scene(
+            one.files, name=one.name, bands=one.bands, band_names=one.band_names, sensor=one.sensor,
+            nodata=one.nodata, resampling=one.resampling, alpha=one.alpha,
+        )
+        for one in scenes
+    ]  # fmt: skip
+    first = opened[0]
+    for scene in opened[1:]:
+        if len(scene.bands) != len(first.bands) or scene.names != first.names:
+            raise DataError(
+                f"scenes differ in bands: {first.name!r} has {list(first.names or first.bands)}, "
+                f"{scene.name!r} {list(scene.names or scene.bands)}; choose those of both by "
+                'bands = ["..."]'
+            )
+    names = [scene.name for scene in opened]
+    return [
+        replace(scene, name=f"{scene.name}-{number}") if names.count(scene.name) > 1 else scene
+        for number, scene in enumerate(opened)
+    ]
+
+
+def _read_labels(one: SceneFiles, scene: Scene) -> Labels | LabelRaster:
+    if one.labels.suffix.lower() in SCENE_EXTENSIONS:
+        require_vector_options(one.labels, layer=one.layer)
+        return read_label_raster(
+            one.labels, scene.grid, column=one.class_field, unlabelled=one.unlabelled
+        )
+    if one.class_field is None:
+        raise ConfigError(
+            f"class_field (--class-field) is missing: labels {str(one.labels)!r} are polygons or "
+            "points, and one of their fields names the class"
+        )
+    if one.unlabelled is not None:
+        raise ConfigError("unlabelled is a value of labels that are a raster; leave it out")
+    return read_labels(
+        one.labels, class_field=one.class_field, crs=scene.grid.crs, layer=one.layer,
+        bounds=scene.grid.bounds,
+    )  # fmt: skip
+
+
+def _same_classes(marked: Sequence[Labels | LabelRaster]) -> list[Labels | LabelRaster]:
+    """Give all labels the same list of classes."""
+    classes = tuple(sorted({name for labels in marked for name in labels.classes}))
+    index = {name: code for code, name in enumerate(classes)}
+    return [
+        replace(
+            labels,
+            codes=np.array([index[name] for name in labels.classes], dtype=np.int64)[labels.codes],
+            classes=classes,
+        )
+        for labels in marked
+    ]
+
+
+def _with_data(
+    scenes: Sequence[Scene],
+    marked: Sequence[Labels | LabelRaster],
+    found: Sequence[FoundPlaces],
+    how: Chips,
+) -> tuple[Places, int]:
+    """Join the places of all scenes, less those on ground without data, which are counted."""
+    parts, first_thing = [], _first_things(marked, found)
+    for number, (scene, one) in enumerate(zip(scenes, found, strict=True)):
+        kept = has_data(scene, one.places, chip=how.chip, most_nodata=how.most_nodata)
+        parts.append((number, one.places.take(kept)))
+    places = Places(
+        np.concatenate([np.full(len(part), number) for number, part in parts]),
+        np.concatenate([part.rows for _, part in parts]),
+        np.concatenate([part.columns for _, part in parts]),
+        np.concatenate([part.codes for _, part in parts]),
+        np.concatenate([part.things + first_thing[number] for number, part in parts]),
+    )
+    before = sum(len(one.places) for one in found)
+    if not len(places):
+        raise _nothing_left(scenes, found, before, how)
+    return places, before - len(places)
+
+
+def _first_things(
+    marked: Sequence[Labels | LabelRaster], found: Sequence[FoundPlaces]
+) -> list[int]:
+    """Number things over all scenes; scenes with the same polygons share their numbers."""
+    shared: dict[tuple[Path, str, str], int] = {}
+    first, total = [], 0
+    for labels, places in zip(marked, found, strict=True):
+        if isinstance(labels, LabelRaster):
+            first.append(total)
+            total += len(places.places)
+            continue
+        key = labels.source.resolve(), labels.layer, labels.class_field
+        if key not in shared:
+            shared[key] = total
+            total += len(labels.shapes)
+        first.append(shared[key])
+    return first
+
+
+def _nothing_left(
+    scenes: Sequence[Scene], found: Sequence[FoundPlaces], before: int, how: Chips
+) -> DataError:
+    if before:
+        return DataError(
+            f"none of the {before} chips can be used: more than {how.most_nodata:.0%} of the "
+            "pixels of each have no data; check nodata, or raise most_nodata"
+        )
+    large = max((scene.shape for scene in scenes), key=min)
+    if min(large) < how.chip:
+        return DataError(
+            f"no chip of {how.chip} pixels can be cut: the largest scene has {large[0]} x "
+            f"{large[1]} pixels; take a smaller chip"
+        )
+    size = scenes[0].grid.pixel[0]
+    return DataError(
+        f"no chip of {how.chip} pixels can be cut: {sum(f.too_small for f in found)} polygons are "
+        f"smaller than 3 x 3 pixels of {size:g} or overlap others, and "
+        f"{sum(f.off_edge for f in found)} points lie too near to the edge; take a smaller chip, "
+        "finer pixels or larger patches of a class"
+    )
+
+
+def _learnable(
+    codes: NDArray[np.int64], sides: NDArray[np.int64], classes: tuple[str, ...], min_train: int
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Rows of the chips in use whose class can be learnt and tested, and a note on the others."""
+    used = sides != UNUSED
+    train = np.bincount(codes[sides == 0], minlength=len(classes))
+    test = np.bincount(codes[sides == 2], minlength=len(classes))
+    good = (train >= min_train) & (test > 0)
+    if good.sum() < 2:
+        raise DataError(
+            f"{len(codes)} chips of {len(classes)} classes are too few to learn and test two "
+            "classes on separate ground: a class needs polygons in at least two blocks; take a "
+            "smaller chip, stride or block, more labels, or fewer classes"
+        )
+    bad = np.flatnonzero(~good)
+    rare = [f"{classes[c]} ({train[c]} training, {test[c]} test chips)" for c in bad[:_NAMED]]
+    more = f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+    note = (f"dropped as too rare to learn or to test: {', '.join(rare)}{more}",) if rare else ()
+    return np.flatnonzero(used & good[codes]), note
+
+
+def _groups(
+    marked: Sequence[Labels | LabelRaster],
+    found: Sequence[FoundPlaces],
+    places: Places,
+    blocks: NDArray[np.int64],
+) -> NDArray[np.str_]:
+    """Name what makes chips alike: their polygon, else the block they lie in."""
+    by_polygon = np.char.add("polygon ", places.things.astype(np.str_))
+    by_block = np.char.add("block ", blocks.astype(np.str_))
+    in_polygon = np.zeros(len(places), dtype=bool)
+    first = _first_things(marked, found)
+    for number, labels in enumerate(marked):
+        if isinstance(labels, Labels):
+            mine = places.scenes == number
+            in_polygon[mine] = ~labels.is_point[places.things[mine] - first[number]]
+    return np.where(in_polygon, by_polygon, by_block)
+
+
+def _without_chip(places: Places, classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Name the classes that are labelled but not one chip of which can be cut."""
+    lost = [name for code, name in enumerate(classes) if not (places.codes == code).any()]
+    return (f"classes without a single chip: {', '.join(lost)}",) if lost else ()
+
+
+def _how_split(block: int, marked: Sequence[Labels | LabelRaster]) -> str:
+    if all(isinstance(labels, LabelRaster) for labels in marked):
+        held, alike = f"whole blocks of {block} pixels", "blocks"
+    else:
+        held, alike = f"whole polygons in blocks of {block} pixels", "polygons"
+    return (
+        f"splits hold {held} and share no pixel; chips of one split may overlap, so intervals "
+        f"should resample {alike}"
+    )
+
+
+def _left_out(found: Sequence[FoundPlaces], empty: int, unused: int) -> tuple[str, ...]:
+    counts = {
+        "labels outside the scene": sum(f.outside for f in found),
+        "polygons too small for a sure centre": sum(f.too_small for f in found),
+        "points too near to the edge": sum(f.off_edge for f in found),
+        "pixels where polygons of different classes overlap": sum(f.contested for f in found),
+        "chips with too many pixels without data": empty,
+        "chips across the border between splits": unused,
+    }
+    left_out = [f"{count} {what}" for what, count in counts.items() if count]
+    return (f"left out: {', '.join(left_out)}",) if left_out else ()
+
+
+def _few_tested(
+    rows: NDArray[np.int64],
+    splits: NDArray[np.str_],
+    groups: NDArray[np.str_],
+    names: tuple[str, ...],
+) -> tuple[str, ...]:
+    few = []
+    for code, name in enumerate(names):
+        count = len(np.unique(groups[(rows == code) & (splits == "test")]))
+        if count < _FEW:
+            few.append(f"{name} ({count})")
+    more = f" and {len(few) - _NAMED} more" if len(few) > _NAMED else ""
+    return (f"tested on few places: {', '.join(few[:_NAMED])}{more}",) if few else ()

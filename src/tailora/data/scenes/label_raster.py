@@ -1,0 +1,301 @@
+"""A raster of classes as labels: of any grid and coordinates, the pixel under each pixel's middle.
+
+Read window by window on the grid of the scene, so memory does not grow with either.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, final
+from xml.etree import ElementTree
+
+import numpy as np
+import rasterio.shutil
+from numpy.typing import NDArray
+from pyogrio.errors import DataSourceError
+from pyogrio.raw import read as read_raw
+from rasterio.enums import MaskFlags, Resampling
+from rasterio.io import MemoryFile
+from rasterio.vrt import WarpedVRT
+
+from tailora.class_names import canonical_name, merged_names
+from tailora.data.rasters.files import open_raster
+from tailora.data.rasters.readers import Grid, reading
+from tailora.data.scenes.labels import MOST_CLASSES, UNLABELLED
+from tailora.errors import ConfigError, DataError, unknown_name
+
+_NAME, _VALUE = "2", "5"  # GDAL's numbers of what a column is for
+_NAME_COLUMNS: Final = ("class", "class_name", "classname", "name", "label", "category")
+_DBF: Final = ".vat.dbf"  # where ArcGIS keeps the table, which GDAL does not read
+
+Table = dict[str, list[str]]
+
+
+def value_names(path: Path, raster: Any, column: str | None) -> dict[int, str]:
+    """Read what the values of a raster of classes are called.
+
+    Args:
+        path: The raster.
+        raster: It, open.
+        column: Column of its attribute table that names the class; None takes the one that is
+            declared to, or is called so, and else the category names.
+
+    Returns:
+        Name of each value that has one; empty where the file names none.
+
+    Raises:
+        DataError: The table cannot be read, or a name holds a control character.
+        ConfigError: There is no such column.
+    """
+    tables, categories = _of_gdal(path, raster)
+    tables += _of_arcgis(path)
+    for table, uses in tables:
+        named = _from_table(path, table, uses, column)
+        if named:
+            return named
+    if column is not None:
+        known = [name for table, _ in tables for name in table]
+        raise unknown_name(f"column of the attribute table of {str(path)!r}", column, known)
+    return {value: name for value, text in enumerate(categories) if (name := canonical_name(text))}
+
+
+def _of_gdal(path: Path, raster: Any) -> tuple[list[tuple[Table, Mapping[str, str]]], list[str]]:
+    """Attribute tables with the uses of their columns, and category names.
+
+    rasterio hands neither out, but GDAL writes both into a VRT.
+    """
+    with MemoryFile(ext=".vrt") as memory:
+        rasterio.shutil.copy(raster, memory.name, driver="VRT")
+        text = memory.read()
+    try:
+        band = ElementTree.fromstring(text).find("VRTRasterBand")
+    except ElementTree.ParseError as error:
+        raise DataError(f"class names of {str(path)!r} cannot be read: {error}") from error
+    if band is None:
+        return [], []
+    tables = [_columns(table) for table in band.iter("GDALRasterAttributeTable")]
+    return tables, [entry.text or "" for entry in band.iter("Category")]
+
+
+def _columns(table: ElementTree.Element) -> tuple[Table, Mapping[str, str]]:
+    fields = [
+        (field.findtext("Name", ""), field.findtext("Usage", ""))
+        for field in table.iter("FieldDefn")
+    ]
+    rows = [[cell.text or "" for cell in row.iter("F")] for row in table.iter("Row")]
+    rows = [row for row in rows if len(row) == len(fields)]
+    found = {name: [row[i] for row in rows] for i, (name, _) in enumerate(fields)}
+    uses = {use: name for name, use in reversed(fields)}  # the first of a use wins
+    if _VALUE not in uses and not any(name.casefold() == "value" for name in found):
+        first, step = float(table.get("Row0Min", 0)), float(table.get("BinSize", 1))
+        found["Value"] = [str(first + step * i) for i in range(len(rows))]
+    return found, uses
+
+
+def _of_arcgis(path: Path) -> list[tuple[Table, Mapping[str, str]]]:
+    beside = path.with_name(path.name + _DBF)
+    if not beside.is_file():
+        return []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            meta, _, _, columns = read_raw(beside, read_geometry=False)
+    except (DataSourceError, UnicodeDecodeError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"cannot read attribute table {str(beside)!r}: {reason}") from error
+    names = [str(name) for name in meta["fields"]]
+    return [({n: [str(v) for v in c] for n, c in zip(names, columns, strict=True)}, {})]
+
+
+def _from_table(
+    path: Path, table: Table, uses: Mapping[str, str], column: str | None
+) -> dict[int, str]:
+    folded = {name.casefold(): name for name in reversed(table)}
+    values = uses.get(_VALUE) or folded.get("value")
+    if column is None:
+        names = uses.get(_NAME) or next((folded[n] for n in _NAME_COLUMNS if n in folded), None)
+    else:
+        names = folded.get(column.casefold())
+    if values is None or names is None:
+        return {}
+    pairs = zip(table[values], table[names], strict=True)
+    return {_whole(path, value): name for value, text in pairs if (name := canonical_name(text))}
+
+
+def _whole(path: Path, text: str) -> int:
+    try:
+        value = float(text)
+        if value.is_integer():
+            return int(value)
+    except ValueError:
+        pass
+    raise DataError(
+        f"the attribute table of {str(path)!r} has the value {text!r}, which is no whole number"
+    )
+
+
+def named(values: Sequence[int], names: Mapping[int, str]) -> tuple[list[str], int]:
+    """Name each value, by its number where it has no name, and count those that have none."""
+    return [names.get(value, str(value)) for value in values], sum(v not in names for v in values)
+
+
+_TILE: Final = 1024
+_LARGEST: Final = 2**53  # whole numbers beyond are not exact as float64
+
+
+@final
+@dataclass(frozen=True)
+class LabelRaster:
+    """Classes of ground as a raster has them.
+
+    Attributes:
+        values: Stored values that are classes, ascending (values,).
+        codes: Index into `classes` of each (values,).
+        classes: Class names, sorted.
+        notes: How it was read.
+        source: The file.
+        unlabelled: Stored value that means "no class" besides what the file declares, or None.
+    """
+
+    values: NDArray[np.int64]
+    codes: NDArray[np.int64]
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]
+    source: Path
+    unlabelled: float | None = None
+
+    def on(self, grid: Grid) -> NDArray[np.int64]:
+        """Class index of each pixel of a grid, `UNLABELLED` where none is (height, width).
+
+        Raises:
+            DataError: That part of the file cannot be read.
+        """
+        stored, has = _stored(self.source, grid, self.unlabelled)
+        place = np.searchsorted(self.values, stored).clip(0, len(self.values) - 1)
+        known = has & (self.values[place] == stored)
+        return np.where(known, self.codes[place], UNLABELLED)
+
+
+def read_label_raster(
+    path: Path, grid: Grid, *, column: str | None = None, unlabelled: float | None = None
+) -> LabelRaster:
+    """Find the classes that a raster gives to the ground of a scene.
+
+    Args:
+        path: A raster of one band of whole numbers, of a format that `open_raster` opens.
+        grid: Of the scene.
+        column: Column of its attribute table that names the class; see `value_names`.
+        unlabelled: Stored value that means "no class", besides what the file declares as nodata.
+
+    Raises:
+        DataError: It cannot be read, has several bands or no coordinates, holds measurements, far
+            too many values, or no class on the ground of the scene.
+        ConfigError: There is no such column.
+    """
+    if not path.is_file():
+        raise DataError(f"no labels {str(path)!r}; check the path")
+    with reading(path, "labels"), open_raster(path) as raster:
+        _require_classes(path, raster)
+        names = value_names(path, raster, column)
+        crs = raster.crs.to_string()
+        pixel = " x ".join(f"{side:g}" for side in raster.res)
+    values = _values_on(path, grid, unlabelled)
+    if not len(values):
+        raise DataError(
+            f"labels {str(path)!r} give no class to any pixel of the scene: they lie elsewhere, or "
+            "have no data there; check that both belong together"
+        )
+    called, unnamed = named(values.tolist(), names)
+    classes = tuple(sorted(set(called)))
+    codes = np.array([classes.index(name) for name in called], dtype=np.int64)
+    notes = [f"labels: raster of {pixel} pixels in {crs}, read at the middle of each scene pixel"]
+    if names and unnamed:
+        notes.append(f"labels: {unnamed} value(s) without a name are called by their number")
+    if names and len(classes) < len(called):
+        notes.append(f"labels: {len(called)} values have {len(classes)} different names")
+    notes += [f"labels: {text}" for text in merged_names(classes)]
+    if 0 in values and 0 not in names and unlabelled is None:
+        notes.append(
+            "labels: 0 is read as a class; if it means that nothing is known, say unlabelled=0"
+        )
+    return LabelRaster(values, codes, classes, tuple(notes), path, unlabelled)
+
+
+def _require_classes(path: Path, raster: Any) -> None:
+    alpha = [flags for flags in raster.mask_flag_enums if MaskFlags.alpha in flags]
+    bands = raster.count - (1 if alpha else 0)
+    if bands != 1:
+        raise DataError(
+            f"labels {str(path)!r} have {bands} bands; labels are one band of class numbers, so "
+            "write that band alone (colours of a picture are no classes)"
+        )
+    if raster.dtypes[0].startswith("complex"):
+        raise DataError(f"labels {str(path)!r} are complex numbers, not classes")
+    if raster.crs is None or raster.transform.is_identity:
+        raise DataError(
+            f"labels {str(path)!r} have no coordinates, so they cannot be laid on the scene; copy "
+            "them from the image they were drawn on, e.g. with `rio edit-info --like image.tif`"
+        )
+
+
+def _values_on(path: Path, grid: Grid, unlabelled: float | None) -> NDArray[np.int64]:
+    """Whole numbers on the ground of a scene, ascending."""
+    found: set[int] = set()
+    for row in range(0, grid.height, _TILE):
+        for column in range(0, grid.width, _TILE):
+            size = min(_TILE, grid.height - row), min(_TILE, grid.width - column)
+            stored, has = _stored(path, grid.window(row, column, *size), unlabelled)
+            found.update(np.unique(stored[has]).tolist())
+            if len(found) > MOST_CLASSES:
+                raise DataError(
+                    f"labels {str(path)!r} hold more than {MOST_CLASSES} different values on the "
+                    "scene: ids or measurements, not classes"
+                )
+    return np.array(sorted(found), dtype=np.int64)
+
+
+def _stored(
+    path: Path, grid: Grid, unlabelled: float | None
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Stored values at the middles of pixels, and where they are labels."""
+    with reading(path, "labels"), _warped(path, grid) as (raster, warped):
+        values = warped.read(1)
+        has = warped.read(warped.count) > 0  # alpha: on the raster, and where its mask has data
+        for absent in (raster.nodatavals[0], unlabelled):
+            if absent is not None:
+                has &= values != absent
+    if np.issubdtype(values.dtype, np.floating):
+        has &= np.isfinite(values)
+        whole = np.where(has, values, 0)
+        if (whole != np.floor(whole)).any() or (np.abs(whole) > _LARGEST).any():
+            raise DataError(
+                f"labels {str(path)!r} hold numbers that are not whole: measurements, not classes"
+            )
+        values = whole
+    return values.astype(np.int64), has
+
+
+@contextmanager
+def _warped(path: Path, grid: Grid) -> Iterator[tuple[Any, Any]]:
+    with (
+        open_raster(path) as raster,
+        WarpedVRT(
+            raster, crs=grid.crs, transform=grid.transform, height=grid.height, width=grid.width,
+            resampling=Resampling.nearest, src_nodata=None, nodata=None,
+            # ground beyond the raster would else come back as class 0
+            add_alpha=not any(MaskFlags.alpha in flags for flags in raster.mask_flag_enums),
+        ) as warped,
+    ):  # fmt: skip
+        yield raster, warped
+
+
+def require_vector_options(path: Path, *, layer: str | None) -> None:
+    """Refuse options that a raster of classes does not have.
+
+    Raises:
+        ConfigError: One is given.
+    """
+    if layer is not None:
+        raise ConfigError(f"labels {str(path)!r} are a raster, which has no layer; leave layer out")

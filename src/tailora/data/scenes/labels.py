@@ -1,0 +1,370 @@
+"""Labelled polygons and points of a vector file, in the coordinates of a scene."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final, final
+
+import numpy as np
+import pyogrio
+import shapely
+from numpy.typing import NDArray
+from pyogrio.errors import CRSError as ReaderCRSError
+from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, FieldError
+from pyogrio.raw import read as read_raw
+from rasterio._err import CPLE_BaseError
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+from rasterio.features import rasterize
+from rasterio.warp import transform as transform_points
+
+from tailora.class_names import canonical_name, merged_names
+from tailora.data.rasters.readers import Grid
+from tailora.errors import DataError
+
+UNLABELLED: Final = -1
+"""Code of ground without a label."""
+MOST_CLASSES: Final = 1000
+"""More values than this in the class field are ids or measurements, not classes."""
+
+_POLYGONAL: Final = (3, 6)  # shapely's numbers of Polygon and MultiPolygon
+_POINTS: Final = (0, 4)
+_COLLECTION: Final = 7
+_OF_PARTS: Final = (4, 6, _COLLECTION)
+_FULL_TURN: Final = 360.0
+_MOST_HEARD: Final = 3
+_HEAD: Final = 1024
+_LONGEST: Final = 2**26  # of JSON that is looked through
+_PIPELINE: Final = b"gdal_streamed_alg"
+# GeoPackage, FlatGeobuf, main file of a Shapefile; GeoJSON is told by its brace
+_FORMATS: Final = (b"SQLite format 3\0", b"fgb", b"\0\0\x27\x0a")
+
+
+@final
+@dataclass(frozen=True)
+class Labels:
+    """Polygons and points with a class each.
+
+    Attributes:
+        shapes: Shapely geometries, polygonal or points, in the scene's coordinates (things,).
+        codes: Index into `classes` of each (things,).
+        classes: Class names, sorted.
+        notes: What was repaired, skipped or re-projected, with counts.
+        source: Where they come from.
+        layer: Of which layer.
+        class_field: Which field names the classes.
+    """
+
+    shapes: NDArray[Any]
+    codes: NDArray[np.int64]
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]
+    source: Path
+    layer: str
+    class_field: str
+
+    @property
+    def is_point(self) -> NDArray[np.bool_]:
+        """Which of them are points (things,)."""
+        return np.isin(shapely.get_type_id(self.shapes), _POINTS)
+
+    def on(self, grid: Grid) -> NDArray[np.int64]:
+        """Class index of each pixel of a grid, `UNLABELLED` where none is (height, width).
+
+        Where several lie, the last one counts: for pictures, not for learning.
+        """
+        pairs = zip(self.shapes, self.codes.tolist(), strict=True)
+        burnt = rasterize(
+            list(pairs), out_shape=(grid.height, grid.width), transform=grid.transform,
+            fill=UNLABELLED, dtype="int32",
+        )  # fmt: skip
+        return np.asarray(burnt, dtype=np.int64)
+
+
+def read_labels(
+    path: Path,
+    *,
+    class_field: str,
+    crs: CRS,
+    layer: str | None = None,
+    bounds: tuple[float, float, float, float] | None = None,
+) -> Labels:
+    """Read polygons and points with their classes, in the wanted coordinates.
+
+    Invalid polygons are repaired where a polygon is left of them. Each part of a multi-part feature
+    or of a collection is a polygon or point of its own. Geometries that are empty, absent or lines,
+    and features without a class, are skipped. All this is counted in the notes.
+
+    Args:
+        path: GeoPackage, GeoJSON, FlatGeobuf, Shapefile, or the folder of a file geodatabase.
+        class_field: Field that names the class.
+        crs: Coordinates wanted.
+        layer: Which layer; None takes the only one.
+        bounds: West, south, east and north of the scene in degrees, where `crs` has degrees:
+            labels that lie a full turn of the Earth away are turned to it.
+
+    Raises:
+        DataError: The file is of another format, cannot be read, does not say its coordinates, has
+            several layers and none was chosen, has no such field, names no class, or far too many.
+    """
+    with _heard() as said, _reading(path):
+        layer = _choose_layer(path, layer)
+        meta, _, shapes, fields = read_raw(path, layer=layer, columns=[class_field], force_2d=True)
+        if not len(fields):
+            raise _no_field(path, layer, class_field)
+    if not meta["crs"]:
+        raise DataError(
+            f"labels {str(path)!r} have no coordinate reference system, so they cannot be laid on "
+            "the scene; set one (a Shapefile keeps it in its .prj file)"
+        )
+    geometries = shapely.from_wkb(np.array(shapes, dtype=object), on_invalid="ignore")
+    source = parse_crs(meta["crs"], path)
+    found = _clean(path, layer, geometries, fields[0], source, crs, class_field)
+    shapes = found.shapes if bounds is None else _turned_to(found.shapes, crs, bounds)
+    return replace(found, shapes=shapes, notes=(*found.notes, *said))
+
+
+def _choose_layer(path: Path, layer: str | None) -> str:
+    if not path.exists():
+        raise DataError(f"no labels {str(path)!r}; check the path")
+    _require_known_format(path)
+    names = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+    if layer is None and len(names) == 1:
+        return names[0]
+    if layer in names:
+        return layer
+    asked = "which layer holds the labels" if layer is None else f"there is no layer {layer!r}"
+    shown = names[0] if names else "NAME"
+    raise DataError(
+        f"{str(path)!r}: {asked}? choose one of {names}, as SCENE:layer={shown} on the command "
+        f'line or layer = "{shown}" in a file of scenes'
+    )
+
+
+def _no_field(path: Path, layer: str, class_field: str) -> DataError:
+    present = [str(name) for name in pyogrio.read_info(path, layer=layer)["fields"]]
+    near = get_close_matches(class_field, present, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return DataError(f"labels {str(path)!r} have no field {class_field!r}, only {present}{hint}")
+
+
+def parse_crs(text: str, path: Path) -> CRS:
+    """Read a coordinate reference system.
+
+    Raises:
+        DataError: Its text cannot be understood.
+    """
+    try:
+        return CRS.from_user_input(text)
+    except CRSError as error:
+        raise DataError(f"coordinates of {str(path)!r} are unknown: {error}") from error
+
+
+def _text(value: Any) -> str:
+    """Write a class as text; absent values and NaN become empty, 3.0 becomes 3."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return canonical_name(str(value))
+
+
+def _clean(
+    path: Path,
+    layer: str,
+    shapes: NDArray[Any],
+    values: Sequence[Any],
+    source: CRS,
+    target: CRS,
+    class_field: str,
+) -> Labels:
+    given, names = len(shapes), [_text(value) for value in values]
+    shapes, owners = _parts(shapes, (_COLLECTION,))
+    shapes, repaired = _repair(shapes)
+    shapes, inner = _parts(shapes, _OF_PARTS)
+    owners = owners[inner]
+    is_shape = np.isin(shapely.get_type_id(shapes), (*_POLYGONAL, *_POINTS))
+    shapes, owners = shapes[is_shape], owners[is_shape]
+    is_usable = np.isin(np.arange(given), owners)
+    has_class = np.array([bool(name) for name in names], dtype=bool)
+    kept = has_class[owners]
+    several = np.bincount(owners[kept], minlength=given)
+    counts = {
+        "repaired invalid geometries": repaired,
+        "skipped empty, broken or line geometries": int((~is_usable).sum()),
+        f"skipped features without {class_field!r}": int((is_usable & ~has_class).sum()),
+    }
+    notes = [f"labels: {what}: {count}" for what, count in counts.items() if count]
+    if (several > 1).any():
+        notes.append(
+            f"labels: {(several > 1).sum()} multi-part feature(s) taken apart into "
+            f"{several[several > 1].sum()} polygons or points"
+        )
+    notes += [f"labels: {text}" for text in merged_names(_spelt(values))]
+    if not kept.any():
+        raise DataError(
+            f"labels {str(path)!r} hold no polygon or point with a {class_field!r}: "
+            f"{', '.join(notes) or 'the layer is empty'}"
+        )
+    named = [names[owner] for owner in owners[kept]]
+    classes = tuple(sorted(set(named)))
+    _require_few(path, classes, len(named), class_field)
+    index = {name: code for code, name in enumerate(classes)}
+    placed = shapes[kept]
+    if source != target:
+        placed = reproject(path, placed, source, target)
+        notes.append(f"labels: re-projected from {source.to_string()} to the scene's coordinates")
+    codes = np.array([index[name] for name in named], dtype=np.int64)
+    return Labels(placed, codes, classes, tuple(notes), path, layer, class_field)
+
+
+def _require_few(path: Path, classes: Sequence[str], count: int, class_field: str) -> None:
+    if len(classes) > MOST_CLASSES:
+        raise DataError(
+            f"field {class_field!r} of {str(path)!r} has {len(classes)} different values in "
+            f"{count} features, more than {MOST_CLASSES}: it holds ids or measurements; choose the "
+            "field that names the class"
+        )
+
+
+def _repair(shapes: NDArray[Any]) -> tuple[NDArray[Any], int]:
+    """Make polygons valid, keeping their areas; of what no polygon is left is empty."""
+    is_broken = ~shapely.is_valid(shapes) & ~shapely.is_missing(shapes) & ~shapely.is_empty(shapes)
+    is_broken &= np.isin(shapely.get_type_id(shapes), _POLYGONAL)
+    if not is_broken.any():
+        return shapes, 0
+    mended = shapes.copy()
+    # holes stay holes, which the older way of mending fills where they meet a border or each other
+    mended[is_broken] = shapely.make_valid(
+        shapes[is_broken], method="structure", keep_collapsed=False
+    )
+    left = is_broken & ~shapely.is_empty(mended)
+    return mended, int(left.sum())
+
+
+def _parts(shapes: NDArray[Any], kinds: Sequence[int]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Take shapes made of parts apart, however deep, and tell whose part each is (parts,).
+
+    What is absent or empty has no part.
+    """
+    owners = np.flatnonzero(~shapely.is_missing(shapes) & ~shapely.is_empty(shapes))
+    shapes = shapes[owners]
+    while True:
+        apart = np.isin(shapely.get_type_id(shapes), kinds)
+        if not apart.any():
+            return shapes, owners
+        inner, index = shapely.get_parts(shapes[apart], return_index=True)
+        filled = ~shapely.is_empty(inner)
+        shapes = np.concatenate([shapes[~apart], inner[filled]])
+        owners = np.concatenate([owners[~apart], owners[apart][index[filled]]])
+        order = np.argsort(owners, kind="stable")
+        shapes, owners = shapes[order], owners[order]
+
+
+def reproject(path: Path, shapes: NDArray[Any], source: CRS, target: CRS) -> NDArray[Any]:
+    """Bring shapes to other coordinates; of what has none there, an empty polygon is left.
+
+    Args:
+        path: Where they come from, for errors.
+        shapes: Shapely geometries (things,).
+        source: Coordinates they are in.
+        target: Coordinates wanted.
+
+    Raises:
+        DataError: They are not in the coordinates they claim, or there is no way to those wanted.
+    """
+    west, south, east, north = shapely.total_bounds(shapes)
+    degrees = source.is_geographic and source.linear_units in ("degree", "unknown")
+    if degrees and not (-_FULL_TURN <= west <= east <= _FULL_TURN and -90 <= south <= north <= 90):
+        raise DataError(
+            f"labels {str(path)!r} are said to lie in degrees ({source.to_string()}) but reach "
+            f"over {west:.6g}, {south:.6g}, {east:.6g}, {north:.6g}: they are projected; save them "
+            "as GeoPackage with the coordinate system they are in (GeoJSON is always in degrees)"
+        )
+    try:
+        placed = shapely.transform(shapes, lambda points: _project(points, source, target))
+    except CPLE_BaseError as error:
+        raise DataError(
+            f"labels {str(path)!r} cannot be brought from {source.to_string()} to the scene's "
+            f"coordinates: {error}; check that their coordinates are the ones they claim"
+        ) from error
+    placed[~np.isfinite(shapely.bounds(placed)).all(axis=1)] = shapely.Polygon()
+    return placed
+
+
+def _project(points: NDArray[np.float64], source: CRS, target: CRS) -> NDArray[np.float64]:
+    return np.column_stack(transform_points(source, target, points[:, 0], points[:, 1])[:2])
+
+
+def _turned_to(
+    shapes: NDArray[Any], crs: CRS, bounds: tuple[float, float, float, float]
+) -> NDArray[Any]:
+    """Turn shapes in degrees by 360 where that brings them onto a scene beyond the date line."""
+    if not crs.is_geographic:
+        return shapes
+    box, turned = shapely.box(*bounds), shapes.copy()
+    for turn in (-_FULL_TURN, _FULL_TURN):
+        away = np.flatnonzero(~shapely.intersects(turned, box))
+        moved = shapely.transform(
+            shapes[away], lambda points, by=turn: points + np.array([by, 0.0])
+        )
+        meets = shapely.intersects(moved, box)
+        turned[away[meets]] = moved[meets]
+    return turned
+
+
+@contextmanager
+def _heard() -> Iterator[list[str]]:
+    """Collect what the reader warns of, each message once, for the notes."""
+    said: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield said
+    messages = dict.fromkeys(" ".join(str(one.message).split()) for one in caught)
+    said += [f"labels: {message}" for message in list(messages)[:_MOST_HEARD]]
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (
+        DataSourceError,
+        DataLayerError,
+        FieldError,
+        FeatureError,
+        ReaderCRSError,
+        UnicodeDecodeError,  # texts of a Shapefile or GeoJSON
+        OSError,
+    ) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"cannot read labels {str(path)!r}: {reason}") from error
+
+
+def _require_known_format(path: Path) -> None:
+    """Refuse what may read further files or ask the network, before GDAL sees it."""
+    if path.is_dir():
+        known = path.suffix.lower() == ".gdb"
+    else:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+        text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+        known = head.startswith(_FORMATS) or (text.startswith(b"{") and _is_features(path))
+    if not known:
+        raise DataError(
+            f"labels {str(path)!r} are no GeoPackage, GeoJSON, FlatGeobuf, Shapefile (.shp) or "
+            "file geodatabase, nor a raster by their suffix; save them as GeoPackage or GeoTIFF"
+        )
+
+
+def _is_features(path: Path) -> bool:
+    """Whether JSON is data: GDAL would run a pipeline that a file of another kind describes."""
+    with path.open("rb") as file:
+        return _PIPELINE not in b"".join(file.read(_LONGEST).split())
+
+
+def _spelt(values: Sequence[Any]) -> list[str]:
+    return [value for value in values if isinstance(value, str) and value.strip()]

@@ -1,1 +1,0 @@
-"""De-biased representations: shared clusters, calibrated targets, then a new adapter."""

@@ -1,0 +1,1 @@
+"""Comparisons: many rows and seeds, tuning, processes."""

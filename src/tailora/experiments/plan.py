@@ -1,0 +1,286 @@
+"""What a comparison does: adapters, probes and seeds as separate axes, checked before any work."""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from tailora.backbones import LoadedBackbone
+from tailora.config.recipe import METHODS, Recipe, parse_assignment, recipe_keys
+from tailora.counts import ClassCounts
+from tailora.errors import ConfigError, unknown_name
+from tailora.experiments.probe_choice import ProbeChoice, own_probe, parse_probe
+from tailora.heads.probes import NEEDS_TEXT, NEEDS_VIEWS, check_probe, probe_names
+from tailora.methods.expert_rows import EXPERT_ROWS
+from tailora.methods.prompt_oracle import PROMPT_ORACLE
+from tailora.methods.stages import STANDS_ON
+
+PER_CATEGORY: Final = ("clora", "clora+deblora", "clora-oracle")
+COMPARED: Final = (*METHODS, *PER_CATEGORY, PROMPT_ORACLE)
+LEAKS: Final = ("clora-oracle", PROMPT_ORACLE)
+BASELINE: Final = "lora"
+DEFAULT_METHODS: Final = ("zero-shot", "lora", "deblora")
+
+# the rows of the paper's tables, by name
+TABLES: Final[dict[str, dict[str, Any]]] = {
+    "ablation": {
+        "methods": ["zero-shot", "fine-tune", "clora", "clora+deblora", "lora", "deblora",
+                    "lora+reslt"],
+    },
+    "ranks": {"methods": ["lora", "deblora"], "vary": {"adapter.rank": [8, 16, 32, 64]}},
+    "clusters": {
+        "methods": ["lora", "deblora"], "vary": {"deblora.clusters": [8, 16, 32, 64, 128]},
+    },
+    "geometry": {"methods": ["fine-tune", "lora", "deblora"]},
+}  # fmt: skip
+
+# recipe sections that act on a method; evaluate.* acts where groups decide what is moved
+_ADAPTER: Final = ("data", "backbone", "compute", "adapter", "train")
+_SECTIONS: Final = {
+    "zero-shot": ("data", "backbone", "compute"),
+    "fine-tune": ("data", "backbone", "compute", "train"),
+    "lora": _ADAPTER,
+    **dict.fromkeys(EXPERT_ROWS, _ADAPTER),
+    "lora+reslt": (*_ADAPTER, "evaluate"),  # its heads are those of the groups
+    "clora": _ADAPTER,
+    "clora-oracle": _ADAPTER,
+    PROMPT_ORACLE: ("data", "backbone", "compute"),
+    "deblora": (*_ADAPTER, "deblora", "evaluate"),
+    "clora+deblora": (*_ADAPTER, "deblora", "evaluate"),
+}
+# of these sections, what acts only where something learns
+_LEARNING: Final = {
+    "backbone.new_bands_rate", "compute.micro_batch", "compute.checkpointing", "compute.compile",
+    "compute.shard",
+}  # fmt: skip
+_FROZEN: Final = ("zero-shot", PROMPT_ORACLE)
+_PROBE: Final = "probe."
+_PER_CATEGORY_STAGES: Final = {
+    "clora": ("clora",),
+    "clora-oracle": ("clora",),
+    PROMPT_ORACLE: (PROMPT_ORACLE,),
+    "clora+deblora": ("clora", "clora+deblora"),
+}
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """One value of the adapter axis.
+
+    Args:
+        name: As shown, e.g. `"deblora [deblora.clusters=8]"`.
+        method: One of `COMPARED`.
+        changes: What was varied, by recipe key.
+        recipe: With these changes; its method is the nearest one that `fit` knows.
+        tuned: What was chosen on validation beside them, by recipe key.
+    """
+
+    name: str
+    method: str
+    changes: dict[str, Any]
+    recipe: Recipe
+    tuned: dict[str, Any] = field(default_factory=dict)
+
+    def with_tuned(self, values: Mapping[str, Any]) -> "Adaptation":
+        """The same row with some chosen values, under a name that tells them."""
+        tuned = dict(values)
+        return Adaptation(
+            _row_name(self.method, self.changes | tuned),
+            self.method,
+            self.changes,
+            self.recipe.override(tuned),
+            tuned,
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All rows of a comparison: every adaptation under every probe, over all seeds."""
+
+    recipe: Recipe
+    adaptations: tuple[Adaptation, ...]
+    probes: tuple[ProbeChoice, ...]
+    seeds: tuple[int, ...]
+
+    def baseline_of(self, adaptation: Adaptation) -> Adaptation | None:
+        """The LoRA that an adaptation is compared with: with the same changes, as far as any."""
+        rows = [a for a in self.adaptations if a.method == BASELINE and a is not adaptation]
+        shared = [a for a in rows if a.changes.items() <= adaptation.changes.items()]
+        return max(shared, key=lambda a: len(a.changes), default=None)
+
+
+def make_plan(
+    recipe: Recipe,
+    *,
+    methods: Sequence[str],
+    probes: Sequence[str],
+    variants: Sequence[Mapping[str, Any]],
+    seeds: int,
+) -> Plan:
+    """Lay out a comparison.
+
+    Args:
+        recipe: Everything the rows share.
+        methods: Names of `COMPARED`; twice is once.
+        probes: `name` or `name:option=value:...`; `all` is every probe that any encoder has, empty
+            the recipe's.
+        variants: Changes to the recipe, each a mapping from recipe keys to values; empty is the
+            recipe as it is. A method takes the changes that act on it, so it may be there once
+            only.
+        seeds: Number of seeds, counted up from the recipe's.
+
+    Raises:
+        ConfigError: An unknown method, probe or key (the nearest is named), a key that acts on no
+            method of the comparison, or no seed.
+    """
+    if seeds < 1:
+        raise ConfigError(f"seeds must be at least 1, got {seeds}")
+    for method in methods:
+        if method not in COMPARED:
+            raise unknown_name("method", method, COMPARED)
+    if not methods:
+        raise ConfigError("a comparison needs at least one method; name some with --methods")
+    for key in {key for changes in variants for key in changes}:
+        if not any(acts_on(key, method) for method in methods):
+            raise ConfigError(f"{key} acts on none of {', '.join(methods)}; vary something else")
+    every = [name for name in probe_names() if name not in NEEDS_TEXT]  # few encoders read
+    listed = [name for text in probes for name in (every if text == "all" else [text])]
+    chosen = [parse_probe(text) for text in listed] or [own_probe(recipe)]
+    adaptations = [
+        _adaptation(recipe, method, changes)
+        for method in dict.fromkeys(methods)
+        for changes in variants or [{}]
+    ]
+    return Plan(
+        recipe=recipe,
+        adaptations=tuple({row.name: row for row in adaptations}.values()),
+        probes=tuple({probe.name: probe for probe in chosen}.values()),
+        seeds=tuple(range(recipe.seed, recipe.seed + seeds)),
+    )
+
+
+def split_names(text: str) -> list[str]:
+    """Names between commas, blanks left out."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def rows_of(methods: Sequence[str], table: str | None) -> tuple[list[str], dict[str, list[Any]]]:
+    """Methods and varied keys of a table of the paper, with further methods after its own.
+
+    Raises:
+        ConfigError: No such table.
+    """
+    if table is None:
+        return list(methods) or list(DEFAULT_METHODS), {}
+    if table not in TABLES:
+        raise unknown_name("table", table, TABLES)
+    chosen = TABLES[table]
+    return [*chosen["methods"], *methods], dict(chosen.get("vary", {}))
+
+
+def parse_vary(text: str) -> tuple[str, list[Any]]:
+    """Read `key=value,value`; values are TOML, or else bare words.
+
+    Raises:
+        ConfigError: There is no `=`, no value, or the key is unknown.
+
+    Example:
+        >>> parse_vary("adapter.rank=8,16")
+        ('adapter.rank', [8, 16])
+    """
+    key, equals, values = text.partition("=")
+    listed = split_names(values)
+    if not equals or not listed:
+        raise ConfigError(f"--vary takes key=value,value, got {text!r}")
+    return key.strip(), [parse_assignment(f"{key}={value}")[1] for value in listed]
+
+
+def acts_on(key: str, method: str) -> bool:
+    """Tell whether a recipe key changes what a method trains."""
+    if method in _FROZEN and key in _LEARNING:
+        return False
+    return key.partition(".")[0] in _SECTIONS[method]
+
+
+def check_plan(plan: Plan, counts: ClassCounts) -> None:
+    """Refuse probes that do not fit the classes, and options that a row would ignore.
+
+    Raises:
+        ConfigError: See `heads.probes.check_probe`.
+    """
+    for probe in plan.probes:
+        check_probe(probe.kind, probe.options, counts)
+    for row in plan.adaptations:
+        if row.method in PER_CATEGORY:
+            _check_per_category(row, plan.probes)
+
+
+def _check_per_category(row: Adaptation, probes: Sequence[ProbeChoice]) -> None:
+    """Refuse what one adapter per category would silently leave out."""
+    for probe in probes:
+        if probe.kind in NEEDS_VIEWS:
+            raise ConfigError(
+                f"probe {probe.kind!r} needs two views of each image under one adapter, and "
+                f"{row.method} has one adapter a category; leave one of them out"
+            )
+    known = recipe_keys()
+    idle = ["train.sampler", "train.loss", "train.objective", "train.mix", "train.deferred"]
+    if row.method == "clora+deblora":
+        idle += ["deblora.rounds", "deblora.head"]
+    flat = row.recipe.flat()
+    for key in idle:
+        if flat[key] != known[key]:
+            raise ConfigError(
+                f"{key}={flat[key]!r} does nothing for {row.method}, whose adapters each learn one "
+                "category against the others; leave one of them out"
+            )
+
+
+def stage_key(recipe: Recipe, method: str, *, fingerprint: str, loaded: LoadedBackbone) -> str:
+    """Name what a stage depends on: equal keys are equal stages and are done once.
+
+    Args:
+        recipe: Resolved, of any method that stands on this one.
+        method: The stage.
+        fingerprint: Of the data set.
+        loaded: The encoder.
+    """
+    defaults = recipe_keys()
+    kept = {
+        key: value
+        for key, value in recipe.flat().items()
+        # the zero-shot probe starts the head of stage 0
+        if (acts_on(key, method) or key.startswith(_PROBE)) and value != defaults[key]
+    }
+    if method != "zero-shot":
+        kept["seed"] = recipe.seed
+    facts = [method, fingerprint, loaded.sha256, kept]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def stages_of(method: str) -> tuple[str, ...]:
+    """All stages of a method, in the order they are done."""
+    return _PER_CATEGORY_STAGES.get(method) or (*STANDS_ON[method], method)
+
+
+def every_combination(vary: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Combine each value of each key with each of the others.
+
+    Example:
+        >>> every_combination({"a": [1, 2], "b": [3]})
+        [{'a': 1, 'b': 3}, {'a': 2, 'b': 3}]
+    """
+    return [dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())]
+
+
+def _adaptation(recipe: Recipe, method: str, variant: Mapping[str, Any]) -> Adaptation:
+    changes = {key: value for key, value in variant.items() if acts_on(key, method)}
+    fitted = method if method in METHODS else BASELINE
+    recipe = replace(recipe, method=fitted).override(changes)
+    return Adaptation(_row_name(method, changes), method, changes, recipe)
+
+
+def _row_name(method: str, changes: Mapping[str, Any]) -> str:
+    return f"{method} [{', '.join(f'{k}={v}' for k, v in changes.items())}]" if changes else method

@@ -1,0 +1,50 @@
+"""The probe axis of a comparison: which head, with which options."""
+
+import tomllib
+from dataclasses import dataclass, field
+from typing import Any
+
+from tailora.config.recipe import Recipe
+from tailora.errors import ConfigError
+from tailora.storage import parse_toml
+
+
+@dataclass(frozen=True)
+class ProbeChoice:
+    """One value of the probe axis: a name of `heads.probes` with options of its loss."""
+
+    name: str
+    kind: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def parse_probe(text: str) -> ProbeChoice:
+    """Read `name:option=value:...`; values are TOML.
+
+    Raises:
+        ConfigError: An option without a value, or with one that cannot be read.
+
+    Example:
+        >>> parse_probe("logit-adjusted:tau=1.5").options
+        {'tau': 1.5}
+    """
+    kind, *assignments = text.split(":")
+    options: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"a probe is name:option=value, got {text!r}")
+        try:
+            options[key] = parse_toml(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            options[key] = value
+        except ValueError as error:
+            raise ConfigError(f"option {key} of a probe cannot be read: {error}") from error
+    return ProbeChoice(text, kind, options)
+
+
+def own_probe(recipe: Recipe) -> ProbeChoice:
+    """The probe that a recipe names."""
+    options = recipe.probe.loss_options
+    name = ":".join([recipe.probe.loss, *(f"{k}={v}" for k, v in options.items())])
+    return ProbeChoice(name, recipe.probe.loss, dict(options))

@@ -1,0 +1,354 @@
+"""One row of a comparison for one seed: its job, its adapter, its probes, its look at the test."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+
+from tailora.backbones import LoadedBackbone, load_backbone
+from tailora.backbones.clip_text import text_head
+from tailora.data import Dataset
+from tailora.experiments.plan import (
+    LEAKS,
+    PER_CATEGORY,
+    Adaptation,
+    Plan,
+    stage_key,
+    stages_of,
+)
+from tailora.experiments.probe_choice import ProbeChoice
+from tailora.heads.probes import NEEDS_VIEWS, Logits, ProbeData, fit_probe
+from tailora.methods.clora import adapt_categories, category_costs, ensemble, oracle_features
+from tailora.methods.job import Job
+from tailora.methods.prepare import compose_job, decode_images, resolve_recipe
+from tailora.methods.prompt_oracle import PROMPT_ORACLE, class_prompt_features
+from tailora.methods.scoring import clusters_of, fit_of, test_units
+from tailora.methods.stage_features import features
+from tailora.methods.stages import (
+    adapt_stage,
+    calibration,
+    costs,
+    group_macro_f1,
+    training_set,
+    with_probe,
+)
+from tailora.metrics import (
+    ClusterSummary,
+    MethodOutput,
+    class_scores,
+    confusion_matrix,
+    evaluate_methods,
+    group_f1,
+)
+from tailora.progress import Progress
+from tailora.runs.comparison_folder import ComparisonFolder
+from tailora.runs.folder import RunFolder
+from tailora.runs.provenance import machine
+from tailora.storage import write_atomically, write_json
+
+
+def row_cost(job: Job, method: str) -> dict[str, Any]:
+    """Seconds, peak memory and trained parameters of a row, with the stages it stands on."""
+    if method in PER_CATEGORY:
+        spent = category_costs(job, method)
+        parameters = _sum_of_adapters(spent, method)
+    elif method == PROMPT_ORACLE:
+        spent, parameters = job.folder.costs(method).entries(), 0
+    else:
+        spent = costs(job, method)
+        parameters = max((entry["trained_parameters"] for entry in spent), default=0)
+    return {
+        "trained_parameters": parameters or _head_size(job),
+        "seconds": sum(entry["seconds"] for entry in spent),
+        "peak_memory_mb": max((entry["peak_memory_mb"] for entry in spent), default=0.0),
+    }
+
+
+def own_seconds(job: Job, method: str) -> float:
+    """Seconds spent on a method itself, without the stages it stands on."""
+    if method not in PER_CATEGORY:
+        return sum(entry["seconds"] for entry in job.folder.costs(method).entries())
+    return sum(entry["seconds"] for entry in _of_adapters(category_costs(job, method), method))
+
+
+def _sum_of_adapters(spent: Sequence[dict[str, Any]], method: str) -> int:
+    return sum(entry["trained_parameters"] for entry in _of_adapters(spent, method))
+
+
+def _of_adapters(spent: Sequence[dict[str, Any]], method: str) -> list[dict[str, Any]]:
+    """Entries of the categories' last adapters, in whose parts of the folder they lie."""
+    last = method.removesuffix("-oracle") + "/"
+    return [entry for entry in spent if entry["method"].startswith(last)]
+
+
+def _head_size(job: Job) -> int:
+    return len(job.counts.names) * (job.encoder.features + 1)
+
+
+Rows = NDArray[np.float32]
+
+_VIEWS: Final = (4, 1)  # mirrored, and a quarter turn; see `dihedral`
+
+
+def validation_f1(job: Job, scores: Rows) -> dict[str, float | None]:
+    """Macro-F1 by group on validation: what a default may be chosen by; empty without a split.
+
+    Args:
+        job: The run.
+        scores: Class shares or logits of the validation rows (rows, classes).
+    """
+    targets = job.labels[job.dataset.indices("val")]
+    if not len(targets):
+        return {}
+    table = confusion_matrix(targets, scores.argmax(axis=1), len(job.counts.names))
+    found = group_f1(class_scores(table).f1, job.groups)
+    return {name: None if np.isnan(value) else float(value) for name, value in found.items()}
+
+
+def validation_shares(job: Job, method: str, probe: ProbeChoice) -> Rows:
+    """Class shares of the validation rows (rows, classes); nothing of the test is read."""
+    if _is_ensemble(method):
+        return ensemble(job, method, _ensemble_fit(job, probe), ("val",))[0]
+    train, labels = _learnt(job, method)
+    val = _split_features(job, method, "val")
+    return _shares(_fit(job, probe, train, labels, val), val)
+
+
+def row_output(job: Job, row: Adaptation, probe: ProbeChoice) -> tuple[MethodOutput, Rows]:
+    """What a row says about the test split, and its class shares of the validation split."""
+    if _is_ensemble(row.method):
+        fit = _ensemble_fit(job, probe)
+        shares, val_shares = ensemble(job, row.method, fit, ("test", "val"))
+        output = MethodOutput(row.name, shares, **row_cost(job, row.method))
+        return replace(output, fit=fit_of(job, val_shares)), val_shares
+    train, labels = _learnt(job, row.method)
+    val, test = (_split_features(job, row.method, split) for split in ("val", "test"))
+    views = turned_views(job, row.method) if probe.kind in NEEDS_VIEWS else None
+    logits = _fit(job, probe, train, labels, val, views)
+    val_shares = _shares(logits, val)
+    output = MethodOutput(
+        row.name,
+        _shares(logits, test),
+        features=test,
+        feature_center=train.mean(axis=0),
+        fit=fit_of(job, val_shares),
+        **row_cost(job, row.method),
+    )
+    return output, val_shares
+
+
+def _is_ensemble(method: str) -> bool:
+    return method in PER_CATEGORY and method != "clora-oracle"
+
+
+def _ensemble_fit(job: Job, probe: ProbeChoice) -> Callable[[Rows, Rows], Logits]:
+    labels = job.labels[job.dataset.indices("train")]
+    return lambda train, val: _fit(job, probe, train, labels, val)
+
+
+def _shares(logits: Logits, rows: Rows) -> Rows:
+    return torch.from_numpy(logits(rows)).softmax(dim=1).numpy()
+
+
+def _learnt(job: Job, method: str) -> tuple[Rows, NDArray[np.int64]]:
+    """What a probe is fitted on: features and labels."""
+    if method in LEAKS:
+        return _split_features(job, method, "train"), job.labels[job.dataset.indices("train")]
+    return training_set(job, method)
+
+
+def _split_features(job: Job, method: str, split: str) -> Rows:
+    if method == "clora-oracle":
+        return oracle_features(job, split)
+    if method == PROMPT_ORACLE:
+        return class_prompt_features(job, split)
+    return np.asarray(features(job, method, split))
+
+
+def turned_views(job: Job, method: str) -> tuple[Rows, Rows]:
+    """Features of the test images mirrored and turned; no label, no view that is scored."""
+    first, second = (features(job, method, "test", turn=turn) for turn in _VIEWS)
+    return np.asarray(first), np.asarray(second)
+
+
+def _fit(
+    job: Job,
+    probe: ProbeChoice,
+    train: Rows,
+    labels: NDArray[np.int64],
+    val: Rows,
+    views: tuple[Rows, Rows] | None = None,
+) -> Logits:
+    data = ProbeData(
+        features=train,
+        labels=labels,
+        val_features=val,
+        val_labels=job.labels[job.dataset.indices("val")],
+        counts=job.counts,
+        groups=job.groups,
+        score=partial(group_macro_f1, job),
+        seed=job.recipe.seed,
+        l2=tuple(job.recipe.probe.l2),
+        views=views,
+        text=partial(text_head, job.loaded, job.counts.names, features=train),
+    )
+    return fit_probe(probe.kind, data, probe.options)
+
+
+@dataclass(frozen=True)
+class SeedWork:
+    """All rows of one seed; small enough to be sent to another process."""
+
+    plan: Plan
+    seed: int
+    data: Dataset
+    folder: ComparisonFolder
+
+    def adaptations(self) -> list[Adaptation]:
+        """The adapter axis with this seed."""
+        return [
+            replace(row, recipe=replace(row.recipe, seed=self.seed))
+            for row in self.plan.adaptations
+        ]
+
+
+def do_seed(work: SeedWork, progress: Progress) -> None:
+    """Do every row of a seed that is not there yet."""
+    for row in work.adaptations():
+        do_row(work, row, progress)
+
+
+def do_row(work: SeedWork, row: Adaptation, progress: Progress) -> None:
+    """Do a row under each probe under which it is not there yet."""
+    missing = missing_probes(work, row)
+    if missing:
+        job = row_job(work, row, _named(progress, f"seed {work.seed}, {row.name}"))
+        adapt_row(job, row.method)
+        clusters = clusters_of(job, calibration(job)) if row.method == "deblora" else None
+        for probe in missing:
+            _score(job, work, row, probe, clusters)
+
+
+def missing_probes(work: SeedWork, row: Adaptation) -> list[ProbeChoice]:
+    """Probes under which a row is not there yet."""
+    return [p for p in work.plan.probes if not work.folder.has(row.name, p.name, work.seed)]
+
+
+def do_seedless(work: SeedWork, progress: Progress) -> None:
+    """Do what no seed changes, before several processes would each do it."""
+    rows = work.adaptations()
+    for row in rows:
+        job = row_job(work, row, progress)
+        with_probe(job, "zero-shot")
+        if row.method == "zero-shot":  # no other row shows its test features
+            features(job, "zero-shot", "test")
+            if any(probe.kind in NEEDS_VIEWS for probe in work.plan.probes):
+                turned_views(job, "zero-shot")
+
+
+def _named(progress: Progress, prefix: str) -> Progress:
+    return lambda title, total: progress(f"{prefix}: {title}", total)
+
+
+def stage_folders(
+    work: SeedWork, row: Adaptation, loaded: LoadedBackbone | None = None
+) -> dict[str, Path]:
+    """Where the stages of a row lie, in the order they are done; equal places are equal stages.
+
+    Args:
+        work: The seed.
+        row: With the seed.
+        loaded: Its encoder, if it is at hand.
+    """
+    loaded = loaded or _load(row)
+    recipe = resolve_recipe(row.recipe, loaded)
+    names = dict.fromkeys(("zero-shot", *stages_of(row.method)))
+    key = partial(stage_key, recipe, fingerprint=work.data.fingerprint, loaded=loaded)
+    return {name: work.folder.stage(name, key(name)) for name in names}
+
+
+def row_job(work: SeedWork, row: Adaptation, progress: Progress) -> Job:
+    """The job of a row, as of a run, but its stages lie where all rows find them."""
+    loaded = _load(row)
+    recipe = resolve_recipe(row.recipe, loaded)
+    facts = f"{work.data.fingerprint} {recipe.data}"
+    home = work.folder.images / hashlib.sha256(facts.encode()).hexdigest()[:12]
+    images = decode_images(work.data, recipe, home, progress)
+    return compose_job(
+        work.data,
+        recipe,
+        loaded,
+        images,
+        RunFolder(work.folder.path, stage_folders(work, row, loaded)),
+        progress=progress,
+        accelerator=Accelerator(),
+    )
+
+
+def _load(row: Adaptation) -> LoadedBackbone:
+    return load_backbone(row.recipe.backbone.name, options=row.recipe.backbone.options)
+
+
+def adapt_row(job: Job, method: str) -> None:
+    """Train what a row needs and does not find."""
+    if method in PER_CATEGORY:
+        adapt_categories(job, method)
+        return
+    if method == PROMPT_ORACLE:
+        return  # nothing learns
+    for stage in stages_of(method):
+        adapt_stage(job, stage)
+
+
+def _score(
+    job: Job,
+    work: SeedWork,
+    row: Adaptation,
+    probe: ProbeChoice,
+    clusters: ClusterSummary | None,
+) -> None:
+    """Fit one probe and look at the test once; leaves metrics, predictions and cost."""
+    output, val = row_output(job, row, probe)
+    options, units = job.recipe.evaluate, test_units(job)
+    targets = job.labels[job.dataset.indices("test")]
+    metrics = evaluate_methods(
+        [output],
+        targets=targets,
+        counts=job.counts,
+        groups=job.groups,
+        units=units,
+        seed=job.recipe.seed,
+        replicates=options.replicates,
+        confidence=options.confidence,
+        clusters=clusters,
+        balanced_reference=options.balanced_reference,
+    )
+    arrays: dict[str, NDArray[Any]] = {
+        "predictions": np.asarray(output.probabilities).argmax(axis=1),
+        "probabilities": np.asarray(output.probabilities, dtype=np.float32),
+        "targets": targets,
+        "counts": job.counts.array(),
+    }
+    if units is not None:
+        arrays["units"] = np.asarray(units, dtype=np.str_)
+    place = work.folder.result(row.name, probe.name, work.seed)
+    write_atomically(
+        place / "predictions.npz",
+        lambda path: np.savez_compressed(path, **arrays),  # pyright: ignore[reportArgumentType]
+    )
+    own = own_seconds(job, row.method)
+    facts = {
+        "own_seconds": own,
+        "seconds": output.seconds,
+        "validation": validation_f1(job, val),
+        "machine": machine(str(job.accelerator.device)),
+    }
+    write_json(place / "row.json", facts)
+    write_json(place / "metrics.json", metrics.to_json())  # last: it says that the row is there

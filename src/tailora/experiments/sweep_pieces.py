@@ -1,0 +1,217 @@
+"""A comparison cut into pieces that machines can do side by side, nothing done twice.
+
+Seeds share nothing but what no seed changes. Within a seed, rows share the stages they stand on:
+debLoRA's variants share a LoRA. A piece is one row, or several where a stage they share is no row
+of its own; it begins when the pieces that make its stages have ended.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import torch
+
+from tailora.backbones import LoadedBackbone, load_backbone
+from tailora.experiments.plan import Adaptation
+from tailora.experiments.rows import (
+    SeedWork,
+    do_row,
+    do_seedless,
+    missing_probes,
+    stage_folders,
+)
+from tailora.progress import silent
+
+_SEEDLESS: Final = "zero-shot"
+
+
+def use_threads(count: int) -> None:
+    """Keep this process to some cores, so that others have theirs."""
+    torch.set_num_threads(count)
+    os.environ["OMP_NUM_THREADS"] = str(count)  # of what is not torch's, such as the clustering
+
+
+class Work(Protocol):
+    """What a crew can do: a `Piece`, or the trials of a tuning."""
+
+    @property
+    def name(self) -> str:
+        """As told to the user."""
+        ...
+
+    @property
+    def stages(self) -> tuple[Path, ...]:
+        """Folders of all stages it stands on, as the machine that planned sees them."""
+        ...
+
+    @property
+    def after(self) -> frozenset[str]:
+        """Names of the pieces that must have ended."""
+        ...
+
+    def do(self) -> None:
+        """Do it; results lie in the comparison's folder."""
+        ...
+
+    def stages_here(self) -> tuple[Path, ...]:
+        """`stages` as this machine sees them; they differ where encoder or data do."""
+        ...
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some rows of a seed, one after the other.
+
+    Args:
+        name: As told to the user.
+        work: The seed.
+        rows: Names of the rows; none is what no seed changes.
+        stages: Folders of all stages that the rows stand on, as the machine that planned sees them.
+        after: Names of the pieces that must have ended.
+    """
+
+    name: str
+    work: SeedWork
+    rows: tuple[str, ...]
+    stages: tuple[Path, ...]
+    after: frozenset[str]
+
+    def do(self) -> None:
+        """Do the rows."""
+        if not self.rows:
+            do_seedless(self.work, silent)
+        for row in self.work.adaptations():
+            if row.name in self.rows:
+                do_row(self.work, row, silent)
+
+    def stages_here(self) -> tuple[Path, ...]:
+        """`stages` as this machine sees them; they differ where encoder or data do."""
+        encoders: dict[str, LoadedBackbone] = {}
+        rows = [row for row in self.work.adaptations() if row.name in self.rows]
+        return _all_stages([_folders(self.work, row, encoders) for row in rows])
+
+
+class Crew(Protocol):
+    """Whoever does pieces: starts them, and waits until one of several has ended."""
+
+    def start(self, piece: Work) -> Any:
+        """Begin a piece, or queue it, and come back at once."""
+        ...
+
+    def wait(self, running: Sequence[Any]) -> Any:
+        """Give one task that has ended.
+
+        Raises:
+            TailoraError: It failed.
+        """
+        ...
+
+
+def cut(works: Sequence[SeedWork]) -> list[Piece]:
+    """Cut a comparison into pieces; rows that are done are in none.
+
+    Args:
+        works: One per seed.
+
+    Returns:
+        Pieces, each after those it needs.
+    """
+    encoders: dict[str, LoadedBackbone] = {}
+    pieces: list[Piece] = []
+    first: dict[str, str] = {}  # by data set: the piece that no seed changes
+    for work in works:
+        rows = [row for row in work.adaptations() if missing_probes(work, row)]
+        if not rows:
+            continue
+        data = work.data.fingerprint
+        if data not in first:
+            first[data] = f"what seed {work.seed} shares"
+            pieces.append(Piece(first[data], work, (), (), frozenset()))
+        folders = {row.name: _folders(work, row, encoders) for row in rows}
+        pieces += _pieces_of(work, folders, first[data])
+    return pieces
+
+
+def run_pieces(
+    pieces: Sequence[Work], crew: Crew, *, at_once: int, ended: Callable[[], None]
+) -> None:
+    """Let a crew do all pieces, each when those it needs have ended.
+
+    Args:
+        pieces: What `cut` gives.
+        crew: Does them.
+        at_once: Most pieces begun and not ended.
+        ended: Called after each.
+
+    Raises:
+        TailoraError: A piece failed; no further one is begun.
+    """
+    waiting, running, done = list(pieces), dict[Any, Work](), set[str]()
+    while waiting or running:
+        for piece in [p for p in waiting if p.after <= done][: at_once - len(running)]:
+            waiting.remove(piece)
+            running[crew.start(piece)] = piece
+        task = crew.wait(list(running))
+        done.add(running.pop(task).name)
+        ended()
+
+
+def _pieces_of(
+    work: SeedWork, folders: Mapping[str, Mapping[str, Path]], first: str
+) -> list[Piece]:
+    """Rows whose shared stage is no row's own stay together; all others stand alone."""
+    stages = {row: _own_stages(found) for row, found in folders.items()}
+    owner: dict[Path, str] = {}
+    for row, found in stages.items():
+        owner.setdefault(found[-1], row)
+    together: dict[Path, list[str]] = {}
+    for row, found in stages.items():
+        together.setdefault(_shared(found, owner), []).append(row)
+    name = {key: f"seed {work.seed}, {' and '.join(rows)}" for key, rows in together.items()}
+    pieces = [
+        Piece(
+            name[key],
+            work,
+            tuple(rows),
+            _all_stages([folders[row] for row in rows]),
+            frozenset({first, *_needed(rows, stages, owner, name)} - {name[key]}),
+        )
+        for key, rows in together.items()
+    ]
+    return sorted(pieces, key=lambda piece: len(piece.after))  # those that others wait for
+
+
+def _needed(
+    rows: Sequence[str],
+    stages: Mapping[str, Sequence[Path]],
+    owner: Mapping[Path, str],
+    name: Mapping[Path, str],
+) -> list[str]:
+    bases = [stage for row in rows for stage in stages[row][:-1] if stage in owner]
+    return [name[_shared(stages[owner[stage]], owner)] for stage in bases]
+
+
+def _shared(stages: Sequence[Path], owner: Mapping[Path, str]) -> Path:
+    """The first stage that is no row's own, or else the row's own."""
+    return next((stage for stage in stages if stage not in owner), stages[-1])
+
+
+def _own_stages(folders: Mapping[str, Path]) -> list[Path]:
+    """Stages in order, without the one that is done before."""
+    return [path for name, path in folders.items() if name != _SEEDLESS] or list(folders.values())
+
+
+def _all_stages(found: Sequence[Mapping[str, Path]]) -> tuple[Path, ...]:
+    return tuple(dict.fromkeys(path for folders in found for path in folders.values()))
+
+
+def _folders(
+    work: SeedWork, row: Adaptation, encoders: dict[str, LoadedBackbone]
+) -> dict[str, Path]:
+    options = row.recipe.backbone
+    key = f"{options.name} {options.options}"
+    if key not in encoders:
+        encoders[key] = load_backbone(options.name, options=options.options)
+    return stage_folders(work, row, encoders[key])

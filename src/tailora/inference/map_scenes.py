@@ -1,0 +1,189 @@
+"""Maps of whole scenes by a finished run."""
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from tailora.backbones import Encoder
+from tailora.data import resize
+from tailora.data.scenes.scene import Scene
+from tailora.errors import ConfigError
+from tailora.inference.map_targets import MapTargets
+from tailora.inference.maps.chip_grid import ChipGrid
+from tailora.inference.maps.map_files import MapSummary
+from tailora.inference.maps.scene_map import ChipClassifier, draw_map, label_dtype
+from tailora.inference.scene_inputs import SceneOptions, find_scenes, open_for
+from tailora.methods.ground import other_values, pixel_units
+from tailora.progress import Progress, silent
+from tailora.runs.input_format import pick
+from tailora.runs.one_at_a_time import one_at_a_time
+from tailora.runs.run import Run
+from tailora.storage import file_sha256
+
+_ABOUT: Final = 0.1  # pixels that differ by more than this share show another amount of ground
+
+
+@final
+@dataclass(frozen=True)
+class MapOptions:
+    """How scenes are mapped.
+
+    Args:
+        chip: Pixels per side of a chip; None takes what the run was fitted on, where it was fitted
+            on chips of scenes.
+        step: Pixels from one chip to the next, and per side of a cell of the map; None is half a
+            chip.
+        dense: An answer for every patch of the encoder instead of one a chip.
+        most_nodata: Chips with a larger share of pixels without data are left out, in [0, 1).
+    """
+
+    chip: int | None = None
+    step: int | None = None
+    dense: bool = False
+    most_nodata: float = 0.5
+
+
+def map_scenes(
+    run: Run,
+    paths: Sequence[str | Path],
+    targets: MapTargets | str | Path,
+    *,
+    options: MapOptions | None = None,
+    reading: SceneOptions | None = None,
+    skip_broken: bool = False,
+    resume: bool = False,
+    progress: Progress = silent,
+) -> tuple[list[MapSummary], list[str]]:
+    """Write a georeferenced map of each scene.
+
+    Args:
+        run: From `load_run`.
+        paths: Rasters, or folders of them; rasters named after bands are the bands of one scene.
+        targets: What to write where; a path is that of the map, or of a folder for maps.
+        options: How scenes are mapped.
+        reading: How scenes are read.
+        skip_broken: Leave out chips that cannot be read, instead of stopping.
+        resume: Go on with interrupted maps, and keep those that are whole.
+        progress: Shows chips done and the time left, a bar a scene.
+
+    Returns:
+        What each map holds, and what to know about them.
+
+    Raises:
+        TailoraError: A scene or an option does not fit the run, found before anything is written;
+            or, later, a part of a file cannot be read or the disk is full.
+    """
+    how = options or MapOptions()
+    label_dtype(len(run.classes))
+    inputs = [Path(path) for path in paths]
+    found = find_scenes(inputs)
+    where = targets if isinstance(targets, MapTargets) else MapTargets(Path(targets))
+    opened = [open_for(run, files, name, reading or SceneOptions()) for name, files in found]
+    files = where.of([name for name, _ in found], inputs=inputs)
+    chip = _chip(run, how)
+    tokens = _tokens(run) if how.dense else 1
+    step = max(1, chip // 2) if how.step is None else how.step
+    grids = [ChipGrid(scene.shape, chip, step, tokens) for scene, _ in opened]
+    notes = [note for scene, _ in opened for note in _other_ground(run, scene)]
+    notes += [note for scene, bands in opened for note in other_values(run, scene, bands)]
+    with ExitStack() as held:
+        for target in files:
+            held.enter_context(one_at_a_time(target.labels))
+        summaries = [
+            draw_map(
+                scene, _classifier(run, bands, dense=how.dense), grid, target,
+                most_nodata=how.most_nodata, skip_broken=skip_broken, resume=resume,
+                progress=progress,
+            )
+            for (scene, bands), grid, target in zip(opened, grids, files, strict=True)
+        ]  # fmt: skip
+    return summaries, notes
+
+
+def _chip(run: Run, options: MapOptions) -> int:
+    chip = options.chip or run.record["dataset"].get("chip")
+    if chip is None:
+        raise ConfigError(
+            "the run was fitted on image files, which do not say how much ground a chip shows: "
+            "give its side in pixels of the scene by --chip"
+        )
+    return int(chip)
+
+
+def _tokens(run: Run) -> int:
+    encoder = run.model.encoder
+    if not isinstance(encoder, Encoder) or type(run.model.head) is not nn.Linear:
+        raise ConfigError("--dense needs a vision encoder with patches and a linear head")
+    if encoder.pooling == "class":
+        raise ConfigError(
+            "--dense needs a head on the patches, but this run pools the class token alone; fit "
+            "with --set backbone.pooling=mean or both, or leave out --dense"
+        )
+    return encoder.patches_a_side(run.input.image_size)
+
+
+def _other_ground(run: Run, scene: Scene) -> list[str]:
+    """Say so where pixels show another amount of ground than those the run learnt from."""
+    facts = run.record["dataset"]
+    units = pixel_units(scene.grid)
+    if facts.get("pixel_units") != units:
+        return []
+    learnt, here = facts["pixel"][0], scene.grid.pixel[0]
+    if abs(here / learnt - 1) <= _ABOUT:
+        return []
+    return [
+        f"pixels of {scene.name!r} measure {here:g} {units}, those the run learnt from {learnt:g}: "
+        "things look another size; resample the scene to be sure"
+    ]
+
+
+def _classifier(run: Run, bands: Sequence[int], *, dense: bool) -> ChipClassifier:
+    """Hand a run over as a model of chips.
+
+    Args:
+        run: From `load_run`.
+        bands: Number, from 1, of each band that the model sees among those that are read.
+        dense: See `MapOptions`.
+    """
+
+    def prepare(chip: NDArray[Any]) -> NDArray[Any]:
+        return resize(chip, run.input.image_size, fit=run.input.resize)
+
+    def predict(images: NDArray[Any]) -> NDArray[np.float32]:
+        batch = torch.from_numpy(images)
+        if dense:
+            return _patch_shares(run, pick(batch, bands))
+        shares = run.predict_probabilities(batch, batch_size=len(batch), bands=bands)
+        return shares[:, None, None]
+
+    verdicts = [entry["verdict"] for entry in run.classes]
+    return ChipClassifier(run.class_names, verdicts, prepare, predict, _mark(run))
+
+
+def _patch_shares(run: Run, images: torch.Tensor) -> NDArray[np.float32]:
+    """Class shares of every patch: the run's head on the patch's part of the pooled feature."""
+    encoder = run.model.encoder
+    if not isinstance(encoder, Encoder):
+        raise ConfigError("--dense needs a vision encoder with patches")
+    with torch.inference_mode():
+        logits = run.model.head(encoder.patch_features(images.to(encoder.mean.device)))
+        return logits.float().softmax(dim=-1).cpu().numpy()
+
+
+def _mark(run: Run) -> str:
+    """Checksum of what decides a run's answers."""
+    folder = run.folder.path
+    files = [folder / name for name in ("run.json", "recipe.toml", "classes.json")]
+    files += sorted(folder.glob("*.safetensors")) + sorted(folder.glob("adapter*/*.safetensors"))
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(file_sha256(path))
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Georeferenced maps of scenes, in bounded memory."""

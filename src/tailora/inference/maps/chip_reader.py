@@ -1,0 +1,156 @@
+"""Chips of a scene read block by block, in threads that work ahead of the model."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailora.data.rasters.values import fill_gaps
+from tailora.data.scenes.scene import Scene
+from tailora.errors import DataError
+from tailora.inference.maps.chip_grid import Block, ChipGrid
+
+_THREADS: Final = 2
+_AHEAD: Final = 4  # blocks that may wait for the model
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+@final
+@dataclass(frozen=True)
+class BlockOfChips:
+    """What was read for a block.
+
+    Attributes:
+        block: Which chips.
+        images: Prepared chips that can be used (chips, bands, size, size), or None without any.
+        usable: Which of the block they are (rows, columns).
+        valid: Pixels with data of the ground that is the block's own (height, width).
+        broken: Chips that could not be read.
+    """
+
+    block: Block
+    images: NDArray[Any] | None
+    usable: NDArray[np.bool_]
+    valid: NDArray[np.bool_]
+    broken: int
+
+
+@final
+@dataclass(frozen=True)
+class ChipReader:
+    """Reads blocks of chips.
+
+    Args:
+        scene: Where from.
+        grid: Which chips.
+        prepare: Brings a chip (bands, chip, chip) to what the model takes.
+        most_nodata: Chips with a larger share of pixels without data are left out, in [0, 1).
+        skip_broken: Leave chips that cannot be read out, instead of stopping.
+    """
+
+    scene: Scene
+    grid: ChipGrid
+    prepare: Callable[[NDArray[Any]], NDArray[Any]]
+    most_nodata: float = 0.5
+    skip_broken: bool = False
+
+    def read(self, block: Block) -> BlockOfChips:
+        """Read one block; called from several threads.
+
+        Raises:
+            DataError: Part of it cannot be read and broken chips are not to be skipped.
+        """
+        top, left, values, valid, is_broken = self._window(block)
+        chip, grid = self.grid.chip, self.grid
+        usable = ~is_broken
+        images: list[NDArray[Any]] = []
+        for i, j in np.argwhere(usable):
+            row = int(grid.rows.starts[block.i0 + i]) - top
+            column = int(grid.columns.starts[block.j0 + j]) - left
+            part = np.s_[row : row + chip, column : column + chip]
+            mask = valid[part]
+            if mask.mean() < 1 - self.most_nodata or not mask.any():
+                usable[i, j] = False
+                continue
+            images.append(self.prepare(_whole(_filled(values[:, *part], mask), chip)))
+        own_rows, own_columns = (
+            grid.rows.own(block.i0, block.i1),
+            grid.columns.own(block.j0, block.j1),
+        )
+        own = valid[
+            own_rows[0] - top : own_rows[1] - top, own_columns[0] - left : own_columns[1] - left
+        ]
+        stacked = np.stack(images) if images else None
+        return BlockOfChips(block, stacked, usable, own, int(is_broken.sum()))
+
+    def _window(
+        self, block: Block
+    ) -> tuple[int, int, NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]:
+        """Pixels under a block; where the window fails each of its chips is tried alone."""
+        rows, columns = self.grid.rows, self.grid.columns
+        top, left = int(rows.starts[block.i0]), int(columns.starts[block.j0])
+        height = min(int(rows.starts[block.i1 - 1]) + self.grid.chip, rows.length) - top
+        width = min(int(columns.starts[block.j1 - 1]) + self.grid.chip, columns.length) - left
+        is_broken = np.zeros((block.i1 - block.i0, block.j1 - block.j0), dtype=bool)
+        try:
+            return top, left, *self.scene.read(top, left, height, width), is_broken
+        except DataError as error:
+            if not self.skip_broken:
+                raise DataError(
+                    f"{error}; --skip-broken leaves the chips there without a class"
+                ) from error
+        values = np.zeros((len(self.scene.bands), height, width), dtype=self.scene.dtype)
+        valid = np.zeros((height, width), dtype=bool)
+        chip = self.grid.chip
+        for i, j in np.argwhere(~is_broken):
+            row, column = int(rows.starts[block.i0 + i]), int(columns.starts[block.j0 + j])
+            size = min(chip, rows.length - row), min(chip, columns.length - column)
+            try:
+                read, mask = self.scene.read(row, column, *size)
+            except DataError:
+                is_broken[i, j] = True
+                continue
+            part = np.s_[row - top : row - top + size[0], column - left : column - left + size[1]]
+            values[:, *part], valid[part] = read, mask
+        return top, left, values, valid, is_broken
+
+
+def ahead(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+    """Give the results of `work` in order, while threads do the next few.
+
+    Example:
+        >>> list(ahead(abs, [-1, 2, -3]))
+        [1, 2, 3]
+    """
+    waiting: deque[Future[_Result]] = deque()
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="chips") as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > _AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _filled(values: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[Any]:
+    """Give pixels without data the mean of the others of their band, as training chips have it."""
+    if valid.all():
+        return values
+    return fill_gaps(values.copy(), np.broadcast_to(~valid, values.shape))
+
+
+def _whole(values: NDArray[Any], chip: int) -> NDArray[Any]:
+    """Mirror what a scene smaller than a chip has until a chip is full."""
+    down, right = chip - values.shape[1], chip - values.shape[2]
+    if not down and not right:
+        return values
+    return np.pad(values, ((0, 0), (0, down), (0, right)), mode="symmetric")

@@ -1,0 +1,177 @@
+"""The files of a map: rows while it grows, and what is published when all rows are there."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailora.data.rasters.readers import Grid
+from tailora.inference.maps.class_legend import MapClass, attribute_table, qgis_style
+from tailora.inference.maps.cloud_optimised import About, RawRows, write_cloud_optimised
+from tailora.inference.maps.replace_together import replace_together
+from tailora.storage import write_text
+
+_BLACK: Final = (0, 0, 0)
+_NAN: Final = float("nan")
+POLYGONS: Final = "polygons.gpkg"
+_STRIP: Final = 256  # rows read at once
+
+
+@final
+@dataclass(frozen=True)
+class MapFiles:
+    """What to write.
+
+    Args:
+        labels: Class map, `.tif`; a `.qml` and a `.tif.aux.xml` come beside it.
+        probabilities: A band of probabilities for each class, or None.
+        confidence: Probability of the class on the map, or None.
+        polygons: GeoPackage, or None.
+    """
+
+    labels: Path
+    probabilities: Path | None = None
+    confidence: Path | None = None
+    polygons: Path | None = None
+
+    def paths(self) -> list[Path]:
+        """Every file that is named here."""
+        named = (self.labels, self.probabilities, self.confidence, self.polygons)
+        return [path for path in named if path is not None]
+
+    def asked(self) -> tuple[bool, ...]:
+        """Which of the three are wanted."""
+        return tuple(p is not None for p in (self.probabilities, self.confidence, self.polygons))
+
+
+@final
+@dataclass(frozen=True)
+class MapSummary:
+    """What a map holds.
+
+    Attributes:
+        files: Where it is.
+        shape: Rows and columns of cells.
+        cell: Pixels of the scene per side of a cell.
+        chips: Chips over the scene.
+        left_out: Chips with too few pixels with data.
+        broken: Chips that could not be read.
+        no_class: Cells without a class.
+        cells: Cells of each class, by name.
+        verdicts: `trusted`, `weak` or `untested` of each class, by name.
+        polygons: How many were written, or None.
+    """
+
+    files: MapFiles
+    shape: tuple[int, int]
+    cell: int
+    chips: int
+    left_out: int
+    broken: int
+    no_class: int
+    cells: dict[str, int]
+    verdicts: dict[str, str]
+    polygons: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Give a JSON object without the paths."""
+        return {key: value for key, value in asdict(self).items() if key != "files"}
+
+    @classmethod
+    def from_json(cls, files: MapFiles, entry: Mapping[str, Any]) -> "MapSummary":
+        """Read what `to_json` gave."""
+        rows, columns = entry["shape"]
+        return cls(**{**entry, "files": files, "shape": (rows, columns)})
+
+
+@final
+@dataclass(frozen=True)
+class Rows:
+    """Rows of all files of a map.
+
+    Args:
+        labels: Class values.
+        confidence: Probability of that class.
+        probabilities: Of every class, or None.
+    """
+
+    labels: RawRows
+    confidence: RawRows
+    probabilities: RawRows | None
+
+    def all(self) -> list[RawRows]:
+        """Every file there is."""
+        return [part for part in (self.labels, self.confidence, self.probabilities) if part]
+
+    def write(self, first: int, shares: NDArray[np.float32], has_data: NDArray[np.bool_]) -> None:
+        """Write finished rows of cells.
+
+        Args:
+            first: Number of the first of them.
+            shares: (rows, cells, classes), NaN where no chip was usable.
+            has_data: (rows, cells).
+        """
+        known = has_data & ~np.isnan(shares[..., 0])
+        kept = np.where(known[..., None], shares, np.float32(np.nan))
+        self.labels.write(first, np.where(known, kept.argmax(axis=2) + 1, 0)[:, None])
+        self.confidence.write(first, kept.max(axis=2)[:, None])
+        if self.probabilities:
+            self.probabilities.write(first, kept.swapaxes(1, 2))
+
+    def counts(self, n_classes: int) -> NDArray[np.int64]:
+        """Cells of each value from 0 to the number of classes."""
+        total = np.zeros(n_classes + 1, dtype=np.int64)
+        height = self.labels.shape[0]
+        for row in range(0, height, _STRIP):
+            values = self.labels.read(row, min(row + _STRIP, height))
+            total += np.bincount(values.ravel(), minlength=n_classes + 1)
+        return total
+
+
+def publish(
+    files: MapFiles,
+    work: Path,
+    rows: Rows,
+    classes: Sequence[MapClass],
+    grid: Grid,
+    tags: Mapping[str, str],
+    cells: Mapping[str, int],
+) -> None:
+    """Make every file below `work`, and when all are whole give them their names together.
+
+    Args:
+        files: Final names.
+        work: Folder beside the map that holds the rows and, if wanted, `polygons.gpkg`.
+        rows: All rows.
+        classes: In order of their values.
+        grid: Where the map lies.
+        tags: Metadata of the map.
+        cells: How many cells of the map each class has.
+
+    Raises:
+        StorageError: The disk is full; a map that was there stays then.
+    """
+    names = [entry.name for entry in classes]
+    colours = (_BLACK, *(entry.colour for entry in classes))
+    rasters = (
+        (rows.probabilities, About(grid, _NAN, {}, names), files.probabilities),
+        (rows.confidence, About(grid, _NAN, {}, ["probability"]), files.confidence),
+        (rows.labels, About(grid, 0, tags, ["class"], colours), files.labels),
+    )
+    moves = [(work / POLYGONS, files.polygons)] if files.polygons else []
+    for raw, about, target in rasters:
+        if raw and target:
+            write_cloud_optimised(raw, about, made := raw.path.with_suffix(".tif"))
+            moves.append((made, target))
+    of_values = {entry.value: cells[entry.name] for entry in classes}
+    beside = {
+        files.labels.with_suffix(".qml"): qgis_style(classes),
+        files.labels.with_name(files.labels.name + ".aux.xml"): attribute_table(classes, of_values),
+    }
+    for target, text in beside.items():
+        write_text(made := work / target.name, text)
+        moves.insert(0, (made, target))
+    replace_together(moves)

@@ -1,0 +1,246 @@
+"""Classify the chips of a scene and write the map: the loop that puts the parts together."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, final
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio import Affine
+
+from tailora.data.rasters.readers import Grid
+from tailora.data.scenes.scene import Scene
+from tailora.errors import ConfigError, DataError
+from tailora.inference.maps.blend import Blend
+from tailora.inference.maps.chip_grid import Block, ChipGrid
+from tailora.inference.maps.chip_reader import ChipReader, ahead
+from tailora.inference.maps.class_colours import class_colours
+from tailora.inference.maps.class_legend import MapClass
+from tailora.inference.maps.cloud_optimised import RawRows
+from tailora.inference.maps.map_files import POLYGONS, MapFiles, MapSummary, Rows, publish
+from tailora.inference.maps.map_polygons import write_polygons
+from tailora.inference.maps.scene_mark import scene_mark
+from tailora.inference.maps.unfinished import Journal, Unfinished
+from tailora.progress import Progress, silent
+from tailora.storage import guard_disk
+
+NO_CLASS: Final = 0
+_TAG: Final = "TAILORA"
+_MAKING: Final = 2  # counted up when the same scene and run give other cells or other files
+
+
+class EmptyMapError(DataError):
+    """No cell of a map would have a class; trying again would not help."""
+
+
+@final
+@dataclass(frozen=True)
+class ChipClassifier:
+    """A model of chips.
+
+    Args:
+        names: Class names.
+        verdicts: `trusted`, `weak` or `untested`, one a class.
+        prepare: Brings a chip (bands, chip, chip) in stored values to the model's size.
+        predict: Prepared chips (n, bands, size, size) to class shares (n, t, t, classes): t = 1
+            for one answer a chip, else one for each of t x t equal parts of it.
+        mark: Changes when the model does.
+    """
+
+    names: Sequence[str]
+    verdicts: Sequence[str]
+    prepare: Callable[[NDArray[Any]], NDArray[Any]]
+    predict: Callable[[NDArray[Any]], NDArray[np.float32]]
+    mark: str
+
+
+def label_dtype(n_classes: int) -> str:
+    """Type of a map's values: class 1 to n, and 0 for no class.
+
+    Raises:
+        ConfigError: More classes than 16 bits can number.
+
+    Example:
+        >>> label_dtype(254), label_dtype(255)
+        ('uint8', 'uint16')
+    """
+    largest = int(np.iinfo(np.uint16).max)
+    if n_classes > largest:
+        raise ConfigError(
+            f"a map numbers at most {largest} classes in 16 bits, the run has {n_classes}; "
+            "predict chips to CSV instead"
+        )
+    return "uint8" if n_classes < np.iinfo(np.uint8).max else "uint16"
+
+
+def draw_map(
+    scene: Scene,
+    model: ChipClassifier,
+    grid: ChipGrid,
+    files: MapFiles,
+    *,
+    most_nodata: float = 0.5,
+    skip_broken: bool = False,
+    resume: bool = False,
+    progress: Progress = silent,
+) -> MapSummary:
+    """Write the map of a scene; every file appears under its name only when it is whole.
+
+    Rows of blocks are classified from top to bottom; after each the finished cells and the state of
+    the others are on disk, so that `resume` loses one row of blocks at most and gives the same
+    bytes.
+
+    Args:
+        scene: Read block by block.
+        model: Classifies chips.
+        grid: Chips over the scene.
+        files: What to write.
+        most_nodata: Chips with a larger share of pixels without data are left out, in [0, 1).
+        skip_broken: Leave out chips that cannot be read, instead of stopping.
+        resume: Go on with an interrupted map, and keep a finished one of the same making.
+        progress: Shows chips done, and the time left.
+
+    Raises:
+        DataError: A block cannot be read, or no chip has data.
+        ConfigError: An option is out of range, or there are too many classes.
+        RunError: `resume` of a map made otherwise.
+        StorageError: The disk is full.
+    """
+    if not 0 <= most_nodata < 1:
+        raise ConfigError(f"most_nodata must lie in [0, 1), got {most_nodata}")
+    dtype = label_dtype(len(model.names))
+    key = _key(scene, model, grid, files, most_nodata)
+    if resume and (done := _finished(files, key)):
+        return done
+    work = Unfinished(files.labels)
+    rows = _rows(work.folder, grid, files, len(model.names), dtype)
+    journal = work.open(key, rows.all(), resume=resume)
+    reader = ChipReader(scene, grid, model.prepare, most_nodata, skip_broken)
+    try:
+        _classify(reader, model, rows, work, journal, progress)
+        classes = _classes(model)
+        place = map_grid(scene.grid, grid)
+        summary = _summary(files, grid, journal, rows, classes)
+        if files.polygons:
+            traced = work.folder / POLYGONS
+            count = write_polygons(rows.labels, rows.confidence, classes, place, traced)
+            summary = replace(summary, polygons=count)
+        tags = {_TAG: json.dumps({"key": key, **summary.to_json()}, ensure_ascii=False)}
+        publish(files, work.folder, rows, classes, place, tags, summary.cells)
+    except BaseException as error:
+        if not work.has_progress() or isinstance(error, EmptyMapError):
+            work.discard()
+        raise
+    work.discard()
+    return summary
+
+
+def map_grid(scene: Grid, grid: ChipGrid) -> Grid:
+    """Where the cells of a map lie; the last ones may reach beyond the scene by part of a cell."""
+    t = scene.transform
+    size = grid.cell
+    return Grid(scene.crs, Affine(t.a * size, 0.0, t.c, 0.0, t.e * size, t.f), *grid.map_shape)
+
+
+def _classify(
+    reader: ChipReader,
+    model: ChipClassifier,
+    rows: Rows,
+    work: Unfinished,
+    journal: Journal,
+    progress: Progress,
+) -> None:
+    grid = reader.grid
+    blend = Blend(grid, len(model.names))
+    if journal.state:
+        blend.restore(journal.row, journal.state)
+    strips = grid.strips()
+    todo = strips[journal.strips :]
+    with progress(f"mapping {reader.scene.name}", len(grid)) as advance:
+        advance(sum(_chips(block) for strip in strips[: journal.strips] for block in strip))
+        for read in ahead(reader.read, [block for strip in todo for block in strip]):
+            if read.images is not None:
+                blend.add(read.block, model.predict(read.images), read.usable, read.valid)
+            else:
+                blend.count(read.block, read.valid)
+            journal.broken += read.broken
+            journal.left_out += int((~read.usable).sum()) - read.broken
+            advance(_chips(read.block))
+            if read.block.j1 == len(grid.columns.starts):
+                _end_strip(read.block, blend, rows, work, journal)
+
+
+def _end_strip(block: Block, blend: Blend, rows: Rows, work: Unfinished, journal: Journal) -> None:
+    """Put the cells that are final on disk, and then the note that they are."""
+    first = blend.first
+    with guard_disk(work.target):
+        rows.write(first, *blend.take(block.i1))
+    journal.row, journal.strips, journal.state = blend.first, journal.strips + 1, blend.state()
+    work.save(journal)
+
+
+def _chips(block: Block) -> int:
+    return (block.i1 - block.i0) * (block.j1 - block.j0)
+
+
+def _classes(model: ChipClassifier) -> list[MapClass]:
+    colours = class_colours(model.names)
+    facts = zip(model.names, model.verdicts, colours, strict=True)
+    return [MapClass(i + 1, *each) for i, each in enumerate(facts)]
+
+
+def _rows(folder: Path, grid: ChipGrid, files: MapFiles, n_classes: int, dtype: str) -> Rows:
+    def part(name: str, bands: int, kind: str) -> RawRows:
+        return RawRows(folder / f"{name}.raw", bands, grid.map_shape, kind)
+
+    return Rows(
+        part("classes", 1, dtype),
+        part("confidence", 1, "float32"),
+        part("probabilities", n_classes, "float32") if files.probabilities else None,
+    )
+
+
+def _summary(
+    files: MapFiles, grid: ChipGrid, journal: Journal, rows: Rows, classes: Sequence[MapClass]
+) -> MapSummary:
+    counts = rows.counts(len(classes))
+    if not counts[1:].sum():
+        raise EmptyMapError(
+            f"no chip of {files.labels.name!r} has data: {journal.left_out} have too few pixels "
+            f"with data, {journal.broken} cannot be read; check nodata, or raise most_nodata"
+        )
+    return MapSummary(
+        files=files,
+        shape=grid.map_shape,
+        cell=grid.cell,
+        chips=len(grid),
+        left_out=journal.left_out,
+        broken=journal.broken,
+        no_class=int(counts[NO_CLASS]),
+        cells={entry.name: int(counts[entry.value]) for entry in classes},
+        verdicts={entry.name: entry.verdict for entry in classes},
+    )
+
+
+def _key(
+    scene: Scene, model: ChipClassifier, grid: ChipGrid, files: MapFiles, most_nodata: float
+) -> str:
+    bands = [(band.path.name, band.index, band.nodata) for band in scene.bands]
+    facts = (
+        scene_mark(scene), bands, scene.resampling, scene.shape, model.mark,
+        (grid.chip, grid.step, grid.tokens), most_nodata, files.asked(), _MAKING,
+    )  # fmt: skip
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+def _finished(files: MapFiles, key: str) -> MapSummary | None:
+    """What was said of a map that is whole and was made in the same way, else None."""
+    if not all(path.is_file() for path in files.paths()):
+        return None
+    with rasterio.Env(GDAL_PAM_ENABLED="NO"), rasterio.open(files.labels, driver="GTiff") as file:
+        found = json.loads(file.tags().get(_TAG, "{}"))
+    return MapSummary.from_json(files, found) if found.pop("key", None) == key else None

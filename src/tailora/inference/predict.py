@@ -1,0 +1,181 @@
+"""Predict images that no label is known for, with a finished run."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tailora.config.recipe import DataOptions
+from tailora.data import decode, resize
+from tailora.data.bands.names import canonical_names, described_names, stated_names
+from tailora.data.images import EXTENSIONS, declared_bands
+from tailora.data.readers.visible_files import visible_files
+from tailora.errors import DataError
+from tailora.methods.names import require_utf8
+from tailora.methods.scoring import csv_text, set_names, set_texts, yes_no
+from tailora.progress import Progress, silent
+from tailora.runs.run import Run
+
+_BATCH = 64
+_MANY_CHIPS = 2  # an image this many chips a side is a scene
+
+
+class WholeSceneError(DataError):
+    """A scene where a chip was expected: not broken, but no image of a chip either."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Class shares of images, and those that could not be read.
+
+    Attributes:
+        paths: Images, in order.
+        probabilities: (images, classes).
+        broken: Images left out with `skip_broken`.
+    """
+
+    paths: list[str]
+    probabilities: NDArray[np.float32]
+    broken: list[str]
+
+
+def predict(
+    run: Run, paths: Sequence[Path], *, skip_broken: bool = False, progress: Progress = silent
+) -> Predictions:
+    """Predict image files and folders of them.
+
+    Args:
+        run: From `load_run`.
+        paths: Files, or folders that are searched for images.
+        skip_broken: Leave unreadable images out instead of stopping.
+        progress: Shows how far it is.
+
+    Raises:
+        DataError: No image, an unreadable one, or one of another kind than the run was fitted on.
+    """
+    files = list(_files(paths))
+    if not files:
+        raise DataError(
+            f"no images in {[str(p) for p in paths]}; give {', '.join(EXTENSIONS)} files"
+        )
+    done: list[str] = []
+    broken: list[str] = []
+    shares: list[NDArray[np.float32]] = []
+    with progress("predicting", len(files)) as advance:
+        for start in range(0, len(files), _BATCH):
+            batch: list[NDArray[Any]] = []
+            for path in files[start : start + _BATCH]:
+                image = _read_or_skip(run, path, skip_broken=skip_broken)
+                (broken if image is None else done).append(str(path))
+                batch += [] if image is None else [image]
+            if batch:
+                images = torch.from_numpy(np.stack(batch))
+                every = range(1, images.shape[1] + 1)
+                shares.append(run.predict_probabilities(images, batch_size=_BATCH, bands=every))
+            advance(len(files[start : start + _BATCH]))
+    if not shares:
+        raise DataError(f"none of the {len(files)} images can be read, e.g. {broken[0]!r}")
+    return Predictions(done, np.concatenate(shares), broken)
+
+
+def predictions_csv(run: Run, found: Predictions) -> str:
+    """Write predictions as CSV: path, class, its probability, whether to trust it, set, shares."""
+    names = run.class_names
+    header = ["path", "class", "probability", "trusted", "verdict", "set"]
+    rows: list[Sequence[object]] = [[*header, *(f"p({n})" for n in names)]]
+    sets = set_texts(found.probabilities, run.calibration, names)
+    for path, shares, within in zip(found.paths, found.probabilities, sets, strict=True):
+        entry = run.classes[int(shares.argmax())]
+        trusted = yes_no(entry["verdict"])
+        numbers = [repr(float(share)) for share in shares]
+        top = repr(float(shares.max()))
+        rows.append([path, entry["name"], top, trusted, entry["verdict"], within, *numbers])
+    return csv_text(rows)
+
+
+def _files(paths: Iterable[Path]) -> Iterable[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from (p for p in visible_files(path) if p.suffix.lower() in EXTENSIONS)
+        elif path.exists():
+            yield path
+        else:
+            raise DataError(f"no image or folder {str(path)!r}")
+
+
+def _read_or_skip(run: Run, path: Path, *, skip_broken: bool) -> NDArray[Any] | None:
+    try:
+        return _read(run, path)
+    except WholeSceneError:
+        raise
+    except DataError as error:
+        if not skip_broken:
+            raise DataError(f"{error}; --skip-broken leaves such images out") from error
+        return None
+
+
+def _read(run: Run, path: Path) -> NDArray[Any]:
+    """Bands that the model sees, in its order: by name where the file and the run name theirs."""
+    require_utf8(str(path))
+    options = run.recipe.data
+    image = decode(path, keep_alpha=_keeps_alpha(run))
+    stored = int(run.record["dataset"]["bands"])
+    _refuse_scene(run, path, image)
+    if len(image) == 1 and stored == 3:
+        image = np.repeat(image, 3, axis=0)
+    names = _names(path, len(image), options)
+    named = names is not None and run.input.names is not None
+    if (len(image) != stored and not named) or str(image.dtype) != run.input.dtype:
+        raise DataError(
+            f"image {str(path)!r} has {len(image)} bands of {image.dtype}, but the run was fitted "
+            f"on {stored} of {run.input.dtype}"
+        )
+    if not np.isfinite([image.min(), image.max()]).all():
+        raise DataError(f"image {str(path)!r} has pixels that are NaN or infinite")
+    bands = run.input.find_bands(names, len(image))
+    chosen = image[[band - 1 for band in bands]]
+    return resize(chosen, run.input.image_size, fit=run.input.resize)
+
+
+def _keeps_alpha(run: Run) -> bool:
+    """Whether the run counted a band that files declare alpha among its bands."""
+    options = run.recipe.data
+    return options.alpha == "band" or len(options.band_names) == run.record["dataset"]["bands"]
+
+
+def _names(path: Path, count: int, options: DataOptions) -> tuple[str, ...] | None:
+    found = described_names(declared_bands(path)[0][:count])
+    if found is not None:
+        return canonical_names(found, options.sensor)
+    if not (options.band_names or options.sensor):
+        return None
+    return stated_names(count, band_names=options.band_names, sensor=options.sensor)
+
+
+def _refuse_scene(run: Run, path: Path, image: NDArray[Any]) -> None:
+    """One answer for a whole scene, shrunk to the size of a chip, would mean nothing."""
+    chip = run.record["dataset"].get("chip")
+    if chip and min(image.shape[1:]) >= _MANY_CHIPS * chip:
+        raise WholeSceneError(
+            f"{str(path)!r} is {image.shape[1]} x {image.shape[2]} pixels, but the run learnt from "
+            f"chips of {chip}: ask for a map with --out {path.stem}-map.tif"
+        )
+
+
+def predictions_json(run: Run, found: Predictions) -> list[dict[str, Any]]:
+    """Give predictions as JSON objects, one an image."""
+    objects = []
+    sets = set_names(found.probabilities, run.calibration, run.class_names)
+    for path, shares, within in zip(found.paths, found.probabilities, sets, strict=True):
+        entry = run.classes[int(shares.argmax())]
+        objects.append({
+            "path": path, "class": entry["name"], "probability": float(shares.max()),
+            "trusted": entry["verdict"] == "trusted", "verdict": entry["verdict"],
+            "set": within,
+            "probabilities": dict(zip(run.class_names, map(float, shares), strict=True)),
+        })  # fmt: skip
+    return objects

@@ -1,1 +1,0 @@
-"""From chips that are classified to a map: coverage, blending, files."""

@@ -1,0 +1,316 @@
+"""Refuse a recipe that cannot work on these classes or this encoder, before anything is written."""
+
+import copy
+import math
+from typing import Final, cast, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from tailora.adapters import adapt, resolve_rank
+from tailora.backbones import Encoder, LoadedBackbone, Pooling, Precision
+from tailora.backbones.checkpointing import recompute_activations
+from tailora.backbones.stem import NEW_BANDS, STEMS
+from tailora.config.deblora_options import no_validation
+from tailora.config.recipe import BackboneOptions, EvaluateOptions, Recipe, TrainOptions
+from tailora.counts import ClassCounts, Groups, make_groups
+from tailora.errors import ConfigError, unknown_name
+from tailora.heads.linear_probe import zero_linear
+from tailora.launcher import launched
+from tailora.methods.band_choice import check_band_options
+from tailora.methods.expert_rows import EXPERT_ROWS
+from tailora.methods.job import DEFAULT_LR, build_loss
+from tailora.methods.lessons import OBJECTIVES
+from tailora.methods.training_parts import (
+    recipe_sampler,
+    training_loss,
+    training_mix,
+    training_optimizer,
+)
+from tailora.train.contrastive_options import CONTRASTIVE, check_contrastive
+from tailora.train.denoising import DENOISING, check_denoising
+from tailora.train.objectives import AUGMENTATIONS
+from tailora.train.optimizers import ENCODER, build_optimizers
+from tailora.train.sampling import rows_an_epoch
+from tailora.train.schedule import Schedule
+
+_BY_LOSS: Final = (
+    "loss",
+    "loss_options",
+    "mix",
+    "mix_options",
+    "mix_off",
+    "mix_average",
+    "deferred_loss",
+)
+_HAVE_OBJECTIVES: Final = ("lora", "deblora", "zero-shot")
+
+
+def check_training(recipe: Recipe, counts: ClassCounts, groups: Groups) -> None:
+    """Refuse a training that does not fit its method, its classes or itself.
+
+    Args:
+        recipe: As given or resolved.
+        counts: Training samples per class.
+        groups: Head, middle and tail.
+
+    Raises:
+        ConfigError: A name, a range or a size is wrong, or an option would do nothing.
+    """
+    _check_schedules(recipe)
+    if recipe.train.augment not in AUGMENTATIONS:
+        raise unknown_name("augmentation", recipe.train.augment, AUGMENTATIONS)
+    _check_objective(recipe, counts)
+    _check_phases(recipe)
+    labels = np.repeat(np.arange(len(counts.values)), counts.values)
+    recipe_sampler(recipe, labels)
+    if recipe.train.objective == "labels":
+        if recipe.method in EXPERT_ROWS:
+            _refuse(recipe, ("loss", "deferred_loss"), f"method {recipe.method!r} (it has its own)")
+        loss = training_loss(recipe, counts, groups)
+        training_mix(recipe, counts, np.arange(len(labels)), labels, loss)
+    check_optimizer(recipe, zero_linear(1, 1))
+
+
+def check_optimizer(recipe: Recipe, encoder: nn.Module) -> None:
+    """Refuse an optimiser that does not exist, or has nothing to move in this encoder.
+
+    Raises:
+        ConfigError: See `build_optimizers`.
+    """
+    train = recipe.train
+    build_optimizers(
+        nn.ModuleDict({ENCODER: encoder}),
+        training_optimizer(train),
+        lr=DEFAULT_LR[0] if train.lr is None else train.lr,
+        weight_decay=train.weight_decay,
+    )
+
+
+def _check_schedules(recipe: Recipe) -> None:
+    train, deblora = recipe.train, recipe.deblora
+    for epochs, lr in ((train.epochs, train.lr), (max(deblora.epochs, 1), deblora.lr)):
+        Schedule(epochs, train.batch_size, DEFAULT_LR[0] if lr is None else lr)
+        if lr is not None and not math.isfinite(lr):
+            raise ConfigError(f"lr must be finite, got {lr}")
+    if not 0 <= train.weight_decay < math.inf:
+        raise ConfigError(f"train.weight_decay must be at least 0, got {train.weight_decay}")
+
+
+def _check_objective(recipe: Recipe, counts: ClassCounts) -> None:
+    """Refuse what an objective would leave out, or cannot work without."""
+    train = recipe.train
+    objective = train.objective
+    if objective not in OBJECTIVES:
+        raise unknown_name("objective", objective, OBJECTIVES)
+    named = f"train.objective={objective!r}"
+    if objective not in CONTRASTIVE:
+        _refuse(recipe, ("objective_options",), named)
+    if objective == "labels":
+        return
+    if recipe.method not in _HAVE_OBJECTIVES:
+        raise ConfigError(f"method {recipe.method!r} learns labels: {named}")
+    _refuse(recipe, _BY_LOSS, named)
+    if objective not in CONTRASTIVE:
+        _refuse(recipe, ("augment",), named)
+    elif train.augment == "none":
+        raise ConfigError(
+            f"{named} compares two altered views of an image, and train.augment='none' makes them "
+            "one; choose train.augment=dihedral"
+        )
+    elif "speckle" in train.augment:
+        raise ConfigError(f"{named} alters views by itself; choose train.augment=dihedral")
+    else:
+        check_contrastive(objective, train.objective_options, counts, epochs=train.epochs)
+
+
+def _check_phases(recipe: Recipe) -> None:
+    train = recipe.train
+    if train.deferred is None:
+        if train.deferred_loss is None and train.deferred_sampler is None:
+            return
+        # RIDE's and TLC's own second phase begins unasked, but only the loss changes in it
+        _refuse(recipe, ("deferred_loss", "deferred_sampler"), "train.deferred left out (a share)")
+    if train.objective != "labels" and train.deferred_sampler is None:
+        raise ConfigError(
+            f"train.deferred re-weights a loss, and train.objective={train.objective!r} has none "
+            "to re-weight; name a train.deferred_sampler or leave it out"
+        )
+    if train.deferred_loss == train.loss:
+        raise ConfigError(f"train.deferred_loss={train.loss!r} is train.loss; name another")
+
+
+def _refuse(recipe: Recipe, keys: tuple[str, ...], because: str) -> None:
+    """Refuse keys of `train` that were set although they do nothing."""
+    for key in keys:
+        if getattr(recipe.train, key) != getattr(TrainOptions(), key):
+            raise ConfigError(f"train.{key} does nothing with {because}; leave one out")
+
+
+def check_recipe(recipe: Recipe, counts: ClassCounts, *, n_val: int) -> Groups:
+    """Refuse whatever does not fit the classes, and divide them into groups.
+
+    Args:
+        recipe: As given or resolved.
+        counts: Training samples per class.
+        n_val: Validation samples.
+
+    Raises:
+        ConfigError: A name, a range or a size is wrong.
+    """
+    _check_evaluation(recipe.evaluate)
+    check_band_options(recipe.data, recipe.train.augment)
+    build_loss(recipe.probe, counts)
+    resolve_rank(recipe.adapter.tuner, recipe.adapter.rank)
+    _check_backbone(recipe.backbone)
+    _check_compute(recipe)
+    options = recipe.evaluate
+    groups = make_groups(counts, options.groups, low=options.low, high=options.high)
+    check_training(recipe, counts, groups)
+    _check_probe(recipe.probe.l2, n_val)
+    if recipe.method == "deblora":
+        _check_deblora(recipe, counts, n_val)
+    return groups
+
+
+def check_encoder(
+    recipe: Recipe, loaded: LoadedBackbone, *, labels: NDArray[np.int64], image_size: int
+) -> None:
+    """Refuse a pooling, image size, adapter or number of components that the encoder cannot take.
+
+    Args:
+        recipe: Fully resolved.
+        loaded: The encoder.
+        labels: Class index of each training sample (rows,).
+        image_size: Side in pixels.
+
+    Raises:
+        ConfigError: Unknown pooling, adapter target or option.
+        BackboneError: The encoder takes no such images.
+    """
+    pooling = cast("Pooling", recipe.backbone.pooling)  # the encoder refuses any other word
+    encoder = Encoder(loaded.model, pooling=pooling, mean=loaded.mean, std=loaded.std)
+    encoder.check_image_size(image_size)
+    if recipe.compute.checkpointing:
+        recompute_activations(loaded.model)
+    if recipe.train.objective == DENOISING:
+        check_denoising(loaded.model)
+    if recipe.method not in ("zero-shot", "fine-tune"):
+        steps = planned_steps(recipe, labels)
+        adapted = adapt(copy.deepcopy(loaded.model), recipe.adapter, seed=0, total_steps=steps)
+        check_optimizer(recipe, adapted)
+    pca, largest = recipe.deblora.pca, min(len(labels), encoder.features)
+    if recipe.method == "deblora" and pca is not None and not 1 <= pca <= largest:
+        raise ConfigError(f"deblora.pca must lie in [1, {largest}] for these features, got {pca}")
+
+
+def planned_steps(recipe: Recipe, labels: NDArray[np.int64]) -> int:
+    """Optimiser steps of stage 0: what AdaLoRA plans its ranks by.
+
+    Args:
+        recipe: Its sampler decides how long an epoch is.
+        labels: Class index of each training sample (rows,).
+    """
+    train = recipe.train
+    lengths = rows_an_epoch(np.arange(len(labels)), recipe_sampler(recipe, labels), train.epochs)
+    return Schedule(train.epochs, train.batch_size, 1.0).steps(lengths)
+
+
+def _check_backbone(options: BackboneOptions) -> None:
+    """Refuse an unknown stem, and what only a stem would use."""
+    if options.stem is not None and options.stem not in STEMS:
+        raise unknown_name("stem", options.stem, STEMS)
+    if options.new_bands not in NEW_BANDS:
+        raise unknown_name("start of new bands", options.new_bands, NEW_BANDS)
+    if not 0 < options.new_bands_rate <= 1:
+        raise ConfigError(
+            f"backbone.new_bands_rate must lie in (0, 1], got {options.new_bands_rate}"
+        )
+    for name in ("new_bands", "new_bands_rate", "wavelengths"):
+        if options.stem is None and getattr(options, name) != getattr(BackboneOptions(), name):
+            raise ConfigError(
+                f"backbone.{name} does nothing without backbone.stem; add --set "
+                "backbone.stem=by-wavelength, or leave it out"
+            )
+
+
+def _check_compute(recipe: Recipe) -> None:
+    """Refuse an unknown precision, and parts of a batch that cannot be or would not be parts."""
+    compute, train = recipe.compute, recipe.train
+    if compute.precision not in get_args(Precision):
+        raise unknown_name("precision", compute.precision, get_args(Precision))
+    if train.objective in CONTRASTIVE and (compute.micro_batch or launched() > 1):
+        what = "compute.micro_batch" if compute.micro_batch else "accelerate launch"
+        raise ConfigError(
+            f"train.objective={train.objective!r} compares the images of a batch with each other, "
+            f"which its parts cannot: leave out {what}"
+        )
+    if compute.compile and compute.shard:
+        raise ConfigError("compute.compile and compute.shard do not go together; choose one")
+    if compute.shard:
+        _check_shard(recipe)
+    if compute.micro_batch is not None and not 1 <= compute.micro_batch < train.batch_size:
+        raise ConfigError(
+            f"compute.micro_batch must lie in [1, {train.batch_size - 1}], below "
+            f"train.batch_size={train.batch_size}, got {compute.micro_batch}"
+        )
+
+
+def _check_shard(recipe: Recipe) -> None:
+    if launched() == 1:
+        raise ConfigError(
+            "compute.shard divides the encoder among processes, and there is one: launch several "
+            "with accelerate launch or torchrun"
+        )
+    if recipe.method != "fine-tune" or recipe.train.optimizer != "adamw":
+        raise ConfigError(
+            "compute.shard is for --method fine-tune with train.optimizer=adamw: an adapter is too "
+            "small to divide, and Muon needs whole matrices"
+        )
+
+
+def _check_evaluation(options: EvaluateOptions) -> None:
+    if options.replicates < 1 or not 0 < options.confidence < 1:
+        raise ConfigError(
+            "evaluate.replicates must be at least 1 and evaluate.confidence lie in (0, 1), got "
+            f"{options.replicates} and {options.confidence}"
+        )
+    if options.trust_support < 0 or not 0 <= options.trust_f1 <= 1:
+        raise ConfigError(
+            "evaluate.trust_support must be at least 0 and evaluate.trust_f1 lie in [0, 1], got "
+            f"{options.trust_support} and {options.trust_f1}"
+        )
+    if not 0 <= options.trust_overconfidence <= 1 or not 0 < options.coverage < 1:
+        raise ConfigError(
+            "evaluate.trust_overconfidence must lie in [0, 1] and evaluate.coverage in (0, 1), got "
+            f"{options.trust_overconfidence} and {options.coverage}"
+        )
+    if options.balanced_reference is not None and not 0 < options.balanced_reference <= 1:
+        raise ConfigError(
+            f"evaluate.balanced_reference must lie in (0, 1], got {options.balanced_reference}"
+        )
+
+
+def _check_probe(l2: list[float], n_val: int) -> None:
+    if not l2 or not all(0 < penalty < math.inf for penalty in l2):
+        raise ConfigError(f"probe.l2 must be a list of positive numbers, got {l2}")
+    if len(l2) > 1 and not n_val:
+        raise ConfigError(
+            f"{len(l2)} values of probe.l2 but no validation sample to choose by: classes of two "
+            "samples leave none; add data or give one value, --set probe.l2=[0.01]"
+        )
+
+
+def _check_deblora(recipe: Recipe, counts: ClassCounts, n_val: int) -> None:
+    if recipe.deblora.pull == "validation" and not n_val:
+        raise no_validation()
+    if recipe.deblora.clusters > counts.total:
+        raise ConfigError(
+            f"clusters={recipe.deblora.clusters} is more than the {counts.total} training samples; "
+            "lower it with --clusters"
+        )
+    if not isinstance(recipe.deblora.calibrate, str):
+        for name in recipe.deblora.calibrate:
+            if name not in counts.names:
+                raise unknown_name("class in deblora.calibrate", name, counts.names)

@@ -1,0 +1,1 @@
+"""debLoRA: cluster, calibrate, train a new adapter on the moved features."""

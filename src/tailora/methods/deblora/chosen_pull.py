@@ -1,0 +1,94 @@
+"""How far to pull each class, chosen by validation in feature space: no adapter is trained.
+
+*Reading*: the paper's pull follows from the imbalance alone, whether or not a class gains from it.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailora.counts import ClassCounts
+from tailora.heads.linear_probe import fit_linear_probe, predict_logits
+from tailora.losses import LogitAdjustedLoss
+from tailora.methods.deblora.calibrate import Calibration
+from tailora.methods.deblora.moves import move_classes
+from tailora.metrics import class_scores, confusion_matrix
+
+CANDIDATES: Final = (0.25, 0.5, 0.75, 1.0)  # beside 0
+_EQUAL: Final = 1e-9  # means of the same F1 scores may differ by rounding
+
+Validation = tuple[NDArray[np.floating], NDArray[np.int64]]
+
+
+def choose_pull(
+    found: Calibration,
+    features: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    validation: Validation,
+    *,
+    counts: ClassCounts,
+    move: str,
+) -> list[float]:
+    """Choose 0, .25, .5, .75 or 1 for every calibrated class, the rarest first.
+
+    All start at 0. One class after the other takes the pull under which a linear probe on the moved
+    training features has the highest macro-F1 on validation features, which nothing moves; the
+    others stay where they are. Of equal pulls the smallest wins; a class that validation lacks
+    stays at 0, since its own F1 cannot be seen. That is one probe and four more for each class.
+
+    Args:
+        found: A calibration of these features, under any pull.
+        features: Of the training samples (rows, features).
+        labels: Their class indices (rows,).
+        validation: Features and class indices of the validation samples.
+        counts: Training samples per class.
+        move: See `move_classes`.
+
+    Returns:
+        A pull for each class, 0 for those that are not calibrated.
+    """
+
+    def score(pulls: NDArray[np.float64]) -> float:
+        moved = move_classes(
+            features, labels, found.centers, 1 - pulls, how=move, spread=found.spread
+        )
+        return probe_score(moved, labels, validation, counts)
+
+    pulls = np.zeros(len(counts.values))
+    best = score(pulls)
+    seen = [c for c in found.moved if c in validation[1]]
+    for c in sorted(seen, key=lambda c: (counts.values[c], c)):
+        chosen = pulls
+        for candidate in CANDIDATES:
+            trial = pulls.copy()
+            trial[c] = candidate
+            reached = score(trial)
+            if reached > best + _EQUAL:
+                best, chosen = reached, trial
+        pulls = chosen
+    return pulls.tolist()
+
+
+def probe_score(
+    features: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    validation: Validation,
+    counts: ClassCounts,
+) -> float:
+    """Give the validation macro-F1 of a linear probe, over the classes that validation has.
+
+    The probe is the table's with a fixed penalty and few iterations: good enough to compare.
+    """
+    probe = fit_linear_probe(
+        features,
+        labels,
+        loss=LogitAdjustedLoss(counts),
+        num_classes=len(counts.names),
+        l2=0.1,
+        max_iter=30,
+    )
+    rows, targets = validation
+    predicted = predict_logits(probe.linear, rows).argmax(axis=1)
+    scores = class_scores(confusion_matrix(targets, predicted, len(counts.names)))
+    return float(np.nanmean(scores.f1))

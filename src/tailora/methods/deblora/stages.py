@@ -1,0 +1,156 @@
+"""Stages 2-5 of debLoRA: move features of the base adapter, and train a new one to produce them."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tailora.adapters import AdapterSpec, cut_ranks, freeze_beyond_features
+from tailora.config.deblora_options import DebiasOptions, no_validation
+from tailora.counts import ClassCounts, Groups
+from tailora.errors import unknown_name
+from tailora.heads.linear_probe import unit_spread
+from tailora.methods.deblora.calibrate import Calibration, calibrate
+from tailora.methods.deblora.chosen_pull import Validation, choose_pull
+from tailora.train.base_adaptation import (
+    AnyEncoder,
+    Bench,
+    by_sample,
+    run_training,
+    with_adapter,
+)
+from tailora.train.lesson import alone
+from tailora.train.objectives import target_objective
+from tailora.train.schedule import Schedule
+
+
+def calibrate_features(
+    options: DebiasOptions,
+    features: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    *,
+    names: Sequence[str],
+    groups: Groups,
+    seed: int,
+    device: torch.device | None = None,
+    validation: Validation | None = None,
+    pull: Sequence[float] | None = None,
+) -> Calibration:
+    """Stages 2-4 with the options of debLoRA.
+
+    Args:
+        options: Clusters, balance, pull and their kin.
+        features: Of the training samples (rows, features).
+        labels: Their class indices (rows,).
+        names: Class names in index order.
+        groups: Head, middle and tail.
+        seed: Seed of the clustering.
+        device: Where the encoder lies; if that is a CUDA device, samples are clustered there, too.
+        validation: Features and class indices to choose a pull by, where the options ask for it.
+        pull: A pull for each class that was chosen before, instead of the options'.
+
+    Raises:
+        ConfigError: A class to calibrate does not exist, an option does not fit the features, or
+            there is nothing to choose a pull by.
+    """
+    chosen = options.calibrate
+    for name in [] if isinstance(chosen, str) else chosen:
+        if name not in names:
+            raise unknown_name("class in deblora.calibrate", name, names)
+    with_pull = partial(
+        calibrate,
+        features,
+        labels,
+        clusters=options.clusters,
+        balance=options.balance,
+        classes=chosen if isinstance(chosen, str) else [names.index(name) for name in chosen],
+        center_weights=options.center_weights,
+        center_samples=options.center_samples,
+        move=options.move,
+        groups=groups,
+        num_classes=len(names),
+        standardize=options.standardize,
+        pca=options.pca,
+        seed=seed,
+        device=str(device) if device is not None and device.type == "cuda" else None,
+    )
+    if pull is not None or options.pull != "validation":
+        return with_pull(pull=options.pull if pull is None else pull)
+    if validation is None or not len(validation[1]):
+        raise no_validation()
+    found, counts = with_pull(pull=1.0), ClassCounts.from_labels(labels, names=names)
+    return with_pull(
+        pull=choose_pull(found, features, labels, validation, counts=counts, move=options.move)
+    )
+
+
+def learn_calibrated(
+    encoder: AnyEncoder,
+    base: Callable[[], AnyEncoder],
+    bench: Bench,
+    rows: NDArray[np.int64],
+    found: Calibration,
+    source: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    *,
+    options: DebiasOptions,
+    spec: AdapterSpec,
+    batch_size: int,
+    micro_batch: int | None = None,
+    checkpoint: Path | None = None,
+) -> AnyEncoder:
+    """Stage 5: train an adapter so that features land on their calibrated targets.
+
+    Args:
+        encoder: Pretrained, for a fresh adapter.
+        base: Gives a copy of the label-trained encoder with its adapter trainable.
+        bench: Images, device, progress, seed.
+        rows: Training sample numbers.
+        found: Calibration of these rows, in their order.
+        source: The features that were calibrated (rows, features).
+        labels: Class index of these rows, in their order.
+        options: Where to start, which rows count, how long.
+        spec: The adapter.
+        batch_size: Images a step.
+        micro_batch: Images of a forward pass; None takes a step's at once.
+        checkpoint: Where each epoch's state goes.
+
+    Returns:
+        The de-biased encoder. When no class is imbalanced enough to move and the start is the base
+        adapter, that is the base adapter itself: its loss is already zero, and an optimiser that
+        normalises gradients would only wander. A fresh adapter then learns from all rows.
+    """
+    moving = found.keep[labels] < 1
+    kept = moving if options.fit_on == "tail" and moving.any() else np.ones(len(rows), bool)
+    schedule = Schedule(max(options.epochs, 1), batch_size, options.lr, micro_batch=micro_batch)
+    if options.init == "from-base":
+        start = base()
+        if not moving.any() or not options.epochs:
+            return start
+        cut_ranks(start.backbone)
+    else:
+        # another seed than the base adapter's: a fresh module, not the same one over again
+        steps = schedule.steps(int(kept.sum()))
+        start = with_adapter(encoder, spec, seed=bench.seed + 1, total_steps=steps)
+    freeze_beyond_features(start.backbone)
+    device = bench.accelerator.device
+
+    def as_tensor(values: NDArray[np.float64]) -> Tensor:
+        return torch.from_numpy(values.astype(np.float32)).to(device)
+
+    objective = target_objective(
+        start.to(device),
+        bench.images,
+        by_sample(rows, found.features).to(device),
+        as_tensor(unit_spread(source)),
+        device=device,
+        mean=as_tensor(source.mean(axis=0, dtype=np.float64)),
+        regression=options.regression,
+    )
+    title = "learning the moved features"
+    run_training(alone(start, objective), rows[kept], bench, schedule, title, checkpoint)
+    return start

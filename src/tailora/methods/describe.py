@@ -1,0 +1,191 @@
+"""What `tailora methods` lists."""
+
+import inspect
+import re
+from typing import Any
+
+from tailora import metrics as evaluate
+from tailora import registry
+from tailora.adapters import tuner_names
+from tailora.config import recipe as recipes
+from tailora.errors import unknown_name
+from tailora.heads.probes import probe_names, probe_summary
+from tailora.methods.expert_rows import EXPERT_ROWS
+
+METHODS = {
+    "deblora": "LoRA, then features de-biased towards shared clusters and learnt by a new adapter "
+    "(Tian et al., NeurIPS 2024)",
+    "lora": "an adapter trained on labels, then a linear probe (Hu et al., ICLR 2022)",
+    "lora+reslt": "LoRA trained under the three-branch head and loss of ResLT, then a linear probe "
+    "(Cui et al., TPAMI 2022)",
+    "lora+sade": "LoRA trained under the three experts of SADE, then a linear probe "
+    "(Zhang et al., NeurIPS 2022)",
+    "lora+ride": "LoRA trained under experts kept apart, re-weighted late (RIDE), then a linear "
+    "probe (Wang et al., ICLR 2021)",
+    "lora+tlc": "LoRA trained under evidential experts, re-weighted late (TLC), then a linear "
+    "probe (Li et al., CVPR 2022)",
+    "fine-tune": "all weights trained on labels, then a linear probe",
+    "zero-shot": "the pretrained encoder as it is, and a linear probe",
+}
+OBJECTIVE_TEXTS = {
+    "labels": "classes, by `train.loss` on the logits of a head that learns along",
+    "supcon": "classes, by comparing two views of each image (Khosla et al., NeurIPS 2020)",
+    "sbcl": "classes and their sub-clusters of even size, by comparing views (Hou et al., ICCV "
+    "2023)",
+    "paco": "classes, by centres and a queue of earlier views (Cui et al., ICCV 2021)",
+    "self-distillation": "without labels: the pretrained features of an image from its turned "
+    "copies (after Caron et al., ICCV 2021)",
+    "masked": "without labels: the pretrained features of an image from half of it (after Baevski "
+    "et al., ICML 2022)",
+    "denoising": "without labels: the noise in noisy images, for diffusion models (Ho et al., "
+    "NeurIPS 2020)",
+    "rotation": "without labels: how far an image was turned (Yang and Xu, NeurIPS 2020)",
+}
+COMPARED_ONLY = {
+    "clora": "one LoRA per category, each answering for its own; `tailora compare` only",
+    "clora+deblora": "cLoRA whose adapters are de-biased one by one; `tailora compare` only",
+    "clora-oracle": "cLoRA that is told the true category: leaks the label, shown as such; "
+    "`tailora compare` only",
+    "prompt-oracle": "Stable Diffusion whose prompt names the true class: leaks the label, shown "
+    "as such; `tailora compare` only",
+}
+
+
+def listing() -> dict[str, dict[str, Any]]:
+    """Every family with one line per name."""
+    families: dict[str, dict[str, Any]] = {"methods": METHODS | COMPARED_ONLY}
+    for family in registry.FAMILIES:
+        families[family] = {
+            name: _with_paper(registry.find(family, name)) for name in registry.names(family)
+        }
+    families["probes"] = {name: probe_summary(name) for name in probe_names()}
+    families["objectives"] = dict(OBJECTIVE_TEXTS)
+    families["metrics"] = {name: _with_paper(metric) for name, metric in metrics().items()}
+    families["tuners"] = {name: f"PEFT's {name}" for name in tuner_names()}
+    families["recipe"] = recipes.recipe_keys()
+    return families
+
+
+def describe(name: str) -> dict[str, dict[str, Any]]:
+    """Options with defaults, reference and test of one name, or a whole family.
+
+    A name may stand in several families: `class-balanced` is a loss, a sampler and a probe.
+
+    Raises:
+        ConfigError: Nothing has that name.
+    """
+    families = listing()
+    wanted = name.lower()
+    if wanted in families:
+        return {wanted: families[wanted]}
+    found = {
+        family: {"family": family, **_details(family, wanted, entries[wanted])}
+        for family, entries in families.items()
+        if wanted in entries
+    }
+    if not found:
+        raise unknown_name("method", name, {n for entries in families.values() for n in entries})
+    first, *others = found
+    return {wanted: found[first], **{f"{wanted} ({other})": found[other] for other in others}}
+
+
+def metrics() -> dict[str, registry.Method]:
+    """Functions of `tailora.metrics` by name, spelt as other methods are."""
+    found = (getattr(evaluate, name) for name in evaluate.__all__)
+    return {f.__name__.replace("_", "-"): f for f in found if inspect.isfunction(f)}
+
+
+def guard(family: str, name: str) -> str:
+    """Path of the test file that fails when the formula of a method is broken.
+
+    By convention that of its module; what is tested side by side is listed here.
+    """
+    method = metrics()[name] if family == "metrics" else registry.find(family, name)
+    folder = "evaluate" if family == "metrics" else family
+    module = method.__module__.rpartition(".")[2]
+    return f"tests/{folder}/{_TESTED_TOGETHER.get((folder, module), f'test_{module}')}.py"
+
+
+_TESTED_TOGETHER = {
+    **{("samplers", name): "test_shares" for name in
+       ("class_balanced", "effective_number", "progressive", "square_root")},
+    **{("samplers", name): "test_over_and_under_sampling" for name in
+       ("oversampling", "undersampling")},
+    **{("augment", name): "test_mixing" for name in
+       ("adpmix_style", "cmo", "cutmix", "enmix_style", "mixup", "remix")},
+    ("optim", "adamw"): "test_contract",
+}  # fmt: skip
+
+
+def _with_paper(method: registry.Method) -> str:
+    """One line: what a method does, and authors with venue and year in brackets."""
+    text, paper = registry.summary(method), short_reference(registry.reference(method))
+    return f"{text} ({paper})" if paper else text
+
+
+def short_reference(reference: str) -> str:
+    """Authors, venue and year of a reference: its first words and the last that end in a year.
+
+    Example:
+        >>> short_reference("Ren et al., Balanced Meta-Softmax, NeurIPS 2020, theorem 1.")
+        'Ren et al., NeurIPS 2020'
+    """
+    authors, _, rest = reference.rstrip(".").partition(", ")
+    dated = re.findall(r"[^,:]*\b(?:19|20)\d\d\b", rest)
+    return f"{authors}, {dated[-1].strip()}" if dated else reference.rstrip(".")
+
+
+_SECTIONS = {
+    "deblora": ("deblora", "adapter", "train", "probe"),
+    "lora": ("adapter", "train", "probe"),
+    **dict.fromkeys(EXPERT_ROWS, ("adapter", "train", "probe")),
+    "fine-tune": ("train", "probe"),
+    "zero-shot": ("probe",),
+    "clora": ("adapter", "train"),
+    "clora+deblora": ("deblora", "adapter", "train"),
+    "clora-oracle": ("adapter", "train"),
+    "prompt-oracle": ("backbone", "probe"),
+}
+
+
+def _details(family: str, name: str, entry: Any) -> dict[str, Any]:
+    if family == "recipe":
+        return {"default": repr(entry), "what": _key_text(name)}
+    if family == "methods":
+        return {"what": entry, **_recipe_options(name)}
+    if family in (*registry.FAMILIES, "metrics"):
+        method = metrics()[name] if family == "metrics" else registry.find(family, name)
+        options = {f"option {key}": repr(value) for key, value in registry.options(method).items()}
+        reference = {"reference": text} if (text := registry.reference(method)) else {}
+        return {"what": entry, **options, **reference, "test": guard(family, name)}
+    if family == "probes":
+        is_loss = name in registry.names("losses")
+        options = "those of the loss, as NAME:option=value" if is_loss else "none"
+        return {"what": entry, "options": options}
+    if family == "objectives":
+        return {"what": entry, "options": "given as train.objective_options"}
+    return {"what": entry, "options": "those of PEFT's configuration, given as adapter.options"}
+
+
+def _recipe_options(method: str) -> dict[str, str]:
+    """Recipe keys that act on a method, with default and meaning."""
+    return {
+        key: f"{value!r}. {_key_text(key)}"
+        for key, value in recipes.recipe_keys().items()
+        if key.partition(".")[0] in _SECTIONS[method]
+    }
+
+
+def _key_text(key: str) -> str:
+    """Say what a recipe key means: the docstring of its section."""
+    section, _, option = key.rpartition(".")
+    owner = type(getattr(recipes.Recipe(), section)) if section else recipes.Recipe
+    return argument_texts(owner).get(option, "")
+
+
+def argument_texts(owner: object) -> dict[str, str]:
+    """Read the `Args` of a docstring: what each argument means, on one line."""
+    text = inspect.getdoc(owner) or ""
+    _, _, arguments = text.partition("Args:\n")
+    found = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", arguments, flags=re.MULTILINE)
+    return {name: " ".join(words.split()) for name, words in found}

@@ -1,0 +1,172 @@
+"""What the report shows beside numbers: the map of features and the most confused rare samples."""
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+
+from tailora.counts import rows_by_class
+from tailora.data import Dataset
+from tailora.data.builtin.cutouts import Cutouts
+from tailora.data.scenes.chips import SceneChips
+from tailora.data.sources import ImageSource, SelectedImages
+from tailora.methods.deblora.calibrate import Calibration, composition
+from tailora.methods.job import Job
+from tailora.methods.scoring import probabilities
+from tailora.methods.stage_features import features
+from tailora.methods.stages import StageResult, source_features
+from tailora.metrics import RunMetrics
+from tailora.report.pictures import as_picture
+from tailora.storage import write_atomically
+
+DEGREES: Final = "degrees"
+PIXELS: Final = "pixels"
+LOCAL: Final = "local"
+
+_HALF_TURN: Final = 180.0
+
+
+def error_places(
+    data: Dataset, true: NDArray[np.integer], predicted: NDArray[np.integer]
+) -> dict[str, NDArray[Any]]:
+    """Arrays of the report for data whose images lie somewhere; none for others.
+
+    Args:
+        data: Chips of scenes (longitude and latitude, x and y in a local system) or of one picture
+            (column and row).
+        true: Class of each test sample, in order of the test rows.
+        predicted: Class it was given.
+
+    Returns:
+        `place_at` (test, 2), `place_true`, `place_pred` (test,), and `place_units`.
+    """
+    base, origin = _traced(data.source)
+    if not isinstance(base, SceneChips | Cutouts):
+        return {}
+    rows = [int(origin[row]) for row in data.indices("test")]
+    at = np.array([_place(base, row) for row in rows]).reshape(-1, 2)
+    units = _units(base)
+    if units == DEGREES and len(at) and np.ptp(at[:, 0]) > _HALF_TURN:
+        at[:, 0] %= 2 * _HALF_TURN  # one piece of ground on both sides of the antimeridian
+    return {
+        "place_at": at,
+        "place_true": np.asarray(true),
+        "place_pred": np.asarray(predicted),
+        "place_units": np.array([units]),
+    }
+
+
+def _units(source: SceneChips | Cutouts) -> str:
+    if isinstance(source, Cutouts):
+        return PIXELS
+    return DEGREES if source.on_earth else LOCAL
+
+
+def _traced(source: ImageSource) -> tuple[ImageSource, NDArray[np.int64]]:
+    """Source that all selections began with, and the number there of each image here."""
+    rows = np.arange(len(source))
+    while isinstance(source, SelectedImages):
+        rows, source = np.asarray(source.indices)[rows], source.base
+    return source, rows
+
+
+def _place(source: SceneChips | Cutouts, row: int) -> tuple[float, float]:
+    if isinstance(source, SceneChips):
+        return source.position(row)
+    return float(source.crops.columns[row]), -float(source.crops.rows[row])
+
+
+_POINTS: Final = 1500
+_THUMBNAILS: Final = 12
+
+
+def write_evidence(
+    job: Job, last: StageResult, metrics: RunMetrics, found: Calibration | None
+) -> None:
+    """Write `report.npz`: arrays only, no pickles."""
+    arrays = _thumbnails(job, last, metrics) | _places(job, last)
+    if found is not None:
+        arrays |= _feature_map(job, found)
+    write_atomically(
+        job.folder.path / "report.npz",
+        lambda path: np.savez_compressed(path, **arrays),  # pyright: ignore[reportArgumentType]
+    )
+
+
+def _feature_map(job: Job, found: Calibration) -> dict[str, NDArray[Any]]:
+    """Both adapters' training features in one plane: the principal one of the features before."""
+    labels = job.labels[job.dataset.indices("train")]
+    before = source_features(job)
+    after = np.asarray(features(job, "deblora", "train"))
+    spread = before.std(axis=0)
+    scale = np.where(spread > 0, spread, 1)
+    plane = PCA(2, random_state=0).fit((before - before.mean(axis=0)) / scale)
+
+    def project(points: NDArray[np.floating]) -> NDArray[np.float32]:
+        known = np.isfinite(points).all(axis=1)
+        flat = np.full((len(points), 2), np.nan, dtype=np.float32)
+        flat[known] = plane.transform((points[known] - before.mean(axis=0)) / scale)
+        return flat
+
+    shown = _sample(job, labels)
+    classes = len(job.counts.names)
+    targets = project(np.asarray(found.centers, dtype=np.float32))
+    targets[found.keep >= 1] = np.nan
+    table = composition(labels, found.clusters.labels, (classes, len(found.clusters.sizes)))
+    return {
+        "map_before": project(before[shown]),
+        "map_after": project(after[shown]),
+        "map_labels": labels[shown],
+        "map_clusters": np.asarray(found.clusters.labels)[shown],
+        "means_before": project(_class_means(before, labels, classes)),
+        "means_after": project(_class_means(after, labels, classes)),
+        "targets": targets,
+        "center_points": project(np.asarray(found.cluster_means, dtype=np.float32)),
+        "keep": found.keep,
+        "composition": table / np.maximum(table.sum(axis=1, keepdims=True), 1),
+    }
+
+
+def _sample(job: Job, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """All tail samples and as many others as a plot bears."""
+    tail = np.flatnonzero(np.isin(labels, job.groups.tail))
+    others = np.flatnonzero(~np.isin(labels, job.groups.tail))
+    room = max(0, _POINTS - len(tail))
+    chosen = np.random.default_rng(0).permutation(others)[:room]
+    return np.sort(np.concatenate([chosen, tail[:_POINTS]]))
+
+
+def _class_means(
+    rows: NDArray[np.floating], labels: NDArray[np.int64], classes: int
+) -> NDArray[np.float32]:
+    means = np.full((classes, rows.shape[1]), np.nan, dtype=np.float32)
+    for c, members in enumerate(rows_by_class(labels, classes)):
+        if len(members):
+            means[c] = rows[members].mean(axis=0)
+    return means
+
+
+def _places(job: Job, last: StageResult) -> dict[str, NDArray[Any]]:
+    scores = probabilities(last, np.asarray(features(job, last.method, "test", last.encoder)))
+    true = job.labels[job.dataset.indices("test")]
+    return error_places(job.dataset, true, scores.argmax(axis=1))
+
+
+def _thumbnails(job: Job, last: StageResult, metrics: RunMetrics) -> dict[str, NDArray[Any]]:
+    """Test samples of tail classes that were called something else, most confident first."""
+    rows = job.dataset.indices("test")
+    scores = probabilities(last, np.asarray(features(job, last.method, "test", last.encoder)))
+    predicted, true = scores.argmax(axis=1), job.labels[rows]
+    tail = [metrics.classes.index(name) for name in metrics.groups["tail"]]
+    wrong = np.flatnonzero(np.isin(true, tail) & (predicted != true))
+    worst = wrong[np.argsort(-scores[wrong].max(axis=1), kind="stable")][:_THUMBNAILS]
+    size = job.input.image_size
+    images = [as_picture(job.images.batch(rows[[i]])[0].numpy(), job.dataset.bands) for i in worst]
+    return {
+        "thumbs": np.stack(images) if images else np.empty((0, size, size, 3), np.uint8),
+        "thumb_true": true[worst],
+        "thumb_pred": predicted[worst],
+        "thumb_prob": scores[worst].max(axis=1),
+        "thumb_id": np.array([job.dataset.source.id(int(rows[i])) for i in worst], dtype=np.str_),
+    }

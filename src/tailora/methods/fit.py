@@ -1,0 +1,256 @@
+"""`tailora.fit`: one call from images to a run folder."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DistributedType
+from peft import PeftModel
+from torch import nn
+
+from tailora import processes
+from tailora.adapters import AdapterSpec, adapted_layers
+from tailora.config.recipe import Recipe
+from tailora.data import Dataset, find_duplicates
+from tailora.errors import ConfigError
+from tailora.launcher import launched
+from tailora.methods.band_choice import with_band_names
+from tailora.methods.deblora.calibrate import Calibration
+from tailora.methods.deblora.deblora import DebLoRA
+from tailora.methods.evidence import write_evidence
+from tailora.methods.ground import chips_on_ground
+from tailora.methods.job import Job
+from tailora.methods.prepare import check_run, open_job
+from tailora.methods.scoring import score
+from tailora.methods.stages import (
+    StageResult,
+    calibration,
+    costs,
+    run_stages,
+)
+from tailora.progress import Progress, silent
+from tailora.report import write_report
+from tailora.runs.folder import SCHEMA, RunFolder
+from tailora.runs.one_at_a_time import one_at_a_time
+from tailora.runs.provenance import git_state, machine, versions
+from tailora.runs.run import Run, load_run
+from tailora.runs.run_files import seal
+from tailora.runs.seen_images import write_seen
+from tailora.runs.weights import copy_saved
+from tailora.storage import write_json
+from tailora.train.adapter_spectrum import adapter_spectrum
+
+_DIVIDING: Final = ("FSDP", "DEEPSPEED", "MEGATRON_LM", "XLA")
+
+
+def make_accelerator() -> Accelerator:
+    """Let Accelerate choose the device and find the other processes, also where there is no GPU."""
+    return Accelerator(cpu=launched() > 1 and not torch.accelerator.is_available())
+
+
+def check_launch(accelerator: Accelerator) -> None:
+    """Refuse what a launcher asks for and a run would not do.
+
+    Raises:
+        ConfigError: The model is to be divided among processes, or a precision is given that the
+            recipe does not know of.
+    """
+    kind = DistributedType(accelerator.distributed_type).value
+    if kind in _DIVIDING:
+        raise ConfigError(
+            f"launched under {kind}, which a recipe does not record: launch without it, and lower "
+            "memory by compute.micro_batch, compute.checkpointing or, with --method fine-tune, "
+            "compute.shard"
+        )
+    if accelerator.num_processes != launched():
+        raise ConfigError(
+            f"{launched()} processes were launched, but Accelerate joins "
+            f"{accelerator.num_processes}: each would do the whole run; launch with torchrun, or "
+            "with one process"
+        )
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if precision not in ("no", "fp32"):
+        raise ConfigError(
+            f"precision {precision!r} was given to the launcher, where no recipe records it; give "
+            "it to the run instead, --set compute.precision=bf16"
+        )
+
+
+def fit(
+    data: Dataset,
+    *,
+    backbone: str | None = None,
+    adapter: DebLoRA | AdapterSpec | None = None,
+    method: str | None = None,
+    seed: int | None = None,
+    recipe: Recipe | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    force: bool = False,
+    progress: Progress = silent,
+    accelerator: Accelerator | None = None,
+) -> Run:
+    """Adapt an encoder to long-tailed data and measure it.
+
+    Args:
+        data: What `open_dataset` gives.
+        backbone: Hub id, local folder or `dinov2-small`; None takes the recipe's.
+        adapter: `DebLoRA(...)`, or an `AdapterSpec` for a plain adapter.
+        method: `"deblora"`, `"lora"`, `"fine-tune"`, `"zero-shot"`, or LoRA under several heads:
+            `"lora+reslt"`, `"lora+sade"`, `"lora+ride"`, `"lora+tlc"`; None follows `adapter`.
+        seed: Seeds everything; None takes the recipe's.
+        recipe: All other choices.
+        out: Run folder to make; None keeps the run in a temporary folder until `run.save(path)`.
+        resume: Go on with an interrupted run at `out`.
+        force: Replace a run at `out`.
+        progress: Shows progress bars.
+        accelerator: Device and processes; None lets Accelerate choose. Under `accelerate launch`
+            all processes call this alike; `out` must lie where each of them sees it.
+
+    Returns:
+        The run, read back from its folder.
+
+    Raises:
+        TailoraError: Anything wrong with data, options, encoder or disk, said in one line before
+            anything is trained where that is possible.
+    """
+    recipe = _with_arguments(recipe or Recipe(), backbone, adapter, method, seed)
+    data = with_band_names(data, recipe.data)
+    accelerator = accelerator or make_accelerator()
+    check_launch(accelerator)
+    path = Path(tempfile.mkdtemp(prefix="tailora-")) / "run" if out is None else Path(out)
+    path = Path(processes.agreed(str(path), accelerator))
+    folder = RunFolder(path, writes=accelerator.is_main_process)
+    with one_at_a_time(path) if folder.writes else nullcontext():
+        _fit_into(folder, data, recipe, accelerator, resume=resume, force=force, progress=progress)
+    return load_run(path)
+
+
+def _fit_into(
+    folder: RunFolder,
+    data: Dataset,
+    recipe: Recipe,
+    accelerator: Accelerator,
+    *,
+    resume: bool,
+    force: bool,
+    progress: Progress,
+) -> None:
+    recipe, loaded = check_run(data, recipe, folder, resume=resume, force=force)
+    is_done = resume and folder.is_complete()
+    processes.wait(accelerator)  # nobody looks at the folder once the first one writes there
+    if not is_done:
+        job = open_job(
+            data,
+            recipe,
+            loaded,
+            folder,
+            resume=resume,
+            force=force,
+            progress=progress if accelerator.is_main_process else silent,
+            accelerator=accelerator,
+        )
+        _do(job)
+
+
+def _do(job: Job) -> None:
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    results = run_stages(job)
+    found = calibration(job) if job.recipe.method == "deblora" else None
+    processes.only_first(job.accelerator, lambda: finish(job, results, found, started=started))
+
+
+def finish(
+    job: Job, results: Sequence[StageResult], found: Calibration | None, *, started: str
+) -> None:
+    """Evaluate, write the report, and only then call the run complete."""
+    metrics = score(job, results, found)
+    write_evidence(job, results[-1], metrics, found)
+    learnt_from = np.flatnonzero(job.images.dataset.splits != "test")
+    write_seen(job.folder.path, job.images.digests(learnt_from))
+    copy_saved(job.folder.stage(results[-1].method), job.folder.path)
+    record = _record(job, results[-1], started)
+    write_json(job.folder.run_file, record | {"complete": False})
+    write_report(job.folder.path)
+    write_json(job.folder.run_file, seal(job.folder.path, record))
+    shutil.rmtree(job.folder.work, ignore_errors=True)
+    job.folder.sweep()
+
+
+def _with_arguments(
+    recipe: Recipe,
+    backbone: str | None,
+    adapter: DebLoRA | AdapterSpec | None,
+    method: str | None,
+    seed: int | None,
+) -> Recipe:
+    changes: dict[str, Any] = {}
+    if isinstance(adapter, DebLoRA):
+        if method not in (None, "deblora"):
+            raise ConfigError(f"method {method!r} takes no DebLoRA adapter; leave one of them out")
+        changes |= {"method": "deblora", "adapter": adapter.spec, "deblora": adapter.options}
+    elif adapter is not None:
+        changes |= {"method": method or "lora", "adapter": adapter}
+    if method is not None:
+        changes["method"] = method
+    if seed is not None:
+        changes["seed"] = seed
+    if backbone is not None:
+        changes["backbone"] = replace(recipe.backbone, name=backbone)
+    return replace(recipe, **changes)
+
+
+def _record(job: Job, last: StageResult, started: str) -> dict[str, Any]:
+    data = job.dataset
+    return {
+        "schema": SCHEMA,
+        "complete": True,
+        "tailora": metadata.version("tailora"),
+        "method": last.method,
+        "seed": job.recipe.seed,
+        "started": started,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "git": git_state(),
+        "machine": machine(str(job.accelerator.device))
+        | {"processes": job.accelerator.num_processes},
+        "dataset": {
+            "name": data.name,
+            "fingerprint": job.fingerprint,
+            **{f"n_{split}": len(data.indices(split)) for split in ("train", "val", "test")},
+            "bands": job.images.bands,
+            "image_size": job.input.image_size,
+            **chips_on_ground(data),
+            "notes": list(data.notes),
+            "duplicates": [
+                {"ids": list(d.ids), "splits": list(d.splits)} for d in find_duplicates(data)
+            ],
+            "broken": list(job.images.broken),
+        },
+        "backbone": {
+            "name": job.recipe.backbone.name,
+            "source": job.loaded.source,
+            "sha256": job.loaded.sha256,
+            "revision": job.loaded.revision,
+            "license": job.loaded.license,
+        },
+        "input": job.input.to_json(),
+        "stages": costs(job, last.method),
+        "adapted": _adapted(last.encoder.backbone),
+        "spectrum": (adapter_spectrum(last.encoder.backbone) or {}).get("mean"),
+    }
+
+
+def _adapted(backbone: nn.Module) -> list[dict[str, Any]]:
+    if not isinstance(backbone, PeftModel):
+        return []
+    return [asdict(row) for row in adapted_layers(backbone)]

@@ -1,0 +1,119 @@
+"""A job: everything a run needs, checked before anything is trained or replaced."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tailora import registry
+from tailora.backbones import Encoder, LoadedBackbone
+from tailora.config.recipe import BackboneOptions, ProbeOptions, Recipe, TrainOptions
+from tailora.counts import ClassCounts, Groups
+from tailora.data import Dataset, PreparedImages
+from tailora.progress import Progress
+from tailora.runs.folder import RunFolder
+from tailora.runs.input_format import InputFormat
+from tailora.train.base_adaptation import Bench
+from tailora.train.schedule import Schedule
+
+DEFAULT_LR: Final = (1e-3, 5e-5)  # of adapters, of fine-tuning
+
+
+def build_loss(section: TrainOptions | ProbeOptions, counts: ClassCounts) -> nn.Module:
+    """Build the loss a recipe section names.
+
+    Raises:
+        ConfigError: Unknown loss or option.
+    """
+    loss = registry.find("losses", section.loss)
+    return registry.build(loss, {"counts": counts}, section.loss_options)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that can start: data, images, encoder, groups and the resolved recipe.
+
+    `fingerprint` is that of the data set as it was given, with any broken images.
+    """
+
+    recipe: Recipe
+    dataset: Dataset
+    fingerprint: str
+    images: PreparedImages
+    input: InputFormat
+    loaded: LoadedBackbone
+    encoder: Encoder
+    counts: ClassCounts
+    groups: Groups
+    folder: RunFolder
+    accelerator: Accelerator
+    progress: Progress
+
+    def read_batch(self, rows: NDArray[np.int64]) -> Tensor:
+        """Images of some sample numbers, with the chosen bands, in stored values."""
+        return self.input.select(self.images.batch(rows))
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Class index of every sample."""
+        return self.dataset.labels
+
+    @property
+    def bench(self) -> Bench:
+        """What training stages work with."""
+        return Bench(
+            self.read_batch,
+            self.accelerator,
+            self.progress,
+            self.recipe.seed,
+            compiled=self.recipe.compute.compile,
+        )
+
+    @property
+    def schedule(self) -> Schedule:
+        """Schedule of stage 0, or of fine-tuning."""
+        train = self.recipe.train
+        lr = train.lr or DEFAULT_LR[self.recipe.method == "fine-tune"]
+        return Schedule(
+            train.epochs,
+            train.batch_size,
+            lr,
+            train.weight_decay,
+            micro_batch=self.recipe.compute.micro_batch,
+        )
+
+    def loss(self, section: TrainOptions | ProbeOptions) -> nn.Module:
+        """The loss of a recipe section, for the training counts."""
+        return build_loss(section, self.counts)
+
+    def _input_facts(self) -> dict[str, Any]:
+        """The input format; names and wavelengths change nothing, unless a stem goes by them."""
+        known = self.input.wavelengths if self.recipe.backbone.stem else None
+        return replace(self.input, names=None, wavelengths=known).to_json()
+
+    def feature_manifest(self, split: str, weights: str) -> dict[str, Any]:
+        """What determines the features of a split under some trained weights.
+
+        Names and wavelengths follow from data set and recipe, and change no pixel.
+        """
+        return {
+            "dataset": self.dataset.fingerprint,
+            "split": split,
+            "rows": len(self.dataset.indices(split)),
+            "backbone": self.loaded.sha256,
+            "weights": weights,
+            "pooling": self.recipe.backbone.pooling,
+            # the weights count, not where they lie; what is as ever is left out, so that features
+            # made before an option was there are still found
+            **{
+                name: value
+                for name, value in asdict(self.recipe.backbone).items()
+                if name not in ("name", "pooling") and value != getattr(BackboneOptions(), name)
+            },
+            "input": self._input_facts(),
+            "device": self.accelerator.device.type,
+            **({} if (p := self.recipe.compute.precision) == "fp32" else {"precision": p}),
+        }

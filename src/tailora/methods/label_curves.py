@@ -1,0 +1,197 @@
+"""What more labels of rare classes would buy: the head, fitted to thinned training features.
+
+All tail classes are thinned together, each to the same shares of its training samples; head and
+middle classes, the encoder and its adapter stay as they are. So the curve is that of the head:
+what new labels would teach an adapter comes on top. The penalty is the head's own, so nothing is
+chosen anew.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from tailora.errors import DataError
+from tailora.heads.linear_probe import (
+    LinearProbe,
+    Loss,
+    fit_linear_probe,
+    predict_logits,
+    unit_spread,
+)
+from tailora.metrics import bootstrap_f1, label_value
+
+SHARES: Final = (0.25, 0.4, 0.64)  # of a class's labels; each size is 1.6 times the one before
+FACTORS: Final = (2.0, 5.0)
+FEWEST_LABELS: Final = 6  # fewer and the sizes are 1, 2 and 3
+_REPEATS: Final = 3
+_REPLICATES: Final = 60
+
+Rows = NDArray[np.floating]
+Labels = NDArray[np.int64]
+
+
+def label_curves(
+    head: nn.Linear,
+    train: tuple[Rows, Labels],
+    test: tuple[Rows, Labels],
+    *,
+    loss: Loss,
+    classes: Sequence[int],
+    l2: Sequence[float],
+    units: NDArray[Any] | None,
+    confidence: float,
+    seed: int,
+    copies: int = 1,
+) -> dict[str, Any]:
+    """Learning curve of each class, and what 2 and 5 times its labels would give.
+
+    Args:
+        head: The head that was fitted on all of `train`.
+        train: Features (rows, width) and labels (rows,) it was fitted on.
+        test: Of the test split.
+        loss: What the head was fitted under.
+        classes: Indices of the classes that are thinned, together.
+        l2: Penalties that the head's own is one of.
+        units: Group of each test row (rows,), or None.
+        confidence: Two-sided level, in (0, 1).
+        seed: Of the thinning and of the intervals.
+        copies: How often `train` holds each image, one whole pass after the other.
+
+    Returns:
+        `shares`, `repeats`, `confidence`, and `classes`: index, `labels` today, `sizes`, mean
+        `scores` (F1) at each size, `values` (see `LabelValue`); or `left_out`, with the reason.
+    """
+    labels = train[1][: len(train[1]) // copies]
+    enough = [c for c in classes if (labels == c).sum() >= FEWEST_LABELS]
+    found = [_too_few(c, labels) for c in classes if c not in enough]
+    if enough:
+        penalty = head_penalty(head, *train, loss=loss, grid=l2)
+        fit = partial(fit_linear_probe, loss=loss, num_classes=head.out_features, l2=penalty)
+        generator = np.random.default_rng(seed)
+        runs = [
+            [_thinned_head(fit, train, labels, order, enough, share) for share in SHARES]
+            for order in (generator.permutation(len(labels)) for _ in range(_REPEATS))
+        ]
+        scores = _scored([[*row, head] for row in runs], test, units=units, seed=seed)
+        found += [_curve(c, labels, *scores, confidence=confidence, seed=seed) for c in enough]
+    return {
+        "shares": [*SHARES, 1.0],
+        "repeats": _REPEATS,
+        "confidence": confidence,
+        "classes": sorted(found, key=lambda entry: classes.index(entry["index"])),
+    }
+
+
+def head_penalty(
+    head: nn.Linear, features: Rows, labels: Labels, *, loss: Loss, grid: Sequence[float]
+) -> float:
+    """Tell which penalty a head was fitted under: at the minimum it balances the loss's slope.
+
+    Args:
+        head: Fitted by `fit_linear_probe`.
+        features: What it was fitted on, (rows, width).
+        labels: (rows,).
+        loss: What it was fitted under.
+        grid: Penalties to choose from.
+    """
+    spread = unit_spread(features)
+    x = (features - features.mean(axis=0, dtype=np.float64)) / spread
+    logits = torch.from_numpy(predict_logits(head, features)).requires_grad_()
+    [gradient] = torch.autograd.grad(loss(logits, torch.from_numpy(labels)), [logits])
+    weight = head.weight.detach().double().numpy() * spread
+    slope = gradient.double().numpy().T @ x
+    estimate = max(-float((slope * weight).sum() / np.square(weight).sum()), 1e-12)
+    return min(grid, key=lambda l2: abs(np.log(l2 / estimate)))
+
+
+def _thinned_head(
+    fit: Callable[..., LinearProbe],
+    train: tuple[Rows, Labels],
+    labels: Labels,
+    order: Labels,
+    classes: Sequence[int],
+    share: float,
+) -> nn.Linear:
+    kept = _thinned(labels, order, classes, share)
+    kept = np.concatenate([kept + start for start in range(0, len(train[1]), len(labels))])
+    return fit(train[0][kept], train[1][kept]).linear
+
+
+def _scored(
+    heads: list[list[nn.Linear]],
+    test: tuple[Rows, Labels],
+    *,
+    units: NDArray[Any] | None,
+    seed: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """F1 (repeats, sizes, classes), and the same in resampled tests, replicates first."""
+    found = [
+        [
+            bootstrap_f1(
+                test[1],
+                predict_logits(head, test[0]).argmax(axis=1),
+                head.out_features,
+                replicates=_REPLICATES,
+                seed=seed,
+                units=units,
+            )
+            for head in row
+        ]
+        for row in heads
+    ]
+    points = np.array([[one.point for one in row] for row in found])
+    resampled = np.array([[one.replicates for one in row] for row in found])
+    return points, np.moveaxis(resampled, 2, 0)
+
+
+def _thinned(labels: Labels, order: Labels, classes: Sequence[int], share: float) -> Labels:
+    """Rows of all other classes, and of each of these the first so many in a random order."""
+    kept = [order[~np.isin(labels[order], classes)]]
+    for c in classes:
+        own = order[labels[order] == c]
+        kept.append(own[: _size(len(own), share)])
+    return np.sort(np.concatenate(kept))
+
+
+def _size(labels: int, share: float) -> int:
+    return max(1, round(labels * share))
+
+
+def _curve(
+    c: int,
+    labels: Labels,
+    points: NDArray[np.float64],
+    resampled: NDArray[np.float64],
+    *,
+    confidence: float,
+    seed: int,
+) -> dict[str, Any]:
+    count = int((labels == c).sum())
+    sizes = [_size(count, share) for share in (*SHARES, 1.0)]
+    entry: dict[str, Any] = {"index": c, "labels": count}
+    try:
+        values = label_value(
+            sizes,
+            points[:, :, c],
+            factors=FACTORS,
+            replicates=len(resampled),
+            confidence=confidence,
+            seed=seed,
+            tests=resampled[:, :, :, c],
+        )
+    except DataError as error:
+        return entry | {"left_out": str(error)}
+    scores = [float(score) for score in points[:, :, c].mean(axis=0)]
+    return entry | {"sizes": sizes, "scores": scores, "values": [asdict(v) for v in values]}
+
+
+def _too_few(c: int, labels: Labels) -> dict[str, Any]:
+    count = int((labels == c).sum())
+    reason = f"{count} training samples, fewer than {FEWEST_LABELS}: too few to thin"
+    return {"index": c, "labels": count, "left_out": reason}

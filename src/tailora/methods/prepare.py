@@ -1,0 +1,324 @@
+"""From a data set and a recipe to a job that can start; every refusal comes before any writing."""
+
+import math
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from accelerate import Accelerator
+
+from tailora import processes
+from tailora.adapters import resolve_rank
+from tailora.backbones import LoadedBackbone, has_class_token, load_backbone
+from tailora.backbones.stem import StemPlan, find_stem
+from tailora.config.recipe import Recipe
+from tailora.data import Dataset, PreparedImages, prepare_images
+from tailora.errors import BackboneError, ConfigError, DataError
+from tailora.methods.band_choice import band_numbers, describe, normalised, with_range_check
+from tailora.methods.checks import check_encoder, check_recipe
+from tailora.methods.job import DEFAULT_LR, Job
+from tailora.methods.names import check_names
+from tailora.progress import Progress
+from tailora.runs.folder import RunFolder
+from tailora.runs.input_format import InputFormat
+from tailora.runs.run import make_encoder, stem_plan
+from tailora.storage import guard_disk
+
+_DIGITAL: Final = 10_000.0  # reflectance is stored times this in files of whole numbers
+
+
+def check_stem(recipe: Recipe, loaded: LoadedBackbone, bands: int) -> None:
+    """Refuse a stem that the encoder has not, and wavelengths of other bands.
+
+    Args:
+        recipe: With `backbone.stem`.
+        loaded: The encoder.
+        bands: How many bands are shown to it.
+
+    Raises:
+        BackboneError: The encoder has no RGB stem.
+        ConfigError: Too many or too few wavelengths, or nonsense ones.
+    """
+    find_stem(loaded.model)
+    given = recipe.backbone.wavelengths
+    if given and len(given) != bands:
+        raise ConfigError(
+            f"backbone.wavelengths has {len(given)} values for {bands} bands; give one for each, "
+            "in the order of data.bands"
+        )
+    if given:
+        stem_plan(recipe, None)  # nonsense is told before images are decoded
+
+
+def known_wavelengths(data: Dataset, bands: Sequence[int]) -> tuple[float | None, ...] | None:
+    """Wavelengths of the chosen bands (numbers from 1) in µm, where the data say them."""
+    if data.wavelengths is None:
+        return None
+    return tuple(data.wavelengths[band - 1] for band in bands)
+
+
+def own_normalization(
+    loaded: LoadedBackbone, images: PreparedImages, plan: StemPlan | None
+) -> tuple[tuple[float, ...], tuple[float, ...], float] | None:
+    """Mean, std and scale of the encoder where the images are stored as those it learnt from."""
+    is_byte = images.source_dtype == "uint8"
+    if is_byte != (loaded.units == "8-bit") or (plan is not None and plan.new):
+        return None
+    order = (
+        range(len(loaded.mean)) if plan is None else [k for k in plan.kernel_of if k is not None]
+    )
+    mean, std = (tuple(values[k] for k in order) for values in (loaded.mean, loaded.std))
+    is_whole = np.issubdtype(images.source_dtype, np.integer)
+    return mean, std, 255.0 if is_byte else _DIGITAL if is_whole else 1.0
+
+
+_USUAL_PATCH = 14
+_PATCHES_A_SIDE = 5  # the default image: enough for a chip, quick without a GPU
+
+
+def check_run(
+    data: Dataset, recipe: Recipe, folder: RunFolder, *, resume: bool, force: bool
+) -> tuple[Recipe, LoadedBackbone]:
+    """Check all that can be known before images are decoded; nothing is written.
+
+    Returns:
+        The recipe, fully resolved, and the encoder.
+
+    Raises:
+        TailoraError: See `tailora.fit`.
+    """
+    check_names(data)
+    check_recipe(recipe, data.counts("train"), n_val=len(data.indices("val")))
+    loaded = load_backbone(recipe.backbone.name, options=recipe.backbone.options)
+    recipe = resolve_recipe(recipe, loaded)
+    folder.check_for_fit(recipe, data.fingerprint, resume=resume, force=force)
+    labels = data.labels[data.indices("train")]
+    check_encoder(recipe, loaded, labels=labels, image_size=_size(recipe))
+    with suppress(DataError):  # a broken image is a matter of decoding
+        bands = len(data.source.read(int(data.indices("train")[0])))
+        if bands > 1:  # a grey one may stand among colour ones
+            choose_bands(recipe, loaded, bands, data.bands)
+    return recipe, loaded
+
+
+def check_row(data: Dataset, recipe: Recipe) -> tuple[Recipe, LoadedBackbone]:
+    """Do what `check_run` does for a run whose folder refuses nothing, since there is none."""
+    return check_run(data, recipe, RunFolder(Path(os.devnull) / "none"), resume=False, force=False)
+
+
+def open_job(
+    data: Dataset,
+    recipe: Recipe,
+    loaded: LoadedBackbone,
+    folder: RunFolder,
+    *,
+    resume: bool,
+    force: bool,
+    progress: Progress,
+    accelerator: Accelerator,
+) -> Job:
+    """Decode the images, and only when all could be used open the run folder.
+
+    Raises:
+        TailoraError: See `tailora.fit`; a run that was in the folder is still there then.
+    """
+
+    def compose(images: PreparedImages) -> Job:
+        return compose_job(
+            data, recipe, loaded, images, folder, progress=progress, accelerator=accelerator
+        )
+
+    def open_folder() -> None:
+        with _waiting_room(folder, resume=resume) as room:
+            # whatever does not fit must come out before the folder is touched
+            compose(decode_images(data, recipe, room, progress))
+            folder.open_for_fit(recipe, data.fingerprint, resume=resume, force=force)
+            _move_in(room, folder)
+
+    processes.only_first(accelerator, open_folder)
+    return compose(decode_images(data, recipe, _home(folder), progress))
+
+
+def compose_job(
+    data: Dataset,
+    recipe: Recipe,
+    loaded: LoadedBackbone,
+    images: PreparedImages,
+    folder: RunFolder,
+    *,
+    progress: Progress,
+    accelerator: Accelerator,
+) -> Job:
+    """Put a job together from a resolved recipe and decoded images; nothing is written.
+
+    Raises:
+        TailoraError: What is left without broken images does not do for the recipe.
+    """
+    input_format = match_bands(recipe, loaded, images)
+    counts = images.dataset.counts("train")  # of what was left after broken images
+    return Job(
+        recipe=recipe,
+        dataset=with_range_check(images, recipe, input_format.bands),
+        fingerprint=data.fingerprint,
+        images=images,
+        input=input_format,
+        loaded=loaded,
+        encoder=make_encoder(loaded, recipe, input_format).to(accelerator.device),
+        counts=counts,
+        groups=check_recipe(recipe, counts, n_val=len(images.dataset.indices("val"))),
+        folder=folder,
+        accelerator=accelerator,
+        progress=progress,
+    )
+
+
+def resolve_recipe(recipe: Recipe, loaded: LoadedBackbone) -> Recipe:
+    """Fill in what the method and the encoder decide."""
+    data, adapter, train = recipe.data, recipe.adapter, recipe.train
+    if data.image_size is None:
+        data = replace(data, image_size=_default_size(loaded.patch_size))
+    if recipe.method == "zero-shot":
+        adapter = replace(adapter, rank=None)
+    elif recipe.method != "fine-tune":
+        adapter = replace(adapter, rank=resolve_rank(adapter.tuner, adapter.rank))
+    backbone = recipe.backbone
+    if loaded.source == "folder":  # so that the run can be read from any working directory
+        backbone = replace(backbone, name=str(Path(backbone.name).expanduser().resolve()))
+    if backbone.pooling is None:
+        pooling = "both" if has_class_token(loaded.model) else "mean"
+        backbone = replace(backbone, pooling=pooling)
+    if train.lr is None:
+        train = replace(train, lr=DEFAULT_LR[recipe.method == "fine-tune"])
+    return replace(recipe, data=data, backbone=backbone, adapter=adapter, train=train)
+
+
+def choose_bands(
+    recipe: Recipe, loaded: LoadedBackbone, present: int, names: Sequence[str] | None = None
+) -> list[int]:
+    """Say which of the images' bands the encoder sees, in order; a single one is shown to all.
+
+    Args:
+        recipe: Its `data.bands` are names or numbers.
+        loaded: The encoder.
+        present: Bands of the images.
+        names: Their names, where known.
+
+    Raises:
+        ConfigError: A band that the images do not have.
+        BackboneError: The number of bands does not fit the encoder.
+    """
+    wanted = int(getattr(loaded.model.config, "num_channels", 3))
+    bands = band_numbers(
+        recipe.data.bands, present, names, wanted=wanted, sensor=recipe.data.sensor
+    )
+    if recipe.backbone.stem is not None:
+        check_stem(recipe, loaded, len(bands))
+        return bands
+    if len(bands) == 1:
+        bands = bands * wanted
+    if len(bands) != wanted:
+        expected = getattr(loaded.model.config, "band_names", ())
+        example = ", ".join(expected) or f"for example data.bands={list(range(1, wanted + 1))}"
+        raise BackboneError(
+            f"{loaded.name!r} takes {wanted} bands, the images have {len(bands)}: choose some with "
+            f"--set data.bands=[...] ({example})"
+            + (wanted == 3)
+            * ", or show it all of them with --set backbone.stem=by-wavelength"
+        )
+    return bands
+
+
+def match_bands(recipe: Recipe, loaded: LoadedBackbone, images: PreparedImages) -> InputFormat:
+    """Decide which bands the encoder sees and how they are normalised.
+
+    Images in the units that the encoder learnt from (8-bit, or reflectance for some), with no band
+    that is new to it, take its own normalisation; everything else is brought to zero mean and unit
+    variance, by what the recipe states or by the training images. A single band is shown to an
+    encoder of three bands three times, unless `backbone.stem` says otherwise.
+
+    Raises:
+        ConfigError: A band that the images do not have, or another number of means than of bands.
+        BackboneError: The number of bands does not fit the encoder.
+        DataError: Radar images that cannot be what the recipe says.
+    """
+    options, data = recipe.data, images.dataset
+    bands = choose_bands(recipe, loaded, images.bands, data.bands)
+    plan = stem_plan(recipe, known_wavelengths(data, bands))
+    is_stated = options.radar != "none" or bool(options.mean)
+    own = None if is_stated else own_normalization(loaded, images, plan)
+    mean, std, scale = own or ((), (), 1.0)
+    found = InputFormat(
+        image_size=_size(recipe),
+        resize=options.resize,
+        bands=tuple(bands),
+        dtype=str(images.source_dtype),
+        scale=scale,
+        mean=mean,
+        std=std,
+        **describe(bands, data),  # type: ignore[arg-type] # of each its own kind
+    )
+    return normalised(found, options, images) if own is None else found
+
+
+def decode_images(
+    data: Dataset, recipe: Recipe, folder: Path, progress: Progress
+) -> PreparedImages:
+    """Decode all images to the size the resolved recipe asks for, or take what `folder` holds."""
+    options = recipe.data
+    return prepare_images(
+        data,
+        folder,
+        image_size=_size(recipe),
+        fit=options.resize,
+        skip_broken=options.skip_broken,
+        progress=progress,
+    )
+
+
+def _default_size(patch: int) -> int:
+    """Five patches, or for smaller ones as many as fill what five of DINOv2 do."""
+    usual = _PATCHES_A_SIDE * _USUAL_PATCH
+    return _PATCHES_A_SIDE * patch if patch >= _USUAL_PATCH else math.ceil(usual / patch) * patch
+
+
+def _size(recipe: Recipe) -> int:
+    if recipe.data.image_size is None:
+        raise ConfigError("data.image_size is not decided yet")
+    return recipe.data.image_size
+
+
+def _home(folder: RunFolder) -> Path:
+    return folder.work / "images"
+
+
+@contextmanager
+def _waiting_room(folder: RunFolder, *, resume: bool) -> Iterator[Path]:
+    """Give a place for decoded images that disappears unless the run folder can be opened."""
+    if resume and _home(folder).is_dir():
+        yield _home(folder)
+        return
+    path = folder.path.absolute()
+    room = path.with_name(f".{path.name}.decoding")
+    new = [parent for parent in path.parents if not parent.exists()]
+    with guard_disk(folder.path):
+        shutil.rmtree(room, ignore_errors=True)  # of a run that was killed here
+        room.mkdir(parents=True)
+    try:
+        yield room
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+        with suppress(OSError):  # the run stands in them, if all went well
+            for parent in new:
+                parent.rmdir()
+
+
+def _move_in(room: Path, folder: RunFolder) -> None:
+    if room != _home(folder):
+        with guard_disk(_home(folder)):
+            folder.work.mkdir(parents=True, exist_ok=True)
+            room.rename(_home(folder))

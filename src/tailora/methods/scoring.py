@@ -1,0 +1,314 @@
+"""The one look at the test split: metrics, predictions and a verdict per class."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from tailora.config.recipe import EvaluateOptions
+from tailora.counts import rows_by_class
+from tailora.data.readers.table import inert
+from tailora.heads.linear_probe import predict_logits
+from tailora.methods.deblora.calibrate import Calibration
+from tailora.methods.job import Job
+from tailora.methods.label_curves import label_curves
+from tailora.methods.stage_features import features
+from tailora.methods.stages import StageResult, costs, training_set
+from tailora.metrics import (
+    ClassEvidence,
+    ClusterSummary,
+    MethodMetrics,
+    MethodOutput,
+    RunMetrics,
+    TrainedFeatures,
+    TrustLimits,
+    ValidationFit,
+    evaluate_methods,
+    fit_on_validation,
+    judge,
+    prediction_sets,
+)
+from tailora.storage import write_json, write_text
+
+
+def set_texts(
+    probabilities: NDArray[np.floating], fit: ValidationFit | None, names: Sequence[str]
+) -> list[str]:
+    r"""Write the prediction set of each row as class names joined by semicolons.
+
+    Args:
+        probabilities: (rows, classes).
+        fit: What was fitted on validation; None leaves every set unknown, which is written as an
+            empty text.
+        names: Class names in index order; a semicolon in one is written `\;`.
+
+    Returns:
+        One text a row; `"-"` for a set that is empty: the image resembles no class as calibrated.
+    """
+    if fit is None:
+        return [""] * len(probabilities)
+    shown = [name.replace("\\", "\\\\").replace(";", "\\;") for name in names]
+    sets = prediction_sets(probabilities, fit.sets)
+    return [";".join(shown[int(c)] for c in np.flatnonzero(row)) or "-" for row in sets]
+
+
+def set_names(
+    probabilities: NDArray[np.floating], fit: ValidationFit | None, names: Sequence[str]
+) -> list[list[str] | None]:
+    """List the prediction set of each row; None where no sets were calibrated."""
+    if fit is None:
+        return [None] * len(probabilities)
+    sets = prediction_sets(probabilities, fit.sets)
+    return [[names[int(c)] for c in np.flatnonzero(row)] for row in sets]
+
+
+def yes_no(verdict: str) -> str:
+    """Say whether a verdict means that predictions may be relied on."""
+    return "yes" if verdict == "trusted" else "no"
+
+
+Units = NDArray[Any] | None
+
+
+def class_verdicts(
+    method: MethodMetrics,
+    probabilities: NDArray[np.floating],
+    targets: NDArray[np.int64],
+    units: Units,
+    options: EvaluateOptions,
+) -> list[dict[str, Any]]:
+    """Judge each class, in index order.
+
+    Args:
+        method: Metrics of the method on this test.
+        probabilities: What it said, (rows, classes).
+        targets: True classes, (rows,).
+        units: Group of each test row (rows,), or None.
+        options: Limits of trust and the coverage promised.
+
+    Returns:
+        `verdict`, `failed` and `reason` of each class.
+    """
+    limits = TrustLimits(
+        f1=options.trust_f1,
+        support=options.trust_support,
+        overconfidence=options.trust_overconfidence,
+        coverage=options.coverage if method.coverage is None else method.coverage["level"],
+    )
+    covered = _covered(method)
+    predicted = probabilities.argmax(axis=1)
+    found = []
+    own = rows_by_class(targets, len(method.per_class))
+    called = rows_by_class(predicted, len(method.per_class))
+    for index, row in enumerate(method.per_class):
+        chosen = called[index]
+        some = len(chosen) > 0
+        evidence = ClassEvidence(
+            f1_interval=row.f1_interval,
+            n_test=row.n_test,
+            n_units=_count_units(own[index], units),
+            stated=float(probabilities[chosen, index].mean()) if some else None,
+            right=float((targets[chosen] == index).mean()) if some else None,
+            predicted_units=_count_units(chosen, units),
+            covered=covered[index],
+        )
+        judgement = asdict(judge(evidence, limits))
+        found.append(judgement | {"failed": list(judgement["failed"])})
+    return found
+
+
+def _covered(method: MethodMetrics) -> Sequence[float | None]:
+    """Coverage of each class whose sets could be calibrated."""
+    if method.coverage is None:
+        return [None] * len(method.per_class)
+    loose = set(method.coverage["uncalibrated"])
+    return [
+        None if row.name in loose else share
+        for row, share in zip(method.per_class, method.coverage["by_class"], strict=True)
+    ]
+
+
+def _count_units(rows: NDArray[np.int64], units: Units) -> int:
+    return len(rows) if units is None else len(set(units[rows].tolist()))
+
+
+def probabilities(result: StageResult, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Softmax of a stage's head on features (rows, features), (rows, classes)."""
+    logits = torch.from_numpy(predict_logits(result.head, rows))
+    return logits.softmax(dim=1).numpy()
+
+
+def score(job: Job, results: Sequence[StageResult], found: Calibration | None) -> RunMetrics:
+    """Evaluate every stage on the test split and write metrics, predictions and classes.
+
+    Args:
+        job: The run.
+        results: Stages in the order to be shown; the last is what the run predicts with.
+        found: Calibration of debLoRA, None without it.
+    """
+    outputs = [_output(job, result) for result in results]
+    options = job.recipe.evaluate
+    targets = job.labels[job.dataset.indices("test")]
+    metrics = evaluate_methods(
+        outputs,
+        targets=targets,
+        counts=job.counts,
+        groups=job.groups,
+        units=test_units(job),
+        seed=job.recipe.seed,
+        replicates=options.replicates,
+        confidence=options.confidence,
+        clusters=clusters_of(job, found),
+        balanced_reference=options.balanced_reference,
+    )
+    if options.label_value:
+        metrics = replace(metrics, label_value=_label_value(job, results[-1]))
+    last, fit = np.asarray(outputs[-1].probabilities), outputs[-1].fit
+    write_json(job.folder.path / "metrics.json", metrics.to_json())
+    classes = class_entries(job, metrics, last)
+    write_json(job.folder.path / "classes.json", {"classes": classes})
+    if fit is not None:
+        write_json(job.folder.path / "calibration.json", fit.to_json())
+    verdicts = {entry["name"]: entry["verdict"] for entry in classes}
+    text = _predictions(job, last, verdicts, set_texts(last, fit, job.counts.names))
+    write_text(job.folder.path / "predictions.csv", text)
+    return metrics
+
+
+def class_entries(
+    job: Job, metrics: RunMetrics, probabilities: NDArray[np.floating]
+) -> list[dict[str, Any]]:
+    """Counts, group and verdict of each class, in index order, from the last method.
+
+    Args:
+        job: The run.
+        metrics: Its metrics.
+        probabilities: What the last method says about the test, (rows, classes).
+    """
+    group_of = {name: group for group, names in metrics.groups.items() for name in names}
+    val = job.dataset.counts("val").values
+    targets = job.labels[job.dataset.indices("test")]
+    last = metrics.methods[-1]
+    judged = class_verdicts(last, probabilities, targets, test_units(job), job.recipe.evaluate)
+    return [
+        {
+            "name": row.name, "index": index, "n_train": row.n_train, "n_val": val[index],
+            "n_test": row.n_test, "group": group_of[row.name], **judged[index],
+        }
+        for index, row in enumerate(last.per_class)
+    ]  # fmt: skip
+
+
+def csv_text(rows: Sequence[Sequence[object]]) -> str:
+    """Write rows as CSV with quotes where a cell needs them, and no text that is a formula."""
+    buffer = io.StringIO(newline="")
+    safe = ([inert(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    csv.writer(buffer, lineterminator="\n").writerows(safe)
+    return buffer.getvalue()
+
+
+def _output(job: Job, result: StageResult) -> MethodOutput:
+    test = np.asarray(features(job, result.method, "test", result.encoder))
+    train = features(job, result.method, "train", result.encoder)
+    val = np.asarray(features(job, result.method, "val", result.encoder))
+    learnt, labels = training_set(job, result.method)
+    spent = costs(job, result.method)
+    return MethodOutput(
+        result.method,
+        probabilities(result, test),
+        features=test,
+        feature_center=np.mean(train, axis=0),
+        trained_parameters=max(c["trained_parameters"] for c in spent) or _head_size(result),
+        seconds=sum(c["seconds"] for c in spent),
+        peak_memory_mb=max(c["peak_memory_mb"] for c in spent),
+        fit=fit_of(job, probabilities(result, val)),
+        trained=TrainedFeatures(learnt, labels, _class_vectors(result.head)),
+    )
+
+
+def _class_vectors(head: nn.Module) -> NDArray[np.float32] | None:
+    """Weight of a linear head (classes, width); None of any other."""
+    return head.weight.detach().numpy() if isinstance(head, nn.Linear) else None
+
+
+def _head_size(result: StageResult) -> int:
+    return sum(p.numel() for p in result.head.parameters())
+
+
+def test_units(job: Job) -> NDArray[Any] | None:
+    """What the bootstrap resamples: the group of each test sample (rows,), or None."""
+    groups = job.dataset.groups
+    return None if groups is None else groups[job.dataset.indices("test")]
+
+
+def clusters_of(job: Job, found: Calibration | None) -> ClusterSummary | None:
+    """What metrics say of the clusters; None without debLoRA."""
+    if found is None:
+        return None
+    return ClusterSummary(
+        count=job.recipe.deblora.clusters,
+        balance=job.recipe.deblora.balance,
+        purity=found.purity,
+        sizes=tuple(int(n) for n in found.clusters.sizes),
+    )
+
+
+def fit_of(job: Job, probabilities: NDArray[np.floating]) -> ValidationFit | None:
+    """Fit scalings and sets on what a method says about validation; None without that split.
+
+    Args:
+        job: The run.
+        probabilities: Of the validation rows, (rows, classes).
+    """
+    targets = job.labels[job.dataset.indices("val")]
+    if not len(targets):
+        return None
+    coverage = job.recipe.evaluate.coverage
+    return fit_on_validation(probabilities, targets, job.groups, coverage=coverage)
+
+
+def _label_value(job: Job, last: StageResult) -> dict[str, Any]:
+    """Learning curves of the tail under the last method; the test measures, it chooses nothing."""
+    train, labels = training_set(job, last.method)
+    test = np.asarray(features(job, last.method, "test", last.encoder))
+    options = job.recipe.evaluate
+    with job.progress("what more labels would buy", 1) as advance:
+        found = label_curves(
+            last.head,
+            (train, labels),
+            (test, job.labels[job.dataset.indices("test")]),
+            loss=job.loss(job.recipe.probe),
+            classes=job.groups.tail,
+            l2=job.recipe.probe.l2,
+            units=test_units(job),
+            confidence=options.confidence,
+            seed=job.recipe.seed,
+            copies=len(labels) // len(job.dataset.indices("train")),
+        )
+        advance(1)
+    names = job.counts.names
+    for entry in found["classes"]:
+        entry["name"] = names[entry["index"]]
+    return {"method": last.method, **found}
+
+
+def _predictions(
+    job: Job, scores: NDArray[np.floating], verdicts: dict[str, str], sets: Sequence[str]
+) -> str:
+    names = job.counts.names
+    head = ["path", "label", "class", "trusted", "verdict", "set"]
+    rows: list[list[object]] = [[*head, *(f"p({name})" for name in names)]]
+    for row, p, within in zip(job.dataset.indices("test"), scores, sets, strict=True):
+        best = names[int(p.argmax())]
+        label = names[job.labels[row]]
+        shares = [repr(float(value)) for value in p]
+        verdict = verdicts[best]
+        name = job.dataset.source.id(int(row))
+        rows.append([name, label, best, yes_no(verdict), verdict, within, *shares])
+    return csv_text(rows)

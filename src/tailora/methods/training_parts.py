@@ -1,0 +1,155 @@
+"""What a recipe says about stage 0, made for some classes: loss, mixing, order, optimiser."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from tailora.config.recipe import Recipe, TrainOptions
+from tailora.counts import ClassCounts, Groups
+from tailora.errors import ConfigError
+from tailora.methods.expert_rows import EXPERT_ROWS
+from tailora.methods.job import build_loss
+from tailora.samplers.epoch import EpochSampler
+from tailora.train.mixing import (
+    NO_MIX,
+    Mixing,
+    build_mixer,
+    first_and_last,
+    require_row_loss,
+    rest_of_cmo,
+)
+from tailora.train.objectives import alteration
+from tailora.train.optimizers import OptimizerChoice
+from tailora.train.phases import LossOfEpoch, reweighted, second_phase
+from tailora.train.sampling import Order, TwoPhases, build_sampler
+
+
+def recipe_sampler(recipe: Recipe, labels: NDArray[np.int64]) -> Order:
+    """Make the sampler of `train.sampler` for training rows with these labels (rows,).
+
+    Raises:
+        ConfigError: Unknown sampler or option, or one that does not fit the classes or the batch;
+            a second phase that draws as the first does.
+    """
+    train = recipe.train
+    first = _sampler(recipe, labels, train.sampler, train.sampler_options)
+    if train.deferred is None or train.deferred_sampler is None:
+        return first
+    if train.deferred_sampler == train.sampler:
+        raise ConfigError(
+            f"train.deferred_sampler={train.sampler!r} is train.sampler; name another"
+        )
+    second = _sampler(recipe, labels, train.deferred_sampler, {})
+    return TwoPhases(first, second, second_phase(train.deferred, train.epochs))
+
+
+def _sampler(
+    recipe: Recipe, labels: NDArray[np.int64], name: str, options: Mapping[str, Any]
+) -> EpochSampler | None:
+    return build_sampler(
+        name,
+        labels,
+        batch_size=recipe.train.batch_size,
+        epochs=recipe.train.epochs,
+        seed=recipe.seed,
+        options=options,
+    )
+
+
+_CMO = "cmo"
+
+
+def training_loss(recipe: Recipe, counts: ClassCounts, groups: Groups | None) -> LossOfEpoch:
+    """Make the loss of stage 0, in one phase or two.
+
+    Args:
+        recipe: Its method and `train` decide.
+        counts: Training samples per class.
+        groups: Head, middle and tail; ResLT's heads need them.
+
+    Raises:
+        ConfigError: An unknown loss or option, or a second phase that changes nothing.
+    """
+    train, row = recipe.train, EXPERT_ROWS.get(recipe.method)
+    if row is None:
+        first = build_loss(train, counts)
+    else:
+        first = row.make_loss(counts, groups, train.loss_options)
+    share = train.deferred
+    if share is None and row is not None and train.epochs > 1:
+        share = row.deferred
+    if share is None:
+        return LossOfEpoch(first, epochs=train.epochs)
+    start = second_phase(share, train.epochs)
+    second = _second_loss(recipe, first, counts)
+    return LossOfEpoch(first, second, start=start, epochs=train.epochs)
+
+
+def _second_loss(recipe: Recipe, first: nn.Module, counts: ClassCounts) -> nn.Module | None:
+    train = recipe.train
+    if train.deferred_loss is not None:
+        second = build_loss(TrainOptions(loss=train.deferred_loss), counts)
+        if cosine_scale(second) is not None and cosine_scale(first) is None:
+            raise ConfigError(
+                f"train.deferred_loss={train.deferred_loss!r} takes a cosine head's logits, and "
+                f"train.loss={train.loss!r} learns under another; choose it as train.loss too"
+            )
+        return second
+    row = EXPERT_ROWS.get(recipe.method)
+    if train.deferred_sampler is not None and (row is None or row.deferred is None):
+        return None  # the sampler is what changes
+    return reweighted(first)
+
+
+def cosine_scale(loss: nn.Module) -> float | None:
+    """Scale of the cosine head whose logits a loss takes, None where it takes any."""
+    return getattr(loss, "scale", None)
+
+
+def training_optimizer(train: TrainOptions) -> OptimizerChoice:
+    """Give the optimiser of stage 0."""
+    return OptimizerChoice(train.optimizer, train.optimizer_options)
+
+
+def training_mix(
+    recipe: Recipe,
+    counts: ClassCounts,
+    rows: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    loss: LossOfEpoch,
+) -> Mixing | None:
+    """Make the mixing of stage 0, None for `"none"`.
+
+    Args:
+        recipe: Its `train` decides.
+        counts: Training samples per class.
+        rows: Training sample numbers.
+        labels: Class index of every sample (samples,).
+        loss: Of both phases.
+
+    Raises:
+        ConfigError: An unknown mix or option, a loss under which labels cannot be shared, or a
+            mix that would rest in every epoch.
+    """
+    train = recipe.train
+    if train.mix == NO_MIX:
+        for key in ("mix_options", "mix_off", "mix_average"):
+            if getattr(train, key) != getattr(TrainOptions(), key):
+                raise ConfigError(f"train.{key} does nothing without a train.mix; name one")
+        return None
+    if "speckle" in train.augment:
+        raise ConfigError(
+            f"train.mix={train.mix!r} blends stored values, and speckle belongs to the power of "
+            "one image; choose train.augment=dihedral"
+        )
+    alter = alteration(train.augment)
+    mixer = build_mixer(train.mix, counts, train.mix_options, alter=alter)
+    for one in (loss.first, loss.second):
+        if one is not None:
+            require_row_loss(one)
+    unasked = rest_of_cmo(train.epochs) if train.mix == _CMO else 0
+    epochs = first_and_last(unasked if train.mix_off is None else train.mix_off, train.epochs)
+    return Mixing(mixer, rows, labels, alter=alter, epochs=epochs, average=train.mix_average)

@@ -1,0 +1,243 @@
+"""Every number of one method on one test split, from its probabilities and features."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailora.counts import Groups
+from tailora.errors import ConfigError
+from tailora.metrics.bootstrap import BootstrappedF1
+from tailora.metrics.calibration import group_calibration_error
+from tailora.metrics.conformal import prediction_sets, set_coverage
+from tailora.metrics.confusion import (
+    accuracy,
+    balanced_accuracy,
+    class_scores,
+    confusion_matrix,
+)
+from tailora.metrics.feature_metrics import collapse_entry, shift_entry
+from tailora.metrics.geometry import FeatureGeometry, feature_geometry
+from tailora.metrics.group_f1 import group_f1, group_members
+from tailora.metrics.intervals import class_f1_intervals, macro_f1_intervals
+from tailora.metrics.method_metrics import ClassMetrics, MethodMetrics, Score, defined, interval
+from tailora.metrics.method_output import MethodOutput, TestSplit
+from tailora.metrics.prior_shift import scores_under_priors
+from tailora.metrics.ranking import RankingScores, group_ranking, ranking_scores
+from tailora.metrics.shot_accuracy import (
+    accuracy_disparity,
+    geometric_mean_recall,
+    relative_accuracy,
+    shot_accuracy,
+    worst_class_recall,
+)
+from tailora.metrics.validation_fit import ValidationFit, log_scores
+
+Probabilities = NDArray[np.float64]
+
+Table = dict[str, dict[str, Score]]
+
+
+def scaling_effect(
+    probabilities: Probabilities, targets: NDArray[np.int64], groups: Groups, fit: ValidationFit
+) -> dict[str, Table]:
+    """Calibration error and negative log-likelihood before and after each scaling.
+
+    Args:
+        probabilities: Of the test, (rows, classes).
+        targets: (rows,).
+        groups: Head, middle and tail, of the *true* class.
+        fit: From validation.
+
+    Returns:
+        Keyed `none` and the scalings that were fitted; each `{"ece": ..., "nll": ...}`, keyed
+        `all`, `head`, `middle`, `tail`. The likelihood is in nats a row.
+    """
+    logs = log_scores(probabilities)
+    scaled = {"none": probabilities}
+    scaled |= {name: one.probabilities(logs) for name, one in fit.scalings.items()}
+    return {name: _honesty(rows, targets, groups) for name, rows in scaled.items()}
+
+
+def group_log_likelihood(
+    probabilities: Probabilities, targets: NDArray[np.int64], groups: Groups
+) -> dict[str, Score]:
+    """Mean of -log p of the true class over the rows of each group's classes, in nats."""
+    own = -log_scores(probabilities)[np.arange(len(targets)), targets]
+    kept = {name: np.isin(targets, members) for name, members in group_members(groups).items()}
+    return {name: float(own[rows].mean()) if rows.any() else None for name, rows in kept.items()}
+
+
+def coverage_entry(
+    probabilities: Probabilities,
+    targets: NDArray[np.int64],
+    groups: Groups,
+    names: Sequence[str],
+    fit: ValidationFit,
+) -> dict[str, Any]:
+    """How often sets hold the true class on the test, and how large they are.
+
+    Returns:
+        `level` promised; `by_group` and `size_by_group` (means over classes); `by_class` and
+        `size_by_class` in index order, null without test rows; `uncalibrated` (classes with too few
+        validation rows, which are in every set); `empty` (share of test rows with an empty set).
+    """
+    sets = prediction_sets(probabilities, fit.sets)
+    found = set_coverage(sets, targets, groups)
+    return {
+        "level": fit.level,
+        "by_group": {name: defined(value) for name, value in found.group_coverage.items()},
+        "size_by_group": {name: defined(value) for name, value in found.group_size.items()},
+        "by_class": [defined(value) for value in found.coverage.tolist()],
+        "size_by_class": [defined(value) for value in found.size.tolist()],
+        "uncalibrated": [names[c] for c in fit.sets.too_few],
+        "empty": float((~sets.any(axis=1)).mean()),
+    }
+
+
+def _honesty(rows: Probabilities, targets: NDArray[np.int64], groups: Groups) -> Table:
+    errors = group_calibration_error(rows, targets, groups)
+    return {
+        "ece": {name: defined(value) for name, value in errors.items()},
+        "nll": group_log_likelihood(rows, targets, groups),
+    }
+
+
+def method_metrics(
+    output: MethodOutput,
+    split: TestSplit,
+    *,
+    scores: NDArray[np.float64],
+    rows: NDArray[np.int64],
+    f1: BootstrappedF1,
+) -> MethodMetrics:
+    """Collect all metrics of a method.
+
+    Args:
+        output: The method.
+        split: The test split.
+        scores: Checked probabilities (rows, classes).
+        rows: Checked targets (rows,).
+        f1: Its F1, resampled.
+    """
+    confusion = confusion_matrix(rows, scores.argmax(axis=1), scores.shape[1])
+    ends = macro_f1_intervals(f1, split.groups, confidence=split.confidence)
+    errors = group_calibration_error(scores, rows, split.groups)
+    macro = group_f1(f1.point, split.groups)
+    ranking = ranking_scores(scores, rows)
+    return MethodMetrics(
+        method=output.method,
+        macro_f1={name: defined(float(value)) for name, value in macro.items()},
+        macro_f1_interval={name: interval(*pair) for name, pair in ends.items()},
+        accuracy=accuracy(confusion),
+        balanced_accuracy=balanced_accuracy(confusion),
+        ece=errors["all"],
+        ece_by_group={name: defined(value) for name, value in errors.items()},
+        per_class=_class_metrics(confusion, f1, ranking, split),
+        confusion=tuple(tuple(row) for row in confusion.tolist()),
+        geometry=_geometry(output, rows, split.groups),
+        trained_parameters=output.trained_parameters,
+        seconds=output.seconds,
+        peak_memory_mb=output.peak_memory_mb,
+        **_recall_metrics(confusion, split),
+        ranking=_ranking(ranking, split.groups),
+        priors=_priors(confusion, split),
+        **_fit_metrics(output, split, scores, rows),
+        **_feature_metrics(output, split),
+    )
+
+
+def _class_metrics(
+    confusion: NDArray[np.int64], f1: BootstrappedF1, ranking: RankingScores, split: TestSplit
+) -> tuple[ClassMetrics, ...]:
+    scores = class_scores(confusion)
+    ends = class_f1_intervals(f1, confidence=split.confidence)
+    return tuple(
+        ClassMetrics(
+            name=name,
+            n_train=split.counts.values[c],
+            n_test=int(scores.support[c]),
+            precision=defined(scores.precision[c]),
+            recall=defined(scores.recall[c]),
+            f1=defined(scores.f1[c]),
+            f1_interval=interval(*ends[c]),
+            auroc=defined(ranking.auroc[c]),
+            auprc=defined(ranking.auprc[c]),
+            prevalence=defined(ranking.prevalence[c]),
+        )
+        for c, name in enumerate(split.counts.names)
+    )
+
+
+def _recall_metrics(confusion: NDArray[np.int64], split: TestSplit) -> dict[str, Any]:
+    recall = class_scores(confusion).recall
+    shots = shot_accuracy(recall, split.counts)
+    worst = float(worst_class_recall(recall))
+    reference = split.balanced_reference
+    return {
+        "shots": {name: defined(float(value)) for name, value in shots.items()},
+        "worst_class": split.counts.names[int(np.nanargmin(recall))],
+        "worst_class_recall": defined(worst),
+        "g_mean": defined(float(geometric_mean_recall(recall))),
+        "accuracy_disparity": defined(float(accuracy_disparity(recall))),
+        "relative_accuracy": None
+        if reference is None
+        else relative_accuracy(
+            balanced_accuracy(confusion), balanced_method=reference, balanced_vanilla=reference
+        ),
+    }
+
+
+def _ranking(ranking: RankingScores, groups: Groups) -> dict[str, dict[str, Score]]:
+    return {
+        name: {key: defined(value) for key, value in asdict(found).items()}
+        for name, found in group_ranking(ranking, groups).items()
+    }
+
+
+def _priors(confusion: NDArray[np.int64], split: TestSplit) -> dict[str, dict[str, Score]] | None:
+    tested = confusion.sum(axis=1) > 0
+    if not split.counts.array()[tested].sum():
+        return None  # the training's own shares say nothing of the classes that were tested
+    found = scores_under_priors(confusion, split.counts)
+    return {name: asdict(scores) for name, scores in found.items()}
+
+
+def _fit_metrics(
+    output: MethodOutput,
+    split: TestSplit,
+    scores: NDArray[np.float64],
+    rows: NDArray[np.int64],
+) -> dict[str, Any]:
+    if output.fit is None:
+        return {}
+    names = split.counts.names
+    return {
+        "scaling": scaling_effect(scores, rows, split.groups, output.fit),
+        "coverage": coverage_entry(scores, rows, split.groups, names, output.fit),
+    }
+
+
+def _feature_metrics(output: MethodOutput, split: TestSplit) -> dict[str, Any]:
+    if output.trained is None:
+        return {}
+    found: dict[str, Any] = {"collapse": collapse_entry(output.trained, split.counts)}
+    if output.features is not None:
+        found["shift"] = shift_entry(
+            output.trained.features, output.features, confidence=split.confidence, seed=split.seed
+        )
+    return found
+
+
+def _geometry(output: MethodOutput, rows: NDArray[np.int64], groups: Groups) -> dict[str, Score]:
+    if output.features is None:
+        return dict.fromkeys(FeatureGeometry.__dataclass_fields__)
+    if output.feature_center is None:
+        raise ConfigError(
+            f"method {output.method!r} has features but no feature_center; give the mean of its "
+            "training features"
+        )
+    distances = feature_geometry(output.features, rows, groups, center=output.feature_center)
+    return {name: defined(value) for name, value in asdict(distances).items()}

@@ -1,0 +1,184 @@
+"""Paired differences between two methods over seeds, with intervals.
+
+A difference between two methods has two sources of chance: which images were tested, and how
+training happened to go. The bootstrap sees the first, the deviation over seeds the second; an
+interval that leaves one out is too narrow.
+
+Reference: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993 (the plain bootstrap's
+spread of a mean falls short by sqrt(n / (n - 1))); Bouthillier et al., "Accounting for variance
+in machine learning benchmarks", MLSys 2021.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+from scipy.stats import t as student_t
+
+from tailora.metrics.bootstrap import BootstrappedF1, bootstrap_f1, units_per_class
+from tailora.metrics.group_f1 import MACRO_KEYS, group_members, mean_of_defined
+from tailora.metrics.intervals import undetected_share
+from tailora.metrics.method_metrics import Score
+from tailora.metrics.seed_outcomes import SeedOutcome, same_values
+
+_FEWEST_UNITS: Final = 2  # one block says nothing about another
+_ZERO: Final = 1e-12  # differences of equal scores come out as rounding noise
+
+
+@final
+@dataclass(frozen=True)
+class MeanDifference:
+    """Paired difference of macro-F1, mean over seeds, in [-1, 1] with its interval."""
+
+    mean: Score
+    low: Score
+    high: Score
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ResampledTests:
+    """The tests of all seeds, resampled when asked; what baselines gave is kept."""
+
+    outcomes: Sequence[SeedOutcome]
+    shared: bool
+    replicates: int
+    confidence: float
+    seed: int
+    kept: dict[tuple[int, str], BootstrappedF1] = field(default_factory=dict)
+
+    def resampled(self, position: int, row: str) -> BootstrappedF1:
+        """F1 of a row in resampled tests of the seed at `position`."""
+        outcome = self.outcomes[position]
+        return bootstrap_f1(
+            outcome.targets,
+            outcome.predictions[row],
+            len(outcome.classes),
+            replicates=self.replicates,
+            seed=self.seed,
+            units=outcome.units,
+        )
+
+    def baseline(self, position: int, row: str) -> BootstrappedF1:
+        """The same, kept for the other rows compared with this one."""
+        key = (position, row)
+        if key not in self.kept:
+            self.kept[key] = self.resampled(position, row)
+        return self.kept[key]
+
+
+def difference_over_seeds(
+    row: str,
+    base: str | None,
+    macro: Mapping[str, Mapping[str, NDArray[np.float64]]],
+    tests: ResampledTests,
+) -> dict[str, MeanDifference] | None:
+    """Difference of `row` to `base`, keyed all/head/middle/tail; None where there is no base.
+
+    Args:
+        row: Row name.
+        base: Row compared against.
+        macro: Macro-F1 of each row by scope, (seeds,); NaN where undefined.
+        tests: The tests of the same seeds.
+    """
+    if base is None:
+        return None
+    per_seed = {key: macro[row][key] - macro[base][key] for key in MACRO_KEYS}
+    test_sampling = _test_halves(row, base, tests)
+    found: dict[str, MeanDifference] = {}
+    for key, values in per_seed.items():
+        mean, _ = mean_and_deviation(values)
+        half = np.hypot(test_sampling[key], _training_half(values, tests.confidence))
+        found[key] = _with_interval(mean, float(half))
+    return found
+
+
+def mean_and_deviation(values: NDArray[np.float64]) -> tuple[Score, Score]:
+    """Mean and sample deviation of the values that are not NaN; None where undefined."""
+    known = values[~np.isnan(values)]
+    if not known.size:
+        return None, None
+    return float(known.mean()), float(known.std(ddof=1)) if known.size > 1 else None
+
+
+def _with_interval(mean: Score, half: float) -> MeanDifference:
+    if mean is None or np.isnan(half):
+        return MeanDifference(mean, None, None)
+    return MeanDifference(mean, max(mean - half, -1.0), min(mean + half, 1.0))
+
+
+def _training_half(values: NDArray[np.float64], confidence: float) -> float:
+    """Half-width from the deviation over seeds; 0 for one seed, whose deviation is unknown.
+
+    NaN where a scope is in the test of fewer than two of several seeds.
+    """
+    known = values[~np.isnan(values)]
+    if len(known) < 2:  # one value has no deviation
+        return 0.0 if len(values) == 1 else float("nan")
+    quantile = student_t.ppf((1 + confidence) / 2, len(known) - 1)
+    return float(quantile * known.std(ddof=1) / np.sqrt(len(known)))
+
+
+def _test_halves(row: str, base: str, tests: ResampledTests) -> dict[str, float]:
+    """Half-width from the sampling of the test; 0 where the spread over seeds holds it already."""
+    seeds = len(tests.outcomes)
+    if not tests.shared and seeds > 1:
+        return dict.fromkeys(MACRO_KEYS, 0.0)
+    if all(same_values(one.predictions[row], one.predictions[base]) for one in tests.outcomes):
+        return dict.fromkeys(MACRO_KEYS, 0.0)
+    pairs = ((tests.resampled(k, row), tests.baseline(k, base)) for k in range(seeds))
+    point, replicates = np.zeros(1), np.zeros(1)
+    for first, second in pairs:
+        point = point + (first.point - second.point) / seeds
+        replicates = replicates + (first.replicates - second.replicates) / seeds
+    test = tests.outcomes[0]
+    units = units_per_class(test.targets, len(test.classes), units=test.units)
+    return {
+        key: _test_half(point, replicates, units, members, tests.confidence)
+        for key, members in group_members(test.groups).items()
+    }
+
+
+def _test_half(
+    point: NDArray[np.float64],
+    replicates: NDArray[np.float64],
+    units: NDArray[np.int64],
+    members: Sequence[int],
+    confidence: float,
+) -> float:
+    """Half-width for the mean over `members`; NaN when none of them is in the test.
+
+    Args:
+        point: Difference of each class, (classes,).
+        replicates: The same in resampled tests, (replicates, classes).
+        units: Independent units of each class, (classes,).
+        members: Class indices of the scope.
+        confidence: Two-sided level, in (0, 1).
+    """
+    tested = [c for c in members if units[c] > 0]
+    if not tested:
+        return float("nan")
+    spread = _known_deviation(mean_of_defined(replicates[:, tested]))
+    enough = units[tested][units[tested] >= _FEWEST_UNITS]
+    fewest = enough.min() if enough.size else _FEWEST_UNITS
+    sampled = norm.ppf((1 + confidence) / 2) * spread * np.sqrt(fewest / (fewest - 1))
+    unseen = [
+        undetected_share(units[c], confidence=confidence)
+        for c in tested
+        if _is_blind(point[c], replicates[:, c], units[c])
+    ]
+    return float(np.hypot(sampled, np.linalg.norm(unseen) / len(tested)))
+
+
+def _is_blind(point: float, replicates: NDArray[np.float64], units: int) -> bool:
+    """Whether resampling cannot show how much a class's difference may vary."""
+    differs = bool(abs(point) > _ZERO or np.any(np.abs(replicates) > _ZERO))
+    return differs and (units < _FEWEST_UNITS or _known_deviation(replicates) < _ZERO)
+
+
+def _known_deviation(values: NDArray[np.float64]) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.std(ddof=1)) if known.size > 1 else 0.0

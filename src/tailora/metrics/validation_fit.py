@@ -1,0 +1,204 @@
+"""What validation teaches about probabilities: temperatures, vector scaling, thresholds of sets.
+
+All of it is fitted here, from validation rows alone; the test is measured with it and changes
+nothing in it. Validation also chose the probe's penalty, so the promise of the sets is a little
+optimistic; where neighbours stand on both sides of the split it does not hold at all.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
+
+from tailora.counts import Groups
+from tailora.errors import ConfigError, DataError, RunError
+from tailora.metrics.calibration import checked_probabilities
+from tailora.metrics.conformal import ConformalThresholds, conformal_thresholds
+from tailora.metrics.scaling import (
+    GroupTemperatures,
+    Temperature,
+    VectorScaling,
+    fit_group_temperatures,
+    fit_temperature,
+    fit_vector_scaling,
+)
+from tailora.storage import typed
+
+SCALINGS: Final = ("temperature", "group-temperatures", "vector")
+Scaling = Temperature | GroupTemperatures | VectorScaling
+
+_SMALLEST: Final = float(np.finfo(np.float32).tiny)  # a softmax in float32 gives exact zeros
+
+# far beyond anything that is fitted, and no product of them with logits overflows
+_Factor = Annotated[float, Field(ge=-1e9, le=1e9)]
+_Positive = Annotated[float, Field(ge=1e-9, le=1e9)]
+
+
+@dataclass(frozen=True)
+class _SetsEntry:
+    coverage: Annotated[float, Field(gt=0, lt=1)]
+    score: Literal["probability", "aps"]
+    thresholds: list[Annotated[float, Field(ge=-1, le=2)] | None]
+    validation_rows: list[Annotated[int, Field(ge=0, le=2**53)]]
+
+
+@dataclass(frozen=True)
+class _TemperatureEntry:
+    value: _Positive
+
+
+@dataclass(frozen=True)
+class _GroupsEntry:
+    values: list[_Positive]
+    shared: list[str]
+
+
+@dataclass(frozen=True)
+class _VectorEntry:
+    scale: list[_Factor]
+    shift: list[_Factor]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    sets: _SetsEntry
+    scalings: dict[str, dict[str, Any]]
+    left_out: dict[str, str]
+
+
+_SCALING_ENTRIES: Final[dict[str, type]] = {
+    "temperature": _TemperatureEntry, "group-temperatures": _GroupsEntry, "vector": _VectorEntry,
+}  # fmt: skip
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ValidationFit:
+    """What was fitted on validation.
+
+    Args:
+        sets: Thresholds of the prediction sets, a class each.
+        scalings: By name, of `SCALINGS`; those that could be fitted.
+        left_out: Why each of the others could not.
+        rows: Validation rows of each class.
+    """
+
+    sets: ConformalThresholds
+    scalings: dict[str, Scaling]
+    left_out: dict[str, str]
+    rows: tuple[int, ...]
+
+    @property
+    def level(self) -> float:
+        """Coverage that the sets promise for each class, in (0, 1)."""
+        return round(1 - self.sets.alpha, 12)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of calibration.json; null is a class that is in every set."""
+        return {
+            "sets": {
+                "coverage": self.level,
+                "score": self.sets.score,
+                "thresholds": [None if math.isinf(t) else t for t in self.sets.thresholds.tolist()],
+                "validation_rows": list(self.rows),
+            },
+            "scalings": {name: _scaling_to_json(fit) for name, fit in self.scalings.items()},
+            "left_out": dict(self.left_out),
+        }
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> "ValidationFit":
+        """Read what `to_json` wrote.
+
+        Raises:
+            RunError: Something is missing or of another kind.
+        """
+        file = Path("calibration.json")
+        try:
+            typed(_Entry, entry, file)
+            for name, fit in entry["scalings"].items():
+                typed(_SCALING_ENTRIES[name], fit, file)
+            sets = entry["sets"]
+            thresholds = np.array([math.inf if t is None else t for t in sets["thresholds"]], float)
+            too_few = tuple(np.flatnonzero(np.isinf(thresholds)).tolist())
+            return cls(
+                sets=ConformalThresholds(thresholds, too_few, 1 - sets["coverage"], sets["score"]),
+                scalings={n: _READERS[n](fit) for n, fit in entry["scalings"].items()},
+                left_out=dict(entry["left_out"]),
+                rows=tuple(sets["validation_rows"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            reason = error if isinstance(error, RunError) else repr(error)
+            raise RunError(f"calibration.json is damaged ({reason}): fit the run again") from error
+
+
+def fit_on_validation(
+    probabilities: ArrayLike, targets: ArrayLike, groups: Groups, *, coverage: float = 0.9
+) -> ValidationFit:
+    """Fit every scaling and the thresholds of the sets on validation rows.
+
+    Scalings act on log-probabilities: the logits less their log-sum, which every head has and
+    which a temperature cannot tell from the logits.
+
+    Args:
+        probabilities: Of the validation rows, (rows, classes), rows sum to 1.
+        targets: Their true classes, (rows,).
+        groups: Head, middle and tail.
+        coverage: Share of each class's rows whose set is to hold the class, in (0, 1).
+
+    Raises:
+        ConfigError: `coverage` outside (0, 1).
+        DataError: See `checked_probabilities`.
+
+    Example:
+        >>> probabilities = [[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.4, 0.6]]
+        >>> fitted = fit_on_validation(probabilities, [0, 0, 1, 1], Groups((0,), (), (1,)))
+        >>> fitted.level, list(fitted.scalings), fitted.rows
+        (0.9, ['temperature', 'group-temperatures', 'vector'], (2, 2))
+    """
+    if not 0 < coverage < 1:
+        raise ConfigError(f"coverage must lie strictly between 0 and 1, got {coverage!r}")
+    rows, true = checked_probabilities(probabilities, targets)
+    logs = log_scores(rows)
+    fits: dict[str, Callable[[], Scaling]] = {
+        "temperature": lambda: fit_temperature(logs, true),
+        "group-temperatures": lambda: fit_group_temperatures(logs, true, groups),
+        "vector": lambda: fit_vector_scaling(logs, true),
+    }
+    scalings: dict[str, Scaling] = {}
+    left_out: dict[str, str] = {}
+    for name, fit in fits.items():
+        try:
+            scalings[name] = fit()
+        except DataError as error:  # a small validation split may teach sets and no scaling
+            left_out[name] = str(error)
+    sets = conformal_thresholds(rows, true, alpha=1 - coverage)
+    counts = np.bincount(true, minlength=rows.shape[1])
+    return ValidationFit(sets, scalings, left_out, tuple(counts.tolist()))
+
+
+def log_scores(probabilities: ArrayLike) -> NDArray[np.float64]:
+    """Logarithms of probabilities, finite also where float32 has rounded one to 0."""
+    return np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), _SMALLEST))
+
+
+def _scaling_to_json(fit: Scaling) -> dict[str, Any]:
+    if isinstance(fit, Temperature):
+        return {"value": fit.value}
+    if isinstance(fit, GroupTemperatures):
+        return {"values": fit.values.tolist(), "shared": list(fit.shared)}
+    return {"scale": fit.scale.tolist(), "shift": fit.shift.tolist()}
+
+
+_READERS: Final[dict[str, Callable[[Mapping[str, Any]], Scaling]]] = {
+    "temperature": lambda e: Temperature(float(e["value"])),
+    "group-temperatures": lambda e: GroupTemperatures(
+        np.array(e["values"], float), tuple(e["shared"])
+    ),
+    "vector": lambda e: VectorScaling(np.array(e["scale"], float), np.array(e["shift"], float)),
+}

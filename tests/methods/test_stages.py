@@ -1,0 +1,167 @@
+"""Which split each choice of a run is made on, and which features and costs are whose."""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+
+from tailora.heads.linear_probe import fit_linear_probe
+from tailora.losses import LogitAdjustedLoss
+from tailora.methods import stages
+from tailora.methods.deblora.stages import calibrate_features
+from tailora.methods.stages import calibration, costs, training_set, with_probe
+from tests.methods.planted_job import planted_job
+
+NAMES = ("common", "some", "rare")
+
+
+def test_the_penalty_of_the_probe_is_chosen_on_validation(monkeypatch, tmp_path):
+    """As many dimensions as rows of a class: the weak penalty learns training rows by heart.
+
+    The test rows are copies of training rows, so it looks best there too; validation shows that it
+    is not. Both splits are of one size, so that taking one for the other would go unnoticed.
+    """
+    rng = np.random.default_rng(4)
+    centers = rng.normal(size=(3, 20)) * 0.35
+    labels, held_out = np.repeat([0, 1, 2], [22, 20, 18]), np.repeat([0, 1, 2], 10)
+
+    def draw(classes):
+        return (centers[classes] + rng.normal(size=(len(classes), 20))).astype(np.float32)
+
+    train, val = draw(labels), draw(held_out)
+    copies = np.concatenate([np.flatnonzero(labels == c)[:10] for c in range(3)])
+    planted = {"train": (train, labels), "val": (val, held_out), "test": (train[copies], held_out)}
+    strong, weak = 1.0, 0.003
+    job = planted_job(
+        monkeypatch, tmp_path, planted, NAMES, probe__loss="cross-entropy", probe__l2=[strong, weak]
+    )
+    head = with_probe(job, "zero-shot").head
+
+    mean, spread = train.mean(axis=0), train.std(axis=0)
+    peers = {
+        l2: LogisticRegression(C=1 / (l2 * len(train)), tol=1e-8, max_iter=5000).fit(
+            (train - mean) / spread, labels
+        )
+        for l2 in (strong, weak)
+    }
+
+    def score(l2, split):
+        rows, targets = planted[split]
+        return f1_score(targets, peers[l2].predict((rows - mean) / spread), average="macro")
+
+    best = {split: max((strong, weak), key=lambda l2: score(l2, split)) for split in planted}
+    assert best == {"train": weak, "val": strong, "test": weak}
+    weights = head.weight.detach().numpy() * spread
+    assert weights == pytest.approx(peers[strong].coef_, abs=2e-3)
+
+
+@pytest.fixture
+def plain(monkeypatch, tmp_path):
+    """A job of three separate classes, for what does not depend on features."""
+
+    def make(**options):
+        rng = np.random.default_rng(0)
+        planted = {}
+        for split, counts in {"train": (20, 10, 5), "val": (4,) * 3, "test": (4,) * 3}.items():
+            labels = np.repeat([0, 1, 2], counts)
+            rows = 9 * np.eye(3)[labels] + rng.normal(size=(len(labels), 3))
+            planted[split] = rows.astype(np.float32), labels
+        job = planted_job(
+            monkeypatch, tmp_path, planted, NAMES, deblora__clusters=2, deblora__pull=0.5, **options
+        )
+        return job, planted
+
+    return make
+
+
+def test_the_probe_learns_under_its_own_loss(plain, monkeypatch):
+    job, planted = plain(probe__l2=[0.1])
+    assert job.recipe.probe.loss != job.recipe.train.loss
+    head = with_probe(job, "zero-shot").head
+    expected = fit_linear_probe(
+        *planted["train"], loss=LogitAdjustedLoss(job.counts), num_classes=3, l2=0.1
+    ).linear
+    assert head.bias.numpy() == pytest.approx(expected.bias.detach().numpy(), abs=1e-4)
+
+
+def test_a_method_costs_what_the_stages_it_stands_on_cost_too(plain):
+    job, _ = plain()
+    for method, parameters in (("deblora", 3), ("zero-shot", 0), ("lora", 2)):
+        with job.folder.costs(method).measure("train", trained_parameters=parameters):
+            pass
+    told = {
+        method: [(entry["method"], entry["trained_parameters"]) for entry in costs(job, method)]
+        for method in ("zero-shot", "lora", "deblora")
+    }
+    zero_shot, lora = ("zero-shot", 0), ("lora", 2)
+    assert told == {
+        "zero-shot": [zero_shot],
+        "lora": [zero_shot, lora],
+        "deblora": [zero_shot, lora, ("deblora", 3)],
+    }
+
+
+@pytest.mark.parametrize(("source", "first"), [("adapted", "lora"), ("pretrained", "zero-shot")])
+def test_each_round_moves_the_features_of_the_round_before(source, first, plain, monkeypatch):
+    job, planted = plain(deblora__rounds=2, deblora__source=source)
+    asked = []
+
+    def features(_job, method, split):
+        asked.append((method, split))
+        return planted[split][0]
+
+    monkeypatch.setattr(stages, "features", features)
+    monkeypatch.setattr(stages, "learn_calibrated", lambda *_, **__: asked.append("learnt"))
+    monkeypatch.setattr(stages, "trainable", lambda *_: 1)
+    for name in ("save_adapted", "_keep"):
+        monkeypatch.setattr(stages, name, lambda *_: None)
+    stages.adapt_stage(job, "deblora")
+    # once to be moved, once for the units of what is learnt
+    before, after = [(first, "train")] * 2, [("deblora/round-1", "train")] * 2
+    assert asked == [*before, "learnt", *after, "learnt"]
+
+
+def test_a_head_of_targets_is_fitted_on_moved_features(plain):
+    for head in ("features", "targets", "both"):
+        job, planted = plain(deblora__head=head)
+        own, labels = planted["train"]
+        moved = calibration(job).features
+        assert np.abs(moved - own)[labels == 2].max() > 0.5
+        expected = {"features": [own], "targets": [moved], "both": [own, moved]}[head]
+        rows, classes = training_set(job, "deblora")
+        np.testing.assert_array_equal(rows, np.concatenate(expected))
+        np.testing.assert_array_equal(classes, np.concatenate([labels] * len(expected)))
+        np.testing.assert_array_equal(training_set(job, "lora")[0], own)
+
+
+def test_pulls_are_chosen_on_validation(monkeypatch, tmp_path):
+    """The few rare training rows lie beside the point: others of the class are near the centre."""
+    rng = np.random.default_rng(1)
+
+    def draw(places, counts):
+        labels = np.repeat([0, 1, 2], counts)
+        middle = np.array(places)[labels][:, None] * np.array([[1.0, 0.0]])
+        return (middle + rng.normal(size=(len(labels), 2))).astype(np.float32), labels
+
+    train, val = draw([0, 10, 20], [40, 20, 6]), draw([0, 10, 5], [15, 15, 15])
+    planted = {"train": train, "val": val, "test": draw([0, 10, 20], [15, 15, 15])}
+    job = planted_job(
+        monkeypatch, tmp_path, planted, NAMES, deblora__pull="validation", deblora__clusters=1
+    )
+    found = calibration(job)
+
+    def chosen_by(split):
+        return calibrate_features(
+            job.recipe.deblora, *train, names=NAMES, groups=job.groups, seed=0,
+            validation=planted[split],
+        )  # fmt: skip
+
+    assert chosen_by("train").keep.tolist() == [1, 1, 1]
+    assert chosen_by("test").keep.tolist() == [1, 1, 1]
+    assert found.keep[2] < 1
+    assert found.keep.tolist() == chosen_by("val").keep.tolist()
+    np.testing.assert_array_equal(found.features, chosen_by("val").features)
+    pulls = json.loads((tmp_path / "stages" / "deblora" / "pulls.json").read_text("utf-8"))
+    assert pulls == (1 - found.keep).tolist()

@@ -1,0 +1,225 @@
+"""A training that cannot work, or would leave an option out, is refused before anything is done."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tailora import Recipe
+from tailora.config.recipe import METHODS
+from tailora.counts import ClassCounts
+from tailora.errors import ConfigError
+from tailora.experiments.plan import COMPARED, check_plan, make_plan, stage_key
+from tailora.methods.checks import check_recipe, planned_steps
+from tailora.methods.expert_rows import EXPERT_ROWS
+from tailora.methods.training_parts import training_loss
+
+COUNTS = ClassCounts(("a", "b", "c"), (60, 12, 6))
+
+
+def check(settings, counts=COUNTS):
+    return check_recipe(Recipe().override({"method": "lora", **settings}), counts, n_val=20)
+
+
+GOOD = {
+    "LDAM-DRW": {"train.loss": "ldam", "train.deferred": 0.8},
+    "BRL's detached schedule": {"train.deferred": 0.8, "train.deferred_loss": "action-aware"},
+    "Buda's two phases": {
+        "train.sampler": "oversampling", "train.deferred": 0.5, "train.deferred_sampler": "none",
+    },
+    "a queue": {"train.objective": "paco", "train.objective_options": {"queue": 64}},
+    "a sampler under two views": {"train.objective": "supcon", "train.sampler": "class-balanced"},
+    "a sampler that changes without labels": {
+        "train.objective": "masked", "train.deferred": 0.5, "train.deferred_sampler": "square-root",
+    },
+    "CMO in the middle": {"train.mix": "cmo"},
+    "mixed experts": {"method": "lora+sade", "train.mix": "cutmix"},
+    "options of the experts' loss": {"method": "lora+tlc", "train.loss_options": {"scale": 20.0}},
+    "experts re-weighted at half": {"method": "lora+ride", "train.deferred": 0.5},
+    "Muon": {"train.optimizer": "muon", "train.optimizer_options": {"lr": 0.02}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", GOOD)
+def test_recipes_of_the_papers_pass(row):
+    check(GOOD[row])
+
+
+BAD = {
+    "an unknown objective": ({"train.objective": "supcn"}, "did you mean 'supcon'"),
+    "an unknown optimiser": ({"train.optimizer": "moun"}, "did you mean 'muon'"),
+    "an unknown mix": ({"train.mix": "cutmx"}, "did you mean 'cutmix'"),
+    "an unknown second loss": (
+        {"train.deferred": 0.5, "train.deferred_loss": "acton-aware"}, "did you mean 'action-aware'"
+    ),
+    "an unknown second sampler": (
+        {"train.deferred": 0.5, "train.deferred_sampler": "nne"}, "did you mean 'none'"
+    ),
+    "an option AdamW does not have": (
+        {"train.optimizer_options": {"momentum": 0.9}}, "adamw takes no option 'momentum'"
+    ),
+    "options of an objective that has none": (
+        {"train.objective_options": {"queue": 5}}, "train.objective_options does nothing"
+    ),
+    "options of rotation": (
+        {"train.objective": "rotation", "train.objective_options": {"turns": 4}},
+        "train.objective_options does nothing with train.objective='rotation'",
+    ),
+    "two views that are one": (
+        {"train.objective": "supcon", "train.augment": "none"}, "makes them one"
+    ),
+    "a loss beside a contrastive one": (
+        {"train.objective": "paco", "train.loss": "focal"}, "train.loss does nothing"
+    ),
+    "loss options beside a contrastive one": (
+        {"train.objective": "sbcl", "train.loss_options": {"tau": 1.0}},
+        "train.loss_options does nothing",
+    ),
+    "a mix of views": (
+        {"train.objective": "supcon", "train.mix": "mixup"}, "train.mix does nothing"
+    ),
+    "a mix without labels": (
+        {"train.objective": "masked", "train.mix": "mixup"}, "train.mix does nothing"
+    ),
+    "an augmentation beside rotation": (
+        {"train.objective": "rotation", "train.augment": "none"}, "train.augment does nothing"
+    ),
+    "re-weighting without a loss": (
+        {"train.objective": "supcon", "train.deferred": 0.5}, "has none to re-weight"
+    ),
+    "fine-tuning by views": (
+        {"method": "fine-tune", "train.objective": "supcon"}, "'fine-tune' learns labels"
+    ),
+    "experts by views": (
+        {"method": "lora+ride", "train.objective": "paco"}, "'lora+ride' learns labels"
+    ),
+    "mix options without a mix": (
+        {"train.mix_options": {"alpha": 1.0}}, "train.mix_options does nothing without a train.mix"
+    ),
+    "averages without a mix": ({"train.mix_average": "joint"}, "train.mix_average does nothing"),
+    "an unknown average": (
+        {"train.mix": "mixup", "train.mix_average": "joined"},
+        "did you mean 'joint'",
+    ),
+    "resting without a mix": ({"train.mix_off": 1}, "train.mix_off does nothing"),
+    "CMO that always rests": ({"train.mix": "cmo", "train.epochs": 2}, "would do nothing"),
+    "EnMix without an augmentation": (
+        {"train.mix": "enmix-style", "train.augment": "none"}, "that is mixup"
+    ),
+    "labels shared under RIDE": (
+        {"method": "lora+ride", "train.mix": "mixup"}, "RIDELoss is no mean of one term a row"
+    ),
+    "labels shared under TLC": ({"method": "lora+tlc", "train.mix": "mixup"}, "TLCLoss is no mean"),
+    "labels shared under ResLT": (
+        {"method": "lora+reslt", "train.mix": "mixup"}, "ResLTLoss is no mean"
+    ),
+    "cross-entropy re-weighted": ({"train.deferred": 0.5}, "has no re-weighted version"),
+    "SADE re-weighted": (
+        {"method": "lora+sade", "train.deferred": 0.5}, "SADELoss has no re-weighted version"
+    ),
+    "a share out of range": ({"train.loss": "ldam", "train.deferred": 1.0}, "must lie in (0, 1)"),
+    "two phases of one epoch": (
+        {"train.loss": "ldam", "train.deferred": 0.5, "train.epochs": 1}, "give two or more"
+    ),
+    "a second loss without a phase": (
+        {"train.deferred_loss": "focal"}, "train.deferred_loss does nothing"
+    ),
+    "a second sampler without a phase": (
+        {"train.deferred_sampler": "none"}, "train.deferred_sampler does nothing"
+    ),
+    "a second loss that is the first": (
+        {"train.deferred": 0.5, "train.deferred_loss": "cross-entropy"}, "is train.loss"
+    ),
+    "a second sampler that is the first": (
+        {"train.deferred": 0.5, "train.deferred_sampler": "none"}, "is train.sampler"
+    ),
+    "a cosine loss after another": (
+        {"train.deferred": 0.5, "train.deferred_loss": "ldam"}, "takes a cosine head's logits"
+    ),
+    "a loss beside the experts' own": (
+        {"method": "lora+sade", "train.loss": "focal"}, "train.loss does nothing with method"
+    ),
+    "a loss beside ResLT's": (
+        {"method": "lora+reslt", "train.loss": "focal"}, "train.loss does nothing with method"
+    ),
+    "an option the experts' loss lacks": (
+        {"method": "lora+ride", "train.loss_options": {"tau": 1.0}}, "ride takes no option 'tau'"
+    ),
+    "an option of the experts out of range": (
+        {"method": "lora+tlc", "train.loss_options": {"engagement": 2.0}}, "engagement must lie"
+    ),
+    "subclasses of classes too small": (
+        {"train.objective": "sbcl", "train.objective_options": {"minimum": 50}},
+        "train.objective=supcon",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", BAD)
+def test_what_cannot_work_is_refused_in_one_line(row):
+    settings, says = BAD[row]
+    with pytest.raises(ConfigError) as caught:
+        check(settings)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["train.mix", "train.objective", "train.deferred"])
+def test_one_adapter_a_category_takes_neither_mixes_nor_views_nor_phases(key):
+    value = {"train.mix": "mixup", "train.objective": "supcon", "train.deferred": 0.5}[key]
+    recipe = Recipe().override({key: value, "method": "lora"})
+    plan = make_plan(recipe, methods=["clora"], probes=[], variants=[], seeds=1)
+    with pytest.raises(ConfigError, match=f"{key}=.* does nothing for clora"):
+        check_plan(plan, COUNTS)
+
+
+# --- phases of the expert rows ---
+
+
+@pytest.mark.parametrize(
+    ("method", "epochs", "start"), [("lora+ride", 10, 8), ("lora+tlc", 3, 2), ("lora+tlc", 2, 1)]
+)
+def test_ride_and_tlc_are_reweighted_late_unasked(method, epochs, start):
+    recipe = Recipe(method=method).override({"train.epochs": epochs})
+    loss = training_loss(recipe, COUNTS, None)
+    assert (loss.start, loss.second is None) == (start, False)
+    assert loss.second.class_weight.tolist() != loss.first.class_weight.tolist()
+
+
+@pytest.mark.parametrize(("method", "epochs"), [("lora+sade", 10), ("lora+ride", 1), ("lora", 9)])
+def test_the_others_have_one_phase(method, epochs):
+    recipe = Recipe(method=method).override({"train.epochs": epochs})
+    assert training_loss(recipe, COUNTS, None).second is None
+
+
+def test_expert_rows_are_methods_of_fit_and_of_compare():
+    assert set(EXPERT_ROWS) <= set(METHODS)
+    assert set(EXPERT_ROWS) <= set(COMPARED)
+
+
+# --- what a stage is named after, and how long it is ---
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "key"),
+    [
+        ("lora", {}, "a40258a98dd3"),
+        ("deblora", {}, "1cd2a0e1d440"),
+        ("lora+reslt", {}, "578a78947e05"),
+        ("fine-tune", {"train.epochs": 5, "train.loss": "focal"}, "3fd746d56411"),
+    ],
+)
+def test_stages_keep_the_names_they_had_before_there_were_these_options(method, settings, key):
+    recipe = Recipe(method=method).override(settings)
+    found = stage_key(recipe, method, fingerprint="f", loaded=SimpleNamespace(sha256="abc"))
+    assert found == key
+
+
+def test_adalora_plans_by_the_epochs_a_sampler_makes():
+    labels = np.repeat([0, 1, 2], COUNTS.values)
+    settings = {"method": "lora", "train.epochs": 4, "train.batch_size": 10}
+    assert planned_steps(Recipe().override(settings), labels) == 4 * 8
+    over = settings | {"train.sampler": "oversampling"}
+    assert planned_steps(Recipe().override(over), labels) == 4 * 18
+    both = over | {"train.deferred": 0.5, "train.deferred_sampler": "none"}
+    assert planned_steps(Recipe().override(both), labels) == 2 * 18 + 2 * 8

@@ -1,0 +1,111 @@
+import inspect
+
+import pytest
+
+from tailora import registry
+from tailora.counts import ClassCounts
+from tailora.errors import ConfigError
+from tailora.losses import CrossEntropyLoss, LDAMLoss, LogitAdjustedLoss
+from tailora.samplers import MPerClassSampler
+
+EVERY = [(family, name) for family in registry.FAMILIES for name in registry.names(family)]
+COUNTS = ClassCounts(("a", "b"), (9, 1))
+
+each_method = pytest.mark.parametrize(("family", "name"), EVERY)
+
+
+def test_losses_and_samplers_have_the_names_people_search_for():
+    assert {
+        "cross-entropy",
+        "balanced-softmax",
+        "logit-adjusted",
+        "focal",
+        "class-balanced",
+        "ldam",
+    } <= set(registry.names("losses"))
+    assert {
+        "class-balanced",
+        "square-root",
+        "progressive",
+        "effective-number",
+        "m-per-class",
+        "oversampling",
+        "undersampling",
+        "stratified",
+    } <= set(registry.names("samplers"))
+    assert {"cosine", "lws", "reslt", "tau-normalise", "nearest-class-mean"} <= set(
+        registry.names("heads")
+    )
+
+
+@each_method
+def test_a_method_is_found_by_the_name_it_is_listed_under(family, name):
+    assert registry.method_name(registry.find(family, name)) == name
+
+
+@each_method
+def test_every_method_says_what_it_does_and_where_it_comes_from(family, name):
+    method = registry.find(family, name)
+    assert registry.summary(method).endswith(".")
+    reference = registry.reference(method)
+    assert any(char.isdigit() for char in reference)
+    assert "\n" not in reference
+    assert reference.endswith(".")
+
+
+@each_method
+def test_every_option_has_a_default_and_is_described(family, name):
+    method = registry.find(family, name)
+    for option, default in registry.options(method).items():
+        assert default is not inspect.Parameter.empty
+        assert f"{option}:" in inspect.getdoc(method)
+    assert all(f"{fact}:" in inspect.getdoc(method) for fact in registry.needs(method))
+
+
+def test_facts_are_positional_and_options_are_keyword_only():
+    assert registry.needs(LogitAdjustedLoss) == ("counts",)
+    assert registry.options(LogitAdjustedLoss) == {"tau": 1.0, "ignore_index": -100}
+    assert registry.needs(MPerClassSampler) == ("labels", "batch_size", "rank", "world_size")
+    assert registry.options(MPerClassSampler) == {"m": 4, "seed": 0}
+
+
+def test_builds_from_the_facts_a_method_needs_and_the_options_chosen():
+    facts = {"counts": COUNTS, "labels": [0, 1], "rank": 0}
+    loss = registry.build(LDAMLoss, facts, {"scale": 20.0})
+    assert (loss.scale, loss.max_margin) == (20.0, 0.5)
+    sampler = registry.build(MPerClassSampler, {**facts, "batch_size": 2}, {"m": 1})
+    assert (sampler.m, sampler.rank, sampler.world_size) == (1, 0, 1)
+    elsewhere = {**facts, "batch_size": 2, "rank": 1, "world_size": 2}
+    sampler = registry.build(MPerClassSampler, elsewhere, {"m": 1})
+    assert (sampler.rank, sampler.world_size) == (1, 2)
+
+
+def test_an_option_that_a_method_does_not_have_is_refused():
+    with pytest.raises(ConfigError) as caught:
+        registry.build(LogitAdjustedLoss, {"counts": COUNTS}, {"temperature": 2})
+    assert (
+        str(caught.value)
+        == "logit-adjusted takes no option 'temperature'; it takes tau, ignore_index"
+    )
+    balanced_softmax = registry.find("losses", "balanced-softmax")
+    with pytest.raises(ConfigError, match="takes no option 'weights'; it takes ignore_index"):
+        registry.build(balanced_softmax, {"counts": COUNTS}, {"weights": "inverse"})
+
+
+def test_a_fact_is_no_option():
+    with pytest.raises(ConfigError, match="cross-entropy takes no option 'counts'"):
+        registry.build(CrossEntropyLoss, {"counts": COUNTS}, {"counts": COUNTS})
+
+
+def test_a_fact_that_is_not_known_is_named():
+    with pytest.raises(ConfigError, match="m-per-class needs labels, batch_size, which is not"):
+        registry.build(MPerClassSampler, {"counts": COUNTS}, {})
+
+
+def test_unknown_families_and_names_get_the_nearest():
+    with pytest.raises(ConfigError, match="unknown family 'loses'; did you mean 'losses'"):
+        registry.names("loses")
+    with pytest.raises(ConfigError, match="unknown loss 'lgit-adjusted'; did you mean 'logit-adj"):
+        registry.find("losses", "lgit-adjusted")
+    with pytest.raises(ConfigError, match="unknown sampler 'ldam'"):
+        registry.find("samplers", "ldam")
