@@ -13,11 +13,10 @@ from pathlib import Path
 from tailora import registry
 from tailora.heads.probes import probe_names, probe_summary
 from tailora.methods.describe import (
-    COMPARED_ONLY,
-    METHODS,
     OBJECTIVE_TEXTS,
     argument_texts,
     guard,
+    method_texts,
     metrics,
     short_reference,
 )
@@ -69,7 +68,7 @@ def _index(families: list[str]) -> str:
     parts = [
         f"# Methods\n\n{GENERATED}\n`tailora methods` lists the same, `tailora methods NAME` shows "
         "options, defaults, reference and the test that guards a method.\n",
-        "## Rows of a comparison\n\n" + _table("method", METHODS | COMPARED_ONLY),
+        "## Rows of a comparison\n\n" + _table("method", method_texts()),
         "## What the base adapter learns\n\n" + _table("`train.objective`", OBJECTIVE_TEXTS),
         "## Probes\n\n" + _table("probe", {name: probe_summary(name) for name in probe_names()}),
     ]

@@ -51,7 +51,7 @@ BREAKS: tuple[Break, ...] = (
         "metrics/seed_differences.py",
         (("enough.min()", "enough.max()"),),
         (
-            "evaluate/test_over_seeds.py::test_the_smallest_class_of_a_scope_says_how_far_its_spread_falls_short",
+            "metrics/test_over_seeds.py::test_the_smallest_class_of_a_scope_says_how_far_its_spread_falls_short",
         ),
     ),
     Break(
@@ -60,7 +60,7 @@ BREAKS: tuple[Break, ...] = (
         "methods/deblora/stages.py",
         (("as_tensor(unit_spread(source))", "as_tensor(unit_spread(found.features))"),),
         (
-            "debias/test_stages.py::test_targets_are_seen_in_units_of_the_features_before_they_moved",
+            "methods/deblora/test_stages.py::test_targets_are_seen_in_units_of_the_features_before_they_moved",
         ),
     ),
     Break(
@@ -69,7 +69,7 @@ BREAKS: tuple[Break, ...] = (
         "methods/deblora/stages.py",
         (("mean=as_tensor(source.mean(", "mean=as_tensor(found.features.mean("),),
         (
-            "debias/test_stages.py::test_angles_of_targets_are_seen_from_the_mean_before_anything_moved",
+            "methods/deblora/test_stages.py::test_angles_of_targets_are_seen_from_the_mean_before_anything_moved",
         ),
     ),
     Break(
@@ -85,7 +85,7 @@ BREAKS: tuple[Break, ...] = (
         "methods/scoring.py",
         (("probabilities[chosen, index].mean()", "probabilities[targets == index, index].mean()"),),
         (
-            "pipeline/test_verdicts.py::test_what_is_stated_is_held_against_what_is_right_where_the_class_is_predicted",
+            "methods/test_verdicts.py::test_what_is_stated_is_held_against_what_is_right_where_the_class_is_predicted",
         ),
     ),
     Break(
@@ -94,7 +94,7 @@ BREAKS: tuple[Break, ...] = (
         "methods/scoring.py",
         (("(targets[chosen] == index)", "(predicted[targets == index] == index)"),),
         (
-            "pipeline/test_verdicts.py::test_what_is_stated_is_held_against_what_is_right_where_the_class_is_predicted",
+            "methods/test_verdicts.py::test_what_is_stated_is_held_against_what_is_right_where_the_class_is_predicted",
         ),
     ),
     Break(
@@ -107,12 +107,12 @@ BREAKS: tuple[Break, ...] = (
                 "predicted_units=_count_units(targets == index, units)",
             ),
         ),
-        ("pipeline/test_verdicts.py::test_places_are_those_where_the_class_is_predicted",),
+        ("methods/test_verdicts.py::test_places_are_those_where_the_class_is_predicted",),
     ),
     Break(
         "penalty-split",
         "the probe's penalty is chosen on the test",
-        "methods/stages.py",
+        "methods/method.py",
         (
             ('("train", "val", *together)', '("train", "test", *together)'),
             (
@@ -120,19 +120,23 @@ BREAKS: tuple[Break, ...] = (
                 'validation=(val, job.labels[job.dataset.indices("test")])',
             ),
         ),
-        ("pipeline/test_stages.py::test_the_penalty_of_the_probe_is_chosen_on_validation",),
+        ("methods/test_stages.py::test_the_penalty_of_the_probe_is_chosen_on_validation",),
     ),
     Break(
         "pull-split",
         "pulls are chosen on training features",
-        "methods/stages.py",
+        "methods/deblora/method.py",
         (
             (
-                'source, "val")), job.labels[job.dataset.indices("val")]',
-                'source, "train")), job.labels[job.dataset.indices("train")]',
+                'stage_features(job, source, "val"))',
+                'stage_features(job, source, "train"))',
+            ),
+            (
+                'return val, job.labels[job.dataset.indices("val")]',
+                'return val, job.labels[job.dataset.indices("train")]',
             ),
         ),
-        ("pipeline/test_stages.py::test_pulls_are_chosen_on_validation",),
+        ("methods/test_stages.py::test_pulls_are_chosen_on_validation",),
     ),
     Break(
         "geometry-center",
@@ -140,7 +144,7 @@ BREAKS: tuple[Break, ...] = (
         "methods/scoring.py",
         (("feature_center=np.mean(train, axis=0)", "feature_center=np.mean(test, axis=0)"),),
         (
-            "pipeline/test_scoring.py::test_distances_between_classes_are_seen_from_the_training_mean",
+            "methods/test_scoring.py::test_distances_between_classes_are_seen_from_the_training_mean",
         ),
     ),
     Break(
@@ -148,9 +152,7 @@ BREAKS: tuple[Break, ...] = (
         "distances in a comparison are seen from the test mean",
         "experiments/rows.py",
         (("feature_center=train.mean(axis=0)", "feature_center=test.mean(axis=0)"),),
-        (
-            "pipeline/test_scoring.py::test_rows_of_a_comparison_are_seen_from_the_training_mean_too",
-        ),
+        ("methods/test_scoring.py::test_rows_of_a_comparison_are_seen_from_the_training_mean_too",),
     ),
     Break(
         "tuned-split",
@@ -158,11 +160,11 @@ BREAKS: tuple[Break, ...] = (
         "experiments/rows.py",
         (
             (
-                'val = _split_features(job, method, "val")\n',
-                'val = _split_features(job, method, "test")\n',
+                'val = method.features(job, "val")\n',
+                'val = method.features(job, "test")\n',
             ),
         ),
-        ("pipeline/test_scoring.py::test_what_is_tuned_is_scored_on_validation",),
+        ("methods/test_scoring.py::test_what_is_tuned_is_scored_on_validation",),
     ),
     Break(
         "tuned-labels",
@@ -174,27 +176,27 @@ BREAKS: tuple[Break, ...] = (
                 'targets = job.labels[job.dataset.indices("test")]',
             ),
         ),
-        ("pipeline/test_scoring.py::test_what_is_tuned_is_scored_on_validation",),
+        ("methods/test_scoring.py::test_what_is_tuned_is_scored_on_validation",),
     ),
     Break(
         "threshold-split",
         "thresholds of sets and temperatures are fitted on the test",
         "methods/scoring.py",
         (
-            ('val = np.asarray(features(job, result.method, "val", result.encoder))', "val = test"),
+            ('for split in ("train", "val", "test")', 'for split in ("train", "test", "test")'),
             (
                 'targets = job.labels[job.dataset.indices("val")]',
                 'targets = job.labels[job.dataset.indices("test")]',
             ),
         ),
-        ("pipeline/test_scoring.py::test_thresholds_and_scalings_are_fitted_on_validation",),
+        ("methods/test_scoring.py::test_thresholds_and_scalings_are_fitted_on_validation",),
     ),
     Break(
         "stale-features",
         "features that other weights made are found again",
         "methods/job.py",
         (('"weights": weights,', '"weights": "",'),),
-        ("pipeline/test_stage_features.py::test_features_of_other_weights_are_made_anew",),
+        ("methods/test_stage_features.py::test_features_of_other_weights_are_made_anew",),
     ),
     Break(
         "copies",
@@ -202,48 +204,53 @@ BREAKS: tuple[Break, ...] = (
         "methods/label_curves.py",
         (("labels = train[1][: len(train[1]) // copies]", "labels = train[1]"),),
         (
-            "pipeline/test_label_curves.py::test_images_that_stand_twice_are_thinned_together_and_counted_once",
+            "methods/test_label_curves.py::test_images_that_stand_twice_are_thinned_together_and_counted_once",
         ),
     ),
     Break(
         "probe-loss",
         "the probe learns under the loss of the training",
-        "methods/stages.py",
+        "methods/method.py",
         (("job.loss(job.recipe.probe)", "job.loss(job.recipe.train)"),),
-        ("pipeline/test_stages.py::test_the_probe_learns_under_its_own_loss",),
+        ("methods/test_stages.py::test_the_probe_learns_under_its_own_loss",),
     ),
     Break(
         "own-costs",
         "a method costs what its own stage does",
-        "methods/stages.py",
-        (("names = (*STANDS_ON[method], method)", "names = (method,)"),),
-        ("pipeline/test_stages.py::test_a_method_costs_what_the_stages_it_stands_on_cost_too",),
+        "methods/method.py",
+        (("return before + self.own_costs(job)", "return self.own_costs(job)"),),
+        ("methods/test_stages.py::test_a_method_costs_what_the_stages_it_stands_on_cost_too",),
     ),
     Break(
         "round-units",
         "every round is learnt in units of the base adapter",
-        "methods/stages.py",
+        "methods/deblora/method.py",
         (
             (
-                'features(job, source_stage(options, number), "train")',
-                'features(job, "lora", "train")',
+                'stage_features(job, source_stage(options, number), "train")',
+                'stage_features(job, "lora", "train")',
             ),
         ),
-        ("pipeline/test_stages.py::test_each_round_moves_the_features_of_the_round_before",),
+        ("methods/test_stages.py::test_each_round_moves_the_features_of_the_round_before",),
     ),
     Break(
         "round-source",
         "every round moves the features of the base adapter",
-        "methods/stages.py",
-        (("source_stage(options, number)\n    chosen", "source_stage(options, 1)\n    chosen"),),
-        ("pipeline/test_stages.py::test_each_round_moves_the_features_of_the_round_before",),
+        "methods/deblora/method.py",
+        (
+            (
+                "source_stage(options, number)\n        chosen",
+                "source_stage(options, 1)\n        chosen",
+            ),
+        ),
+        ("methods/test_stages.py::test_each_round_moves_the_features_of_the_round_before",),
     ),
     Break(
         "head-targets",
         "a head of targets is fitted on features as they are",
-        "methods/stages.py",
+        "methods/deblora/method.py",
         (("return targets, labels", "return own, labels"),),
-        ("pipeline/test_stages.py::test_a_head_of_targets_is_fitted_on_moved_features",),
+        ("methods/test_stages.py::test_a_head_of_targets_is_fitted_on_moved_features",),
     ),
     Break(
         "first-predicts",
@@ -251,7 +258,7 @@ BREAKS: tuple[Break, ...] = (
         "methods/scoring.py",
         (("np.asarray(outputs[-1].probabilities)", "np.asarray(outputs[0].probabilities)"),),
         (
-            "pipeline/test_scoring.py::test_the_last_method_says_what_is_predicted_and_each_row_has_the_verdict_of_its_class",
+            "methods/test_scoring.py::test_the_last_method_says_what_is_predicted_and_each_row_has_the_verdict_of_its_class",
         ),
     ),
     Break(
@@ -260,7 +267,7 @@ BREAKS: tuple[Break, ...] = (
         "methods/scoring.py",
         (("verdict = verdicts[best]", "verdict = verdicts[label]"),),
         (
-            "pipeline/test_scoring.py::test_the_last_method_says_what_is_predicted_and_each_row_has_the_verdict_of_its_class",
+            "methods/test_scoring.py::test_the_last_method_says_what_is_predicted_and_each_row_has_the_verdict_of_its_class",
         ),
     ),
     Break(
@@ -269,7 +276,7 @@ BREAKS: tuple[Break, ...] = (
         "methods/scoring.py",
         (('job.dataset.counts("val")', 'job.dataset.counts("test")'),),
         (
-            "pipeline/test_scoring.py::test_the_last_method_says_what_is_predicted_and_each_row_has_the_verdict_of_its_class",
+            "methods/test_scoring.py::test_the_last_method_says_what_is_predicted_and_each_row_has_the_verdict_of_its_class",
         ),
     ),
     Break(
@@ -298,7 +305,7 @@ BREAKS: tuple[Break, ...] = (
         "of equal classes the last ranks first",
         "metrics/prior_shift.py",
         (('np.argsort(-values, kind="stable")', 'np.argsort(values, kind="stable")[::-1]'),),
-        ("evaluate/test_prior_shift.py::test_classes_of_equal_counts_keep_their_order",),
+        ("metrics/test_prior_shift.py::test_classes_of_equal_counts_keep_their_order",),
     ),
     Break(
         "trust-units",
@@ -310,28 +317,28 @@ BREAKS: tuple[Break, ...] = (
                 "share_limit(evidence.right, evidence.n_units)",
             ),
         ),
-        ("evaluate/test_trust.py::test_calibration_and_coverage_fail_only_beyond_chance",),
+        ("metrics/test_trust.py::test_calibration_and_coverage_fail_only_beyond_chance",),
     ),
     Break(
         "trust-f1-limit",
         "an interval that ends at the limit is weak",
         "metrics/trust.py",
         (("if low >= limits.f1:", "if low > limits.f1:"),),
-        ("evaluate/test_trust.py::test_a_class_is_trusted_only_if_its_test_can_support_it",),
+        ("metrics/test_trust.py::test_a_class_is_trusted_only_if_its_test_can_support_it",),
     ),
     Break(
         "trust-support-limit",
         "as many test samples as asked for are too few",
         "metrics/trust.py",
         (("evidence.n_test < limits.support", "evidence.n_test <= limits.support"),),
-        ("evaluate/test_trust.py::test_a_class_is_trusted_only_if_its_test_can_support_it",),
+        ("metrics/test_trust.py::test_a_class_is_trusted_only_if_its_test_can_support_it",),
     ),
     Break(
         "conformal-rank",
         "thresholds are plain quantiles, a rank too low",
         "metrics/conformal.py",
         (("(len(scores) + 1) * (1 - alpha)", "len(scores) * (1 - alpha)"),),
-        ("evaluate/test_conformal.py::test_threshold_is_the_exact_rank_worked_by_hand",),
+        ("metrics/test_conformal.py::test_threshold_is_the_exact_rank_worked_by_hand",),
     ),
     Break(
         "conformal-limit",
@@ -343,7 +350,7 @@ BREAKS: tuple[Break, ...] = (
                 "_scores(rows, calibrated.score) < calibrated.thresholds",
             ),
         ),
-        ("evaluate/test_conformal.py::test_a_class_at_its_threshold_is_in_the_set",),
+        ("metrics/test_conformal.py::test_a_class_at_its_threshold_is_in_the_set",),
     ),
     Break(
         "shots-high",
@@ -355,7 +362,7 @@ BREAKS: tuple[Break, ...] = (
                 "(values >= high, (values >= low) & (values < high)",
             ),
         ),
-        ("evaluate/test_shot_accuracy.py::test_the_limits_themselves_are_medium",),
+        ("metrics/test_shot_accuracy.py::test_the_limits_themselves_are_medium",),
     ),
     Break(
         "shots-low",
@@ -367,7 +374,7 @@ BREAKS: tuple[Break, ...] = (
                 "(values > low) & (values <= high), values <= low)",
             ),
         ),
-        ("evaluate/test_shot_accuracy.py::test_the_limits_themselves_are_medium",),
+        ("metrics/test_shot_accuracy.py::test_the_limits_themselves_are_medium",),
     ),
     Break(
         "pull-order",
@@ -375,7 +382,7 @@ BREAKS: tuple[Break, ...] = (
         "methods/deblora/chosen_pull.py",
         (("key=lambda c: (counts.values[c], c)", "key=lambda c: (-counts.values[c], c)"),),
         (
-            "debias/test_chosen_pull.py::test_each_class_takes_its_best_pull_after_the_rarer_ones_took_theirs",
+            "methods/deblora/test_chosen_pull.py::test_each_class_takes_its_best_pull_after_the_rarer_ones_took_theirs",
         ),
     ),
     Break(
@@ -495,7 +502,7 @@ BREAKS: tuple[Break, ...] = (
         "inference/maps/class_legend.py",
         (("values = (entry.value, entry.name", "values = (i, entry.name"),),
         (
-            "maps/test_cloud_optimised.py::test_gdal_finds_class_names_and_the_attribute_table_beside_the_map",
+            "inference/maps/test_cloud_optimised.py::test_gdal_finds_class_names_and_the_attribute_table_beside_the_map",
         ),
     ),
     Break(
@@ -503,7 +510,9 @@ BREAKS: tuple[Break, ...] = (
         "cells that meet at a corner are one polygon",
         "inference/maps/map_polygons.py",
         (("connectivity=4", "connectivity=8"),),
-        ("maps/test_map_polygons.py::test_cells_that_meet_at_a_corner_are_polygons_of_their_own",),
+        (
+            "inference/maps/test_map_polygons.py::test_cells_that_meet_at_a_corner_are_polygons_of_their_own",
+        ),
     ),
     Break(
         "fill",
@@ -527,7 +536,9 @@ BREAKS: tuple[Break, ...] = (
                 "names = sorted(entry.name for entry in classes)",
             ),
         ),
-        ("maps/test_scene_map.py::test_bands_values_and_colours_keep_the_order_of_the_classes",),
+        (
+            "inference/maps/test_scene_map.py::test_bands_values_and_colours_keep_the_order_of_the_classes",
+        ),
     ),
     Break(
         "overviews",
@@ -535,7 +546,7 @@ BREAKS: tuple[Break, ...] = (
         "inference/maps/cloud_optimised.py",
         (('"MODE" if is_classes else "AVERAGE"', '"AVERAGE"'),),
         (
-            "maps/test_cloud_optimised.py::test_overviews_show_the_class_most_cells_have_and_the_mean_of_probabilities",
+            "inference/maps/test_cloud_optimised.py::test_overviews_show_the_class_most_cells_have_and_the_mean_of_probabilities",
         ),
     ),
 )

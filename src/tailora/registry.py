@@ -4,10 +4,14 @@ A family's `__all__` is its registry, and a signature its configuration: positio
 facts that the data and the run decide, keyword-only ones are the user's options.
 """
 
+import ast
 import importlib
 import inspect
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 from tailora.errors import ConfigError, unknown_name
@@ -22,6 +26,8 @@ FAMILIES: Final = {
     "optim": "optimizer",
     "detection": "detection method",
 }
+"""Shelves of parts that a recipe names, and what one of each is called."""
+_PACKAGES: Final = FAMILIES | {"methods": "method"}
 _KINDS: Final = ("Loss", "Sampler", "Head")
 
 Method = Callable[..., Any]
@@ -45,7 +51,7 @@ def find(family: str, name: str) -> Method:
     """
     registry = _registry(family)
     if name not in registry:
-        raise unknown_name(FAMILIES[family], name, registry)
+        raise unknown_name(_PACKAGES[family], name, registry)
     return registry[name]
 
 
@@ -57,6 +63,9 @@ def method_name(method: Method) -> str:
         >>> method_name(LDAMLoss)
         'ldam'
     """
+    own = vars(method).get("name")
+    if isinstance(own, str):
+        return own
     stem = re.sub(f"({'|'.join(_KINDS)})$", "", method.__name__)
     # a hyphen before each capitalised word, but not inside LDAM or ResLT, nor CutMix, SupCon, PaCo
     return re.sub(r"(?<!^)(?!Mix|Con$|Co$)(?=[A-Z][a-z])", "-", stem).lower().replace("_", "-")
@@ -115,9 +124,48 @@ def reference(method: Method) -> str:
     return " ".join((inspect.getdoc(method) or "").partition("\nReference:\n")[2].split())
 
 
+@cache
+def method_facts() -> dict[str, dict[str, Any]]:
+    """What the classes of `tailora.methods` say of themselves, by name, in alphabetical order.
+
+    Read from their source, so that a name, a title or a flag is known without importing torch.
+    """
+    package = Path(__file__).parent / "methods"
+    found: dict[str, dict[str, Any]] = {}
+    for statement in ast.parse((package / "__init__.py").read_text("utf-8")).body:
+        if isinstance(statement, ast.ImportFrom) and statement.module:
+            module = statement.module.removeprefix("tailora.methods.").replace(".", "/")
+            wanted = {alias.name for alias in statement.names}
+            for node in ast.parse((package / f"{module}.py").read_text("utf-8")).body:
+                if isinstance(node, ast.ClassDef) and node.name in wanted:
+                    facts = _literals(node)
+                    found[facts["name"]] = facts
+    return dict(sorted(found.items()))
+
+
+def _literals(node: ast.ClassDef) -> dict[str, Any]:
+    """Attributes of a class that are written as constants, or as a name of its module for one."""
+    found: dict[str, Any] = {}
+    for item in node.body:
+        if isinstance(item, ast.Assign) and isinstance(item.targets[0], ast.Name):
+            with suppress(ValueError):
+                found[item.targets[0].id] = ast.literal_eval(item.value)
+    return found
+
+
+def fitted_methods() -> tuple[str, ...]:
+    """Names of the methods that `fit` offers."""
+    return tuple(name for name, of in method_facts().items() if not of.get("only_compared"))
+
+
+def compared_methods() -> tuple[str, ...]:
+    """Names of the methods that `compare` offers: those of `fit` first."""
+    return (*fitted_methods(), *(name for name in method_facts() if name not in fitted_methods()))
+
+
 def _registry(family: str) -> dict[str, Method]:
-    if family not in FAMILIES:
-        raise unknown_name("family", family, FAMILIES)
+    if family not in _PACKAGES:
+        raise unknown_name("family", family, _PACKAGES)
     module = importlib.import_module(f"tailora.{family}")
     methods = [getattr(module, name) for name in module.__all__]
     return {method_name(method): method for method in methods}

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailora.config.recipe import (
-    METHODS,
     RANGES,
     Recipe,
     parse_assignment,
@@ -14,6 +13,7 @@ from tailora.config.recipe import (
     recipe_keys,
 )
 from tailora.errors import ConfigError
+from tailora.registry import fitted_methods
 
 # a value other than the default for every key there is
 OTHER = {
@@ -311,7 +311,7 @@ words = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), m
 
 @settings(deadline=None, max_examples=50)
 @given(
-    method=st.sampled_from(METHODS),
+    method=st.sampled_from(fitted_methods()),
     name=words,
     classes=st.lists(words, max_size=4),
     number=st.floats(0, 1),

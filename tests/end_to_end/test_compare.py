@@ -256,7 +256,7 @@ BAD = {
     ),
     "views of one adapter a category": (
         ["--methods", "clora", "--probes", "sade-test-time"],
-        ["'sade-test-time' needs two views", "one adapter a category"],
+        ["'sade-test-time' needs two views", "clora does not give"],
     ),
     "an unknown method": (["--methods", "deblor"], ["did you mean 'deblora'"]),
     "an unknown table": (["--table", "rank"], ["did you mean 'ranks'"]),

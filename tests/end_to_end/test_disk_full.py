@@ -8,17 +8,17 @@ import pytest
 from tests.end_to_end.chips import assert_same_result, copy_run, refused, snapshot, succeed, tailora
 
 PLACES = {
-    "decoded images": ("pipeline.prepare.prepare_images", "run"),
+    "decoded images": ("methods.prepare.prepare_images", "run"),
     "the run folder": ("runs.folder.write_text", "recipe.toml"),
     "features": ("features.bank.write_atomically", "features.npy"),
     "a checkpoint": ("train.loop.write_atomically", ".pt"),
-    "an adapter": ("pipeline.stages.save_adapted", "adapter"),
-    "a head": ("pipeline.stages.save_head", "head.safetensors"),
-    "metrics": ("pipeline.scoring.write_json", "metrics.json"),
-    "predictions": ("pipeline.scoring.write_text", "predictions.csv"),
-    "arrays of the report": ("pipeline.fit.write_evidence", "report.npz"),
-    "the final weights": ("pipeline.fit.copy_saved", "head.safetensors"),
-    "the report": ("pipeline.fit.write_report", "report.html"),
+    "an adapter": ("methods.stages.save_adapted", "adapter"),
+    "a head": ("methods.method.save_head", "head.safetensors"),
+    "metrics": ("methods.scoring.write_json", "metrics.json"),
+    "predictions": ("methods.scoring.write_text", "predictions.csv"),
+    "arrays of the report": ("methods.fit.write_evidence", "report.npz"),
+    "the final weights": ("methods.fit.copy_saved", "head.safetensors"),
+    "the report": ("methods.fit.write_report", "report.html"),
 }
 
 

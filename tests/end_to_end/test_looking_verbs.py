@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from tailora.cli.main import main
-from tailora.config.recipe import METHODS
-from tailora.experiments.plan import COMPARED
 from tailora.heads.probes import probe_names
 from tailora.methods.describe import describe, listing
+from tailora.registry import compared_methods
 from tests.end_to_end.chips import (
     COUNTS,
     chip,
@@ -192,5 +191,5 @@ def test_no_words_at_all_show_the_help():
 def test_methods_explains_every_name_that_it_lists_or_that_an_option_takes():
     families = listing()
     listed = {name for entries in families.values() for name in entries}
-    for name in [*families, *listed, *COMPARED, *METHODS, *probe_names()]:
+    for name in [*families, *listed, *compared_methods(), *probe_names()]:
         assert describe(name), name

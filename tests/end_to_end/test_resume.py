@@ -94,12 +94,12 @@ def test_an_interruption_before_anything_was_decoded_leaves_nothing(watch, data,
 @pytest.mark.parametrize(
     "place",
     [
-        "pipeline.stages.fit_linear_probe",
-        "pipeline.stages.calibrate_features",
-        "pipeline.scoring.evaluate_methods",
-        "pipeline.fit.write_evidence",
-        "pipeline.fit.copy_saved",
-        "pipeline.fit.write_report",
+        "methods.method.fit_linear_probe",
+        "methods.deblora.method.calibrate_features",
+        "methods.scoring.evaluate_methods",
+        "methods.fit.write_evidence",
+        "methods.fit.copy_saved",
+        "methods.fit.write_report",
     ],
 )
 def test_a_run_interrupted_between_its_steps_ends_as_if_it_had_not_been(

@@ -75,7 +75,7 @@ def test_each_round_starts_from_the_adapter_of_the_round_before(data, quick, tmp
             starts.append(folder.relative_to(tmp_path / "run" / "stages").as_posix())
         return load_adapted(encoder, folder, trainable=trainable)
 
-    monkeypatch.setattr("tailora.methods.stages.load_adapted", watching)
+    monkeypatch.setattr("tailora.methods.deblora.method.load_adapted", watching)
     settings = ("--set", "deblora.rounds=3", "--set", "deblora.pull=0.5")
     succeed("fit", data, "--out", tmp_path / "run", *quick, *settings)
     assert starts == ["lora", "deblora/round-1", "deblora/round-2"]

@@ -8,8 +8,8 @@ from accelerate import Accelerator
 from tailora.config.recipe import Recipe
 from tailora.counts import make_groups
 from tailora.data import Dataset
-from tailora.experiments import rows as row_output
-from tailora.methods import scoring, stages
+from tailora.methods import method
+from tailora.methods.deblora import method as deblora
 from tailora.methods.job import Job
 from tailora.progress import silent
 from tailora.runs.folder import RunFolder
@@ -46,12 +46,12 @@ def planted_job(monkeypatch, folder, planted, names, **options):
     every = np.concatenate(labels)
     data = Dataset("planted", NoPictures(len(every)), every, tuple(names), splits)
 
-    def features(_job, _method, split, *_encoder, **_turn):
+    def features(_job, _stage, split, *_encoder, **_turn):
         return planted[split][0]
 
-    for module in (stages, scoring, row_output):
-        monkeypatch.setattr(module, "features", features)
-    monkeypatch.setattr(stages, "load_adapted", lambda *_: None)
+    for module in (method, deblora):
+        monkeypatch.setattr(module, "stage_features", features)
+    monkeypatch.setattr(method, "load_adapted", lambda *_: None)
     return Job(
         recipe=Recipe().override({k.replace("__", "."): v for k, v in options.items()}),
         dataset=data, fingerprint=data.fingerprint, images=None, input=None, loaded=None,

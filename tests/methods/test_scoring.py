@@ -17,8 +17,8 @@ from tailora.experiments.plan import Adaptation
 from tailora.experiments.probe_choice import ProbeChoice
 from tailora.experiments.rows import row_output, validation_f1, validation_shares
 from tailora.methods import scoring
+from tailora.methods.method import StageResult, find_method
 from tailora.methods.scoring import score
-from tailora.methods.stages import StageResult
 from tests.methods.planted_job import planted_job
 
 NAMES = ("a", "b", "c", "d", "e")
@@ -60,7 +60,7 @@ def plain_head():
 
 def test_distances_between_classes_are_seen_from_the_training_mean(job, planted):
     head = plain_head()
-    metrics = score(job, [StageResult("zero-shot", None, head)], None)
+    metrics = score(job, [StageResult(find_method("zero-shot"), None, head)], None)
     assert (job.groups.head, job.groups.tail) == ((0, 1), (3, 4))
     rows, labels = planted["test"]
 
@@ -92,7 +92,7 @@ def test_rows_of_a_comparison_are_seen_from_the_training_mean_too(job, planted):
 def test_what_is_tuned_is_scored_on_validation(job, planted):
     """Both splits have 25 rows: one taken for the other would go unnoticed."""
     probe = ProbeChoice("cross-entropy", "cross-entropy")
-    shares = validation_shares(job, "zero-shot", probe)
+    shares = validation_shares(job, find_method("zero-shot"), probe)
     rows, labels = planted["train"]
     mean, spread = rows.mean(axis=0), rows.std(axis=0)
     peer = LogisticRegression(C=1 / (0.1 * len(rows)), tol=1e-8, max_iter=5000)
@@ -122,7 +122,7 @@ def test_thresholds_and_scalings_are_fitted_on_validation(job, planted, monkeypa
     np.testing.assert_array_equal(given["shares"], val_shares)
 
     head = plain_head()
-    score(job, [StageResult("zero-shot", None, head)], None)
+    score(job, [StageResult(find_method("zero-shot"), None, head)], None)
     logits = planted["val"][0] @ np.eye(6, 5)
     powers = np.exp(logits)
     assert given["shares"] == pytest.approx(powers / powers.sum(axis=1, keepdims=True), abs=1e-5)
@@ -142,7 +142,14 @@ def test_the_last_method_says_what_is_predicted_and_each_row_has_the_verdict_of_
     # so few test samples are asked for that some classes are tested and others are not
     some = replace(job.recipe.evaluate, trust_support=5, trust_f1=0.0, trust_overconfidence=1.0)
     job = replace(job, recipe=replace(job.recipe, evaluate=some))
-    score(job, [StageResult("zero-shot", None, first), StageResult("lora", None, last)], None)
+    score(
+        job,
+        [
+            StageResult(find_method("zero-shot"), None, first),
+            StageResult(find_method("lora"), None, last),
+        ],
+        None,
+    )
     with (tmp_path / "predictions.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     features, labels = planted["test"]

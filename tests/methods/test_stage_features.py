@@ -14,7 +14,7 @@ from tailora.counts import ClassCounts, Groups
 from tailora.data import Dataset
 from tailora.features import extract
 from tailora.methods.job import Job
-from tailora.methods.stage_features import features
+from tailora.methods.stages import stage_features
 from tailora.progress import silent
 from tailora.runs.folder import RunFolder
 from tailora.runs.input_format import InputFormat
@@ -53,7 +53,7 @@ def test_features_of_other_weights_are_made_anew(job):
     found = []
     for value in (0.01, 0.3):
         save_lora(job, value)
-        found.append(np.array(features(job, "lora", "val")))
+        found.append(np.array(stage_features(job, "lora", "val")))
         encoder = load_adapted(job.encoder, job.folder.stage("lora"))
         expected = extract(encoder, job.read_batch, job.dataset.indices("val"))
         np.testing.assert_allclose(found[-1], expected, atol=1e-5)
@@ -62,10 +62,10 @@ def test_features_of_other_weights_are_made_anew(job):
 
 def test_features_of_the_same_weights_are_read_and_not_made_again(job):
     save_lora(job, 0.01)
-    first = np.array(features(job, "lora", "train"))
+    first = np.array(stage_features(job, "lora", "train"))
 
     def refuse(_rows):
         raise AssertionError("an image was read")
 
     blind = replace(job, images=SimpleNamespace(batch=refuse))
-    np.testing.assert_array_equal(features(blind, "lora", "train"), first)
+    np.testing.assert_array_equal(stage_features(blind, "lora", "train"), first)

@@ -9,9 +9,10 @@ from sklearn.metrics import f1_score
 
 from tailora.heads.linear_probe import fit_linear_probe
 from tailora.losses import LogitAdjustedLoss
-from tailora.methods import stages
+from tailora.methods import method, stages
+from tailora.methods.deblora import method as deblora
 from tailora.methods.deblora.stages import calibrate_features
-from tailora.methods.stages import calibration, costs, training_set, with_probe
+from tailora.methods.method import find_method
 from tests.methods.planted_job import planted_job
 
 NAMES = ("common", "some", "rare")
@@ -37,7 +38,7 @@ def test_the_penalty_of_the_probe_is_chosen_on_validation(monkeypatch, tmp_path)
     job = planted_job(
         monkeypatch, tmp_path, planted, NAMES, probe__loss="cross-entropy", probe__l2=[strong, weak]
     )
-    head = with_probe(job, "zero-shot").head
+    head = find_method("zero-shot").with_head(job).head
 
     mean, spread = train.mean(axis=0), train.std(axis=0)
     peers = {
@@ -79,7 +80,7 @@ def plain(monkeypatch, tmp_path):
 def test_the_probe_learns_under_its_own_loss(plain, monkeypatch):
     job, planted = plain(probe__l2=[0.1])
     assert job.recipe.probe.loss != job.recipe.train.loss
-    head = with_probe(job, "zero-shot").head
+    head = find_method("zero-shot").with_head(job).head
     expected = fit_linear_probe(
         *planted["train"], loss=LogitAdjustedLoss(job.counts), num_classes=3, l2=0.1
     ).linear
@@ -88,12 +89,14 @@ def test_the_probe_learns_under_its_own_loss(plain, monkeypatch):
 
 def test_a_method_costs_what_the_stages_it_stands_on_cost_too(plain):
     job, _ = plain()
-    for method, parameters in (("deblora", 3), ("zero-shot", 0), ("lora", 2)):
-        with job.folder.costs(method).measure("train", trained_parameters=parameters):
+    for name, parameters in (("deblora", 3), ("zero-shot", 0), ("lora", 2)):
+        with job.folder.costs(name).measure("train", trained_parameters=parameters):
             pass
     told = {
-        method: [(entry["method"], entry["trained_parameters"]) for entry in costs(job, method)]
-        for method in ("zero-shot", "lora", "deblora")
+        name: [
+            (entry["method"], entry["trained_parameters"]) for entry in find_method(name).costs(job)
+        ]
+        for name in ("zero-shot", "lora", "deblora")
     }
     zero_shot, lora = ("zero-shot", 0), ("lora", 2)
     assert told == {
@@ -108,16 +111,16 @@ def test_each_round_moves_the_features_of_the_round_before(source, first, plain,
     job, planted = plain(deblora__rounds=2, deblora__source=source)
     asked = []
 
-    def features(_job, method, split):
-        asked.append((method, split))
+    def features(_job, stage, split):
+        asked.append((stage, split))
         return planted[split][0]
 
-    monkeypatch.setattr(stages, "features", features)
-    monkeypatch.setattr(stages, "learn_calibrated", lambda *_, **__: asked.append("learnt"))
-    monkeypatch.setattr(stages, "trainable", lambda *_: 1)
-    for name in ("save_adapted", "_keep"):
-        monkeypatch.setattr(stages, name, lambda *_: None)
-    stages.adapt_stage(job, "deblora")
+    monkeypatch.setattr(deblora, "stage_features", features)
+    monkeypatch.setattr(deblora, "learn_calibrated", lambda *_, **__: asked.append("learnt"))
+    monkeypatch.setattr(method, "trainable", lambda *_: 1)
+    monkeypatch.setattr(deblora, "save_adapted", lambda *_: None)
+    monkeypatch.setattr(stages, "_keep", lambda *_: None)
+    find_method("deblora").adapt(job)
     # once to be moved, once for the units of what is learnt
     before, after = [(first, "train")] * 2, [("deblora/round-1", "train")] * 2
     assert asked == [*before, "learnt", *after, "learnt"]
@@ -127,13 +130,13 @@ def test_a_head_of_targets_is_fitted_on_moved_features(plain):
     for head in ("features", "targets", "both"):
         job, planted = plain(deblora__head=head)
         own, labels = planted["train"]
-        moved = calibration(job).features
+        moved = find_method("deblora").calibration(job).features
         assert np.abs(moved - own)[labels == 2].max() > 0.5
         expected = {"features": [own], "targets": [moved], "both": [own, moved]}[head]
-        rows, classes = training_set(job, "deblora")
+        rows, classes = find_method("deblora").training_set(job)
         np.testing.assert_array_equal(rows, np.concatenate(expected))
         np.testing.assert_array_equal(classes, np.concatenate([labels] * len(expected)))
-        np.testing.assert_array_equal(training_set(job, "lora")[0], own)
+        np.testing.assert_array_equal(find_method("lora").training_set(job)[0], own)
 
 
 def test_pulls_are_chosen_on_validation(monkeypatch, tmp_path):
@@ -150,7 +153,7 @@ def test_pulls_are_chosen_on_validation(monkeypatch, tmp_path):
     job = planted_job(
         monkeypatch, tmp_path, planted, NAMES, deblora__pull="validation", deblora__clusters=1
     )
-    found = calibration(job)
+    found = find_method("deblora").calibration(job)
 
     def chosen_by(split):
         return calibrate_features(

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from tailora import Recipe
-from tailora.config.recipe import METHODS
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError
-from tailora.experiments.plan import COMPARED, check_plan, make_plan, stage_key
+from tailora.experiments.plan import check_plan, make_plan, stage_key
 from tailora.methods.checks import check_recipe, planned_steps
-from tailora.methods.expert_rows import EXPERT_ROWS
+from tailora.methods.method import find_method
 from tailora.methods.training_parts import training_loss
+from tailora.registry import compared_methods, fitted_methods
 
 COUNTS = ClassCounts(("a", "b", "c"), (60, 12, 6))
 
@@ -181,7 +181,7 @@ def test_one_adapter_a_category_takes_neither_mixes_nor_views_nor_phases(key):
 )
 def test_ride_and_tlc_are_reweighted_late_unasked(method, epochs, start):
     recipe = Recipe(method=method).override({"train.epochs": epochs})
-    loss = training_loss(recipe, COUNTS, None)
+    loss = training_loss(recipe, find_method(recipe.method).experts, COUNTS, None)
     assert (loss.start, loss.second is None) == (start, False)
     assert loss.second.class_weight.tolist() != loss.first.class_weight.tolist()
 
@@ -189,12 +189,13 @@ def test_ride_and_tlc_are_reweighted_late_unasked(method, epochs, start):
 @pytest.mark.parametrize(("method", "epochs"), [("lora+sade", 10), ("lora+ride", 1), ("lora", 9)])
 def test_the_others_have_one_phase(method, epochs):
     recipe = Recipe(method=method).override({"train.epochs": epochs})
-    assert training_loss(recipe, COUNTS, None).second is None
+    assert training_loss(recipe, find_method(recipe.method).experts, COUNTS, None).second is None
 
 
 def test_expert_rows_are_methods_of_fit_and_of_compare():
-    assert set(EXPERT_ROWS) <= set(METHODS)
-    assert set(EXPERT_ROWS) <= set(COMPARED)
+    found = {name for name in compared_methods() if find_method(name).experts is not None}
+    assert found == {"lora+reslt", "lora+sade", "lora+ride", "lora+tlc"}
+    assert found <= set(fitted_methods())
 
 
 # --- what a stage is named after, and how long it is ---

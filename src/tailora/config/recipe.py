@@ -20,6 +20,7 @@ import tomli_w
 from tailora.adapters import AdapterSpec
 from tailora.config.deblora_options import DebiasOptions
 from tailora.errors import ConfigError, unknown_name
+from tailora.registry import fitted_methods
 from tailora.storage import parse_toml
 
 
@@ -148,9 +149,6 @@ class TrainOptions:
     sampler_options: dict[str, Any] = field(default_factory=dict)
 
 
-METHODS = (
-    "deblora", "lora", "lora+reslt", "lora+sade", "lora+ride", "lora+tlc", "fine-tune", "zero-shot",
-)  # fmt: skip
 _LARGEST_SEED = 2**32 - 2  # scikit-learn takes 32 bits, and the second adapter has the next seed
 _LARGEST_WHOLE = 2**63
 _LARGEST_FILE = 2**20  # bytes; recipes have a few thousand
@@ -292,8 +290,8 @@ class Recipe:
     compute: ComputeOptions = field(default_factory=ComputeOptions)
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise unknown_name("method", self.method, METHODS)
+        if self.method not in fitted_methods():
+            raise unknown_name("method", self.method, fitted_methods())
         if not 0 <= self.seed <= _LARGEST_SEED:
             raise ConfigError(f"seed must lie in [0, {_LARGEST_SEED}], got {self.seed}")
         for key, (low, high) in RANGES.items():

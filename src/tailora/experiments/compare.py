@@ -21,7 +21,7 @@ from tailora.backbones.clip_text import text_head
 from tailora.config.recipe import Recipe
 from tailora.data import Dataset
 from tailora.errors import ConfigError
-from tailora.experiments.plan import Plan, check_plan, make_plan
+from tailora.experiments.plan import Adaptation, Plan, check_plan, make_plan
 from tailora.experiments.probe_choice import ProbeChoice
 from tailora.experiments.ray_crew import joined
 from tailora.experiments.record import Comparison, summarise
@@ -33,8 +33,8 @@ from tailora.experiments.tuning_space import Tuning
 from tailora.experiments.tuning_study import import_optuna
 from tailora.heads.probes import NEEDS_TEXT
 from tailora.methods.band_choice import with_band_names
+from tailora.methods.method import find_method
 from tailora.methods.prepare import check_row
-from tailora.methods.prompt_oracle import PROMPT_ORACLE, check_prompts
 from tailora.progress import Progress, silent
 from tailora.report import write_method_comparison
 from tailora.runs.comparison_folder import ComparisonFolder
@@ -63,7 +63,7 @@ def compare(
 
     Args:
         data: One data set whose split all seeds share, or one data set a seed.
-        methods: Of `comparison_plan.COMPARED`.
+        methods: Of those that `tailora methods` lists.
         out: Folder to make.
         probes: Of `heads.probes.probe_names()`, with options as `"logit-adjusted:tau=1.5"`; empty
             takes the recipe's. Every adapter is shown under every probe.
@@ -162,8 +162,14 @@ def _check(plan: Plan, sets: Sequence[Dataset]) -> None:
         for row in plan.adaptations:
             recipe, loaded = check_row(data, row.recipe)
             check_text_probes(plan.probes, recipe, loaded, data.classes)
-            if row.method == PROMPT_ORACLE:
-                check_prompts(loaded)
+            _check_only_compared(row, loaded, data)
+
+
+def _check_only_compared(row: Adaptation, loaded: LoadedBackbone, data: Dataset) -> None:
+    """Ask a method that `fit` does not know; the others have been asked."""
+    method = find_method(row.method)
+    if method.only_compared:
+        method.check_encoder(row.recipe, loaded, len(data.indices("train")), 0)
 
 
 def _do_all(

@@ -8,19 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from tailora.backbones import LoadedBackbone
-from tailora.config.recipe import METHODS, Recipe, parse_assignment, recipe_keys
+from tailora.config.recipe import Recipe, parse_assignment, recipe_keys
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError, unknown_name
 from tailora.experiments.probe_choice import ProbeChoice, own_probe, parse_probe
 from tailora.heads.probes import NEEDS_TEXT, NEEDS_VIEWS, check_probe, probe_names
-from tailora.methods.expert_rows import EXPERT_ROWS
-from tailora.methods.prompt_oracle import PROMPT_ORACLE
-from tailora.methods.stages import STANDS_ON
+from tailora.methods.method import find_method
 
-PER_CATEGORY: Final = ("clora", "clora+deblora", "clora-oracle")
-COMPARED: Final = (*METHODS, *PER_CATEGORY, PROMPT_ORACLE)
-LEAKS: Final = ("clora-oracle", PROMPT_ORACLE)
 BASELINE: Final = "lora"
+SEEDLESS: Final = "zero-shot"  # what no seed changes, and most stand on
 DEFAULT_METHODS: Final = ("zero-shot", "lora", "deblora")
 
 # the rows of the paper's tables, by name
@@ -36,33 +32,7 @@ TABLES: Final[dict[str, dict[str, Any]]] = {
     "geometry": {"methods": ["fine-tune", "lora", "deblora"]},
 }  # fmt: skip
 
-# recipe sections that act on a method; evaluate.* acts where groups decide what is moved
-_ADAPTER: Final = ("data", "backbone", "compute", "adapter", "train")
-_SECTIONS: Final = {
-    "zero-shot": ("data", "backbone", "compute"),
-    "fine-tune": ("data", "backbone", "compute", "train"),
-    "lora": _ADAPTER,
-    **dict.fromkeys(EXPERT_ROWS, _ADAPTER),
-    "lora+reslt": (*_ADAPTER, "evaluate"),  # its heads are those of the groups
-    "clora": _ADAPTER,
-    "clora-oracle": _ADAPTER,
-    PROMPT_ORACLE: ("data", "backbone", "compute"),
-    "deblora": (*_ADAPTER, "deblora", "evaluate"),
-    "clora+deblora": (*_ADAPTER, "deblora", "evaluate"),
-}
-# of these sections, what acts only where something learns
-_LEARNING: Final = {
-    "backbone.new_bands_rate", "compute.micro_batch", "compute.checkpointing", "compute.compile",
-    "compute.shard",
-}  # fmt: skip
-_FROZEN: Final = ("zero-shot", PROMPT_ORACLE)
 _PROBE: Final = "probe."
-_PER_CATEGORY_STAGES: Final = {
-    "clora": ("clora",),
-    "clora-oracle": ("clora",),
-    PROMPT_ORACLE: (PROMPT_ORACLE,),
-    "clora+deblora": ("clora", "clora+deblora"),
-}
 
 
 @dataclass(frozen=True)
@@ -71,7 +41,7 @@ class Adaptation:
 
     Args:
         name: As shown, e.g. `"deblora [deblora.clusters=8]"`.
-        method: One of `COMPARED`.
+        method: Its name; any that `registry.compared_methods` gives.
         changes: What was varied, by recipe key.
         recipe: With these changes; its method is the nearest one that `fit` knows.
         tuned: What was chosen on validation beside them, by recipe key.
@@ -123,7 +93,7 @@ def make_plan(
 
     Args:
         recipe: Everything the rows share.
-        methods: Names of `COMPARED`; twice is once.
+        methods: Names that `registry.compared_methods` gives; twice is once.
         probes: `name` or `name:option=value:...`; `all` is every probe that any encoder has, empty
             the recipe's.
         variants: Changes to the recipe, each a mapping from recipe keys to values; empty is the
@@ -137,13 +107,11 @@ def make_plan(
     """
     if seeds < 1:
         raise ConfigError(f"seeds must be at least 1, got {seeds}")
-    for method in methods:
-        if method not in COMPARED:
-            raise unknown_name("method", method, COMPARED)
+    found = [find_method(name) for name in methods]
     if not methods:
         raise ConfigError("a comparison needs at least one method; name some with --methods")
     for key in {key for changes in variants for key in changes}:
-        if not any(acts_on(key, method) for method in methods):
+        if not any(method.acts_on(key) for method in found):
             raise ConfigError(f"{key} acts on none of {', '.join(methods)}; vary something else")
     every = [name for name in probe_names() if name not in NEEDS_TEXT]  # few encoders read
     listed = [name for text in probes for name in (every if text == "all" else [text])]
@@ -197,13 +165,6 @@ def parse_vary(text: str) -> tuple[str, list[Any]]:
     return key.strip(), [parse_assignment(f"{key}={value}")[1] for value in listed]
 
 
-def acts_on(key: str, method: str) -> bool:
-    """Tell whether a recipe key changes what a method trains."""
-    if method in _FROZEN and key in _LEARNING:
-        return False
-    return key.partition(".")[0] in _SECTIONS[method]
-
-
 def check_plan(plan: Plan, counts: ClassCounts) -> None:
     """Refuse probes that do not fit the classes, and options that a row would ignore.
 
@@ -213,24 +174,20 @@ def check_plan(plan: Plan, counts: ClassCounts) -> None:
     for probe in plan.probes:
         check_probe(probe.kind, probe.options, counts)
     for row in plan.adaptations:
-        if row.method in PER_CATEGORY:
-            _check_per_category(row, plan.probes)
+        _check_idle(row, plan.probes)
 
 
-def _check_per_category(row: Adaptation, probes: Sequence[ProbeChoice]) -> None:
-    """Refuse what one adapter per category would silently leave out."""
+def _check_idle(row: Adaptation, probes: Sequence[ProbeChoice]) -> None:
+    """Refuse what a method would silently leave out."""
+    method, known = find_method(row.method), recipe_keys()
     for probe in probes:
-        if probe.kind in NEEDS_VIEWS:
+        if probe.kind in NEEDS_VIEWS and not method.turns:
             raise ConfigError(
-                f"probe {probe.kind!r} needs two views of each image under one adapter, and "
-                f"{row.method} has one adapter a category; leave one of them out"
+                f"probe {probe.kind!r} needs two views of each image under one adapter, which "
+                f"{row.method} does not give; leave one of them out"
             )
-    known = recipe_keys()
-    idle = ["train.sampler", "train.loss", "train.objective", "train.mix", "train.deferred"]
-    if row.method == "clora+deblora":
-        idle += ["deblora.rounds", "deblora.head"]
     flat = row.recipe.flat()
-    for key in idle:
+    for key in method.idle_keys():
         if flat[key] != known[key]:
             raise ConfigError(
                 f"{key}={flat[key]!r} does nothing for {row.method}, whose adapters each learn one "
@@ -247,22 +204,17 @@ def stage_key(recipe: Recipe, method: str, *, fingerprint: str, loaded: LoadedBa
         fingerprint: Of the data set.
         loaded: The encoder.
     """
-    defaults = recipe_keys()
+    defaults, of = recipe_keys(), find_method(method)
     kept = {
         key: value
         for key, value in recipe.flat().items()
         # the zero-shot probe starts the head of stage 0
-        if (acts_on(key, method) or key.startswith(_PROBE)) and value != defaults[key]
+        if (of.acts_on(key) or key.startswith(_PROBE)) and value != defaults[key]
     }
-    if method != "zero-shot":
+    if method != SEEDLESS:
         kept["seed"] = recipe.seed
     facts = [method, fingerprint, loaded.sha256, kept]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def stages_of(method: str) -> tuple[str, ...]:
-    """All stages of a method, in the order they are done."""
-    return _PER_CATEGORY_STAGES.get(method) or (*STANDS_ON[method], method)
 
 
 def every_combination(vary: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
@@ -276,8 +228,9 @@ def every_combination(vary: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]
 
 
 def _adaptation(recipe: Recipe, method: str, variant: Mapping[str, Any]) -> Adaptation:
-    changes = {key: value for key, value in variant.items() if acts_on(key, method)}
-    fitted = method if method in METHODS else BASELINE
+    of = find_method(method)
+    changes = {key: value for key, value in variant.items() if of.acts_on(key)}
+    fitted = BASELINE if of.only_compared else method
     recipe = replace(recipe, method=fitted).override(changes)
     return Adaptation(_row_name(method, changes), method, changes, recipe)
 

@@ -15,9 +15,10 @@ from rich.table import Table
 from tailora.backbones import load_backbone
 from tailora.counts import ClassCounts, Groups, make_groups
 from tailora.errors import RunError
-from tailora.experiments.plan import BASELINE, LEAKS, Adaptation, Plan
+from tailora.experiments.plan import BASELINE, Adaptation, Plan
 from tailora.experiments.probe_choice import ProbeChoice
 from tailora.experiments.rows import SeedWork
+from tailora.methods.method import find_method
 from tailora.metrics import RunMetrics, SeedOutcome, compare_over_seeds
 from tailora.metrics.group_f1 import MACRO_KEYS
 from tailora.metrics.seed_differences import mean_and_deviation
@@ -276,7 +277,7 @@ def _entry(
         "probe": probe.name,
         "changes": row.changes | row.tuned,
         "tuned": row.tuned,
-        "leaks": row.method in LEAKS,
+        "leaks": find_method(row.method).leaks,
         "against": None if baseline is None else baseline.name,
         **{key: over[key] for key in ("scores", "difference", "ranks", "per_class")},
         "geometry": _means(method["geometry"] for method in methods),

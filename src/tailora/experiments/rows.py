@@ -1,7 +1,6 @@
 """One row of a comparison for one seed: its job, its adapter, its probes, its look at the test."""
 
 import hashlib
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,30 +14,13 @@ from numpy.typing import NDArray
 from tailora.backbones import LoadedBackbone, load_backbone
 from tailora.backbones.clip_text import text_head
 from tailora.data import Dataset
-from tailora.experiments.plan import (
-    LEAKS,
-    PER_CATEGORY,
-    Adaptation,
-    Plan,
-    stage_key,
-    stages_of,
-)
+from tailora.experiments.plan import SEEDLESS, Adaptation, Plan, stage_key
 from tailora.experiments.probe_choice import ProbeChoice
 from tailora.heads.probes import NEEDS_VIEWS, Logits, ProbeData, fit_probe
-from tailora.methods.clora import adapt_categories, category_costs, ensemble, oracle_features
 from tailora.methods.job import Job
+from tailora.methods.method import Method, adapt_all, find_method, group_macro_f1
 from tailora.methods.prepare import compose_job, decode_images, resolve_recipe
-from tailora.methods.prompt_oracle import PROMPT_ORACLE, class_prompt_features
 from tailora.methods.scoring import clusters_of, fit_of, test_units
-from tailora.methods.stage_features import features
-from tailora.methods.stages import (
-    adapt_stage,
-    calibration,
-    costs,
-    group_macro_f1,
-    training_set,
-    with_probe,
-)
 from tailora.metrics import (
     ClusterSummary,
     MethodOutput,
@@ -54,38 +36,14 @@ from tailora.runs.provenance import machine
 from tailora.storage import write_atomically, write_json
 
 
-def row_cost(job: Job, method: str) -> dict[str, Any]:
+def row_cost(job: Job, method: Method) -> dict[str, Any]:
     """Seconds, peak memory and trained parameters of a row, with the stages it stands on."""
-    if method in PER_CATEGORY:
-        spent = category_costs(job, method)
-        parameters = _sum_of_adapters(spent, method)
-    elif method == PROMPT_ORACLE:
-        spent, parameters = job.folder.costs(method).entries(), 0
-    else:
-        spent = costs(job, method)
-        parameters = max((entry["trained_parameters"] for entry in spent), default=0)
+    spent = method.costs(job)
     return {
-        "trained_parameters": parameters or _head_size(job),
+        "trained_parameters": method.trained_parameters(spent) or _head_size(job),
         "seconds": sum(entry["seconds"] for entry in spent),
         "peak_memory_mb": max((entry["peak_memory_mb"] for entry in spent), default=0.0),
     }
-
-
-def own_seconds(job: Job, method: str) -> float:
-    """Seconds spent on a method itself, without the stages it stands on."""
-    if method not in PER_CATEGORY:
-        return sum(entry["seconds"] for entry in job.folder.costs(method).entries())
-    return sum(entry["seconds"] for entry in _of_adapters(category_costs(job, method), method))
-
-
-def _sum_of_adapters(spent: Sequence[dict[str, Any]], method: str) -> int:
-    return sum(entry["trained_parameters"] for entry in _of_adapters(spent, method))
-
-
-def _of_adapters(spent: Sequence[dict[str, Any]], method: str) -> list[dict[str, Any]]:
-    """Entries of the categories' last adapters, in whose parts of the folder they lie."""
-    last = method.removesuffix("-oracle") + "/"
-    return [entry for entry in spent if entry["method"].startswith(last)]
 
 
 def _head_size(job: Job) -> int:
@@ -112,25 +70,24 @@ def validation_f1(job: Job, scores: Rows) -> dict[str, float | None]:
     return {name: None if np.isnan(value) else float(value) for name, value in found.items()}
 
 
-def validation_shares(job: Job, method: str, probe: ProbeChoice) -> Rows:
+def validation_shares(job: Job, method: Method, probe: ProbeChoice) -> Rows:
     """Class shares of the validation rows (rows, classes); nothing of the test is read."""
-    if _is_ensemble(method):
-        return ensemble(job, method, _ensemble_fit(job, probe), ("val",))[0]
-    train, labels = _learnt(job, method)
-    val = _split_features(job, method, "val")
-    return _shares(_fit(job, probe, train, labels, val), val)
+    if method.is_ensemble:
+        return method.shares(job, partial(_fit, job, probe), ("val",))[0]
+    val = method.features(job, "val")
+    return _shares(_fit(job, probe, *method.training_set(job), val), val)
 
 
 def row_output(job: Job, row: Adaptation, probe: ProbeChoice) -> tuple[MethodOutput, Rows]:
     """What a row says about the test split, and its class shares of the validation split."""
-    if _is_ensemble(row.method):
-        fit = _ensemble_fit(job, probe)
-        shares, val_shares = ensemble(job, row.method, fit, ("test", "val"))
-        output = MethodOutput(row.name, shares, **row_cost(job, row.method))
+    method = find_method(row.method)
+    if method.is_ensemble:
+        shares, val_shares = method.shares(job, partial(_fit, job, probe), ("test", "val"))
+        output = MethodOutput(row.name, shares, **row_cost(job, method))
         return replace(output, fit=fit_of(job, val_shares)), val_shares
-    train, labels = _learnt(job, row.method)
-    val, test = (_split_features(job, row.method, split) for split in ("val", "test"))
-    views = turned_views(job, row.method) if probe.kind in NEEDS_VIEWS else None
+    train, labels = method.training_set(job)
+    val, test = (method.features(job, split) for split in ("val", "test"))
+    views = turned_views(job, method) if probe.kind in NEEDS_VIEWS else None
     logits = _fit(job, probe, train, labels, val, views)
     val_shares = _shares(logits, val)
     output = MethodOutput(
@@ -139,43 +96,19 @@ def row_output(job: Job, row: Adaptation, probe: ProbeChoice) -> tuple[MethodOut
         features=test,
         feature_center=train.mean(axis=0),
         fit=fit_of(job, val_shares),
-        **row_cost(job, row.method),
+        **row_cost(job, method),
     )
     return output, val_shares
-
-
-def _is_ensemble(method: str) -> bool:
-    return method in PER_CATEGORY and method != "clora-oracle"
-
-
-def _ensemble_fit(job: Job, probe: ProbeChoice) -> Callable[[Rows, Rows], Logits]:
-    labels = job.labels[job.dataset.indices("train")]
-    return lambda train, val: _fit(job, probe, train, labels, val)
 
 
 def _shares(logits: Logits, rows: Rows) -> Rows:
     return torch.from_numpy(logits(rows)).softmax(dim=1).numpy()
 
 
-def _learnt(job: Job, method: str) -> tuple[Rows, NDArray[np.int64]]:
-    """What a probe is fitted on: features and labels."""
-    if method in LEAKS:
-        return _split_features(job, method, "train"), job.labels[job.dataset.indices("train")]
-    return training_set(job, method)
-
-
-def _split_features(job: Job, method: str, split: str) -> Rows:
-    if method == "clora-oracle":
-        return oracle_features(job, split)
-    if method == PROMPT_ORACLE:
-        return class_prompt_features(job, split)
-    return np.asarray(features(job, method, split))
-
-
-def turned_views(job: Job, method: str) -> tuple[Rows, Rows]:
+def turned_views(job: Job, method: Method) -> tuple[Rows, Rows]:
     """Features of the test images mirrored and turned; no label, no view that is scored."""
-    first, second = (features(job, method, "test", turn=turn) for turn in _VIEWS)
-    return np.asarray(first), np.asarray(second)
+    first, second = (method.features(job, "test", turn=turn) for turn in _VIEWS)
+    return first, second
 
 
 def _fit(
@@ -230,8 +163,9 @@ def do_row(work: SeedWork, row: Adaptation, progress: Progress) -> None:
     missing = missing_probes(work, row)
     if missing:
         job = row_job(work, row, _named(progress, f"seed {work.seed}, {row.name}"))
-        adapt_row(job, row.method)
-        clusters = clusters_of(job, calibration(job)) if row.method == "deblora" else None
+        method = find_method(row.method)
+        adapt_all(job, method)
+        clusters = clusters_of(job, method.calibration(job))
         for probe in missing:
             _score(job, work, row, probe, clusters)
 
@@ -243,14 +177,14 @@ def missing_probes(work: SeedWork, row: Adaptation) -> list[ProbeChoice]:
 
 def do_seedless(work: SeedWork, progress: Progress) -> None:
     """Do what no seed changes, before several processes would each do it."""
-    rows = work.adaptations()
-    for row in rows:
+    pretrained = find_method(SEEDLESS)
+    for row in work.adaptations():
         job = row_job(work, row, progress)
-        with_probe(job, "zero-shot")
-        if row.method == "zero-shot":  # no other row shows its test features
-            features(job, "zero-shot", "test")
+        pretrained.with_head(job)
+        if row.method == SEEDLESS:  # no other row shows its test features
+            pretrained.features(job, "test")
             if any(probe.kind in NEEDS_VIEWS for probe in work.plan.probes):
-                turned_views(job, "zero-shot")
+                turned_views(job, pretrained)
 
 
 def _named(progress: Progress, prefix: str) -> Progress:
@@ -269,7 +203,7 @@ def stage_folders(
     """
     loaded = loaded or _load(row)
     recipe = resolve_recipe(row.recipe, loaded)
-    names = dict.fromkeys(("zero-shot", *stages_of(row.method)))
+    names = dict.fromkeys((SEEDLESS, *find_method(row.method).stages()))
     key = partial(stage_key, recipe, fingerprint=work.data.fingerprint, loaded=loaded)
     return {name: work.folder.stage(name, key(name)) for name in names}
 
@@ -294,17 +228,6 @@ def row_job(work: SeedWork, row: Adaptation, progress: Progress) -> Job:
 
 def _load(row: Adaptation) -> LoadedBackbone:
     return load_backbone(row.recipe.backbone.name, options=row.recipe.backbone.options)
-
-
-def adapt_row(job: Job, method: str) -> None:
-    """Train what a row needs and does not find."""
-    if method in PER_CATEGORY:
-        adapt_categories(job, method)
-        return
-    if method == PROMPT_ORACLE:
-        return  # nothing learns
-    for stage in stages_of(method):
-        adapt_stage(job, stage)
 
 
 def _score(
@@ -343,7 +266,7 @@ def _score(
         place / "predictions.npz",
         lambda path: np.savez_compressed(path, **arrays),  # pyright: ignore[reportArgumentType]
     )
-    own = own_seconds(job, row.method)
+    own = sum(entry["seconds"] for entry in find_method(row.method).own_costs(job))
     facts = {
         "own_seconds": own,
         "seconds": output.seconds,

@@ -9,12 +9,12 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import torch
 
 from tailora.backbones import LoadedBackbone, load_backbone
-from tailora.experiments.plan import Adaptation
+from tailora.experiments.plan import SEEDLESS, Adaptation
 from tailora.experiments.rows import (
     SeedWork,
     do_row,
@@ -23,8 +23,6 @@ from tailora.experiments.rows import (
     stage_folders,
 )
 from tailora.progress import silent
-
-_SEEDLESS: Final = "zero-shot"
 
 
 def use_threads(count: int) -> None:
@@ -200,7 +198,7 @@ def _shared(stages: Sequence[Path], owner: Mapping[Path, str]) -> Path:
 
 def _own_stages(folders: Mapping[str, Path]) -> list[Path]:
     """Stages in order, without the one that is done before."""
-    return [path for name, path in folders.items() if name != _SEEDLESS] or list(folders.values())
+    return [path for name, path in folders.items() if name != SEEDLESS] or list(folders.values())
 
 
 def _all_stages(found: Sequence[Mapping[str, Path]]) -> tuple[Path, ...]:

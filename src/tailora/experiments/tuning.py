@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from tailora import registry
-from tailora.config.recipe import METHODS
 from tailora.data import Dataset
 from tailora.errors import BackboneError, ConfigError, DataError
-from tailora.experiments.plan import Adaptation, Plan, acts_on, check_plan
+from tailora.experiments.plan import Adaptation, Plan, check_plan
 from tailora.experiments.rows import (
     SeedWork,
-    adapt_row,
     row_job,
     stage_folders,
     validation_f1,
@@ -27,6 +25,7 @@ from tailora.experiments.rows import (
 from tailora.experiments.tuning_space import Dimension, Tuning, space_key
 from tailora.experiments.tuning_study import Study, Trial
 from tailora.heads.probes import NEEDS_VIEWS
+from tailora.methods.method import adapt_all, find_method
 from tailora.methods.prepare import check_row
 from tailora.progress import Progress, silent
 from tailora.storage import delete, write_text
@@ -210,8 +209,9 @@ def _try(
         _check_row(work.plan, tried, work.data)
         job = row_job(work, tried, silent)
         made |= {path for path in job.folder.elsewhere.values() if not path.exists()}
-        adapt_row(job, tried.method)
-        scores = validation_f1(job, validation_shares(job, tried.method, work.plan.probes[0]))
+        method = find_method(tried.method)
+        adapt_all(job, method)
+        scores = validation_f1(job, validation_shares(job, method, work.plan.probes[0]))
     except (ConfigError, BackboneError, DataError) as error:
         if not values:  # the recipe's own must do
             raise
@@ -232,7 +232,7 @@ def _write_recipe(path: Path, work: SeedWork, row: Adaptation) -> Path | None:
     A probe that is a loss stands in the recipe; the others are known to `compare` alone.
     """
     probe = work.plan.probes[0]
-    if row.method not in METHODS or probe.kind not in registry.names("losses"):
+    if find_method(row.method).only_compared or probe.kind not in registry.names("losses"):
         return None
     recipe = row.recipe.override({"probe.loss": probe.kind, "probe.loss_options": probe.options})
     write_text(path, replace(recipe, seed=work.seed).to_toml())
@@ -247,7 +247,7 @@ def _forget(made: set[Path], work: SeedWork) -> None:
 
 
 def _acting(row: Adaptation, tuning: Tuning) -> list[Dimension]:
-    return [d for d in tuning.space if acts_on(d.key, row.method)]
+    return [d for d in tuning.space if find_method(row.method).acts_on(d.key)]
 
 
 def _check_key(plan: Plan, key: str) -> None:
@@ -255,7 +255,7 @@ def _check_key(plan: Plan, key: str) -> None:
     if section in _NOT_TUNED:
         raise ConfigError(f"{key} is not tuned: {_NOT_TUNED[section]}")
     methods = dict.fromkeys(row.method for row in plan.adaptations)
-    if not any(acts_on(key, method) for method in methods):
+    if not any(find_method(method).acts_on(key) for method in methods):
         raise ConfigError(f"{key} acts on none of {', '.join(methods)}; tune something else")
     if any(key in row.changes for row in plan.adaptations):
         raise ConfigError(f"{key} is both varied and tuned; leave one of them out")

@@ -12,16 +12,15 @@ from tailora.adapters import adapt, resolve_rank
 from tailora.backbones import Encoder, LoadedBackbone, Pooling, Precision
 from tailora.backbones.checkpointing import recompute_activations
 from tailora.backbones.stem import NEW_BANDS, STEMS
-from tailora.config.deblora_options import no_validation
 from tailora.config.recipe import BackboneOptions, EvaluateOptions, Recipe, TrainOptions
 from tailora.counts import ClassCounts, Groups, make_groups
 from tailora.errors import ConfigError, unknown_name
 from tailora.heads.linear_probe import zero_linear
 from tailora.launcher import launched
 from tailora.methods.band_choice import check_band_options
-from tailora.methods.expert_rows import EXPERT_ROWS
-from tailora.methods.job import DEFAULT_LR, build_loss
+from tailora.methods.job import build_loss
 from tailora.methods.lessons import OBJECTIVES
+from tailora.methods.method import Method, find_method
 from tailora.methods.training_parts import (
     recipe_sampler,
     training_loss,
@@ -44,7 +43,6 @@ _BY_LOSS: Final = (
     "mix_average",
     "deferred_loss",
 )
-_HAVE_OBJECTIVES: Final = ("lora", "deblora", "zero-shot")
 
 
 def check_training(recipe: Recipe, counts: ClassCounts, groups: Groups) -> None:
@@ -65,10 +63,11 @@ def check_training(recipe: Recipe, counts: ClassCounts, groups: Groups) -> None:
     _check_phases(recipe)
     labels = np.repeat(np.arange(len(counts.values)), counts.values)
     recipe_sampler(recipe, labels)
+    method = find_method(recipe.method)
     if recipe.train.objective == "labels":
-        if recipe.method in EXPERT_ROWS:
+        if method.experts is not None:
             _refuse(recipe, ("loss", "deferred_loss"), f"method {recipe.method!r} (it has its own)")
-        loss = training_loss(recipe, counts, groups)
+        loss = training_loss(recipe, method.experts, counts, groups)
         training_mix(recipe, counts, np.arange(len(labels)), labels, loss)
     check_optimizer(recipe, zero_linear(1, 1))
 
@@ -83,7 +82,7 @@ def check_optimizer(recipe: Recipe, encoder: nn.Module) -> None:
     build_optimizers(
         nn.ModuleDict({ENCODER: encoder}),
         training_optimizer(train),
-        lr=DEFAULT_LR[0] if train.lr is None else train.lr,
+        lr=Method.learning_rate if train.lr is None else train.lr,
         weight_decay=train.weight_decay,
     )
 
@@ -91,7 +90,7 @@ def check_optimizer(recipe: Recipe, encoder: nn.Module) -> None:
 def _check_schedules(recipe: Recipe) -> None:
     train, deblora = recipe.train, recipe.deblora
     for epochs, lr in ((train.epochs, train.lr), (max(deblora.epochs, 1), deblora.lr)):
-        Schedule(epochs, train.batch_size, DEFAULT_LR[0] if lr is None else lr)
+        Schedule(epochs, train.batch_size, Method.learning_rate if lr is None else lr)
         if lr is not None and not math.isfinite(lr):
             raise ConfigError(f"lr must be finite, got {lr}")
     if not 0 <= train.weight_decay < math.inf:
@@ -109,7 +108,7 @@ def _check_objective(recipe: Recipe, counts: ClassCounts) -> None:
         _refuse(recipe, ("objective_options",), named)
     if objective == "labels":
         return
-    if recipe.method not in _HAVE_OBJECTIVES:
+    if not find_method(recipe.method).objectives:
         raise ConfigError(f"method {recipe.method!r} learns labels: {named}")
     _refuse(recipe, _BY_LOSS, named)
     if objective not in CONTRASTIVE:
@@ -169,8 +168,7 @@ def check_recipe(recipe: Recipe, counts: ClassCounts, *, n_val: int) -> Groups:
     groups = make_groups(counts, options.groups, low=options.low, high=options.high)
     check_training(recipe, counts, groups)
     _check_probe(recipe.probe.l2, n_val)
-    if recipe.method == "deblora":
-        _check_deblora(recipe, counts, n_val)
+    find_method(recipe.method).check(recipe, counts, n_val)
     return groups
 
 
@@ -196,13 +194,12 @@ def check_encoder(
         recompute_activations(loaded.model)
     if recipe.train.objective == DENOISING:
         check_denoising(loaded.model)
-    if recipe.method not in ("zero-shot", "fine-tune"):
+    method = find_method(recipe.method)
+    if method.has_adapter:
         steps = planned_steps(recipe, labels)
         adapted = adapt(copy.deepcopy(loaded.model), recipe.adapter, seed=0, total_steps=steps)
         check_optimizer(recipe, adapted)
-    pca, largest = recipe.deblora.pca, min(len(labels), encoder.features)
-    if recipe.method == "deblora" and pca is not None and not 1 <= pca <= largest:
-        raise ConfigError(f"deblora.pca must lie in [1, {largest}] for these features, got {pca}")
+    method.check_encoder(recipe, loaded, len(labels), encoder.features)
 
 
 def planned_steps(recipe: Recipe, labels: NDArray[np.int64]) -> int:
@@ -263,7 +260,7 @@ def _check_shard(recipe: Recipe) -> None:
             "compute.shard divides the encoder among processes, and there is one: launch several "
             "with accelerate launch or torchrun"
         )
-    if recipe.method != "fine-tune" or recipe.train.optimizer != "adamw":
+    if not find_method(recipe.method).can_shard or recipe.train.optimizer != "adamw":
         raise ConfigError(
             "compute.shard is for --method fine-tune with train.optimizer=adamw: an adapter is too "
             "small to divide, and Muon needs whole matrices"
@@ -300,17 +297,3 @@ def _check_probe(l2: list[float], n_val: int) -> None:
             f"{len(l2)} values of probe.l2 but no validation sample to choose by: classes of two "
             "samples leave none; add data or give one value, --set probe.l2=[0.01]"
         )
-
-
-def _check_deblora(recipe: Recipe, counts: ClassCounts, n_val: int) -> None:
-    if recipe.deblora.pull == "validation" and not n_val:
-        raise no_validation()
-    if recipe.deblora.clusters > counts.total:
-        raise ConfigError(
-            f"clusters={recipe.deblora.clusters} is more than the {counts.total} training samples; "
-            "lower it with --clusters"
-        )
-    if not isinstance(recipe.deblora.calibrate, str):
-        for name in recipe.deblora.calibrate:
-            if name not in counts.names:
-                raise unknown_name("class in deblora.calibrate", name, counts.names)

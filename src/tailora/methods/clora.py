@@ -9,8 +9,8 @@ Reference: "cLoRA" in Tian, Chen, Sun, NeurIPS 2024, table 1; training one categ
 others is our reading, since a classifier needs something to tell it from.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, final
 
 import numpy as np
 import torch
@@ -21,16 +21,14 @@ from tailora.heads.linear_probe import zero_linear
 from tailora.methods.deblora.chosen_pull import Validation
 from tailora.methods.deblora.stages import calibrate_features, learn_calibrated
 from tailora.methods.job import Job
-from tailora.methods.stage_features import features
-from tailora.methods.stages import checkpoint, train_once, trainable
+from tailora.methods.method import INPUT, Classes, Logits, Method, Rows
+from tailora.methods.stages import checkpoint, stage_features, train_once, trainable
 from tailora.methods.training_parts import training_optimizer
 from tailora.runs.weights import load_adapted
 from tailora.train.base_adaptation import AnyEncoder, adapt_to_labels
 
 _FEWEST_OTHERS: Final = 64  # images of other categories, so that a rare one is not told from five
-
-Rows = NDArray[np.float32]
-Logits = Callable[[Rows], Rows]
+_CLORA: Final = "clora"
 
 
 def part(method: str, category: int) -> str:
@@ -38,51 +36,122 @@ def part(method: str, category: int) -> str:
     return f"{method}/{category}"
 
 
-def adapt_categories(job: Job, method: str) -> None:
-    """Train the adapter of every category (`clora`), or de-bias each (`clora+deblora`)."""
-    for category in range(len(job.counts.names)):
-        _train(job, part("clora", category), lambda c=category: _one_category(job, c))
-        if method == "clora+deblora":
-            _train(job, part(method, category), lambda c=category: _debiased_category(job, c))
+class CLoRA(Method):
+    """One LoRA per category, each answering for its own."""
+
+    name = "clora"
+    title = "cLoRA"
+    summary = "one LoRA per category, each answering for its own"
+    reference = "Tian et al., NeurIPS 2024"
+    stands_on = ()
+    only_compared = True
+    turns = False
+    is_ensemble = True
+
+    def adapt(self, job: Job) -> None:
+        """Train the adapter of every category."""
+        for category in range(len(job.counts.names)):
+            train_once(
+                job,
+                part(self.name, category),
+                lambda c=category: self.train_category(job, c),
+                parameters=trainable(job, job.recipe.adapter, 2),
+            )
+
+    def train_category(self, job: Job, category: int) -> AnyEncoder:
+        """Train one category against the others."""
+        return _one_category(job, category)
+
+    def shares(
+        self, job: Job, fit: Callable[[Rows, Classes, Rows], Logits], splits: Sequence[str]
+    ) -> list[Rows]:
+        """Let each category's adapter answer for its own category, and combine by score."""
+        labels = job.labels[job.dataset.indices("train")]
+        scores: dict[str, list[torch.Tensor]] = {split: [] for split in splits}
+        for category in range(len(job.counts.names)):
+            stage = part(self.name, category)
+            rows = {s: np.asarray(stage_features(job, stage, s)) for s in ("train", "val", *splits)}
+            logits = fit(rows["train"], labels, rows["val"])
+            for split, found in scores.items():
+                own = torch.from_numpy(logits(rows[split]))
+                found.append(own.log_softmax(dim=1)[:, category])
+        return [torch.stack(found, dim=1).softmax(dim=1).numpy() for found in scores.values()]
+
+    def own_costs(self, job: Job) -> list[dict[str, Any]]:
+        """What was spent on the adapters of all categories."""
+        return _spent(job, self.name)
+
+    def trained_parameters(self, spent: Sequence[Mapping[str, Any]]) -> int:
+        """Parameters of all categories' last adapters together."""
+        own = [entry for entry in spent if entry["method"].startswith(f"{self.stages()[-1]}/")]
+        return sum(entry["trained_parameters"] for entry in own)
+
+    def idle_keys(self) -> Sequence[str]:
+        """Each adapter learns one category against the others, whatever these say."""
+        return ("train.sampler", "train.loss", "train.objective", "train.mix", "train.deferred")
 
 
-def ensemble(
-    job: Job, method: str, fit: Callable[[Rows, Rows], Logits], splits: Sequence[str]
-) -> list[Rows]:
-    """Let each category's adapter answer for its own category, and combine by score.
+@final
+class CLoRADebLoRA(CLoRA):
+    """cLoRA whose adapters are de-biased one by one."""
 
-    Args:
-        job: The run.
-        method: `"clora"` or `"clora+deblora"`.
-        fit: Fits a probe on training and validation features.
-        splits: Which to answer for; no other is read, beside those that are learnt from.
+    name = "clora+deblora"
+    title = "cLoRA + debLoRA"
+    summary = "cLoRA whose adapters are de-biased one by one"
+    uses = (*INPUT, "adapter", "train", "deblora", "evaluate")
+    stands_on = ("clora",)
+    only_compared = True
 
-    Returns:
-        Probabilities of each split, (rows, classes).
-    """
-    scores: dict[str, list[torch.Tensor]] = {split: [] for split in splits}
-    for category in range(len(job.counts.names)):
-        name = part(method, category)
-        rows = {s: np.asarray(features(job, name, s)) for s in ("train", "val", *splits)}
-        logits = fit(rows["train"], rows["val"])
-        for split, found in scores.items():
-            own = torch.from_numpy(logits(rows[split]))
-            found.append(own.log_softmax(dim=1)[:, category])
-    return [torch.stack(found, dim=1).softmax(dim=1).numpy() for found in scores.values()]
+    def train_category(self, job: Job, category: int) -> AnyEncoder:
+        """De-bias the adapter of one category."""
+        return _debiased_category(job, category)
+
+    def idle_keys(self) -> Sequence[str]:
+        """As of cLoRA, and a single round whose head learns from features."""
+        return (*super().idle_keys(), "deblora.rounds", "deblora.head")
 
 
-def oracle_features(job: Job, split: str) -> Rows:
-    """Features of every sample under the adapter of its true category. This leaks the label."""
-    labels = job.labels[job.dataset.indices(split)]
-    chosen = np.empty((len(labels), job.encoder.features), dtype=np.float32)
-    for category in np.unique(labels):
-        rows = labels == category
-        chosen[rows] = features(job, part("clora", int(category)), split)[rows]
-    return chosen
+@final
+class CLoRAOracle(CLoRA):
+    """cLoRA that is told the true category: leaks the label."""
+
+    name = "clora-oracle"
+    title = "cLoRA (oracle)"
+    summary = "cLoRA that is told the true category: leaks the label, shown as such"
+    leaks = True
+    only_compared = True
+    is_ensemble = False
+
+    def adapt(self, job: Job) -> None:
+        """Train what cLoRA trains."""
+        CLoRA().adapt(job)
+
+    def features(
+        self, job: Job, split: str, encoder: AnyEncoder | None = None, *, turn: int = 0
+    ) -> Rows:
+        """Features of every sample under the adapter of its true category. This leaks the label."""
+        labels = job.labels[job.dataset.indices(split)]
+        chosen = np.empty((len(labels), job.encoder.features), dtype=np.float32)
+        for category in np.unique(labels):
+            rows = labels == category
+            chosen[rows] = stage_features(job, part(_CLORA, int(category)), split)[rows]
+        return chosen
+
+    def own_costs(self, job: Job) -> list[dict[str, Any]]:
+        """What was spent on cLoRA."""
+        return _spent(job, _CLORA)
+
+    def stages(self) -> tuple[str, ...]:
+        """It has no folder of its own."""
+        return (_CLORA,)
 
 
-def _train(job: Job, name: str, adapt: Callable[[], AnyEncoder]) -> None:
-    train_once(job, name, adapt, parameters=trainable(job, job.recipe.adapter, 2))
+def _spent(job: Job, method: str) -> list[dict[str, Any]]:
+    return [
+        entry
+        for category in range(len(job.counts.names))
+        for entry in job.folder.costs(part(method, category)).entries()
+    ]
 
 
 def _one_category(job: Job, category: int) -> AnyEncoder:
@@ -98,14 +167,14 @@ def _one_category(job: Job, category: int) -> AnyEncoder:
         head=zero_linear(job.encoder.features, 2),
         augment=job.recipe.train.augment,
         optimizer=training_optimizer(job.recipe.train),
-        checkpoint=checkpoint(job, part("clora", category)),
+        checkpoint=checkpoint(job, part(_CLORA, category)),
     )
 
 
 def _debiased_category(job: Job, category: int) -> AnyEncoder:
     rows = job.dataset.indices("train")
-    base = part("clora", category)
-    source = np.asarray(features(job, base, "train"))
+    base = part(_CLORA, category)
+    source = np.asarray(stage_features(job, base, "train"))
     found = calibrate_features(
         job.recipe.deblora,
         source,
@@ -128,13 +197,13 @@ def _debiased_category(job: Job, category: int) -> AnyEncoder:
         spec=job.recipe.adapter,
         batch_size=job.recipe.train.batch_size,
         micro_batch=job.recipe.compute.micro_batch,
-        checkpoint=checkpoint(job, part("clora+deblora", category)),
+        checkpoint=checkpoint(job, part(CLoRADebLoRA.name, category)),
     )
 
 
 def _validation(job: Job, name: str) -> Validation:
     labels = job.labels[job.dataset.indices("val")]
-    return np.asarray(features(job, name, "val")), labels
+    return np.asarray(stage_features(job, name, "val")), labels
 
 
 def _against_others(job: Job, category: int) -> NDArray[np.int64]:
@@ -148,14 +217,3 @@ def _against_others(job: Job, category: int) -> NDArray[np.int64]:
         others, size=wanted, replace=False, p=weights / weights.sum()
     )
     return np.sort(np.concatenate([own, drawn]))
-
-
-def category_costs(job: Job, method: str) -> list[dict[str, Any]]:
-    """What was spent on all adapters of a method, with those it stands on."""
-    stages = ("clora",) if method != "clora+deblora" else ("clora", "clora+deblora")
-    return [
-        entry
-        for stage in stages
-        for category in range(len(job.counts.names))
-        for entry in job.folder.costs(part(stage, category)).entries()
-    ]

@@ -10,23 +10,9 @@ from tailora.adapters import tuner_names
 from tailora.config import recipe as recipes
 from tailora.errors import unknown_name
 from tailora.heads.probes import probe_names, probe_summary
-from tailora.methods.expert_rows import EXPERT_ROWS
+from tailora.methods.method import INPUT, find_method
 
-METHODS = {
-    "deblora": "LoRA, then features de-biased towards shared clusters and learnt by a new adapter "
-    "(Tian et al., NeurIPS 2024)",
-    "lora": "an adapter trained on labels, then a linear probe (Hu et al., ICLR 2022)",
-    "lora+reslt": "LoRA trained under the three-branch head and loss of ResLT, then a linear probe "
-    "(Cui et al., TPAMI 2022)",
-    "lora+sade": "LoRA trained under the three experts of SADE, then a linear probe "
-    "(Zhang et al., NeurIPS 2022)",
-    "lora+ride": "LoRA trained under experts kept apart, re-weighted late (RIDE), then a linear "
-    "probe (Wang et al., ICLR 2021)",
-    "lora+tlc": "LoRA trained under evidential experts, re-weighted late (TLC), then a linear "
-    "probe (Li et al., CVPR 2022)",
-    "fine-tune": "all weights trained on labels, then a linear probe",
-    "zero-shot": "the pretrained encoder as it is, and a linear probe",
-}
+_OF_ALL = (*INPUT, "evaluate")  # sections that say nothing of a method in particular
 OBJECTIVE_TEXTS = {
     "labels": "classes, by `train.loss` on the logits of a head that learns along",
     "supcon": "classes, by comparing two views of each image (Khosla et al., NeurIPS 2020)",
@@ -41,19 +27,11 @@ OBJECTIVE_TEXTS = {
     "NeurIPS 2020)",
     "rotation": "without labels: how far an image was turned (Yang and Xu, NeurIPS 2020)",
 }
-COMPARED_ONLY = {
-    "clora": "one LoRA per category, each answering for its own; `tailora compare` only",
-    "clora+deblora": "cLoRA whose adapters are de-biased one by one; `tailora compare` only",
-    "clora-oracle": "cLoRA that is told the true category: leaks the label, shown as such; "
-    "`tailora compare` only",
-    "prompt-oracle": "Stable Diffusion whose prompt names the true class: leaks the label, shown "
-    "as such; `tailora compare` only",
-}
 
 
 def listing() -> dict[str, dict[str, Any]]:
     """Every family with one line per name."""
-    families: dict[str, dict[str, Any]] = {"methods": METHODS | COMPARED_ONLY}
+    families: dict[str, dict[str, Any]] = {"methods": method_texts()}
     for family in registry.FAMILIES:
         families[family] = {
             name: _with_paper(registry.find(family, name)) for name in registry.names(family)
@@ -64,6 +42,17 @@ def listing() -> dict[str, dict[str, Any]]:
     families["tuners"] = {name: f"PEFT's {name}" for name in tuner_names()}
     families["recipe"] = recipes.recipe_keys()
     return families
+
+
+def method_texts() -> dict[str, str]:
+    """What each method of `fit` and `compare` does, and where it may be used, by name."""
+    found = {}
+    for name in registry.compared_methods():
+        method = find_method(name)
+        paper = f" ({method.reference})" if method.reference else ""
+        only = "; `tailora compare` only" if method.only_compared else ""
+        found[name] = f"{method.summary}{paper}{only}"
+    return found
 
 
 def describe(name: str) -> dict[str, dict[str, Any]]:
@@ -101,7 +90,7 @@ def guard(family: str, name: str) -> str:
     By convention that of its module; what is tested side by side is listed here.
     """
     method = metrics()[name] if family == "metrics" else registry.find(family, name)
-    folder = "evaluate" if family == "metrics" else family
+    folder = family
     module = method.__module__.rpartition(".")[2]
     return f"tests/{folder}/{_TESTED_TOGETHER.get((folder, module), f'test_{module}')}.py"
 
@@ -135,19 +124,6 @@ def short_reference(reference: str) -> str:
     return f"{authors}, {dated[-1].strip()}" if dated else reference.rstrip(".")
 
 
-_SECTIONS = {
-    "deblora": ("deblora", "adapter", "train", "probe"),
-    "lora": ("adapter", "train", "probe"),
-    **dict.fromkeys(EXPERT_ROWS, ("adapter", "train", "probe")),
-    "fine-tune": ("train", "probe"),
-    "zero-shot": ("probe",),
-    "clora": ("adapter", "train"),
-    "clora+deblora": ("deblora", "adapter", "train"),
-    "clora-oracle": ("adapter", "train"),
-    "prompt-oracle": ("backbone", "probe"),
-}
-
-
 def _details(family: str, name: str, entry: Any) -> dict[str, Any]:
     if family == "recipe":
         return {"default": repr(entry), "what": _key_text(name)}
@@ -168,11 +144,13 @@ def _details(family: str, name: str, entry: Any) -> dict[str, Any]:
 
 
 def _recipe_options(method: str) -> dict[str, str]:
-    """Recipe keys that act on a method, with default and meaning."""
+    """Recipe keys of a method and of its head, with default and meaning."""
+    own = [section for section in find_method(method).uses if section not in _OF_ALL]
+    sections = (*own, "probe")
     return {
         key: f"{value!r}. {_key_text(key)}"
         for key, value in recipes.recipe_keys().items()
-        if key.partition(".")[0] in _SECTIONS[method]
+        if key.partition(".")[0] in sections
     }
 
 

@@ -12,10 +12,10 @@ from tailora.data.builtin.cutouts import Cutouts
 from tailora.data.scenes.chips import SceneChips
 from tailora.data.sources import ImageSource, SelectedImages
 from tailora.methods.deblora.calibrate import Calibration, composition
+from tailora.methods.deblora.method import DebLoRAMethod
 from tailora.methods.job import Job
+from tailora.methods.method import StageResult
 from tailora.methods.scoring import probabilities
-from tailora.methods.stage_features import features
-from tailora.methods.stages import StageResult, source_features
 from tailora.metrics import RunMetrics
 from tailora.report.pictures import as_picture
 from tailora.storage import write_atomically
@@ -97,8 +97,8 @@ def write_evidence(
 def _feature_map(job: Job, found: Calibration) -> dict[str, NDArray[Any]]:
     """Both adapters' training features in one plane: the principal one of the features before."""
     labels = job.labels[job.dataset.indices("train")]
-    before = source_features(job)
-    after = np.asarray(features(job, "deblora", "train"))
+    method = DebLoRAMethod()
+    before, after = method.source_features(job), method.features(job, "train")
     spread = before.std(axis=0)
     scale = np.where(spread > 0, spread, 1)
     plane = PCA(2, random_state=0).fit((before - before.mean(axis=0)) / scale)
@@ -148,7 +148,7 @@ def _class_means(
 
 
 def _places(job: Job, last: StageResult) -> dict[str, NDArray[Any]]:
-    scores = probabilities(last, np.asarray(features(job, last.method, "test", last.encoder)))
+    scores = probabilities(last, last.method.features(job, "test", last.encoder))
     true = job.labels[job.dataset.indices("test")]
     return error_places(job.dataset, true, scores.argmax(axis=1))
 
@@ -156,7 +156,7 @@ def _places(job: Job, last: StageResult) -> dict[str, NDArray[Any]]:
 def _thumbnails(job: Job, last: StageResult, metrics: RunMetrics) -> dict[str, NDArray[Any]]:
     """Test samples of tail classes that were called something else, most confident first."""
     rows = job.dataset.indices("test")
-    scores = probabilities(last, np.asarray(features(job, last.method, "test", last.encoder)))
+    scores = probabilities(last, last.method.features(job, "test", last.encoder))
     predicted, true = scores.argmax(axis=1), job.labels[rows]
     tail = [metrics.classes.index(name) for name in metrics.groups["tail"]]
     wrong = np.flatnonzero(np.isin(true, tail) & (predicted != true))

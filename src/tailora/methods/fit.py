@@ -29,14 +29,9 @@ from tailora.methods.deblora.deblora import DebLoRA
 from tailora.methods.evidence import write_evidence
 from tailora.methods.ground import chips_on_ground
 from tailora.methods.job import Job
+from tailora.methods.method import StageResult, run_method
 from tailora.methods.prepare import check_run, open_job
 from tailora.methods.scoring import score
-from tailora.methods.stages import (
-    StageResult,
-    calibration,
-    costs,
-    run_stages,
-)
 from tailora.progress import Progress, silent
 from tailora.report import write_report
 from tailora.runs.folder import SCHEMA, RunFolder
@@ -164,8 +159,8 @@ def _fit_into(
 
 def _do(job: Job) -> None:
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    results = run_stages(job)
-    found = calibration(job) if job.recipe.method == "deblora" else None
+    results = run_method(job)
+    found = results[-1].method.calibration(job)
     processes.only_first(job.accelerator, lambda: finish(job, results, found, started=started))
 
 
@@ -177,7 +172,7 @@ def finish(
     write_evidence(job, results[-1], metrics, found)
     learnt_from = np.flatnonzero(job.images.dataset.splits != "test")
     write_seen(job.folder.path, job.images.digests(learnt_from))
-    copy_saved(job.folder.stage(results[-1].method), job.folder.path)
+    copy_saved(job.folder.stage(results[-1].method.name), job.folder.path)
     record = _record(job, results[-1], started)
     write_json(job.folder.run_file, record | {"complete": False})
     write_report(job.folder.path)
@@ -215,7 +210,7 @@ def _record(job: Job, last: StageResult, started: str) -> dict[str, Any]:
         "schema": SCHEMA,
         "complete": True,
         "tailora": metadata.version("tailora"),
-        "method": last.method,
+        "method": last.method.name,
         "seed": job.recipe.seed,
         "started": started,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -244,7 +239,7 @@ def _record(job: Job, last: StageResult, started: str) -> dict[str, Any]:
             "license": job.loaded.license,
         },
         "input": job.input.to_json(),
-        "stages": costs(job, last.method),
+        "stages": last.method.costs(job),
         "adapted": _adapted(last.encoder.backbone),
         "spectrum": (adapter_spectrum(last.encoder.backbone) or {}).get("mean"),
     }

@@ -1,7 +1,7 @@
 """A job: everything a run needs, checked before anything is trained or replaced."""
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
@@ -13,13 +13,12 @@ from tailora.backbones import Encoder, LoadedBackbone
 from tailora.config.recipe import BackboneOptions, ProbeOptions, Recipe, TrainOptions
 from tailora.counts import ClassCounts, Groups
 from tailora.data import Dataset, PreparedImages
+from tailora.errors import ConfigError
 from tailora.progress import Progress
 from tailora.runs.folder import RunFolder
 from tailora.runs.input_format import InputFormat
 from tailora.train.base_adaptation import Bench
 from tailora.train.schedule import Schedule
-
-DEFAULT_LR: Final = (1e-3, 5e-5)  # of adapters, of fine-tuning
 
 
 def build_loss(section: TrainOptions | ProbeOptions, counts: ClassCounts) -> nn.Module:
@@ -76,11 +75,12 @@ class Job:
     def schedule(self) -> Schedule:
         """Schedule of stage 0, or of fine-tuning."""
         train = self.recipe.train
-        lr = train.lr or DEFAULT_LR[self.recipe.method == "fine-tune"]
+        if train.lr is None:
+            raise ConfigError("train.lr is not decided yet")
         return Schedule(
             train.epochs,
             train.batch_size,
-            lr,
+            train.lr,
             train.weight_decay,
             micro_batch=self.recipe.compute.micro_batch,
         )

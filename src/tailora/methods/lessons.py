@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tailora.heads.cosine import CosineHead
-from tailora.methods.expert_rows import EXPERT_ROWS, Branches
+from tailora.methods.experts import Branches, Experts
 from tailora.methods.job import Job
 from tailora.methods.training_parts import cosine_scale, training_loss, training_mix
 from tailora.train.base_adaptation import AnyEncoder, distillation_lesson
@@ -37,39 +37,40 @@ class Start:
     features: Callable[[], NDArray[np.float32]]
 
 
-def base_lesson(job: Job, method: str, start: Start) -> tuple[str, Callable[[AnyEncoder], Lesson]]:
+def base_lesson(
+    job: Job, experts: Experts | None, start: Start
+) -> tuple[str, Callable[[AnyEncoder], Lesson]]:
     """Say what stage 0 of a method learns.
 
     Args:
         job: The run.
-        method: Its stage 0, e.g. `"lora"`.
+        experts: Heads and loss of its own; None for those of the recipe.
         start: What it may start from.
 
     Returns:
         What the progress bar says, and the lesson of an adapted encoder.
     """
     title, make = OBJECTIVES[job.recipe.train.objective]
-    return title, partial(make, job, method, start)
+    return title, partial(make, job, experts, start)
 
 
-def starting_head(job: Job, method: str, loss: nn.Module, start: Start) -> nn.Module:
+def starting_head(job: Job, experts: Experts | None, loss: nn.Module, start: Start) -> nn.Module:
     """Make the head that learns along: experts, a cosine head, or the probe's."""
     width, classes, seed = job.encoder.features, len(job.counts.names), job.recipe.seed
-    row = EXPERT_ROWS.get(method)
-    if row is not None:
-        return Branches(row.heads(width, classes, job.recipe.train.loss_options, seed))
+    if experts is not None:
+        return Branches(experts.heads(width, classes, job.recipe.train.loss_options, seed))
     scale = cosine_scale(loss)
     if scale is not None:
         return CosineHead(width, classes, scale=scale, seed=seed)
     return copy.deepcopy(start.head())
 
 
-def _labels(job: Job, method: str, start: Start, adapted: AnyEncoder) -> Lesson:
+def _labels(job: Job, experts: Experts | None, start: Start, adapted: AnyEncoder) -> Lesson:
     device, rows = job.accelerator.device, job.dataset.indices("train")
-    loss = training_loss(job.recipe, job.counts, job.groups)
+    loss = training_loss(job.recipe, experts, job.counts, job.groups)
     return label_lesson(
         adapted,
-        starting_head(job, method, loss.first, start).to(device),
+        starting_head(job, experts, loss.first, start).to(device),
         job.read_batch,
         torch.from_numpy(job.labels).to(device),
         loss=loss.to(device),
@@ -79,17 +80,17 @@ def _labels(job: Job, method: str, start: Start, adapted: AnyEncoder) -> Lesson:
     )
 
 
-def _distillation(job: Job, _: str, start: Start, adapted: AnyEncoder) -> Lesson:
+def _distillation(job: Job, _: Experts | None, start: Start, adapted: AnyEncoder) -> Lesson:
     rows, how = job.dataset.indices("train"), job.recipe.train.objective
     return distillation_lesson(adapted, job.bench, rows, start.features(), how=how)
 
 
-def _denoising(job: Job, _: str, __: Start, adapted: AnyEncoder) -> Lesson:
+def _denoising(job: Job, _: Experts | None, __: Start, adapted: AnyEncoder) -> Lesson:
     objective = denoising_objective(adapted, job.read_batch, device=job.accelerator.device)
     return alone(adapted, objective)
 
 
-def _rotation(job: Job, _: str, __: Start, adapted: AnyEncoder) -> Lesson:
+def _rotation(job: Job, _: Experts | None, __: Start, adapted: AnyEncoder) -> Lesson:
     return rotation_lesson(
         adapted,
         job.read_batch,
@@ -99,7 +100,7 @@ def _rotation(job: Job, _: str, __: Start, adapted: AnyEncoder) -> Lesson:
     )
 
 
-def _two_views(job: Job, _: str, start: Start, adapted: AnyEncoder) -> Lesson:
+def _two_views(job: Job, _: Experts | None, start: Start, adapted: AnyEncoder) -> Lesson:
     name = job.recipe.train.objective
     options = read_options(name, job.recipe.train.objective_options)
     data = TwoViewData(
@@ -119,7 +120,8 @@ def _two_views(job: Job, _: str, start: Start, adapted: AnyEncoder) -> Lesson:
 
 _WITHOUT: Final = "adapting without labels"
 _COMPARING: Final = "adapting by comparing views"
-OBJECTIVES: Final[dict[str, tuple[str, Callable[[Job, str, Start, AnyEncoder], Lesson]]]] = {
+_MakeLesson = Callable[[Job, Experts | None, Start, AnyEncoder], Lesson]
+OBJECTIVES: Final[dict[str, tuple[str, _MakeLesson]]] = {
     "labels": ("adapting to labels", _labels),
     "supcon": (_COMPARING, _two_views),
     "sbcl": (_COMPARING, _two_views),

@@ -21,7 +21,8 @@ from tailora.data import Dataset, PreparedImages, prepare_images
 from tailora.errors import BackboneError, ConfigError, DataError
 from tailora.methods.band_choice import band_numbers, describe, normalised, with_range_check
 from tailora.methods.checks import check_encoder, check_recipe
-from tailora.methods.job import DEFAULT_LR, Job
+from tailora.methods.job import Job
+from tailora.methods.method import find_method
 from tailora.methods.names import check_names
 from tailora.progress import Progress
 from tailora.runs.folder import RunFolder
@@ -182,9 +183,10 @@ def resolve_recipe(recipe: Recipe, loaded: LoadedBackbone) -> Recipe:
     data, adapter, train = recipe.data, recipe.adapter, recipe.train
     if data.image_size is None:
         data = replace(data, image_size=_default_size(loaded.patch_size))
-    if recipe.method == "zero-shot":
+    method = find_method(recipe.method)
+    if not method.trains:
         adapter = replace(adapter, rank=None)
-    elif recipe.method != "fine-tune":
+    elif method.has_adapter:
         adapter = replace(adapter, rank=resolve_rank(adapter.tuner, adapter.rank))
     backbone = recipe.backbone
     if loaded.source == "folder":  # so that the run can be read from any working directory
@@ -193,7 +195,7 @@ def resolve_recipe(recipe: Recipe, loaded: LoadedBackbone) -> Recipe:
         pooling = "both" if has_class_token(loaded.model) else "mean"
         backbone = replace(backbone, pooling=pooling)
     if train.lr is None:
-        train = replace(train, lr=DEFAULT_LR[recipe.method == "fine-tune"])
+        train = replace(train, lr=method.learning_rate)
     return replace(recipe, data=data, backbone=backbone, adapter=adapter, train=train)
 
 

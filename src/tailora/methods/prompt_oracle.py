@@ -10,7 +10,7 @@ Reference: debLoRA's public feature script, prompt "aerial image of" and the cat
 
 import copy
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,39 +18,52 @@ from numpy.typing import NDArray
 from tailora.backbones import LoadedBackbone
 from tailora.backbones.other_sources import DIFFUSERS
 from tailora.backbones.stable_diffusion import StableDiffusionFeatures, embed_prompts
+from tailora.config.recipe import Recipe
 from tailora.errors import BackboneError
 from tailora.features import FeatureBank, extract
 from tailora.methods.job import Job
+from tailora.methods.method import INPUT, Method, Rows
+from tailora.train.base_adaptation import AnyEncoder
 
-PROMPT_ORACLE: Final = "prompt-oracle"
 _PROMPT: Final = "aerial image of {}"
 
 
-def check_prompts(loaded: LoadedBackbone) -> None:
-    """Refuse an encoder that takes no prompt.
+@final
+class PromptOracle(Method):
+    """Stable Diffusion whose prompt names the true class: leaks the label."""
 
-    Raises:
-        BackboneError: It is not Stable Diffusion.
-    """
-    if not isinstance(loaded.model, StableDiffusionFeatures):
-        raise BackboneError(
-            f"{PROMPT_ORACLE!r} puts class names into a prompt, and {loaded.name!r} takes none; "
-            "leave it out, or use Stable Diffusion"
-        )
+    name = "prompt-oracle"
+    title = "class prompt (oracle)"
+    summary = "Stable Diffusion whose prompt names the true class: leaks the label, shown as such"
+    uses = INPUT
+    stands_on = ()
+    trains = False
+    has_adapter = False
+    leaks = True
+    only_compared = True
+    turns = False
 
+    def check_encoder(self, recipe: Recipe, loaded: LoadedBackbone, rows: int, width: int) -> None:
+        """Refuse an encoder that takes no prompt."""
+        if not isinstance(loaded.model, StableDiffusionFeatures):
+            raise BackboneError(
+                f"{self.name!r} puts class names into a prompt, and {loaded.name!r} takes none; "
+                "leave it out, or use Stable Diffusion"
+            )
 
-def class_prompt_features(job: Job, split: str) -> NDArray[np.float32]:
-    """Features of every sample under a prompt with its true class. This leaks the label."""
-    check_prompts(job.loaded)
-    rows = job.dataset.indices(split)
-    folder = job.folder.stage(PROMPT_ORACLE)
-    bank = FeatureBank(folder / f"features-{split}", job.feature_manifest(split, PROMPT_ORACLE))
+    def features(
+        self, job: Job, split: str, encoder: AnyEncoder | None = None, *, turn: int = 0
+    ) -> Rows:
+        """Features of every sample under a prompt with its true class. This leaks the label."""
+        rows = job.dataset.indices(split)
+        folder = job.folder.stage(self.name)
+        bank = FeatureBank(folder / f"features-{split}", job.feature_manifest(split, self.name))
 
-    def fill(out: NDArray[np.float32]) -> None:
-        with job.folder.costs(PROMPT_ORACLE).measure(f"{split} features"):
-            _fill(job, rows, out)
+        def fill(out: NDArray[np.float32]) -> None:
+            with job.folder.costs(self.name).measure(f"{split} features"):
+                _fill(job, rows, out)
 
-    return np.asarray(bank.load_or_make(len(rows), job.encoder.features, fill))
+        return np.asarray(bank.load_or_make(len(rows), job.encoder.features, fill))
 
 
 def _fill(job: Job, rows: NDArray[np.int64], out: NDArray[np.float32]) -> None:
@@ -65,5 +78,5 @@ def _fill(job: Job, rows: NDArray[np.int64], out: NDArray[np.float32]) -> None:
         mine = np.flatnonzero(labels == category)
         out[mine] = extract(
             encoder, job.read_batch, rows[mine], device=job.accelerator.device,
-            progress=job.progress, title=f"{PROMPT_ORACLE}: {job.counts.names[category]}",
+            progress=job.progress, title=f"{PromptOracle.name}: {job.counts.names[category]}",
         )  # fmt: skip

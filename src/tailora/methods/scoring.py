@@ -18,8 +18,7 @@ from tailora.heads.linear_probe import predict_logits
 from tailora.methods.deblora.calibrate import Calibration
 from tailora.methods.job import Job
 from tailora.methods.label_curves import label_curves
-from tailora.methods.stage_features import features
-from tailora.methods.stages import StageResult, costs, training_set
+from tailora.methods.method import StageResult
 from tailora.metrics import (
     ClassEvidence,
     ClusterSummary,
@@ -214,17 +213,18 @@ def csv_text(rows: Sequence[Sequence[object]]) -> str:
 
 
 def _output(job: Job, result: StageResult) -> MethodOutput:
-    test = np.asarray(features(job, result.method, "test", result.encoder))
-    train = features(job, result.method, "train", result.encoder)
-    val = np.asarray(features(job, result.method, "val", result.encoder))
-    learnt, labels = training_set(job, result.method)
-    spent = costs(job, result.method)
+    method = result.method
+    train, val, test = (
+        method.features(job, split, result.encoder) for split in ("train", "val", "test")
+    )
+    learnt, labels = method.training_set(job)
+    spent = method.costs(job)
     return MethodOutput(
-        result.method,
+        method.name,
         probabilities(result, test),
         features=test,
         feature_center=np.mean(train, axis=0),
-        trained_parameters=max(c["trained_parameters"] for c in spent) or _head_size(result),
+        trained_parameters=method.trained_parameters(spent) or _head_size(result),
         seconds=sum(c["seconds"] for c in spent),
         peak_memory_mb=max(c["peak_memory_mb"] for c in spent),
         fit=fit_of(job, probabilities(result, val)),
@@ -275,8 +275,8 @@ def fit_of(job: Job, probabilities: NDArray[np.floating]) -> ValidationFit | Non
 
 def _label_value(job: Job, last: StageResult) -> dict[str, Any]:
     """Learning curves of the tail under the last method; the test measures, it chooses nothing."""
-    train, labels = training_set(job, last.method)
-    test = np.asarray(features(job, last.method, "test", last.encoder))
+    train, labels = last.method.training_set(job)
+    test = last.method.features(job, "test", last.encoder)
     options = job.recipe.evaluate
     with job.progress("what more labels would buy", 1) as advance:
         found = label_curves(
@@ -295,7 +295,7 @@ def _label_value(job: Job, last: StageResult) -> dict[str, Any]:
     names = job.counts.names
     for entry in found["classes"]:
         entry["name"] = names[entry["index"]]
-    return {"method": last.method, **found}
+    return {"method": last.method.name, **found}
 
 
 def _predictions(

@@ -10,7 +10,7 @@ from torch import nn
 from tailora.config.recipe import Recipe, TrainOptions
 from tailora.counts import ClassCounts, Groups
 from tailora.errors import ConfigError
-from tailora.methods.expert_rows import EXPERT_ROWS
+from tailora.methods.experts import Experts
 from tailora.methods.job import build_loss
 from tailora.samplers.epoch import EpochSampler
 from tailora.train.mixing import (
@@ -62,33 +62,38 @@ def _sampler(
 _CMO = "cmo"
 
 
-def training_loss(recipe: Recipe, counts: ClassCounts, groups: Groups | None) -> LossOfEpoch:
+def training_loss(
+    recipe: Recipe, experts: Experts | None, counts: ClassCounts, groups: Groups | None
+) -> LossOfEpoch:
     """Make the loss of stage 0, in one phase or two.
 
     Args:
-        recipe: Its method and `train` decide.
+        recipe: Its `train` decides.
+        experts: Loss of the method itself; None takes the recipe's.
         counts: Training samples per class.
         groups: Head, middle and tail; ResLT's heads need them.
 
     Raises:
         ConfigError: An unknown loss or option, or a second phase that changes nothing.
     """
-    train, row = recipe.train, EXPERT_ROWS.get(recipe.method)
-    if row is None:
+    train = recipe.train
+    if experts is None:
         first = build_loss(train, counts)
     else:
-        first = row.make_loss(counts, groups, train.loss_options)
+        first = experts.make_loss(counts, groups, train.loss_options)
     share = train.deferred
-    if share is None and row is not None and train.epochs > 1:
-        share = row.deferred
+    if share is None and experts is not None and train.epochs > 1:
+        share = experts.deferred
     if share is None:
         return LossOfEpoch(first, epochs=train.epochs)
     start = second_phase(share, train.epochs)
-    second = _second_loss(recipe, first, counts)
+    second = _second_loss(recipe, experts, first, counts)
     return LossOfEpoch(first, second, start=start, epochs=train.epochs)
 
 
-def _second_loss(recipe: Recipe, first: nn.Module, counts: ClassCounts) -> nn.Module | None:
+def _second_loss(
+    recipe: Recipe, experts: Experts | None, first: nn.Module, counts: ClassCounts
+) -> nn.Module | None:
     train = recipe.train
     if train.deferred_loss is not None:
         second = build_loss(TrainOptions(loss=train.deferred_loss), counts)
@@ -98,8 +103,8 @@ def _second_loss(recipe: Recipe, first: nn.Module, counts: ClassCounts) -> nn.Mo
                 f"train.loss={train.loss!r} learns under another; choose it as train.loss too"
             )
         return second
-    row = EXPERT_ROWS.get(recipe.method)
-    if train.deferred_sampler is not None and (row is None or row.deferred is None):
+    own = experts is not None and experts.deferred is not None
+    if train.deferred_sampler is not None and not own:
         return None  # the sampler is what changes
     return reweighted(first)
 

@@ -11,24 +11,11 @@ from numpy.typing import NDArray
 from tailora.counts import GROUP_NAMES
 from tailora.errors import RunError
 from tailora.metrics.run_metrics import READ_SCHEMAS
+from tailora.registry import method_facts
 from tailora.report.numbers import number
 from tailora.storage import parse_toml, read_arrays, read_json
 
 _SCHEMAS: Final = (1,)
-_METHOD_NAMES: Final = {
-    "zero-shot": "zero-shot",
-    "lora": "LoRA",
-    "deblora": "debLoRA",
-    "clora": "cLoRA",
-    "clora+deblora": "cLoRA + debLoRA",
-    "clora-oracle": "cLoRA (oracle)",
-    "prompt-oracle": "class prompt (oracle)",
-    "lora+reslt": "LoRA + ResLT",
-    "lora+sade": "LoRA + SADE",
-    "lora+ride": "LoRA + RIDE",
-    "lora+tlc": "LoRA + TLC",
-    "fine-tune": "fine-tuning",
-}
 
 
 @final
@@ -69,8 +56,8 @@ class FinishedRun:
 
     @property
     def final(self) -> Mapping[str, Any]:
-        """Results of the method the run is about: debLoRA, or else the last one."""
-        return next((m for m in self.methods if m["method"] == "deblora"), self.methods[-1])
+        """Results of the method the run is about: the last one."""
+        return self.methods[-1]
 
     @cached_property
     def group_of(self) -> dict[str, str]:
@@ -133,7 +120,7 @@ def method_name(method: str) -> str:
         >>> method_name("deblora"), method_name("something else")
         ('debLoRA', 'something else')
     """
-    return _METHOD_NAMES.get(method, method)
+    return str(method_facts().get(method, {}).get("title", method))
 
 
 def recipe_settings(recipe: str) -> dict[str, str]:

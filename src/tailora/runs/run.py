@@ -18,6 +18,7 @@ from tailora.backbones.stem import StemPlan, adapt_stem, plan_stem
 from tailora.config.recipe import Recipe
 from tailora.errors import RunError
 from tailora.metrics import RunMetrics, ValidationFit
+from tailora.registry import method_facts
 from tailora.runs.folder import RunFolder
 from tailora.runs.input_format import InputFormat, pick
 from tailora.runs.run_files import has_checksums, read_facts
@@ -136,7 +137,7 @@ def load_run(path: str | Path, *, verify: bool = True) -> Run:
             f"encoder {loaded.name!r} has other weights here ({loaded.source}) than run "
             f"{str(path)!r} was fitted with ({record['backbone']['source']}); bring those"
         )
-    if record["method"] != "zero-shot" and not is_saved(folder.path):
+    if method_facts()[record["method"]].get("trains", True) and not is_saved(folder.path):
         raise RunError(
             f"run {str(path)!r} lacks its trained weights: the run folder is incomplete, fit it "
             "again with --force"

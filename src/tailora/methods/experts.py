@@ -1,24 +1,22 @@
-"""LoRA that learns under several heads: one line a method; the probe is the same as for all."""
+"""Several heads and the loss that an adapter learns under."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from torch import Tensor, nn
 
 from tailora import registry
 from tailora.counts import ClassCounts, Groups
-from tailora.experts import RIDELoss, SADELoss, TLCLoss
-from tailora.experts.margin_experts import DEFERRED
 from tailora.heads.expert_head import ExpertHead
-from tailora.heads.reslt import ResLTHead, ResLTLoss
+from tailora.heads.reslt import ResLTHead
 
 Heads = ResLTHead | ExpertHead
 MakeHeads = Callable[[int, int, Mapping[str, Any], int], Heads]
 
 
 @dataclass(frozen=True)
-class ExpertRow:
+class Experts:
     """Heads and loss that an adapter learns under.
 
     Args:
@@ -43,21 +41,15 @@ class ExpertRow:
         return registry.build(self.loss, {"counts": counts, "groups": groups}, options)
 
 
-def _reslt(width: int, classes: int, _: Mapping[str, Any], seed: int) -> Heads:
+def reslt_head(width: int, classes: int, _: Mapping[str, Any], seed: int) -> Heads:
+    """Make the three-branch head of ResLT."""
     return ResLTHead(width, classes, seed=seed)
 
 
-def _cosine(width: int, classes: int, options: Mapping[str, Any], seed: int) -> Heads:
+def cosine_heads(width: int, classes: int, options: Mapping[str, Any], seed: int) -> Heads:
+    """Make three cosine heads, of the scale that the loss is given."""
     scale = {"scale": options["scale"]} if "scale" in options else {}  # the loss's is the heads'
     return ExpertHead(width, classes, seed=seed, **scale)
-
-
-EXPERT_ROWS: Final[dict[str, ExpertRow]] = {
-    "lora+reslt": ExpertRow(ResLTLoss, _reslt),
-    "lora+sade": ExpertRow(SADELoss, _cosine),
-    "lora+ride": ExpertRow(RIDELoss, _cosine, deferred=DEFERRED),
-    "lora+tlc": ExpertRow(TLCLoss, _cosine, deferred=DEFERRED),
-}
 
 
 class Branches(nn.Module):

@@ -1,0 +1,182 @@
+"""debLoRA in a run: LoRA, then features moved towards shared clusters and learnt by an adapter."""
+
+from functools import partial
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailora import processes
+from tailora.backbones import LoadedBackbone
+from tailora.config.deblora_options import DebiasOptions, no_validation
+from tailora.config.recipe import Recipe
+from tailora.counts import ClassCounts
+from tailora.errors import ConfigError, unknown_name
+from tailora.methods.deblora.calibrate import Calibration
+from tailora.methods.deblora.stages import calibrate_features, learn_calibrated
+from tailora.methods.job import Job
+from tailora.methods.method import INPUT, Classes, Method, Rows
+from tailora.methods.stages import checkpoint, stage_features
+from tailora.runs.weights import is_saved, load_adapted, save_adapted
+from tailora.storage import read_json, typed, write_json
+from tailora.train.base_adaptation import AnyEncoder
+
+_BEFORE, _BASE = "zero-shot", "lora"
+
+
+@final
+class DebLoRAMethod(Method):
+    """LoRA, then features de-biased towards shared clusters and learnt by a new adapter.
+
+    With several rounds each round de-biases the features of the adapter of the round before; all
+    but the last leave their adapter in a folder of their own.
+    """
+
+    name = "deblora"
+    title = "debLoRA"
+    summary = "LoRA, then features de-biased towards shared clusters and learnt by a new adapter"
+    reference = "Tian et al., NeurIPS 2024"
+    uses = (*INPUT, "adapter", "train", "deblora", "evaluate")  # groups decide what is moved
+    stands_on = (_BEFORE, _BASE)
+    baselines = True
+    objectives = True
+
+    def check(self, recipe: Recipe, counts: ClassCounts, n_val: int) -> None:
+        """Refuse pulls without validation, too many clusters, and classes that are not there."""
+        options = recipe.deblora
+        if options.pull == "validation" and not n_val:
+            raise no_validation()
+        if options.clusters > counts.total:
+            raise ConfigError(
+                f"clusters={options.clusters} is more than the {counts.total} training samples; "
+                "lower it with --clusters"
+            )
+        if not isinstance(options.calibrate, str):
+            for name in options.calibrate:
+                if name not in counts.names:
+                    raise unknown_name("class in deblora.calibrate", name, counts.names)
+
+    def check_encoder(self, recipe: Recipe, loaded: LoadedBackbone, rows: int, width: int) -> None:
+        """Refuse more principal components than the features have."""
+        pca, largest = recipe.deblora.pca, min(rows, width)
+        if pca is not None and not 1 <= pca <= largest:
+            raise ConfigError(
+                f"deblora.pca must lie in [1, {largest}] for these features, got {pca}"
+            )
+
+    def train(self, job: Job) -> AnyEncoder:
+        """Stages 2 to 5, in rounds."""
+        options = job.recipe.deblora
+        for number in range(1, options.rounds):
+            stage = round_stage(options, number)
+            folder = job.folder.stage(stage)
+            if not is_saved(folder):
+                adapted = self._round(job, number)
+                processes.only_first(job.accelerator, partial(save_adapted, adapted, folder))
+            unlink = partial(checkpoint(job, stage).unlink, missing_ok=True)
+            processes.only_first(job.accelerator, unlink)
+        return self._round(job, options.rounds)
+
+    def features(
+        self, job: Job, split: str, encoder: AnyEncoder | None = None, *, turn: int = 0
+    ) -> Rows:
+        """Features of the new adapter, or of LoRA where stage 5 trains none."""
+        if not job.recipe.deblora.epochs:
+            return np.asarray(stage_features(job, _BASE, split, turn=turn))
+        return super().features(job, split, encoder, turn=turn)
+
+    def training_set(self, job: Job) -> tuple[Rows, Classes]:
+        """The new adapter's features, the targets it was to reach, or both."""
+        own, labels = super().training_set(job)
+        chosen = job.recipe.deblora.head
+        if chosen == "features":
+            return own, labels
+        targets = self.calibration(job).features.astype(np.float32)
+        if chosen == "targets":
+            return targets, labels
+        return np.concatenate([own, targets]), np.concatenate([labels, labels])
+
+    def calibration(self, job: Job) -> Calibration:
+        """Clusters and moved features of the last round."""
+        return self._calibration(job, job.recipe.deblora.rounds)
+
+    def source_features(self, job: Job) -> Rows:
+        """Training features in the space that is de-biased, by the last round."""
+        options = job.recipe.deblora
+        return np.asarray(stage_features(job, source_stage(options, options.rounds), "train"))
+
+    def _round(self, job: Job, number: int) -> AnyEncoder:
+        """Cluster, move, learn the moved features with a new adapter."""
+        options, rows = job.recipe.deblora, job.dataset.indices("train")
+        start = job.folder.stage(round_stage(options, number - 1))
+        return learn_calibrated(
+            job.encoder,
+            lambda: load_adapted(job.encoder, start, trainable=True),
+            job.bench,
+            rows,
+            self._calibration(job, number),
+            np.asarray(stage_features(job, source_stage(options, number), "train")),
+            job.labels[rows],
+            options=options,
+            spec=job.recipe.adapter,
+            batch_size=job.recipe.train.batch_size,
+            micro_batch=job.recipe.compute.micro_batch,
+            checkpoint=checkpoint(job, round_stage(options, number)),
+        )
+
+    def _calibration(self, job: Job, number: int) -> Calibration:
+        """Stages 2 to 4 of a round.
+
+        Deterministic and short, so it is done anew where needed, not stored; all but the pulls that
+        validation chose, which stand in the round's folder.
+        """
+        options = job.recipe.deblora
+        stage, source = round_stage(options, number), source_stage(options, number)
+        chosen = job.folder.stage(stage) / "pulls.json"
+        with job.folder.costs(stage).measure("cluster and move"):
+            found = calibrate_features(
+                options,
+                np.asarray(stage_features(job, source, "train")),
+                job.labels[job.dataset.indices("train")],
+                names=job.counts.names,
+                groups=job.groups,
+                seed=job.recipe.seed,
+                device=job.accelerator.device,
+                validation=_validation(job, source),
+                pull=typed(list[float], read_json(chosen), chosen) if chosen.is_file() else None,
+            )
+        if options.pull == "validation" and job.folder.writes:
+            write_json(chosen, (1 - found.keep).tolist())
+        return found
+
+
+def _validation(job: Job, source: str) -> tuple[NDArray[np.float32], NDArray[np.int64]] | None:
+    if job.recipe.deblora.pull != "validation":
+        return None
+    val = np.asarray(stage_features(job, source, "val"))
+    return val, job.labels[job.dataset.indices("val")]
+
+
+def round_stage(options: DebiasOptions, number: int) -> str:
+    """Name the stage that holds a round's adapter, from 1; before the first there is LoRA.
+
+    Example:
+        >>> [round_stage(DebiasOptions(rounds=3), number) for number in range(4)]
+        ['lora', 'deblora/round-1', 'deblora/round-2', 'deblora']
+    """
+    if number == 0:
+        return _BASE
+    own = DebLoRAMethod.name
+    return own if number == options.rounds else f"{own}/round-{number}"
+
+
+def source_stage(options: DebiasOptions, number: int) -> str:
+    """Name the stage whose features a round clusters and moves.
+
+    Example:
+        >>> [source_stage(DebiasOptions(source="pretrained", rounds=2), n) for n in (1, 2)]
+        ['zero-shot', 'deblora/round-1']
+    """
+    if number == 1 and options.source == "pretrained":
+        return _BEFORE
+    return round_stage(options, number - 1)

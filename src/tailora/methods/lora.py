@@ -1,0 +1,41 @@
+"""One adapter trained on all classes: LoRA, or any other tuner of PEFT."""
+
+from tailora.methods.job import Job
+from tailora.methods.lessons import Start, base_lesson
+from tailora.methods.method import Method, find_method
+from tailora.methods.stages import checkpoint
+from tailora.methods.training_parts import recipe_sampler, training_optimizer
+from tailora.train.base_adaptation import AnyEncoder, adapt_base
+
+
+class LoRA(Method):
+    """An adapter trained on labels, then a linear probe."""
+
+    name = "lora"
+    title = "LoRA"
+    summary = "an adapter trained on labels, then a linear probe"
+    reference = "Hu et al., ICLR 2022"
+    objectives = True
+
+    def train(self, job: Job) -> AnyEncoder:
+        """Adapt by the recipe's objective: with labels, or without."""
+        rows = job.dataset.indices("train")
+        pretrained = find_method("zero-shot")
+        start = Start(
+            head=lambda: pretrained.with_head(job).head,
+            features=lambda: pretrained.features(job, "train"),
+        )
+        title, lesson = base_lesson(job, self.experts, start)
+        return adapt_base(
+            job.encoder,
+            job.bench,
+            rows,
+            lesson,
+            spec=job.recipe.adapter if self.has_adapter else None,
+            schedule=job.schedule,
+            title=title,
+            sampler=recipe_sampler(job.recipe, job.labels[rows]),
+            optimizer=training_optimizer(job.recipe.train),
+            sharded=job.recipe.compute.shard,
+            checkpoint=checkpoint(job, self.name),
+        )

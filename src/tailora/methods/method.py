@@ -1,0 +1,259 @@
+"""A method: how an encoder is adapted before a head is fitted; one row of a table of results."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from tailora import processes, registry
+from tailora.backbones import LoadedBackbone
+from tailora.config.recipe import Recipe
+from tailora.counts import ClassCounts
+from tailora.heads.linear_probe import fit_linear_probe
+from tailora.methods.deblora.calibrate import Calibration
+from tailora.methods.experts import Experts
+from tailora.methods.job import Job
+from tailora.methods.stages import stage_features, train_once, trainable
+from tailora.metrics import class_scores, confusion_matrix
+from tailora.runs.weights import load_adapted, load_head, save_head
+from tailora.train.base_adaptation import AnyEncoder
+
+Rows = NDArray[np.float32]
+Classes = NDArray[np.int64]
+Logits = Callable[[Rows], Rows]
+
+# recipe sections that change what every method gives
+INPUT = ("data", "backbone", "compute")
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """An adapted encoder with the head of the recipe."""
+
+    method: "Method"
+    encoder: AnyEncoder
+    head: nn.Linear
+
+
+class Method:
+    """How an encoder is adapted; subclasses say what differs from training one adapter.
+
+    Attributes:
+        name: In recipes, run folders and on the command line, e.g. `"lora"`.
+        title: As its authors write it, for reports.
+        summary: What it does, on one line.
+        reference: Authors, venue and year.
+        uses: Recipe sections that change what it trains.
+        stands_on: Names of the methods that are trained before it, in order.
+        baselines: Whether those are shown as rows of its results.
+        trains: Whether anything but the head learns.
+        has_adapter: Whether what learns is the adapter of the recipe.
+        learning_rate: Peak, where the recipe names none.
+        objectives: Whether it can learn by another `train.objective` than labels.
+        can_shard: Whether its weights can be divided among processes.
+        leaks: Whether its features know the label: a bound, never a result.
+        only_compared: Whether it is a row of `compare` alone, and `fit` does not offer it.
+        turns: Whether it can give features of turned images.
+        experts: Heads and loss that the adapter learns under; None for those of the recipe.
+        is_ensemble: Whether several encoders answer for a sample, so that it has no features.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    summary: ClassVar[str]
+    reference: ClassVar[str] = ""
+    uses: ClassVar[tuple[str, ...]] = (*INPUT, "adapter", "train")
+    stands_on: ClassVar[tuple[str, ...]] = ("zero-shot",)
+    baselines: ClassVar[bool] = False
+    trains: ClassVar[bool] = True
+    has_adapter: ClassVar[bool] = True
+    learning_rate: ClassVar[float] = 1e-3
+    objectives: ClassVar[bool] = False
+    can_shard: ClassVar[bool] = False
+    leaks: ClassVar[bool] = False
+    only_compared: ClassVar[bool] = False
+    turns: ClassVar[bool] = True
+    experts: ClassVar[Experts | None] = None
+    is_ensemble: ClassVar[bool] = False
+
+    # what a recipe may ask of it
+
+    def acts_on(self, key: str) -> bool:
+        """Tell whether a recipe key changes what it trains."""
+        if not self.trains and key in _LEARNING:
+            return False
+        return key.partition(".")[0] in self.uses
+
+    def check(self, recipe: Recipe, counts: ClassCounts, n_val: int) -> None:
+        """Refuse a recipe that does not fit the classes.
+
+        Args:
+            recipe: As given or resolved.
+            counts: Training samples per class.
+            n_val: Validation samples.
+
+        Raises:
+            ConfigError: A name, a range or a size is wrong.
+        """
+
+    def check_encoder(self, recipe: Recipe, loaded: LoadedBackbone, rows: int, width: int) -> None:
+        """Refuse a recipe or an encoder that do not go together.
+
+        Args:
+            recipe: Resolved.
+            loaded: The encoder.
+            rows: Training samples.
+            width: Of the features.
+
+        Raises:
+            ConfigError: An option does not fit.
+            BackboneError: The encoder lacks what the method needs.
+        """
+
+    def idle_keys(self) -> Sequence[str]:
+        """Keys of the sections it reads that nevertheless change nothing."""
+        return ()
+
+    # what it does; each result lies in the run folder and is read from there
+
+    def train(self, job: Job) -> AnyEncoder:
+        """Train and give the adapted encoder."""
+        raise NotImplementedError(f"{type(self).__name__} trains nothing")
+
+    def adapt(self, job: Job) -> None:
+        """Train and save, unless that was done before; what it stands on must have been done."""
+        if self.trains:
+            spec = job.recipe.adapter if self.has_adapter else None
+            parameters = trainable(job, spec, len(job.counts.names))
+            train_once(job, self.name, lambda: self.train(job), parameters=parameters)
+
+    def features(
+        self, job: Job, split: str, encoder: AnyEncoder | None = None, *, turn: int = 0
+    ) -> Rows:
+        """Features of a split (rows, width); see `stage_features`."""
+        return np.asarray(stage_features(job, self.name, split, encoder, turn=turn))
+
+    def training_set(self, job: Job) -> tuple[Rows, Classes]:
+        """What a head is fitted on: features (rows, width) and class indices (rows,)."""
+        return self.features(job, "train"), job.labels[job.dataset.indices("train")]
+
+    def with_head(self, job: Job) -> StageResult:
+        """Fit the recipe's head on its features, or read the one that was fitted."""
+        folder = job.folder.stage(self.name)
+        encoder = load_adapted(job.encoder, folder)
+        path = folder / "head.safetensors"
+        together = ("test",) if job.accelerator.num_processes > 1 else ()  # while all are here
+        _, val, *_ = [self.features(job, s, encoder) for s in ("train", "val", *together)]
+        if job.folder.writes and not path.is_file():
+            train, labels = self.training_set(job)
+            with job.folder.costs(self.name).measure("probe"):
+                head = fit_head(job, train, labels, val)
+            save_head(head, path)
+        processes.wait(job.accelerator)
+        return StageResult(self, encoder, load_head(path))
+
+    def shares(
+        self, job: Job, fit: Callable[[Rows, Classes, Rows], Logits], splits: Sequence[str]
+    ) -> list[Rows]:
+        """Probabilities (rows, classes) of some splits, of an ensemble.
+
+        Args:
+            job: The run.
+            fit: Fits a head on training features, their classes and validation features.
+            splits: Which to answer for; no other is read, beside those that are learnt from.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is no ensemble")
+
+    def calibration(self, job: Job) -> Calibration | None:
+        """Clusters and moved features, of methods that de-bias features."""
+        return None
+
+    # what it cost
+
+    def own_costs(self, job: Job) -> list[dict[str, Any]]:
+        """What was spent on it alone, entry by entry."""
+        return job.folder.costs(self.name).entries()
+
+    def costs(self, job: Job) -> list[dict[str, Any]]:
+        """What was spent on it and on what it stands on."""
+        before = [entry for method in stood_on(self) for entry in method.own_costs(job)]
+        return before + self.own_costs(job)
+
+    def trained_parameters(self, spent: Sequence[Mapping[str, Any]]) -> int:
+        """Parameters that learnt, of the largest stage; 0 where only the head did.
+
+        Args:
+            spent: What `costs` gives.
+        """
+        return max((entry["trained_parameters"] for entry in spent), default=0)
+
+    def stages(self) -> tuple[str, ...]:
+        """Names of the methods whose folders it reads or writes, in the order they are done."""
+        return (*self.stands_on, self.name)
+
+
+# of the sections that are read by all, what acts only where something learns
+_LEARNING = {
+    "backbone.new_bands_rate", "compute.micro_batch", "compute.checkpointing", "compute.compile",
+    "compute.shard",
+}  # fmt: skip
+
+
+def find_method(name: str) -> Method:
+    """Give the method called `name`.
+
+    Raises:
+        ConfigError: There is none; the message has the nearest name.
+    """
+    return registry.find("methods", name)()
+
+
+def stood_on(method: Method) -> list[Method]:
+    """Methods that are trained before this one, in order."""
+    return [find_method(name) for name in method.stands_on]
+
+
+def adapt_all(job: Job, method: Method) -> None:
+    """Train what a method needs and does not find."""
+    for stage in (*stood_on(method), method):
+        stage.adapt(job)
+
+
+def run_method(job: Job) -> list[StageResult]:
+    """Do the recipe's method and what it stands on; gives the rows of its results."""
+    method = find_method(job.recipe.method)
+    results = []
+    for stage in (*stood_on(method), method):
+        stage.adapt(job)
+        results.append(stage.with_head(job))
+    return results if method.baselines else results[-1:]
+
+
+def group_macro_f1(job: Job, targets: Classes, predictions: Classes) -> float:
+    """Mean F1 over the classes that occur in `targets`: what the head's penalty is chosen by."""
+    scores = class_scores(confusion_matrix(targets, predictions, len(job.counts.names)))
+    return float(np.nanmean(scores.f1))
+
+
+def fit_head(job: Job, train: Rows, labels: Classes, val: Rows) -> nn.Linear:
+    """Fit the head of the recipe; its penalty is chosen on validation.
+
+    Args:
+        job: The run.
+        train: Features (rows, width).
+        labels: Their class indices (rows,).
+        val: Features of the validation rows, none where there is no such split.
+    """
+    probe = fit_linear_probe(
+        train,
+        labels,
+        loss=job.loss(job.recipe.probe),
+        num_classes=len(job.counts.names),
+        l2=job.recipe.probe.l2,
+        validation=(val, job.labels[job.dataset.indices("val")]) if len(val) else None,
+        score=lambda targets, predictions: group_macro_f1(job, targets, predictions),
+    )
+    return probe.linear

@@ -1,0 +1,19 @@
+"""The pretrained encoder as it is."""
+
+from typing import final
+
+from tailora.methods.method import INPUT, Method
+
+
+@final
+class ZeroShot(Method):
+    """The pretrained encoder as it is, and a linear probe."""
+
+    name = "zero-shot"
+    title = "zero-shot"
+    summary = "the pretrained encoder as it is, and a linear probe"
+    uses = INPUT
+    stands_on = ()
+    trains = False
+    has_adapter = False
+    objectives = True  # none is used, so none is refused
