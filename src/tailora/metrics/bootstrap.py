@@ -179,15 +179,15 @@ def _f1_blocks(
     _require_replicates(replicates)
     true, predicted = np.divmod(confusion_cells(targets, predictions, num_classes), num_classes)
     unit, strata = _units_and_strata(true, units)
-    right, shape = true == predicted, (num_classes, len(strata))
-    hits, support, alarms = (
-        csr_array((np.ones(len(cells), dtype=np.int64), (cells, owner)), shape=shape)
-        for cells, owner in ((true[right], unit[right]), (true, unit), (predicted, unit))
-    )
-    block = max(1, _BLOCK_BYTES // (8 * max(num_classes, len(strata))))
+    right = true == predicted
+    # hits, support and predictions of each class, one below the other
+    rows = np.concatenate([true[right], num_classes + true, 2 * num_classes + predicted])
+    ones, owners = np.ones(len(rows), dtype=np.int64), np.concatenate([unit[right], unit, unit])
+    counts = csr_array((ones, (rows, owners)), shape=(3 * num_classes, len(strata)))
+    block = max(1, _BLOCK_BYTES // (8 * max(3 * num_classes, len(strata))))
     for weights in unit_weights(strata, replicates=replicates, seed=seed, block=block):
-        tables = (hits, support, alarms)
-        yield f1_of_sums(*(np.ascontiguousarray((table @ weights.T).T) for table in tables))
+        sums = np.ascontiguousarray((counts @ weights.T).T).reshape(-1, 3, num_classes)
+        yield f1_of_sums(sums[:, 0], sums[:, 1], sums[:, 2])
 
 
 def _require_replicates(replicates: int) -> None:
