@@ -22,6 +22,13 @@ def fit(train, l2=0.03):
     return fit_linear_probe(*train, loss=cross_entropy, num_classes=classes, l2=l2).linear
 
 
+@pytest.fixture(scope="module")
+def small():
+    """A training set, and the curve of its last class, which takes a second to make."""
+    train = rows((100, 40, 20), 0)
+    return train, curves(train, (2,))
+
+
 def curves(train, classes, **changes):
     given = {"loss": cross_entropy, "classes": classes, "l2": GRID, "units": None}
     given |= {"confidence": 0.95, "seed": 0}
@@ -62,17 +69,17 @@ def test_a_class_with_too_few_labels_is_left_out_with_the_reason():
     assert found[1]["left_out"] == "5 training samples, fewer than 6: too few to thin"
 
 
-def test_images_that_stand_twice_are_thinned_together_and_counted_once():
-    one = rows((100, 40, 20), 0)
+def test_images_that_stand_twice_are_thinned_together_and_counted_once(small):
+    one, single = small
     twice = (np.concatenate([one[0], one[0]]), np.concatenate([one[1], one[1]]))
-    single, double = curves(one, (2,)), curves(twice, (2,), copies=2)
+    double = curves(twice, (2,), copies=2)
     assert double["classes"][0]["labels"] == 20
     assert double["classes"][0]["sizes"] == single["classes"][0]["sizes"]
     # the mean loss of doubled rows is the same, so are the heads but for rounding
     assert double["classes"][0]["scores"] == pytest.approx(single["classes"][0]["scores"], abs=0.02)
 
 
-def test_the_same_seed_gives_the_same_curve():
-    train = rows((100, 40, 20), 0)
-    assert curves(train, (2,)) == curves(train, (2,))
-    assert curves(train, (2,)) != curves(train, (2,), seed=1)
+def test_the_same_seed_gives_the_same_curve(small):
+    train, found = small
+    assert curves(train, (2,)) == found
+    assert curves(train, (2,), seed=1) != found
