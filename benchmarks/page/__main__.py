@@ -15,6 +15,7 @@ from benchmarks.page.cost_sections import predictions, pretraining
 from benchmarks.page.demo_section import demo
 from benchmarks.page.growth_figures import growth_figures
 from benchmarks.page.growth_section import growth
+from benchmarks.page.large_section import large_inputs
 from benchmarks.page.memory_section import memory
 from benchmarks.page.method_section import whole_method
 from benchmarks.page.precision_section import precision
@@ -26,8 +27,8 @@ PAGE: Final = ROOT / "docs" / "benchmarks.md"
 IMAGES: Final = ROOT / "docs" / "images"
 Results = dict[str, dict[str, Any]]
 SECTIONS: Final[tuple[Callable[[Results], str], ...]] = (
-    how_it_was_run, pairs, growth, clustering_memory, nearest, predictions, precision, memory,
-    whole_method, pretraining, demo,
+    how_it_was_run, pairs, growth, large_inputs, clustering_memory, nearest, predictions, precision,
+    memory, whole_method, pretraining, demo,
 )  # fmt: skip
 
 

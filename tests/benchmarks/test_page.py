@@ -74,3 +74,13 @@ def test_figures_hold_the_digest_of_their_numbers(results):
 )
 def test_numbers_are_written_as_a_reader_wants_them(found, text):
     assert found == text
+
+
+def test_growth_of_large_inputs_is_a_ratio_and_what_was_not_measured_a_dash(results):
+    small = {"seconds": 2.0, "memory_before_mb": 100.0, "peak_memory_mb": 130.0}
+    full = {"seconds": 24.0, "memory_before_mb": 100.0, "peak_memory_mb": 350.0}
+    found = results["large-inputs"]
+    found["things"] = [{"thing": "count", "full": full, "fewer_classes": small}]
+    assert "| count | 24 | 250 | 350 | – | 12 x |" in page(results)
+    del results["large-inputs"]
+    assert "Large inputs" not in page(results)

@@ -12,6 +12,7 @@ from benchmarks.speed import (
     clustering_memory,
     demo_profile,
     growth,
+    large_inputs,
     memory,
     predictions,
     pretraining,
@@ -292,3 +293,21 @@ def test_every_setting_of_memory_takes_a_step(setting):
     with torch.random.fork_rng():
         found = memory.measure(shape, 2, **memory.SETTINGS[setting])
     assert found["peak_mb"] > 0
+
+
+def test_large_inputs_measure_each_thing_at_three_sizes(tmp_path, monkeypatch):
+    """In this process: imports of a new one take most of its time."""
+    monkeypatch.setattr(
+        large_inputs, "_in_own_process", lambda one, seed: large_inputs.measure(**one, seed=seed)
+    )
+    monkeypatch.setattr(large_inputs, "LONG", 1e-9)  # one run of each
+    sizes = ["--rows", "1600", "--classes", "40", "--tested", "200", "--fewer", "2"]
+    large_inputs.main([*sizes, "--out", str(tmp_path)])
+    things = result(tmp_path, "large-inputs")["things"]
+    assert [one["thing"] for one in things] == list(large_inputs.THINGS)
+    for one in things:
+        left_out = one["thing"] in large_inputs.NOT_WITH_FEWER_ROWS
+        assert ("fewer_rows" in one) != left_out
+        measured = [one[size] for size in one if size != "thing"]
+        assert all(found["seconds"] > 0 and found["runs"] == 1 for found in measured)
+        assert all(found["peak_memory_mb"] >= found["memory_before_mb"] > 0 for found in measured)
