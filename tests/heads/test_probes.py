@@ -1,7 +1,7 @@
 """Probes by name: each equals what another way of computing it gives."""
 
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -58,20 +58,26 @@ def test_rows():
     return rows.astype("f"), labels
 
 
+@pytest.fixture(scope="module")
+def fitted(data, test_rows):
+    """Logits of a probe for the test rows, by name; each is fitted once for all tests."""
+    return cache(lambda name: fit_probe(name, data)(test_rows[0]))
+
+
 def standardised(data, rows):
     return (rows - data.features.mean(0, dtype=np.float64)) / data.features.std(0, dtype=np.float64)
 
 
 @pytest.mark.parametrize("name", FITTED)
-def test_every_probe_gives_finite_logits_and_beats_chance(name, data, test_rows):
-    logits = fit_probe(name, data)(test_rows[0])
+def test_every_probe_gives_finite_logits_and_beats_chance(name, fitted, test_rows):
+    logits = fitted(name)
     assert logits.shape == (600, 3)
     assert np.isfinite(logits).all()
     assert macro_f1(test_rows[1], logits.argmax(1)) > 0.5
 
 
 @pytest.mark.parametrize("name", FITTED)
-def test_no_probe_depends_on_the_unit_of_a_dimension(name, data, test_rows):
+def test_no_probe_depends_on_the_unit_of_a_dimension(name, fitted, data, test_rows):
     def scaled(rows):
         return (rows * np.float32(4)).astype("f")  # a power of two: no rounding of its own
 
@@ -80,16 +86,16 @@ def test_no_probe_depends_on_the_unit_of_a_dimension(name, data, test_rows):
            "val_features": scaled(data.val_features),
            "views": tuple(scaled(view) for view in data.views)}
     )  # fmt: skip
-    mine = fit_probe(name, data)(test_rows[0]).argmax(1)
+    mine = fitted(name).argmax(1)
     theirs = fit_probe(name, other)(scaled(test_rows[0])).argmax(1)
     assert (mine == theirs).mean() > 0.99
 
 
 @pytest.mark.parametrize("name", FITTED)
-def test_the_same_seed_gives_the_same_probe(name, data, test_rows):
+def test_the_same_seed_gives_the_same_probe(name, fitted, data, test_rows):
+    first = fitted(name)
     state = torch.get_rng_state()
-    first, second = (fit_probe(name, data)(test_rows[0]) for _ in range(2))
-    assert np.array_equal(first, second)
+    assert np.array_equal(fit_probe(name, data)(test_rows[0]), first)
     assert torch.equal(state, torch.get_rng_state())
 
 
