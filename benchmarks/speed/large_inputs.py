@@ -30,11 +30,11 @@ from benchmarks.speed.process_memory import memory_mb
 from benchmarks.speed.ratios import RESULTS, write_result
 from tailora.class_names import canonical_name, merged_names
 from tailora.counts import ClassCounts, make_groups
+from tailora.curation.inspect import inspect_dataset, write_page
 from tailora.data import make_splits, open_dataset
-from tailora.debias.calibrate import calibrate
-from tailora.evaluate import RunMetrics, evaluate_methods
-from tailora.evaluate.method_output import MethodOutput
-from tailora.pipeline.inspect import inspect_dataset, write_page
+from tailora.methods.deblora.calibrate import calibrate
+from tailora.metrics import RunMetrics, evaluate_methods
+from tailora.metrics.method_output import MethodOutput
 from tailora.report.class_figures import Series, long_tail, score_dots
 from tailora.report.matrix_figures import confusion_picture
 from tailora.samplers import (
