@@ -101,6 +101,7 @@ def test_classes_of_two_samples_leave_nothing_to_choose_the_penalty_by(refuse, t
         (["fti"], ["'fti'", "'fit'", "tailora --help"]),
         (["fit"], ["DATA", "tailora fit --help"]),
         (["predict", "run"], ["IMAGES", "tailora predict --help"]),
+        (["map", "run", "scene.tif"], ["--out", "tailora map --help"]),
         (["methods", "focl"], ["'focl'", "did you mean 'focal'"]),
         (["fit", "chips", "--set"], ["--set"]),
     ],
@@ -128,9 +129,10 @@ def test_a_separate_process_says_one_line_without_a_traceback_and_debug_shows_it
 @pytest.mark.parametrize(
     ("words", "endings"),
     [
-        (("predict", "run", "chips", "--out", "map.gpkg"), (".csv or .tif or .tiff", "'map.gpkg'")),
-        (("predict", "run", "chips", "--out", "map.JP2"), (".csv or .tif or .tiff", "'map.JP2'")),
-        (("predict", "run", "chips", "--out", "maps.v2"), (".csv or .tif or .tiff", "'maps.v2'")),
+        (("predict", "run", "chips", "--out", "p.gpkg"), (".csv", "tailora map", "'p.gpkg'")),
+        (("map", "run", "scene", "--out", "map.gpkg"), (".tif or .tiff", "'map.gpkg'")),
+        (("map", "run", "scene", "--out", "map.JP2"), (".tif or .tiff", "'map.JP2'")),
+        (("map", "run", "scene", "--out", "maps.v2"), (".tif or .tiff", "'maps.v2'")),
         (("report", "run", "--out", "r.pdf"), (".html or .htm", "'r.pdf'")),
         (("inspect", "chips", "--out", "r.csv"), (".html or .htm", "'r.csv'")),
         (("evaluate", "run", "chips", "--out", "m.csv"), ("JSON", ".json", "'m.csv'")),

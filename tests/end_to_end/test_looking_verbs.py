@@ -165,7 +165,9 @@ def test_two_runs_are_set_side_by_side(finished, tmp_path):
     assert "[red]" in page
 
 
-@pytest.mark.parametrize("verb", ["inspect", "fit", "evaluate", "predict", "report", "methods"])
+@pytest.mark.parametrize(
+    "verb", ["inspect", "fit", "evaluate", "predict", "map", "report", "methods"]
+)
 def test_every_verb_explains_itself_and_its_defaults(verb):
     text = succeed(verb, "--help").out
     assert f"tailora {verb}" in text
@@ -173,7 +175,8 @@ def test_every_verb_explains_itself_and_its_defaults(verb):
         assert option in text
     shown = {
         "fit": ("deblora", "dinov2-small", "(32)", "runs/DATA", "--set"),
-        "predict": ("standard output",),
+        "predict": ("standard output", "tailora map"),
+        "map": ("--polygons", "--dense", "half a chip"),
     }
     assert all(word in text for word in shown.get(verb, ()))
 

@@ -103,7 +103,7 @@ def test_workers_of_a_comparison_end_with_it(data, quick, tmp_path):
     assert not left
 
 
-@pytest.mark.parametrize("verb", ["compare", "evaluate", "predict", "inspect"])
+@pytest.mark.parametrize("verb", ["compare", "evaluate", "predict", "map", "inspect"])
 def test_what_one_process_does_is_refused_to_several(verb, data, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from tailora.cli import compare, evaluate, fit, inspect, methods, predict, report
 from tailora.cli.main import INTERRUPTED
+from tailora.cli.map import map_
 from tailora.errors import ConfigError, TailoraError
 from tailora.launcher import launched, rank
 
@@ -54,6 +55,7 @@ app.command("fit")(fit.fit)
 app.command("compare")(compare.compare)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("map")(map_)
 app.command("report")(report.report)
 app.command("methods")(methods.methods)
 

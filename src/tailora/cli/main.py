@@ -12,6 +12,7 @@ INTERRUPTED = 130
 _GO_ON = {
     "fit": "go on with --resume",
     "compare": "go on with --resume",
+    "map": "go on with --resume",
     "predict": "a map goes on with --resume",
 }
 _IMPORTING = "<frozen importlib._bootstrap>"

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tailora.cli.map import draw_maps
 from tailora.cli.options import (
     AllowRemote,
     Debug,
@@ -21,14 +22,14 @@ from tailora.cli.options import (
 )
 from tailora.cli.streams import write_data
 
-_MAP: Any = "Maps"  # heading of the options that act on maps alone
+_OF_MAPS: Any = typer.Option(hidden=True)  # options of `tailora map`, which this verb once was
 
 
 def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `tailora fit` made.")],
     images: Annotated[
         list[Path],
-        typer.Argument(metavar="IMAGES", help="Image files or scenes, or folders of them."),
+        typer.Argument(metavar="IMAGES", help="Image files, or folders of them."),
     ],
     *,
     out: Annotated[
@@ -36,81 +37,22 @@ def predict(
         typer.Option(
             "--out",
             "-o",
-            help="CSV file to write; a map: `.tif`, or a folder for the maps of several scenes.",
+            help="CSV file to write.",
             show_default="CSV on standard output",
         ),
     ] = None,
     skip_broken: SkipBroken = False,
-    probabilities: Annotated[
-        Path | None,
-        typer.Option(help="GeoTIFF of a probability band a class.", rich_help_panel=_MAP),
-    ] = None,
-    confidence: Annotated[
-        Path | None,
-        typer.Option(
-            help="GeoTIFF of the probability of the class on the map.", rich_help_panel=_MAP
-        ),
-    ] = None,
-    polygons: Annotated[
-        Path | None,
-        typer.Option(help="GeoPackage of the map as polygons.", rich_help_panel=_MAP),
-    ] = None,
-    chip: Annotated[
-        int | None,
-        typer.Option(
-            help="Side of a chip in pixels of the scene.",
-            show_default="that of the run's chips",
-            rich_help_panel=_MAP,
-        ),
-    ] = None,
-    step: Annotated[
-        int | None,
-        typer.Option(
-            help="Pixels from chip to chip, and side of a cell of the map.",
-            show_default="half a chip",
-            rich_help_panel=_MAP,
-        ),
-    ] = None,
-    dense: Annotated[
-        bool,
-        typer.Option(
-            "--dense", help="A cell for every patch of the encoder.", rich_help_panel=_MAP
-        ),
-    ] = False,
-    most_nodata: Annotated[
-        float | None,
-        typer.Option(
-            help="Leave out chips with a larger share without data.",
-            show_default="0.5",
-            rich_help_panel=_MAP,
-        ),
-    ] = None,
-    sensor: Annotated[
-        str | None,
-        typer.Option(help="Whose bands the scene has, in their order.", rich_help_panel=_MAP),
-    ] = None,
-    band_names: Annotated[
-        str | None,
-        typer.Option(
-            help="Bands of the scene in the order of its files, with commas.", rich_help_panel=_MAP
-        ),
-    ] = None,
-    nodata: Annotated[
-        float | None,
-        typer.Option(
-            help="Value that means no data.",
-            show_default="what the files declare",
-            rich_help_panel=_MAP,
-        ),
-    ] = None,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume",
-            help="Go on with interrupted maps; keep those that are whole.",
-            rich_help_panel=_MAP,
-        ),
-    ] = False,
+    probabilities: Annotated[Path | None, _OF_MAPS] = None,
+    confidence: Annotated[Path | None, _OF_MAPS] = None,
+    polygons: Annotated[Path | None, _OF_MAPS] = None,
+    chip: Annotated[int | None, _OF_MAPS] = None,
+    step: Annotated[int | None, _OF_MAPS] = None,
+    dense: Annotated[bool, typer.Option("--dense", hidden=True)] = False,
+    most_nodata: Annotated[float | None, _OF_MAPS] = None,
+    sensor: Annotated[str | None, _OF_MAPS] = None,
+    band_names: Annotated[str | None, _OF_MAPS] = None,
+    nodata: Annotated[float | None, _OF_MAPS] = None,
+    resume: Annotated[bool, typer.Option("--resume", hidden=True)] = False,
     unverified: Unverified = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -119,8 +61,8 @@ def predict(
 ) -> None:
     """Predict IMAGES: class, probability of every class, and whether that class can be trusted.
 
-    `trusted` is no where the run's own test found the class weak or too small to judge. With --out
-    MAP.tif each image is a scene and becomes a georeferenced map of classes.
+    `trusted` is no where the run's own test found the class weak or too small to judge. Whole
+    scenes become maps by `tailora map`.
     """
     of_maps = {
         "probabilities": probabilities, "confidence": confidence, "polygons": polygons,
@@ -130,11 +72,13 @@ def predict(
     given = {name: value for name, value in of_maps.items() if value is not None}
     show = {"verify": not unverified, "skip_broken": skip_broken, "quiet": quiet, "json": json}
     if out is not None and _is_map(out):
-        from tailora.cli.predict_map import predict_map
-
-        predict_map(run, images, out, given, **show)
+        tell_notes(
+            ["maps are made by `tailora map RUN SCENES --out MAP.tif`; `predict` stops making them "
+             "in the next version"]
+        )  # fmt: skip
+        draw_maps(run, images, out, given, **show)
     else:
-        check_ending(out, ".csv", ".tif", ".tiff", what="a table, or maps of scenes")
+        check_ending(out, ".csv", what="a table (`tailora map` writes maps, .tif)")
         _refuse_map_options(given)
         _predict_table(run, images, out, **show)
 
@@ -150,7 +94,10 @@ def _refuse_map_options(given: dict[str, Any]) -> None:
 
     if given:
         flag = "--" + next(iter(given)).replace("_", "-")
-        raise ConfigError(f"{flag} acts on maps of scenes: give --out MAP.tif, or leave it out")
+        raise ConfigError(
+            f"{flag} acts on maps of scenes: use `tailora map RUN SCENES --out MAP.tif`, or leave "
+            "it out"
+        )
 
 
 def _predict_table(

@@ -162,7 +162,7 @@ def _refuse_scene(run: Run, path: Path, image: NDArray[Any]) -> None:
     if chip and min(image.shape[1:]) >= _MANY_CHIPS * chip:
         raise WholeSceneError(
             f"{str(path)!r} is {image.shape[1]} x {image.shape[2]} pixels, but the run learnt from "
-            f"chips of {chip}: ask for a map with --out {path.stem}-map.tif"
+            f"chips of {chip}: use `tailora map RUN {path.name} --out {path.stem}-map.tif`"
         )
 
 

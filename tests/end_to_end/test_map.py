@@ -1,4 +1,4 @@
-"""`tailora predict RUN scene.tif --out map.tif`, from scene and polygons to a map and back."""
+"""`tailora map RUN scene.tif --out map.tif`, from scene and polygons to a map and back."""
 
 import json
 import shutil
@@ -81,7 +81,7 @@ def test_a_run_on_a_scene_knows_its_chips(mapper):
 
 def test_one_fit_and_one_predict_give_a_georeferenced_map(mapper, ground, tmp_path):
     answer = succeed(
-        "predict", mapper, ground[0], "--out", "map.tif", "--probabilities", "p.tif",
+        "map", mapper, ground[0], "--out", "map.tif", "--probabilities", "p.tif",
         "--confidence", "c.tif", "--polygons", "map.gpkg",
     )  # fmt: skip
     assert sorted(snapshot(tmp_path)) == [
@@ -111,7 +111,7 @@ def test_one_fit_and_one_predict_give_a_georeferenced_map(mapper, ground, tmp_pa
 
 def test_a_cell_covered_by_one_chip_says_what_predict_says_of_that_chip(mapper, ground, tmp_path):
     succeed(
-        "predict", mapper, ground[0], "--out", "map.tif", "--step", CHIP, "--probabilities",
+        "map", mapper, ground[0], "--out", "map.tif", "--step", CHIP, "--probabilities",
         "p.tif", "-q",
     )  # fmt: skip
     shares = read("p.tif")
@@ -127,7 +127,7 @@ def test_a_cell_covered_by_one_chip_says_what_predict_says_of_that_chip(mapper, 
 
 
 def test_dense_maps_mean_what_the_chips_say(mapper, ground, tmp_path):
-    succeed("predict", mapper, ground[0], "--out", "d.tif", "--dense", "--step", CHIP, "-q")
+    succeed("map", mapper, ground[0], "--out", "d.tif", "--dense", "--step", CHIP, "-q")
     with rasterio.open("d.tif") as file:
         assert file.shape == (25, 25)  # two patches of 7 pixels a chip of 14, so 8 pixels a cell
     _, truth = country()
@@ -142,7 +142,7 @@ def test_a_folder_of_scenes_gives_a_map_each_and_resume_keeps_those_that_are_the
 ):
     for i, size in enumerate((40, 56)):
         write_scene(tmp_path / "in" / f"s{i}.tif", country(size, 64, seed=i)[0], names=NAMES)
-    words = ("predict", mapper, "in", "--out", "maps", "--polygons", "shapes", "--json", "-q")
+    words = ("map", mapper, "in", "--out", "maps", "--polygons", "shapes", "--json", "-q")
     said = json.loads(succeed(*words).out)
     assert [entry["map"] for entry in said] == ["maps/s0.tif", "maps/s1.tif"]
     assert {p.name for p in (tmp_path / "shapes").iterdir()} == {"s0.gpkg", "s1.gpkg"}
@@ -167,20 +167,20 @@ def test_bands_are_found_by_name_in_any_order_and_in_files_of_their_own(mapper, 
         write_scene(tmp_path / "bands" / f"x_{name}.tif", pixels[[i]])
     write_scene(tmp_path / "bands" / "preview.tif", pixels)
     write_scene(tmp_path / "nameless.tif", pixels)
-    succeed("predict", mapper, ground[0], "--out", "a.tif", "-q")
-    succeed("predict", mapper, "turned.tif", "--out", "b.tif", "-q")
-    succeed("predict", run, "bands", "--out", "c.tif", "-q")
+    succeed("map", mapper, ground[0], "--out", "a.tif", "-q")
+    succeed("map", mapper, "turned.tif", "--out", "b.tif", "-q")
+    succeed("map", run, "bands", "--out", "c.tif", "-q")
     for told in (("--sensor", "rgb"), ("--band-names", "red,green,blue")):
-        succeed("predict", mapper, "nameless.tif", "--out", "d.tif", *told, "-q")
+        succeed("map", mapper, "nameless.tif", "--out", "d.tif", *told, "-q")
         np.testing.assert_array_equal(read("a.tif"), read("d.tif"))
     np.testing.assert_array_equal(read("a.tif"), read("b.tif"))
     np.testing.assert_array_equal(read("a.tif"), read("c.tif"))
-    refused(tailora("predict", mapper, "nameless.tif", "--out", "e.tif", "-q"), "--band-names")
+    refused(tailora("map", mapper, "nameless.tif", "--out", "e.tif", "-q"), "--band-names")
 
 
 @pytest.mark.parametrize("room", [8, 4_000, 12_000])
 def test_a_full_disk_leaves_no_map_and_resume_goes_on(room, mapper, ground, tmp_path):
-    words = ("predict", mapper, ground[0], "--out", "map.tif", "--polygons", "m.gpkg", "-q")
+    words = ("map", mapper, ground[0], "--out", "map.tif", "--polygons", "m.gpkg", "-q")
     with no_file_longer_than(room):
         answer = tailora(*words)
     assert answer.code == 2, answer.err
@@ -190,7 +190,7 @@ def test_a_full_disk_leaves_no_map_and_resume_goes_on(room, mapper, ground, tmp_
     assert not (tmp_path / "m.gpkg").exists()
     succeed(*words, "--resume")
     assert sorted(snapshot(tmp_path)) == ["m.gpkg", "map.qml", "map.tif", "map.tif.aux.xml"]
-    succeed("predict", mapper, ground[0], "--out", "again.tif", "--polygons", "n.gpkg", "-q")
+    succeed("map", mapper, ground[0], "--out", "again.tif", "--polygons", "n.gpkg", "-q")
     assert (tmp_path / "map.tif").read_bytes() == (tmp_path / "again.tif").read_bytes()
 
 
@@ -262,7 +262,7 @@ def test_what_cannot_be_mapped_is_refused_and_leaves_nothing(what, mapper, groun
     make, options, said = BAD[what]
     scene = make(tmp_path) if make else ground[0]
     before = snapshot(tmp_path)
-    refused(tailora("predict", mapper, scene, "--out", "map.tif", *options, "-q"), said)
+    refused(tailora("map", mapper, scene, "--out", "map.tif", *options, "-q"), said)
     assert snapshot(tmp_path) == before
 
 
@@ -274,13 +274,25 @@ def test_options_of_maps_are_refused_without_a_map(options, mapper, ground, refu
     refuse("predict", mapper, ground[0], "--out", "a.csv", *options, says=(options[0], "--out MAP"))
 
 
+def test_predict_still_makes_the_same_map_and_points_to_the_verb_that_does(mapper, ground):
+    options = ("--step", CHIP, "--polygons")
+    succeed("map", mapper, ground[0], "--out", "a.tif", *options, "a.gpkg", "-q")
+    answer = succeed("predict", mapper, ground[0], "--out", "b.tif", *options, "b.gpkg", "-q")
+    assert answer.err.startswith("note: maps are made by `tailora map")
+    assert len(answer.err.splitlines()) == 1
+    assert np.array_equal(read("a.tif"), read("b.tif"))
+    text = succeed("predict", "--help").out
+    assert "tailora map" in text
+    assert not [option for option in ("--polygons", "--step", "--resume") if option in text]
+
+
 def test_a_scene_is_not_shrunk_to_one_answer(mapper, ground, refuse):
     refuse("predict", mapper, ground[0], "-q", says=("200 x 200 pixels", "--out scene-map.tif"))
 
 
 def test_a_run_on_image_files_asks_for_the_chip(finished, ground, refuse, tmp_path):
-    refuse("predict", finished, ground[0], "--out", "map.tif", says=("--chip",))
-    succeed("predict", finished, ground[0], "--out", "map.tif", "--chip", 20, "-q")
+    refuse("map", finished, ground[0], "--out", "map.tif", says=("--chip",))
+    succeed("map", finished, ground[0], "--out", "map.tif", "--chip", 20, "-q")
     assert read("map.tif").shape == (1, 20, 20)
 
 
@@ -290,12 +302,12 @@ def test_dense_is_refused_where_only_the_class_token_is_pooled(mapper, ground, t
     assert 'pooling = "both"' in recipe
     (run / "recipe.toml").write_text(recipe.replace('"both"', '"class"'), "utf-8")
     reseal(run)
-    refuse("predict", run, ground[0], "--out", "map.tif", "--dense", says=("class",))
+    refuse("map", run, ground[0], "--out", "map.tif", "--dense", says=("class",))
 
 
 def test_pixels_of_another_size_are_mapped_with_a_word_of_warning(mapper, tmp_path):
     write_scene(tmp_path / "a.tif", country(48, 48)[0], names=NAMES, pixel=30.0)
-    answer = succeed("predict", mapper, "a.tif", "--out", "map.tif")
+    answer = succeed("map", mapper, "a.tif", "--out", "map.tif")
     assert "measure 30 metre, those the run learnt from 10" in " ".join(answer.out.split())
     with rasterio.open("map.tif") as file:
         assert file.res == (240, 240)
@@ -317,7 +329,7 @@ def test_values_unlike_those_of_training_are_mapped_with_a_word_of_warning(
         "--set", "probe.l2=[0.1]", "--set", "evaluate.replicates=40",
     )  # fmt: skip
     other = write_scene(tmp_path / "other.tif", pixels[:, :60, :90] * 10 * factor, names=NAMES)
-    said = " ".join(succeed("predict", "run", other, "--out", "map.tif").out.split())
+    said = " ".join(succeed("map", "run", other, "--out", "map.tif").out.split())
     assert ("other units or another processing level?" in said) is warned
 
 
@@ -352,7 +364,7 @@ def test_a_scene_that_was_learnt_from_is_known_under_another_name(mapper, ground
 def test_a_scene_in_a_local_system_is_mapped_in_that_system(mapper, tmp_path):
     local = rasterio.CRS.from_user_input('LOCAL_CS["site",UNIT["metre",1]]')
     write_scene(tmp_path / "a.tif", country(48, 64)[0], names=NAMES, crs=local)
-    succeed("predict", mapper, "a.tif", "--out", "map.tif", "--polygons", "m.gpkg")
+    succeed("map", mapper, "a.tif", "--out", "map.tif", "--polygons", "m.gpkg")
     with rasterio.open("map.tif") as file:
         assert file.crs.to_wkt().startswith('LOCAL_CS["site"')
         assert file.bounds[::3] == (WEST, 5_822_000.0)
@@ -371,8 +383,8 @@ def test_masks_beside_the_scene_have_no_class_on_the_map(mapper, tmp_path):
         rasterio.open(tmp_path / "a.tif", "r+") as file,
     ):
         file.write_mask(mask)
-    succeed("predict", mapper, "a.tif", "--out", "map.tif", "--step", CHIP)
-    succeed("predict", mapper, "plain.tif", "--out", "whole.tif", "--step", CHIP)
+    succeed("map", mapper, "a.tif", "--out", "map.tif", "--step", CHIP)
+    succeed("map", mapper, "plain.tif", "--out", "whole.tif", "--step", CHIP)
     found, has = read("map.tif")[0], mask[::CHIP, ::CHIP] > 0
     np.testing.assert_array_equal(found > 0, has)
     np.testing.assert_array_equal(found[has], read("whole.tif")[0][has])
@@ -394,7 +406,7 @@ def test_one_reflectance_stored_in_two_ways_is_learnt_mapped_and_scored_alike(
     chips = np.array(COLOURS["forest"] + COLOURS["water"]) / 256
     assert chips.min() < min(record["input"]["mean"]) < max(record["input"]["mean"]) < chips.max()
     for name, path in (("a.tif", first), ("b.tif", later)):
-        succeed("predict", "run", path, "--out", name, "-q")
+        succeed("map", "run", path, "--out", name, "-q")
     np.testing.assert_array_equal(read("a.tif"), read("b.tif"))
     assert len(np.unique(read("a.tif"))) == 3
     third = tagged(tmp_path / "third", stored + 512, -2.0)
@@ -405,5 +417,5 @@ def test_one_reflectance_stored_in_two_ways_is_learnt_mapped_and_scored_alike(
     assert scores[0] == scores[1]
     assert scores[0][-1]["macro_f1"]["all"] > 0.9
     write_scene(tmp_path / "raw.tif", stored, names=NAMES)
-    refused(tailora("predict", "run", "raw.tif", "--out", "c.tif", "-q"), "fitted on float32")
+    refused(tailora("map", "run", "raw.tif", "--out", "c.tif", "-q"), "fitted on float32")
     refused(tailora("evaluate", "run", "raw.tif", *labels, "-q"), "float32")
