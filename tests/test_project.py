@@ -37,6 +37,30 @@ def test_every_public_name_is_there_and_documented():
         assert name in texts, f"{name} is public but stands in no document"
 
 
+PACKAGES = [
+    ".".join(path.parent.relative_to(ROOT / "src").parts)
+    for path in SOURCES
+    if path.name == "__init__.py" and "\n__all__ = " in path.read_text("utf-8")
+]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_public_name_stands_in_the_reference(package):
+    found = [p.read_text("utf-8") for p in (ROOT / "docs" / "reference").glob("*.md")]
+    shown = re.findall(r"(?m)^::: (\S+)", "\n".join(found))
+    assert shown.count(package) == 1
+    # the reference is read from the source: a module hides the function of its own name
+    folder = ROOT / "src" / package.replace(".", "/")
+    hidden = {
+        f"{package}.{name}.{name}"
+        for name in importlib.import_module(package).__all__
+        if (folder / f"{name}.py").exists()
+    }
+    assert hidden == {
+        name for name in shown if name.startswith(f"{package}.") and package != "tailora"
+    }
+
+
 def test_importing_tailora_does_not_import_torch():
     code = "import sys, tailora; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

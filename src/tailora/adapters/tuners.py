@@ -15,6 +15,7 @@ _NOT_FOR_ENCODERS: Final = {
     "prefix_tuning", "prompt_tuning", "shadow", "trainable_tokens", "xlora",
 }  # fmt: skip
 DEFAULT_RANK: Final = 8
+"""Rank of a tuner that has one, where none is given."""
 
 
 def tuner_names() -> list[str]:

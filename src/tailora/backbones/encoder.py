@@ -20,7 +20,9 @@ from tailora.backbones.layout import (
 from tailora.errors import BackboneError, unknown_name
 
 Pooling = Literal["class", "mean", "both"]
+"""What of a transformer's tokens is the feature: class token, mean of the patches, or both."""
 Precision = Literal["fp32", "bf16"]
+"""Floating-point type of the encoder's weights and activations."""
 
 
 @final

@@ -20,7 +20,9 @@ from tailora.boxes.overlap import iou_matrix
 from tailora.errors import ConfigError, DataError, unknown_name
 
 PROTOCOLS: Final = ("voc07-official", "voc07-exact", "area")
+"""Ways to integrate precision over recall; see `average_precision`."""
 COCO_THRESHOLDS: Final = tuple(round(0.5 + 0.05 * k, 2) for k in range(10))
+"""IoU thresholds that COCO averages over: 0.5 to 0.95 in steps of 0.05."""
 
 _POINTS: Final = 11
 

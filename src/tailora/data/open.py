@@ -27,6 +27,7 @@ _OPENERS: Final[dict[str, Callable[..., Dataset]]] = {
     "shared-attributes": open_shared_attributes,
 }
 BUILT_IN: Final = tuple(_OPENERS)
+"""Data sets that come with tailora or with a package, by the name that `open_dataset` takes."""
 
 
 def open_to_measure(

@@ -152,6 +152,7 @@ def _required(groups: NDArray[np.int64], fractions: NDArray[np.float64]) -> NDAr
 
 
 SPLITS: Final = ("train", "val", "test")
+"""What every data set is divided into."""
 FRACTIONS: Final = (0.7, 0.1, 0.2)
 
 SPELLINGS: Final = {

@@ -24,6 +24,7 @@ _OPENERS: Final[Mapping[str, Callable[..., Dataset]]] = {
     "srsdd": open_srsdd,
 }
 PUBLISHED: Final = tuple(_OPENERS)
+"""Published data sets that are read as they unpack, as `"dota:PATH"`."""
 
 _OBJECTS: Final = "options"
 
