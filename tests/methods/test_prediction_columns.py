@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tailora.methods.scoring import set_names, set_texts, yes_no
+from tailora.methods.scoring import set_names, set_text, yes_no
 from tailora.metrics import ConformalThresholds, ValidationFit
 
 NAMES = ("a;b", "c\\d", "e")
@@ -22,12 +22,13 @@ def fit(*thresholds):
 )
 def test_a_set_is_written_so_that_names_can_be_told_apart(thresholds, text, names):
     shares = [[0.6, 0.3, 0.1]]
-    assert set_texts(shares, fit(*thresholds), NAMES) == [text]
-    assert set_names(shares, fit(*thresholds), NAMES) == [names]
+    found = set_names(shares, fit(*thresholds), NAMES)
+    assert found == [names]
+    assert set_text(found[0]) == text
 
 
 def test_without_thresholds_every_set_is_unknown():
-    assert set_texts(np.ones((2, 3)) / 3, None, NAMES) == ["", ""]
+    assert set_text(None) == ""
     assert set_names(np.ones((2, 3)) / 3, None, NAMES) == [None, None]
 
 

@@ -28,10 +28,69 @@ def test_a_temperature_of_probabilities_is_that_of_the_logits_behind_them():
 
 def test_thresholds_are_the_quantile_of_each_class_and_none_for_a_small_one():
     fit = fit_on_validation(probabilities(), TARGETS, GROUPS)
-    own = np.sort(1 - probabilities()[:40, 0])
+    own = np.sort(1 - fit.calibrated(probabilities())[:40, 0])
     assert fit.sets.thresholds[0] == own[37 - 1]  # ceil(41 * 0.9)
     assert fit.sets.too_few == (2,)
     assert fit.rows == (40, 30, 5)
+
+
+def held_out_by_hand(shares, targets):
+    """Mean loss of rows by temperatures found on the other folds, on a grid."""
+    at, logs, loss = np.geomspace(0.05, 50, 6000), np.log(shares), np.empty(len(targets))
+    place = np.concatenate([np.flatnonzero(targets == c) for c in range(3)])
+    for fold in range(5):
+        out = place[fold::5]
+        rest = np.setdiff1d(np.arange(len(targets)), out)
+
+        def losses(t, rows):
+            scaled = logs[rows] / t
+            return np.log(np.exp(scaled).sum(axis=1)) - scaled[np.arange(len(rows)), targets[rows]]
+
+        best = at[np.argmin([losses(t, rest).mean() for t in at])]
+        loss[out] = losses(best, out)
+    return loss.mean()
+
+
+@pytest.mark.parametrize(("power", "helps"), [(4.0, True), (1.0, False), (0.3, True)])
+def test_a_temperature_is_applied_where_it_helps_on_rows_it_was_not_fitted_on(power, helps):
+    """Targets are drawn from the shares: these are honest, powers of them too sure or unsure."""
+    rng = np.random.default_rng(5)
+    honest = rng.dirichlet([1.0] * 3, 300)
+    targets = np.array([rng.choice(3, p=row) for row in honest])
+    shares = honest**power
+    shares /= shares.sum(axis=1, keepdims=True)
+    fit = fit_on_validation(shares, targets, GROUPS)
+    assert fit.held_out_loss["none"] == pytest.approx(
+        -np.log(shares[np.arange(300), targets]).mean()
+    )
+    assert fit.held_out_loss["temperature"] == pytest.approx(
+        held_out_by_hand(shares, targets), rel=1e-4
+    )
+    assert fit.applied == ("temperature" if helps else None)
+    said = fit.calibrated(shares.astype(np.float32))
+    assert said.dtype == np.float32
+    powered = shares ** (1 / fit.scalings["temperature"].value if helps else 1)
+    assert said == pytest.approx(powered / powered.sum(axis=1, keepdims=True), abs=1e-5)
+    np.testing.assert_array_equal(said.argmax(axis=1), shares.argmax(axis=1))
+
+
+def test_sets_are_calibrated_on_what_is_said():
+    rng = np.random.default_rng(6)
+    honest = rng.dirichlet([1.0] * 3, 400)
+    targets = np.array([rng.choice(3, p=row) for row in honest])
+    sure = honest**5 / (honest**5).sum(axis=1, keepdims=True)
+    fit = fit_on_validation(sure, targets, GROUPS)
+    said = fit.calibrated(sure)
+    for c in range(3):
+        own = np.sort(1 - said[targets == c, c])
+        assert fit.sets.thresholds[c] == own[int(np.ceil((len(own) + 1) * 0.9)) - 1]
+
+
+def test_a_run_of_version_0_1_says_what_its_head_says():
+    entry = fit_on_validation(probabilities(), TARGETS, GROUPS).to_json()
+    del entry["applied"], entry["held_out_loss"]
+    fit = ValidationFit.from_json(entry)
+    np.testing.assert_array_equal(fit.calibrated(probabilities()), probabilities())
 
 
 def test_it_survives_json_unchanged_to_the_bit():

@@ -82,7 +82,7 @@ def evaluate_run(
             for start in range(0, len(rows), 64):
                 batch = rows[start : start + 64]
                 found = _read(run, images, batch)
-                shares.append(run.predict_probabilities(found, bands=bands))
+                shares.append(run.predict_probabilities(found, bands=bands, raw=True))
                 advance(len(batch))
         kept = images.kept[rows]
     metrics = _score(run, data, labels[kept], np.concatenate(shares), kept, own=own)

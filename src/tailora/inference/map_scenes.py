@@ -43,12 +43,15 @@ class MapOptions:
             chip.
         dense: An answer for every patch of the encoder instead of one a chip.
         most_nodata: Chips with a larger share of pixels without data are left out, in [0, 1).
+        raw: Take probabilities as the head gives them, also where a temperature helped on
+            validation.
     """
 
     chip: int | None = None
     step: int | None = None
     dense: bool = False
     most_nodata: float = 0.5
+    raw: bool = False
 
 
 def map_scenes(
@@ -99,7 +102,7 @@ def map_scenes(
             held.enter_context(one_at_a_time(target.labels))
         summaries = [
             draw_map(
-                scene, _classifier(run, bands, dense=how.dense), grid, target,
+                scene, _classifier(run, bands, dense=how.dense, raw=how.raw), grid, target,
                 most_nodata=how.most_nodata, skip_broken=skip_broken, resume=resume,
                 progress=progress,
             )
@@ -145,13 +148,14 @@ def _other_ground(run: Run, scene: Scene) -> list[str]:
     ]
 
 
-def _classifier(run: Run, bands: Sequence[int], *, dense: bool) -> ChipClassifier:
+def _classifier(run: Run, bands: Sequence[int], *, dense: bool, raw: bool) -> ChipClassifier:
     """Hand a run over as a model of chips.
 
     Args:
         run: From `load_run`.
         bands: Number, from 1, of each band that the model sees among those that are read.
         dense: See `MapOptions`.
+        raw: See `MapOptions`.
     """
 
     def prepare(chip: NDArray[Any]) -> NDArray[Any]:
@@ -160,30 +164,34 @@ def _classifier(run: Run, bands: Sequence[int], *, dense: bool) -> ChipClassifie
     def predict(images: NDArray[Any]) -> NDArray[np.float32]:
         batch = torch.from_numpy(images)
         if dense:
-            return _patch_shares(run, pick(batch, bands))
-        shares = run.predict_probabilities(batch, batch_size=len(batch), bands=bands)
+            return _patch_shares(run, pick(batch, bands), raw=raw)
+        shares = run.predict_probabilities(batch, batch_size=len(batch), bands=bands, raw=raw)
         return shares[:, None, None]
 
     verdicts = [entry["verdict"] for entry in run.classes]
-    return ChipClassifier(run.class_names, verdicts, prepare, predict, _mark(run))
+    return ChipClassifier(run.class_names, verdicts, prepare, predict, _mark(run, raw=raw))
 
 
-def _patch_shares(run: Run, images: torch.Tensor) -> NDArray[np.float32]:
+def _patch_shares(run: Run, images: torch.Tensor, *, raw: bool) -> NDArray[np.float32]:
     """Class shares of every patch: the run's head on the patch's part of the pooled feature."""
     encoder = run.model.encoder
     if not isinstance(encoder, Encoder):
         raise ConfigError("--dense needs a vision encoder with patches")
     with torch.inference_mode():
         logits = run.model.head(encoder.patch_features(images.to(encoder.mean.device)))
-        return logits.float().softmax(dim=-1).cpu().numpy()
+        shares = logits.float().softmax(dim=-1).cpu().numpy()
+    flat = shares.reshape(-1, shares.shape[-1])
+    return run.said(flat, raw=raw).reshape(shares.shape)
 
 
-def _mark(run: Run) -> str:
+def _mark(run: Run, *, raw: bool) -> str:
     """Checksum of what decides a run's answers."""
     folder = run.folder.path
-    files = [folder / name for name in ("run.json", "recipe.toml", "classes.json")]
+    files = [
+        folder / name for name in ("run.json", "recipe.toml", "classes.json", "calibration.json")
+    ]
     files += sorted(folder.glob("*.safetensors")) + sorted(folder.glob("adapter*/*.safetensors"))
-    digest = hashlib.sha256()
-    for path in files:
+    digest = hashlib.sha256(b"raw" if raw else b"")
+    for path in filter(Path.is_file, files):
         digest.update(file_sha256(path))
     return digest.hexdigest()

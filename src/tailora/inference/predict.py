@@ -16,7 +16,7 @@ from tailora.data.images import EXTENSIONS, declared_bands
 from tailora.data.readers.visible_files import visible_files
 from tailora.errors import DataError
 from tailora.methods.names import require_utf8
-from tailora.methods.scoring import csv_text, set_names, set_texts, yes_no
+from tailora.methods.scoring import csv_text, set_names, set_text, yes_no
 from tailora.progress import Progress, silent
 from tailora.runs.run import Run
 
@@ -36,15 +36,22 @@ class Predictions:
         paths: Images, in order.
         probabilities: (images, classes).
         broken: Images left out with `skip_broken`.
+        sets: Prediction set of each image as class names, None where none was calibrated.
     """
 
     paths: list[str]
     probabilities: NDArray[np.float32]
     broken: list[str]
+    sets: list[list[str] | None]
 
 
 def predict(
-    run: Run, paths: Sequence[Path], *, skip_broken: bool = False, progress: Progress = silent
+    run: Run,
+    paths: Sequence[Path],
+    *,
+    skip_broken: bool = False,
+    raw: bool = False,
+    progress: Progress = silent,
 ) -> Predictions:
     """Predict image files and folders of them.
 
@@ -52,6 +59,7 @@ def predict(
         run: From `load_run`.
         paths: Files, or folders that are searched for images.
         skip_broken: Leave unreadable images out instead of stopping.
+        raw: Give probabilities as the head does, also where a temperature helped on validation.
         progress: Shows how far it is.
 
     Raises:
@@ -75,11 +83,16 @@ def predict(
             if batch:
                 images = torch.from_numpy(np.stack(batch))
                 every = range(1, images.shape[1] + 1)
-                shares.append(run.predict_probabilities(images, batch_size=_BATCH, bands=every))
+                some = run.predict_probabilities(images, batch_size=_BATCH, bands=every, raw=True)
+                shares.append(some)
             advance(len(files[start : start + _BATCH]))
     if not shares:
         raise DataError(f"none of the {len(files)} images can be read, e.g. {broken[0]!r}")
-    return Predictions(done, np.concatenate(shares), broken)
+    probabilities = np.concatenate(shares)
+    # sets are those of the probabilities that the run says, also where raw ones are shown
+    said = run.said(probabilities)
+    sets = set_names(said, run.calibration, run.class_names)
+    return Predictions(done, probabilities if raw else said, broken, sets)
 
 
 def predictions_csv(run: Run, found: Predictions) -> str:
@@ -87,13 +100,14 @@ def predictions_csv(run: Run, found: Predictions) -> str:
     names = run.class_names
     header = ["path", "class", "probability", "trusted", "verdict", "set"]
     rows: list[Sequence[object]] = [[*header, *(f"p({n})" for n in names)]]
-    sets = set_texts(found.probabilities, run.calibration, names)
-    for path, shares, within in zip(found.paths, found.probabilities, sets, strict=True):
+    for path, shares, within in zip(found.paths, found.probabilities, found.sets, strict=True):
         entry = run.classes[int(shares.argmax())]
         trusted = yes_no(entry["verdict"])
         numbers = [repr(float(share)) for share in shares]
         top = repr(float(shares.max()))
-        rows.append([path, entry["name"], top, trusted, entry["verdict"], within, *numbers])
+        rows.append(
+            [path, entry["name"], top, trusted, entry["verdict"], set_text(within), *numbers]
+        )
     return csv_text(rows)
 
 
@@ -169,8 +183,7 @@ def _refuse_scene(run: Run, path: Path, image: NDArray[Any]) -> None:
 def predictions_json(run: Run, found: Predictions) -> list[dict[str, Any]]:
     """Give predictions as JSON objects, one an image."""
     objects = []
-    sets = set_names(found.probabilities, run.calibration, run.class_names)
-    for path, shares, within in zip(found.paths, found.probabilities, sets, strict=True):
+    for path, shares, within in zip(found.paths, found.probabilities, found.sets, strict=True):
         entry = run.classes[int(shares.argmax())]
         objects.append({
             "path": path, "class": entry["name"], "probability": float(shares.max()),

@@ -14,8 +14,6 @@ from tailora.data.sources import ImageSource, SelectedImages
 from tailora.methods.deblora.calibrate import Calibration, composition
 from tailora.methods.deblora.method import DebLoRAMethod
 from tailora.methods.job import Job
-from tailora.methods.method import StageResult
-from tailora.methods.scoring import probabilities
 from tailora.metrics import RunMetrics
 from tailora.report.pictures import as_picture
 from tailora.storage import write_atomically
@@ -82,10 +80,17 @@ _THUMBNAILS: Final = 12
 
 
 def write_evidence(
-    job: Job, last: StageResult, metrics: RunMetrics, found: Calibration | None
+    job: Job, scores: NDArray[np.floating], metrics: RunMetrics, found: Calibration | None
 ) -> None:
-    """Write `report.npz`: arrays only, no pickles."""
-    arrays = _thumbnails(job, last, metrics) | _places(job, last)
+    """Write `report.npz`: arrays only, no pickles.
+
+    Args:
+        job: The run.
+        scores: What it says of the test rows (rows, classes).
+        metrics: Its metrics.
+        found: Clusters and moved features, where features were de-biased.
+    """
+    arrays = _thumbnails(job, scores, metrics) | _places(job, scores)
     if found is not None:
         arrays |= _feature_map(job, found)
     write_atomically(
@@ -147,16 +152,16 @@ def _class_means(
     return means
 
 
-def _places(job: Job, last: StageResult) -> dict[str, NDArray[Any]]:
-    scores = probabilities(last, last.method.features(job, "test", last.encoder))
+def _places(job: Job, scores: NDArray[np.floating]) -> dict[str, NDArray[Any]]:
     true = job.labels[job.dataset.indices("test")]
     return error_places(job.dataset, true, scores.argmax(axis=1))
 
 
-def _thumbnails(job: Job, last: StageResult, metrics: RunMetrics) -> dict[str, NDArray[Any]]:
+def _thumbnails(
+    job: Job, scores: NDArray[np.floating], metrics: RunMetrics
+) -> dict[str, NDArray[Any]]:
     """Test samples of tail classes that were called something else, most confident first."""
     rows = job.dataset.indices("test")
-    scores = probabilities(last, last.method.features(job, "test", last.encoder))
     predicted, true = scores.argmax(axis=1), job.labels[rows]
     tail = [metrics.classes.index(name) for name in metrics.groups["tail"]]
     wrong = np.flatnonzero(np.isin(true, tail) & (predicted != true))

@@ -168,8 +168,8 @@ def finish(
     job: Job, results: Sequence[StageResult], found: Calibration | None, *, started: str
 ) -> None:
     """Evaluate, write the report, and only then call the run complete."""
-    metrics = score(job, results, found)
-    write_evidence(job, results[-1], metrics, found)
+    metrics, said = score(job, results, found)
+    write_evidence(job, said, metrics, found)
     learnt_from = np.flatnonzero(job.images.dataset.splits != "test")
     write_seen(job.folder.path, job.images.digests(learnt_from))
     copy_saved(job.folder.stage(results[-1].method.name), job.folder.path)

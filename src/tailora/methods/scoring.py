@@ -36,27 +36,6 @@ from tailora.metrics import (
 from tailora.storage import write_json, write_text
 
 
-def set_texts(
-    probabilities: NDArray[np.floating], fit: ValidationFit | None, names: Sequence[str]
-) -> list[str]:
-    r"""Write the prediction set of each row as class names joined by semicolons.
-
-    Args:
-        probabilities: (rows, classes).
-        fit: What was fitted on validation; None leaves every set unknown, which is written as an
-            empty text.
-        names: Class names in index order; a semicolon in one is written `\;`.
-
-    Returns:
-        One text a row; `"-"` for a set that is empty: the image resembles no class as calibrated.
-    """
-    if fit is None:
-        return [""] * len(probabilities)
-    shown = [name.replace("\\", "\\\\").replace(";", "\\;") for name in names]
-    sets = prediction_sets(probabilities, fit.sets)
-    return [";".join(shown[int(c)] for c in np.flatnonzero(row)) or "-" for row in sets]
-
-
 def set_names(
     probabilities: NDArray[np.floating], fit: ValidationFit | None, names: Sequence[str]
 ) -> list[list[str] | None]:
@@ -65,6 +44,21 @@ def set_names(
         return [None] * len(probabilities)
     sets = prediction_sets(probabilities, fit.sets)
     return [[names[int(c)] for c in np.flatnonzero(row)] for row in sets]
+
+
+def set_text(names: Sequence[str] | None) -> str:
+    r"""Write a prediction set as class names joined by semicolons.
+
+    Args:
+        names: From `set_names`; a semicolon in one is written `\;`.
+
+    Returns:
+        Nothing where no set was calibrated, `"-"` for an empty set: the image resembles no class as
+        calibrated.
+    """
+    if names is None:
+        return ""
+    return ";".join(name.replace("\\", "\\\\").replace(";", "\\;") for name in names) or "-"
 
 
 def yes_no(verdict: str) -> str:
@@ -143,13 +137,19 @@ def probabilities(result: StageResult, rows: NDArray[np.float32]) -> NDArray[np.
     return logits.softmax(dim=1).numpy()
 
 
-def score(job: Job, results: Sequence[StageResult], found: Calibration | None) -> RunMetrics:
+def score(
+    job: Job, results: Sequence[StageResult], found: Calibration | None
+) -> tuple[RunMetrics, NDArray[np.floating]]:
     """Evaluate every stage on the test split and write metrics, predictions and classes.
 
     Args:
         job: The run.
         results: Stages in the order to be shown; the last is what the run predicts with.
         found: Calibration of debLoRA, None without it.
+
+    Returns:
+        The metrics, and the probabilities of the test rows as the run says them (rows, classes):
+        scaled where a temperature helped on validation.
     """
     outputs = [_output(job, result) for result in results]
     options = job.recipe.evaluate
@@ -169,15 +169,18 @@ def score(job: Job, results: Sequence[StageResult], found: Calibration | None) -
     if options.label_value:
         metrics = replace(metrics, label_value=_label_value(job, results[-1]))
     last, fit = np.asarray(outputs[-1].probabilities), outputs[-1].fit
+    if fit is not None:
+        last = fit.calibrated(last)
     write_json(job.folder.path / "metrics.json", metrics.to_json())
     classes = class_entries(job, metrics, last)
     write_json(job.folder.path / "classes.json", {"classes": classes})
     if fit is not None:
         write_json(job.folder.path / "calibration.json", fit.to_json())
     verdicts = {entry["name"]: entry["verdict"] for entry in classes}
-    text = _predictions(job, last, verdicts, set_texts(last, fit, job.counts.names))
+    sets = set_names(last, fit, job.counts.names)
+    text = _predictions(job, last, verdicts, [set_text(names) for names in sets])
     write_text(job.folder.path / "predictions.csv", text)
-    return metrics
+    return metrics, last
 
 
 def class_entries(

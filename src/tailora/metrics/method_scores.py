@@ -79,6 +79,13 @@ def coverage_entry(
 ) -> dict[str, Any]:
     """How often sets hold the true class on the test, and how large they are.
 
+    Args:
+        probabilities: As the run says them, see `ValidationFit.calibrated`, (rows, classes).
+        targets: (rows,).
+        groups: Head, middle and tail.
+        names: Of the classes.
+        fit: From validation.
+
     Returns:
         `level` promised; `by_group` and `size_by_group` (means over classes); `by_class` and
         `size_by_class` in index order, null without test rows; `uncalibrated` (classes with too few
@@ -216,7 +223,9 @@ def _fit_metrics(
     names = split.counts.names
     return {
         "scaling": scaling_effect(scores, rows, split.groups, output.fit),
-        "coverage": coverage_entry(scores, rows, split.groups, names, output.fit),
+        "coverage": coverage_entry(
+            output.fit.calibrated(scores), rows, split.groups, names, output.fit
+        ),
     }
 
 

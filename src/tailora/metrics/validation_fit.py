@@ -1,5 +1,8 @@
 """What validation teaches about probabilities: temperatures, vector scaling, thresholds of sets.
 
+One temperature is applied to what a run says, where it lowers the loss on validation rows that it
+was not fitted on; sets are calibrated on the probabilities that are said.
+
 All of it is fitted here, from validation rows alone; the test is measured with it and changes
 nothing in it. Validation also chose the probe's penalty, so the promise of the sets is a little
 optimistic; where neighbours stand on both sides of the split it does not hold at all.
@@ -9,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, final
+from typing import Annotated, Any, Final, Literal, TypeVar, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,11 +35,15 @@ from tailora.storage import typed
 SCALINGS: Final = ("temperature", "group-temperatures", "vector")
 Scaling = Temperature | GroupTemperatures | VectorScaling
 
+_FOLDS: Final = 5
 _SMALLEST: Final = float(np.finfo(np.float32).tiny)  # a softmax in float32 gives exact zeros
 
 # far beyond anything that is fitted, and no product of them with logits overflows
 _Factor = Annotated[float, Field(ge=-1e9, le=1e9)]
 _Positive = Annotated[float, Field(ge=1e-9, le=1e9)]
+
+
+_Float = TypeVar("_Float", bound=np.floating)
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,8 @@ class _Entry:
     sets: _SetsEntry
     scalings: dict[str, dict[str, Any]]
     left_out: dict[str, str]
+    applied: Literal["temperature"] | None = None
+    held_out_loss: dict[str, Annotated[float, Field(ge=0)]] | None = None
 
 
 _SCALING_ENTRIES: Final[dict[str, type]] = {
@@ -86,12 +95,29 @@ class ValidationFit:
         scalings: By name, of `SCALINGS`; those that could be fitted.
         left_out: Why each of the others could not.
         rows: Validation rows of each class.
+        applied: The scaling of what the run says, `"temperature"`, or None for probabilities as the
+            head gives them.
+        held_out_loss: Negative log-likelihood of validation rows, in nats a row: `"none"` as the
+            head gives them, `"temperature"` by a temperature fitted without them; None where too
+            few rows teach one.
     """
 
     sets: ConformalThresholds
     scalings: dict[str, Scaling]
     left_out: dict[str, str]
     rows: tuple[int, ...]
+    applied: str | None = None
+    held_out_loss: dict[str, float] | None = None
+
+    def calibrated(self, probabilities: NDArray[_Float]) -> NDArray[_Float]:
+        """Probabilities as the run says them, from those of its head (rows, classes).
+
+        A temperature changes no prediction and no order of classes.
+        """
+        if self.applied is None or not len(probabilities):
+            return probabilities
+        scaled = self.scalings[self.applied].probabilities(log_scores(probabilities))
+        return scaled.astype(probabilities.dtype)
 
     @property
     def level(self) -> float:
@@ -109,6 +135,8 @@ class ValidationFit:
             },
             "scalings": {name: _scaling_to_json(fit) for name, fit in self.scalings.items()},
             "left_out": dict(self.left_out),
+            "applied": self.applied,
+            "held_out_loss": self.held_out_loss,
         }
 
     @classmethod
@@ -125,12 +153,16 @@ class ValidationFit:
                 typed(_SCALING_ENTRIES[name], fit, file)
             sets = entry["sets"]
             thresholds = np.array([math.inf if t is None else t for t in sets["thresholds"]], float)
+            if entry.get("applied") is not None and entry["applied"] not in entry["scalings"]:
+                raise ValueError(f"scaling {entry['applied']!r} is applied but not there")
             too_few = tuple(np.flatnonzero(np.isinf(thresholds)).tolist())
             return cls(
                 sets=ConformalThresholds(thresholds, too_few, 1 - sets["coverage"], sets["score"]),
                 scalings={n: _READERS[n](fit) for n, fit in entry["scalings"].items()},
                 left_out=dict(entry["left_out"]),
                 rows=tuple(sets["validation_rows"]),
+                applied=entry.get("applied"),  # runs of version 0.1 have none
+                held_out_loss=entry.get("held_out_loss"),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             reason = error if isinstance(error, RunError) else repr(error)
@@ -141,6 +173,9 @@ def fit_on_validation(
     probabilities: ArrayLike, targets: ArrayLike, groups: Groups, *, coverage: float = 0.9
 ) -> ValidationFit:
     """Fit every scaling and the thresholds of the sets on validation rows.
+
+    A temperature is applied if it lowers the cross-validated loss of these rows; the thresholds are
+    those of the probabilities that are said then.
 
     Scalings act on log-probabilities: the logits less their log-sum, which every head has and
     which a temperature cannot tell from the logits.
@@ -177,9 +212,43 @@ def fit_on_validation(
             scalings[name] = fit()
         except DataError as error:  # a small validation split may teach sets and no scaling
             left_out[name] = str(error)
-    sets = conformal_thresholds(rows, true, alpha=1 - coverage)
-    counts = np.bincount(true, minlength=rows.shape[1])
-    return ValidationFit(sets, scalings, left_out, tuple(counts.tolist()))
+    losses = _held_out_loss(logs, true) if "temperature" in scalings else None
+    helps = losses is not None and losses["temperature"] < losses["none"]
+    said = scalings["temperature"].probabilities(logs) if helps else rows
+    return ValidationFit(
+        sets=conformal_thresholds(said, true, alpha=1 - coverage),
+        scalings=scalings,
+        left_out=left_out,
+        rows=tuple(np.bincount(true, minlength=rows.shape[1]).tolist()),
+        applied="temperature" if helps else None,
+        held_out_loss=losses,
+    )
+
+
+def _held_out_loss(logs: NDArray[np.float64], true: NDArray[np.int64]) -> dict[str, float] | None:
+    """Loss of rows as they are, and by temperatures fitted on the other folds, in nats a row."""
+    folds = _folds(true)
+    scaled = np.empty(len(true))
+    for fold in range(_FOLDS):
+        out = folds == fold
+        if not out.any():
+            continue
+        try:
+            found = fit_temperature(logs[~out], true[~out])
+        except DataError:  # too few rows, or all of them right
+            return None
+        said = log_scores(found.probabilities(logs[out]))
+        scaled[out] = -said[np.arange(out.sum()), true[out]]
+    plain = -logs[np.arange(len(true)), true]
+    return {"none": float(plain.mean()), "temperature": float(scaled.mean())}
+
+
+def _folds(true: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Fold of each row (rows,): the rows of a class are dealt out in turn."""
+    order = np.argsort(true, kind="stable")
+    folds = np.empty(len(true), dtype=np.int64)
+    folds[order] = np.arange(len(true)) % _FOLDS
+    return folds
 
 
 def log_scores(probabilities: ArrayLike) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tailora.counts import GROUP_NAMES
 from tailora.errors import RunError
 from tailora.metrics.run_metrics import READ_SCHEMAS
+from tailora.metrics.validation_fit import ValidationFit
 from tailora.registry import method_facts
 from tailora.report.numbers import number
 from tailora.storage import parse_toml, read_arrays, read_json
@@ -30,6 +31,7 @@ class FinishedRun:
         classes: The entries of `classes.json` by class name.
         recipe: `recipe.toml` as text.
         arrays: `report.npz` by name; empty when the file is absent.
+        calibration: What was fitted on validation; None without such a split.
     """
 
     path: Path
@@ -38,6 +40,7 @@ class FinishedRun:
     classes: Mapping[str, Mapping[str, Any]]
     recipe: str
     arrays: Mapping[str, NDArray[Any]]
+    calibration: ValidationFit | None = None
 
     @cached_property
     def names(self) -> list[str]:
@@ -110,7 +113,12 @@ def read_run_folder(folder: Path) -> FinishedRun:
         classes={entry["name"]: entry for entry in listed},
         recipe=_read_recipe(folder / "recipe.toml"),
         arrays=_read_arrays(folder / "report.npz"),
+        calibration=_read_calibration(folder / "calibration.json"),
     )
+
+
+def _read_calibration(path: Path) -> ValidationFit | None:
+    return ValidationFit.from_json(_read_object(path, required=())) if path.exists() else None
 
 
 def method_name(method: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from tailora.metrics.scaling import Temperature
 from tailora.report.blocks import Bar, Block, Cell, Column, Note, Section, Table, left_out
 from tailora.report.names import class_cell
 from tailora.report.numbers import (
@@ -52,10 +53,28 @@ def calibration_section(run: FinishedRun) -> Section:
             f" Below, {method_name(run.final['method'])} before and after scaling its "
             "probabilities; every scaling is fitted on validation and measured here on the test. "
             "Log-likelihood is in nats a sample: less is better, and it sees what the error's bins "
-            "hide. Predictions in this run are not scaled."
+            f"hide. {_what_is_said(run)}"
         )
         blocks.append(_scaling_table(run.final["scaling"]))
     return Section(*_TITLE, caption, tuple(blocks))
+
+
+def _what_is_said(run: FinishedRun) -> str:
+    """Which probabilities predictions, maps, verdicts and sets have, and why."""
+    fit = run.calibration
+    if fit is None or fit.held_out_loss is None:
+        return "Predictions in this run are not scaled."
+    before, after = fit.held_out_loss["none"], fit.held_out_loss["temperature"]
+    scaling = fit.scalings["temperature"]
+    if fit.applied is None or not isinstance(scaling, Temperature):
+        return (
+            "Predictions are not scaled: on held-out validation folds a temperature took the loss "
+            f"from {before:.3f} to {after:.3f} nats a sample."
+        )
+    return (
+        f"Predictions, maps, verdicts and sets use one temperature, {scaling.value:.2f}: it took "
+        f"the loss of held-out validation folds from {before:.3f} to {after:.3f} nats a sample."
+    )
 
 
 def _scaling_table(scaling: Mapping[str, Any]) -> Table:

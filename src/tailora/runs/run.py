@@ -78,15 +78,21 @@ class Run:
         return [entry["name"] for entry in self.classes]
 
     def predict_probabilities(
-        self, images: Tensor, *, batch_size: int = 64, bands: Sequence[int] | None = None
+        self,
+        images: Tensor,
+        *,
+        batch_size: int = 64,
+        bands: Sequence[int] | None = None,
+        raw: bool = False,
     ) -> NDArray[np.float32]:
-        """Class probabilities of prepared images.
+        """Class probabilities of prepared images, scaled where that helped on validation.
 
         Args:
             images: (rows, bands, size, size) in stored values, all bands of the source.
             batch_size: Images a forward pass.
             bands: Numbers of those the model sees, in its order; None takes them where the images
                 that the run was fitted on had them.
+            raw: Give them as the head does; the class with the highest is the same.
 
         Returns:
             (rows, classes), rows sum to 1.
@@ -98,7 +104,15 @@ class Run:
                 some = images[start : start + batch_size]
                 batch = pick(some, self.input.bands if bands is None else bands).to(device)
                 shares.append(self.model(batch).float().softmax(dim=1).cpu().numpy())
-        return np.concatenate(shares) if shares else np.empty((0, len(self.classes)), np.float32)
+        if not shares:
+            return np.empty((0, len(self.classes)), np.float32)
+        return self.said(np.concatenate(shares), raw=raw)
+
+    def said(self, probabilities: NDArray[np.float32], *, raw: bool = False) -> NDArray[np.float32]:
+        """What the run says, from the probabilities of its head (rows, classes)."""
+        if raw or self.calibration is None:
+            return probabilities
+        return self.calibration.calibrated(probabilities)
 
     def save(self, path: str | Path) -> Path:
         """Copy the run folder.
