@@ -48,6 +48,30 @@ def test_new_images_get_the_same_columns_from_the_saved_run(finished, data):
         assert (";".join(entry["set"]) or "-") == mine["set"]
 
 
+def test_probabilities_are_scaled_where_that_helped_and_raw_ones_can_be_had(
+    finished, data, tmp_path
+):
+    """A temperature put in by hand: powers of the raw shares, in predictions and nowhere twice."""
+    run = copy_run(finished, tmp_path / "run")
+    image = data / "007" / "000.png"
+    told = {}
+    for applied in (None, "temperature"):
+        entry = _json(run / "calibration.json")
+        entry["scalings"]["temperature"] = {"value": 2.5}
+        (run / "calibration.json").write_text(json.dumps(entry | {"applied": applied}))
+        reseal(run)
+        for flags in ((), ("--raw",)):
+            row = read_rows(succeed("predict", run, image, "--quiet", *flags).out)[0]
+            told[applied, flags] = np.array([p(row, name) for name in sorted(COUNTS)]), row["set"]
+    plain, _ = told[None, ()]
+    np.testing.assert_array_equal(told[None, ("--raw",)][0], plain)
+    np.testing.assert_array_equal(told["temperature", ("--raw",)][0], plain)
+    scaled = plain ** (1 / 2.5)
+    assert told["temperature", ()][0] == pytest.approx(scaled / scaled.sum(), abs=1e-6)
+    # the set is that of what the run says, whichever shares are shown
+    assert told["temperature", ()][1] == told["temperature", ("--raw",)][1]
+
+
 def test_a_run_of_an_earlier_version_predicts_without_sets(finished, data, tmp_path):
     run = copy_run(finished, tmp_path / "run")
     (run / "calibration.json").unlink()

@@ -13,6 +13,7 @@ from tailora.cli.options import (
     Debug,
     Json,
     Quiet,
+    Raw,
     SkipBroken,
     Unverified,
     bars,
@@ -23,7 +24,7 @@ from tailora.cli.options import (
 )
 
 _FOR_READING = ("sensor", "band_names", "nodata")
-_FOR_MAPPING = ("chip", "step", "dense", "most_nodata")
+_FOR_MAPPING = ("chip", "step", "dense", "most_nodata", "raw")
 _FOR_FILES = ("probabilities", "confidence", "polygons")
 
 
@@ -87,6 +88,7 @@ def map_(
         bool,
         typer.Option("--resume", help="Go on with interrupted maps; keep those that are whole."),
     ] = False,
+    raw: Raw = False,
     skip_broken: SkipBroken = False,
     unverified: Unverified = False,
     quiet: Quiet = False,
@@ -106,6 +108,7 @@ def map_(
         "probabilities": probabilities, "confidence": confidence, "polygons": polygons,
         "chip": chip, "step": step, "dense": dense or None, "most_nodata": most_nodata,
         "sensor": sensor, "band_names": band_names, "nodata": nodata, "resume": resume or None,
+        "raw": raw or None,
     }  # fmt: skip
     draw_maps(
         run, scenes, out, {name: value for name, value in given.items() if value is not None},

@@ -30,6 +30,16 @@ SkipBroken = Annotated[
 ]
 
 
+Raw = Annotated[
+    bool,
+    typer.Option(
+        "--raw",
+        help="Probabilities as the head gives them, also where a temperature fitted on validation "
+        "made them more honest.",
+    ),
+]
+
+
 def _trust(allowed: bool) -> bool:  # noqa: FBT001 - typer calls it so
     from tailora.data.rasters.files import ALLOW_REMOTE
 

@@ -11,6 +11,7 @@ from tailora.cli.options import (
     Debug,
     Json,
     Quiet,
+    Raw,
     SkipBroken,
     Unverified,
     bars,
@@ -42,6 +43,7 @@ def predict(
         ),
     ] = None,
     skip_broken: SkipBroken = False,
+    raw: Raw = False,
     probabilities: Annotated[Path | None, _OF_MAPS] = None,
     confidence: Annotated[Path | None, _OF_MAPS] = None,
     polygons: Annotated[Path | None, _OF_MAPS] = None,
@@ -61,8 +63,9 @@ def predict(
 ) -> None:
     """Predict IMAGES: class, probability of every class, and whether that class can be trusted.
 
-    `trusted` is no where the run's own test found the class weak or too small to judge. Whole
-    scenes become maps by `tailora map`.
+    `trusted` is no where the run's own test found the class weak or too small to judge.
+    Probabilities are scaled by one temperature where that helped on validation. Whole scenes become
+    maps by `tailora map`.
     """
     of_maps = {
         "probabilities": probabilities, "confidence": confidence, "polygons": polygons,
@@ -76,11 +79,11 @@ def predict(
             ["maps are made by `tailora map RUN SCENES --out MAP.tif`; `predict` stops making them "
              "in the next version"]
         )  # fmt: skip
-        draw_maps(run, images, out, given, **show)
+        draw_maps(run, images, out, given | ({"raw": True} if raw else {}), **show)
     else:
         check_ending(out, ".csv", what="a table (`tailora map` writes maps, .tif)")
         _refuse_map_options(given)
-        _predict_table(run, images, out, **show)
+        _predict_table(run, images, out, raw=raw, **show)
 
 
 def _is_map(out: Path) -> bool:
@@ -105,6 +108,7 @@ def _predict_table(
     images: list[Path],
     out: Path | None,
     *,
+    raw: bool,
     verify: bool,
     skip_broken: bool,
     quiet: bool,
@@ -116,7 +120,9 @@ def _predict_table(
 
     loaded = load_run(run, verify=verify)
     tell_notes(loaded.notes)
-    found = prediction.predict(loaded, images, skip_broken=skip_broken, progress=bars(quiet=quiet))
+    found = prediction.predict(
+        loaded, images, skip_broken=skip_broken, raw=raw, progress=bars(quiet=quiet)
+    )
     text = prediction.predictions_csv(loaded, found)
     if out:
         write_text(out, text)
