@@ -1,8 +1,10 @@
-"""Put a finished demo into README.md: table, seconds, one picture, and the JSON they are from.
+"""Put a finished demo into README.md and docs/images: table, seconds, pictures, and their JSON.
 
-    python scripts/publish_demo.py runs/demo
+    python scripts/publish_demo.py runs/demo   # after a new demo
+    python scripts/publish_demo.py             # writes the committed one again
 
-Nothing in README between the markers is typed by hand; `tests/test_readme.py` holds it to the JSON.
+Nothing in README between the markers is typed by hand; `tests/test_project.py` holds it, and the
+picture of scores, to the JSON.
 """
 
 import base64
@@ -14,6 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tailora.methods.method import find_method
 from tailora.metrics import RunMetrics
 from tailora.report.map_figure import map_picture
 from tailora.report.reading import read_run_folder
@@ -21,20 +24,86 @@ from tailora.report.reading import read_run_folder
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "demo.json"
 PICTURE = ROOT / "docs" / "images" / "demo-map.svg"
+SCORES = ROOT / "docs" / "images" / "demo-scores.svg"
+README = ROOT / "README.md"
+GROUPS = ("head", "middle", "tail")
+COLOURS = ("#8a94a0", "#0072b2", "#d55e00")  # after Okabe and Ito, one a method
 
 
 def main() -> None:
     """Copy what a run printed and drew."""
-    run = Path(sys.argv[1])
-    record = json.loads((run / "run.json").read_text("utf-8"))
-    metrics = json.loads((run / "metrics.json").read_text("utf-8"))
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps({"run": record, "metrics": metrics}, indent=1) + "\n", "utf-8")
-    uri = map_picture(read_run_folder(run)).uri
-    PICTURE.parent.mkdir(parents=True, exist_ok=True)
-    PICTURE.write_bytes(base64.b64decode(uri.partition(",")[2]))
-    readme = ROOT / "README.md"
-    readme.write_text(with_demo(readme.read_text("utf-8"), RESULT), "utf-8")
+    if sys.argv[1:]:
+        run = Path(sys.argv[1])
+        record = json.loads((run / "run.json").read_text("utf-8"))
+        metrics = json.loads((run / "metrics.json").read_text("utf-8"))
+        content = json.dumps({"run": record, "metrics": metrics}, indent=1)
+        RESULT.write_text(content + "\n", "utf-8")
+        uri = map_picture(read_run_folder(run)).uri
+        PICTURE.write_bytes(base64.b64decode(uri.partition(",")[2]))
+    SCORES.write_text(scores_picture(RESULT), "utf-8")
+    README.write_text(with_demo(README.read_text("utf-8"), RESULT), "utf-8")
+
+
+def scores_picture(result: Path) -> str:
+    """Draw macro-F1 of head, middle and tail with intervals, a line a method, as SVG."""
+    metrics = RunMetrics.from_json(json.loads(result.read_text("utf-8"))["metrics"])
+    left, right, top, step, gap = 266, 730, 46, 18, 20
+    sizes = {row.name: row.n_train for row in metrics.methods[0].per_class}
+    parts, y = [], top
+    for group in GROUPS:
+        classes = metrics.groups[group]
+        counts = sorted(sizes[name] for name in classes)
+        middle = y + step * (len(metrics.methods) - 1) / 2
+        parts += [
+            f'<text x="{left - 16}" y="{middle - 1:g}" class="group">{group}</text>',
+            f'<text x="{left - 16}" y="{middle + 14:g}" class="note">{len(classes)} classes, '
+            f"{counts[0]} to {counts[-1]} training images</text>",
+        ]
+        for row, colour in zip(metrics.methods, COLOURS, strict=True):
+            low, high = row.macro_f1_interval[group]
+            x, a, b = (left + (right - left) * v for v in (row.macro_f1[group], low, high))
+            parts += [
+                f'<path d="M{a:.1f} {y}H{b:.1f}" stroke="{colour}" stroke-width="3"/>',
+                f'<circle cx="{x:.1f}" cy="{y}" r="5.5" fill="{colour}"/>',
+            ]
+            y += step
+        y += gap
+    bottom = y - gap
+    for tick in range(0, 101, 20):
+        x = left + (right - left) * tick / 100
+        parts[:0] = [f'<path d="M{x:g} {top - 14}V{bottom}" stroke="#e4e7eb"/>']
+        parts += [f'<text x="{x:g}" y="{bottom + 18}" class="tick">{tick}</text>']
+    for place, (row, colour) in enumerate(zip(metrics.methods, COLOURS, strict=True)):
+        x = left + 110 * place
+        title = find_method(row.method).title
+        parts += [
+            f'<circle cx="{x + 6}" cy="16" r="5.5" fill="{colour}"/>',
+            f'<text x="{x + 18}" y="21" class="key">{title}</text>',
+        ]
+    axis = f"macro-F1 in points, with {metrics.bootstrap.confidence:.0%} intervals"
+    style = (
+        "text{font:13px system-ui,sans-serif;fill:#1f2933}.group{font-weight:600}"
+        ".note,.tick{fill:#52606d;font-size:12px}.group,.note{text-anchor:end}"
+        ".tick{text-anchor:middle}"
+    )
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 {bottom + 48}" role="img">',
+            f"<title>{axis}: {_in_words(metrics)}</title>",
+            f'<style>{style}</style><rect width="100%" height="100%" fill="#fff"/>',
+            *parts,
+            f'<text x="{(left + right) / 2:g}" y="{bottom + 38}" class="tick">{axis}</text>',
+            "</svg>\n",
+        ]
+    )
+
+
+def _in_words(metrics: RunMetrics) -> str:
+    scores = (
+        f"{row.method} " + ", ".join(f"{group} {100 * row.macro_f1[group]:.1f}" for group in GROUPS)
+        for row in metrics.methods
+    )
+    return "; ".join(scores)
 
 
 def with_demo(readme: str, result: Path) -> str:

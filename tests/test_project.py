@@ -153,6 +153,7 @@ def test_the_readme_shows_the_committed_demo_and_nothing_else(publish):
     readme = (ROOT / "README.md").read_text("utf-8")
     assert publish.with_demo(readme, publish.RESULT) == readme
     assert "macro-F1 in points" in readme
+    assert publish.SCORES.read_text("utf-8") == publish.scores_picture(publish.RESULT)
 
 
 def test_pictures_of_the_readme_exist():
