@@ -1,5 +1,6 @@
 """`tailora fit`: what a run folder holds, for every method, tuner and kind of data."""
 
+import dataclasses
 import io
 import json
 import re
@@ -12,7 +13,11 @@ import torch
 from peft import PeftModel
 from transformers import AutoModel
 
-from tailora import load_run
+from tailora import DebLoRA, load_run, open_dataset
+from tailora.backbones import load_backbone
+from tailora.counts import make_groups
+from tailora.data import prepare_images
+from tailora.runs.run import make_encoder
 from tests.end_to_end.chips import (
     COUNTS,
     QUICK,
@@ -346,3 +351,25 @@ def test_the_paper_is_a_preset(data, quick, plain_report, tmp_path):
     assert recipe["deblora"]["init"] == "fresh"
     assert recipe["deblora"]["fit_on"] == "all"
     assert recipe["deblora"]["clusters"] == 4  # as the flag says
+
+
+def test_the_class_on_a_module_and_the_command_line_are_one_method(finished, data, tmp_path):
+    """Same images, options and seed: the same head, to the bit."""
+    run = load_run(finished)
+    recipe, dataset = run.recipe, open_dataset(data)
+    images = prepare_images(dataset, tmp_path / "images", image_size=recipe.data.image_size)
+    rows = {split: dataset.indices(split) for split in ("train", "val")}
+    pixels = {split: run.input.select(images.batch(some)) for split, some in rows.items()}
+    counts = dataset.counts("train")
+    loaded = load_backbone(recipe.backbone.name)
+    method = DebLoRA(
+        **dataclasses.asdict(recipe.deblora), tuner=recipe.adapter.tuner, rank=recipe.adapter.rank
+    )
+    result = method.fit(
+        make_encoder(loaded, recipe, run.input), pixels["train"], dataset.labels[rows["train"]],
+        base_epochs=recipe.train.epochs, base_lr=recipe.train.lr,
+        batch_size=recipe.train.batch_size, groups=make_groups(counts), seed=recipe.seed,
+        validation=(pixels["val"], dataset.labels[rows["val"]]), l2=recipe.probe.l2,
+    )  # fmt: skip
+    for name, tensor in run.model.head.state_dict().items():
+        assert torch.equal(result.head.state_dict()[name], tensor), name

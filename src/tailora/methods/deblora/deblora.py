@@ -10,8 +10,9 @@ NeurIPS 2024, arXiv 2410.04546, Algorithm 1.
 
 import copy
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any, Final, final
 
 import numpy as np
 import torch
@@ -25,15 +26,18 @@ from tailora.config.deblora_options import DebiasOptions, no_validation
 from tailora.counts import ClassCounts, Groups, make_groups
 from tailora.errors import BackboneError, ConfigError, DataError
 from tailora.features import extract
-from tailora.heads.linear_probe import fit_linear_probe
+from tailora.heads.linear_probe import L2_GRID, fit_linear_probe
 from tailora.losses import LogitAdjustedLoss
 from tailora.methods.deblora.calibrate import Calibration
 from tailora.methods.deblora.chosen_pull import Validation
 from tailora.methods.deblora.stages import calibrate_features, learn_calibrated
+from tailora.metrics import class_scores, confusion_matrix
 from tailora.progress import Progress, silent
 from tailora.train.base_adaptation import AnyEncoder, Bench, adapt_to_labels
 from tailora.train.objectives import Images
 from tailora.train.schedule import Schedule
+
+_USUAL_L2: Final = 1e-2
 
 
 @final
@@ -82,13 +86,15 @@ class DebLoRA(DebiasOptions):
         augment: str = "dihedral",
         groups: Groups | None = None,
         validation: tuple[Tensor, NDArray[np.int64]] | None = None,
+        l2: Sequence[float] = L2_GRID,
         seed: int = 0,
         progress: Progress = silent,
         accelerator: Accelerator | None = None,
     ) -> "DebLoRAResult":
         """Run stages 0-6 on images in memory.
 
-        `tailora.fit` does the same with files, splits, resuming and evaluation around it.
+        `tailora.fit` does the same, to the bit, with files, splits, resuming and evaluation around
+        it.
 
         Args:
             encoder: Maps (batch, bands, height, width) to (batch, features) and has layers PEFT can
@@ -100,7 +106,10 @@ class DebLoRA(DebiasOptions):
             batch_size: Images a step.
             augment: `"dihedral"` or `"none"`, of the base adapter; square images for `"dihedral"`.
             groups: Head, middle and tail; None takes thirds of the classes.
-            validation: Images and labels of other samples, for `pull="validation"`.
+            validation: Images and labels of other samples, to choose the head's penalty by, and for
+                `pull="validation"`.
+            l2: Penalties of the head; the best by the macro-F1 of validation. Without validation it
+                is 0.01.
             seed: Seeds everything.
             progress: Shows progress.
             accelerator: Device and precision; None lets Accelerate choose.
@@ -124,6 +133,7 @@ class DebLoRA(DebiasOptions):
             batch_size=batch_size,
             groups=make_groups(counts) if groups is None else groups,
             validation=validation,
+            l2=tuple(l2),
         )
         base = work.base(Schedule(base_epochs, batch_size, base_lr), augment)
         adapted, found = work.round(base, base if self.source == "adapted" else plain)
@@ -194,6 +204,7 @@ class _Work:
     batch_size: int
     groups: Groups
     validation: tuple[Tensor, NDArray[np.int64]] | None
+    l2: tuple[float, ...]
 
     @property
     def rows(self) -> NDArray[np.int64]:
@@ -208,7 +219,7 @@ class _Work:
             spec=self.method.spec,
             schedule=schedule,
             loss=nn.CrossEntropyLoss(),
-            head=self.probe(self.features(self.encoder), self.labels),
+            head=self.probe(self.encoder, self.features(self.encoder), self.labels),
             augment=augment,
         )
 
@@ -251,10 +262,14 @@ class _Work:
         return adapted, found
 
     def _validation(self, space: AnyEncoder) -> Validation | None:
-        if self.method.pull != "validation" or self.validation is None:
+        return self._seen(space) if self.method.pull == "validation" else None
+
+    def _seen(self, encoder: AnyEncoder) -> Validation | None:
+        """Features and labels of the validation images, if there are any."""
+        if self.validation is None or not len(self.validation[1]):
             return None
         images, labels = self.validation
-        return self.features(space, images), np.asarray(labels, dtype=np.int64)
+        return self.features(encoder, images), np.asarray(labels, dtype=np.int64)
 
     def head(self, encoder: AnyEncoder, found: Calibration) -> nn.Linear:
         """Stage 6 on features, on the targets they were to reach, or on both."""
@@ -263,13 +278,24 @@ class _Work:
             parts.append(self.features(encoder))
         if self.method.head != "features":
             parts.append(found.features.astype(np.float32))
-        return self.probe(np.concatenate(parts), np.tile(self.labels, len(parts)))
+        return self.probe(encoder, np.concatenate(parts), np.tile(self.labels, len(parts)))
 
-    def probe(self, features: NDArray[np.float32], labels: NDArray[np.int64]) -> nn.Linear:
+    def probe(
+        self, encoder: AnyEncoder, features: NDArray[np.float32], labels: NDArray[np.int64]
+    ) -> nn.Linear:
+        """A linear head on features; its penalty is chosen on validation."""
+        classes, validation = len(self.counts.names), self._seen(encoder)
+
+        def score(targets: NDArray[np.int64], predictions: NDArray[np.int64]) -> float:
+            found = class_scores(confusion_matrix(targets, predictions, classes))
+            return float(np.nanmean(found.f1))
+
         return fit_linear_probe(
             features,
             labels,
             loss=LogitAdjustedLoss(self.counts),
-            num_classes=len(self.counts.names),
-            l2=1e-2,
+            num_classes=classes,
+            l2=_USUAL_L2 if validation is None else self.l2,
+            validation=validation,
+            score=score,
         ).linear
