@@ -11,15 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tailora import registry
+from tailora.cli.describe import OBJECTIVE_TEXTS, argument_texts, guard, method_texts, one_line
 from tailora.heads.probes import probe_names, probe_summary
-from tailora.methods.describe import (
-    OBJECTIVE_TEXTS,
-    argument_texts,
-    guard,
-    method_texts,
-    metrics,
-    short_reference,
-)
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "methods"
@@ -59,8 +52,6 @@ def pages() -> dict[str, str]:
 
 
 def _methods(family: str) -> dict[str, registry.Method]:
-    if family == "metrics":
-        return metrics()
     return {name: registry.find(family, name) for name in registry.names(family)}
 
 
@@ -74,16 +65,11 @@ def _index(families: list[str]) -> str:
     ]
     for family in families:
         entries = {
-            f"[{name}]({family}.md#{name})": _one_line(method)
-            for name, method in _methods(family).items()
+            f"[{name}]({family}.md#{name})": one_line(entry)
+            for name, entry in sorted(registry.entries(family).items())
         }
         parts.append(f"## {TITLES[family]}\n\n" + _table("name", entries))
     return "\n".join(parts)
-
-
-def _one_line(method: registry.Method) -> str:
-    paper = short_reference(registry.reference(method))
-    return registry.summary(method) + (f" ({paper})" if paper else "")
 
 
 def _table(head: str, entries: dict[str, str]) -> str:

@@ -13,11 +13,11 @@ import tailora
 from benchmarks.page import __main__ as benchmarks_page
 from benchmarks.page.growth_figures import digest
 from tailora import registry
+from tailora.cli.describe import OBJECTIVE_TEXTS, guard
 from tailora.config.recipe import Recipe
 from tailora.counts import ClassCounts
 from tailora.experiments.plan import check_plan, make_plan
 from tailora.methods.checks import check_recipe
-from tailora.methods.describe import OBJECTIVE_TEXTS, guard, metrics
 from tailora.methods.lessons import OBJECTIVES
 
 ROOT = Path(__file__).parents[1]
@@ -137,12 +137,9 @@ def test_the_pages_of_methods_are_what_the_code_gives():
 
 @pytest.mark.parametrize("family", [*registry.FAMILIES, "metrics"])
 def test_every_method_names_a_test_that_knows_it(family):
-    found = metrics() if family == "metrics" else {
-        name: registry.find(family, name) for name in registry.names(family)
-    }  # fmt: skip
-    for name, method in found.items():
+    for name, entry in registry.entries(family).items():
         test = (ROOT / guard(family, name)).read_text("utf-8")
-        assert method.__name__ in test, name
+        assert entry.symbol in test, name
 
 
 def test_every_objective_is_listed():

@@ -1,12 +1,17 @@
+import importlib
 import inspect
 
 import pytest
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
 from tailora import registry
+from tailora.adapters import tuner_names
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError
 from tailora.losses import CrossEntropyLoss, LDAMLoss, LogitAdjustedLoss
+from tailora.methods.method import Method
 from tailora.samplers import MPerClassSampler
+from tailora.source import definition, exports
 
 EVERY = [(family, name) for family in registry.FAMILIES for name in registry.names(family)]
 COUNTS = ClassCounts(("a", "b"), (9, 1))
@@ -60,6 +65,51 @@ def test_every_option_has_a_default_and_is_described(family, name):
         assert default is not inspect.Parameter.empty
         assert f"{option}:" in inspect.getdoc(method)
     assert all(f"{fact}:" in inspect.getdoc(method) for fact in registry.needs(method))
+
+
+@pytest.mark.parametrize("family", [*registry.FAMILIES, "methods", "metrics"])
+def test_what_is_read_from_source_is_what_is_there(family):
+    package = importlib.import_module(f"tailora.{family}")
+    parts = [getattr(package, symbol) for symbol in package.__all__]
+    if family == "metrics":
+        parts = [part for part in parts if inspect.isfunction(part)]
+    read = registry.entries(family)
+    assert set(read) == {registry.method_name(part) for part in parts}
+    for part in parts:
+        entry = read[registry.method_name(part)]
+        assert registry.find(family, registry.method_name(part)) is part
+        assert (entry.module, entry.symbol) == (part.__module__, part.__name__)
+        assert entry.document == inspect.getdoc(part)
+        assert (entry.summary, entry.reference) == (
+            registry.summary(part), registry.reference(part),
+        )  # fmt: skip
+        assert entry.options == registry.options(part)
+        assert entry.attributes == {key: getattr(part, key) for key in entry.attributes}
+
+
+def test_all_that_a_method_says_of_itself_is_known_without_it():
+    said = set(Method.__annotations__) - {"experts"}  # which is no constant
+    for facts in registry.method_facts().values():
+        assert said <= set(facts)
+
+
+def test_tuners_are_those_of_peft():
+    known = {kind.value.lower() for kind in PEFT_TYPE_TO_CONFIG_MAPPING}
+    read = definition("peft.utils.peft_types", "PeftType").attributes()
+    assert {kind.lower() for kind in read.values()} == known
+    assert set(tuner_names()) - known == {"dora", "rslora", "pissa", "olora"}
+
+
+@pytest.mark.parametrize("package", ["adapters", "backbones", "data", "methods", "metrics"])
+def test_packages_that_import_when_asked_have_all_they_promise(package):
+    module = importlib.import_module(f"tailora.{package}")
+    for name in module.__all__:
+        assert not inspect.ismodule(getattr(module, name)), name
+        # also after a module of the same name was imported
+        importlib.import_module(exports(f"tailora.{package}")[name])
+        assert not inspect.ismodule(getattr(module, name)), name
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        module.nothing  # noqa: B018
 
 
 def test_facts_are_positional_and_options_are_keyword_only():

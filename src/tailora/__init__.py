@@ -5,8 +5,9 @@
 >>> run = tailora.fit(data, adapter=tailora.DebLoRA(rank=8), out="runs/a")  # doctest: +SKIP
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tailora.source import import_when_asked
 
 if TYPE_CHECKING:
     from tailora.adapters import AdapterSpec
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tailora.methods.deblora.calibrate import calibrate
     from tailora.methods.deblora.deblora import DebLoRA
     from tailora.methods.fit import fit
+    from tailora.registry import register
     from tailora.runs.run import load_run
 
 __all__ = [
@@ -30,29 +32,8 @@ __all__ = [
     "load_run",
     "map_scenes",
     "open_dataset",
+    "register",
     "size_constrained_kmeans",
 ]
 
-_HOMES = {
-    "AdapterSpec": "tailora.adapters",
-    "DebLoRA": "tailora.methods.deblora.deblora",
-    "Recipe": "tailora.config.recipe",
-    "calibrate": "tailora.methods.deblora.calibrate",
-    "compare": "tailora.experiments.compare",
-    "fit": "tailora.methods.fit",
-    "load_run": "tailora.runs.run",
-    "map_scenes": "tailora.inference.map_scenes",
-    "open_dataset": "tailora.data",
-    "size_constrained_kmeans": "tailora.clustering.size_constrained_kmeans",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # torch and transformers take seconds to import: `tailora --help` must not wait for them
-    if name not in _HOMES:
-        raise AttributeError(f"module 'tailora' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+import_when_asked(__name__)  # `tailora --help` must not wait for torch

@@ -1,20 +1,24 @@
 """What there is, by name: the command line and recipes find methods here, Python imports them.
 
-A family's `__all__` is its registry, and a signature its configuration: positional parameters are
-facts that the data and the run decide, keyword-only ones are the user's options.
+A family's `__all__` is its registry, read from source without importing anything, and a signature
+its configuration: positional parameters are facts that the data and the run decide, keyword-only
+ones are the user's options. `register` adds to it, and so do packages that have an entry point in
+the group `tailora.plugins`: a function without arguments that calls `tailora.register`.
 """
 
-import ast
 import importlib
 import inspect
+import os
 import re
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from importlib import metadata
 from typing import Any, Final
 
-from tailora.errors import ConfigError, unknown_name
+from tailora import source
+from tailora.errors import ConfigError, TailoraError, unknown_name
 
 FAMILIES: Final = {
     "losses": "loss",
@@ -27,10 +31,68 @@ FAMILIES: Final = {
     "detection": "detection method",
 }
 """Shelves of parts that a recipe names, and what one of each is called."""
-_PACKAGES: Final = FAMILIES | {"methods": "method"}
+_PACKAGES: Final = FAMILIES | {"methods": "method", "metrics": "metric"}
 _KINDS: Final = ("Loss", "Sampler", "Head")
 
 Method = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of a method without importing it.
+
+    Attributes:
+        module: Where it is defined.
+        symbol: Its name there.
+        document: Its docstring.
+        options: Keyword-only parameters with their defaults, `Parameter.empty` where one is needed.
+        attributes: Of a class, as far as they are constants.
+        part: The object itself, if it was registered.
+    """
+
+    module: str
+    symbol: str
+    document: str
+    options: Mapping[str, Any]
+    attributes: Mapping[str, Any]
+    part: Method | None = None
+
+    @property
+    def summary(self) -> str:
+        """What it does, in one line: the first of its docstring."""
+        return self.document.partition("\n")[0]
+
+    @property
+    def reference(self) -> str:
+        """Paper and equation, on one line: the docstring's last section."""
+        return " ".join(self.document.partition("\nReference:\n")[2].split())
+
+
+def entries(family: str) -> dict[str, Entry]:
+    """Everything on a shelf by name: what tailora has, then what was registered.
+
+    Raises:
+        ConfigError: No such family, or a plugin does not load.
+    """
+    if family not in _PACKAGES:
+        raise unknown_name("family", family, _PACKAGES)
+    load_plugins()
+    return _shipped(family) | _REGISTERED.get(family, {})
+
+
+@cache
+def _shipped(family: str) -> dict[str, Entry]:
+    package = f"tailora.{family}"
+    homes = source.exports(package)
+    found: dict[str, Entry] = {}
+    for symbol in source.constant(package, "__all__"):
+        of = source.definition(homes[symbol], symbol)
+        if of is None or (family == "metrics" and of.is_class):
+            continue
+        attributes = of.attributes()
+        name = attributes.get("name") or _spell(symbol)
+        found[name] = Entry(of.module, symbol, of.document, of.options(), attributes)
+    return found
 
 
 def names(family: str) -> list[str]:
@@ -40,7 +102,7 @@ def names(family: str) -> list[str]:
         >>> "balanced-softmax" in names("losses")
         True
     """
-    return sorted(_registry(family))
+    return sorted(entries(family))
 
 
 def find(family: str, name: str) -> Method:
@@ -49,10 +111,11 @@ def find(family: str, name: str) -> Method:
     Raises:
         ConfigError: No such family or name; the message has the nearest one.
     """
-    registry = _registry(family)
-    if name not in registry:
-        raise unknown_name(_PACKAGES[family], name, registry)
-    return registry[name]
+    known = entries(family)
+    if name not in known:
+        raise unknown_name(_PACKAGES[family], name, known)
+    entry = known[name]
+    return entry.part or getattr(importlib.import_module(entry.module), entry.symbol)
 
 
 def method_name(method: Method) -> str:
@@ -63,10 +126,16 @@ def method_name(method: Method) -> str:
         >>> method_name(LDAMLoss)
         'ldam'
     """
+    for shelf in _REGISTERED.values():
+        for name, entry in shelf.items():
+            if entry.part is method:
+                return name
     own = vars(method).get("name")
-    if isinstance(own, str):
-        return own
-    stem = re.sub(f"({'|'.join(_KINDS)})$", "", method.__name__)
+    return own if isinstance(own, str) else _spell(method.__name__)
+
+
+def _spell(symbol: str) -> str:
+    stem = re.sub(f"({'|'.join(_KINDS)})$", "", symbol)
     # a hyphen before each capitalised word, but not inside LDAM or ResLT, nor CutMix, SupCon, PaCo
     return re.sub(r"(?<!^)(?!Mix|Con$|Co$)(?=[A-Z][a-z])", "-", stem).lower().replace("_", "-")
 
@@ -124,33 +193,12 @@ def reference(method: Method) -> str:
     return " ".join((inspect.getdoc(method) or "").partition("\nReference:\n")[2].split())
 
 
-@cache
 def method_facts() -> dict[str, dict[str, Any]]:
-    """What the classes of `tailora.methods` say of themselves, by name, in alphabetical order.
+    """What the methods say of themselves, by name, in alphabetical order.
 
     Read from their source, so that a name, a title or a flag is known without importing torch.
     """
-    package = Path(__file__).parent / "methods"
-    found: dict[str, dict[str, Any]] = {}
-    for statement in ast.parse((package / "__init__.py").read_text("utf-8")).body:
-        if isinstance(statement, ast.ImportFrom) and statement.module:
-            module = statement.module.removeprefix("tailora.methods.").replace(".", "/")
-            wanted = {alias.name for alias in statement.names}
-            for node in ast.parse((package / f"{module}.py").read_text("utf-8")).body:
-                if isinstance(node, ast.ClassDef) and node.name in wanted:
-                    facts = _literals(node)
-                    found[facts["name"]] = facts
-    return dict(sorted(found.items()))
-
-
-def _literals(node: ast.ClassDef) -> dict[str, Any]:
-    """Attributes of a class that are written as constants, or as a name of its module for one."""
-    found: dict[str, Any] = {}
-    for item in node.body:
-        if isinstance(item, ast.Assign) and isinstance(item.targets[0], ast.Name):
-            with suppress(ValueError):
-                found[item.targets[0].id] = ast.literal_eval(item.value)
-    return found
+    return {name: dict(entry.attributes) for name, entry in sorted(entries("methods").items())}
 
 
 def fitted_methods() -> tuple[str, ...]:
@@ -163,13 +211,123 @@ def compared_methods() -> tuple[str, ...]:
     return (*fitted_methods(), *(name for name in method_facts() if name not in fitted_methods()))
 
 
-def _registry(family: str) -> dict[str, Method]:
-    if family not in _PACKAGES:
-        raise unknown_name("family", family, _PACKAGES)
-    module = importlib.import_module(f"tailora.{family}")
-    methods = [getattr(module, name) for name in module.__all__]
-    return {method_name(method): method for method in methods}
-
-
 def _parameters(method: Method) -> list[inspect.Parameter]:
     return list(inspect.signature(method).parameters.values())
+
+
+# what others add
+
+
+def register(family: str, name: str, part: Method) -> None:
+    """Put a part of your own on a shelf: recipes and the command line then find it by name.
+
+    Args:
+        family: `"losses"`, `"samplers"`, `"experts"`, `"contrastive"`, `"augment"`, `"optim"`,
+            `"detection"` or `"methods"`.
+        name: Lower case, e.g. `"my-loss"`.
+        part: A class or function; its positional parameters are facts such as `counts`, its
+            keyword-only parameters the options that a recipe may set.
+
+    Raises:
+        ConfigError: No such family, a name that is taken or not lower case, or a part of another
+            kind than the family's.
+    """
+    if family not in _WANTED:
+        raise unknown_name("family", family, _WANTED)
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9][a-z0-9+.-]*", name):
+        raise ConfigError(
+            f"cannot register {name!r}: a name has lower case letters, digits and hyphens"
+        )
+    kind = f"{_PACKAGES[family]} {name!r}"
+    wanted, fits = _WANTED[family]
+    if not fits(part):
+        raise ConfigError(f"{kind} must be {wanted}, got {part!r}")
+    if family == "methods" and getattr(part, "name", None) != name:
+        raise ConfigError(f"{kind} must have name = {name!r} as an attribute of its class")
+    if name in entries(family):
+        raise ConfigError(f"{kind} is there already: register it under another name, once")
+    _REGISTERED.setdefault(family, {})[name] = _entry_of(part)
+
+
+_REGISTERED: dict[str, dict[str, Entry]] = {}
+_LOADED: set[metadata.EntryPoint] = set()
+NO_PLUGINS: Final = "TAILORA_NO_PLUGINS"
+
+
+def load_plugins() -> None:
+    """Let installed packages register their parts, each once; not where `TAILORA_NO_PLUGINS` is 1.
+
+    Raises:
+        ConfigError: One of them fails; nothing of it is kept.
+    """
+    if os.environ.get(NO_PLUGINS, "0") not in ("", "0"):
+        return
+    for point in _plugins():
+        if point not in _LOADED:
+            with _all_or_nothing(point):
+                point.load()()
+
+
+@cache
+def _plugins() -> tuple[metadata.EntryPoint, ...]:
+    return tuple(metadata.entry_points(group="tailora.plugins"))
+
+
+@contextmanager
+def _all_or_nothing(point: metadata.EntryPoint) -> Iterator[None]:
+    before = {family: dict(shelf) for family, shelf in _REGISTERED.items()}
+    _LOADED.add(point)  # first, since it asks for names of its own
+    try:
+        yield
+    except Exception as error:
+        _LOADED.discard(point)
+        _REGISTERED.clear()
+        _REGISTERED.update(before)
+        package = point.dist.name if point.dist else point.value
+        what = str(error) if isinstance(error, TailoraError) else f"{type(error).__name__}: {error}"
+        raise ConfigError(
+            f"plugin {point.name!r} of package {package!r} does not load ({what}): uninstall the "
+            f"package, or set {NO_PLUGINS}=1 to go on without plugins"
+        ) from error
+
+
+def _entry_of(part: Method) -> Entry:
+    keys = {key for entry in _shipped("methods").values() for key in entry.attributes}
+    attributes = {key: getattr(part, key) for key in keys if hasattr(part, key)}
+    document = inspect.getdoc(part) or ""
+    return Entry(part.__module__, part.__name__, document, options(part), attributes, part)
+
+
+def _is_a(module: str, name: str) -> Callable[[object], bool]:
+    """Tell subclasses of a class that is imported only now."""
+
+    def fits(part: object) -> bool:
+        base = getattr(importlib.import_module(module), name)
+        return isinstance(part, type) and issubclass(part, base)
+
+    return fits
+
+
+def _has(*methods: str) -> Callable[[object], bool]:
+    # in dir, since every class has the __call__ of its own class
+    return lambda part: isinstance(part, type) and set(methods) <= set(dir(part))
+
+
+def _named(part: object) -> bool:
+    return isinstance(part, type) or inspect.isroutine(part)
+
+
+_MODULE: Final = ("a class of torch.nn.Module", _is_a("torch.nn", "Module"))
+_WANTED: Final[Mapping[str, tuple[str, Callable[[object], bool]]]] = {
+    "losses": _MODULE,
+    "experts": _MODULE,
+    "contrastive": _MODULE,
+    "samplers": (
+        "a class with __iter__, __len__ and set_epoch, such as those of tailora.samplers",
+        _has("__iter__", "__len__", "set_epoch"),
+    ),
+    "augment": ("a class whose objects are called with a batch", _has("__call__")),
+    "optim": ("a function that makes a torch optimiser", _named),
+    "detection": ("a function or a class", _named),
+    "methods": ("a class of tailora.methods.Method", _is_a("tailora.methods.method", "Method")),
+}

@@ -7,9 +7,9 @@ from importlib import metadata
 import numpy as np
 import pytest
 
+from tailora.cli.describe import describe, listing
 from tailora.cli.main import main
 from tailora.heads.probes import probe_names
-from tailora.methods.describe import describe, listing
 from tailora.registry import compared_methods
 from tests.end_to_end.chips import (
     COUNTS,

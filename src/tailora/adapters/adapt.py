@@ -4,7 +4,7 @@ The adapter is an ordinary PEFT one: `PeftModel.from_pretrained(backbone, folder
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,28 +12,12 @@ from peft import PeftModel, get_peft_model
 from torch import nn
 
 from tailora.adapters.quiet import without_peft_noise
+from tailora.adapters.spec import AdapterSpec
 from tailora.adapters.targets import find_new_bands, find_norms, find_targets, match_targets
 from tailora.adapters.tuners import build_config
 from tailora.errors import BackboneError, ConfigError
 
 _BLOCK = re.compile(r"(?<![^.])\d+(?=\.)")
-
-
-@dataclass(frozen=True)
-class AdapterSpec:
-    """What adapter to use.
-
-    Args:
-        tuner: Name of a PEFT tuner (`tailora.adapters.tuner_names()`).
-        rank: Rank of the update, at least 1; None is 8 where the tuner has a rank.
-        targets: Layer-name endings to adapt; empty finds them for the architecture.
-        options: Passed to the tuner's PEFT configuration.
-    """
-
-    tuner: str = "lora"
-    rank: int | None = None
-    targets: list[str] = field(default_factory=list)
-    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
-
-from peft import PeftConfig
-from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from typing import TYPE_CHECKING, Any, Final
 
 from tailora.errors import ConfigError, unknown_name
+from tailora.source import definition
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
 
 # PEFT tuners that change prompts, vocabularies or whole models, not the layers of an encoder
 _NOT_FOR_ENCODERS: Final = {
@@ -20,7 +21,8 @@ DEFAULT_RANK: Final = 8
 
 def tuner_names() -> list[str]:
     """Every tuner that can be given by name, e.g. `lora`, `loha`, `boft`; lower case."""
-    known = {kind.value.lower() for kind in PEFT_TYPE_TO_CONFIG_MAPPING}
+    found = definition("peft.utils.peft_types", "PeftType")  # importing PEFT takes seconds
+    known = set() if found is None else {str(kind).lower() for kind in found.attributes().values()}
     return sorted((known | set(_LORA_VARIANTS)) - _NOT_FOR_ENCODERS)
 
 
@@ -52,7 +54,7 @@ def resolve_rank(tuner: str, rank: int | None) -> int | None:
 
 def build_config(
     tuner: str, *, rank: int | None, targets: Sequence[str], options: Mapping[str, Any]
-) -> PeftConfig:
+) -> "PeftConfig":
     """Make the PEFT configuration of a tuner.
 
     Args:
@@ -99,6 +101,8 @@ def _defaults(tuner: str, rank: int | None) -> dict[str, Any]:
 def _config_class(tuner: str) -> Any:
     if tuner not in tuner_names():
         raise unknown_name("tuner", tuner, tuner_names())
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
     base = "lora" if tuner in _LORA_VARIANTS else tuner
     return next(
         config for kind, config in PEFT_TYPE_TO_CONFIG_MAPPING.items() if kind.value.lower() == base

@@ -4,10 +4,15 @@
 module take its place.
 """
 
-from tailora.backbones.encoder import Encoder, ModuleEncoder, Pooling, Precision
-from tailora.backbones.layout import has_class_token
-from tailora.backbones.load import load_backbone
-from tailora.backbones.loaded import LoadedBackbone
+from typing import TYPE_CHECKING
+
+from tailora.source import import_when_asked
+
+if TYPE_CHECKING:
+    from tailora.backbones.encoder import Encoder, ModuleEncoder, Pooling, Precision
+    from tailora.backbones.layout import has_class_token
+    from tailora.backbones.load import load_backbone
+    from tailora.backbones.loaded import LoadedBackbone
 
 __all__ = [
     "Encoder",
@@ -18,3 +23,5 @@ __all__ = [
     "has_class_token",
     "load_backbone",
 ]
+
+import_when_asked(__name__)

@@ -17,15 +17,17 @@ order is our reading.
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from tailora.backbones.foundation import VisionModel
 from tailora.errors import BackboneError, ConfigError, unknown_name
+
+if TYPE_CHECKING:
+    from tailora.backbones.foundation import VisionModel
 
 STEMS: Final = ("by-wavelength",)
 NEW_BANDS: Final = ("zero", "mean")
@@ -147,7 +149,7 @@ def _nearest(centres: np.ndarray) -> list[tuple[int, int]]:
     return [(kernel, band) for kernel, band in pairs if not out_of_reach[kernel, band]]
 
 
-def adapt_stem(model: VisionModel, plan: StemPlan) -> VisionModel:
+def adapt_stem(model: "VisionModel", plan: StemPlan) -> "VisionModel":
     """Give a copy of an RGB encoder that takes the bands of `plan`.
 
     With exactly red, green and blue in this order the copy is the encoder itself, to the bit. Of
@@ -168,7 +170,7 @@ def adapt_stem(model: VisionModel, plan: StemPlan) -> VisionModel:
     return adapted
 
 
-def find_stem(model: VisionModel) -> tuple[str, nn.Conv2d]:
+def find_stem(model: "VisionModel") -> tuple[str, nn.Conv2d]:
     """Name and give the first convolution of a model that takes RGB images.
 
     Raises:
@@ -252,7 +254,7 @@ def _kernels(rgb: Tensor, plan: StemPlan) -> Tensor:
     return kernels
 
 
-def _tell_bands(model: VisionModel, bands: int) -> None:
+def _tell_bands(model: "VisionModel", bands: int) -> None:
     """Write the number of bands wherever the model keeps it for its own checks."""
     object.__setattr__(model.config, "num_channels", bands)  # ours are frozen
     for module in model.modules():

@@ -11,6 +11,7 @@ from rich.console import Console
 from tailora.cli import compare, evaluate, fit, inspect, methods, predict, report
 from tailora.cli.main import INTERRUPTED
 from tailora.cli.map import map_
+from tailora.cli.options import ChoicesInHelp
 from tailora.errors import ConfigError, TailoraError
 from tailora.launcher import launched, rank
 
@@ -51,8 +52,8 @@ def _before_any_verb(
 
 
 app.command("inspect")(inspect.inspect)
-app.command("fit")(fit.fit)
-app.command("compare")(compare.compare)
+app.command("fit", cls=ChoicesInHelp)(fit.fit)
+app.command("compare", cls=ChoicesInHelp)(compare.compare)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("map")(map_)

@@ -45,8 +45,7 @@ def compare(
     methods: Annotated[
         str | None,
         typer.Option(
-            help="Rows, with commas: zero-shot, fine-tune, lora, deblora, lora+reslt, lora+sade, "
-            "lora+ride, lora+tlc, clora, clora+deblora, clora-oracle (leaks the label).",
+            help="Rows, with commas: {compared methods}; an oracle leaks the label.",
             show_default="zero-shot,lora,deblora",
         ),
     ] = None,

@@ -49,8 +49,7 @@ def fit(
     method: Annotated[
         str | None,
         typer.Option(
-            help="deblora (evaluates zero-shot and lora too), lora, lora+reslt, lora+sade, "
-            "lora+ride, lora+tlc, fine-tune, zero-shot.",
+            help="{fitted methods}; deblora evaluates zero-shot and lora too.",
             show_default="deblora",
         ),
     ] = None,

@@ -20,7 +20,7 @@ def methods(
     debug: Debug = False,
 ) -> None:
     """List what there is: methods, losses, adapters and every recipe key with its default."""
-    from tailora.methods.describe import describe, listing
+    from tailora.cli.describe import describe, listing
 
     found: dict[str, Any] = listing() if name is None else describe(name)
     if json:

@@ -2,15 +2,19 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from typer.core import TyperCommand
 
+from tailora import registry
+from tailora.adapters import tuner_names
 from tailora.cli.streams import write_data
+from tailora.config.presets import PRESETS
 from tailora.progress import Progress, rich_progress, silent
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars and no tables.")]
@@ -109,9 +113,7 @@ Backbone = Annotated[
 ]
 Tuner = Annotated[
     str | None,
-    typer.Option(
-        help="PEFT adapter: lora, dora, loha, ... (`tailora methods`).", show_default="lora"
-    ),
+    typer.Option(help="PEFT adapter: {tuners}.", show_default="lora"),
 ]
 Rank = Annotated[int | None, typer.Option(help="Adapter rank.", show_default="8")]
 Clusters = Annotated[int | None, typer.Option(help="debLoRA's K.", show_default="32")]
@@ -131,8 +133,8 @@ RecipeFile = Annotated[
 Preset = Annotated[
     str | None,
     typer.Option(
-        help="Choices to start from: `paper` is debLoRA as published; what else is given overrides "
-        "it."
+        help="Choices to start from ({presets}; `paper` is debLoRA as published); what else is "
+        "given overrides them."
     ),
 ]
 Set = Annotated[
@@ -143,6 +145,29 @@ Set = Annotated[
         help="Any recipe key, e.g. deblora.balance=2 (`tailora methods recipe`).",
     ),
 ]
+
+
+_CHOICES: Mapping[str, Callable[[], Iterable[str]]] = {
+    "fitted methods": registry.fitted_methods,
+    "compared methods": registry.compared_methods,
+    "presets": lambda: PRESETS,
+    "tuners": tuner_names,
+}
+
+
+class ChoicesInHelp(TyperCommand):
+    """A verb whose help lists what there is, as in `{tuners}`, and what plugins add."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Fill in the choices, and show the help."""
+        shown: list[Any] = self.params
+        for parameter in shown:
+            text = getattr(parameter, "help", None) or ""
+            for name, choices in _CHOICES.items():
+                if f"{{{name}}}" in text:
+                    text = text.replace(f"{{{name}}}", ", ".join(choices()))
+                    parameter.help = text
+        super().format_help(ctx, formatter)
 
 
 def chosen_recipe(

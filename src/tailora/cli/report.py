@@ -45,8 +45,7 @@ def report(
     from tailora.report import write_comparison, write_method_comparison, write_report
     from tailora.runs.comparison_folder import ComparisonFolder
     from tailora.runs.folder import RunFolder
-    from tailora.runs.run import notes_on
-    from tailora.runs.run_files import read_facts
+    from tailora.runs.run_files import notes_on, read_facts
     from tailora.storage import read_json
 
     folder = ComparisonFolder(runs[0])

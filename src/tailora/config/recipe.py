@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import tomli_w
 
-from tailora.adapters import AdapterSpec
+from tailora.adapters.spec import AdapterSpec
 from tailora.config.deblora_options import DebiasOptions
 from tailora.errors import ConfigError, unknown_name
 from tailora.registry import fitted_methods

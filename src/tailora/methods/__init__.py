@@ -1,12 +1,17 @@
 """From a recipe to a finished run; its `__all__` are the methods by name."""
 
-from tailora.methods.clora import CLoRA, CLoRADebLoRA, CLoRAOracle
-from tailora.methods.deblora.method import DebLoRAMethod
-from tailora.methods.expert_lora import LoRAResLT, LoRARIDE, LoRASADE, LoRATLC
-from tailora.methods.fine_tune import FineTune
-from tailora.methods.lora import LoRA
-from tailora.methods.prompt_oracle import PromptOracle
-from tailora.methods.zero_shot import ZeroShot
+from typing import TYPE_CHECKING
+
+from tailora.source import import_when_asked
+
+if TYPE_CHECKING:
+    from tailora.methods.clora import CLoRA, CLoRADebLoRA, CLoRAOracle
+    from tailora.methods.deblora.method import DebLoRAMethod
+    from tailora.methods.expert_lora import LoRAResLT, LoRARIDE, LoRASADE, LoRATLC
+    from tailora.methods.fine_tune import FineTune
+    from tailora.methods.lora import LoRA
+    from tailora.methods.prompt_oracle import PromptOracle
+    from tailora.methods.zero_shot import ZeroShot
 
 __all__ = [
     "CLoRA",
@@ -22,3 +27,5 @@ __all__ = [
     "PromptOracle",
     "ZeroShot",
 ]
+
+import_when_asked(__name__)

@@ -1,89 +1,94 @@
 """Metrics, intervals, calibration and feature geometry on plain NumPy arrays."""
 
-from tailora.metrics.bootstrap import bootstrap_confusions, bootstrap_f1
-from tailora.metrics.calibration import (
-    expected_calibration_error,
-    group_calibration_error,
-    reliability_bins,
-)
-from tailora.metrics.collapse_alarm import CollapsedClass, collapse_alarm
-from tailora.metrics.conformal import (
-    ConformalThresholds,
-    SetCoverage,
-    conformal_thresholds,
-    prediction_sets,
-    set_coverage,
-)
-from tailora.metrics.confusion import (
-    accuracy,
-    balanced_accuracy,
-    class_scores,
-    confusion_matrix,
-)
-from tailora.metrics.feature_metrics import TrainedFeatures
-from tailora.metrics.frechet_distance import FrechetEstimate, frechet_distance, frechet_interval
-from tailora.metrics.geometry import cluster_purity, feature_geometry
-from tailora.metrics.group_f1 import group_f1, group_f1_released
-from tailora.metrics.intervals import (
-    class_f1_intervals,
-    macro_f1_intervals,
-    paired_difference_interval,
-)
-from tailora.metrics.label_value import LabelValue, PowerLaw, fit_power_law, label_value
-from tailora.metrics.method_metrics import ClassMetrics, MethodMetrics
-from tailora.metrics.method_output import MethodOutput
-from tailora.metrics.metrics import evaluate_methods, evaluate_predictions
-from tailora.metrics.neural_collapse import (
-    CollapseTargets,
-    NeuralCollapse,
-    imbalanced_targets,
-    neural_collapse,
-    orthogonal_frame,
-    simplex_etf,
-)
-from tailora.metrics.over_seeds import (
-    ClassSpread,
-    OverSeeds,
-    RowOverSeeds,
-    SeedSpread,
-    compare_over_seeds,
-)
-from tailora.metrics.prior_shift import (
-    ShiftedScores,
-    importance_weights,
-    reweighted_confusion,
-    scores_under_priors,
-    shifted_prior,
-    shifted_scores,
-)
-from tailora.metrics.ranking import (
-    GroupRanking,
-    RankingScores,
-    group_ranking,
-    macro_auroc,
-    ranking_scores,
-)
-from tailora.metrics.run_metrics import ClusterSummary, PairedDifference, RunMetrics
-from tailora.metrics.scaling import (
-    GroupTemperatures,
-    Temperature,
-    VectorScaling,
-    fit_group_temperatures,
-    fit_temperature,
-    fit_vector_scaling,
-)
-from tailora.metrics.seed_differences import MeanDifference
-from tailora.metrics.seed_outcomes import SeedOutcome
-from tailora.metrics.shot_accuracy import (
-    accuracy_disparity,
-    geometric_mean_recall,
-    relative_accuracy,
-    shot_accuracy,
-    shot_classes,
-    worst_class_recall,
-)
-from tailora.metrics.trust import ClassEvidence, Judgement, TrustLimits, judge
-from tailora.metrics.validation_fit import ValidationFit, fit_on_validation
+from typing import TYPE_CHECKING
+
+from tailora.source import import_when_asked
+
+if TYPE_CHECKING:
+    from tailora.metrics.bootstrap import bootstrap_confusions, bootstrap_f1
+    from tailora.metrics.calibration import (
+        expected_calibration_error,
+        group_calibration_error,
+        reliability_bins,
+    )
+    from tailora.metrics.collapse_alarm import CollapsedClass, collapse_alarm
+    from tailora.metrics.conformal import (
+        ConformalThresholds,
+        SetCoverage,
+        conformal_thresholds,
+        prediction_sets,
+        set_coverage,
+    )
+    from tailora.metrics.confusion import (
+        accuracy,
+        balanced_accuracy,
+        class_scores,
+        confusion_matrix,
+    )
+    from tailora.metrics.feature_metrics import TrainedFeatures
+    from tailora.metrics.frechet_distance import FrechetEstimate, frechet_distance, frechet_interval
+    from tailora.metrics.geometry import cluster_purity, feature_geometry
+    from tailora.metrics.group_f1 import group_f1, group_f1_released
+    from tailora.metrics.intervals import (
+        class_f1_intervals,
+        macro_f1_intervals,
+        paired_difference_interval,
+    )
+    from tailora.metrics.label_value import LabelValue, PowerLaw, fit_power_law, label_value
+    from tailora.metrics.method_metrics import ClassMetrics, MethodMetrics
+    from tailora.metrics.method_output import MethodOutput
+    from tailora.metrics.metrics import evaluate_methods, evaluate_predictions
+    from tailora.metrics.neural_collapse import (
+        CollapseTargets,
+        NeuralCollapse,
+        imbalanced_targets,
+        neural_collapse,
+        orthogonal_frame,
+        simplex_etf,
+    )
+    from tailora.metrics.over_seeds import (
+        ClassSpread,
+        OverSeeds,
+        RowOverSeeds,
+        SeedSpread,
+        compare_over_seeds,
+    )
+    from tailora.metrics.prior_shift import (
+        ShiftedScores,
+        importance_weights,
+        reweighted_confusion,
+        scores_under_priors,
+        shifted_prior,
+        shifted_scores,
+    )
+    from tailora.metrics.ranking import (
+        GroupRanking,
+        RankingScores,
+        group_ranking,
+        macro_auroc,
+        ranking_scores,
+    )
+    from tailora.metrics.run_metrics import ClusterSummary, PairedDifference, RunMetrics
+    from tailora.metrics.scaling import (
+        GroupTemperatures,
+        Temperature,
+        VectorScaling,
+        fit_group_temperatures,
+        fit_temperature,
+        fit_vector_scaling,
+    )
+    from tailora.metrics.seed_differences import MeanDifference
+    from tailora.metrics.seed_outcomes import SeedOutcome
+    from tailora.metrics.shot_accuracy import (
+        accuracy_disparity,
+        geometric_mean_recall,
+        relative_accuracy,
+        shot_accuracy,
+        shot_classes,
+        worst_class_recall,
+    )
+    from tailora.metrics.trust import ClassEvidence, Judgement, TrustLimits, judge
+    from tailora.metrics.validation_fit import ValidationFit, fit_on_validation
 
 __all__ = [
     "ClassEvidence",
@@ -168,3 +173,5 @@ __all__ = [
     "simplex_etf",
     "worst_class_recall",
 ]
+
+import_when_asked(__name__)

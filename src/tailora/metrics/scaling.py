@@ -13,7 +13,6 @@ from typing import Final, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from tailora.counts import Groups
@@ -218,6 +217,8 @@ def _minimise(
     *,
     bounds: list[tuple[float, None]] | None,
 ) -> NDArray[np.float64]:
+    from scipy.optimize import minimize  # reading a run must not wait for it
+
     options = {"ftol": 1e-14, "gtol": 1e-9, "maxiter": 2000}
     return minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
 

@@ -10,7 +10,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import torch
 from pydantic import Field
 
 from tailora.config.recipe import Recipe, read_recipe
@@ -91,6 +90,8 @@ class CostLedger:
 
 
 def _reset_peak() -> None:
+    import torch
+
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     try:
@@ -101,6 +102,8 @@ def _reset_peak() -> None:
 
 def _peak_mb() -> float:
     """Peak resident memory, plus that of the GPU where there is one."""
+    import torch
+
     device = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0.0
     if _STATUS.is_file():
         line = next(x for x in _STATUS.read_text().splitlines() if x.startswith("VmHWM"))

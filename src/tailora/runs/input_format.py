@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from tailora.data.bands.names import find_band
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def pick(images: Tensor, bands: Sequence[int]) -> Tensor:
+
+def pick(images: "Tensor", bands: Sequence[int]) -> "Tensor":
     """Bands by number from 1, of (batch, bands, height, width); all in order cost no copy."""
     if tuple(bands) == tuple(range(1, images.shape[1] + 1)):
         return images
@@ -64,7 +65,7 @@ class InputFormat:
             return self.bands
         return tuple(find_band(name, names) + 1 for name in self.names)
 
-    def select(self, images: Tensor) -> Tensor:
+    def select(self, images: "Tensor") -> "Tensor":
         """Pick the bands from (batch, bands, height, width)."""
         return pick(images, self.bands)
 

@@ -21,7 +21,7 @@ from tailora.metrics import RunMetrics, ValidationFit
 from tailora.registry import method_facts
 from tailora.runs.folder import RunFolder
 from tailora.runs.input_format import InputFormat, pick
-from tailora.runs.run_files import has_checksums, read_facts
+from tailora.runs.run_files import notes_on, read_facts
 from tailora.runs.weights import is_saved, load_adapted, load_head
 from tailora.train.base_adaptation import AnyEncoder
 
@@ -172,21 +172,6 @@ def load_run(path: str | Path, *, verify: bool = True) -> Run:
         calibration=facts.calibration,
         notes=notes_on(folder.path, record, verify=verify),
     )
-
-
-def notes_on(path: Path, record: dict[str, Any], *, verify: bool) -> tuple[str, ...]:
-    """Say so where nothing vouches for the files of a run, or its prediction sets are lost."""
-    notes = []
-    if not verify:
-        notes.append(f"the files of run {str(path)!r} were not verified")
-    elif not has_checksums(record):
-        notes.append(
-            f"run {str(path)!r} is of an earlier version and keeps no checksums of its files: "
-            "damage would not be noticed"
-        )
-    if record["dataset"].get("n_val") and not (path / "calibration.json").exists():
-        notes.append(f"run {str(path)!r} has no calibration.json: prediction sets stay empty")
-    return tuple(notes)
 
 
 def stem_plan(recipe: Recipe, wavelengths: Sequence[float | None] | None) -> StemPlan | None:

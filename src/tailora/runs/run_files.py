@@ -251,3 +251,18 @@ def _changed(path: Path) -> RunError:
         f"{str(path)!r} has changed since the run was fitted: bring the file back, fit the run "
         "again with --force, or read it as it is with --unverified"
     )
+
+
+def notes_on(path: Path, record: dict[str, Any], *, verify: bool) -> tuple[str, ...]:
+    """Say so where nothing vouches for the files of a run, or its prediction sets are lost."""
+    notes = []
+    if not verify:
+        notes.append(f"the files of run {str(path)!r} were not verified")
+    elif not has_checksums(record):
+        notes.append(
+            f"run {str(path)!r} is of an earlier version and keeps no checksums of its files: "
+            "damage would not be noticed"
+        )
+    if record["dataset"].get("n_val") and not (path / "calibration.json").exists():
+        notes.append(f"run {str(path)!r} has no calibration.json: prediction sets stay empty")
+    return tuple(notes)

@@ -1,18 +1,16 @@
-"""What `tailora methods` lists."""
+"""What `tailora methods` lists, without importing what it is about."""
 
 import inspect
 import re
 from typing import Any
 
-from tailora import metrics as evaluate
-from tailora import registry
+from tailora import registry, source
 from tailora.adapters import tuner_names
 from tailora.config import recipe as recipes
 from tailora.errors import unknown_name
-from tailora.heads.probes import probe_names, probe_summary
-from tailora.methods.method import INPUT, find_method
 
-_OF_ALL = (*INPUT, "evaluate")  # sections that say nothing of a method in particular
+# sections that say nothing of a method in particular
+_OF_ALL = (*source.constant("tailora.methods.method", "INPUT"), "evaluate")
 OBJECTIVE_TEXTS = {
     "labels": "classes, by `train.loss` on the logits of a head that learns along",
     "supcon": "classes, by comparing two views of each image (Khosla et al., NeurIPS 2020)",
@@ -33,26 +31,40 @@ def listing() -> dict[str, dict[str, Any]]:
     """Every family with one line per name."""
     families: dict[str, dict[str, Any]] = {"methods": method_texts()}
     for family in registry.FAMILIES:
-        families[family] = {
-            name: _with_paper(registry.find(family, name)) for name in registry.names(family)
-        }
-    families["probes"] = {name: probe_summary(name) for name in probe_names()}
+        families[family] = _texts(family)
+    families["probes"] = probe_texts()
     families["objectives"] = dict(OBJECTIVE_TEXTS)
-    families["metrics"] = {name: _with_paper(metric) for name, metric in metrics().items()}
+    families["metrics"] = _texts("metrics")
     families["tuners"] = {name: f"PEFT's {name}" for name in tuner_names()}
     families["recipe"] = recipes.recipe_keys()
     return families
 
 
+def _texts(family: str) -> dict[str, str]:
+    return {name: one_line(entry) for name, entry in sorted(registry.entries(family).items())}
+
+
 def method_texts() -> dict[str, str]:
     """What each method of `fit` and `compare` does, and where it may be used, by name."""
+    facts = registry.method_facts()
     found = {}
     for name in registry.compared_methods():
-        method = find_method(name)
-        paper = f" ({method.reference})" if method.reference else ""
-        only = "; `tailora compare` only" if method.only_compared else ""
-        found[name] = f"{method.summary}{paper}{only}"
+        about = facts[name]
+        paper = f" ({about['reference']})" if about["reference"] else ""
+        only = "; `tailora compare` only" if about["only_compared"] else ""
+        found[name] = f"{about['summary']}{paper}{only}"
     return found
+
+
+def probe_texts() -> dict[str, str]:
+    """What each head is that rows of a comparison are shown under, by name."""
+    texts = source.constant("tailora.heads.probes", "_TEXTS")
+    losses = {name: f"a linear head, fitted to its end under {name}" for name in _losses()}
+    return losses | texts
+
+
+def _losses() -> list[str]:
+    return registry.names("losses")
 
 
 def describe(name: str) -> dict[str, dict[str, Any]]:
@@ -78,21 +90,13 @@ def describe(name: str) -> dict[str, dict[str, Any]]:
     return {wanted: found[first], **{f"{wanted} ({other})": found[other] for other in others}}
 
 
-def metrics() -> dict[str, registry.Method]:
-    """Functions of `tailora.metrics` by name, spelt as other methods are."""
-    found = (getattr(evaluate, name) for name in evaluate.__all__)
-    return {f.__name__.replace("_", "-"): f for f in found if inspect.isfunction(f)}
-
-
 def guard(family: str, name: str) -> str:
     """Path of the test file that fails when the formula of a method is broken.
 
     By convention that of its module; what is tested side by side is listed here.
     """
-    method = metrics()[name] if family == "metrics" else registry.find(family, name)
-    folder = family
-    module = method.__module__.rpartition(".")[2]
-    return f"tests/{folder}/{_TESTED_TOGETHER.get((folder, module), f'test_{module}')}.py"
+    module = registry.entries(family)[name].module.rpartition(".")[2]
+    return f"tests/{family}/{_TESTED_TOGETHER.get((family, module), f'test_{module}')}.py"
 
 
 _TESTED_TOGETHER = {
@@ -106,10 +110,10 @@ _TESTED_TOGETHER = {
 }  # fmt: skip
 
 
-def _with_paper(method: registry.Method) -> str:
-    """One line: what a method does, and authors with venue and year in brackets."""
-    text, paper = registry.summary(method), short_reference(registry.reference(method))
-    return f"{text} ({paper})" if paper else text
+def one_line(entry: registry.Entry) -> str:
+    """What a method does, and authors with venue and year in brackets."""
+    paper = short_reference(entry.reference)
+    return f"{entry.summary} ({paper})" if paper else entry.summary
 
 
 def short_reference(reference: str) -> str:
@@ -130,12 +134,13 @@ def _details(family: str, name: str, entry: Any) -> dict[str, Any]:
     if family == "methods":
         return {"what": entry, **_recipe_options(name)}
     if family in (*registry.FAMILIES, "metrics"):
-        method = metrics()[name] if family == "metrics" else registry.find(family, name)
-        options = {f"option {key}": repr(value) for key, value in registry.options(method).items()}
-        reference = {"reference": text} if (text := registry.reference(method)) else {}
-        return {"what": entry, **options, **reference, "test": guard(family, name)}
+        method = registry.entries(family)[name]
+        options = {f"option {key}": default(value) for key, value in method.options.items()}
+        reference = {"reference": method.reference} if method.reference else {}
+        test = {} if method.part else {"test": guard(family, name)}
+        return {"what": entry, **options, **reference, **test}
     if family == "probes":
-        is_loss = name in registry.names("losses")
+        is_loss = name in _losses()
         options = "those of the loss, as NAME:option=value" if is_loss else "none"
         return {"what": entry, "options": options}
     if family == "objectives":
@@ -143,9 +148,15 @@ def _details(family: str, name: str, entry: Any) -> dict[str, Any]:
     return {"what": entry, "options": "those of PEFT's configuration, given as adapter.options"}
 
 
+def default(value: object) -> str:
+    """Spell the default of an option."""
+    return "needed" if value is inspect.Parameter.empty else repr(value)
+
+
 def _recipe_options(method: str) -> dict[str, str]:
     """Recipe keys of a method and of its head, with default and meaning."""
-    own = [section for section in find_method(method).uses if section not in _OF_ALL]
+    uses = registry.method_facts()[method]["uses"]
+    own = [section for section in uses if section not in _OF_ALL]
     sections = (*own, "probe")
     return {
         key: f"{value!r}. {_key_text(key)}"

@@ -1,0 +1,208 @@
+"""Parts that are registered, and packages that register them."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+import tailora as package
+from tailora import registry
+from tailora.errors import ConfigError
+from tailora.methods.method import Method
+from tests.end_to_end.chips import QUICK, refused, succeed, tailora
+
+PLUGIN = Path(__file__).parents[1] / "plugin_package"
+
+
+class Loss(nn.Module):
+    """A loss of my own."""
+
+    def __init__(self, counts, *, strength=0.5):
+        super().__init__()
+        self.counts, self.strength = counts, strength
+
+
+class Sampler:
+    """An order of my own."""
+
+    def __iter__(self):
+        return iter(())
+
+    def __len__(self):
+        return 0
+
+
+class Epochs(Sampler):
+    """An order that knows the epoch."""
+
+    def set_epoch(self, epoch):
+        """Take note of it."""
+
+
+class Mix:
+    """Mixes batches."""
+
+    def __call__(self, images, labels, generator):
+        return images, labels, generator
+
+
+class Own(Method):
+    """A method of my own."""
+
+    name = "own"
+    title = "own"
+    summary = "a method of my own"
+
+
+def optimiser(params, lr=1.0, weight_decay=0.0):
+    """Makes an optimiser."""
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was(monkeypatch):
+    """Forget afterwards what a test registers, and look for plugins anew."""
+    monkeypatch.setattr(registry, "_REGISTERED", {})
+    monkeypatch.setattr(registry, "_LOADED", set())
+    registry._plugins.cache_clear()
+    yield
+    registry._plugins.cache_clear()
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Lay a distribution with an entry point where Python finds it."""
+
+    def lay(name, point, code=None):
+        folder = tmp_path / "site"
+        about = folder / f"{name.replace('-', '_')}-1.0.dist-info"
+        about.mkdir(parents=True)
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (about / "entry_points.txt").write_text(f"[tailora.plugins]\n{point}\n")
+        if code is not None:
+            (folder / f"{name.replace('-', '_')}.py").write_text(code)
+        monkeypatch.syspath_prepend(str(folder))
+
+    return lay
+
+
+@pytest.fixture
+def tempered(install, monkeypatch):
+    asked = tomllib.loads((PLUGIN / "pyproject.toml").read_text("utf-8"))["project"]
+    monkeypatch.syspath_prepend(str(PLUGIN))
+    points = asked["entry-points"]["tailora.plugins"]
+    install(asked["name"], "\n".join(f"{name} = {where}" for name, where in points.items()))
+
+
+def test_a_loss_of_another_package_trains_from_the_command_line(tempered, data, encoder, tmp_path):
+    words = ("fit", data, "--backbone", encoder, *QUICK, "--method", "lora")
+    options = ("--set", "train.loss_options={temperature=1.0}", "--set", "probe.loss=tempered")
+    succeed(*words, "--out", tmp_path / "own", "--set", "train.loss=tempered", *options)
+    plain = ("--set", "train.loss=cross-entropy", "--set", "probe.loss=cross-entropy")
+    succeed(*words, "--out", tmp_path / "plain", *plain)
+    assert 'loss = "tempered"' in (tmp_path / "own" / "recipe.toml").read_text("utf-8")
+    # at the temperature 1 it is cross-entropy
+    own, same = [(tmp_path / run / "predictions.csv").read_bytes() for run in ("own", "plain")]
+    assert own == same
+    options = ("--set", "train.loss=tempered", "--set", "train.loss_options={heat=2}")
+    refused(tailora(*words, "--out", tmp_path / "b", *options), "tempered takes no option 'heat'")
+
+
+def test_a_run_outlives_the_package_that_it_was_fitted_with(
+    tempered, data, encoder, tmp_path, monkeypatch
+):
+    run = tmp_path / "run"
+    options = ("--set", "train.loss=tempered", "--method", "lora")
+    succeed("fit", data, "--out", run, "--backbone", encoder, *QUICK, *options)
+    monkeypatch.setattr(registry, "_REGISTERED", {})
+    monkeypatch.setenv("TAILORA_NO_PLUGINS", "1")
+    assert succeed("predict", run, data / "007", "-q").out
+    succeed("report", run, "-q")
+
+
+def test_what_a_package_adds_is_listed_and_described(tempered):
+    found = json.loads(succeed("methods", "--json").out)
+    line = "Cross-entropy of logits divided by a temperature. (Guo et al., ICML 2017)"
+    assert found["losses"]["tempered"] == line
+    assert "tempered" in found["probes"]
+    about = json.loads(succeed("methods", "tempered", "--json").out)["tempered"]
+    assert about["option temperature"] == "1.0"
+    assert "test" not in about
+
+
+def test_without_plugins_nothing_is_added(tempered, monkeypatch):
+    monkeypatch.setenv("TAILORA_NO_PLUGINS", "1")
+    assert "tempered" not in registry.names("losses")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import no_such_package_anywhere", "No module named 'no_such_package_anywhere'"),
+        ("def add():\n    1 / 0", "ZeroDivisionError: division by zero"),
+        ("", "has no attribute 'add'"),
+        (
+            "import tailora\nfrom torch import nn\nclass L(nn.Module): ...\n"
+            "def add():\n    tailora.register('losses', 'mine', L)\n"
+            "    tailora.register('losses', 'focal', L)",
+            "loss 'focal' is there already",
+        ),
+    ],
+)
+def test_a_plugin_that_fails_is_named_and_leaves_nothing(code, said, install, monkeypatch):
+    name = f"broken-{abs(hash(said))}"
+    install(name, f"mine = {name.replace('-', '_')}:add", code)
+    for _ in range(2):  # it is not forgotten
+        answer = tailora("methods", "focal")
+        refused(answer, name)
+        assert said in answer.err
+        assert "TAILORA_NO_PLUGINS=1" in answer.err
+    monkeypatch.setenv("TAILORA_NO_PLUGINS", "1")
+    assert "mine" not in registry.names("losses")
+    succeed("methods", "focal")
+
+
+@pytest.mark.parametrize(
+    ("family", "part"),
+    [("losses", Loss), ("experts", Loss), ("contrastive", Loss), ("samplers", Epochs),
+     ("augment", Mix), ("optim", optimiser), ("detection", optimiser), ("methods", Own)],
+)  # fmt: skip
+def test_every_shelf_takes_a_part(family, part):
+    package.register(family, "own", part)
+    assert registry.find(family, "own") is part
+    assert registry.method_name(part) == "own"
+    entry = registry.entries(family)["own"]
+    assert (entry.summary, entry.options) == (registry.summary(part), registry.options(part))
+    with pytest.raises(ConfigError, match="'own' is there already"):
+        package.register(family, "own", part)
+
+
+def test_a_method_of_one_s_own_has_its_place_among_the_others():
+    package.register("methods", "own", Own)
+    assert "own" in registry.fitted_methods()
+    assert registry.method_facts()["own"]["uses"] == Method.uses
+    assert "own" in " ".join(succeed("fit", "--help").out.split())
+    assert "a method of my own" in succeed("methods", "own").out
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "part", "said"),
+    [
+        ("losses", "own", Loss(None), "must be a class of torch.nn.Module, got Loss()"),
+        ("losses", "own", optimiser, "must be a class of torch.nn.Module"),
+        ("losses", "focal", Loss, "loss 'focal' is there already"),
+        ("losses", "My Loss", Loss, "lower case"),
+        ("samplers", "own", Sampler, "__iter__, __len__ and set_epoch"),
+        ("augment", "own", Sampler, "called with a batch"),
+        ("optim", "own", 3, "a function that makes a torch optimiser, got 3"),
+        ("methods", "own", Loss, "a class of tailora.methods.Method"),
+        ("methods", "other", Own, "must have name = 'other'"),
+        ("loses", "own", Loss, "did you mean 'losses'"),
+    ],
+)
+def test_a_part_of_another_kind_or_a_taken_name_is_refused(family, name, part, said):
+    with pytest.raises(ConfigError) as caught:
+        package.register(family, name, part)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)

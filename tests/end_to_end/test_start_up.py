@@ -1,0 +1,57 @@
+"""Verbs that only look start without the libraries that take seconds to import."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tailora
+
+SLOW = ("torch", "transformers", "peft", "sklearn", "accelerate")
+# one process does all commands, since one that imports something shows it in all after it
+CODE = """
+import json, sys
+from tailora.cli.main import main
+
+for words in json.loads(sys.argv[1]):
+    try:
+        main(words)
+    except SystemExit as left:
+        assert not left.code, words
+    found = [name for name in json.loads(sys.argv[2]) if name in sys.modules]
+    assert not found, (words, found)
+"""
+VERBS = ["inspect", "fit", "compare", "evaluate", "predict", "map", "report", "methods"]
+
+
+def start(commands, without):
+    code = [sys.executable, "-c", CODE, json.dumps(commands), json.dumps(without)]
+    env = {**os.environ, "PYTHONPATH": str(Path(tailora.__file__).parents[1])}
+    result = subprocess.run(code, capture_output=True, text=True, env=env, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.fixture
+def page(tmp_path):
+    return str(tmp_path / "page.html")
+
+
+def test_help_and_methods_import_nothing_slow():
+    helps = [[verb, "--help"] for verb in VERBS]
+    names = ["deblora", "focal", "cutmix", "crt", "dora", "judge", "recipe"]
+    start([["--version"], *helps, ["methods"], *(["methods", name] for name in names)], SLOW)
+
+
+def test_a_report_is_written_without_torch(finished, page):
+    start([["report", str(finished), "--out", page, "-q"]], SLOW)
+
+
+def test_two_runs_are_set_side_by_side_without_torch(finished, page):
+    start([["report", str(finished), str(finished), "--out", page, "-q"]], SLOW)
+
+
+def test_inspect_needs_no_encoder(data, page):
+    start([["inspect", str(data), "--out", page, "-q"]], [name for name in SLOW if name != "torch"])
