@@ -32,6 +32,9 @@ class RIDELoss(MarginExperts):
             [0, 1); 0 gives all classes the temperature 1.
         ignore_index: Target of rows that take no part, as in torch.
 
+    Attributes:
+        cosine_head_scale: `scale`; says that the loss takes the logits of cosine heads.
+
     Raises:
         ConfigError: An option is out of range.
         DataError: A class has no sample.
@@ -65,7 +68,8 @@ class RIDELoss(MarginExperts):
             "spread": spread,
         }
         super().__init__(counts, options, ignore_index=ignore_index)
-        self.scale, self.diversity = scale, diversity
+        self.scale = self.cosine_head_scale = scale
+        self.diversity = diversity
 
     def forward(self, experts: Tensor, targets: Tensor) -> Tensor:
         """Add the experts' means over rows kept: (experts, rows, classes), (rows,); a scalar."""

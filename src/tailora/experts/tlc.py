@@ -121,6 +121,9 @@ class TLCLoss(MarginExperts):
             the last epochs a weight of some 0.015 in all of them.
         ignore_index: Target of rows that take no part, as in torch.
 
+    Attributes:
+        follows_epoch: It is told the epoch, since it changes from one to the next.
+
     Raises:
         ConfigError: An option is out of range.
         DataError: A class has no sample.
@@ -128,6 +131,8 @@ class TLCLoss(MarginExperts):
     Reference:
         Li et al., Trustworthy Long-Tailed Classification, CVPR 2022, section 3.
     """
+
+    follows_epoch = True
 
     def __init__(
         self,

@@ -49,6 +49,9 @@ class LDAMLoss(RowLoss):
         cap: The heaviest class weighs at most `cap` times the lightest.
         ignore_index: Target of rows that take no part, as in torch.
 
+    Attributes:
+        cosine_head_scale: `scale`; says that the loss takes the logits of a cosine head.
+
     Raises:
         ConfigError: A negative margin, a scale that is not positive, or see `class_weights`.
         DataError: A class has no sample.
@@ -82,7 +85,7 @@ class LDAMLoss(RowLoss):
             raise ConfigError(f"scale must be finite and above 0, got {scale!r}")
         self.counts = counts
         self.max_margin = max_margin
-        self.scale = scale
+        self.scale = self.cosine_head_scale = scale
         margins = ldam_margins(counts, max_margin=max_margin)
         self.register_buffer("margins", weights_buffer(margins))
         values = class_weights(counts, weights, cap=cap)

@@ -110,8 +110,11 @@ def _second_loss(
 
 
 def cosine_scale(loss: nn.Module) -> float | None:
-    """Scale of the cosine head whose logits a loss takes, None where it takes any."""
-    return getattr(loss, "scale", None)
+    """Scale of the cosine head whose logits a loss takes, None where it takes any.
+
+    A loss says so by an attribute `cosine_head_scale`, and then learns under such a head.
+    """
+    return getattr(loss, "cosine_head_scale", None)
 
 
 def training_optimizer(train: TrainOptions) -> OptimizerChoice:

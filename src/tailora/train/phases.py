@@ -1,6 +1,5 @@
 """A loss that changes once: deferred re-weighting, and losses that follow the epoch."""
 
-import inspect
 from typing import final
 
 from torch import Tensor, nn
@@ -50,7 +49,7 @@ def reweighted(loss: nn.Module) -> nn.Module:
 
 @final
 class LossOfEpoch(nn.Module):
-    """The loss of the epoch that was last begun; losses that take `epoch` are told it.
+    """The loss of the epoch that was last begun; losses that say `follows_epoch` are told it.
 
     Args:
         first: The loss, or that of the first phase.
@@ -83,6 +82,6 @@ class LossOfEpoch(nn.Module):
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Give the loss of `logits` (..., rows, classes) and `targets` (rows,); a scalar."""
         loss = self.current
-        if "epoch" in inspect.signature(loss.forward).parameters:
+        if getattr(loss, "follows_epoch", False):
             return loss(logits, targets, epoch=PAPER_EPOCHS * self.epoch / self.epochs)
         return loss(logits, targets)
