@@ -1,7 +1,14 @@
 import pytest
 
 from tailora import errors
-from tailora.errors import ConfigError, ProcessError, StorageError, TailoraError, unknown_name
+from tailora.errors import (
+    ConfigError,
+    ProcessError,
+    StorageError,
+    TailoraError,
+    TrainingError,
+    unknown_name,
+)
 
 
 def error_classes():
@@ -14,14 +21,17 @@ def error_classes():
 
 @pytest.mark.parametrize("error", error_classes())
 def test_who_never_heard_of_tailora_can_still_catch_it(error):
-    of_python = {StorageError: OSError, ProcessError: RuntimeError}
+    of_python = {
+        StorageError: OSError, ProcessError: RuntimeError, TrainingError: ArithmeticError,
+    }  # fmt: skip
     assert issubclass(error, of_python.get(error, ValueError))
 
 
-def test_the_six_kinds_of_error_are_there():
+def test_the_seven_kinds_of_error_are_there():
     names = {error.__name__ for error in error_classes()}
     assert names == {
         "DataError", "ConfigError", "BackboneError", "RunError", "StorageError", "ProcessError",
+        "TrainingError",
     }  # fmt: skip
 
 

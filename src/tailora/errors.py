@@ -1,6 +1,6 @@
 """Errors that say what was wrong, what was got and what to do.
 
-Each specific error also inherits one of Python's own (`ValueError`, `OSError`, `RuntimeError`), so
+Each specific error also inherits one of Python's own (`ValueError`, `OSError`, ...), so
 a caller who never heard of tailora catches it. The command line prints the message as one line and
 exits with code 2.
 """
@@ -33,6 +33,10 @@ class RunError(TailoraError, ValueError):
 
 class StorageError(TailoraError, OSError):
     """A file could not be written; nothing half-written was left."""
+
+
+class TrainingError(TailoraError, ArithmeticError):
+    """A training went wrong: its loss is no finite number any more."""
 
 
 class ProcessError(TailoraError, RuntimeError):

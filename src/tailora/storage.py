@@ -136,17 +136,35 @@ def read_json(path: Path) -> Any:
         RunError: It cannot be read, or is no JSON; NaN, numbers beyond 64 bits, keys that repeat
             and halves of characters are none.
     """
+    return _parsed(path, _parse_json)
+
+
+def read_json_lines(path: Path) -> list[Any]:
+    """Read a UTF-8 file with a value of JSON a line.
+
+    Raises:
+        FileNotFoundError: There is none.
+        RunError: See `read_json`.
+    """
+    return _parsed(path, lambda text: [_parse_json(line) for line in text.split("\n") if line])
+
+
+def _parse_json(text: str) -> Any:
+    value = json.loads(
+        text,
+        parse_constant=_no_number,
+        parse_float=_finite,
+        parse_int=_whole,
+        object_pairs_hook=_object,
+    )
+    _check_depth(value)
+    json.dumps(value, ensure_ascii=False).encode()  # half a character fails here, not later
+    return value
+
+
+def _parsed(path: Path, parse: Callable[[str], _T]) -> _T:
     try:
-        value = json.loads(
-            path.read_text("utf-8"),
-            parse_constant=_no_number,
-            parse_float=_finite,
-            parse_int=_whole,
-            object_pairs_hook=_object,
-        )
-        _check_depth(value)
-        json.dumps(value, ensure_ascii=False).encode()  # half a character fails here, not later
-        return value
+        return parse(path.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError as error:

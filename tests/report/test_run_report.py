@@ -32,6 +32,7 @@ HEADINGS = [
     "Collapse of features, shift of the test",
     "Is its confidence honest?",
     "Sets instead of one guess",
+    "How training went",
     "What it cost",
     "What was adapted",
     "Caveats of the data",

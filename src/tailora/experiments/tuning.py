@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from tailora import registry
 from tailora.data import Dataset
-from tailora.errors import BackboneError, ConfigError, DataError
+from tailora.errors import BackboneError, ConfigError, DataError, TrainingError
 from tailora.experiments.plan import Adaptation, Plan, check_plan
 from tailora.experiments.rows import (
     SeedWork,
@@ -212,7 +212,7 @@ def _try(
         method = find_method(tried.method)
         adapt_all(job, method)
         scores = validation_f1(job, validation_shares(job, method, work.plan.probes[0]))
-    except (ConfigError, BackboneError, DataError) as error:
+    except (ConfigError, BackboneError, DataError, TrainingError) as error:
         if not values:  # the recipe's own must do
             raise
         reason = str(error)

@@ -22,7 +22,7 @@ from tailora.methods.deblora.chosen_pull import Validation
 from tailora.methods.deblora.stages import calibrate_features, learn_calibrated
 from tailora.methods.job import Job
 from tailora.methods.method import INPUT, Classes, Logits, Method, Rows
-from tailora.methods.stages import checkpoint, stage_features, train_once, trainable
+from tailora.methods.stages import stage_features, stage_folder, train_once, trainable
 from tailora.methods.training_parts import training_optimizer
 from tailora.runs.weights import load_adapted
 from tailora.train.base_adaptation import AnyEncoder, adapt_to_labels
@@ -101,6 +101,7 @@ class CLoRADebLoRA(CLoRA):
     uses = (*INPUT, "adapter", "train", "deblora", "evaluate")
     stands_on = ("clora",)
     only_compared = True
+    rate_key = "deblora.lr"
 
     def train_category(self, job: Job, category: int) -> AnyEncoder:
         """De-bias the adapter of one category."""
@@ -167,7 +168,7 @@ def _one_category(job: Job, category: int) -> AnyEncoder:
         head=zero_linear(job.encoder.features, 2),
         augment=job.recipe.train.augment,
         optimizer=training_optimizer(job.recipe.train),
-        checkpoint=checkpoint(job, part(_CLORA, category)),
+        stage=stage_folder(job, part(_CLORA, category)),
     )
 
 
@@ -197,7 +198,7 @@ def _debiased_category(job: Job, category: int) -> AnyEncoder:
         spec=job.recipe.adapter,
         batch_size=job.recipe.train.batch_size,
         micro_batch=job.recipe.compute.micro_batch,
-        checkpoint=checkpoint(job, part(CLoRADebLoRA.name, category)),
+        stage=stage_folder(job, part(CLoRADebLoRA.name, category), rate=CLoRADebLoRA.rate_key),
     )
 
 

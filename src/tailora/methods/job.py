@@ -69,6 +69,7 @@ class Job:
             self.progress,
             self.recipe.seed,
             compiled=self.recipe.compute.compile,
+            name=lambda row: self.dataset.ids()[row],
         )
 
     @property

@@ -3,7 +3,7 @@
 from tailora.methods.job import Job
 from tailora.methods.lessons import Start, base_lesson
 from tailora.methods.method import Method, find_method
-from tailora.methods.stages import checkpoint
+from tailora.methods.stages import stage_folder
 from tailora.methods.training_parts import recipe_sampler, training_optimizer
 from tailora.train.base_adaptation import AnyEncoder, adapt_base
 
@@ -37,5 +37,5 @@ class LoRA(Method):
             sampler=recipe_sampler(job.recipe, job.labels[rows]),
             optimizer=training_optimizer(job.recipe.train),
             sharded=job.recipe.compute.shard,
-            checkpoint=checkpoint(job, self.name),
+            stage=stage_folder(job, self.name),
         )

@@ -52,6 +52,7 @@ class Method:
         trains: Whether anything but the head learns.
         has_adapter: Whether what learns is the adapter of the recipe.
         learning_rate: Peak, where the recipe names none.
+        rate_key: The recipe key of the learning rate that its own training has.
         objectives: Whether it can learn by another `train.objective` than labels.
         can_shard: Whether its weights can be divided among processes.
         leaks: Whether its features know the label: a bound, never a result.
@@ -71,6 +72,7 @@ class Method:
     trains: ClassVar[bool] = True
     has_adapter: ClassVar[bool] = True
     learning_rate: ClassVar[float] = 1e-3
+    rate_key: ClassVar[str] = "train.lr"
     objectives: ClassVar[bool] = False
     can_shard: ClassVar[bool] = False
     leaks: ClassVar[bool] = False

@@ -22,12 +22,13 @@ from tailora.errors import BackboneError, ConfigError, DataError
 from tailora.methods.band_choice import band_numbers, describe, normalised, with_range_check
 from tailora.methods.checks import check_encoder, check_recipe
 from tailora.methods.job import Job
-from tailora.methods.method import find_method
+from tailora.methods.method import Method, find_method, stood_on
 from tailora.methods.names import check_names
 from tailora.progress import Progress
 from tailora.runs.folder import RunFolder
 from tailora.runs.input_format import InputFormat
 from tailora.runs.run import make_encoder, stem_plan
+from tailora.runs.weights import is_saved
 from tailora.storage import guard_disk
 
 _DIGITAL: Final = 10_000.0  # reflectance is stored times this in files of whole numbers
@@ -97,7 +98,9 @@ def check_run(
     check_recipe(recipe, data.counts("train"), n_val=len(data.indices("val")))
     loaded = load_backbone(recipe.backbone.name, options=recipe.backbone.options)
     recipe = resolve_recipe(recipe, loaded)
-    folder.check_for_fit(recipe, data.fingerprint, resume=resume, force=force)
+    folder.check_for_fit(
+        recipe, data.fingerprint, resume=resume, force=force, may_fall=_rates_in_use(recipe, folder)
+    )
     labels = data.labels[data.indices("train")]
     check_encoder(recipe, loaded, labels=labels, image_size=_size(recipe))
     with suppress(DataError):  # a broken image is a matter of decoding
@@ -105,6 +108,18 @@ def check_run(
         if bands > 1:  # a grey one may stand among colour ones
             choose_bands(recipe, loaded, bands, data.bands)
     return recipe, loaded
+
+
+def _rates_in_use(recipe: Recipe, folder: RunFolder) -> set[str]:
+    """Keys of learning rates under which no stage has been trained to its end."""
+    method = find_method(recipe.method)
+    methods = [one for one in (*stood_on(method), method) if one.trains]
+
+    def is_done(one: Method) -> bool:
+        stage = folder.stage(one.name)
+        return any(map(is_saved, (stage, *stage.glob("*"))))
+
+    return {one.rate_key for one in methods} - {one.rate_key for one in methods if is_done(one)}
 
 
 def check_row(data: Dataset, recipe: Recipe) -> tuple[Recipe, LoadedBackbone]:
@@ -138,7 +153,10 @@ def open_job(
         with _waiting_room(folder, resume=resume) as room:
             # whatever does not fit must come out before the folder is touched
             compose(decode_images(data, recipe, room, progress))
-            folder.open_for_fit(recipe, data.fingerprint, resume=resume, force=force)
+            may_fall = _rates_in_use(recipe, folder)
+            folder.open_for_fit(
+                recipe, data.fingerprint, resume=resume, force=force, may_fall=may_fall
+            )
             _move_in(room, folder)
 
     processes.only_first(accelerator, open_folder)

@@ -19,6 +19,7 @@ from tailora.runs.weights import is_saved, load_adapted, save_adapted, weights_f
 from tailora.storage import write_json
 from tailora.train.adapter_spectrum import adapter_spectrum
 from tailora.train.base_adaptation import AnyEncoder, with_adapter
+from tailora.train.history import StageFolder
 from tailora.train.objectives import dihedral
 
 
@@ -38,7 +39,7 @@ def train_once(job: Job, stage: str, make: Callable[[], AnyEncoder], *, paramete
         # weights under their name end a stage, so what it cost is noted before
         processes.only_first(job.accelerator, partial(_keep, adapted, folder))
     # also that of a run killed right after its weights were saved
-    processes.only_first(job.accelerator, partial(checkpoint(job, stage).unlink, missing_ok=True))
+    drop_checkpoint(job, stage)
 
 
 def _keep(adapted: AnyEncoder, folder: Path) -> None:
@@ -48,9 +49,15 @@ def _keep(adapted: AnyEncoder, folder: Path) -> None:
     save_adapted(adapted, folder)
 
 
-def checkpoint(job: Job, stage: str) -> Path:
-    """Where a stage keeps its state while it trains."""
-    return job.folder.stage(stage) / "checkpoint.pt"
+def stage_folder(job: Job, stage: str, *, rate: str = "train.lr") -> StageFolder:
+    """Where a stage keeps its state while it trains, and its history; `rate` is its recipe key."""
+    return StageFolder(stage, job.folder.stage(stage), rate)
+
+
+def drop_checkpoint(job: Job, stage: str) -> None:
+    """Delete the state of a stage that has been trained to its end."""
+    unlink = partial(stage_folder(job, stage).checkpoint.unlink, missing_ok=True)
+    processes.only_first(job.accelerator, unlink)
 
 
 def trainable(job: Job, spec: AdapterSpec | None, classes: int) -> int:

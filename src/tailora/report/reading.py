@@ -14,6 +14,7 @@ from tailora.metrics.run_metrics import READ_SCHEMAS
 from tailora.metrics.validation_fit import ValidationFit
 from tailora.registry import method_facts
 from tailora.report.numbers import number
+from tailora.runs.history import TrainingHistory, read_history
 from tailora.storage import parse_toml, read_arrays, read_json
 
 _SCHEMAS: Final = (1,)
@@ -32,6 +33,7 @@ class FinishedRun:
         recipe: `recipe.toml` as text.
         arrays: `report.npz` by name; empty when the file is absent.
         calibration: What was fitted on validation; None without such a split.
+        history: `history.jsonl`; empty when the file is absent.
     """
 
     path: Path
@@ -40,6 +42,7 @@ class FinishedRun:
     classes: Mapping[str, Mapping[str, Any]]
     recipe: str
     arrays: Mapping[str, NDArray[Any]]
+    history: TrainingHistory
     calibration: ValidationFit | None = None
 
     @cached_property
@@ -114,6 +117,7 @@ def read_run_folder(folder: Path) -> FinishedRun:
         recipe=_read_recipe(folder / "recipe.toml"),
         arrays=_read_arrays(folder / "report.npz"),
         calibration=_read_calibration(folder / "calibration.json"),
+        history=read_history(folder),
     )
 
 

@@ -22,6 +22,7 @@ from tailora.report.score_sections import (
     headline_section,
     tail_section,
 )
+from tailora.report.training_section import training_section
 from tailora.report.trust_sections import calibration_section, coverage_section, trust_section
 
 _SECTIONS: Final = (
@@ -41,6 +42,7 @@ _SECTIONS: Final = (
     collapse_section,
     calibration_section,
     coverage_section,
+    training_section,
     cost_section,
     adapted_section,
     caveats_section,

@@ -3,7 +3,7 @@
 import resource
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -116,7 +116,7 @@ SCHEMA: Final = 1
 # all that a run writes beside run.json and recipe.toml
 _CONTENT: Final = (
     "metrics.json", "classes.json", "calibration.json", "seen.npy", "predictions.csv",
-    "report.html", "report.npz",
+    "report.html", "report.npz", "history.jsonl",
     "head.safetensors", "backbone.safetensors", "adapter", "stages", "work",
 )  # fmt: skip
 
@@ -200,7 +200,13 @@ class RunFolder:
         return Recipe().override(read_recipe(self.recipe_file))
 
     def open_for_fit(
-        self, recipe: Recipe, fingerprint: str, *, resume: bool, force: bool
+        self,
+        recipe: Recipe,
+        fingerprint: str,
+        *,
+        resume: bool,
+        force: bool,
+        may_fall: Collection[str] = (),
     ) -> dict[str, Any] | None:
         """Make the folder ready: empty for a new run, untouched for a resumed one.
 
@@ -209,6 +215,8 @@ class RunFolder:
             fingerprint: Of the data set.
             resume: Go on with an interrupted run of the same recipe and data.
             force: Replace a run that is there.
+            may_fall: Recipe keys of numbers that may be lower than they were in a run that is gone
+                on with: after a training that diverged, its learning rate.
 
         Returns:
             The old `run.json` when a run is resumed, else None.
@@ -217,8 +225,10 @@ class RunFolder:
             RunError: The folder exists and neither was asked for, holds something that is no run,
                 or holds a run of another recipe, version or data set.
         """
-        self.check_for_fit(recipe, fingerprint, resume=resume, force=force)
+        self.check_for_fit(recipe, fingerprint, resume=resume, force=force, may_fall=may_fall)
         if resume and self.recipe_file.is_file():
+            if self._changed(recipe):
+                write_text(self.recipe_file, recipe.to_toml())
             return self._run()
         run = {
             "schema": SCHEMA,
@@ -244,20 +254,28 @@ class RunFolder:
         for left in sorted(self.path.rglob(".*.writing*")):
             delete(left)
 
-    def check_for_fit(self, recipe: Recipe, fingerprint: str, *, resume: bool, force: bool) -> None:
+    def check_for_fit(
+        self,
+        recipe: Recipe,
+        fingerprint: str,
+        *,
+        resume: bool,
+        force: bool,
+        may_fall: Collection[str] = (),
+    ) -> None:
         """Refuse what `open_for_fit` would have to refuse, changing nothing."""
         if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
             return
         if not self._is_run():
             raise RunError(f"{str(self.path)!r} exists and is no tailora run: choose another --out")
         if resume:
-            self._check_same(recipe, fingerprint)
+            self._check_same(recipe, fingerprint, may_fall)
         elif not force:
             raise RunError(
                 f"{str(self.path)!r} exists: add --resume to go on with it or --force to replace it"
             )
 
-    def _check_same(self, recipe: Recipe, fingerprint: str) -> None:
+    def _check_same(self, recipe: Recipe, fingerprint: str, may_fall: Collection[str]) -> None:
         run = self._run()
         if run.get("schema") != SCHEMA or run.get("tailora") != metadata.version("tailora"):
             raise RunError(
@@ -266,22 +284,26 @@ class RunFolder:
                 "start anew with --force"
             )
         if self.recipe_file.is_file():  # else it was killed before it began
-            self._check_recipe(recipe)
+            self._check_recipe(recipe, may_fall)
         if run["dataset"]["fingerprint"] != fingerprint:
             raise RunError(
                 f"run {str(self.path)!r} belongs to another data set: give the same data, or "
                 "another --out"
             )
 
-    def _check_recipe(self, recipe: Recipe) -> None:
-        before, now = self.read_recipe().flat(), recipe.flat()
-        changed = [key for key in now if before[key] != now[key]]
-        if changed:
-            key = changed[0]
+    def _check_recipe(self, recipe: Recipe, may_fall: Collection[str]) -> None:
+        for key, (before, now) in self._changed(recipe).items():
+            if key in may_fall and now < before:
+                continue
             raise RunError(
-                f"run {str(self.path)!r} has another recipe: {key} was {before[key]!r}, now "
-                f"{now[key]!r}; resume with the same options or start anew with --force"
+                f"run {str(self.path)!r} has another recipe: {key} was {before!r}, now "
+                f"{now!r}; resume with the same options or start anew with --force"
             )
+
+    def _changed(self, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
+        """Values of the run's own recipe and of another by key, where they differ."""
+        before, now = self.read_recipe().flat(), recipe.flat()
+        return {key: (before[key], now[key]) for key in now if before[key] != now[key]}
 
     def _is_run(self) -> bool:
         try:

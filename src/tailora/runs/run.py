@@ -20,6 +20,7 @@ from tailora.errors import RunError
 from tailora.metrics import RunMetrics, ValidationFit
 from tailora.registry import method_facts
 from tailora.runs.folder import RunFolder
+from tailora.runs.history import TrainingHistory, read_history
 from tailora.runs.input_format import InputFormat, pick
 from tailora.runs.run_files import notes_on, read_facts
 from tailora.runs.weights import is_saved, load_adapted, load_head
@@ -76,6 +77,17 @@ class Run:
     def class_names(self) -> list[str]:
         """Class names in index order."""
         return [entry["name"] for entry in self.classes]
+
+    @property
+    def history(self) -> TrainingHistory:
+        """How it was trained: a row a logged step, read anew each time.
+
+        Empty where nothing but the head was trained, and for runs of version 0.1.
+
+        Raises:
+            RunError: The file is damaged.
+        """
+        return read_history(self.folder.path)
 
     def predict_probabilities(
         self,

@@ -1,6 +1,7 @@
-"""Training: one short loop that yields steps; logging, saving and stopping are the caller's."""
+"""Training: one short loop that yields steps and tells callbacks of them."""
 
-from tailora.train.loop import Step, train
+from tailora.train.callbacks import Callback, LoggedStep, Step
+from tailora.train.loop import train
 from tailora.train.schedule import Schedule
 
-__all__ = ["Schedule", "Step", "train"]
+__all__ = ["Callback", "LoggedStep", "Schedule", "Step", "train"]

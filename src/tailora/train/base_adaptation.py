@@ -6,7 +6,7 @@ The encoder that is given stays as it was to the bit: some tuners move frozen we
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
@@ -16,8 +16,11 @@ from torch import Tensor, nn
 
 from tailora.adapters import AdapterSpec, adapt
 from tailora.backbones import Encoder, ModuleEncoder
+from tailora.errors import TrainingError
 from tailora.heads.linear_probe import unit_spread
 from tailora.progress import Progress
+from tailora.train.callbacks import NotFiniteError
+from tailora.train.history import History, StageFolder
 from tailora.train.label_free import label_free_objective
 from tailora.train.lesson import Lesson, alone
 from tailora.train.loop import train
@@ -39,6 +42,7 @@ class Bench:
         progress: Shows how far a stage is.
         seed: Seeds initial weights, order, augmentation and dropout.
         compiled: Let torch compile the encoder that learns.
+        name: Gives the name of a sample by its number, for messages.
     """
 
     images: Images
@@ -46,6 +50,7 @@ class Bench:
     progress: Progress
     seed: int
     compiled: bool = False
+    name: Callable[[int], str] = str
 
 
 AnyEncoder = Encoder | ModuleEncoder
@@ -75,7 +80,7 @@ def adapt_base(
     sampler: Order = None,
     optimizer: OptimizerChoice | None = None,
     sharded: bool = False,
-    checkpoint: Path | None = None,
+    stage: StageFolder | None = None,
 ) -> AnyEncoder:
     """Stage 0: adapt a copy of `encoder` by whatever it is to learn.
 
@@ -90,7 +95,7 @@ def adapt_base(
         sampler: See `train`.
         optimizer: See `train`.
         sharded: Divide the encoder among the processes while it learns as a whole (`spec` None).
-        checkpoint: Where each epoch's state goes.
+        stage: Where each epoch's state and the history go.
 
     Returns:
         The adapted copy, on the accelerator's device, or a whole one elsewhere if it was divided.
@@ -100,7 +105,7 @@ def adapt_base(
     adapted = adapted.to(bench.accelerator.device)
     if sharded:
         shard(adapted.backbone, bench.accelerator)
-    run_training(lesson(adapted), rows, bench, schedule, title, checkpoint, sampler, optimizer)
+    run_training(lesson(adapted), rows, bench, schedule, title, stage, sampler, optimizer)
     return _put_together(adapted, encoder) if sharded else adapted
 
 
@@ -124,7 +129,7 @@ def adapt_to_labels(
     mixing: Mixing | None = None,
     sampler: Order = None,
     optimizer: OptimizerChoice | None = None,
-    checkpoint: Path | None = None,
+    stage: StageFolder | None = None,
 ) -> AnyEncoder:
     """Stage 0 by classification.
 
@@ -142,7 +147,7 @@ def adapt_to_labels(
         mixing: See `label_objective`.
         sampler: See `train`.
         optimizer: See `train`.
-        checkpoint: Where each epoch's state goes.
+        stage: See `adapt_base`.
     """
     device = bench.accelerator.device
 
@@ -160,7 +165,7 @@ def adapt_to_labels(
 
     return adapt_base(
         encoder, bench, rows, lesson, spec=spec, schedule=schedule, title="adapting to labels",
-        sampler=sampler, optimizer=optimizer, checkpoint=checkpoint,
+        sampler=sampler, optimizer=optimizer, stage=stage,
     )  # fmt: skip
 
 
@@ -206,28 +211,63 @@ def run_training(
     bench: Bench,
     schedule: Schedule,
     title: str,
-    checkpoint: Path | None,
+    stage: StageFolder | None,
     sampler: Order = None,
     optimizer: OptimizerChoice | None = None,
 ) -> None:
-    """Train a lesson to the schedule's end and leave its parts in evaluation mode; see `train`."""
+    """Train a lesson to the schedule's end and leave its parts in evaluation mode; see `train`.
+
+    Raises:
+        TrainingError: A loss or gradient is not finite.
+    """
     total = schedule.steps(rows_an_epoch(rows, sampler, schedule.epochs))
     if bench.compiled:
         lesson.module.get_submodule(ENCODER).compile()
+    callbacks = []
+    if stage is not None and bench.accelerator.is_main_process:
+        callbacks.append(History(stage, total))
+    steps = train(
+        lesson.module,
+        lesson.objective,
+        rows,
+        schedule=schedule,
+        seed=bench.seed,
+        accelerator=bench.accelerator,
+        checkpoint=None if stage is None else stage.checkpoint,
+        sampler=sampler,
+        optimizer=optimizer,
+        start_epoch=lesson.start_epoch,
+        callbacks=callbacks,
+    )
     with bench.progress(title, total) as advance:
         done = 0
-        for step in train(
-            lesson.module,
-            lesson.objective,
-            rows,
-            schedule=schedule,
-            seed=bench.seed,
-            accelerator=bench.accelerator,
-            checkpoint=checkpoint,
-            sampler=sampler,
-            optimizer=optimizer,
-            start_epoch=lesson.start_epoch,
-        ):
-            advance(step.number - done)  # the first step of a resumed run jumps to its place
-            done = step.number
+        try:
+            for step in steps:
+                advance(step.number - done)  # the first step of a resumed run jumps to its place
+                done = step.number
+        except NotFiniteError as error:
+            raise TrainingError(_what_to_do(error, bench, stage, schedule.lr)) from error
     lesson.module.eval()
+
+
+_FEW: Final = 3
+
+
+def _what_to_do(error: NotFiniteError, bench: Bench, stage: StageFolder | None, lr: float) -> str:
+    """Name the images of the batch, and how to go on."""
+    rows = error.step.rows
+    shown = [bench.name(row) for row in rows[:_FEW].tolist()]
+    more = f" and {len(rows) - _FEW} more" if len(rows) > _FEW else ""
+    place = "training" if stage is None else stage.name
+    where = f"{place}: {error} (images {', '.join(shown)}{more})"
+    if stage is None:
+        return f"{where}; lower the learning rate, which is {lr:g}, or look at these images"
+    last = (
+        f"the end of epoch {error.step.epoch}, kept in {str(stage.checkpoint)!r}"
+        if error.step.epoch
+        else "the beginning of this stage"
+    )
+    return (
+        f"{where}; lower {stage.rate}, which is {lr:g}, and add --resume to go on from {last}; if "
+        "it happens at any rate, look at these images"
+    )

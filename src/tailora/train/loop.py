@@ -8,7 +8,6 @@ import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from tailora.adapters import (
 from tailora.errors import RunError
 from tailora.samplers.epoch import EpochSampler
 from tailora.storage import write_atomically
+from tailora.train.callbacks import Callback, Step, Watch
 from tailora.train.optimizers import OptimizerChoice, build_optimizers
 from tailora.train.sampling import Order, rows_an_epoch, sampler_at
 from tailora.train.schedule import Schedule
@@ -44,15 +44,6 @@ from tailora.train.sharding import (
 Objective = Callable[[NDArray[np.int64], np.random.Generator], Tensor]
 
 
-@dataclass(frozen=True)
-class Step:
-    """One optimiser step: its epoch, its number and its loss (detached: no wait for a device)."""
-
-    epoch: int
-    number: int
-    loss: Tensor
-
-
 def train(
     module: nn.Module,
     objective: Objective,
@@ -65,6 +56,7 @@ def train(
     sampler: Order = None,
     optimizer: OptimizerChoice | None = None,
     start_epoch: Callable[[int], None] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Iterator[Step]:
     """Train every parameter of `module` that requires a gradient.
 
@@ -84,11 +76,14 @@ def train(
         optimizer: None is AdamW.
         start_epoch: Called with the number of each epoch, from 0, before its first step; what it
             changes must follow from that number, or be a buffer of `module`.
+        callbacks: Told of steps in groups, and of all of an epoch before its checkpoint is written.
 
     Yields:
         A `Step` after each optimiser step.
 
     Raises:
+        NotFiniteError: A loss or gradient is not finite; noticed before a checkpoint is written,
+            and at most 50 steps late, since no step waits for the device.
         BackboneError: An adapter parameter receives no gradient in the first step.
         ProcessError: Another process of the run has ended.
         RunError: The checkpoint was written by another version.
@@ -96,6 +91,7 @@ def train(
     lengths = rows_an_epoch(rows, sampler, schedule.epochs)
     stepper = _Stepper(module, schedule, lengths, seed, accelerator, optimizer)
     first = stepper.restore(checkpoint)
+    watch = Watch(callbacks, stepper.number)
     for epoch in range(first, schedule.epochs):
         if start_epoch is not None:
             start_epoch(epoch)
@@ -105,8 +101,10 @@ def train(
             generator = np.random.default_rng([seed, epoch, 2, accelerator.process_index])
         for start in range(0, len(order), schedule.batch_size):
             batch = order[start : start + schedule.batch_size]
-            loss = stepper.step(objective, batch, generator)
-            yield Step(epoch, stepper.number, loss)
+            step = stepper.step(epoch, objective, batch, generator)
+            watch.see(step)
+            yield step
+        watch.read()
         if checkpoint is not None:
             stepper.save(checkpoint, epochs_done=epoch + 1)
 
@@ -163,28 +161,33 @@ class _Stepper:
                 part.eval()
 
     def step(
-        self, objective: Objective, batch: NDArray[np.int64], generator: np.random.Generator
-    ) -> Tensor:
-        """Do one optimiser step and give its loss, detached."""
+        self,
+        epoch: int,
+        objective: Objective,
+        batch: NDArray[np.int64],
+        generator: np.random.Generator,
+    ) -> Step:
+        """Do one optimiser step."""
         factor = self.schedule.factor(self.number, self.rows)
         for group, peak in zip(self.groups, self.peaks, strict=True):
             group["lr"] = peak * factor
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         own = self._backward(objective, batch, generator)
-        self._keep_orthogonal()
+        parts = self._keep_orthogonal()
         plain = [p for p in self.learning if not is_sharded(p)]  # the others sum by themselves
         loss = processes.sum_gradients(plain, own, self.accelerator)
         if self.number == 0:
             for adapter in self.adapters:
                 require_gradients(adapter)
-        clip_gradients(self.learning, 1.0)
+        norm = clip_gradients(self.learning, 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
         for adapter in self.adapters:
             after_step(adapter, self.number)
         self.number += 1
-        return loss
+        lr = self.schedule.lr * factor
+        return Step(epoch, self.number, loss, norm.detach().to(loss.device), lr, parts, batch)
 
     def _backward(
         self, objective: Objective, batch: NDArray[np.int64], generator: np.random.Generator
@@ -201,12 +204,15 @@ class _Stepper:
                 total = total + loss.detach()
         return total
 
-    def _keep_orthogonal(self) -> None:
+    def _keep_orthogonal(self) -> dict[str, Tensor]:
         """Add the gradient of what AdaLoRA asks of its matrices, once for all processes."""
+        parts: dict[str, Tensor] = {}
         for adapter in self.adapters if self.accelerator.is_main_process else ():
             apart = orthogonality(adapter)
             if apart is not None:
                 self.accelerator.backward(apart)
+                parts["orthogonality"] = apart.detach()
+        return parts
 
     def _parts(self, batch: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """Divide this process's share of a batch into what goes through the encoder at once.

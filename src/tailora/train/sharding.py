@@ -90,12 +90,11 @@ def by_kind(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
     return [kind for kind in kinds if kind]
 
 
-def clip_gradients(parameters: Iterable[nn.Parameter], longest: float) -> None:
-    """Shorten the gradient of all parameters together to a length of at most `longest`."""
+def clip_gradients(parameters: Iterable[nn.Parameter], longest: float) -> Tensor:
+    """Shorten the gradient of all parameters to at most `longest`; give its length before."""
     kinds = by_kind(parameters)
     if len(kinds) == 1 and not is_sharded(kinds[0][0]):
-        nn.utils.clip_grad_norm_(kinds[0], longest)
-        return
+        return nn.utils.clip_grad_norm_(kinds[0], longest)
     norms = [
         whole(nn.utils.get_total_norm([p.grad for p in kind if p.grad is not None]))
         for kind in kinds
@@ -103,3 +102,4 @@ def clip_gradients(parameters: Iterable[nn.Parameter], longest: float) -> None:
     total = torch.stack([norm.to(norms[0]) for norm in norms]).norm()
     for kind in kinds:
         nn.utils.clip_grads_with_norm_(kind, longest, total.to(kind[0].device))
+    return total

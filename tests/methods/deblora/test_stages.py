@@ -19,6 +19,7 @@ from tailora.progress import silent
 from tailora.runs.weights import load_adapted, save_adapted
 from tailora.train import Schedule
 from tailora.train.base_adaptation import Bench, adapt_to_labels, with_adapter
+from tailora.train.history import StageFolder
 from tailora.train.objectives import target_objective
 from tailora.train.sampling import build_sampler
 
@@ -65,10 +66,10 @@ def base(tiny_encoder, bench, chips, zero_head):
     return stage_0(tiny_encoder, bench, chips, zero_head)
 
 
-def stage_0(encoder, bench, chips, head, *, spec=SPEC, epochs=4, checkpoint=None, sampler=None):
+def stage_0(encoder, bench, chips, head, *, spec=SPEC, epochs=4, stage=None, sampler=None):
     return adapt_to_labels(
         encoder, bench, ROWS, chips[1], spec=spec, schedule=Schedule(epochs, 8, 3e-3),
-        loss=nn.CrossEntropyLoss(), head=head, augment="dihedral", checkpoint=checkpoint,
+        loss=nn.CrossEntropyLoss(), head=head, augment="dihedral", stage=stage,
         sampler=sampler,
     )  # fmt: skip
 
@@ -102,11 +103,11 @@ def test_samples_are_clustered_where_the_encoder_lies(monkeypatch, device, asked
     assert given["device"] == asked
 
 
-def stage_5(plain, base, bench, chips, *, spec=SPEC, checkpoint=None, **options):
+def stage_5(plain, base, bench, chips, *, spec=SPEC, **options):
     settings, source, found = found_for(base, bench, chips, **options)
     learnt = learn_calibrated(
         plain, lambda: copy.deepcopy(base), bench, ROWS, found, source, chips[1][ROWS],
-        options=settings, spec=spec, batch_size=8, checkpoint=checkpoint,
+        options=settings, spec=spec, batch_size=8,
     )  # fmt: skip
     return learnt, found
 
@@ -190,15 +191,15 @@ def test_a_stage_resumed_from_its_checkpoint_gives_the_same_encoder(
 
             return advance
 
-    path, told = tmp_path / "lora.pt", Told()
+    folder, told = StageFolder("lora", tmp_path), Told()
     with pytest.raises(KeyboardInterrupt):
         stage_0(
             tiny_encoder, Bench(bench.images, bench.accelerator, Interrupting(), 0),
-            chips, zero_head, checkpoint=path,
+            chips, zero_head, stage=folder,
         )  # fmt: skip
     resumed = stage_0(
         tiny_encoder, Bench(bench.images, bench.accelerator, told, 0),
-        chips, zero_head, checkpoint=path,
+        chips, zero_head, stage=folder,
     )  # fmt: skip
     assert same(state(base), state(resumed))
     # 20 rows in batches of 8: 3 steps an epoch; the bar jumps over the two epochs that are done

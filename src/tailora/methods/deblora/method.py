@@ -16,7 +16,7 @@ from tailora.methods.deblora.calibrate import Calibration
 from tailora.methods.deblora.stages import calibrate_features, learn_calibrated
 from tailora.methods.job import Job
 from tailora.methods.method import INPUT, Classes, Method, Rows
-from tailora.methods.stages import checkpoint, stage_features
+from tailora.methods.stages import drop_checkpoint, stage_features, stage_folder
 from tailora.runs.weights import is_saved, load_adapted, save_adapted
 from tailora.storage import read_json, typed, write_json
 from tailora.train.base_adaptation import AnyEncoder
@@ -40,6 +40,7 @@ class DebLoRAMethod(Method):
     stands_on = (_BEFORE, _BASE)
     baselines = True
     objectives = True
+    rate_key = "deblora.lr"
 
     def check(self, recipe: Recipe, counts: ClassCounts, n_val: int) -> None:
         """Refuse pulls without validation, too many clusters, and classes that are not there."""
@@ -73,8 +74,7 @@ class DebLoRAMethod(Method):
             if not is_saved(folder):
                 adapted = self._round(job, number)
                 processes.only_first(job.accelerator, partial(save_adapted, adapted, folder))
-            unlink = partial(checkpoint(job, stage).unlink, missing_ok=True)
-            processes.only_first(job.accelerator, unlink)
+            drop_checkpoint(job, stage)
         return self._round(job, options.rounds)
 
     def features(
@@ -121,7 +121,7 @@ class DebLoRAMethod(Method):
             spec=job.recipe.adapter,
             batch_size=job.recipe.train.batch_size,
             micro_batch=job.recipe.compute.micro_batch,
-            checkpoint=checkpoint(job, round_stage(options, number)),
+            stage=stage_folder(job, round_stage(options, number), rate=self.rate_key),
         )
 
     def _calibration(self, job: Job, number: int) -> Calibration:

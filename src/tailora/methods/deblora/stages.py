@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from tailora.train.base_adaptation import (
     run_training,
     with_adapter,
 )
+from tailora.train.history import StageFolder
 from tailora.train.lesson import alone
 from tailora.train.objectives import target_objective
 from tailora.train.schedule import Schedule
@@ -101,7 +101,7 @@ def learn_calibrated(
     spec: AdapterSpec,
     batch_size: int,
     micro_batch: int | None = None,
-    checkpoint: Path | None = None,
+    stage: StageFolder | None = None,
 ) -> AnyEncoder:
     """Stage 5: train an adapter so that features land on their calibrated targets.
 
@@ -117,7 +117,7 @@ def learn_calibrated(
         spec: The adapter.
         batch_size: Images a step.
         micro_batch: Images of a forward pass; None takes a step's at once.
-        checkpoint: Where each epoch's state goes.
+        stage: Where each epoch's state and the history go.
 
     Returns:
         The de-biased encoder. When no class is imbalanced enough to move and the start is the base
@@ -152,5 +152,5 @@ def learn_calibrated(
         regression=options.regression,
     )
     title = "learning the moved features"
-    run_training(alone(start, objective), rows[kept], bench, schedule, title, checkpoint)
+    run_training(alone(start, objective), rows[kept], bench, schedule, title, stage)
     return start

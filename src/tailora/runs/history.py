@@ -1,0 +1,110 @@
+"""How a run was trained: what `history.jsonl` says, step by step."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Final, final
+
+from pydantic import Field
+
+from tailora.storage import read_json_lines, typed, write_text
+
+HISTORY: Final = "history.jsonl"
+_Number = Annotated[int, Field(ge=1, le=2**53)]
+_Amount = Annotated[float, Field(ge=0)]
+
+
+@final
+@dataclass(frozen=True)
+class HistoryRow:
+    """One logged step.
+
+    Attributes:
+        stage: Method whose encoder was trained, with the round or category where there are several.
+        epoch: From 1.
+        step: Optimiser step of the stage, from 1.
+        loss: Of the step's batch.
+        lr: Learning rate of the step.
+        gradient_norm: Length of the gradient, before it was shortened to at most 1.
+        seconds: Since the stage began to train, in all processes that went on with it.
+        images_per_second: Mean over up to 50 steps around this one.
+        parts: What was added to the loss, by name (`orthogonality` of AdaLoRA).
+    """
+
+    stage: str
+    epoch: _Number
+    step: _Number
+    loss: float
+    lr: _Amount
+    gradient_norm: _Amount
+    seconds: _Amount
+    images_per_second: _Amount
+    parts: Mapping[str, float] = field(default_factory=dict)
+
+
+@final
+@dataclass(frozen=True)
+class TrainingHistory:
+    """All logged steps of a run, stage by stage in the order they were trained."""
+
+    rows: tuple[HistoryRow, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[HistoryRow]:
+        return iter(self.rows)
+
+    def by_stage(self) -> dict[str, list[HistoryRow]]:
+        """Rows of each stage, by its name."""
+        found: dict[str, list[HistoryRow]] = {}
+        for row in self.rows:
+            found.setdefault(row.stage, []).append(row)
+        return found
+
+    def to_frame(self) -> Any:
+        """Give a `pandas.DataFrame`, a row a step; parts of the loss are columns `parts.NAME`.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        import pandas as pd
+
+        records = []
+        for row in self.rows:
+            record = asdict(row)
+            parts = record.pop("parts")
+            records.append(record | {f"parts.{name}": value for name, value in parts.items()})
+        columns = [name for name in HistoryRow.__dataclass_fields__ if name != "parts"]
+        return pd.DataFrame(records) if records else pd.DataFrame(columns=columns)
+
+
+def read_history(folder: Path) -> TrainingHistory:
+    """Read the history of a run; empty where nothing was trained or an earlier version trained it.
+
+    Raises:
+        RunError: It is damaged.
+    """
+    path = folder / HISTORY
+    if not path.is_file():
+        return TrainingHistory()
+    return TrainingHistory(tuple(typed(list[HistoryRow], read_json_lines(path), path)))
+
+
+def join_histories(stages: Iterable[Path], target: Path) -> None:
+    """Write the histories of some stages into one file; none where nothing was trained.
+
+    Args:
+        stages: Their folders, in the order they were trained; parts of a stage lie in folders in
+            it and come before it.
+        target: The run folder.
+
+    Raises:
+        StorageError: The disk is full.
+    """
+    texts = []
+    for stage in stages:
+        parts = sorted(stage.glob(f"*/{HISTORY}"), key=lambda p: (len(str(p)), str(p)))
+        texts += [path.read_text("utf-8") for path in (*parts, stage / HISTORY) if path.is_file()]
+    if texts:
+        write_text(target / HISTORY, "".join(texts))
