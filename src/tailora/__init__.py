@@ -1,8 +1,9 @@
 """Adapt a pretrained vision model to long-tailed imagery, so that rare classes count.
 
->>> import tailora
->>> data = tailora.open_dataset("chips/")                              # doctest: +SKIP
->>> run = tailora.fit(data, adapter=tailora.DebLoRA(rank=8), out="runs/a")  # doctest: +SKIP
+Example:
+    >>> import tailora
+    >>> data = tailora.open_dataset("chips/")  # doctest: +SKIP
+    >>> run = tailora.fit(data, adapter=tailora.DebLoRA(rank=8), out="runs/a")  # doctest: +SKIP
 """
 
 from typing import TYPE_CHECKING
