@@ -66,6 +66,15 @@ def test_everything_in_the_reference_is_there():
             assert pkgutil.resolve_name(name).__doc__, name
 
 
+def test_the_files_that_an_extension_touches_are_there():
+    text = (ROOT / "docs" / "extending.md").read_text("utf-8")
+    named = list(re.findall(r"`((?:src|tests|docs)/[^`]*)`", text))
+    assert named
+    for path in named:  # NAME is the new part, SHELF any shelf
+        there = path.replace("test_NAME.py", "test_*.py").replace("NAME.py", "*.py")
+        assert list(ROOT.glob(there.replace("SHELF", "losses"))), path
+
+
 def test_importing_tailora_does_not_import_torch():
     code = "import sys, tailora; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
