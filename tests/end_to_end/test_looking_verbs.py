@@ -7,8 +7,11 @@ from importlib import metadata
 import numpy as np
 import pytest
 
+from tailora.adapters import tuner_names
 from tailora.cli.describe import describe, listing
 from tailora.cli.main import main
+from tailora.config.presets import PRESETS
+from tailora.experiments.plan import TABLES
 from tailora.heads.probes import probe_names
 from tailora.registry import compared_methods
 from tests.end_to_end.chips import (
@@ -179,6 +182,13 @@ def test_every_verb_explains_itself_and_its_defaults(verb):
         "map": ("--polygons", "--dense", "half a chip"),
     }
     assert all(word in text for word in shown.get(verb, ()))
+
+
+def test_help_lists_what_there_is():
+    words = succeed("compare", "--help").out.split()
+    told = " ".join(word.strip("│") for word in words if word.strip("│"))
+    for names in (compared_methods(), TABLES, PRESETS, tuner_names()):
+        assert ", ".join(names) in told
 
 
 def test_the_version_is_that_of_the_package():

@@ -51,9 +51,7 @@ def compare(
     ] = None,
     table: Annotated[
         str | None,
-        typer.Option(
-            help="Rows of one of the paper's tables: ablation, ranks, clusters, geometry."
-        ),
+        typer.Option(help="Rows of one of the paper's tables: {tables}."),
     ] = None,
     probes: Annotated[
         str | None,

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperCommand
 
-from tailora import registry
+from tailora import registry, source
 from tailora.adapters import tuner_names
 from tailora.cli.streams import write_data
 from tailora.config.presets import PRESETS
@@ -151,6 +151,7 @@ _CHOICES: Mapping[str, Callable[[], Iterable[str]]] = {
     "fitted methods": registry.fitted_methods,
     "compared methods": registry.compared_methods,
     "presets": lambda: PRESETS,
+    "tables": lambda: source.constant("tailora.experiments.plan", "TABLES"),
     "tuners": tuner_names,
 }
 

@@ -265,8 +265,7 @@ class Recipe:
     """Everything that determines a run, apart from the data themselves.
 
     Args:
-        method: `"deblora"`, `"lora"`, LoRA under several heads (`"lora+reslt"`, `"lora+sade"`,
-            `"lora+ride"`, `"lora+tlc"`), `"fine-tune"` or `"zero-shot"`.
+        method: One of `tailora methods methods` that is not for `compare` only.
         seed: Seeds splits, weights, order and intervals.
         data: How images are read.
         backbone: Which encoder.
