@@ -166,6 +166,14 @@ def test_in_its_first_epoch_it_begins_the_stage_anew(data, quick, tmp_path, monk
     assert not (tmp_path / "run" / "stages" / "lora" / "checkpoint.pt").exists()
 
 
+def test_no_rate_can_be_lowered_once_its_stage_is_done(finished, data, quick, tmp_path):
+    run = copy_run(finished, tmp_path / "run")
+    lower = ("fit", data, "--out", run, *quick, "--resume", "--set")
+    refused(tailora(*lower, "train.lr=1e-5"), "train.lr was 0.001, now 1e-05")
+    shutil.rmtree(run / "stages")  # that it is done can still be seen
+    refused(tailora(*lower, "deblora.lr=1e-5"), "deblora.lr was 0.0003, now 1e-05")
+
+
 # --- the report ---
 
 

@@ -117,7 +117,7 @@ def _rates_in_use(recipe: Recipe, folder: RunFolder) -> set[str]:
 
     def is_done(one: Method) -> bool:
         stage = folder.stage(one.name)
-        return any(map(is_saved, (stage, *stage.glob("*"))))
+        return any(map(is_saved, (folder.path, stage, *stage.glob("*"))))
 
     return {one.rate_key for one in methods} - {one.rate_key for one in methods if is_done(one)}
 
