@@ -115,7 +115,7 @@ def test_zero_is_a_class_and_it_is_said(place):
     write_scene(place / "classes.tif", codes[None])
     data = opened(place)
     assert "0" in data.classes
-    assert any("say unlabelled=0" in note for note in data.notes)
+    assert any("SCENE.tif:unlabelled=0" in note for note in data.notes)
 
 
 def legend(names):
@@ -264,7 +264,7 @@ def _cut_short(folder):
         (_fractions, "numbers that are not whole: measurements"),
         (_ids, "more than 1000 different values"),
         (_complex, "complex numbers"),
-        (_nowhere, "have no coordinates"),
+        (_nowhere, "have no coordinates.* --crs like --transform like .*classes.tif"),
         (_elsewhere, "give no class to any pixel of the scene"),
         (_missing, "no labels"),
         (_cut_short, "cannot read labels"),
@@ -282,6 +282,7 @@ def test_what_holds_no_classes_is_refused(place, spoil, said):
         ("classes.tif", {"layer": "x"}, "which has no layer"),
         ("classes.tif", {"class_field": "Klasse"}, "unknown column of the attribute table"),
         ("labels.gpkg", {}, "class_field .--class-field. is missing"),
+        ("classes.tif:unlabelled=0", {}, "options .* go after the scene: SCENE.tif:unlabelled=0"),
         ("labels.gpkg", {"class_field": "landuse", "unlabelled": 0}, "labels that are a raster"),
     ],
 )

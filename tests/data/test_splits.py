@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailora.data import make_splits
-from tailora.data.splits import complete_splits
+from tailora.data.splits import complete_splits, require_two_samples
 from tailora.errors import ConfigError, DataError
 
 class_sizes = st.lists(st.integers(2, 60), min_size=1, max_size=6)
@@ -232,3 +232,8 @@ def test_carving_keeps_groups_whole():
 def test_data_without_training_samples_are_refused():
     with pytest.raises(DataError, match=r"no 'train' split, only \['test', 'val'\]"):
         complete_splits(np.array([0, 1]), np.array(["val", "test"]), classes=("a", "b"))
+
+
+def test_a_single_sample_that_another_class_has_in_capitals_is_named():
+    with pytest.raises(DataError, match=r"'Forest' and 'forest' differ by capitals only"):
+        require_two_samples(np.array([0, 1, 1]), classes=("Forest", "forest"))

@@ -160,15 +160,30 @@ odd_names = st.text(
 )
 def test_any_text_is_a_class_name(tmp_path_factory, names):
     root = tmp_path_factory.mktemp("odd")
-    (root / "0.png").write_bytes(b"")
     labels = [name for name in names for _ in range(3)]
+    files = [f"{i}.png" for i in range(len(labels))]
+    for file in files:
+        (root / file).write_bytes(b"")
     with (root / "list.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerows([("path", "label"), *(("0.png", label) for label in labels)])
-    parquet.write_table(
-        pa.table({"path": ["0.png"] * len(labels), "label": labels}), root / "list.parquet"
-    )
+        writer.writerows([("path", "label"), *zip(files, labels, strict=True)])
+    parquet.write_table(pa.table({"path": files, "label": labels}), root / "list.parquet")
     for kind in ("csv", "parquet"):
         dataset = open_table(root / f"list.{kind}")
         assert dataset.classes == tuple(sorted(names))
         assert [dataset.classes[c] for c in dataset.labels] == labels
+
+
+def test_rows_that_list_an_image_again_are_left_out_and_several_labels_are_said(tmp_path):
+    """A copy would land on the other side of a split that is made here."""
+    lines = [f"{name}/{i}.png,{name}" for name in "ab" for i in range(6)]
+    for line in lines:
+        file = tmp_path / line.split(",")[0]
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"")
+    (tmp_path / "t.csv").write_text("\n".join(["path,label", *lines, *lines[2:9], "a/0.png,b "]))
+    data = open_table(tmp_path / "t.csv")
+    assert data.ids() == [*(line.split(",")[0] for line in lines), "a/0.png"]
+    said = " ".join(data.notes)
+    assert "7 row(s) list an image again and are left out" in said
+    assert "1 image(s) are listed with several labels, e.g. 'a/0.png' as a, b" in said

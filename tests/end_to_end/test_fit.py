@@ -341,7 +341,10 @@ def test_copies_across_splits_are_warned_of(quick, plain_report, tmp_path):
         write_chip(chips / "forest" / f"copy{i}.png", copy)
     words = ["fit", chips, "--out", tmp_path / "run", *quick, "--method", "zero-shot"]
     answer = succeed(*(word for word in words if word != "--quiet"))
-    assert "more than one split" in answer.out
+    assert "more than one split" in answer.err
+    again = succeed(*(w for w in words if w != "--quiet"), "--resume", "--json")
+    assert "more than one split" in again.err
+    json.loads(again.out)
 
 
 def test_the_paper_is_a_preset(data, quick, plain_report, tmp_path):

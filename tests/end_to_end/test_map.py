@@ -248,7 +248,7 @@ BAD = {
     "an empty folder": (lambda f: (f / "empty").mkdir() or f / "empty", (), "no raster"),
     "several scenes, one file": (_two, (), "give --out a folder"),
     "a step beyond the chip": (None, ("--step", 17), "step must lie in 1..16"),
-    "a tiny chip": (None, ("--chip", 2), "at least 4"),
+    "a tiny chip": (None, ("--chip", 2), "[4, 8192]"),
     "a share out of range": (None, ("--most-nodata", 1), "most_nodata"),
     "a wrong ending": (None, ("--polygons", "m.shp"), ".gpkg"),
     "one name twice": (None, ("--confidence", "map.tif"), "written twice"),
@@ -342,6 +342,16 @@ def test_a_run_is_evaluated_on_another_scene_with_labels_given_by_flags(mapper, 
     )
     assert by_flags == by_colon
     assert json.loads(by_flags)["methods"][-1]["macro_f1"]["all"] > 0.5
+
+
+def test_chips_of_another_size_are_said_and_absurd_ones_refused(mapper, ground, tmp_path):
+    for wrong in (3, 8193, 10**15, 10**30):
+        answer = tailora("map", mapper, ground[0], "--out", "m.tif", "--chip", wrong, "-q")
+        refused(answer, "--chip must lie in [4, 8192]")
+    answer = succeed("map", mapper, ground[0], "--out", "m.tif", "--chip", 3 * CHIP)
+    told = " ".join((answer.out + answer.err).split())
+    assert f"chips are {3 * CHIP} pixels a side, those the run learnt from {CHIP}" in told
+    assert "another size" not in succeed("map", mapper, ground[0], "--out", "own.tif").out
 
 
 def test_a_scene_that_was_learnt_from_is_known_under_another_name(mapper, ground, tmp_path):

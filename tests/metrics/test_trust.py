@@ -79,3 +79,11 @@ def test_the_reason_says_every_check_that_failed_and_by_how_much():
 def test_the_limits_of_calibration_and_coverage_can_be_moved():
     sure = ClassEvidence(**GOOD, stated=0.99, right=0.6, predicted_units=20, covered=0.7)
     assert judge(sure, TrustLimits(overconfidence=1.0, coverage=0.5)).failed == ()
+
+
+def test_a_test_without_places_says_so():
+    whole = {**GOOD, "stated": 0.9, "right": 0.9, "predicted_units": 30, "covered": 0.95}
+    assert "not checked" not in judge(ClassEvidence(**whole)).reason
+    one = judge(ClassEvidence(**whole, has_places=False))
+    assert (one.verdict, one.failed) == ("trusted", ())
+    assert one.reason.endswith("not checked: places (the images name no groups)")

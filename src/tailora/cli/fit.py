@@ -34,6 +34,7 @@ from tailora.cli.options import (
     opened,
     print_json,
     screen,
+    tell_notes,
 )
 from tailora.launcher import is_first
 from tailora.progress import Progress
@@ -106,6 +107,8 @@ def fit(
     if not quiet and not json:
         progress = _announcing(progress, dataset, chosen)
     run = run_fit(dataset, recipe=chosen, out=folder, resume=resume, force=force, progress=progress)
+    if not quiet:
+        tell_notes(_warnings(run))
     if json:
         print_json(run.metrics.to_json())
     elif not quiet:
@@ -138,6 +141,15 @@ def _announce(dataset: Any, recipe: Any) -> None:
     )
 
 
+def _warnings(run: Any) -> list[str]:
+    """What may make the numbers mean less than they seem to."""
+    facts = run.record["dataset"]
+    copies = [d for d in facts["duplicates"] if len(set(d["splits"])) > 1]
+    leak = f"{len(copies)} image(s) stand in more than one split: the test flatters, see the report"
+    told = [note for note in facts["notes"] if "range check: " in note or "several labels" in note]
+    return ([leak] if copies else []) + told
+
+
 def _conclude(run: Any, show: Any, folder: Path) -> None:
     from rich.table import Table
 
@@ -146,12 +158,6 @@ def _conclude(run: Any, show: Any, folder: Path) -> None:
         for row in run.record["adapted"]:
             table.add_row(row["module"], str(row["count"]), row["shape"], f"{row['parameters']:,}")
         screen(stderr=True).print(table)
-    copies = [d for d in run.record["dataset"]["duplicates"] if len(set(d["splits"])) > 1]
-    if copies:
-        show.print(f"warning: {len(copies)} images stand in more than one split, see the report")
-    for note in run.record["dataset"]["notes"]:
-        if note.startswith("range check: "):
-            show.print(f"warning: {listed([note])}", soft_wrap=True)
     broken = run.record["dataset"]["broken"]
     if broken:
         show.print(f"left out {len(broken)} unreadable images: {listed(broken[:5])}")

@@ -352,8 +352,17 @@ def require_two_samples(labels: NDArray[np.int64], *, classes: Sequence[str]) ->
     if single:
         raise DataError(
             f"classes {_names(single, classes)} have a single sample, so they cannot be in both "
-            "train and test; add data, merge or drop these classes"
+            f"train and test; add data, merge or drop these classes{_by_capitals(single, classes)}"
         )
+
+
+def _by_capitals(rare: set[int], classes: Sequence[str]) -> str:
+    """A hint where a rare class is another one in capitals."""
+    for c in sorted(rare):
+        for other in classes:
+            if other != classes[c] and other.casefold() == classes[c].casefold():
+                return f" ({classes[c]!r} and {other!r} differ by capitals only)"
+    return ""
 
 
 def _names(indices: set[int], classes: Sequence[str]) -> list[str]:

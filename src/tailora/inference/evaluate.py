@@ -1,6 +1,7 @@
 """Measure a finished run on data: its own test split, or other data with the same classes."""
 
 import tempfile
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -170,9 +171,15 @@ def _known_rows(run: Run, data: Dataset) -> tuple[NDArray[np.int64], dict[str, i
     if not known.any():
         raise RunError(
             f"run {str(run.folder.path)!r} belongs to another data set: it does not know any of "
-            f"classes {sorted(unknown)}, only {run.class_names}"
+            f"classes {sorted(unknown)}, only {run.class_names}{_unnamed(unknown)}"
         )
     return np.flatnonzero(known), unknown
+
+
+def _unnamed(names: Iterable[str]) -> str:
+    if not all(name.lstrip("-").isdigit() for name in names):
+        return ""
+    return "; a raster of classes needs their names, in its attribute table or as category names"
 
 
 def _match_labels(run: Run, data: Dataset) -> NDArray[np.int64]:

@@ -14,6 +14,8 @@ from torch import nn
 
 from tailora.backbones import Encoder
 from tailora.data import resize
+from tailora.data.scenes.dataset import LARGEST_CHIP
+from tailora.data.scenes.places import LEAST_CHIP
 from tailora.data.scenes.scene import Scene
 from tailora.errors import ConfigError
 from tailora.inference.map_targets import MapTargets
@@ -95,7 +97,8 @@ def map_scenes(
     tokens = _tokens(run) if how.dense else 1
     step = max(1, chip // 2) if how.step is None else how.step
     grids = [ChipGrid(scene.shape, chip, step, tokens) for scene, _ in opened]
-    notes = [note for scene, _ in opened for note in _other_ground(run, scene)]
+    notes = _other_chip(run, chip)
+    notes += [note for scene, _ in opened for note in _other_ground(run, scene)]
     notes += [note for scene, bands in opened for note in other_values(run, scene, bands)]
     with ExitStack() as held:
         for target in files:
@@ -118,7 +121,20 @@ def _chip(run: Run, options: MapOptions) -> int:
             "the run was fitted on image files, which do not say how much ground a chip shows: "
             "give its side in pixels of the scene by --chip"
         )
+    if not LEAST_CHIP <= chip <= LARGEST_CHIP:
+        raise ConfigError(f"--chip must lie in [{LEAST_CHIP}, {LARGEST_CHIP}], got {chip:.12g}")
     return int(chip)
+
+
+def _other_chip(run: Run, chip: int) -> list[str]:
+    """Say so where chips show another amount of ground than those the run learnt from."""
+    own = run.record["dataset"].get("chip")
+    if own is None or abs(chip / own - 1) <= _ABOUT:
+        return []
+    return [
+        f"chips are {chip} pixels a side, those the run learnt from {own}: things look another "
+        "size to the model, and the map may be wrong; leave out --chip"
+    ]
 
 
 def _tokens(run: Run) -> int:

@@ -110,6 +110,7 @@ def class_verdicts(
             right=float((targets[chosen] == index).mean()) if some else None,
             predicted_units=_count_units(chosen, units),
             covered=covered[index],
+            has_places=units is not None,
         )
         judgement = asdict(judge(evidence, limits))
         found.append(judgement | {"failed": list(judgement["failed"])})

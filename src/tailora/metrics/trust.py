@@ -39,6 +39,7 @@ class ClassEvidence:
         predicted_units: Independent units that hold these rows.
         covered: Share of the class's test rows whose set holds it; None without sets, or where
             validation had too few rows of the class, so that it is in every set.
+        has_places: Whether the units are places; else each sample stands for itself.
     """
 
     f1_interval: tuple[float, float] | None
@@ -48,6 +49,7 @@ class ClassEvidence:
     right: float | None = None
     predicted_units: int = 0
     covered: float | None = None
+    has_places: bool = True
 
 
 @final
@@ -178,4 +180,6 @@ def _not_checked(evidence: ClassEvidence) -> str:
         for name, value in (("calibration", evidence.stated), ("coverage", evidence.covered))
         if value is None
     ]
+    if not evidence.has_places:
+        absent.append("places (the images name no groups)")
     return f"; not checked: {', '.join(absent)}" if absent else ""

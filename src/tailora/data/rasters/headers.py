@@ -117,13 +117,13 @@ def _grid(path: Path, raster: Any) -> Grid:
         raise _nowhere(path, raster)
     if raster.crs is None:
         raise DataError(
-            f"{str(path)!r} has no coordinate reference system, so labels cannot be laid on it; "
-            "set one, e.g. with `rio edit-info --crs EPSG:32633`"
+            f"{str(path)!r} has no coordinate reference system, so it lies nowhere on Earth; set "
+            f"its own, e.g. with `rio edit-info --crs EPSG:32633 {shell(path)}`"
         )
     if t.a <= 0 or t.e >= 0 or max(abs(t.b), abs(t.d)) > _TILTED * t.a:
         raise DataError(
             f"{str(path)!r} is not north up; warp it first, e.g. with "
-            f"`rio warp {_shell(path)} north-up.tif --dst-crs {_code(raster.crs)}`"
+            f"`rio warp {shell(path)} north-up.tif --dst-crs {_code(raster.crs)}`"
         )
     return Grid(raster.crs, t, raster.height, raster.width)
 
@@ -134,22 +134,23 @@ def _nowhere(path: Path, raster: Any) -> DataError:
     if points:
         return DataError(
             f"{str(path)!r} is laid on the ground by {len(points)} ground control points only; "
-            f"warp it first, e.g. with `rio warp {_shell(path)} warped.tif --dst-crs {_code(crs)}`"
+            f"warp it first, e.g. with `rio warp {shell(path)} warped.tif --dst-crs {_code(crs)}`"
         )
     if raster.rpcs is not None:
         return DataError(
             f"{str(path)!r} is laid on the ground by rational polynomials (RPC) only; orthorectify "
-            f"it first, e.g. with `gdalwarp -rpc -t_srs EPSG:32633 {_shell(path)} ortho.tif`"
+            f"it first, e.g. with `gdalwarp -rpc -t_srs EPSG:32633 {shell(path)} ortho.tif`"
         )
     missing = "geotransform" if raster.crs else "geotransform and no coordinate reference system"
     return DataError(
         f"{str(path)!r} has no {missing}, so its pixels lie nowhere: put its world file (such as "
         ".tfw) or .aux.xml beside it, or set them with `rio edit-info --transform "
-        f'"[10, 0, 500000, 0, -10, 5600000]" --crs {_code(raster.crs)}`'
+        f'"[10, 0, 500000, 0, -10, 5600000]" --crs {_code(raster.crs)} {shell(path)}`'
     )
 
 
-def _shell(path: Path) -> str:
+def shell(path: Path) -> str:
+    """Write a path as a shell takes it."""
     return shlex.quote(str(path))
 
 

@@ -1,12 +1,14 @@
 """Read a CSV or Parquet table with one row per image: path, label and perhaps split and group."""
 
 import csv
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, final
 
+from tailora.class_names import canonical_name
 from tailora.data.dataset import Dataset, assemble
 from tailora.data.sources import FileImages
 from tailora.data.splits import SPELLINGS, split_name
@@ -58,6 +60,7 @@ def open_table(path: Path, *, seed: int = 0, to_learn: bool = True) -> Dataset:
     """
     table = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
     table.require_filled()
+    table, notes = table.once_each()
     folder = path.parent
     files = [folder / text for text in table.columns["path"]]
     table.require_files(files)
@@ -68,6 +71,7 @@ def open_table(path: Path, *, seed: int = 0, to_learn: bool = True) -> Dataset:
         splits=table.splits(),
         groups=table.columns.get("group"),
         seed=seed,
+        notes=notes,
         to_learn=to_learn,
     )
 
@@ -89,6 +93,28 @@ class _Table:
             empty = [i for i, text in enumerate(values) if text.strip().lower() in ("", "nan")]
             if empty:
                 raise self.error(empty, f"has no {name}", "fill it in or remove the row")
+
+    def once_each(self) -> "tuple[_Table, tuple[str, ...]]":
+        """Leave out rows that list an image again, so that no copy of it lands in the test."""
+        facts = list(zip(*self.columns.values(), strict=True))
+        first: dict[tuple[str, ...], int] = {}
+        for i, fact in enumerate(facts):
+            first.setdefault(fact, i)
+        kept = list(first.values())
+        several: dict[str, set[str]] = defaultdict(set)
+        for name, label in zip(self.columns["path"], self.columns["label"], strict=True):
+            several[name].add(canonical_name(label))
+        unclear = {name: labels for name, labels in several.items() if len(labels) > 1}
+        notes = []
+        if len(kept) < len(facts):
+            notes.append(f"{len(facts) - len(kept)} row(s) list an image again and are left out")
+        for name, labels in list(unclear.items())[:1]:
+            told = ", ".join(sorted(labels))
+            notes.append(
+                f"{len(unclear)} image(s) are listed with several labels, e.g. {name!r} as {told}"
+            )
+        columns = {name: [values[i] for i in kept] for name, values in self.columns.items()}
+        return _Table(self.path, [self.rows[i] for i in kept], columns), tuple(notes)
 
     def require_files(self, files: Sequence[Path]) -> None:
         missing = [i for i, file in enumerate(files) if not file.is_file()]

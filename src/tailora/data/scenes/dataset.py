@@ -203,7 +203,7 @@ def _read_labels(one: SceneFiles, scene: Scene) -> Labels | LabelRaster:
     if one.class_field is None:
         raise ConfigError(
             f"class_field (--class-field) is missing: labels {str(one.labels)!r} are polygons or "
-            "points, and one of their fields names the class"
+            f"points, and one of their fields names the class{_misplaced(one.labels)}"
         )
     if one.unlabelled is not None:
         raise ConfigError("unlabelled is a value of labels that are a raster; leave it out")
@@ -211,6 +211,13 @@ def _read_labels(one: SceneFiles, scene: Scene) -> Labels | LabelRaster:
         one.labels, class_field=one.class_field, crs=scene.grid.crs, layer=one.layer,
         bounds=scene.grid.bounds,
     )  # fmt: skip
+
+
+def _misplaced(labels: Path) -> str:
+    """A hint where an option stands behind the labels instead of the scene."""
+    if labels.exists() or ":" not in labels.name or "=" not in labels.name:
+        return ""
+    return "; options such as unlabelled=0 go after the scene: SCENE.tif:unlabelled=0"
 
 
 def _same_classes(marked: Sequence[Labels | LabelRaster]) -> list[Labels | LabelRaster]:
@@ -303,9 +310,9 @@ def _learnable(
     good = (train >= min_train) & (test > 0)
     if good.sum() < 2:
         raise DataError(
-            f"{len(codes)} chips of {len(classes)} classes are too few to learn and test two "
-            "classes on separate ground: a class needs polygons in at least two blocks; take a "
-            "smaller chip, stride or block, more labels, or fewer classes"
+            f"{len(codes)} chips of {len(classes)} class(es) are too few to learn and test two "
+            "classes on separate ground: a class needs labels in at least two blocks; take a "
+            "smaller chip, stride or block, or more labels"
         )
     bad = np.flatnonzero(~good)
     rare = [f"{classes[c]} ({train[c]} training, {test[c]} test chips)" for c in bad[:_NAMED]]

@@ -22,6 +22,7 @@ from rasterio.vrt import WarpedVRT
 
 from tailora.class_names import canonical_name, merged_names
 from tailora.data.rasters.files import open_raster
+from tailora.data.rasters.headers import shell
 from tailora.data.rasters.readers import Grid, reading
 from tailora.data.scenes.labels import MOST_CLASSES, UNLABELLED
 from tailora.errors import ConfigError, DataError, unknown_name
@@ -218,7 +219,8 @@ def read_label_raster(
     notes += [f"labels: {text}" for text in merged_names(classes)]
     if 0 in values and 0 not in names and unlabelled is None:
         notes.append(
-            "labels: 0 is read as a class; if it means that nothing is known, say unlabelled=0"
+            "labels: 0 is read as a class; if it means that nothing is known, say so after the "
+            "scene: SCENE.tif:unlabelled=0"
         )
     return LabelRaster(values, codes, classes, tuple(notes), path, unlabelled)
 
@@ -236,7 +238,8 @@ def _require_classes(path: Path, raster: Any) -> None:
     if raster.crs is None or raster.transform.is_identity:
         raise DataError(
             f"labels {str(path)!r} have no coordinates, so they cannot be laid on the scene; copy "
-            "them from the image they were drawn on, e.g. with `rio edit-info --like image.tif`"
+            "them from the image they were drawn on, e.g. with `rio edit-info --like image.tif "
+            f"--crs like --transform like {shell(path)}`"
         )
 
 
