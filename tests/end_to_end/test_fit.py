@@ -38,7 +38,8 @@ from tests.tiny import tiny_encoder_folder
 
 KEYS = {"all", "head", "middle", "tail"}
 FILES = {
-    "adapter", "calibration.json", "classes.json", "head.safetensors", "metrics.json", "seen.npy",
+    "adapter", "calibration.json", "classes.json", "head.safetensors", "history.jsonl",
+    "metrics.json", "seen.npy",
     "predictions.csv", "recipe.toml", "report.html", "report.npz", "run.json", "stages",
 }  # fmt: skip
 
@@ -271,7 +272,7 @@ def test_force_replaces_a_run_but_no_file_of_the_user(
     run = copy_run(finished, tmp_path / "run")
     (run / "notes.txt").write_text("mine")
     succeed("fit", data, "--out", run, *quick, "--force", "--method", "zero-shot")
-    assert {path.name for path in run.iterdir()} == FILES - {"adapter"} | {"notes.txt"}
+    assert {path.name for path in run.iterdir()} == FILES - {"adapter", "history.jsonl"} | {"notes.txt"}
     assert {path.name for path in (run / "stages").iterdir()} == {"zero-shot"}
 
 
