@@ -52,7 +52,9 @@ class ExpertHead(nn.Module):
     def branches(self, features: Tensor) -> Tensor:
         """Turn `features` (rows, width) into logits of every expert (experts, rows, classes)."""
         directions = functional.normalize(self.weight, dim=-1)
-        return self.scale * torch.matmul(functional.normalize(features), directions.mT)
+        return self.scale * torch.matmul(
+            functional.normalize(features), directions.transpose(-1, -2)
+        )
 
     def forward(self, features: Tensor) -> Tensor:
         """Turn `features` (rows, width) into mean logits (rows, classes)."""

@@ -40,7 +40,7 @@ class ResLTHead(nn.Module):
 
     def branches(self, features: Tensor) -> Tensor:
         """Turn `features` (rows, width) into logits of every head (3, rows, classes)."""
-        return features @ self.weight.mT + self.bias[:, None]
+        return features @ self.weight.transpose(-1, -2) + self.bias[:, None]
 
     def forward(self, features: Tensor) -> Tensor:
         """Turn `features` (rows, width) into summed logits (rows, classes)."""
