@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tailora import registry
 from tailora.cli.describe import OBJECTIVE_TEXTS, argument_texts, guard, method_texts, one_line
-from tailora.heads.probes import probe_names, probe_summary
+from tailora.heads.probes import find_probe, probe_names
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "methods"
@@ -61,7 +61,8 @@ def _index(families: list[str]) -> str:
         "options, defaults, reference and the test that guards a method.\n",
         "## Rows of a comparison\n\n" + _table("method", method_texts()),
         "## What the base adapter learns\n\n" + _table("`train.objective`", OBJECTIVE_TEXTS),
-        "## Probes\n\n" + _table("probe", {name: probe_summary(name) for name in probe_names()}),
+        "## Probes\n\n"
+        + _table("probe", {name: find_probe(name).summary for name in probe_names()}),
     ]
     for family in families:
         entries = {

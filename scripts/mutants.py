@@ -76,7 +76,7 @@ BREAKS: tuple[Break, ...] = (
         "tau-split",
         "tau of a head is chosen on training rows",
         "heads/probes.py",
-        (("scaler(data.val_features), data.val_labels)", "scaler(data.features), data.labels)"),),
+        (("weight, data.val_features, data.val_labels)", "weight, data.features, data.labels)"),),
         ("heads/test_probes.py::test_tau_is_the_best_on_validation_and_not_on_training_rows",),
     ),
     Break(
@@ -116,8 +116,8 @@ BREAKS: tuple[Break, ...] = (
         (
             ('("train", "val", *together)', '("train", "test", *together)'),
             (
-                'validation=(val, job.labels[job.dataset.indices("val")])',
-                'validation=(val, job.labels[job.dataset.indices("test")])',
+                'val_labels=job.labels[job.dataset.indices("val")]',
+                'val_labels=job.labels[job.dataset.indices("test")]',
             ),
         ),
         ("methods/test_stages.py::test_the_penalty_of_the_probe_is_chosen_on_validation",),
@@ -210,8 +210,8 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "probe-loss",
         "the probe learns under the loss of the training",
-        "methods/method.py",
-        (("job.loss(job.recipe.probe)", "job.loss(job.recipe.train)"),),
+        "config/probe_choice.py",
+        (("ProbeChoice(name, recipe.probe.loss,", "ProbeChoice(name, recipe.train.loss,"),),
         ("methods/test_stages.py::test_the_probe_learns_under_its_own_loss",),
     ),
     Break(

@@ -91,6 +91,12 @@ def definition(module: str, name: str) -> Definition | None:
     return None if home is None else definition(home, name)
 
 
+def classes(module: str) -> list[Definition]:
+    """Classes of a module, in the order in which they stand there."""
+    nodes = _parsed(module).body
+    return [Definition(module, node) for node in nodes if isinstance(node, ast.ClassDef)]
+
+
 @cache
 def constant(module: str, name: str) -> Any:
     """Give a constant of a module.

@@ -13,8 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from torch import nn
 
+from tailora.config.probe_choice import ProbeChoice
 from tailora.experiments.plan import Adaptation
-from tailora.experiments.probe_choice import ProbeChoice
 from tailora.experiments.rows import row_output, validation_f1, validation_shares
 from tailora.methods import scoring
 from tailora.methods.method import StageResult, find_method

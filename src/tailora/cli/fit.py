@@ -21,6 +21,7 @@ from tailora.cli.options import (
     Json,
     Labels,
     Preset,
+    Probe,
     Quiet,
     Rank,
     RecipeFile,
@@ -64,6 +65,7 @@ def fit(
     clusters: Clusters = None,
     image_size: ImageSize = None,
     epochs: Epochs = None,
+    probe: Probe = None,
     seed: Seed = None,
     preset: Preset = None,
     recipe: RecipeFile = None,
@@ -82,7 +84,7 @@ def fit(
 
     Nothing is selected on the test split. An interrupted run goes on with --resume.
 
-    [dim]tailora fit chips/ --out runs/chips --image-size 98 --set probe.loss=cross-entropy[/]
+    [dim]tailora fit chips/ --out runs/chips --image-size 98 --probe crt[/]
     """
     from tailora.errors import ConfigError
     from tailora.methods.fit import fit as run_fit
@@ -94,7 +96,7 @@ def fit(
         raise ConfigError("--resume goes on with a run and --force replaces it: choose one")
     chosen = chosen_recipe(
         recipe, set_, start=preset, method=method, backbone=backbone, tuner=tuner, rank=rank,
-        clusters=clusters, image_size=image_size, epochs=epochs, seed=seed,
+        clusters=clusters, image_size=image_size, epochs=epochs, probe=probe, seed=seed,
         skip_broken=skip_broken,
     )  # fmt: skip
     dataset = opened(

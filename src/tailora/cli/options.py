@@ -115,6 +115,14 @@ Tuner = Annotated[
     str | None,
     typer.Option(help="PEFT adapter: {tuners}.", show_default="lora"),
 ]
+Probe = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME[:OPTION=VALUE]",
+        help="Head fitted on the features, of `tailora methods probes`: crt, focal:gamma=1, ...",
+        show_default="logit-adjusted",
+    ),
+]
 Rank = Annotated[int | None, typer.Option(help="Adapter rank.", show_default="8")]
 Clusters = Annotated[int | None, typer.Option(help="debLoRA's K.", show_default="32")]
 ImageSize = Annotated[
@@ -183,6 +191,7 @@ def chosen_recipe(
     clusters: int | None = None,
     image_size: int | None = None,
     epochs: int | None = None,
+    probe: str | None = None,
     seed: int | None = None,
     skip_broken: bool = False,
 ) -> Any:
@@ -192,6 +201,7 @@ def chosen_recipe(
         ConfigError: An unknown key, or a value of the wrong type or range.
     """
     from tailora.config.presets import preset
+    from tailora.config.probe_choice import parse_probe
     from tailora.config.recipe import Recipe, parse_assignment, read_recipe
 
     values: dict[str, Any] = preset(start) if start else {}
@@ -202,6 +212,9 @@ def chosen_recipe(
         "seed": seed, "data.skip_broken": skip_broken or None,
     }  # fmt: skip
     values |= {key: value for key, value in flags.items() if value is not None}
+    if probe is not None:
+        head = parse_probe(probe)
+        values |= {"probe.loss": head.kind, "probe.loss_options": head.options}
     values |= dict(parse_assignment(text) for text in assignments or [])
     return Recipe().override(values)
 

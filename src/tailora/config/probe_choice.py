@@ -1,4 +1,4 @@
-"""The probe axis of a comparison: which head, with which options."""
+"""Which head, with which options: as a recipe names it, or the command line."""
 
 import tomllib
 from dataclasses import dataclass, field
@@ -11,7 +11,13 @@ from tailora.storage import parse_toml
 
 @dataclass(frozen=True)
 class ProbeChoice:
-    """One value of the probe axis: a name of `heads.probes` with options of its loss."""
+    """A head by name.
+
+    Args:
+        name: As shown, e.g. `"logit-adjusted:tau=1.5"`.
+        kind: Of `heads.probes.probe_names()`.
+        options: Its options.
+    """
 
     name: str
     kind: str

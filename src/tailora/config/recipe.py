@@ -247,12 +247,13 @@ class BackboneOptions:
 
 @dataclass(frozen=True)
 class ProbeOptions:
-    """The linear head on frozen features, the same for every row of the table.
+    """The head on frozen features, the same for every row of the table.
 
     Args:
-        loss: See `tailora methods`.
-        loss_options: Passed to the loss.
-        l2: Penalties to choose from by validation macro-F1.
+        loss: Loss of a linear head, or any other head of `tailora methods probes`, such as
+            `"crt"`; `--probe` on the command line.
+        loss_options: Options of the loss; the other heads have none.
+        l2: Penalties of linear heads to choose from by validation macro-F1.
     """
 
     loss: str = "logit-adjusted"

@@ -17,12 +17,10 @@ from typing import Any, Final
 import torch
 
 from tailora.backbones import LoadedBackbone
-from tailora.backbones.clip_text import text_head
 from tailora.config.recipe import Recipe
 from tailora.data import Dataset
 from tailora.errors import ConfigError
 from tailora.experiments.plan import Adaptation, Plan, check_plan, make_plan
-from tailora.experiments.probe_choice import ProbeChoice
 from tailora.experiments.ray_crew import joined
 from tailora.experiments.record import Comparison, summarise
 from tailora.experiments.rows import SeedWork, do_seed, do_seedless
@@ -31,8 +29,8 @@ from tailora.experiments.sweep_pieces import cut
 from tailora.experiments.tuning import TuningPiece, check_tuning, tune
 from tailora.experiments.tuning_space import Tuning
 from tailora.experiments.tuning_study import import_optuna
-from tailora.heads.probes import NEEDS_TEXT
 from tailora.methods.band_choice import with_band_names
+from tailora.methods.checks import check_text
 from tailora.methods.method import find_method
 from tailora.methods.prepare import check_row
 from tailora.progress import Progress, silent
@@ -129,25 +127,6 @@ def compare(
     return comparison
 
 
-def check_text_probes(
-    probes: Sequence[ProbeChoice], recipe: Recipe, loaded: LoadedBackbone, names: Sequence[str]
-) -> None:
-    """Refuse probes of class names where the encoder has no text tower for its features.
-
-    Raises:
-        ConfigError: The features are pooled otherwise than CLIP's.
-        BackboneError: The encoder is no CLIP.
-    """
-    for probe in probes:
-        if probe.kind in NEEDS_TEXT:
-            text_head(loaded, names)
-            if recipe.backbone.pooling != "class":
-                raise ConfigError(
-                    f"probe {probe.kind!r} reads CLIP's class token; add --set "
-                    "backbone.pooling=class"
-                )
-
-
 def default_jobs() -> int:
     """Processes that the machine has room for: one per two cores, one on a GPU."""
     if torch.cuda.is_available():
@@ -161,7 +140,8 @@ def _check(plan: Plan, sets: Sequence[Dataset]) -> None:
         check_plan(plan, data.counts("train"))
         for row in plan.adaptations:
             recipe, loaded = check_row(data, row.recipe)
-            check_text_probes(plan.probes, recipe, loaded, data.classes)
+            for probe in plan.probes:
+                check_text(probe, recipe, loaded, data.classes)
             _check_only_compared(row, loaded, data)
 
 

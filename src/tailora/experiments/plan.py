@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from tailora.backbones import LoadedBackbone
+from tailora.config.probe_choice import ProbeChoice, own_probe, parse_probe
 from tailora.config.recipe import Recipe, parse_assignment, recipe_keys
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError, unknown_name
-from tailora.experiments.probe_choice import ProbeChoice, own_probe, parse_probe
-from tailora.heads.probes import NEEDS_TEXT, NEEDS_VIEWS, check_probe, probe_names
+from tailora.heads.probes import find_probe, probe_names
 from tailora.methods.method import find_method
 
 BASELINE: Final = "lora"
@@ -113,7 +113,7 @@ def make_plan(
     for key in {key for changes in variants for key in changes}:
         if not any(method.acts_on(key) for method in found):
             raise ConfigError(f"{key} acts on none of {', '.join(methods)}; vary something else")
-    every = [name for name in probe_names() if name not in NEEDS_TEXT]  # few encoders read
+    every = [name for name in probe_names() if not find_probe(name).text]  # few encoders read
     listed = [name for text in probes for name in (every if text == "all" else [text])]
     chosen = [parse_probe(text) for text in listed] or [own_probe(recipe)]
     adaptations = [
@@ -169,10 +169,10 @@ def check_plan(plan: Plan, counts: ClassCounts) -> None:
     """Refuse probes that do not fit the classes, and options that a row would ignore.
 
     Raises:
-        ConfigError: See `heads.probes.check_probe`.
+        ConfigError: An unknown probe, or options it does not have.
     """
     for probe in plan.probes:
-        check_probe(probe.kind, probe.options, counts)
+        find_probe(probe.kind).check(probe.options, counts)
     for row in plan.adaptations:
         _check_idle(row, plan.probes)
 
@@ -181,7 +181,7 @@ def _check_idle(row: Adaptation, probes: Sequence[ProbeChoice]) -> None:
     """Refuse what a method would silently leave out."""
     method, known = find_method(row.method), recipe_keys()
     for probe in probes:
-        if probe.kind in NEEDS_VIEWS and not method.turns:
+        if find_probe(probe.kind).views and not method.turns:
             raise ConfigError(
                 f"probe {probe.kind!r} needs two views of each image under one adapter, which "
                 f"{row.method} does not give; leave one of them out"

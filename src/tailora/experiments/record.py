@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from tailora.backbones import load_backbone
+from tailora.config.probe_choice import ProbeChoice
 from tailora.counts import ClassCounts, Groups, make_groups
 from tailora.errors import RunError
 from tailora.experiments.plan import BASELINE, Adaptation, Plan
-from tailora.experiments.probe_choice import ProbeChoice
 from tailora.experiments.rows import SeedWork
 from tailora.methods.method import find_method
 from tailora.metrics import RunMetrics, SeedOutcome, compare_over_seeds

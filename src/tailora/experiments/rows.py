@@ -12,13 +12,12 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from tailora.backbones import LoadedBackbone, load_backbone
-from tailora.backbones.clip_text import text_head
+from tailora.config.probe_choice import ProbeChoice
 from tailora.data import Dataset
 from tailora.experiments.plan import SEEDLESS, Adaptation, Plan, stage_key
-from tailora.experiments.probe_choice import ProbeChoice
-from tailora.heads.probes import NEEDS_VIEWS, Logits, ProbeData, fit_probe
+from tailora.heads.probes import Logits, as_logits, find_probe
 from tailora.methods.job import Job
-from tailora.methods.method import Method, adapt_all, find_method, group_macro_f1
+from tailora.methods.method import Method, adapt_all, find_method, fit_head
 from tailora.methods.prepare import compose_job, decode_images, resolve_recipe
 from tailora.methods.scoring import clusters_of, fit_of, test_units
 from tailora.metrics import (
@@ -87,7 +86,7 @@ def row_output(job: Job, row: Adaptation, probe: ProbeChoice) -> tuple[MethodOut
         return replace(output, fit=fit_of(job, val_shares)), val_shares
     train, labels = method.training_set(job)
     val, test = (method.features(job, split) for split in ("val", "test"))
-    views = turned_views(job, method) if probe.kind in NEEDS_VIEWS else None
+    views = turned_views(job, method) if find_probe(probe.kind).views else None
     logits = _fit(job, probe, train, labels, val, views)
     val_shares = _shares(logits, val)
     output = MethodOutput(
@@ -119,20 +118,7 @@ def _fit(
     val: Rows,
     views: tuple[Rows, Rows] | None = None,
 ) -> Logits:
-    data = ProbeData(
-        features=train,
-        labels=labels,
-        val_features=val,
-        val_labels=job.labels[job.dataset.indices("val")],
-        counts=job.counts,
-        groups=job.groups,
-        score=partial(group_macro_f1, job),
-        seed=job.recipe.seed,
-        l2=tuple(job.recipe.probe.l2),
-        views=views,
-        text=partial(text_head, job.loaded, job.counts.names, features=train),
-    )
-    return fit_probe(probe.kind, data, probe.options)
+    return as_logits(fit_head(job, probe, train, labels, val, views=views))
 
 
 @dataclass(frozen=True)
@@ -183,7 +169,7 @@ def do_seedless(work: SeedWork, progress: Progress) -> None:
         pretrained.with_head(job)
         if row.method == SEEDLESS:  # no other row shows its test features
             pretrained.features(job, "test")
-            if any(probe.kind in NEEDS_VIEWS for probe in work.plan.probes):
+            if any(find_probe(probe.kind).views for probe in work.plan.probes):
                 turned_views(job, pretrained)
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from tailora import registry
 from tailora.data import Dataset
 from tailora.errors import BackboneError, ConfigError, DataError, TrainingError
 from tailora.experiments.plan import Adaptation, Plan, check_plan
@@ -24,7 +23,7 @@ from tailora.experiments.rows import (
 )
 from tailora.experiments.tuning_space import Dimension, Tuning, space_key
 from tailora.experiments.tuning_study import Study, Trial
-from tailora.heads.probes import NEEDS_VIEWS
+from tailora.heads.probes import find_probe
 from tailora.methods.method import adapt_all, find_method
 from tailora.methods.prepare import check_row
 from tailora.progress import Progress, silent
@@ -227,12 +226,9 @@ def _try(
 
 
 def _write_recipe(path: Path, work: SeedWork, row: Adaptation) -> Path | None:
-    """Write what `tailora fit --recipe` takes; None for methods and probes that it does not have.
-
-    A probe that is a loss stands in the recipe; the others are known to `compare` alone.
-    """
+    """Write what `tailora fit --recipe` takes; None for methods that it does not have."""
     probe = work.plan.probes[0]
-    if find_method(row.method).only_compared or probe.kind not in registry.names("losses"):
+    if find_method(row.method).only_compared:
         return None
     recipe = row.recipe.override({"probe.loss": probe.kind, "probe.loss_options": probe.options})
     write_text(path, replace(recipe, seed=work.seed).to_toml())
@@ -268,7 +264,7 @@ def _check_probes(plan: Plan) -> None:
             f"--tune chooses under one probe, got {len(names)}: {', '.join(names)}; name one with "
             "--probes"
         )
-    if plan.probes[0].kind in NEEDS_VIEWS:
+    if find_probe(plan.probes[0].kind).views:
         raise ConfigError(
             f"probe {names[0]!r} learns from the test images, and --tune reads none of them; "
             "choose another with --probes"

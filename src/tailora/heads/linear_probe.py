@@ -107,7 +107,7 @@ def fit_linear_probe(
 
 
 def predict_logits(
-    linear: nn.Linear, features: NDArray[np.floating], *, batch_size: int = 64
+    head: nn.Module, features: NDArray[np.floating], *, batch_size: int = 64
 ) -> NDArray[np.float32]:
     """Give the logits (rows, classes) of features (rows, features).
 
@@ -116,8 +116,9 @@ def predict_logits(
     """
     rows = torch.from_numpy(np.array(features, dtype=np.float32))
     with torch.inference_mode():
-        batches = [linear(rows[i : i + batch_size]) for i in range(0, len(rows), batch_size)]
-        return torch.cat(batches).numpy() if batches else np.empty((0, linear.out_features), "f")
+        # no rows are one empty batch
+        batches = [head(rows[i : i + batch_size]) for i in range(0, max(len(rows), 1), batch_size)]
+        return torch.cat(batches).numpy()
 
 
 class _Axes:

@@ -1,20 +1,23 @@
-"""Every head by one name, fitted on frozen features: the probe axis of a comparison.
+"""Heads by name: the probe axis of a comparison, and the head of a run.
 
-A probe's choices (penalty, tau) are made on validation features, never on the test. All probes
-see features standardised by the training set, so none wins by the unit of a dimension.
+Each is fitted on frozen features to a module from features (rows, width) to logits (rows, classes)
+whose state is all that has to be kept of it. A head's choices (penalty, tau) are made on validation
+features, never on the test. All heads see features standardised by the training set, so none wins
+by the unit of a dimension.
 
 Reference: decoupled training, Kang et al., ICLR 2020; each head names its own paper.
 """
 
+from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, Final
+from typing import Any, Final, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from tailora import registry
 from tailora.counts import ClassCounts, Groups
@@ -25,9 +28,15 @@ from tailora.heads.cosine import CosineHead
 from tailora.heads.descent import descend
 from tailora.heads.expert_head import ExpertHead
 from tailora.heads.expert_probes import EXPERT_PROBES, fit_experts
-from tailora.heads.linear_probe import L2_GRID, Score, fit_linear_probe, unit_spread
+from tailora.heads.linear_probe import (
+    L2_GRID,
+    Score,
+    fit_linear_probe,
+    unit_spread,
+    zero_linear,
+)
 from tailora.heads.lws import LWSHead
-from tailora.heads.ncm import VARIANTS, nearest_class_mean
+from tailora.heads.ncm import NearestClassMeanHead, nearest_class_mean
 from tailora.heads.prior_thresholding import adjust_logits
 from tailora.heads.reslt import ResLTHead, ResLTLoss
 from tailora.heads.tau_normalisation import choose_tau, tau_normalise
@@ -35,13 +44,15 @@ from tailora.losses import CrossEntropyLoss, LDAMLoss, LogitAdjustedLoss
 
 Rows = NDArray[np.float32]
 Logits = Callable[[Rows], Rows]
+Options = Mapping[str, Any]
 
 _LWS_EPOCHS: Final = 5
+_NONE: Final[Options] = {}
 
 
 @dataclass(frozen=True)
 class ProbeData:
-    """What a probe is fitted on.
+    """What a head is fitted on.
 
     Args:
         features: Training features (rows, width).
@@ -54,8 +65,8 @@ class ProbeData:
         seed: Of heads that start at random.
         l2: Penalties of linear heads to choose from.
         views: Features of two views of the images that will be predicted, both (rows, width),
-            without their labels; for the probes of `NEEDS_VIEWS`.
-        text: Makes a head of class names, for the probes of `NEEDS_TEXT`.
+            without their labels; for heads that need `views`.
+        text: Makes a head of class names, for heads that need `text`.
     """
 
     features: Rows
@@ -71,56 +82,432 @@ class ProbeData:
     text: Callable[[], nn.Linear] | None = None
 
 
-def probe_names() -> list[str]:
-    """Names of all probes: a linear head under each loss, then the other heads."""
-    return [*registry.names("losses"), *_HEADS]
+class Probe(ABC):
+    """A head of frozen features.
 
+    Name and summary are constants, so that `tailora methods` can read them from the source.
 
-def probe_summary(name: str) -> str:
-    """Say in one line what a probe is."""
-    return _TEXTS.get(name) or f"a linear head, fitted to its end under {name}"
-
-
-def check_probe(name: str, options: Mapping[str, Any], counts: ClassCounts) -> None:
-    """Refuse an unknown probe, or options it does not have.
-
-    Raises:
-        ConfigError: The message has the nearest name, or the options there are.
+    Attributes:
+        name: In recipes and on the command line, e.g. `"crt"`.
+        summary: What it is, with its paper, on one line.
+        views: Whether it needs two views of the images to predict, so that no run can keep it.
+        text: Whether it needs the text tower of a CLIP encoder.
+        is_linear: Whether it is a linear layer fitted under the loss of its name.
     """
-    if name not in probe_names():
-        raise unknown_name("probe", name, probe_names())
-    if name in _HEADS:
+
+    name: str
+    summary: str
+    views = False
+    text = False
+    is_linear = False
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options with their defaults."""
+        return {}
+
+    def check(self, options: Options, counts: ClassCounts) -> None:  # noqa: ARG002
+        """Refuse options that it does not have, or that do not fit the classes.
+
+        Raises:
+            ConfigError: The message has the options there are.
+        """
         if options:
-            raise ConfigError(f"probe {name!r} takes no options, got {sorted(options)}")
-        return
-    registry.build(registry.find("losses", name), {"counts": counts}, options)
+            raise ConfigError(f"probe {self.name!r} takes no options, got {sorted(options)}")
+
+    @abstractmethod
+    def fit(self, data: ProbeData, options: Options = _NONE) -> nn.Module:
+        """Fit it: a module from features (rows, width) to logits (rows, classes).
+
+        Raises:
+            ConfigError: An option does not fit, or `views` or `text` are needed and absent.
+        """
+
+    @abstractmethod
+    def empty(self, width: int, classes: int, options: Options = _NONE) -> nn.Module:
+        """Make the module that `fit` gives, without what it learnt: to load a state into.
+
+        Args:
+            width: Of the features.
+            classes: How many.
+            options: As given to `fit`.
+
+        Raises:
+            ConfigError: An option does not fit.
+        """
 
 
-def fit_probe(name: str, data: ProbeData, options: Mapping[str, Any] | None = None) -> Logits:
-    """Fit the probe called `name`.
+def probe_names() -> list[str]:
+    """Names of all heads: one under each loss, then the others."""
+    return list(_probes())
 
-    Args:
-        name: A loss (a linear head is fitted to its end under it; a cosine head for LDAM) or one
-            of `"ncm-un"`, `"ncm-l2n"`, `"ncm-cl2n"`, `"post-hoc"` (cross-entropy, then minus the
-            log prior),
-            `"tau-normalised"`, `"crt"`, `"lws"`, `"cosine"`, `"reslt"`, `"sade"`,
-            `"sade-test-time"`, `"ride"`, `"tlc"`, `"clip-zero-shot"`.
-        data: Features and labels.
-        options: Of the loss.
 
-    Returns:
-        Maps features (rows, width) to logits (rows, classes).
+def find_probe(name: str) -> Probe:
+    """Give the head called `name`.
 
     Raises:
-        ConfigError: Unknown name or option.
+        ConfigError: There is none; the message has the nearest name.
     """
-    check_probe(name, options or {}, data.counts)
-    if name in _HEADS:
-        return _HEADS[name](data)
-    loss = registry.build(registry.find("losses", name), {"counts": data.counts}, options or {})
-    if isinstance(loss, LDAMLoss):  # its margins are cosines: no other head is bounded
-        return _cosine(data, loss)
-    return _logits_of(_linear(data, loss))
+    probes = _probes()
+    if name not in probes:
+        raise unknown_name("probe", name, probes)
+    return probes[name]
+
+
+def as_logits(head: nn.Module) -> Logits:
+    """Give a fitted head as a function of arrays, all rows at once."""
+    head.eval()
+
+    def logits(rows: Rows) -> Rows:
+        with torch.inference_mode():
+            return head(_tensor(rows)).numpy()
+
+    return logits
+
+
+class _UnderLoss(Probe):
+    """A linear head, fitted to its end under a loss."""
+
+    is_linear = True
+
+    def __init__(self, name: str, loss: registry.Method) -> None:
+        self.name, self.summary = name, f"a linear head, fitted to its end under {name}"
+        self.loss = loss
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return registry.options(self.loss)
+
+    def check(self, options: Options, counts: ClassCounts) -> None:
+        registry.build(self.loss, {"counts": counts}, options)
+
+    def fit(self, data: ProbeData, options: Options = _NONE) -> nn.Module:
+        return _linear(data, registry.build(self.loss, {"counts": data.counts}, options))
+
+    def empty(self, width: int, classes: int, options: Options = _NONE) -> nn.Module:  # noqa: ARG002
+        return zero_linear(width, classes)
+
+
+@final
+class _PostHoc(Probe):
+    name = "post-hoc"
+    summary = (
+        "a linear head under cross-entropy, then minus the log prior (Menon et al., ICLR 2021)"
+    )
+
+    def fit(self, data: ProbeData, options: Options = _NONE) -> nn.Module:
+        self.check(options, data.counts)
+        linear = _linear(data, CrossEntropyLoss(data.counts))
+        shift = adjust_logits(torch.zeros(1, len(data.counts.names)), data.counts)
+        return ShiftedHead(linear, shift[0])
+
+    def empty(self, width: int, classes: int, options: Options = _NONE) -> nn.Module:  # noqa: ARG002
+        return ShiftedHead(zero_linear(width, classes), torch.zeros(classes))
+
+
+@final
+class _FromText(Probe):
+    name = "clip-zero-shot"
+    summary = (
+        "CLIP's text features of the class names, nothing fitted; CLIP encoders only (Radford et "
+        "al., ICML 2021)"
+    )
+
+    text = True
+
+    def fit(self, data: ProbeData, options: Options = _NONE) -> nn.Module:
+        self.check(options, data.counts)
+        if data.text is None:
+            raise ConfigError(
+                f"probe {self.name!r} needs the text tower of a CLIP encoder; `tailora compare` "
+                "and `tailora fit` with such a --backbone give it"
+            )
+        return data.text()
+
+    def empty(self, width: int, classes: int, options: Options = _NONE) -> nn.Module:  # noqa: ARG002
+        return zero_linear(width, classes)
+
+
+class _Standardised(Probe):
+    """A head that learns from standardised features; subclasses say which."""
+
+    def fit(self, data: ProbeData, options: Options = _NONE) -> nn.Module:
+        self.check(options, data.counts)
+        scale = Standardisation(data.features.shape[1])
+        scale.mean.copy_(torch.from_numpy(data.features.mean(axis=0, dtype=np.float64)))
+        scale.spread.copy_(torch.from_numpy(unit_spread(data.features)))
+        scaled = replace(
+            data,
+            features=_scaled(scale, data.features),
+            val_features=_scaled(scale, data.val_features),
+            views=data.views and (_scaled(scale, data.views[0]), _scaled(scale, data.views[1])),
+        )
+        return _in_order(scale, self.learn(scaled, options))
+
+    def empty(self, width: int, classes: int, options: Options = _NONE) -> nn.Module:
+        return _in_order(Standardisation(width), self.shape(width, classes, options))
+
+    @abstractmethod
+    def learn(self, data: ProbeData, options: Options) -> nn.Module:
+        """Fit the head on features of zero mean and unit spread."""
+
+    @abstractmethod
+    def shape(self, width: int, classes: int, options: Options) -> nn.Module:
+        """Make what `learn` gives, without what it learnt."""
+
+
+class _NearestMean(_Standardised):
+    variant: str
+
+    def learn(self, data: ProbeData, options: Options) -> nn.Module:  # noqa: ARG002
+        classes = len(data.counts.names)
+        return nearest_class_mean(data.features, data.labels, classes, variant=self.variant)
+
+    def shape(self, width: int, classes: int, options: Options) -> nn.Module:  # noqa: ARG002
+        means = torch.zeros(classes, width)
+        return NearestClassMeanHead(means, torch.zeros(width), variant=self.variant)
+
+
+@final
+class _NearestRawMean(_NearestMean):
+    name = "ncm-un"
+    summary = "nearest class mean (Kang et al., ICLR 2020)"
+    variant = "un"
+
+
+@final
+class _NearestMeanDirection(_NearestMean):
+    name = "ncm-l2n"
+    summary = "nearest class mean of features of length one"
+    variant = "l2n"
+
+
+@final
+class _NearestCentredDirection(_NearestMean):
+    name = "ncm-cl2n"
+    summary = "nearest class mean of centred features of length one"
+    variant = "cl2n"
+
+
+@final
+class _TauNormalised(_Standardised):
+    name = "tau-normalised"
+    summary = (
+        "a linear head under cross-entropy whose class vectors are shortened, tau by validation "
+        "(Kang et al., ICLR 2020)"
+    )
+
+    def learn(self, data: ProbeData, options: Options) -> nn.Module:  # noqa: ARG002
+        weight = _linear(data, CrossEntropyLoss(data.counts)).weight.detach()
+        tau = 1.0
+        if len(data.val_labels):
+            tau = choose_tau(weight, data.val_features, data.val_labels)
+        return _without_bias(tau_normalise(weight, tau=tau))
+
+    def shape(self, width: int, classes: int, options: Options) -> nn.Module:  # noqa: ARG002
+        return _without_bias(torch.zeros(classes, width))
+
+
+@final
+class _Retrained(_Standardised):
+    name = "crt"
+    summary = "a fresh linear head, class-balanced sampling (Kang et al., ICLR 2020)"
+
+    def learn(self, data: ProbeData, options: Options) -> nn.Module:  # noqa: ARG002
+        head = fresh_linear(data.features.shape[1], len(data.counts.names), seed=data.seed)
+        retrain_classifier(head, data.features, data.labels, seed=data.seed)
+        return head
+
+    def shape(self, width: int, classes: int, options: Options) -> nn.Module:  # noqa: ARG002
+        return zero_linear(width, classes)
+
+
+@final
+class _LearntScales(_Standardised):
+    name = "lws"
+    summary = "a linear head under cross-entropy, then one factor a class (Kang et al., ICLR 2020)"
+
+    def learn(self, data: ProbeData, options: Options) -> nn.Module:  # noqa: ARG002
+        head = LWSHead(_linear(data, CrossEntropyLoss(data.counts)))
+        retrain_classifier(head, data.features, data.labels, epochs=_LWS_EPOCHS, seed=data.seed)
+        return head
+
+    def shape(self, width: int, classes: int, options: Options) -> nn.Module:  # noqa: ARG002
+        return LWSHead(zero_linear(width, classes))
+
+
+class _Cosine(_Standardised):
+    name = "cosine"
+    summary = "a cosine head under logit adjustment (Gidaris and Komodakis, CVPR 2018)"
+    loss: registry.Method = LogitAdjustedLoss
+
+    def learn(self, data: ProbeData, options: Options) -> nn.Module:
+        head = self.shape(data.features.shape[1], len(data.counts.names), options, seed=data.seed)
+        loss = registry.build(self.loss, {"counts": data.counts}, options)
+        x, y = torch.from_numpy(data.features), torch.from_numpy(data.labels)
+        descend(head, lambda _: loss(head(x), y))
+        return head
+
+    def shape(self, width: int, classes: int, options: Options, *, seed: int = 0) -> nn.Module:  # noqa: ARG002
+        return CosineHead(width, classes, seed=seed)
+
+
+@final
+class _LDAM(_Cosine):
+    """Its margins are cosines, and no other head is bounded: it stands in for the linear one."""
+
+    name = "ldam"
+    summary = "a cosine head under LDAM's margins, of the loss's scale (Cao et al., NeurIPS 2019)"
+    loss = LDAMLoss
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return registry.options(self.loss)
+
+    def check(self, options: Options, counts: ClassCounts) -> None:
+        registry.build(self.loss, {"counts": counts}, options)
+
+    def shape(self, width: int, classes: int, options: Options, *, seed: int = 0) -> nn.Module:
+        return CosineHead(width, classes, scale=(self.options | dict(options))["scale"], seed=seed)
+
+
+@final
+class _Residual(_Standardised):
+    name = "reslt"
+    summary = "three residual heads and their loss (Cui et al., TPAMI 2022)"
+
+    def learn(self, data: ProbeData, options: Options) -> nn.Module:  # noqa: ARG002
+        head = ResLTHead(data.features.shape[1], len(data.counts.names), seed=data.seed)
+        loss = ResLTLoss(data.groups)
+        x, y = torch.from_numpy(data.features), torch.from_numpy(data.labels)
+        descend(head, lambda _: loss(head.branches(x), y))
+        return head
+
+    def shape(self, width: int, classes: int, options: Options) -> nn.Module:  # noqa: ARG002
+        return ResLTHead(width, classes)
+
+
+class _Experts(_Standardised):
+    def learn(self, data: ProbeData, options: Options) -> nn.Module:  # noqa: ARG002
+        head = fit_experts(self.name, data.features, data.labels, data.counts, seed=data.seed)
+        return CombinedExperts(head, EXPERT_PROBES[self.name])
+
+    def shape(self, width: int, classes: int, options: Options) -> nn.Module:  # noqa: ARG002
+        return CombinedExperts(ExpertHead(width, classes), EXPERT_PROBES[self.name])
+
+
+@final
+class _SADE(_Experts):
+    name = "sade"
+    summary = (
+        "three cosine experts for the classes' own, an even and a reversed distribution, mixed "
+        "evenly (Zhang et al., NeurIPS 2022)"
+    )
+
+
+@final
+class _RIDE(_Experts):
+    name = "ride"
+    summary = "three cosine experts with LDAM margins, pushed apart (Wang et al., ICLR 2021)"
+
+
+@final
+class _TLC(_Experts):
+    name = "tlc"
+    summary = (
+        "three evidential cosine experts, weighed by what those before left uncertain (Li et al., "
+        "CVPR 2022)"
+    )
+
+
+@final
+class _WeighedExperts(_Standardised):
+    """Experts of another head, mixed as is most stable over two views of the images to predict."""
+
+    name = "sade-test-time"
+    summary = (
+        "the experts of SADE, mixed as is most stable over two views of the images to predict, "
+        "without their labels; `tailora compare` only (Zhang et al., NeurIPS 2022)"
+    )
+    views = True
+
+    def learn(self, data: ProbeData, options: Options) -> nn.Module:  # noqa: ARG002
+        if data.views is None:
+            raise ConfigError(
+                f"probe {self.name!r} needs two views of the images to predict; `tailora compare` "
+                "gives them to adapters that look at an image once"
+            )
+        head = fit_experts(_SADE.name, data.features, data.labels, data.counts, seed=data.seed)
+        with torch.inference_mode():
+            first, second = (head.branches(torch.from_numpy(view)) for view in data.views)
+        # rows may be sorted by class, and the search goes through them in order
+        order = torch.from_numpy(np.random.default_rng(data.seed).permutation(first.shape[1]))
+        return WeighedExperts(head, weigh_experts(first[:, order], second[:, order]))
+
+    def shape(self, width: int, classes: int, options: Options) -> nn.Module:  # noqa: ARG002
+        head = ExpertHead(width, classes)
+        return WeighedExperts(head, torch.zeros(len(head.weight)))
+
+
+class Standardisation(nn.Module):
+    """Zero mean and unit spread of each dimension; what they are is state, (width,) float64."""
+
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width, dtype=torch.float64))
+        self.register_buffer("spread", torch.ones(width, dtype=torch.float64))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Standardise `features` (rows, width) in double precision; float32."""
+        return ((features - self.mean) / self.spread).float()
+
+
+@final
+class ShiftedHead(nn.Module):
+    """A linear head and what is added to its logits (classes,)."""
+
+    shift: Tensor
+
+    def __init__(self, linear: nn.Linear, shift: Tensor) -> None:
+        super().__init__()
+        self.linear = linear
+        self.register_buffer("shift", shift)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Turn `features` (rows, width) into logits (rows, classes)."""
+        return self.linear(features) + self.shift
+
+
+@final
+class CombinedExperts(nn.Module):
+    """Experts and the rule that makes one answer of theirs."""
+
+    def __init__(self, experts: ExpertHead, rule: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.experts, self.rule = experts, rule
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Turn `features` (rows, width) into logits (rows, classes)."""
+        return self.rule(self.experts.branches(features))
+
+
+@final
+class WeighedExperts(nn.Module):
+    """Experts and the weight of each (experts,)."""
+
+    weights: Tensor
+
+    def __init__(self, experts: ExpertHead, weights: Tensor) -> None:
+        super().__init__()
+        self.experts = experts
+        self.register_buffer("weights", weights)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Turn `features` (rows, width) into logits (rows, classes)."""
+        return combine_experts(self.experts.branches(features), self.weights)
 
 
 def _linear(data: ProbeData, loss: nn.Module) -> nn.Linear:
@@ -136,173 +523,46 @@ def _linear(data: ProbeData, loss: nn.Module) -> nn.Linear:
     ).linear
 
 
-def _post_hoc(data: ProbeData) -> Logits:
-    plain = _logits_of(_linear(data, CrossEntropyLoss(data.counts)))
-
-    def logits(rows: Rows) -> Rows:
-        return adjust_logits(torch.from_numpy(plain(rows)), data.counts).numpy()
-
-    return logits
-
-
-def _tau_normalised(data: ProbeData) -> Logits:
-    scaler = _Scaler(data.features)
-    weight = _linear(scaler.scaled(data), CrossEntropyLoss(data.counts)).weight.detach()
-    tau = 1.0
-    if len(data.val_labels):
-        tau = choose_tau(weight, scaler(data.val_features), data.val_labels)
+def _without_bias(weight: Tensor) -> nn.Linear:
     head = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
-    head.weight = nn.Parameter(tau_normalise(weight, tau=tau))
-    return _logits_of(head, scaler)
+    head.weight = nn.Parameter(weight)
+    return head
 
 
-def _crt(data: ProbeData) -> Logits:
-    scaler = _Scaler(data.features)
-    head = fresh_linear(data.features.shape[1], len(data.counts.names), seed=data.seed)
-    retrain_classifier(head, scaler(data.features), data.labels, seed=data.seed)
-    return _logits_of(head, scaler)
+def _in_order(scale: Standardisation, head: nn.Module) -> nn.Module:
+    return nn.Sequential(OrderedDict(scale=scale, head=head))
 
 
-def _lws(data: ProbeData) -> Logits:
-    scaler = _Scaler(data.features)
-    head = LWSHead(_linear(scaler.scaled(data), CrossEntropyLoss(data.counts)))
-    retrain_classifier(head, scaler(data.features), data.labels, epochs=_LWS_EPOCHS, seed=data.seed)
-    return _logits_of(head, scaler)
+def _tensor(rows: Rows) -> Tensor:
+    return torch.from_numpy(np.array(rows, dtype=np.float32))  # a mapped file may not be written to
 
 
-def _ncm(data: ProbeData, *, variant: str) -> Logits:
-    scaler = _Scaler(data.features)
-    head = nearest_class_mean(
-        scaler(data.features), data.labels, len(data.counts.names), variant=variant
-    )
-    return _logits_of(head, scaler)
+def _scaled(scale: Standardisation, rows: Rows) -> Rows:
+    return scale(_tensor(rows)).numpy()
 
 
-def _cosine_adjusted(data: ProbeData) -> Logits:
-    return _cosine(data, LogitAdjustedLoss(data.counts))
+_OTHERS: Final[tuple[Probe, ...]] = (
+    _LDAM(),
+    _NearestRawMean(),
+    _NearestMeanDirection(),
+    _NearestCentredDirection(),
+    _PostHoc(),
+    _TauNormalised(),
+    _Retrained(),
+    _LearntScales(),
+    _Cosine(),
+    _Residual(),
+    _SADE(),
+    _RIDE(),
+    _TLC(),
+    _WeighedExperts(),
+    _FromText(),
+)
 
 
-def _cosine(data: ProbeData, loss: nn.Module) -> Logits:
-    scaler = _Scaler(data.features)
-    scale = loss.scale if isinstance(loss, LDAMLoss) else 30.0
-    classes = len(data.counts.names)
-    head = CosineHead(data.features.shape[1], classes, scale=scale, seed=data.seed)
-    x, y = torch.from_numpy(scaler(data.features)), torch.from_numpy(data.labels)
-    descend(head, lambda _: loss(head(x), y))
-    return _logits_of(head, scaler)
-
-
-def _reslt(data: ProbeData) -> Logits:
-    scaler = _Scaler(data.features)
-    head = ResLTHead(data.features.shape[1], len(data.counts.names), seed=data.seed)
-    loss = ResLTLoss(data.groups)
-    x, y = torch.from_numpy(scaler(data.features)), torch.from_numpy(data.labels)
-    descend(head, lambda _: loss(head.branches(x), y))
-    return _logits_of(head, scaler)
-
-
-def _experts(data: ProbeData, *, name: str) -> Logits:
-    scaler = _Scaler(data.features)
-    head = fit_experts(name, scaler(data.features), data.labels, data.counts, seed=data.seed)
-    return _logits_of(_Combined(head, EXPERT_PROBES[name]), scaler)
-
-
-def _sade_test_time(data: ProbeData) -> Logits:
-    if data.views is None:
-        raise ConfigError(
-            "probe 'sade-test-time' needs two views of the images to predict; `tailora compare` "
-            "gives them to adapters that look at an image once"
-        )
-    scaler = _Scaler(data.features)
-    head = fit_experts("sade", scaler(data.features), data.labels, data.counts, seed=data.seed)
-    with torch.inference_mode():
-        first, second = (head.branches(torch.from_numpy(scaler(view))) for view in data.views)
-    # rows may be sorted by class, and the search goes through them in order
-    order = torch.from_numpy(np.random.default_rng(data.seed).permutation(first.shape[1]))
-    weights = weigh_experts(first[:, order], second[:, order])
-    return _logits_of(_Combined(head, partial(combine_experts, weights=weights)), scaler)
-
-
-def _clip_zero_shot(data: ProbeData) -> Logits:
-    if data.text is None:
-        raise ConfigError(
-            "probe 'clip-zero-shot' needs the text tower of a CLIP encoder; `tailora compare` with "
-            "such a --backbone gives it"
-        )
-    return _logits_of(data.text())
-
-
-class _Combined(nn.Module):
-    """Experts and the rule that makes one answer of theirs."""
-
-    def __init__(self, head: ExpertHead, rule: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        super().__init__()
-        self.head, self.rule = head, rule
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return self.rule(self.head.branches(features))
-
-
-_HEADS: Final[dict[str, Callable[[ProbeData], Logits]]] = {
-    **{f"ncm-{variant}": partial(_ncm, variant=variant) for variant in VARIANTS},
-    "post-hoc": _post_hoc,
-    "tau-normalised": _tau_normalised,
-    "crt": _crt,
-    "lws": _lws,
-    "cosine": _cosine_adjusted,
-    "reslt": _reslt,
-    **{name: partial(_experts, name=name) for name in EXPERT_PROBES},
-    "sade-test-time": _sade_test_time,
-    "clip-zero-shot": _clip_zero_shot,
-}
-NEEDS_VIEWS: Final = ("sade-test-time",)
-NEEDS_TEXT: Final = ("clip-zero-shot",)
-
-
-_TEXTS: Final = {
-    "ldam": "a cosine head under LDAM's margins, of the loss's scale (Cao et al., NeurIPS 2019)",
-    "ncm-un": "nearest class mean (Kang et al., ICLR 2020)",
-    "ncm-l2n": "nearest class mean of features of length one",
-    "ncm-cl2n": "nearest class mean of centred features of length one",
-    "post-hoc": "a linear head under cross-entropy, then minus the log prior (Menon et al., "
-    "ICLR 2021)",
-    "tau-normalised": "a linear head under cross-entropy whose class vectors are shortened, tau "
-    "by validation (Kang et al., ICLR 2020)",
-    "crt": "a fresh linear head, class-balanced sampling (Kang et al., ICLR 2020)",
-    "lws": "a linear head under cross-entropy, then one factor a class (Kang et al., ICLR 2020)",
-    "cosine": "a cosine head under logit adjustment (Gidaris and Komodakis, CVPR 2018)",
-    "reslt": "three residual heads and their loss (Cui et al., TPAMI 2022)",
-    "sade": "three cosine experts for the classes' own, an even and a reversed distribution, mixed "
-    "evenly (Zhang et al., NeurIPS 2022)",
-    "sade-test-time": "the experts of SADE, mixed as is most stable over two views of the images "
-    "to predict, without their labels; `tailora compare` only (Zhang et al., NeurIPS 2022)",
-    "clip-zero-shot": "CLIP's text features of the class names, nothing fitted; CLIP encoders and "
-    "`tailora compare` only (Radford et al., ICML 2021)",
-    "ride": "three cosine experts with LDAM margins, pushed apart (Wang et al., ICLR 2021)",
-    "tlc": "three evidential cosine experts, weighed by what those before left uncertain (Li et "
-    "al., CVPR 2022)",
-}
-
-
-class _Scaler:
-    """Zero mean and unit spread of each dimension by the training features."""
-
-    def __init__(self, features: Rows) -> None:
-        self.mean, self.spread = features.mean(axis=0, dtype=np.float64), unit_spread(features)
-
-    def __call__(self, rows: Rows) -> Rows:
-        return ((rows - self.mean) / self.spread).astype(np.float32)
-
-    def scaled(self, data: ProbeData) -> ProbeData:
-        return replace(data, features=self(data.features), val_features=self(data.val_features))
-
-
-def _logits_of(head: nn.Module, scaler: _Scaler | None = None) -> Logits:
-    head.eval()
-
-    def logits(rows: Rows) -> Rows:
-        seen = np.array(rows if scaler is None else scaler(rows), dtype=np.float32)
-        with torch.inference_mode():
-            return head(torch.from_numpy(seen)).numpy()
-
-    return logits
+def _probes() -> dict[str, Probe]:
+    """All heads by name; losses are asked for anew, since some may have been added."""
+    under = {
+        name: _UnderLoss(name, registry.find("losses", name)) for name in registry.names("losses")
+    }
+    return {**under, **{probe.name: probe for probe in _OTHERS}}

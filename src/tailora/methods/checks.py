@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import Final, cast, get_args
 
 import numpy as np
@@ -11,14 +12,16 @@ from torch import nn
 from tailora.adapters import adapt, resolve_rank
 from tailora.backbones import Encoder, LoadedBackbone, Pooling, Precision
 from tailora.backbones.checkpointing import recompute_activations
+from tailora.backbones.clip_text import text_head
 from tailora.backbones.stem import NEW_BANDS, STEMS
+from tailora.config.probe_choice import ProbeChoice, own_probe
 from tailora.config.recipe import BackboneOptions, EvaluateOptions, Recipe, TrainOptions
 from tailora.counts import ClassCounts, Groups, make_groups
 from tailora.errors import ConfigError, unknown_name
 from tailora.heads.linear_probe import zero_linear
+from tailora.heads.probes import find_probe
 from tailora.launcher import launched
 from tailora.methods.band_choice import check_band_options
-from tailora.methods.job import build_loss
 from tailora.methods.lessons import OBJECTIVES
 from tailora.methods.method import Method, find_method
 from tailora.methods.training_parts import (
@@ -160,7 +163,7 @@ def check_recipe(recipe: Recipe, counts: ClassCounts, *, n_val: int) -> Groups:
     """
     _check_evaluation(recipe.evaluate)
     check_band_options(recipe.data, recipe.train.augment)
-    build_loss(recipe.probe, counts)
+    _check_head(own_probe(recipe), counts)
     resolve_rank(recipe.adapter.tuner, recipe.adapter.rank)
     _check_backbone(recipe.backbone)
     _check_compute(recipe)
@@ -200,6 +203,29 @@ def check_encoder(
         adapted = adapt(copy.deepcopy(loaded.model), recipe.adapter, seed=0, total_steps=steps)
         check_optimizer(recipe, adapted)
     method.check_encoder(recipe, loaded, len(labels), encoder.features)
+
+
+def check_text(
+    probe: ProbeChoice, recipe: Recipe, loaded: LoadedBackbone, names: Sequence[str]
+) -> None:
+    """Refuse a head of class names where the encoder has no text tower for its features.
+
+    Args:
+        probe: Any head.
+        recipe: Resolved.
+        loaded: The encoder.
+        names: Of the classes.
+
+    Raises:
+        ConfigError: The features are pooled otherwise than CLIP's.
+        BackboneError: The encoder is no CLIP.
+    """
+    if find_probe(probe.kind).text:
+        text_head(loaded, names)
+        if recipe.backbone.pooling != "class":
+            raise ConfigError(
+                f"probe {probe.kind!r} reads CLIP's class token; add --set backbone.pooling=class"
+            )
 
 
 def planned_steps(recipe: Recipe, labels: NDArray[np.int64]) -> int:
@@ -287,6 +313,17 @@ def _check_evaluation(options: EvaluateOptions) -> None:
         raise ConfigError(
             f"evaluate.balanced_reference must lie in (0, 1], got {options.balanced_reference}"
         )
+
+
+def _check_head(probe: ProbeChoice, counts: ClassCounts) -> None:
+    """Refuse a head that there is not, or that no run can keep."""
+    found = find_probe(probe.kind)
+    if found.views:
+        raise ConfigError(
+            f"probe {probe.kind!r} learns from the images to predict, so no run can keep it; name "
+            "it in `tailora compare --probes`, or choose another"
+        )
+    found.check(probe.options, counts)
 
 
 def _check_probe(l2: list[float], n_val: int) -> None:

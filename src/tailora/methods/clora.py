@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tailora.heads.linear_probe import zero_linear
+from tailora.heads.probes import Logits
 from tailora.methods.deblora.chosen_pull import Validation
 from tailora.methods.deblora.stages import calibrate_features, learn_calibrated
 from tailora.methods.job import Job
-from tailora.methods.method import INPUT, Classes, Logits, Method, Rows
+from tailora.methods.method import INPUT, Classes, Method, Rows
 from tailora.methods.stages import stage_features, stage_folder, train_once, trainable
 from tailora.methods.training_parts import training_optimizer
 from tailora.runs.weights import load_adapted

@@ -29,7 +29,7 @@ class Start:
     """What a lesson may start from; asked for only where it is needed.
 
     Args:
-        head: Gives the probe on pretrained features.
+        head: Gives a linear probe on pretrained features.
         features: Gives pretrained features of the training rows (rows, features).
     """
 

@@ -2,7 +2,7 @@
 
 from tailora.methods.job import Job
 from tailora.methods.lessons import Start, base_lesson
-from tailora.methods.method import Method, find_method
+from tailora.methods.method import Method, find_method, starting_probe
 from tailora.methods.stages import stage_folder
 from tailora.methods.training_parts import recipe_sampler, training_optimizer
 from tailora.train.base_adaptation import AnyEncoder, adapt_base
@@ -22,7 +22,7 @@ class LoRA(Method):
         rows = job.dataset.indices("train")
         pretrained = find_method("zero-shot")
         start = Start(
-            head=lambda: pretrained.with_head(job).head,
+            head=lambda: starting_probe(job),
             features=lambda: pretrained.features(job, "train"),
         )
         title, lesson = base_lesson(job, self.experts, start)

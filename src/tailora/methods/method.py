@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,20 +11,21 @@ from torch import nn
 
 from tailora import processes, registry
 from tailora.backbones import LoadedBackbone
+from tailora.backbones.clip_text import text_head
+from tailora.config.probe_choice import ProbeChoice, own_probe
 from tailora.config.recipe import Recipe
 from tailora.counts import ClassCounts
-from tailora.heads.linear_probe import fit_linear_probe
+from tailora.heads.probes import Logits, ProbeData, find_probe
 from tailora.methods.deblora.calibrate import Calibration
 from tailora.methods.experts import Experts
 from tailora.methods.job import Job
 from tailora.methods.stages import stage_features, train_once, trainable
 from tailora.metrics import class_scores, confusion_matrix
-from tailora.runs.weights import load_adapted, load_head, save_head
+from tailora.runs.weights import HeadFacts, load_adapted, load_head, save_head
 from tailora.train.base_adaptation import AnyEncoder
 
 Rows = NDArray[np.float32]
 Classes = NDArray[np.int64]
-Logits = Callable[[Rows], Rows]
 
 # recipe sections that change what every method gives
 INPUT = ("data", "backbone", "compute")
@@ -35,7 +37,7 @@ class StageResult:
 
     method: "Method"
     encoder: AnyEncoder
-    head: nn.Linear
+    head: nn.Module
 
 
 class Method:
@@ -146,16 +148,9 @@ class Method:
         """Fit the recipe's head on its features, or read the one that was fitted."""
         folder = job.folder.stage(self.name)
         encoder = load_adapted(job.encoder, folder)
-        path = folder / "head.safetensors"
         together = ("test",) if job.accelerator.num_processes > 1 else ()  # while all are here
         _, val, *_ = [self.features(job, s, encoder) for s in ("train", "val", *together)]
-        if job.folder.writes and not path.is_file():
-            train, labels = self.training_set(job)
-            with job.folder.costs(self.name).measure("probe"):
-                head = fit_head(job, train, labels, val)
-            save_head(head, path)
-        processes.wait(job.accelerator)
-        return StageResult(self, encoder, load_head(path))
+        return StageResult(self, encoder, _kept_head(job, self, own_probe(job.recipe), val))
 
     def shares(
         self, job: Job, fit: Callable[[Rows, Classes, Rows], Logits], splits: Sequence[str]
@@ -240,22 +235,68 @@ def group_macro_f1(job: Job, targets: Classes, predictions: Classes) -> float:
     return float(np.nanmean(scores.f1))
 
 
-def fit_head(job: Job, train: Rows, labels: Classes, val: Rows) -> nn.Linear:
-    """Fit the head of the recipe; its penalty is chosen on validation.
+def fit_head(
+    job: Job,
+    probe: ProbeChoice,
+    train: Rows,
+    labels: Classes,
+    val: Rows,
+    *,
+    views: tuple[Rows, Rows] | None = None,
+) -> nn.Module:
+    """Fit a head; what it has to choose is chosen on validation.
 
     Args:
         job: The run.
+        probe: Which head.
         train: Features (rows, width).
         labels: Their class indices (rows,).
         val: Features of the validation rows, none where there is no such split.
+        views: Two views of the images to predict; see `ProbeData`.
+
+    Returns:
+        From features (rows, width) to logits (rows, classes).
     """
-    probe = fit_linear_probe(
-        train,
-        labels,
-        loss=job.loss(job.recipe.probe),
-        num_classes=len(job.counts.names),
-        l2=job.recipe.probe.l2,
-        validation=(val, job.labels[job.dataset.indices("val")]) if len(val) else None,
-        score=lambda targets, predictions: group_macro_f1(job, targets, predictions),
+    data = ProbeData(
+        features=train,
+        labels=labels,
+        val_features=val,
+        val_labels=job.labels[job.dataset.indices("val")],
+        counts=job.counts,
+        groups=job.groups,
+        score=partial(group_macro_f1, job),
+        seed=job.recipe.seed,
+        l2=tuple(job.recipe.probe.l2),
+        views=views,
+        text=partial(text_head, job.loaded, job.counts.names, features=train),
     )
-    return probe.linear
+    return find_probe(probe.kind).fit(data, probe.options)
+
+
+def starting_probe(job: Job) -> nn.Linear:
+    """Give the linear head on pretrained features that a training starts at.
+
+    It is the recipe's where that is one under a loss, else the one of a recipe that names none.
+    """
+    pretrained = find_method("zero-shot")
+    if find_probe(job.recipe.probe.loss).is_linear:
+        head = pretrained.with_head(job).head
+    else:
+        val = pretrained.features(job, "val")
+        head = _kept_head(job, pretrained, own_probe(Recipe()), val, name="start")
+    return cast("nn.Linear", head)
+
+
+def _kept_head(
+    job: Job, method: Method, probe: ProbeChoice, val: Rows, *, name: str = "head"
+) -> nn.Module:
+    """Fit a head and keep it in the method's folder, or read the one that lies there."""
+    path = job.folder.stage(method.name) / f"{name}.safetensors"
+    facts = HeadFacts(probe.kind, probe.options, job.encoder.features, len(job.counts.names))
+    if job.folder.writes and not path.is_file():
+        train, labels = method.training_set(job)
+        with job.folder.costs(method.name).measure("probe" if name == "head" else f"{name} probe"):
+            head = fit_head(job, probe, train, labels, val)
+        save_head(head, path, facts)
+    processes.wait(job.accelerator)
+    return load_head(path, classes=facts.classes, features=facts.width)

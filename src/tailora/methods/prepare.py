@@ -16,11 +16,12 @@ from tailora import processes
 from tailora.adapters import resolve_rank
 from tailora.backbones import LoadedBackbone, has_class_token, load_backbone
 from tailora.backbones.stem import StemPlan, find_stem
+from tailora.config.probe_choice import own_probe
 from tailora.config.recipe import Recipe
 from tailora.data import Dataset, PreparedImages, prepare_images
 from tailora.errors import BackboneError, ConfigError, DataError
 from tailora.methods.band_choice import band_numbers, describe, normalised, with_range_check
-from tailora.methods.checks import check_encoder, check_recipe
+from tailora.methods.checks import check_encoder, check_recipe, check_text
 from tailora.methods.job import Job
 from tailora.methods.method import Method, find_method, stood_on
 from tailora.methods.names import check_names
@@ -98,6 +99,7 @@ def check_run(
     check_recipe(recipe, data.counts("train"), n_val=len(data.indices("val")))
     loaded = load_backbone(recipe.backbone.name, options=recipe.backbone.options)
     recipe = resolve_recipe(recipe, loaded)
+    check_text(own_probe(recipe), recipe, loaded, data.classes)
     folder.check_for_fit(
         recipe, data.fingerprint, resume=resume, force=force, may_fall=_rates_in_use(recipe, folder)
     )

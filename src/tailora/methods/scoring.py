@@ -15,6 +15,7 @@ from tailora.config.recipe import EvaluateOptions
 from tailora.counts import rows_by_class
 from tailora.data.readers.table import inert
 from tailora.heads.linear_probe import predict_logits
+from tailora.heads.probes import find_probe
 from tailora.methods.deblora.calibrate import Calibration
 from tailora.methods.job import Job
 from tailora.methods.label_curves import label_curves
@@ -279,6 +280,10 @@ def fit_of(job: Job, probabilities: NDArray[np.floating]) -> ValidationFit | Non
 
 def _label_value(job: Job, last: StageResult) -> dict[str, Any]:
     """Learning curves of the tail under the last method; the test measures, it chooses nothing."""
+    probe = job.recipe.probe.loss
+    if not find_probe(probe).is_linear or not isinstance(last.head, nn.Linear):
+        reason = f"only linear heads under a loss are fitted again, and the head here is {probe}"
+        return {"method": last.method.name, "classes": [], "left_out": reason}
     train, labels = last.method.training_set(job)
     test = last.method.features(job, "test", last.encoder)
     options = job.recipe.evaluate

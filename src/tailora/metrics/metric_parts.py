@@ -48,6 +48,7 @@ class LabelValuePart:
 
     classes: list[LabelCurvePart]
     confidence: Share | None = None
+    left_out: str | None = None
 
     def __post_init__(self) -> None:
         factors = {tuple(v.factor for v in one.values) for one in self.classes if one.values}

@@ -26,6 +26,8 @@ def label_value_section(run: FinishedRun) -> Section:
     found = run.metrics.get("label_value")
     if not found:
         return left_out(*_TITLE, "it was not asked for (evaluate.label_value)")
+    if reason := found.get("left_out"):
+        return left_out(*_TITLE, reason)
     entries = list(found.get("classes") or [])
     curves = [entry for entry in entries if entry.get("values")]
     blocks: list[Block] = [

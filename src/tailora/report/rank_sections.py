@@ -199,7 +199,13 @@ def collapse_section(run: FinishedRun) -> Section:
         )
         for method in methods
     )
-    return Section(*_COLLAPSE, caption, (Table(columns, rows, "Neural collapse and shift"),))
+    table = Table(columns, rows, "Neural collapse and shift")
+    lacking = [method_name(m["method"]) for m in methods if not m.get("collapse")]
+    note = (
+        f"Collapse is left out for {', '.join(lacking)}: a head that is no linear layer has no "
+        "class vectors to compare."
+    )
+    return Section(*_COLLAPSE, caption, (*((Note(note),) if lacking else ()), table))
 
 
 def _distance_cell(collapse: Mapping[str, Any], key: str) -> Cell:

@@ -117,7 +117,7 @@ SCHEMA: Final = 1
 _CONTENT: Final = (
     "metrics.json", "classes.json", "calibration.json", "seen.npy", "predictions.csv",
     "report.html", "report.npz", "history.jsonl",
-    "head.safetensors", "backbone.safetensors", "adapter", "stages", "work",
+    "head.json", "head.safetensors", "backbone.safetensors", "adapter", "stages", "work",
 )  # fmt: skip
 
 

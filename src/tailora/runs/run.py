@@ -35,7 +35,7 @@ class Classifier(nn.Module):
         head: (batch, features) to (batch, classes).
     """
 
-    def __init__(self, encoder: AnyEncoder, head: nn.Linear) -> None:
+    def __init__(self, encoder: AnyEncoder, head: nn.Module) -> None:
         super().__init__()
         self.encoder, self.head = encoder, head
 

@@ -21,7 +21,7 @@ from tailora.storage import file_sha256, read_json, typed
 
 _FILES: Final = (
     "recipe.toml", "metrics.json", "classes.json", "calibration.json", "report.npz", "seen.npy",
-    "head.safetensors", "backbone.safetensors", "adapter/adapter_config.json",
+    "head.json", "head.safetensors", "backbone.safetensors", "adapter/adapter_config.json",
     "adapter/adapter_model.safetensors",
 )  # fmt: skip
 _MEND: Final = "fit the run again with --force, or bring the file back"

@@ -1,4 +1,4 @@
-"""Save and load what was trained: an adapter in PEFT's format or all weights, and a linear head."""
+"""Save and load what was trained: an adapter in PEFT's format or all weights, and a head."""
 
 import copy
 import dataclasses
@@ -9,19 +9,21 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import peft
 import torch
 from peft import PeftModel, get_peft_model_state_dict
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
 
 from tailora.adapters import tuner_names, without_peft_noise
-from tailora.errors import RunError
+from tailora.errors import ConfigError, RunError
 from tailora.heads.linear_probe import zero_linear
-from tailora.storage import guard_disk, read_json, write_atomically, write_json
+from tailora.heads.probes import find_probe
+from tailora.storage import guard_disk, read_json, typed, write_atomically, write_json
 from tailora.train.base_adaptation import AnyEncoder
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
@@ -191,7 +193,7 @@ def copy_saved(source: Path, target: Path) -> None:
     Raises:
         StorageError: The disk is full; nothing half-written is left under a final name.
     """
-    for name in ("head.safetensors", WEIGHTS):
+    for name in ("head.json", "head.safetensors", WEIGHTS):
         if (source / name).is_file():
             write_atomically(target / name, partial(shutil.copyfile, source / name))
     if (source / ADAPTER).is_dir():
@@ -239,14 +241,49 @@ def weights_fingerprint(folder: Path) -> str:
     return "pretrained"
 
 
-def save_head(head: nn.Linear, path: Path) -> None:
-    """Write a linear head as safetensors: `weight` (classes, features), `bias` (classes,)."""
+_Size = Annotated[int, Field(ge=1, le=2**31)]
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadFacts:
+    """What makes a head without its weights.
+
+    Args:
+        name: Of `heads.probes.probe_names()`.
+        options: Of the head.
+        width: Length of the feature vectors it takes.
+        classes: How many it tells apart.
+    """
+
+    name: str
+    options: dict[str, Any]
+    width: _Size
+    classes: _Size
+
+
+def save_head(head: nn.Module, path: Path, facts: HeadFacts | None = None) -> None:
+    """Write the state of a head as safetensors, and beside it `.json` unless it is a linear layer.
+
+    Args:
+        head: Maps features (rows, width) to logits (rows, classes).
+        path: Ends in `.safetensors`; of a linear layer it holds `weight` (classes, features) and
+            `bias` (classes,).
+        facts: Of any other head; all its options are written, since defaults may change.
+
+    Raises:
+        StorageError: The disk is full; nothing half-written is left under a final name.
+    """
+    if facts is None or type(head) is nn.Linear:
+        path.with_suffix(".json").unlink(missing_ok=True)
+    else:
+        options = find_probe(facts.name).options | facts.options
+        write_json(path.with_suffix(".json"), dataclasses.asdict(facts) | {"options": options})
     state = {name: tensor.detach().contiguous() for name, tensor in head.state_dict().items()}
     write_atomically(path, lambda temporary: save_file(state, str(temporary)))
 
 
-def load_head(path: Path, *, classes: int | None = None, features: int | None = None) -> nn.Linear:
-    """Read a linear head.
+def load_head(path: Path, *, classes: int | None = None, features: int | None = None) -> nn.Module:
+    """Read a head, frozen and in evaluation mode; one without `.json` is a linear layer.
 
     Args:
         path: What `save_head` wrote.
@@ -254,25 +291,45 @@ def load_head(path: Path, *, classes: int | None = None, features: int | None = 
         features: Length of the feature vectors it must take; None takes any.
 
     Raises:
-        RunError: The file is missing, damaged, or of another shape.
+        RunError: A file is missing, damaged, or of another shape.
     """
     if not path.is_file():
         raise RunError(
             f"head {str(path)!r} is missing: the run folder is incomplete, fit it again with "
             "--force"
         )
+    facts = path.with_suffix(".json")
+    head = _empty_head(facts, classes, features) if facts.is_file() else None
     try:
         state = load_file(str(path))
-        rows, width = state["weight"].shape
-        if (classes or rows, features or width) != (rows, width):
-            raise ValueError(
-                f"{rows} classes by {width} features, where the run has {classes} by {features}"
-            )
-        head = zero_linear(width, rows)
+        if head is None:
+            rows, width = state["weight"].shape
+            if (classes or rows, features or width) != (rows, width):
+                raise ValueError(
+                    f"{rows} classes by {width} features, where the run has {classes} by {features}"
+                )
+            head = zero_linear(width, rows)
         head.load_state_dict(state)  # all tensors of the right shape, and no others
     except _UNREADABLE as error:
         raise _damaged(path, error) from error
-    return head.requires_grad_(requires_grad=False)
+    return head.requires_grad_(requires_grad=False).eval()
+
+
+def _empty_head(path: Path, classes: int | None, features: int | None) -> nn.Module:
+    facts = typed(HeadFacts, read_json(path), path)
+    if (classes or facts.classes, features or facts.width) != (facts.classes, facts.width):
+        raise _refused(
+            path,
+            f"it is of {facts.classes} classes by {facts.width} features, where the run has "
+            f"{classes} by {features}",
+        )
+    try:
+        probe = find_probe(facts.name)
+        if unknown := sorted(facts.options.keys() - probe.options.keys()):
+            raise ConfigError(f"probe {facts.name!r} takes no option {unknown[0]!r}")
+        return probe.empty(facts.width, facts.classes, facts.options)
+    except (ConfigError, TypeError) as error:
+        raise _refused(path, str(error)) from error
 
 
 def _damaged(path: Path, error: Exception) -> RunError:
