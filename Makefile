@@ -35,7 +35,7 @@ layers: $(VENV)/.lint
 
 # a page a file in site/; every warning is an error
 docs: $(VENV)/.docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict  # not --quiet: it hides warnings from --strict too
 
 bench: $(VENV)/.test
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.speed
