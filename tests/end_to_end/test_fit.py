@@ -272,7 +272,9 @@ def test_force_replaces_a_run_but_no_file_of_the_user(
     run = copy_run(finished, tmp_path / "run")
     (run / "notes.txt").write_text("mine")
     succeed("fit", data, "--out", run, *quick, "--force", "--method", "zero-shot")
-    assert {path.name for path in run.iterdir()} == FILES - {"adapter", "history.jsonl"} | {"notes.txt"}
+    assert {path.name for path in run.iterdir()} == FILES - {"adapter", "history.jsonl"} | {
+        "notes.txt"
+    }
     assert {path.name for path in (run / "stages").iterdir()} == {"zero-shot"}
 
 
