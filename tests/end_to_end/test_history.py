@@ -206,3 +206,23 @@ def test_a_damaged_history_is_named(finished, tmp_path, damage):
     refused(tailora("report", run), "history.jsonl", "damaged")
     with pytest.raises(package.errors.RunError, match=r"history\.jsonl' is damaged"):
         _ = package.load_run(run).history
+
+
+# --- options chosen on validation ---
+
+
+def test_a_trial_that_diverges_is_told_and_the_others_count(
+    data, quick, tmp_path, monkeypatch, plain_page
+):
+    pytest.importorskip("optuna")
+    out = tmp_path / "out"
+    words = ["compare", data, "--out", out, *quick, "--methods", "lora", "--seeds", "1",
+             "--tune", "train.lr=0.002,0.003", "--trials", "2"]  # fmt: skip
+    answer = diverge(words, monkeypatch, 2 * STEPS_AN_EPOCH)  # all but the first trial's steps
+    assert answer.code == 0, answer.err
+    [row] = read_json(out / "comparison.json")["tuning"]["rows"]
+    assert row["chosen"] == 0
+    [good, bad] = row["trials"]
+    assert good["value"] is not None
+    assert bad["value"] is None
+    assert "lora: the loss is nan in epoch 1, step 1" in bad["reason"]
