@@ -94,7 +94,7 @@ def test_an_interruption_before_anything_was_decoded_leaves_nothing(watch, data,
 @pytest.mark.parametrize(
     "place",
     [
-        "methods.method.fit_linear_probe",
+        "methods.method.fit_head",
         "methods.deblora.method.calibrate_features",
         "methods.scoring.evaluate_methods",
         "methods.fit.write_evidence",
