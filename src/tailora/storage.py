@@ -96,7 +96,7 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically, indented, non-ASCII kept; NaN is refused (it is not JSON).
 
     A list of numbers stands on one line: a confusion matrix of a few thousand classes would take
-    a line a cell, and half a minute.
+    a line per cell, and half a minute.
     """
     write_text(path, _json(value, "\n") + "\n")
 

@@ -109,7 +109,7 @@ def test_given_statistics_are_used_and_other_units_are_told(chips, quick, tmp_pa
     )  # fmt: skip
     record = json.loads((run / "run.json").read_text())
     assert record["input"]["mean"] == [0.3, 0.2, 0.1]
-    assert "data.mean is of other units than the images" in answer.out
+    assert "data.mean is of other units than the images" in answer.err
     assert any("range check" in note for note in record["dataset"]["notes"])
 
 

@@ -48,8 +48,8 @@ class Decibels(nn.Module):
 
     Args:
         radar: How they are stored: one of `RADAR`.
-        low: Decibels that become 0, one a band.
-        high: Decibels that become 1, one a band.
+        low: Decibels that become 0, one per band.
+        high: Decibels that become 1, one per band.
         looks: Looks of the speckle that training adds; None draws them for every image.
 
     Raises:

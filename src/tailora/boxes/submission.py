@@ -1,4 +1,4 @@
-"""Detections in the files that DOTA's evaluation server takes (task 1), one a class."""
+"""Detections in the files that DOTA's evaluation server takes (task 1), one per class."""
 
 from collections import defaultdict
 from pathlib import Path

@@ -68,7 +68,7 @@ def run(words: Sequence[str]) -> int:
         words: Of the command.
 
     Returns:
-        Exit code: 0, 2 for a mistake the user can mend, 70 for a fault of tailora.
+        Exit code: 0, 2 for a mistake the user can mend, 70 for an internal error.
 
     Raises:
         KeyboardInterrupt: Also where a question was interrupted.
@@ -84,14 +84,15 @@ def run(words: Sequence[str]) -> int:
         return BAD_INPUT
     except typer.Abort as error:
         if isinstance(error.__cause__, EOFError):  # of a file: nothing here asks questions
-            _say(f"EOFError: {_one_line(error.__cause__)} (a fault of tailora)")
+            _say(f"EOFError: {_one_line(error.__cause__)} (internal error of tailora)")
             return BUG
         raise KeyboardInterrupt from error
     except Exception as error:
         if "--debug" in words:
             raise
         _say(
-            f"{type(error).__name__}: {_one_line(error)} (a fault of tailora; --debug shows where)"
+            f"{type(error).__name__}: {_one_line(error)} (internal error of tailora; use --debug "
+            "for the traceback)"
         )
         return BUG
     if code == INTERRUPTED:  # what newer versions of typer make of it

@@ -56,7 +56,7 @@ def compare(
     probes: Annotated[
         str | None,
         typer.Option(
-            help="Heads that every adapter is shown under, with commas; `all`, or names of "
+            help="Heads to evaluate every adapter with, comma-separated; `all`, or names of "
             "`tailora methods probes`, with options as logit-adjusted:tau=1.5.",
             show_default="the recipe's probe",
         ),
@@ -134,7 +134,7 @@ def compare(
 ) -> None:
     """Train several methods on DATA over several seeds and set them side by side.
 
-    Every adapter is trained once a seed and shown under every probe; nothing is computed twice.
+    Every adapter is trained once per seed and evaluated with each head; nothing is computed twice.
     Writes comparison.json, comparison.html and one metrics.json a row and seed.
 
     [dim]tailora compare chips/ --methods lora,deblora --probes logit-adjusted,cross-entropy[/]
@@ -149,7 +149,7 @@ def compare(
     )
 
     if resume and force:
-        raise ConfigError("--resume goes on with a comparison and --force replaces it: choose one")
+        raise ConfigError("--resume continues a comparison and --force replaces it: choose one")
     tuning = _tuning(tune, trials, tune_by)
     chosen = chosen_recipe(
         recipe, set_, start=preset, backbone=backbone, tuner=tuner, rank=rank, clusters=clusters,

@@ -108,7 +108,7 @@ def _said(notes: Sequence[str], learnt_from: int | None) -> list[str]:
 
 
 def class_table(metrics: object) -> object:
-    """One row a class: support, precision, recall, F1 with its interval."""
+    """One row per class: support, precision, recall, F1 with its interval."""
     from rich.table import Table
 
     from tailora.metrics import RunMetrics

@@ -82,7 +82,7 @@ def fit(
 ) -> None:
     """Adapt an encoder to DATA, measure it class by class, and write a run folder with a report.
 
-    Nothing is selected on the test split. An interrupted run goes on with --resume.
+    Nothing is selected on the test split. Continue an interrupted run with --resume.
 
     [dim]tailora fit chips/ --out runs/chips --image-size 98 --probe crt[/]
     """
@@ -93,7 +93,7 @@ def fit(
     if not is_first():  # the first process speaks for all
         quiet, json = True, False
     if resume and force:
-        raise ConfigError("--resume goes on with a run and --force replaces it: choose one")
+        raise ConfigError("--resume continues a run and --force replaces it: choose one")
     chosen = chosen_recipe(
         recipe, set_, start=preset, method=method, backbone=backbone, tuner=tuner, rank=rank,
         clusters=clusters, image_size=image_size, epochs=epochs, probe=probe, seed=seed,
@@ -137,7 +137,7 @@ def _announce(dataset: Any, recipe: Any) -> None:
     screen(stderr=True).print(
         f"{listed([dataset.name])}: {len(dataset.indices('train'))} training, "
         f"{len(dataset.indices('val'))} validation, {len(dataset.indices('test'))} test images, "
-        f"{len(dataset.classes)} classes, {max(counts.values)} to {min(counts.values)} a class; "
+        f"{len(dataset.classes)} classes, {max(counts.values)} to {min(counts.values)} per class; "
         f"{recipe.method} on {listed([recipe.backbone.name])}",
         soft_wrap=True,
     )

@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code.
 
     0 is success, 2 a mistake the user can mend (one line on standard error), 130 an interruption,
-    70 a fault of tailora. `--debug` shows the traceback of any of them.
+    70 an internal error. `--debug` shows the traceback of any of them.
 
     Args:
         arguments: Words of the command; None takes those of the process, whose streams are then

@@ -45,7 +45,7 @@ def map_(
         ),
     ],
     probabilities: Annotated[
-        Path | None, typer.Option(help="GeoTIFF of a probability band a class.")
+        Path | None, typer.Option(help="GeoTIFF of a probability band per class.")
     ] = None,
     confidence: Annotated[
         Path | None, typer.Option(help="GeoTIFF of the probability of the class on the map.")

@@ -133,7 +133,7 @@ ImageSize = Annotated[
     ),
 ]
 Epochs = Annotated[
-    int | None, typer.Option(help="Passes of the base adaptation.", show_default="3")
+    int | None, typer.Option(help="Training epochs of the base adapter.", show_default="3")
 ]
 RecipeFile = Annotated[
     Path | None, typer.Option(help="TOML file of choices; the flags here override it.")

@@ -26,7 +26,7 @@ Block = Integers | slice
 SCORES_AT_ONCE: Final = 2**18  # of one block: 1 MB in float32 stays in the processor's cache
 MOST_ROWS: Final = 8192
 SHARED_BY: Final = 4  # threads: blocks come in as many, so that none waits for another's last
-FEW_CLUSTERS: Final = 64  # below, one operation a cluster is faster than one a sample
+FEW_CLUSTERS: Final = 64  # below, one operation a cluster is faster than one per sample
 DEVICE_SCORES_AT_ONCE: Final = 2**25
 
 

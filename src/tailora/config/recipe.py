@@ -89,7 +89,7 @@ class TrainOptions:
     """How the base adapter (or the whole encoder) learns.
 
     Args:
-        epochs: Passes over the training split.
+        epochs: Over the training split.
         batch_size: Images a step, for every stage.
         lr: Peak learning rate; None is 1e-3, or 5e-5 for `--method fine-tune`.
         weight_decay: Of AdamW, and of Muon unless `optimizer_options` has another.

@@ -80,11 +80,11 @@ def check_tuning(plan: Plan, tuning: Tuning, sets: Sequence[Dataset]) -> None:
     Args:
         plan: Of the comparison, with the rows as they are before.
         tuning: What is chosen.
-        sets: One data set, or one a seed.
+        sets: One data set, or one per seed.
 
     Raises:
         ConfigError: A key that acts on no method, that is varied too or must not be chosen; several
-            probes, or one that learns from test images; a split a seed; no validation samples; a
+            probes, or one that learns from test images; a split per seed; no validation samples; a
             value that a recipe or an encoder refuses.
         BackboneError: A value that the encoder does not bear.
     """
@@ -117,7 +117,7 @@ def tune(
         plan: Checked by `check_tuning`.
         work: The first seed; all trials have its weights, order and validation split.
         tuning: What is chosen, from where, by what.
-        progress: One step a trial.
+        progress: One step per trial.
 
     Returns:
         The plan with rows of chosen values, and what `comparison.json` says of the choice.

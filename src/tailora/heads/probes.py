@@ -325,7 +325,9 @@ class _Retrained(_Standardised):
 @final
 class _LearntScales(_Standardised):
     name = "lws"
-    summary = "a linear head under cross-entropy, then one factor a class (Kang et al., ICLR 2020)"
+    summary = (
+        "a linear head under cross-entropy, then one factor per class (Kang et al., ICLR 2020)"
+    )
 
     def learn(self, data: ProbeData, options: Options) -> nn.Module:  # noqa: ARG002
         head = LWSHead(_linear(data, CrossEntropyLoss(data.counts)))

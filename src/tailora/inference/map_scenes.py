@@ -77,7 +77,7 @@ def map_scenes(
         reading: How scenes are read.
         skip_broken: Leave out chips that cannot be read, instead of stopping.
         resume: Go on with interrupted maps, and keep those that are whole.
-        progress: Shows chips done and the time left, a bar a scene.
+        progress: Shows chips done and the time left, a bar per scene.
 
     Returns:
         What each map holds, and what to know about them.
@@ -132,7 +132,7 @@ def _other_chip(run: Run, chip: int) -> list[str]:
     if own is None or abs(chip / own - 1) <= _ABOUT:
         return []
     return [
-        f"chips are {chip} pixels a side, those the run learnt from {own}: things look another "
+        f"chips are {chip} pixels per side, those the run learnt from {own}: things look another "
         "size to the model, and the map may be wrong; leave out --chip"
     ]
 

@@ -50,7 +50,7 @@ def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
 
 
 class RowLoss(nn.Module, ABC):
-    """A weighted mean of one term a row, so that a row may be left out or count for a share.
+    """A weighted mean of one term per row, so that a row may be left out or count for a share.
 
     A loss says what a row's term is in `terms`, where targets are classes and nothing else; rows
     to ignore are dealt with here.

@@ -118,7 +118,7 @@ def bootstrap_f1(
 ) -> BootstrappedF1:
     """F1 of each class in resampled tests; arguments as in `bootstrap_confusions`.
 
-    Only the sums that F1 needs are resampled, three a class, so that time and memory grow with
+    Only the sums that F1 needs are resampled, three per class, so that time and memory grow with
     replicates x classes and not with their square.
     """
     blocks = _f1_blocks(

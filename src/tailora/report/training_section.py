@@ -49,7 +49,7 @@ def training_section(run: FinishedRun) -> Section:
         Column("gradient, median", "length of the gradient before it is shortened to at most 1"),
         Column("gradient, largest"),
         Column("time"),
-        Column("images a second", "median"),
+        Column("images per second", "median"),
     )
     rows = tuple(_row(name, found) for name, found in stages.items())
     caption = (
@@ -66,7 +66,7 @@ def training_section(run: FinishedRun) -> Section:
 
 
 def loss_curves(stages: dict[str, list[HistoryRow]]) -> Picture:
-    """Draw loss above and learning rate below, a column a stage.
+    """Draw loss above and learning rate below, a column per stage.
 
     Args:
         stages: Logged steps by stage.

@@ -26,8 +26,8 @@ _TITLE: Final = ("calibration", "Is its confidence honest?")
 _SCALINGS: Final = {
     "none": "as it is",
     "temperature": "one temperature",
-    "group-temperatures": "one temperature a group",
-    "vector": "a factor and a shift a class",
+    "group-temperatures": "one temperature per group",
+    "vector": "a factor and a shift per class",
 }
 
 

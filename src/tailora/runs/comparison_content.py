@@ -127,7 +127,7 @@ class TuningContent:
 
 @dataclass(frozen=True)
 class DatasetContent:
-    """Of the data: sizes are one a split, or one a seed."""
+    """Of the data: sizes are one per split, or one per seed."""
 
     name: str | None = None
     notes: list[str] | None = None

@@ -97,7 +97,7 @@ class ComparisonFolder:
 
         Args:
             recipe: What all rows share.
-            fingerprints: Of the data set, or of one a seed.
+            fingerprints: Of the data set, or of one per seed.
             resume: Go on, or add rows.
             force: Replace what is there.
 

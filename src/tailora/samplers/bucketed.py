@@ -13,7 +13,7 @@ from tailora.samplers.members import Labels, deal_hands, members_by_class
 
 @final
 class BucketedSampler(EpochSampler):
-    """Fill every batch from buckets of classes, each bucket with the same rows a batch.
+    """Fill every batch from buckets of classes, each bucket with the same rows per batch.
 
     Drawing by class makes every class equal; buckets only promise that each batch has some of the
     rare ones, and leave classes of one bucket as frequent as they are. A bucket whose rows are used

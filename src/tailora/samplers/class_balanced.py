@@ -11,7 +11,7 @@ from tailora.samplers.members import Labels, draw_by_shares, members_by_class
 
 @final
 class ClassBalancedSampler(EpochSampler):
-    """Draw every class equally often, as many rows an epoch as there are.
+    """Draw every class equally often, as many rows per epoch as there are.
 
     The usual second stage (classifier re-training): the boundary no longer sees the label
     distribution. Rare rows repeat often, so a whole network overfits them.

@@ -26,13 +26,13 @@ def require_row_loss(loss: nn.Module) -> RowLoss:
     """Give the loss back if labels can be shared under it.
 
     Raises:
-        ConfigError: Its terms are not one a row: shares of two labels have no meaning in it.
+        ConfigError: Its terms are not one per row: shares of two labels have no meaning in it.
     """
     if isinstance(loss, RowLoss):
         return loss
     raise ConfigError(
         f"train.mix shares a row between two labels, and {type(loss).__name__} is no mean of one "
-        "term a row; choose another loss or train.mix=none"
+        "term per row; choose another loss or train.mix=none"
     )
 
 
@@ -43,7 +43,7 @@ def soft_loss(loss: nn.Module, logits: Tensor, shares: Tensor) -> Tensor:
     targets.
 
     Args:
-        loss: With a term a row.
+        loss: With a term per row.
         logits: (rows, classes), or of several experts (experts, rows, classes).
         shares: Of each class in each row (rows, classes).
 
@@ -68,7 +68,7 @@ def pair_loss(loss: nn.Module, logits: Tensor, pair: Pair) -> Tensor:
     whole labels, the two are one.
 
     Args:
-        loss: With a term a row.
+        loss: With a term per row.
         logits: (rows, classes), or of several experts (experts, rows, classes).
         pair: Labels and shares.
 

@@ -38,7 +38,7 @@ class Schedule:
             )
 
     def steps(self, rows: int | Sequence[int]) -> int:
-        """Optimiser steps in all for this many rows an epoch, or a number for each epoch."""
+        """Optimiser steps in all for this many rows per epoch, or a number for each epoch."""
         lengths = [rows] * self.epochs if isinstance(rows, int) else rows
         return sum(math.ceil(length / self.batch_size) for length in lengths)
 

@@ -44,7 +44,7 @@ class ChipClassifier:
 
     Args:
         names: Class names.
-        verdicts: `trusted`, `weak` or `untested`, one a class.
+        verdicts: `trusted`, `weak` or `untested`, one per class.
         prepare: Brings a chip (bands, chip, chip) in stored values to the model's size.
         predict: Prepared chips (n, bands, size, size) to class shares (n, t, t, classes): t = 1
             for one answer a chip, else one for each of t x t equal parts of it.
