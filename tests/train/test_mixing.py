@@ -121,7 +121,7 @@ def test_experts_with_a_term_a_row_share_labels_too():
 
 @pytest.mark.parametrize("loss", [RIDELoss(COUNTS), TLCLoss(COUNTS), nn.CrossEntropyLoss()])
 def test_a_loss_without_a_term_a_row_is_refused(loss):
-    with pytest.raises(ConfigError, match=f"{type(loss).__name__} is no mean of one term a row"):
+    with pytest.raises(ConfigError, match=f"{type(loss).__name__} is no mean of one term per row"):
         soft_loss(loss, logits(2), torch.eye(3)[:2])
 
 

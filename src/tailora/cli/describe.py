@@ -57,7 +57,7 @@ def method_texts() -> dict[str, str]:
 
 
 def probe_texts() -> dict[str, str]:
-    """What each head is that rows of a comparison are shown under, by name."""
+    """What each head is, by name."""
     found = [one.attributes() for one in source.classes("tailora.heads.probes")]
     texts = {about["name"]: about["summary"] for about in found if "summary" in about}
     losses = {name: f"a linear head, fitted to its end under {name}" for name in _losses()}

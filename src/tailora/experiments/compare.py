@@ -64,7 +64,7 @@ def compare(
         methods: Of those that `tailora methods` lists.
         out: Folder to make.
         probes: Of `heads.probes.probe_names()`, with options as `"logit-adjusted:tau=1.5"`; empty
-            takes the recipe's. Every adapter is shown under every probe.
+            takes the recipe's. Every adapter is evaluated with every probe.
         variants: Changes to try, each a mapping from recipe keys to values; a method takes those
             that act on it.
         seeds: How many, counted up from the recipe's.

@@ -101,7 +101,7 @@ class DebLoRA(DebiasOptions):
                 adapt; not changed.
             images: (rows, bands, height, width), training samples only.
             labels: (rows,) class indices from 0; a class's name is its index as text.
-            base_epochs: Passes of the label-trained base adapter.
+            base_epochs: Training epochs of the label-trained base adapter.
             base_lr: Its peak learning rate.
             batch_size: Images a step.
             augment: `"dihedral"` or `"none"`, of the base adapter; square images for `"dihedral"`.
