@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Final, final
 
@@ -68,15 +69,15 @@ class TrainingHistory:
         Raises:
             ImportError: pandas is not installed.
         """
-        import pandas as pd
-
         records = []
         for row in self.rows:
             record = asdict(row)
             parts = record.pop("parts")
             records.append(record | {f"parts.{name}": value for name, value in parts.items()})
         columns = [name for name in HistoryRow.__dataclass_fields__ if name != "parts"]
-        return pd.DataFrame(records) if records else pd.DataFrame(columns=columns)
+        return (
+            import_module("pandas").DataFrame(records) if records else pd.DataFrame(columns=columns)
+        )
 
 
 def read_history(folder: Path) -> TrainingHistory:
