@@ -75,9 +75,8 @@ class TrainingHistory:
             parts = record.pop("parts")
             records.append(record | {f"parts.{name}": value for name, value in parts.items()})
         columns = [name for name in HistoryRow.__dataclass_fields__ if name != "parts"]
-        return (
-            import_module("pandas").DataFrame(records) if records else pd.DataFrame(columns=columns)
-        )
+        frame = import_module("pandas").DataFrame  # which only those have who want one
+        return frame(records) if records else frame(columns=columns)
 
 
 def read_history(folder: Path) -> TrainingHistory:
