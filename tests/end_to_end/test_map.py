@@ -350,7 +350,7 @@ def test_chips_of_another_size_are_said_and_absurd_ones_refused(mapper, ground, 
         refused(answer, "--chip must lie in [4, 8192]")
     answer = succeed("map", mapper, ground[0], "--out", "m.tif", "--chip", 3 * CHIP)
     told = " ".join((answer.out + answer.err).split())
-    assert f"chips are {3 * CHIP} pixels a side, those the run learnt from {CHIP}" in told
+    assert f"chips are {3 * CHIP} pixels per side, those the run learnt from {CHIP}" in told
     assert "another size" not in succeed("map", mapper, ground[0], "--out", "own.tif").out
 
 

@@ -107,7 +107,7 @@ BAD = {
         {"train.mix": "enmix-style", "train.augment": "none"}, "that is mixup"
     ),
     "labels shared under RIDE": (
-        {"method": "lora+ride", "train.mix": "mixup"}, "RIDELoss is no mean of one term a row"
+        {"method": "lora+ride", "train.mix": "mixup"}, "RIDELoss is no mean of one term per row"
     ),
     "labels shared under TLC": ({"method": "lora+tlc", "train.mix": "mixup"}, "TLCLoss is no mean"),
     "labels shared under ResLT": (
