@@ -142,3 +142,13 @@ def test_a_damaged_file_is_refused(harm):
     harm(entry)
     with pytest.raises(RunError, match=r"calibration\.json is damaged"):
         ValidationFit.from_json(entry)
+
+
+@pytest.mark.parametrize(
+    ("scaling", "key"), [("group-temperatures", "values"), ("vector", "scale"), ("vector", "shift")]
+)
+def test_a_scaling_for_fewer_classes_is_seen(scaling, key):
+    entry = fit_on_validation(probabilities(), TARGETS, GROUPS).to_json()
+    assert ValidationFit.from_json(entry).sizes() == {3}
+    entry["scalings"][scaling][key].pop()
+    assert ValidationFit.from_json(entry).sizes() == {2, 3}

@@ -119,6 +119,16 @@ class ValidationFit:
         scaled = self.scalings[self.applied].probabilities(log_scores(probabilities))
         return scaled.astype(probabilities.dtype)
 
+    def sizes(self) -> set[int]:
+        """For how many classes each part of it was fitted: one number, unless it was damaged."""
+        sizes = {len(self.rows), len(self.sets.thresholds)}
+        for scaling in self.scalings.values():
+            if isinstance(scaling, GroupTemperatures):
+                sizes.add(len(scaling.values))
+            elif isinstance(scaling, VectorScaling):
+                sizes |= {len(scaling.scale), len(scaling.shift)}
+        return sizes
+
     @property
     def level(self) -> float:
         """Coverage that the sets promise for each class, in (0, 1)."""

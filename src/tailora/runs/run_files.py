@@ -216,7 +216,7 @@ def _calibration(folder: Path, classes: int) -> ValidationFit | None:
     if not path.exists():
         return None
     found = ValidationFit.from_json(read_json(path))
-    if {len(found.rows), len(found.sets.thresholds)} != {classes}:
+    if found.sizes() != {classes}:
         raise RunError(f"{str(path)!r} holds other classes than classes.json: {_MEND}")
     return found
 
