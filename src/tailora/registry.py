@@ -185,12 +185,12 @@ def build(method: Method, facts: Mapping[str, object], chosen: Mapping[str, obje
 
 def summary(method: Method) -> str:
     """Say in one line what a method does: the first line of its docstring."""
-    return (inspect.getdoc(method) or "").partition("\n")[0]
+    return _entry_of(method).summary
 
 
 def reference(method: Method) -> str:
     """Name the paper and equation, on one line: the docstring's last section."""
-    return " ".join((inspect.getdoc(method) or "").partition("\nReference:\n")[2].split())
+    return _entry_of(method).reference
 
 
 def method_facts() -> dict[str, dict[str, Any]]:
@@ -208,7 +208,8 @@ def fitted_methods() -> tuple[str, ...]:
 
 def compared_methods() -> tuple[str, ...]:
     """Names of the methods that `compare` offers: those of `fit` first."""
-    return (*fitted_methods(), *(name for name in method_facts() if name not in fitted_methods()))
+    fitted = fitted_methods()
+    return (*fitted, *(name for name in method_facts() if name not in fitted))
 
 
 def _parameters(method: Method) -> list[inspect.Parameter]:

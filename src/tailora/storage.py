@@ -215,6 +215,18 @@ def parse_toml(text: str) -> dict[str, Any]:
     return content
 
 
+def parse_value(text: str) -> Any:
+    """Read one value as TOML, or else as a bare word: the text itself.
+
+    Raises:
+        ValueError: It is TOML that `parse_toml` refuses.
+    """
+    try:
+        return parse_toml(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
 def typed(kind: type[_T], value: Any, path: Path) -> _T:
     """Give what was read from a JSON file the type it must have, without converting anything.
 

@@ -60,12 +60,10 @@ def probe_texts() -> dict[str, str]:
     """What each head is, by name."""
     found = [one.attributes() for one in source.classes("tailora.heads.probes")]
     texts = {about["name"]: about["summary"] for about in found if "summary" in about}
-    losses = {name: f"a linear head, fitted to its end under {name}" for name in _losses()}
+    losses = {
+        name: f"a linear head, fitted to its end under {name}" for name in registry.names("losses")
+    }
     return losses | texts
-
-
-def _losses() -> list[str]:
-    return registry.names("losses")
 
 
 def describe(name: str) -> dict[str, dict[str, Any]]:
@@ -141,7 +139,7 @@ def _details(family: str, name: str, entry: Any) -> dict[str, Any]:
         test = {} if method.part else {"test": guard(family, name)}
         return {"what": entry, **options, **reference, **test}
     if family == "probes":
-        is_loss = name in _losses()
+        is_loss = name in registry.names("losses")
         options = "those of the loss, as NAME:option=value" if is_loss else "none"
         return {"what": entry, "options": options}
     if family == "objectives":

@@ -1,12 +1,11 @@
 """Which head, with which options: as a recipe names it, or the command line."""
 
-import tomllib
 from dataclasses import dataclass, field
 from typing import Any
 
 from tailora.config.recipe import Recipe
 from tailora.errors import ConfigError
-from tailora.storage import parse_toml
+from tailora.storage import parse_value
 
 
 @dataclass(frozen=True)
@@ -41,9 +40,7 @@ def parse_probe(text: str) -> ProbeChoice:
         if not equals:
             raise ConfigError(f"a probe is name:option=value, got {text!r}")
         try:
-            options[key] = parse_toml(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            options[key] = value
+            options[key] = parse_value(value)
         except ValueError as error:
             raise ConfigError(f"option {key} of a probe cannot be read: {error}") from error
     return ProbeChoice(text, kind, options)

@@ -7,7 +7,6 @@ from the defaults needs to stand in a recipe a person writes.
 import dataclasses
 import math
 import reprlib
-import tomllib
 import types
 import typing
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ from tailora.adapters.spec import AdapterSpec
 from tailora.config.deblora_options import DebiasOptions
 from tailora.errors import ConfigError, unknown_name
 from tailora.registry import fitted_methods
-from tailora.storage import parse_toml
+from tailora.storage import parse_toml, parse_value
 
 
 @dataclass(frozen=True)
@@ -326,8 +325,9 @@ class Recipe:
 def recipe_keys() -> dict[str, Any]:
     """Every key of a recipe with its default, in order."""
     keys: dict[str, Any] = {}
+    default = Recipe()
     for item in dataclasses.fields(Recipe):
-        value = getattr(Recipe(), item.name)
+        value = getattr(default, item.name)
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             for inner in dataclasses.fields(value):
                 keys[f"{item.name}.{inner.name}"] = getattr(value, inner.name)
@@ -373,9 +373,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--set takes key=value, got {text!r}")
     _key_type(key.strip())
     try:
-        return key.strip(), parse_toml(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key.strip(), value.strip()
+        return key.strip(), parse_value(value.strip())
     except ValueError as error:
         raise ConfigError(f"{key.strip()} cannot be read: {error}") from error
 

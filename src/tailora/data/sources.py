@@ -132,7 +132,7 @@ class SelectedImages:
 
 def file_path(source: ImageSource, i: int) -> Path | None:
     """File that holds picture `i`, or None when it has none of its own."""
-    base, row = _origin(source, i)
+    base, row = traced(source, i)
     return base.paths[row] if isinstance(base, FileImages) else None
 
 
@@ -143,10 +143,16 @@ def origin(source: ImageSource) -> ImageSource:
     return source
 
 
-def _origin(source: ImageSource, i: int) -> tuple[ImageSource, int]:
+def traced(source: ImageSource, rows: Any) -> tuple[ImageSource, Any]:
+    """Source that all selections began with, and the numbers of some pictures there.
+
+    Args:
+        source: Whose numbers are given.
+        rows: One number, or (rows,).
+    """
     while isinstance(source, SelectedImages):
-        source, i = source.base, int(source.indices[i])
-    return source, i
+        source, rows = source.base, source.indices[rows]
+    return source, rows
 
 
 @runtime_checkable
@@ -172,7 +178,7 @@ def file_mark(source: ImageSource, i: int) -> tuple[int, int]:
     more than a small one. A mask and `.aux.xml` beside a raster count too, and so does the place of
     a cut; a source of several files a picture gives marks of its own.
     """
-    base, row = _origin(source, i)
+    base, row = traced(source, i)
     if _can_mark(base):
         return base.mark(row)
     path, place = cut_from(source, i) or (file_path(source, i), "")

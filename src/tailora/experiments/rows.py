@@ -19,7 +19,7 @@ from tailora.heads.probes import Logits, as_logits, find_probe
 from tailora.methods.job import Job
 from tailora.methods.method import Method, adapt_all, find_method, fit_head
 from tailora.methods.prepare import compose_job, decode_images, resolve_recipe
-from tailora.methods.scoring import clusters_of, fit_of, test_units
+from tailora.methods.scoring import clusters_of, cost_of, fit_of, test_units
 from tailora.metrics import (
     ClusterSummary,
     MethodOutput,
@@ -35,18 +35,8 @@ from tailora.runs.provenance import machine
 from tailora.storage import write_atomically, write_json
 
 
-def row_cost(job: Job, method: Method) -> dict[str, Any]:
-    """Seconds, peak memory and trained parameters of a row, with the stages it stands on."""
-    spent = method.costs(job)
-    return {
-        "trained_parameters": method.trained_parameters(spent) or _head_size(job),
-        "seconds": sum(entry["seconds"] for entry in spent),
-        "peak_memory_mb": max((entry["peak_memory_mb"] for entry in spent), default=0.0),
-    }
-
-
-def _head_size(job: Job) -> int:
-    return len(job.counts.names) * (job.encoder.features + 1)
+def _cost(job: Job, method: Method) -> dict[str, Any]:
+    return cost_of(job, method, head=len(job.counts.names) * (job.encoder.features + 1))
 
 
 Rows = NDArray[np.float32]
@@ -82,7 +72,7 @@ def row_output(job: Job, row: Adaptation, probe: ProbeChoice) -> tuple[MethodOut
     method = find_method(row.method)
     if method.is_ensemble:
         shares, val_shares = method.shares(job, partial(_fit, job, probe), ("test", "val"))
-        output = MethodOutput(row.name, shares, **row_cost(job, method))
+        output = MethodOutput(row.name, shares, **_cost(job, method))
         return replace(output, fit=fit_of(job, val_shares)), val_shares
     train, labels = method.training_set(job)
     val, test = (method.features(job, split) for split in ("val", "test"))
@@ -95,7 +85,7 @@ def row_output(job: Job, row: Adaptation, probe: ProbeChoice) -> tuple[MethodOut
         features=test,
         feature_center=train.mean(axis=0),
         fit=fit_of(job, val_shares),
-        **row_cost(job, method),
+        **_cost(job, method),
     )
     return output, val_shares
 

@@ -10,7 +10,7 @@ from tailora.counts import rows_by_class
 from tailora.data import Dataset
 from tailora.data.builtin.cutouts import Cutouts
 from tailora.data.scenes.chips import SceneChips
-from tailora.data.sources import ImageSource, SelectedImages
+from tailora.data.sources import traced
 from tailora.methods.deblora.calibrate import Calibration, composition
 from tailora.methods.deblora.method import DebLoRAMethod
 from tailora.methods.job import Job
@@ -39,11 +39,10 @@ def error_places(
     Returns:
         `place_at` (test, 2), `place_true`, `place_pred` (test,), and `place_units`.
     """
-    base, origin = _traced(data.source)
+    base, rows = traced(data.source, data.indices("test"))
     if not isinstance(base, SceneChips | Cutouts):
         return {}
-    rows = [int(origin[row]) for row in data.indices("test")]
-    at = np.array([_place(base, row) for row in rows]).reshape(-1, 2)
+    at = np.array([_place(base, row) for row in rows.tolist()]).reshape(-1, 2)
     units = _units(base)
     if units == DEGREES and len(at) and np.ptp(at[:, 0]) > _HALF_TURN:
         at[:, 0] %= 2 * _HALF_TURN  # one piece of ground on both sides of the antimeridian
@@ -59,14 +58,6 @@ def _units(source: SceneChips | Cutouts) -> str:
     if isinstance(source, Cutouts):
         return PIXELS
     return DEGREES if source.on_earth else LOCAL
-
-
-def _traced(source: ImageSource) -> tuple[ImageSource, NDArray[np.int64]]:
-    """Source that all selections began with, and the number there of each image here."""
-    rows = np.arange(len(source))
-    while isinstance(source, SelectedImages):
-        rows, source = np.asarray(source.indices)[rows], source.base
-    return source, rows
 
 
 def _place(source: SceneChips | Cutouts, row: int) -> tuple[float, float]:

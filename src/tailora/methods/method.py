@@ -20,7 +20,7 @@ from tailora.methods.deblora.calibrate import Calibration
 from tailora.methods.experts import Experts
 from tailora.methods.job import Job
 from tailora.methods.stages import stage_features, train_once, trainable
-from tailora.metrics import class_scores, confusion_matrix
+from tailora.metrics.confusion import present_macro_f1
 from tailora.runs.weights import HeadFacts, load_adapted, load_head, save_head
 from tailora.train.base_adaptation import AnyEncoder
 
@@ -229,12 +229,6 @@ def run_method(job: Job) -> list[StageResult]:
     return results if method.baselines else results[-1:]
 
 
-def group_macro_f1(job: Job, targets: Classes, predictions: Classes) -> float:
-    """Mean F1 over the classes that occur in `targets`: what the head's penalty is chosen by."""
-    scores = class_scores(confusion_matrix(targets, predictions, len(job.counts.names)))
-    return float(np.nanmean(scores.f1))
-
-
 def fit_head(
     job: Job,
     probe: ProbeChoice,
@@ -264,7 +258,7 @@ def fit_head(
         val_labels=job.labels[job.dataset.indices("val")],
         counts=job.counts,
         groups=job.groups,
-        score=partial(group_macro_f1, job),
+        score=partial(present_macro_f1, num_classes=len(job.counts.names)),
         seed=job.recipe.seed,
         l2=tuple(job.recipe.probe.l2),
         views=views,

@@ -19,7 +19,7 @@ from tailora.heads.probes import find_probe
 from tailora.methods.deblora.calibrate import Calibration
 from tailora.methods.job import Job
 from tailora.methods.label_curves import label_curves
-from tailora.methods.method import StageResult
+from tailora.methods.method import Method, StageResult
 from tailora.metrics import (
     ClassEvidence,
     ClusterSummary,
@@ -223,18 +223,31 @@ def _output(job: Job, result: StageResult) -> MethodOutput:
         method.features(job, split, result.encoder) for split in ("train", "val", "test")
     )
     learnt, labels = method.training_set(job)
-    spent = method.costs(job)
     return MethodOutput(
         method.name,
         probabilities(result, test),
         features=test,
         feature_center=np.mean(train, axis=0),
-        trained_parameters=method.trained_parameters(spent) or _head_size(result),
-        seconds=sum(c["seconds"] for c in spent),
-        peak_memory_mb=max(c["peak_memory_mb"] for c in spent),
         fit=fit_of(job, probabilities(result, val)),
         trained=TrainedFeatures(learnt, labels, _class_vectors(result.head)),
+        **cost_of(job, method, head=_head_size(result)),
     )
+
+
+def cost_of(job: Job, method: Method, *, head: int) -> dict[str, Any]:
+    """Seconds, peak memory and trained parameters of a method, with the stages it stands on.
+
+    Args:
+        job: The run.
+        method: Done.
+        head: Parameters of its head, which count where nothing else learnt.
+    """
+    spent = method.costs(job)
+    return {
+        "trained_parameters": method.trained_parameters(spent) or head,
+        "seconds": sum(entry["seconds"] for entry in spent),
+        "peak_memory_mb": max((entry["peak_memory_mb"] for entry in spent), default=0.0),
+    }
 
 
 def _class_vectors(head: nn.Module) -> NDArray[np.float32] | None:

@@ -133,3 +133,16 @@ def accuracy(confusion: NDArray[np.int64]) -> float:
 def balanced_accuracy(confusion: NDArray[np.int64]) -> float:
     """Mean recall over the classes that have samples: every class weighs the same."""
     return float(np.nanmean(class_scores(confusion).recall))
+
+
+def present_macro_f1(
+    targets: NDArray[np.int64], predictions: NDArray[np.int64], *, num_classes: int
+) -> float:
+    """Mean F1 over the classes that occur in `targets`.
+
+    Args:
+        targets: Class indices (rows,), at least one row.
+        predictions: Class indices (rows,).
+        num_classes: How many classes there are.
+    """
+    return float(np.nanmean(class_scores(confusion_matrix(targets, predictions, num_classes)).f1))

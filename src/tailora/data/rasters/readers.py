@@ -64,6 +64,12 @@ class Grid:
         t = self.transform
         return Grid(self.crs, Affine(t.a, 0.0, west, 0.0, t.e, north), height, width)
 
+    def tiles(self, side: int) -> Iterator[tuple[int, int, int, int]]:
+        """First row and column, height and width of windows of at most `side`, that cover it."""
+        for row in range(0, self.height, side):
+            for column in range(0, self.width, side):
+                yield row, column, min(side, self.height - row), min(side, self.width - column)
+
     def offset_in(self, other: "Grid") -> tuple[int, int] | None:
         """Row and column of this grid's first pixel in another one of the same pixels, or None."""
         same = all(abs(a - b) <= 1e-6 * b for a, b in zip(self.pixel, other.pixel, strict=True))

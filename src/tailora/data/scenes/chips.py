@@ -14,7 +14,7 @@ from tailora.data.scenes.label_raster import LabelRaster
 from tailora.data.scenes.labels import Labels
 from tailora.data.scenes.places import Places
 from tailora.data.scenes.scene import Scene
-from tailora.data.sources import ImageSource, SelectedImages, path_mark
+from tailora.data.sources import ImageSource, path_mark, traced
 from tailora.errors import DataError
 
 
@@ -108,13 +108,12 @@ def share_ground(
         rows: Numbers in it.
         others: Numbers in it too.
     """
-    while isinstance(source, SelectedImages):
-        rows, others = source.indices[rows], source.indices[others]
-        source = source.base
+    base, rows = traced(source, rows)
+    _, others = traced(source, others)
     shared = np.zeros(len(rows), dtype=bool)
-    if not isinstance(source, SceneChips) or not len(others):
+    if not isinstance(base, SceneChips) or not len(others):
         return shared
-    places, reach = source.places, source.chip - 1
+    places, reach = base.places, base.chip - 1
     down, across = places.rows.astype(float), places.columns.astype(float)
     for scene in np.unique(places.scenes[others]):
         its = others[places.scenes[others] == scene]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tailora.data.dataset import Dataset
 from tailora.data.scenes.blocks import UNUSED, all_to_test, default_block, divide_places
 from tailora.data.scenes.chips import SceneChips
-from tailora.data.scenes.label_raster import LabelRaster, read_label_raster, require_vector_options
+from tailora.data.scenes.label_raster import LabelRaster, read_label_raster
 from tailora.data.scenes.labels import Labels, read_labels
 from tailora.data.scenes.places import LEAST_CHIP, FoundPlaces, Places, find_places, has_data
 from tailora.data.scenes.scene import SCENE_EXTENSIONS, Scene, open_scene
@@ -196,7 +196,10 @@ def _open_scenes(scenes: Sequence[SceneFiles]) -> list[Scene]:
 
 def _read_labels(one: SceneFiles, scene: Scene) -> Labels | LabelRaster:
     if one.labels.suffix.lower() in SCENE_EXTENSIONS:
-        require_vector_options(one.labels, layer=one.layer)
+        if one.layer is not None:
+            raise ConfigError(
+                f"labels {str(one.labels)!r} are a raster, which has no layer; leave layer out"
+            )
         return read_label_raster(
             one.labels, scene.grid, column=one.class_field, unlabelled=one.unlabelled
         )

@@ -25,7 +25,7 @@ from tailora.data.rasters.files import open_raster
 from tailora.data.rasters.headers import shell
 from tailora.data.rasters.readers import Grid, reading
 from tailora.data.scenes.labels import MOST_CLASSES, UNLABELLED
-from tailora.errors import ConfigError, DataError, unknown_name
+from tailora.errors import DataError, unknown_name
 
 _NAME, _VALUE = "2", "5"  # GDAL's numbers of what a column is for
 _NAME_COLUMNS: Final = ("class", "class_name", "classname", "name", "label", "category")
@@ -246,16 +246,14 @@ def _require_classes(path: Path, raster: Any) -> None:
 def _values_on(path: Path, grid: Grid, unlabelled: float | None) -> NDArray[np.int64]:
     """Whole numbers on the ground of a scene, ascending."""
     found: set[int] = set()
-    for row in range(0, grid.height, _TILE):
-        for column in range(0, grid.width, _TILE):
-            size = min(_TILE, grid.height - row), min(_TILE, grid.width - column)
-            stored, has = _stored(path, grid.window(row, column, *size), unlabelled)
-            found.update(np.unique(stored[has]).tolist())
-            if len(found) > MOST_CLASSES:
-                raise DataError(
-                    f"labels {str(path)!r} hold more than {MOST_CLASSES} different values on the "
-                    "scene: ids or measurements, not classes"
-                )
+    for tile in grid.tiles(_TILE):
+        stored, has = _stored(path, grid.window(*tile), unlabelled)
+        found.update(np.unique(stored[has]).tolist())
+        if len(found) > MOST_CLASSES:
+            raise DataError(
+                f"labels {str(path)!r} hold more than {MOST_CLASSES} different values on the "
+                "scene: ids or measurements, not classes"
+            )
     return np.array(sorted(found), dtype=np.int64)
 
 
@@ -292,13 +290,3 @@ def _warped(path: Path, grid: Grid) -> Iterator[tuple[Any, Any]]:
         ) as warped,
     ):  # fmt: skip
         yield raster, warped
-
-
-def require_vector_options(path: Path, *, layer: str | None) -> None:
-    """Refuse options that a raster of classes does not have.
-
-    Raises:
-        ConfigError: One is given.
-    """
-    if layer is not None:
-        raise ConfigError(f"labels {str(path)!r} are a raster, which has no layer; leave layer out")

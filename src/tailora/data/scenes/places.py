@@ -3,7 +3,6 @@
 Labels are burnt window by window, so memory does not grow with the scene.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final, final
 
@@ -104,7 +103,7 @@ def find_places(
     burner = _Burner(scene, labels, inside[~is_point])
     pixels = np.zeros(len(labels.classes), dtype=np.int64)
     contested, parts = 0, [_around_points(scene, labels, inside[is_point])]
-    for row, column, height, width in _tiles(scene.shape):
+    for row, column, height, width in scene.grid.tiles(_TILE):
         patch = burner.burn(row, column, height, width)
         if patch is not None:
             pixels += np.bincount(patch.inner[patch.inner >= 0], minlength=len(pixels))
@@ -125,7 +124,7 @@ def find_places(
 
 def _in_raster(scene: Scene, labels: LabelRaster, *, chip: int, stride: int) -> FoundPlaces:
     pixels, parts = np.zeros(len(labels.classes), dtype=np.int64), []
-    for row, column, height, width in _tiles(scene.shape):
+    for row, column, height, width in scene.grid.tiles(_TILE):
         top, left, grid = _with_margin(scene, row, column, height, width)
         codes = labels.on(grid)
         inner = codes[row - top : row - top + height, column - left : column - left + width]
@@ -293,12 +292,6 @@ def _apart(scene: Scene, labels: Labels) -> DataError:
         "east, north in the scene's coordinates); check that both belong together and that the "
         "labels' coordinates are the ones they claim"
     )
-
-
-def _tiles(shape: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
-    for row in range(0, shape[0], _TILE):
-        for column in range(0, shape[1], _TILE):
-            yield row, column, min(_TILE, shape[0] - row), min(_TILE, shape[1] - column)
 
 
 def _on_grid(patch: _Patch, stride: int) -> Places:

@@ -13,7 +13,7 @@ from tailora.heads.linear_probe import fit_linear_probe, predict_logits
 from tailora.losses import LogitAdjustedLoss
 from tailora.methods.deblora.calibrate import Calibration
 from tailora.methods.deblora.moves import move_classes
-from tailora.metrics import class_scores, confusion_matrix
+from tailora.metrics.confusion import present_macro_f1
 
 CANDIDATES: Final = (0.25, 0.5, 0.75, 1.0)  # beside 0
 _EQUAL: Final = 1e-9  # means of the same F1 scores may differ by rounding
@@ -90,5 +90,4 @@ def probe_score(
     )
     rows, targets = validation
     predicted = predict_logits(probe.linear, rows).argmax(axis=1)
-    scores = class_scores(confusion_matrix(targets, predicted, len(counts.names)))
-    return float(np.nanmean(scores.f1))
+    return present_macro_f1(targets, predicted, num_classes=len(counts.names))

@@ -12,6 +12,7 @@ import copy
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, final
 
 import numpy as np
@@ -31,7 +32,7 @@ from tailora.losses import LogitAdjustedLoss
 from tailora.methods.deblora.calibrate import Calibration
 from tailora.methods.deblora.chosen_pull import Validation
 from tailora.methods.deblora.stages import calibrate_features, learn_calibrated
-from tailora.metrics import class_scores, confusion_matrix
+from tailora.metrics.confusion import present_macro_f1
 from tailora.progress import Progress, silent
 from tailora.train.base_adaptation import AnyEncoder, Bench, adapt_to_labels
 from tailora.train.objectives import Images
@@ -285,11 +286,6 @@ class _Work:
     ) -> nn.Linear:
         """A linear head on features; its penalty is chosen on validation."""
         classes, validation = len(self.counts.names), self._seen(encoder)
-
-        def score(targets: NDArray[np.int64], predictions: NDArray[np.int64]) -> float:
-            found = class_scores(confusion_matrix(targets, predictions, classes))
-            return float(np.nanmean(found.f1))
-
         return fit_linear_probe(
             features,
             labels,
@@ -297,5 +293,5 @@ class _Work:
             num_classes=classes,
             l2=_USUAL_L2 if validation is None else self.l2,
             validation=validation,
-            score=score,
+            score=partial(present_macro_f1, num_classes=classes),
         ).linear
