@@ -19,7 +19,7 @@ from tailora.config.recipe import Recipe
 from tailora.counts import ClassCounts
 from tailora.experiments.plan import check_plan, make_plan
 from tailora.methods.checks import check_recipe
-from tailora.methods.lessons import OBJECTIVES
+from tailora.methods.training_objectives import OBJECTIVES
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))

@@ -15,7 +15,7 @@ from tailora.backbones import Encoder, load_backbone
 from tailora.features import extract
 from tailora.heads.linear_probe import zero_linear
 from tailora.progress import silent
-from tailora.train.base_adaptation import Bench, adapt_to_labels
+from tailora.train.base_adaptation import TrainingContext, adapt_to_labels
 from tailora.train.objectives import Images
 from tailora.train.schedule import Schedule
 
@@ -60,13 +60,13 @@ class Subject:
 
     def epoch(self, *, rank: int | None, batch_size: int, images: Images | None = None) -> Any:
         """Give what trains one epoch as `tailora fit` does: LoRA of a rank, or all for None."""
-        bench = Bench(images or self.read, Accelerator(), silent, seed=0)
+        context = TrainingContext(images or self.read, Accelerator(), silent, seed=0)
         spec = None if rank is None else AdapterSpec(rank=rank)
         head = zero_linear(self.encoder.features, CLASSES)
 
         def run() -> None:
             adapt_to_labels(
-                self.encoder, bench, self.rows, self.labels, spec=spec,
+                self.encoder, context, self.rows, self.labels, spec=spec,
                 schedule=Schedule(epochs=1, batch_size=batch_size, lr=1e-3),
                 loss=nn.CrossEntropyLoss(), head=head, augment="dihedral",
             )  # fmt: skip

@@ -26,7 +26,7 @@ from tailora.backbones import Encoder, load_backbone
 from tailora.features import extract
 from tailora.heads.linear_probe import zero_linear
 from tailora.progress import silent
-from tailora.train.base_adaptation import Bench, adapt_to_labels
+from tailora.train.base_adaptation import TrainingContext, adapt_to_labels
 from tailora.train.schedule import Schedule
 
 CLASSES, RANK, BATCH = 13, 8, 32
@@ -64,7 +64,9 @@ def main(arguments: Sequence[str]) -> None:
 def _lora(encoder: Encoder, images: np.ndarray, labels: np.ndarray, repeats: int) -> dict:
     floats = torch.from_numpy(np.array(images))
     targets = torch.from_numpy(labels)
-    bench = Bench(lambda rows: torch.from_numpy(images[rows]), Accelerator(), silent, seed=0)
+    context = TrainingContext(
+        lambda rows: torch.from_numpy(images[rows]), Accelerator(), silent, seed=0
+    )
 
     def bare() -> None:
         model = copy.deepcopy(encoder)
@@ -87,7 +89,7 @@ def _lora(encoder: Encoder, images: np.ndarray, labels: np.ndarray, repeats: int
     def ours() -> None:
         adapt_to_labels(
             encoder,
-            bench,
+            context,
             np.arange(len(images)),
             labels,
             spec=AdapterSpec(rank=RANK),

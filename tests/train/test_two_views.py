@@ -17,13 +17,13 @@ from tailora.errors import ConfigError
 from tailora.heads.classifier_retraining import fresh_linear
 from tailora.train import Schedule, train
 from tailora.train.contrastive_options import check_contrastive, objective_options, read_options
-from tailora.train.label_free import rotation_lesson
+from tailora.train.label_free import rotation_training
 from tailora.train.objectives import dihedral, random_turns
 from tailora.train.two_views import (
     TwoViewData,
-    paco_lesson,
-    sbcl_lesson,
-    supcon_lesson,
+    paco_training,
+    sbcl_training,
+    supcon_training,
     view,
 )
 
@@ -58,17 +58,19 @@ def options(name, **chosen):
     return read_options(name, SMALL | chosen)
 
 
-def lesson(name, encoder=None, **chosen):
+def training(name, encoder=None, **chosen):
     encoder = make_encoder() if encoder is None else encoder
     if name == "rotation":
-        return rotation_lesson(encoder, data().images, width=WIDTH, seed=3, device=CPU)
+        return rotation_training(encoder, data().images, width=WIDTH, seed=3, device=CPU)
     if name == "paco":
         chosen = {"queue": 20, "momentum": 0.9} | chosen
-        return paco_lesson(encoder, data(), options(name, **chosen), fresh_linear(WIDTH, 3, seed=7))
+        return paco_training(
+            encoder, data(), options(name, **chosen), fresh_linear(WIDTH, 3, seed=7)
+        )
     if name == "sbcl":
         chosen = {"minimum": 4} | chosen
-        return sbcl_lesson(encoder, data(), options(name, **chosen))
-    return supcon_lesson(encoder, data(), options(name, **chosen))
+        return sbcl_training(encoder, data(), options(name, **chosen))
+    return supcon_training(encoder, data(), options(name, **chosen))
 
 
 def learn(one, *, checkpoint=None, stop_at=None, epochs=4):
@@ -121,7 +123,7 @@ def projected(one, images):
 
 
 def test_supcon_compares_two_views_of_a_batch():
-    one = lesson("supcon")
+    one = training("supcon")
     one.module.eval()
     batch, generator = np.array([2, 30, 36, 5]), rng(8)
     views = [view(IMAGES[batch], generator, jitter=0.2) for _ in range(2)]
@@ -131,7 +133,7 @@ def test_supcon_compares_two_views_of_a_batch():
 
 
 def test_sbcl_is_supcon_first_and_then_compares_subclasses_of_the_features_of_that_epoch():
-    one = lesson("sbcl", warmup=1)
+    one = training("sbcl", warmup=1)
     one.module.eval()
     batch, generator = np.array([2, 3, 4, 30, 36, 5]), rng(8)
     views = [view(IMAGES[batch], generator, jitter=0.2) for _ in range(2)]
@@ -152,7 +154,7 @@ def test_sbcl_is_supcon_first_and_then_compares_subclasses_of_the_features_of_th
 
 
 def test_subclasses_are_clustered_every_few_epochs():
-    one = lesson("sbcl", warmup=1, every=2)
+    one = training("sbcl", warmup=1, every=2)
     seen = []
     for epoch in range(5):
         with torch.no_grad():
@@ -165,7 +167,7 @@ def test_subclasses_are_clustered_every_few_epochs():
 
 
 def test_paco_compares_a_view_with_keys_of_a_slow_encoder_and_a_queue():
-    one = lesson("paco")
+    one = training("paco")
     one.module.eval()
     fast, centers = one.module["encoder"], one.module["centers"]
     names = [n for n, p in fast.named_parameters() if p.requires_grad]
@@ -199,7 +201,7 @@ def test_paco_compares_a_view_with_keys_of_a_slow_encoder_and_a_queue():
 
 
 def test_rotation_asks_for_quarter_turns_dealt_evenly():
-    one = lesson("rotation")
+    one = training("rotation")
     one.module.eval()
     batch = np.array([2, 9, 30, 37])
     turns = rng(8).permutation(np.arange(4))
@@ -218,10 +220,10 @@ def test_rotation_asks_for_quarter_turns_dealt_evenly():
 @pytest.mark.parametrize("stop_at", [3, 6, 10, 13])
 def test_an_interrupted_training_goes_on_to_the_bit(name, stop_at, tmp_path):
     chosen = {"every": 2} if name == "sbcl" else {}
-    straight, resumed = lesson(name, **chosen), lesson(name, **chosen)
+    straight, resumed = training(name, **chosen), training(name, **chosen)
     losses = learn(straight)
     with pytest.raises(KeyboardInterrupt):
-        learn(lesson(name, **chosen), checkpoint=tmp_path / "a.pt", stop_at=stop_at)
+        learn(training(name, **chosen), checkpoint=tmp_path / "a.pt", stop_at=stop_at)
     rest = learn(resumed, checkpoint=tmp_path / "a.pt")
     assert rest == {number: losses[number] for number in rest}
     assert len(rest) < 16 or stop_at < 4

@@ -94,7 +94,7 @@ def compare(
     jobs: Annotated[
         int | None,
         typer.Option(
-            help="Processes, one seed each; with --ray, pieces of work at once.",
+            help="Processes, one seed each; with --ray, work items at once.",
             min=1,
             show_default="one per two cores",
         ),
@@ -103,7 +103,7 @@ def compare(
         str | None,
         typer.Option(
             metavar="ADDRESS",
-            help="Work on a Ray cluster (auto, HOST:PORT, local) whose machines all see --out.",
+            help="WorkItem on a Ray cluster (auto, HOST:PORT, local) whose machines all see --out.",
         ),
     ] = None,
     imbalance: Imbalance = None,

@@ -21,14 +21,14 @@ from tailora.config.recipe import Recipe
 from tailora.data import Dataset
 from tailora.errors import ConfigError
 from tailora.experiments.plan import Adaptation, Plan, check_plan, make_plan
-from tailora.experiments.ray_crew import joined
+from tailora.experiments.ray_executor import joined
 from tailora.experiments.record import Comparison, summarise
 from tailora.experiments.rows import SeedWork, do_seed, do_seedless
 from tailora.experiments.seed_processes import do_in_processes
-from tailora.experiments.sweep_pieces import cut
-from tailora.experiments.tuning import TuningPiece, check_tuning, tune
+from tailora.experiments.tuning import TuningItem, check_tuning, tune
 from tailora.experiments.tuning_space import Tuning
 from tailora.experiments.tuning_study import import_optuna
+from tailora.experiments.work_items import cut
 from tailora.methods.band_choice import with_band_names
 from tailora.methods.checks import check_text
 from tailora.methods.method import find_method
@@ -70,10 +70,10 @@ def compare(
         seeds: How many, counted up from the recipe's.
         recipe: What all rows share.
         tuning: Options to choose on validation, for every row by itself, before the rows are done.
-        jobs: Processes, one seed each; None lets the cores decide. With Ray: pieces of work at
-            once.
-        ray: Address of a Ray cluster to do the work on, see `ray_crew.joined`; `out` must lie on
-            storage that all its machines see.
+        jobs: Processes, one seed each; None lets the cores decide. With Ray: work items
+            at once.
+        ray: Address of a Ray cluster to do the work on, see `ray_executor.joined`; `out` must lie
+            on storage that all its machines see.
         resume: Go on with an interrupted comparison, or add methods, probes and seeds to one.
         force: Replace a comparison at `out`.
         progress: Shows how far it is.
@@ -111,7 +111,7 @@ def compare(
         if tuning is not None:
             work = SeedWork(plan, plan.seeds[0], sets[0], folder)
             if cluster is not None:
-                cluster.do([TuningPiece(plan, work, tuning)], folder.path, progress)
+                cluster.do([TuningItem(plan, work, tuning)], folder.path, progress)
             plan, told = tune(plan, work, tuning, progress)
         works = [
             SeedWork(plan, seed, sets[0 if shared else place], folder)

@@ -11,7 +11,7 @@ from threading import Thread
 from typing import TypeVar
 
 from tailora.errors import ProcessError
-from tailora.experiments.sweep_pieces import use_threads
+from tailora.experiments.work_items import use_threads
 from tailora.progress import Progress
 
 _Item = TypeVar("_Item")

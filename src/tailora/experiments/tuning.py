@@ -55,8 +55,8 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class TuningPiece:
-    """All trials of a comparison as one piece of work: each is proposed from those before it."""
+class TuningItem:
+    """All trials of a comparison as one work item: each is proposed from those before it."""
 
     plan: Plan
     work: SeedWork

@@ -22,8 +22,8 @@ from tailora.heads.linear_probe import zero_linear
 from tailora.heads.probes import find_probe
 from tailora.launcher import launched
 from tailora.methods.band_choice import check_band_options
-from tailora.methods.lessons import OBJECTIVES
 from tailora.methods.method import Method, find_method
+from tailora.methods.training_objectives import OBJECTIVES
 from tailora.methods.training_parts import (
     recipe_sampler,
     training_loss,

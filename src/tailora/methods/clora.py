@@ -160,7 +160,7 @@ def _one_category(job: Job, category: int) -> AnyEncoder:
     rows = _against_others(job, category)
     return adapt_to_labels(
         job.encoder,
-        job.bench,
+        job.context,
         rows,
         (job.labels == category).astype(np.int64),
         spec=job.recipe.adapter,
@@ -190,7 +190,7 @@ def _debiased_category(job: Job, category: int) -> AnyEncoder:
     return learn_calibrated(
         job.encoder,
         lambda: load_adapted(job.encoder, job.folder.stage(base), trainable=True),
-        job.bench,
+        job.context,
         rows,
         found,
         source,

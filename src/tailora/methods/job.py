@@ -17,7 +17,7 @@ from tailora.errors import ConfigError
 from tailora.progress import Progress
 from tailora.runs.folder import RunFolder
 from tailora.runs.input_format import InputFormat
-from tailora.train.base_adaptation import Bench
+from tailora.train.base_adaptation import TrainingContext
 from tailora.train.schedule import Schedule
 
 
@@ -61,9 +61,9 @@ class Job:
         return self.dataset.labels
 
     @property
-    def bench(self) -> Bench:
+    def context(self) -> TrainingContext:
         """What training stages work with."""
-        return Bench(
+        return TrainingContext(
             self.read_batch,
             self.accelerator,
             self.progress,

@@ -1,9 +1,9 @@
 """One adapter trained on all classes: LoRA, or any other tuner of PEFT."""
 
 from tailora.methods.job import Job
-from tailora.methods.lessons import Start, base_lesson
 from tailora.methods.method import Method, find_method, starting_probe
 from tailora.methods.stages import stage_folder
+from tailora.methods.training_objectives import Pretrained, base_training
 from tailora.methods.training_parts import recipe_sampler, training_optimizer
 from tailora.train.base_adaptation import AnyEncoder, adapt_base
 
@@ -20,17 +20,17 @@ class LoRA(Method):
     def train(self, job: Job) -> AnyEncoder:
         """Adapt by the recipe's objective: with labels, or without."""
         rows = job.dataset.indices("train")
-        pretrained = find_method("zero-shot")
-        start = Start(
+        zero_shot = find_method("zero-shot")
+        pretrained = Pretrained(
             head=lambda: starting_probe(job),
-            features=lambda: pretrained.features(job, "train"),
+            features=lambda: zero_shot.features(job, "train"),
         )
-        title, lesson = base_lesson(job, self.experts, start)
+        title, training = base_training(job, self.experts, pretrained)
         return adapt_base(
             job.encoder,
-            job.bench,
+            job.context,
             rows,
-            lesson,
+            training,
             spec=job.recipe.adapter if self.has_adapter else None,
             schedule=job.schedule,
             title=title,

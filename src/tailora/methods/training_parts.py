@@ -21,7 +21,7 @@ from tailora.train.mixing import (
     require_row_loss,
     rest_of_cmo,
 )
-from tailora.train.objectives import alteration
+from tailora.train.objectives import augmentation
 from tailora.train.optimizers import OptimizerChoice
 from tailora.train.phases import LossOfEpoch, reweighted, second_phase
 from tailora.train.sampling import Order, TwoPhases, build_sampler
@@ -153,7 +153,7 @@ def training_mix(
             f"train.mix={train.mix!r} blends stored values, and speckle belongs to the power of "
             "one image; choose train.augment=dihedral"
         )
-    alter = alteration(train.augment)
+    alter = augmentation(train.augment)
     mixer = build_mixer(train.mix, counts, train.mix_options, alter=alter)
     for one in (loss.first, loss.second):
         if one is not None:

@@ -34,20 +34,20 @@ def map_picture(run: FinishedRun) -> Picture:
     Rare classes get strong colours and shapes; the others stay pale, as the ground they move on.
     """
     arrays = run.arrays
-    looks = _class_looks(run)
+    styles = _class_styles(run)
     low, high = _limits(arrays)
     ratio = float((high - low)[1] / (high - low)[0])
-    handles = _legend_handles(run, looks)
+    handles = _legend_handles(run, styles)
 
     def draw(figure: Figure) -> None:
         before, after = figure.subplots(1, 2)
         for axes, name in ((before, "map_before"), (after, "map_after")):
-            _draw_samples(axes, arrays[name], arrays["map_labels"], looks)
+            _draw_samples(axes, arrays[name], arrays["map_labels"], styles)
             axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xticks=[], yticks=[])
             axes.set_box_aspect(ratio)
             axes.spines[:].set_visible(True)
-        _draw_pull(before, arrays, looks)
-        _draw_arrival(after, arrays, looks)
+        _draw_pull(before, arrays, styles)
+        _draw_arrival(after, arrays, styles)
         figure.legend(handles=handles, loc="outside lower center", ncols=_LEGEND_COLUMNS)
 
     height = 0.5 * WIDTH * ratio + 0.4 + 0.24 * -(-len(handles) // _LEGEND_COLUMNS)
@@ -82,7 +82,7 @@ def asked_means(
 
 @final
 @dataclass(frozen=True)
-class _Look:
+class _ClassStyle:
     colour: str
     marker: str
     area: float
@@ -90,19 +90,19 @@ class _Look:
     depth: int
 
 
-def _class_looks(run: FinishedRun) -> dict[int, _Look]:
-    """Give each class a look; rare classes come last, so that they lie on top."""
-    looks: dict[int, _Look] = {}
+def _class_styles(run: FinishedRun) -> dict[int, _ClassStyle]:
+    """Give each class a style; rare classes come last, so that they lie on top."""
+    styles: dict[int, _ClassStyle] = {}
     common = run.in_group("head", "middle")
     told_apart = len(common) <= len(PASTEL_COLOURS)
     for position, c in enumerate(common):
         colour = PASTEL_COLOURS[position if told_apart else 0]
-        looks[c] = _Look(colour, "o", area=9, mean_size=5.5, depth=2)
+        styles[c] = _ClassStyle(colour, "o", area=9, mean_size=5.5, depth=2)
     for position, c in enumerate(run.in_group("tail")):
         colour = STRONG_COLOURS[position % len(STRONG_COLOURS)]
         marker = MARKERS[position % len(MARKERS)]
-        looks[c] = _Look(colour, marker, area=26, mean_size=7.5, depth=3)
-    return looks
+        styles[c] = _ClassStyle(colour, marker, area=26, mean_size=7.5, depth=3)
+    return styles
 
 
 def _limits(arrays: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -117,26 +117,28 @@ def _limits(arrays: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], NDArray[A
 
 
 def _draw_samples(
-    axes: Axes, points: NDArray[Any], labels: NDArray[Any], looks: Mapping[int, _Look]
+    axes: Axes, points: NDArray[Any], labels: NDArray[Any], styles: Mapping[int, _ClassStyle]
 ) -> None:
-    for c, look in looks.items():
+    for c, style in styles.items():
         axes.scatter(
             *points[labels == c].T,
-            s=look.area,
-            color=look.colour,
-            marker=look.marker,
+            s=style.area,
+            color=style.colour,
+            marker=style.marker,
             alpha=0.75,
             linewidths=0,
-            zorder=look.depth,
+            zorder=style.depth,
             rasterized=True,  # thousands of dots as shapes would make the page heavy
         )
 
 
-def _draw_pull(axes: Axes, arrays: Mapping[str, NDArray[Any]], looks: Mapping[int, _Look]) -> None:
+def _draw_pull(
+    axes: Axes, arrays: Mapping[str, NDArray[Any]], styles: Mapping[int, _ClassStyle]
+) -> None:
     axes.set_title("Before: where the pull points")
     centers = arrays["center_points"]
     axes.plot(centers[:, 0], centers[:, 1], "x", color=INK, markersize=6, mew=1.2, zorder=5)
-    _draw_means(axes, arrays["means_before"], looks)
+    _draw_means(axes, arrays["means_before"], styles)
     for c, target in enumerate(arrays["targets"]):
         mean = arrays["means_before"][c]
         if arrays["keep"][c] < 1 and np.isfinite([*mean, *target]).all():
@@ -145,30 +147,32 @@ def _draw_pull(axes: Axes, arrays: Mapping[str, NDArray[Any]], looks: Mapping[in
 
 
 def _draw_arrival(
-    axes: Axes, arrays: Mapping[str, NDArray[Any]], looks: Mapping[int, _Look]
+    axes: Axes, arrays: Mapping[str, NDArray[Any]], styles: Mapping[int, _ClassStyle]
 ) -> None:
     axes.set_title("After: where the classes came to lie")
     asked = asked_means(arrays["keep"], arrays["means_before"], arrays["targets"])
     axes.plot(asked[:, 0], asked[:, 1], "o", mfc="none", mec=INK, markersize=12, zorder=5)
-    _draw_means(axes, arrays["means_after"], looks)
+    _draw_means(axes, arrays["means_after"], styles)
 
 
-def _draw_means(axes: Axes, means: NDArray[Any], looks: Mapping[int, _Look]) -> None:
-    for c, look in looks.items():
+def _draw_means(axes: Axes, means: NDArray[Any], styles: Mapping[int, _ClassStyle]) -> None:
+    for c, style in styles.items():
         axes.plot(
             *means[c],
-            marker=look.marker,
-            color=look.colour,
+            marker=style.marker,
+            color=style.colour,
             markeredgecolor=INK,
-            markersize=look.mean_size,
+            markersize=style.mean_size,
             zorder=7,
         )
 
 
-def _legend_handles(run: FinishedRun, looks: Mapping[int, _Look]) -> list[Line2D]:
+def _legend_handles(run: FinishedRun, styles: Mapping[int, _ClassStyle]) -> list[Line2D]:
     common = run.in_group("head", "middle")
     named = [*run.in_group("tail"), *(common if len(common) <= len(PASTEL_COLOURS) else [])]
-    handles = [_symbol(shorten(run.names[c]), looks[c].marker, fill=looks[c].colour) for c in named]
+    handles = [
+        _symbol(shorten(run.names[c]), styles[c].marker, fill=styles[c].colour) for c in named
+    ]
     if len(named) < len(run.names):
         handles.append(_symbol("head and middle classes", "o", fill=PASTEL_COLOURS[0]))
     handles += [

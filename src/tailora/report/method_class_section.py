@@ -59,10 +59,10 @@ def _drawn_rows(compared: Compared) -> list[ComparedRow]:
 
 
 def _series(rows: Sequence[ComparedRow], names: Sequence[str]) -> list[Series]:
-    looks = zip(STRONG_COLOURS, MARKERS, strict=False)
+    styles = zip(STRONG_COLOURS, MARKERS, strict=False)
     return [
         Series(shorten(row.name, 28), colour, marker, tuple(_class_scores(row, names)))
-        for row, (colour, marker) in zip(rows, looks, strict=False)
+        for row, (colour, marker) in zip(rows, styles, strict=False)
     ]
 
 

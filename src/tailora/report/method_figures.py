@@ -199,8 +199,8 @@ def _outcomes(rows: Sequence[ComparedRow]) -> list[Line2D]:
 def _hollow(rows: Sequence[ComparedRow]) -> list[Line2D]:
     if not any(row.leaks for row in rows):
         return []
-    look: dict[str, Any] = {"marker": "o", "linestyle": "", "markerfacecolor": "white"}
-    return [Line2D([], [], color=SOFT, label=f"hollow: {LEAKS}", **look)]
+    style: dict[str, Any] = {"marker": "o", "linestyle": "", "markerfacecolor": "white"}
+    return [Line2D([], [], color=SOFT, label=f"hollow: {LEAKS}", **style)]
 
 
 def _draw_ranks(axes: Axes, rows: Sequence[ComparedRow], scope: str) -> None:

@@ -22,18 +22,18 @@ from tailora.progress import Progress
 from tailora.train.callbacks import NotFiniteError
 from tailora.train.history import History, StageFolder
 from tailora.train.label_free import label_free_objective
-from tailora.train.lesson import Lesson, alone
 from tailora.train.loop import train
 from tailora.train.mixing import Mixing
-from tailora.train.objectives import Images, label_lesson
+from tailora.train.objectives import Images, label_training
 from tailora.train.optimizers import ENCODER, OptimizerChoice
 from tailora.train.sampling import Order, rows_an_epoch
 from tailora.train.schedule import Schedule
 from tailora.train.sharding import shard, whole
+from tailora.train.training_module import TrainingModule, alone
 
 
 @dataclass(frozen=True)
-class Bench:
+class TrainingContext:
     """What every training stage works with.
 
     Args:
@@ -70,9 +70,9 @@ def with_adapter(
 
 def adapt_base(
     encoder: AnyEncoder,
-    bench: Bench,
+    context: TrainingContext,
     rows: NDArray[np.int64],
-    lesson: Callable[[AnyEncoder], Lesson],
+    training: Callable[[AnyEncoder], TrainingModule],
     *,
     spec: AdapterSpec | None,
     schedule: Schedule,
@@ -86,9 +86,9 @@ def adapt_base(
 
     Args:
         encoder: Pretrained and frozen.
-        bench: Images, device, progress, seed.
+        context: Images, device, progress, seed.
         rows: Training sample numbers.
-        lesson: Says what the adapted copy learns, and what learns along and is dropped.
+        training: Gives what the adapted copy learns, and what learns along and is dropped.
         spec: The adapter; None trains the whole encoder (fine-tuning).
         schedule: How long and how fast.
         title: What the progress bar says.
@@ -101,11 +101,11 @@ def adapt_base(
         The adapted copy, on the accelerator's device, or a whole one elsewhere if it was divided.
     """
     steps = schedule.steps(rows_an_epoch(rows, sampler, schedule.epochs))
-    adapted = with_adapter(encoder, spec, seed=bench.seed, total_steps=steps)
-    adapted = adapted.to(bench.accelerator.device)
+    adapted = with_adapter(encoder, spec, seed=context.seed, total_steps=steps)
+    adapted = adapted.to(context.accelerator.device)
     if sharded:
-        shard(adapted.backbone, bench.accelerator)
-    run_training(lesson(adapted), rows, bench, schedule, title, stage, sampler, optimizer)
+        shard(adapted.backbone, context.accelerator)
+    run_training(training(adapted), rows, context, schedule, title, stage, sampler, optimizer)
     return _put_together(adapted, encoder) if sharded else adapted
 
 
@@ -117,7 +117,7 @@ def _put_together(adapted: AnyEncoder, encoder: AnyEncoder) -> AnyEncoder:
 
 def adapt_to_labels(
     encoder: AnyEncoder,
-    bench: Bench,
+    context: TrainingContext,
     rows: NDArray[np.int64],
     labels: NDArray[np.int64],
     *,
@@ -135,7 +135,7 @@ def adapt_to_labels(
 
     Args:
         encoder: Pretrained and frozen.
-        bench: Images, device, progress, seed.
+        context: Images, device, progress, seed.
         rows: Training sample numbers.
         labels: Class index of every sample, also of those not in `rows`.
         spec: The adapter; None trains the whole encoder (fine-tuning).
@@ -149,13 +149,13 @@ def adapt_to_labels(
         optimizer: See `train`.
         stage: See `adapt_base`.
     """
-    device = bench.accelerator.device
+    device = context.accelerator.device
 
-    def lesson(adapted: AnyEncoder) -> Lesson:
-        return label_lesson(
+    def training(adapted: AnyEncoder) -> TrainingModule:
+        return label_training(
             adapted,
             copy.deepcopy(head).to(device),
-            bench.images,
+            context.images,
             torch.from_numpy(labels).to(device),
             loss=loss.to(device),
             augment=augment,
@@ -164,32 +164,32 @@ def adapt_to_labels(
         )
 
     return adapt_base(
-        encoder, bench, rows, lesson, spec=spec, schedule=schedule, title="adapting to labels",
+        encoder, context, rows, training, spec=spec, schedule=schedule, title="adapting to labels",
         sampler=sampler, optimizer=optimizer, stage=stage,
     )  # fmt: skip
 
 
-def distillation_lesson(
+def distillation_training(
     adapted: AnyEncoder,
-    bench: Bench,
+    context: TrainingContext,
     rows: NDArray[np.int64],
     teacher: NDArray[np.floating],
     *,
     how: str,
-) -> Lesson:
+) -> TrainingModule:
     """See the whole in altered images, by the pretrained features of these rows.
 
     Args:
         adapted: The student.
-        bench: Images, device, progress, seed.
+        context: Images, device, progress, seed.
         rows: Training sample numbers.
         teacher: Pretrained features of these rows, in their order (rows, features).
         how: See `label_free_objective`.
     """
-    device = bench.accelerator.device
+    device = context.accelerator.device
     objective = label_free_objective(
         adapted,
-        bench.images,
+        context.images,
         by_sample(rows, teacher).to(device),
         torch.from_numpy(unit_spread(teacher).astype(np.float32)).to(device),
         how=how,
@@ -206,57 +206,59 @@ def by_sample(rows: NDArray[np.int64], targets: NDArray[np.floating]) -> Tensor:
 
 
 def run_training(
-    lesson: Lesson,
+    training: TrainingModule,
     rows: NDArray[np.int64],
-    bench: Bench,
+    context: TrainingContext,
     schedule: Schedule,
     title: str,
     stage: StageFolder | None,
     sampler: Order = None,
     optimizer: OptimizerChoice | None = None,
 ) -> None:
-    """Train a lesson to the schedule's end and leave its parts in evaluation mode; see `train`.
+    """Train to the schedule's end, and leave all parts in evaluation mode; see `train`.
 
     Raises:
         TrainingError: A loss or gradient is not finite.
     """
     total = schedule.steps(rows_an_epoch(rows, sampler, schedule.epochs))
-    if bench.compiled:
-        lesson.module.get_submodule(ENCODER).compile()
+    if context.compiled:
+        training.module.get_submodule(ENCODER).compile()
     callbacks = []
-    if stage is not None and bench.accelerator.is_main_process:
+    if stage is not None and context.accelerator.is_main_process:
         callbacks.append(History(stage, total))
     steps = train(
-        lesson.module,
-        lesson.objective,
+        training.module,
+        training.objective,
         rows,
         schedule=schedule,
-        seed=bench.seed,
-        accelerator=bench.accelerator,
+        seed=context.seed,
+        accelerator=context.accelerator,
         checkpoint=None if stage is None else stage.checkpoint,
         sampler=sampler,
         optimizer=optimizer,
-        start_epoch=lesson.start_epoch,
+        start_epoch=training.start_epoch,
         callbacks=callbacks,
     )
-    with bench.progress(title, total) as advance:
+    with context.progress(title, total) as advance:
         done = 0
         try:
             for step in steps:
                 advance(step.number - done)  # the first step of a resumed run jumps to its place
                 done = step.number
         except NotFiniteError as error:
-            raise TrainingError(_what_to_do(error, bench, stage, schedule.lr)) from error
-    lesson.module.eval()
+            raise TrainingError(_what_to_do(error, context, stage, schedule.lr)) from error
+    training.module.eval()
 
 
 _FEW: Final = 3
 
 
-def _what_to_do(error: NotFiniteError, bench: Bench, stage: StageFolder | None, lr: float) -> str:
+def _what_to_do(
+    error: NotFiniteError, context: TrainingContext, stage: StageFolder | None, lr: float
+) -> str:
     """Name the images of the batch, and how to go on."""
     rows = error.step.rows
-    shown = [bench.name(row) for row in rows[:_FEW].tolist()]
+    shown = [context.name(row) for row in rows[:_FEW].tolist()]
     more = f" and {len(rows) - _FEW} more" if len(rows) > _FEW else ""
     place = "training" if stage is None else stage.name
     where = f"{place}: {error} (images {', '.join(shown)}{more})"

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from tailora.augment.rotation_pretext import TURNS, rotation_loss
 from tailora.errors import unknown_name
 from tailora.heads.classifier_retraining import fresh_linear
-from tailora.train.lesson import Lesson
 from tailora.train.loop import Objective
 from tailora.train.objectives import Images, dihedral
+from tailora.train.training_module import TrainingModule
 
 ROTATION: Final = "rotation"
 _CELLS: Final = 5  # a side
@@ -65,9 +65,9 @@ def label_free_objective(
     return objective
 
 
-def rotation_lesson(
+def rotation_training(
     encoder: nn.Module, images: Images, *, width: int, seed: int, device: torch.device
-) -> Lesson:
+) -> TrainingModule:
     """Tell quarter turns apart by a head of four answers that learns along.
 
     Args:
@@ -83,7 +83,7 @@ def rotation_lesson(
         pixels = images(batch).to(device, non_blocking=True)
         return rotation_loss(encoder, head, pixels, generator)
 
-    return Lesson(nn.ModuleDict({"encoder": encoder, "head": head}), objective)
+    return TrainingModule(nn.ModuleDict({"encoder": encoder, "head": head}), objective)
 
 
 def hide_cells(images: Tensor, generator: np.random.Generator) -> Tensor:

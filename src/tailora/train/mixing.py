@@ -18,7 +18,7 @@ from tailora.losses.row_loss import RowLoss, ratio_of_sums
 
 NO_MIX: Final = "none"
 AVERAGES: Final = ("separate", "joint")
-Alter = Callable[[Tensor, np.random.Generator], Tensor]
+Augment = Callable[[Tensor, np.random.Generator], Tensor]
 Look = Callable[[NDArray[np.int64]], Tensor]
 
 
@@ -94,7 +94,7 @@ def mixer_options(name: str) -> dict[str, Any]:
 
 
 def build_mixer(
-    name: str, counts: ClassCounts, options: Mapping[str, Any], *, alter: Alter | None = None
+    name: str, counts: ClassCounts, options: Mapping[str, Any], *, alter: Augment | None = None
 ) -> Callable[..., Mixed]:
     """Make the mixing method called `name`.
 
@@ -184,7 +184,7 @@ class Mixing:
         rows: NDArray[np.int64],
         labels: NDArray[np.int64],
         *,
-        alter: Alter | None,
+        alter: Augment | None,
         epochs: range,
         average: str = AVERAGES[0],
     ) -> None:

@@ -12,10 +12,10 @@ from torch.nn import functional
 from tailora.augment.speckle import speckle_factors
 from tailora.backbones.decibels import Decibels
 from tailora.errors import ConfigError, unknown_name
-from tailora.train.lesson import Lesson
 from tailora.train.loop import Objective
-from tailora.train.mixing import Alter, Mixing
+from tailora.train.mixing import Augment, Mixing
 from tailora.train.phases import LossOfEpoch
+from tailora.train.training_module import TrainingModule
 
 Images = Callable[[NDArray[np.int64]], Tensor]
 AUGMENTATIONS = ("dihedral", "none", "speckle", "dihedral+speckle")
@@ -49,7 +49,7 @@ def label_objective(
     Raises:
         ConfigError: Unknown augmentation, or speckle for images that are not radar's.
     """
-    alter = alteration(augment, getattr(encoder, "radar", None))
+    alter = augmentation(augment, getattr(encoder, "radar", None))
 
     def look(batch: NDArray[np.int64]) -> Tensor:
         return images(batch).to(device, non_blocking=True)
@@ -67,7 +67,7 @@ def label_objective(
     return objective
 
 
-def label_lesson(
+def label_training(
     encoder: nn.Module,
     head: nn.Module,
     images: Images,
@@ -77,7 +77,7 @@ def label_lesson(
     augment: str,
     device: torch.device,
     mixing: Mixing | None = None,
-) -> Lesson:
+) -> TrainingModule:
     """Let encoder and head learn by `label_objective`, loss and mixing by the epoch."""
     head.requires_grad_(requires_grad=True)
 
@@ -89,10 +89,10 @@ def label_lesson(
     objective = label_objective(
         encoder, head, images, targets, loss=loss, augment=augment, device=device, mixing=mixing
     )
-    return Lesson(nn.ModuleDict({"encoder": encoder, "head": head}), objective, start_epoch)
+    return TrainingModule(nn.ModuleDict({"encoder": encoder, "head": head}), objective, start_epoch)
 
 
-def alteration(augment: str, radar: object = None) -> Alter | None:
+def augmentation(augment: str, radar: object = None) -> Augment | None:
     """Give what `augment` does to a batch, None for `"none"`.
 
     Args:

@@ -24,8 +24,8 @@ from tailora.counts import ClassCounts
 from tailora.features import extract
 from tailora.heads.classifier_retraining import fresh_linear
 from tailora.train.contrastive_options import build_contrastive
-from tailora.train.lesson import Lesson
 from tailora.train.objectives import Images, random_turns
+from tailora.train.training_module import TrainingModule
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,9 @@ def view(images: Tensor, generator: np.random.Generator, *, jitter: float) -> Te
     return (turned - mean) * contrast + mean * brightness
 
 
-def supcon_lesson(encoder: nn.Module, data: TwoViewData, options: Mapping[str, Any]) -> Lesson:
+def supcon_training(
+    encoder: nn.Module, data: TwoViewData, options: Mapping[str, Any]
+) -> TrainingModule:
     """Learn classes by comparing two views of each image with all others of the batch."""
     loss = build_contrastive("supcon", options, data.counts).to(data.device)
     parts = _parts(encoder, data, options)
@@ -86,7 +88,7 @@ def supcon_lesson(encoder: nn.Module, data: TwoViewData, options: Mapping[str, A
     def objective(batch: NDArray[np.int64], generator: np.random.Generator) -> Tensor:
         return loss(*compared(batch, generator))
 
-    return Lesson(parts, objective)
+    return TrainingModule(parts, objective)
 
 
 @final
@@ -125,7 +127,9 @@ class Subclasses(nn.Module):
         self.temperatures.copy_(torch.from_numpy(loose))
 
 
-def sbcl_lesson(encoder: nn.Module, data: TwoViewData, options: Mapping[str, Any]) -> Lesson:
+def sbcl_training(
+    encoder: nn.Module, data: TwoViewData, options: Mapping[str, Any]
+) -> TrainingModule:
     """Learn by SupCon first, then compare subclasses that are clustered anew every few epochs."""
     plain = SupConLoss(temperature=options["temperature"])
     loss: SBCLLoss = build_contrastive("sbcl", options, data.counts)
@@ -151,7 +155,7 @@ def sbcl_lesson(encoder: nn.Module, data: TwoViewData, options: Mapping[str, Any
         parts_of_batch = divided.of_sample[torch.from_numpy(batch).to(data.device)]
         return loss(features, classes, parts_of_batch, divided.temperatures)
 
-    return Lesson(parts, objective, start_epoch)
+    return TrainingModule(parts, objective, start_epoch)
 
 
 @final
@@ -185,9 +189,9 @@ class Follower(nn.Module):
         return [learning[name] for name in self.names]
 
 
-def paco_lesson(
+def paco_training(
     encoder: nn.Module, data: TwoViewData, options: Mapping[str, Any], centers: nn.Linear
-) -> Lesson:
+) -> TrainingModule:
     """Learn class centres that compete with rows of a slowly following encoder and a queue.
 
     Args:
@@ -219,7 +223,7 @@ def paco_lesson(
         queue.push(keys, classes)
         return value
 
-    return Lesson(parts, objective)
+    return TrainingModule(parts, objective)
 
 
 _HIDDEN_SEED: Final = 1

@@ -34,7 +34,7 @@ from tailora.methods.deblora.chosen_pull import Validation
 from tailora.methods.deblora.stages import calibrate_features, learn_calibrated
 from tailora.metrics.confusion import present_macro_f1
 from tailora.progress import Progress, silent
-from tailora.train.base_adaptation import AnyEncoder, Bench, adapt_to_labels
+from tailora.train.base_adaptation import AnyEncoder, TrainingContext, adapt_to_labels
 from tailora.train.objectives import Images
 from tailora.train.schedule import Schedule
 
@@ -128,7 +128,7 @@ class DebLoRA(DebiasOptions):
         work = _Work(
             method=self,
             encoder=plain,
-            bench=Bench(_reader(images), accelerator, progress, seed),
+            context=TrainingContext(_reader(images), accelerator, progress, seed),
             labels=np.asarray(labels, dtype=np.int64),
             counts=counts,
             batch_size=batch_size,
@@ -199,7 +199,7 @@ class _Work:
 
     method: DebLoRA
     encoder: AnyEncoder
-    bench: Bench
+    context: TrainingContext
     labels: NDArray[np.int64]
     counts: ClassCounts
     batch_size: int
@@ -214,7 +214,7 @@ class _Work:
     def base(self, schedule: Schedule, augment: str) -> AnyEncoder:
         return adapt_to_labels(
             self.encoder,
-            self.bench,
+            self.context,
             self.rows,
             self.labels,
             spec=self.method.spec,
@@ -226,13 +226,13 @@ class _Work:
 
     def features(self, encoder: AnyEncoder, images: Tensor | None = None) -> NDArray[np.float32]:
         """Features of the training images, or of others."""
-        device = self.bench.accelerator.device
+        device = self.context.accelerator.device
         return extract(
             encoder.to(device),
-            self.bench.images if images is None else _reader(images),
+            self.context.images if images is None else _reader(images),
             self.rows if images is None else np.arange(len(images)),
             device=device,
-            progress=self.bench.progress,
+            progress=self.context.progress,
         )
 
     def round(self, start: AnyEncoder, space: AnyEncoder) -> tuple[AnyEncoder, Calibration]:
@@ -244,14 +244,14 @@ class _Work:
             self.labels,
             names=self.counts.names,
             groups=self.groups,
-            seed=self.bench.seed,
-            device=self.bench.accelerator.device,
+            seed=self.context.seed,
+            device=self.context.accelerator.device,
             validation=self._validation(space),
         )
         adapted = learn_calibrated(
             self.encoder,
             lambda: copy.deepcopy(start),
-            self.bench,
+            self.context,
             self.rows,
             found,
             source,

@@ -112,7 +112,7 @@ class DebLoRAMethod(Method):
         return learn_calibrated(
             job.encoder,
             lambda: load_adapted(job.encoder, start, trainable=True),
-            job.bench,
+            job.context,
             rows,
             self._calibration(job, number),
             np.asarray(stage_features(job, source_stage(options, number), "train")),

@@ -17,15 +17,15 @@ from tailora.methods.deblora.calibrate import Calibration, calibrate
 from tailora.methods.deblora.chosen_pull import Validation, choose_pull
 from tailora.train.base_adaptation import (
     AnyEncoder,
-    Bench,
+    TrainingContext,
     by_sample,
     run_training,
     with_adapter,
 )
 from tailora.train.history import StageFolder
-from tailora.train.lesson import alone
 from tailora.train.objectives import target_objective
 from tailora.train.schedule import Schedule
+from tailora.train.training_module import alone
 
 
 def calibrate_features(
@@ -91,7 +91,7 @@ def calibrate_features(
 def learn_calibrated(
     encoder: AnyEncoder,
     base: Callable[[], AnyEncoder],
-    bench: Bench,
+    context: TrainingContext,
     rows: NDArray[np.int64],
     found: Calibration,
     source: NDArray[np.floating],
@@ -108,7 +108,7 @@ def learn_calibrated(
     Args:
         encoder: Pretrained, for a fresh adapter.
         base: Gives a copy of the label-trained encoder with its adapter trainable.
-        bench: Images, device, progress, seed.
+        context: Images, device, progress, seed.
         rows: Training sample numbers.
         found: Calibration of these rows, in their order.
         source: The features that were calibrated (rows, features).
@@ -135,16 +135,16 @@ def learn_calibrated(
     else:
         # another seed than the base adapter's: a fresh module, not the same one over again
         steps = schedule.steps(int(kept.sum()))
-        start = with_adapter(encoder, spec, seed=bench.seed + 1, total_steps=steps)
+        start = with_adapter(encoder, spec, seed=context.seed + 1, total_steps=steps)
     freeze_beyond_features(start.backbone)
-    device = bench.accelerator.device
+    device = context.accelerator.device
 
     def as_tensor(values: NDArray[np.float64]) -> Tensor:
         return torch.from_numpy(values.astype(np.float32)).to(device)
 
     objective = target_objective(
         start.to(device),
-        bench.images,
+        context.images,
         by_sample(rows, found.features).to(device),
         as_tensor(unit_spread(source)),
         device=device,
@@ -152,5 +152,5 @@ def learn_calibrated(
         regression=options.regression,
     )
     title = "learning the moved features"
-    run_training(alone(start, objective), rows[kept], bench, schedule, title, stage)
+    run_training(alone(start, objective), rows[kept], context, schedule, title, stage)
     return start

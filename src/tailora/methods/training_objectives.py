@@ -15,18 +15,18 @@ from tailora.heads.cosine import CosineHead
 from tailora.methods.experts import Branches, Experts
 from tailora.methods.job import Job
 from tailora.methods.training_parts import cosine_scale, training_loss, training_mix
-from tailora.train.base_adaptation import AnyEncoder, distillation_lesson
+from tailora.train.base_adaptation import AnyEncoder, distillation_training
 from tailora.train.contrastive_options import read_options
 from tailora.train.denoising import DENOISING, denoising_objective
-from tailora.train.label_free import rotation_lesson
-from tailora.train.lesson import Lesson, alone
-from tailora.train.objectives import label_lesson
-from tailora.train.two_views import TwoViewData, paco_lesson, sbcl_lesson, supcon_lesson
+from tailora.train.label_free import rotation_training
+from tailora.train.objectives import label_training
+from tailora.train.training_module import TrainingModule, alone
+from tailora.train.two_views import TwoViewData, paco_training, sbcl_training, supcon_training
 
 
 @dataclass(frozen=True)
-class Start:
-    """What a lesson may start from; asked for only where it is needed.
+class Pretrained:
+    """What a training starts from, of the pretrained encoder; computed only where it is needed.
 
     Args:
         head: Gives a linear probe on pretrained features.
@@ -37,24 +37,26 @@ class Start:
     features: Callable[[], NDArray[np.float32]]
 
 
-def base_lesson(
-    job: Job, experts: Experts | None, start: Start
-) -> tuple[str, Callable[[AnyEncoder], Lesson]]:
+def base_training(
+    job: Job, experts: Experts | None, pretrained: Pretrained
+) -> tuple[str, Callable[[AnyEncoder], TrainingModule]]:
     """Say what stage 0 of a method learns.
 
     Args:
         job: The run.
         experts: Heads and loss of its own; None for those of the recipe.
-        start: What it may start from.
+        pretrained: What it may start from.
 
     Returns:
-        What the progress bar says, and the lesson of an adapted encoder.
+        What the progress bar says, and what gives the training module of an adapted encoder.
     """
     title, make = OBJECTIVES[job.recipe.train.objective]
-    return title, partial(make, job, experts, start)
+    return title, partial(make, job, experts, pretrained)
 
 
-def starting_head(job: Job, experts: Experts | None, loss: nn.Module, start: Start) -> nn.Module:
+def starting_head(
+    job: Job, experts: Experts | None, loss: nn.Module, pretrained: Pretrained
+) -> nn.Module:
     """Make the head that learns along: experts, a cosine head, or the probe's."""
     width, classes, seed = job.encoder.features, len(job.counts.names), job.recipe.seed
     if experts is not None:
@@ -62,15 +64,17 @@ def starting_head(job: Job, experts: Experts | None, loss: nn.Module, start: Sta
     scale = cosine_scale(loss)
     if scale is not None:
         return CosineHead(width, classes, scale=scale, seed=seed)
-    return copy.deepcopy(start.head())
+    return copy.deepcopy(pretrained.head())
 
 
-def _labels(job: Job, experts: Experts | None, start: Start, adapted: AnyEncoder) -> Lesson:
+def _labels(
+    job: Job, experts: Experts | None, pretrained: Pretrained, adapted: AnyEncoder
+) -> TrainingModule:
     device, rows = job.accelerator.device, job.dataset.indices("train")
     loss = training_loss(job.recipe, experts, job.counts, job.groups)
-    return label_lesson(
+    return label_training(
         adapted,
-        starting_head(job, experts, loss.first, start).to(device),
+        starting_head(job, experts, loss.first, pretrained).to(device),
         job.read_batch,
         torch.from_numpy(job.labels).to(device),
         loss=loss.to(device),
@@ -80,18 +84,20 @@ def _labels(job: Job, experts: Experts | None, start: Start, adapted: AnyEncoder
     )
 
 
-def _distillation(job: Job, _: Experts | None, start: Start, adapted: AnyEncoder) -> Lesson:
+def _distillation(
+    job: Job, _: Experts | None, pretrained: Pretrained, adapted: AnyEncoder
+) -> TrainingModule:
     rows, how = job.dataset.indices("train"), job.recipe.train.objective
-    return distillation_lesson(adapted, job.bench, rows, start.features(), how=how)
+    return distillation_training(adapted, job.context, rows, pretrained.features(), how=how)
 
 
-def _denoising(job: Job, _: Experts | None, __: Start, adapted: AnyEncoder) -> Lesson:
+def _denoising(job: Job, _: Experts | None, __: Pretrained, adapted: AnyEncoder) -> TrainingModule:
     objective = denoising_objective(adapted, job.read_batch, device=job.accelerator.device)
     return alone(adapted, objective)
 
 
-def _rotation(job: Job, _: Experts | None, __: Start, adapted: AnyEncoder) -> Lesson:
-    return rotation_lesson(
+def _rotation(job: Job, _: Experts | None, __: Pretrained, adapted: AnyEncoder) -> TrainingModule:
+    return rotation_training(
         adapted,
         job.read_batch,
         width=job.encoder.features,
@@ -100,7 +106,9 @@ def _rotation(job: Job, _: Experts | None, __: Start, adapted: AnyEncoder) -> Le
     )
 
 
-def _two_views(job: Job, _: Experts | None, start: Start, adapted: AnyEncoder) -> Lesson:
+def _two_views(
+    job: Job, _: Experts | None, pretrained: Pretrained, adapted: AnyEncoder
+) -> TrainingModule:
     name = job.recipe.train.objective
     options = read_options(name, job.recipe.train.objective_options)
     data = TwoViewData(
@@ -113,15 +121,15 @@ def _two_views(job: Job, _: Experts | None, start: Start, adapted: AnyEncoder) -
         seed=job.recipe.seed,
     )
     if name == "paco":
-        centers = copy.deepcopy(start.head()).requires_grad_(requires_grad=True)
-        return paco_lesson(adapted, data, options, centers)
-    return {"supcon": supcon_lesson, "sbcl": sbcl_lesson}[name](adapted, data, options)
+        centers = copy.deepcopy(pretrained.head()).requires_grad_(requires_grad=True)
+        return paco_training(adapted, data, options, centers)
+    return {"supcon": supcon_training, "sbcl": sbcl_training}[name](adapted, data, options)
 
 
 _WITHOUT: Final = "adapting without labels"
 _COMPARING: Final = "adapting by comparing views"
-_MakeLesson = Callable[[Job, Experts | None, Start, AnyEncoder], Lesson]
-OBJECTIVES: Final[dict[str, tuple[str, _MakeLesson]]] = {
+_MakeTraining = Callable[[Job, Experts | None, Pretrained, AnyEncoder], TrainingModule]
+OBJECTIVES: Final[dict[str, tuple[str, _MakeTraining]]] = {
     "labels": ("adapting to labels", _labels),
     "supcon": (_COMPARING, _two_views),
     "sbcl": (_COMPARING, _two_views),

@@ -10,7 +10,7 @@ from tailora.train.optimizers import ENCODER
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingModule:
     """Everything that learns, and what it learns.
 
     Args:
@@ -25,6 +25,6 @@ class Lesson:
     start_epoch: Callable[[int], None] | None = None
 
 
-def alone(encoder: nn.Module, objective: Objective) -> Lesson:
+def alone(encoder: nn.Module, objective: Objective) -> TrainingModule:
     """Let the encoder learn with nothing beside it."""
-    return Lesson(nn.ModuleDict({ENCODER: encoder}), objective)
+    return TrainingModule(nn.ModuleDict({ENCODER: encoder}), objective)

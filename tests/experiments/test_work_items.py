@@ -1,4 +1,4 @@
-"""Which pieces a comparison falls into, and that a crew does each when its turn has come."""
+"""How a comparison is cut into work items, and that each is done after those it needs."""
 
 import sys
 import threading
@@ -9,11 +9,11 @@ import pytest
 from tailora.config.recipe import Recipe
 from tailora.data import open_dataset
 from tailora.errors import ConfigError, DataError, RunError
-from tailora.experiments import ray_crew
+from tailora.experiments import ray_executor
 from tailora.experiments.plan import every_combination, make_plan
-from tailora.experiments.ray_crew import TOKEN, Place, check_place, do_piece, joined
+from tailora.experiments.ray_executor import TOKEN, Place, check_place, do_item, joined
 from tailora.experiments.rows import SeedWork
-from tailora.experiments.sweep_pieces import cut, run_pieces
+from tailora.experiments.work_items import cut, run_items
 from tailora.progress import silent
 from tailora.runs.comparison_folder import ComparisonFolder
 from tests.end_to_end.chips import write_chips
@@ -44,41 +44,41 @@ def works(recipe, data, tmp_path):
     return make
 
 
-def named(pieces):
-    return {piece.name: set(piece.after) for piece in pieces}
+def named(items):
+    return {item.name: set(item.after) for item in items}
 
 
 def test_variants_wait_for_the_lora_they_share(works):
-    pieces = cut(works(["zero-shot", "deblora", "lora"], {"deblora.clusters": [2, 3]}, seeds=1))
+    items = cut(works(["zero-shot", "deblora", "lora"], {"deblora.clusters": [2, 3]}, seeds=1))
     shared = "what seed 0 shares"
-    assert named(pieces) == {
+    assert named(items) == {
         shared: set(),
         "seed 0, zero-shot": {shared},
         "seed 0, lora": {shared},
         "seed 0, deblora [deblora.clusters=2]": {shared, "seed 0, lora"},
         "seed 0, deblora [deblora.clusters=3]": {shared, "seed 0, lora"},
     }
-    assert pieces[0].rows == ()
+    assert items[0].rows == ()
 
 
 def test_rows_stay_together_where_what_they_share_is_no_row(works):
-    pieces = cut(works(["deblora"], {"deblora.clusters": [2, 3]}, seeds=1))
-    assert [len(piece.rows) for piece in pieces] == [0, 2]
+    items = cut(works(["deblora"], {"deblora.clusters": [2, 3]}, seeds=1))
+    assert [len(item.rows) for item in items] == [0, 2]
 
 
 def test_loras_of_different_rank_are_apart(works):
-    pieces = cut(works(["lora", "deblora"], {"adapter.rank": [1, 2]}, seeds=1))
-    after = named(pieces)
+    items = cut(works(["lora", "deblora"], {"adapter.rank": [1, 2]}, seeds=1))
+    after = named(items)
     for rank in (1, 2):
         assert (
             f"seed 0, lora [adapter.rank={rank}]" in after[f"seed 0, deblora [adapter.rank={rank}]"]
         )
-    assert len(pieces) == 5
+    assert len(items) == 5
 
 
 def test_rows_with_the_same_adapters_are_one_piece(works):
-    pieces = cut(works(["clora", "clora+deblora", "clora-oracle"], seeds=1))
-    after = named(pieces)
+    items = cut(works(["clora", "clora+deblora", "clora-oracle"], seeds=1))
+    after = named(items)
     assert after["seed 0, clora+deblora"] == {
         "what seed 0 shares",
         "seed 0, clora and clora-oracle",
@@ -88,8 +88,8 @@ def test_rows_with_the_same_adapters_are_one_piece(works):
 def test_seeds_of_one_split_share_what_no_seed_changes(works, tmp_path):
     assert [p.name for p in cut(works(["lora"])) if not p.rows] == ["what seed 0 shares"]
     other = open_dataset(write_chips(tmp_path / "chips", seed=3))
-    pieces = cut(works(["lora"], sets={1: other}))
-    assert [p.name for p in pieces if not p.rows] == ["what seed 0 shares", "what seed 1 shares"]
+    items = cut(works(["lora"], sets={1: other}))
+    assert [p.name for p in items if not p.rows] == ["what seed 0 shares", "what seed 1 shares"]
 
 
 def test_what_is_done_is_in_no_piece(works):
@@ -103,16 +103,16 @@ def test_what_is_done_is_in_no_piece(works):
     }  # fmt: skip
 
 
-class Crew:
+class Executor:
     """Ends what was begun last first, and notes the order."""
 
     def __init__(self, failing=None):
         self.begun, self.ended, self.failing, self.most = [], [], failing, 0
 
-    def start(self, piece):
-        assert piece.after <= set(self.ended)
-        self.begun.append(piece.name)
-        return piece.name
+    def start(self, item):
+        assert item.after <= set(self.ended)
+        self.begun.append(item.name)
+        return item.name
 
     def wait(self, running):
         self.most = max(self.most, len(running))
@@ -124,20 +124,20 @@ class Crew:
 
 @pytest.mark.parametrize(("at_once", "most"), [(1, 1), (2, 2), (100, 6)])
 def test_every_piece_is_done_once_after_those_it_needs(works, at_once, most):
-    pieces = cut(works(["zero-shot", "lora", "fine-tune", "deblora"]))
-    crew, ended = Crew(), []
-    run_pieces(pieces, crew, at_once=at_once, ended=lambda: ended.append(1))
-    assert sorted(crew.begun) == sorted(p.name for p in pieces)
-    assert len(ended) == len(pieces)
-    assert crew.most == most
+    items = cut(works(["zero-shot", "lora", "fine-tune", "deblora"]))
+    executor, ended = Executor(), []
+    run_items(items, executor, at_once=at_once, ended=lambda: ended.append(1))
+    assert sorted(executor.begun) == sorted(p.name for p in items)
+    assert len(ended) == len(items)
+    assert executor.most == most
 
 
 def test_after_a_failure_nothing_is_begun(works):
-    crew = Crew(failing="seed 0, lora")
+    executor = Executor(failing="seed 0, lora")
     with pytest.raises(DataError, match="broken"):
-        run_pieces(cut(works(["lora", "deblora"])), crew, at_once=1, ended=lambda: None)
-    assert "seed 0, deblora" not in crew.begun
-    assert crew.begun[-1] == "seed 0, lora"
+        run_items(cut(works(["lora", "deblora"])), executor, at_once=1, ended=lambda: None)
+    assert "seed 0, deblora" not in executor.begun
+    assert executor.begun[-1] == "seed 0, lora"
 
 
 class StandIn:
@@ -211,24 +211,24 @@ def run_on_ray(works, address, *, jobs, progress):
 @pytest.fixture
 def stand_in(monkeypatch):
     ray = StandIn()
-    monkeypatch.setattr(ray_crew, "import_ray", lambda: ray)
+    monkeypatch.setattr(ray_executor, "import_ray", lambda: ray)
     return ray
 
 
 @pytest.fixture
 def idle(stand_in, monkeypatch):
-    """A cluster where every piece is done in no time."""
-    monkeypatch.setattr(ray_crew, "do_piece", lambda *_: None)
+    """A cluster where every item is done in no time."""
+    monkeypatch.setattr(ray_executor, "do_item", lambda *_: None)
     return stand_in
 
 
 def test_pieces_reach_the_cluster_with_what_they_need(works, stand_in, monkeypatch):
     done = []
-    monkeypatch.setattr(ray_crew, "do_piece", lambda piece, place: done.append((piece, place)))
+    monkeypatch.setattr(ray_executor, "do_item", lambda item, place: done.append((item, place)))
     found = works(["lora", "deblora"])
     found[0].folder.path.mkdir()
     run_on_ray(found, "auto", jobs=None, progress=silent)
-    assert sorted(piece.name for piece, _ in done) == sorted(piece.name for piece in cut(found))
+    assert sorted(item.name for item, _ in done) == sorted(item.name for item in cut(found))
     assert {place.folder for _, place in done} == {found[0].folder.path}
     assert stand_in.calls == [
         ("init", "auto"), ("needs", {"max_retries": 0, "num_cpus": 2}), ("shutdown",),
@@ -265,11 +265,11 @@ def test_no_cluster_is_one_line(works, stand_in):
 
 
 def test_the_error_of_a_piece_ends_the_sweep(works, stand_in, monkeypatch):
-    def fail(piece, place):
-        if piece.rows:
+    def fail(item, place):
+        if item.rows:
             raise DataError("broken image")
 
-    monkeypatch.setattr(ray_crew, "do_piece", fail)
+    monkeypatch.setattr(ray_executor, "do_item", fail)
     with pytest.raises(DataError, match=r"^broken image$"):
         run_on_ray(works(["lora"]), "auto", jobs=None, progress=silent)
     # the other seed was under way; to cancel what has ended would be the end of this process
@@ -277,10 +277,10 @@ def test_the_error_of_a_piece_ends_the_sweep(works, stand_in, monkeypatch):
 
 
 def test_a_lost_machine_says_how_to_go_on(works, stand_in, monkeypatch):
-    def die(piece, place):
+    def die(item, place):
         raise stand_in.exceptions.RayError("node died\nand much more")
 
-    monkeypatch.setattr(ray_crew, "do_piece", die)
+    monkeypatch.setattr(ray_executor, "do_item", die)
     with pytest.raises(RunError, match=r"failed \(node died\).*--resume"):
         run_on_ray(works(["lora"]), "auto", jobs=None, progress=silent)
 
@@ -307,12 +307,12 @@ def test_a_machine_must_have_the_same_tailora(tmp_path):
 
 def test_another_encoder_on_a_machine_is_refused(works, recipe, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", StandIn())
-    [_, piece] = cut(works(["lora"], seeds=1))
-    piece.work.folder.path.mkdir()
-    (piece.work.folder.path / TOKEN).write_text("mine")
-    other = piece.__class__(piece.name, piece.work, piece.rows, piece.stages[:1], piece.after)
+    [_, item] = cut(works(["lora"], seeds=1))
+    item.work.folder.path.mkdir()
+    (item.work.folder.path / TOKEN).write_text("mine")
+    other = item.__class__(item.name, item.work, item.rows, item.stages[:1], item.after)
     with pytest.raises(RunError, match=r"seed 0, lora, on .*: encoder weights or data differ"):
-        do_piece(other, Place(piece.work.folder.path, "mine", start=tmp_path))
+        do_item(other, Place(item.work.folder.path, "mine", start=tmp_path))
 
 
 def test_without_ray_the_error_says_what_to_install(works, monkeypatch):

@@ -1,8 +1,8 @@
-"""A comparison cut into pieces that machines can do side by side, nothing done twice.
+"""A comparison cut into work items that machines can do side by side, nothing done twice.
 
 Seeds share nothing but what no seed changes. Within a seed, rows share the stages they stand on:
-debLoRA's variants share a LoRA. A piece is one row, or several where a stage they share is no row
-of its own; it begins when the pieces that make its stages have ended.
+debLoRA's variants share a LoRA. A work item is one row, or several where a stage they share is no
+row of its own; it begins when the items that make its stages have ended.
 """
 
 import os
@@ -31,8 +31,8 @@ def use_threads(count: int) -> None:
     os.environ["OMP_NUM_THREADS"] = str(count)  # of what is not torch's, such as the clustering
 
 
-class Work(Protocol):
-    """What a crew can do: a `Piece`, or the trials of a tuning."""
+class WorkItem(Protocol):
+    """What an executor can do: a `RowItem`, or the trials of a tuning."""
 
     @property
     def name(self) -> str:
@@ -46,7 +46,7 @@ class Work(Protocol):
 
     @property
     def after(self) -> frozenset[str]:
-        """Names of the pieces that must have ended."""
+        """Names of the items that must have ended."""
         ...
 
     def do(self) -> None:
@@ -59,7 +59,7 @@ class Work(Protocol):
 
 
 @dataclass(frozen=True)
-class Piece:
+class RowItem:
     """Some rows of a seed, one after the other.
 
     Args:
@@ -67,7 +67,7 @@ class Piece:
         work: The seed.
         rows: Names of the rows; none is what no seed changes.
         stages: Folders of all stages that the rows stand on, as the machine that planned sees them.
-        after: Names of the pieces that must have ended.
+        after: Names of the items that must have ended.
     """
 
     name: str
@@ -91,11 +91,11 @@ class Piece:
         return _all_stages([_folders(self.work, row, encoders) for row in rows])
 
 
-class Crew(Protocol):
-    """Whoever does pieces: starts them, and waits until one of several has ended."""
+class Executor(Protocol):
+    """Whoever does work items: starts them, and waits until one of several has ended."""
 
-    def start(self, piece: Work) -> Any:
-        """Begin a piece, or queue it, and come back at once."""
+    def start(self, item: WorkItem) -> Any:
+        """Begin a work item, or queue it, and come back at once."""
         ...
 
     def wait(self, running: Sequence[Any]) -> Any:
@@ -107,18 +107,18 @@ class Crew(Protocol):
         ...
 
 
-def cut(works: Sequence[SeedWork]) -> list[Piece]:
-    """Cut a comparison into pieces; rows that are done are in none.
+def cut(works: Sequence[SeedWork]) -> list[RowItem]:
+    """Cut a comparison into items; rows that are done are in none.
 
     Args:
         works: One per seed.
 
     Returns:
-        Pieces, each after those it needs.
+        Items, each after those it needs.
     """
     encoders: dict[str, LoadedBackbone] = {}
-    pieces: list[Piece] = []
-    first: dict[str, str] = {}  # by data set: the piece that no seed changes
+    items: list[RowItem] = []
+    first: dict[str, str] = {}  # by data set: the item that no seed changes
     for work in works:
         rows = [row for row in work.adaptations() if missing_probes(work, row)]
         if not rows:
@@ -126,39 +126,39 @@ def cut(works: Sequence[SeedWork]) -> list[Piece]:
         data = work.data.fingerprint
         if data not in first:
             first[data] = f"what seed {work.seed} shares"
-            pieces.append(Piece(first[data], work, (), (), frozenset()))
+            items.append(RowItem(first[data], work, (), (), frozenset()))
         folders = {row.name: _folders(work, row, encoders) for row in rows}
-        pieces += _pieces_of(work, folders, first[data])
-    return pieces
+        items += _items_of(work, folders, first[data])
+    return items
 
 
-def run_pieces(
-    pieces: Sequence[Work], crew: Crew, *, at_once: int, ended: Callable[[], None]
+def run_items(
+    items: Sequence[WorkItem], executor: Executor, *, at_once: int, ended: Callable[[], None]
 ) -> None:
-    """Let a crew do all pieces, each when those it needs have ended.
+    """Let an executor do all work items, each when those it needs have ended.
 
     Args:
-        pieces: What `cut` gives.
-        crew: Does them.
-        at_once: Most pieces begun and not ended.
+        items: What `cut` gives.
+        executor: Does them.
+        at_once: Most items begun and not ended.
         ended: Called after each.
 
     Raises:
-        TailoraError: A piece failed; no further one is begun.
+        TailoraError: A work item failed; no further one is begun.
     """
-    waiting, running, done = list(pieces), dict[Any, Work](), set[str]()
+    waiting, running, done = list(items), dict[Any, WorkItem](), set[str]()
     while waiting or running:
-        for piece in [p for p in waiting if p.after <= done][: at_once - len(running)]:
-            waiting.remove(piece)
-            running[crew.start(piece)] = piece
-        task = crew.wait(list(running))
+        for item in [p for p in waiting if p.after <= done][: at_once - len(running)]:
+            waiting.remove(item)
+            running[executor.start(item)] = item
+        task = executor.wait(list(running))
         done.add(running.pop(task).name)
         ended()
 
 
-def _pieces_of(
+def _items_of(
     work: SeedWork, folders: Mapping[str, Mapping[str, Path]], first: str
-) -> list[Piece]:
+) -> list[RowItem]:
     """Rows whose shared stage is no row's own stay together; all others stand alone."""
     stages = {row: _own_stages(found) for row, found in folders.items()}
     owner: dict[Path, str] = {}
@@ -168,8 +168,8 @@ def _pieces_of(
     for row, found in stages.items():
         together.setdefault(_shared(found, owner), []).append(row)
     name = {key: f"seed {work.seed}, {' and '.join(rows)}" for key, rows in together.items()}
-    pieces = [
-        Piece(
+    items = [
+        RowItem(
             name[key],
             work,
             tuple(rows),
@@ -178,7 +178,7 @@ def _pieces_of(
         )
         for key, rows in together.items()
     ]
-    return sorted(pieces, key=lambda piece: len(piece.after))  # those that others wait for
+    return sorted(items, key=lambda item: len(item.after))  # those that others wait for
 
 
 def _needed(

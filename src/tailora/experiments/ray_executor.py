@@ -1,7 +1,7 @@
-"""Pieces of a comparison as tasks of a Ray cluster; results lie in a folder all machines see.
+"""Work items of a comparison as tasks of a Ray cluster; results lie in a folder all machines see.
 
-Ray only carries pieces to machines. What is to be done, and what is there already, is decided by
-the folder, so a sweep that broke off goes on with `--resume`, with Ray or without.
+Ray only carries work items to machines. What is to be done, and what is there already, is decided
+by the folder, so a sweep that broke off goes on with `--resume`, with Ray or without.
 
 Reference: Moritz et al., "Ray: A Distributed Framework for Emerging AI Applications", OSDI 2018.
 """
@@ -21,7 +21,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 from tailora.errors import ConfigError, RunError, TailoraError
-from tailora.experiments.sweep_pieces import Work, run_pieces, use_threads
+from tailora.experiments.work_items import WorkItem, run_items, use_threads
 from tailora.progress import Progress
 from tailora.storage import write_text
 
@@ -29,7 +29,7 @@ INSTALL: Final = 'pip install "tailora[ray]"'
 TOKEN: Final = ".sweep-token"
 
 _LOCAL: Final = "local"
-_CORES: Final = 2  # of a piece, where a machine has as many
+_CORES: Final = 2  # of a work item, where a machine has as many
 _VISIBLE_WITHIN: Final = 60.0  # seconds: network file systems remember for a while what was absent
 _STOPPED_WITHIN: Final = 30.0
 _ANSWERS_WITHIN: Final = 5.0
@@ -53,12 +53,12 @@ class Place:
 
 
 @dataclass(frozen=True)
-class RayCrew:
-    """Does pieces on a cluster; a `sweep_pieces.Crew`.
+class RayExecutor:
+    """Does work items on a cluster; a `work_items.Executor`.
 
     Args:
         ray: The module.
-        task: What runs a piece there.
+        task: What runs a work item there.
         place: What machines must find.
     """
 
@@ -66,9 +66,9 @@ class RayCrew:
     task: Any
     place: Place
 
-    def start(self, piece: Work) -> Any:
-        """Queue a piece."""
-        return self.task.options(name=piece.name).remote(piece, self.place)
+    def start(self, item: WorkItem) -> Any:
+        """Queue a work item."""
+        return self.task.options(name=item.name).remote(item, self.place)
 
     def wait(self, running: Sequence[Any]) -> Any:
         """Give one task that has ended.
@@ -105,32 +105,32 @@ class Cluster:
 
     Args:
         ray: The module.
-        jobs: Most pieces at once; None lets the cluster's cores and GPUs decide.
+        jobs: Most work items at once; None lets the cluster's cores and GPUs decide.
     """
 
     ray: Any
     jobs: int | None
 
-    def do(self, pieces: Sequence[Work], folder: Path, progress: Progress) -> None:
-        """Do all pieces of a comparison.
+    def do(self, items: Sequence[WorkItem], folder: Path, progress: Progress) -> None:
+        """Do all work items of a comparison.
 
         Args:
-            pieces: What `sweep_pieces.cut` gives.
+            items: What `work_items.cut` gives.
             folder: Of the comparison, absolute; all machines see it.
             progress: Shows how many are done.
 
         Raises:
             RunError: A machine does not see the folder, has another tailora, or was lost.
-            TailoraError: Whatever a piece raised; what is done stays.
+            TailoraError: Whatever a work item raised; what is done stays.
         """
-        if not pieces:
+        if not items:
             return
         needs = _needs(self.ray, self.jobs)
-        task = self.ray.remote(max_retries=0, **needs)(do_piece)
-        with _marked(folder) as place, progress("pieces", len(pieces)) as advance:
-            crew = RayCrew(self.ray, task, place)
-            at_once = self.jobs or len(pieces)
-            run_pieces(pieces, crew, at_once=at_once, ended=lambda: advance(1))
+        task = self.ray.remote(max_retries=0, **needs)(do_item)
+        with _marked(folder) as place, progress("work items", len(items)) as advance:
+            executor = RayExecutor(self.ray, task, place)
+            at_once = self.jobs or len(items)
+            run_items(items, executor, at_once=at_once, ended=lambda: advance(1))
 
 
 @contextmanager
@@ -140,7 +140,7 @@ def joined(address: str, jobs: int | None) -> Iterator[Cluster]:
     Args:
         address: `"auto"` for the cluster this machine belongs to, `HOST:PORT`, `ray://HOST:PORT`,
             or `"local"` for one on this machine that ends here.
-        jobs: Most pieces at once.
+        jobs: Most work items at once.
 
     Raises:
         ConfigError: Ray is absent, or there is no cluster.
@@ -185,11 +185,11 @@ def import_ray() -> ModuleType:
         raise ConfigError(f"--ray needs Ray, which cannot be imported; {INSTALL}") from error
 
 
-def do_piece(piece: Work, place: Place) -> None:
-    """Do a piece on the machine it was sent to.
+def do_item(item: WorkItem, place: Place) -> None:
+    """Do a work item on the machine it was sent to.
 
     Raises:
-        TailoraError: With the names of piece and machine in front.
+        TailoraError: With the names of item and machine in front.
     """
     context: Any = import_ray().get_runtime_context()
     cores = max(1, int(context.get_assigned_resources().get("CPU", 1)))
@@ -197,10 +197,10 @@ def do_piece(piece: Work, place: Place) -> None:
     try:
         check_place(place)
         with _from(place.start):
-            _check_stages(piece)
-            piece.do()
+            _check_stages(item)
+            item.do()
     except TailoraError as error:
-        raise type(error)(f"{piece.name}, on {platform.node()}: {error}") from error
+        raise type(error)(f"{item.name}, on {platform.node()}: {error}") from error
 
 
 def check_place(place: Place, *, within: float = _VISIBLE_WITHIN) -> None:
@@ -233,8 +233,8 @@ def _token(folder: Path) -> str | None:
         return None
 
 
-def _check_stages(piece: Work) -> None:
-    if piece.stages_here() != piece.stages:
+def _check_stages(item: WorkItem) -> None:
+    if item.stages_here() != item.stages:
         raise RunError(
             "encoder weights or data differ from those of the machine that began the sweep; give "
             "all machines the same"
@@ -265,7 +265,7 @@ def _from(folder: Path) -> Iterator[None]:
 
 
 def _needs(ray: Any, jobs: int | None) -> dict[str, Any]:
-    """Cores and GPUs of a piece: a GPU where the cluster has some, else two cores."""
+    """Cores and GPUs of a work item: a GPU where the cluster has some, else two cores."""
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     gpu = any(machine.get("GPU", 0) >= 1 for machine in machines)
     cores = [int(machine.get("CPU", 0)) for machine in machines if not gpu or machine.get("GPU")]
