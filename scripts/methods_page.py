@@ -1,4 +1,4 @@
-"""Write docs/methods: one page a family, from the signatures and docstrings of the methods.
+"""Write docs/methods: one page per family, from the signatures and docstrings of the methods.
 
     python scripts/methods_page.py
 
@@ -23,7 +23,7 @@ USES = {
     "losses": "As `--set train.loss=NAME`, as a probe of `tailora compare --probes NAME`, or in a "
     "plain PyTorch loop: `tailora.losses.FocalLoss(counts)(logits, targets)`.",
     "samplers": "As `--set train.sampler=NAME`, or as the `sampler` of a PyTorch `DataLoader`.",
-    "heads": "As probes of `tailora compare` where listed there, or on arrays of features.",
+    "heads": "As probes of `tailora compare` where listed as such, or on arrays of features.",
     "experts": "As `--method lora+NAME`, as probes `NAME`, or on logits (experts, rows, classes).",
     "contrastive": "As `--set train.objective=NAME`, or on rows of features.",
     "augment": "As `--set train.mix=NAME`, or on batches of images.",
@@ -58,9 +58,10 @@ def _methods(family: str) -> dict[str, registry.Method]:
 def _index(families: list[str]) -> str:
     parts = [
         f"# Methods\n\n{GENERATED}\n`tailora methods` lists the same, `tailora methods NAME` shows "
-        "options, defaults, reference and the test that guards a method.\n",
-        "## Rows of a comparison\n\n" + _table("method", method_texts()),
-        "## What the base adapter learns\n\n" + _table("`train.objective`", OBJECTIVE_TEXTS),
+        "the options, defaults, reference and test of a method.\n",
+        "## Methods\n\n" + _table("method", method_texts()),
+        "## Training objectives of the base adapter\n\n"
+        + _table("`train.objective`", OBJECTIVE_TEXTS),
         "## Probes\n\n"
         + _table("probe", {name: find_probe(name).summary for name in probe_names()}),
     ]
@@ -74,7 +75,7 @@ def _index(families: list[str]) -> str:
 
 
 def _table(head: str, entries: dict[str, str]) -> str:
-    lines = [f"| {head} | what it is |", "|---|---|"]
+    lines = [f"| {head} | description |", "|---|---|"]
     lines += [f"| {name} | {_cell(text)} |" for name, text in entries.items()]
     return "\n".join(lines) + "\n"
 
@@ -94,7 +95,7 @@ def _section(family: str, name: str, method: registry.Method) -> str:
     lines += [*_prose(method), ""]
     if options := registry.options(method):
         texts = argument_texts(method)
-        lines += ["| option | default | what it does |", "|---|---|---|"]
+        lines += ["| option | default | description |", "|---|---|---|"]
         lines += [
             f"| `{key}` | {_default(value)} | {_cell(texts.get(key, ''))} |"
             for key, value in options.items()
@@ -102,12 +103,12 @@ def _section(family: str, name: str, method: registry.Method) -> str:
         lines.append("")
     if text := registry.reference(method):
         lines += [f"Reference: {text}", ""]
-    lines.append(f"Guarded by `{guard(family, name)}`.\n")
+    lines.append(f"Tested in `{guard(family, name)}`.\n")
     return "\n".join(lines)
 
 
 def _default(value: object) -> str:
-    return "needed" if value is inspect.Parameter.empty else f"`{value!r}`"
+    return "required" if value is inspect.Parameter.empty else f"`{value!r}`"
 
 
 def _prose(method: registry.Method) -> Iterator[str]:

@@ -198,7 +198,7 @@ def test_gradients_reach_both_factors_after_a_step():
         (AdapterSpec(rank=0), "rank must be at least 1"),
         (AdapterSpec(targets=["blocs.0"]), "unknown adapter target 'blocs.0'"),
         (AdapterSpec(options={"lora_alpa": 1}), "did you mean 'lora_alpha'"),
-        (AdapterSpec("vera", targets=["convolution"]), "PEFT cannot put 'vera' on this encoder"),
+        (AdapterSpec("vera", targets=["convolution"]), "PEFT cannot apply 'vera' to this encoder"),
         (AdapterSpec("adalora", rank=1, targets=["blocks.0"]), "adalora.*rank of at least 2"),
     ],
 )

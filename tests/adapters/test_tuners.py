@@ -86,6 +86,6 @@ def test_oft_takes_a_rank_or_a_block_size():
 
 
 def test_a_value_that_peft_refuses_is_our_error_on_one_line():
-    with pytest.raises(ConfigError, match="tuner 'adalora' refuses its options: ") as caught:
+    with pytest.raises(ConfigError, match="tuner 'adalora' rejects its options: ") as caught:
         config("adalora", total_step=0)
     assert "\n" not in str(caught.value)

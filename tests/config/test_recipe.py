@@ -260,7 +260,7 @@ def test_undecided_keys_are_left_out_of_the_file():
         (lambda path: path.write_text("seed = " + "9" * 5000), "is not TOML: .* digits"),
         (lambda path: path.write_text("seed = " + "[" * 99_999), "is not TOML: .* too deep"),
         (lambda path: path.write_text('method = "\\u0000"'), "is not TOML: .*NUL"),
-        (lambda path: path.write_bytes(b"#" * 2**21), "no recipe: more than 1048576 bytes"),
+        (lambda path: path.write_bytes(b"#" * 2**21), "not a recipe: larger than 1048576 bytes"),
     ],
 )
 def test_a_recipe_that_cannot_be_read_is_refused_on_one_line(make, message, tmp_path):

@@ -28,7 +28,7 @@ WRONG = {
     "a ratio below one": ("step:ratio=0.5", "at least 1"),
     "no finite ratio": ("step:ratio=nan", "finite"),
     "a minority of everything": ("step:minority=1", "(0, 1)"),
-    "a minority where it does nothing": ("linear:minority=0.5", "does nothing for 'linear'"),
+    "a minority where it has no effect": ("linear:minority=0.5", "has no effect for 'linear'"),
 }
 
 

@@ -159,7 +159,7 @@ def test_a_fault_of_tailora_is_told_from_a_mistake_of_the_user(monkeypatch):
     monkeypatch.setattr("tailora.data.open_dataset", fail)
     answer = tailora("inspect", "chips")
     assert answer.code == 70
-    assert answer.err.startswith("error: ZeroDivisionError: by zero (internal error of tailora")
+    assert answer.err.startswith("error: ZeroDivisionError: by zero (internal error")
     assert len(answer.err.splitlines()) == 1
     with pytest.raises(ZeroDivisionError):
         tailora("inspect", "chips", "--debug")

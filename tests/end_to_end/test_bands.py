@@ -85,9 +85,9 @@ def test_statistics_are_those_of_the_training_images(chips, fitted):
         (["data.mean=[1.0]"], ("data.mean and data.std go together",)),
         (["data.mean=[1,2]", "data.std=[1,2]", "data.bands=[1,2,3]"], ("have 2 values", "3 bands")),
         (["data.radar=sar"], ("unknown data.radar 'sar'",)),
-        (["data.clip=[1,99]"], ("data.clip does nothing without data.radar",)),
+        (["data.clip=[1,99]"], ("data.clip has no effect without data.radar",)),
         (["data.clip=[99,1]", "data.radar=power"], ("data.clip takes two percentiles",)),
-        (["data.looks=3", "data.radar=power"], ("data.looks does nothing without train.augment",)),
+        (["data.looks=3", "data.radar=power"], ("data.looks has no effect without train.augment",)),
         (["train.augment=speckle"], ("is for radar images", "data.radar=amplitude")),
     ],
 )  # fmt: skip

@@ -54,7 +54,7 @@ def test_a_folder_of_bands_is_one_scene_and_bands_are_chosen_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["{scene}:chip=8"], "chip does nothing without labels"),
+        (["{scene}:chip=8"], "chip has no effect without labels"),
         (["{scene}:bandz=red"], "unknown option of a scene 'bandz'; did you mean 'bands'?"),
         (["{scene}:bands=swir"], "swir"),
         (["{scene}", "--wavelengths", "0.5,0.6"], "2 wavelengths for images of 4 bands"),

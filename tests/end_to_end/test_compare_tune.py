@@ -138,8 +138,8 @@ BAD = {
     "a split a seed": ([*PULLS, "--resplit", "--seeds", 2], ["--resplit"]),
     "an unknown measure": ([*PULLS, "--tune-by", "tial"], ["did you mean 'tail'"]),
     "one trial": ([*PULLS, "--trials", 1], ["--trials"]),
-    "trials of nothing": (["--trials", 5], ["--trials does nothing without --tune"]),
-    "a measure of nothing": (["--tune-by", "tail"], ["--tune-by does nothing without --tune"]),
+    "trials of nothing": (["--trials", 5], ["--trials has no effect without --tune"]),
+    "a measure of nothing": (["--tune-by", "tail"], ["--tune-by has no effect without --tune"]),
 }  # fmt: skip
 
 

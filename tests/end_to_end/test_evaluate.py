@@ -101,7 +101,10 @@ def test_images_of_unknown_classes_are_left_out_and_counted(finished, tmp_path):
     other = write_chips(tmp_path / "other", {"007": 2, "airport": 3, "zoo": 1}, seed=3)
     (other / "zoo" / "000.png").write_text("not even an image")
     answer = succeed("evaluate", finished, other)
-    assert "left out 4 images of classes the run does not know: airport (3); zoo (1)" in answer.err
+    assert (
+        "left out 4 images of classes the run was not trained on: airport (3); zoo (1)"
+        in answer.err
+    )
     found = json.loads(succeed("evaluate", finished, other, "--json", "--quiet").out)
     assert found.pop("left_out") == {"airport": 3, "zoo": 1}
     alone = write_chips(tmp_path / "alone", {"007": 2}, seed=3)
@@ -136,7 +139,7 @@ def test_images_that_a_run_was_fitted_on_are_left_out_under_any_name(finished, d
     learnt_from = record["n_train"] + record["n_val"]
     assert found["learnt_from"] == learnt_from
     assert np.sum(found["methods"][0]["confusion"]) == record["n_test"] + 1
-    assert f"left out {learnt_from} images that the run was fitted on" in answer.err
+    assert f"left out {learnt_from} images used for training or validation" in answer.err
 
 
 def test_a_run_without_the_list_says_that_it_cannot_tell(finished, data, tmp_path):
@@ -146,4 +149,4 @@ def test_a_run_without_the_list_says_that_it_cannot_tell(finished, data, tmp_pat
     other = write_chips(tmp_path / "other", {"007": 2, "[red]": 1}, seed=9)
     answer = succeed("evaluate", run, other, "--json")
     assert json.loads(answer.out)["learnt_from"] is None
-    assert "cannot be told" in answer.err
+    assert "cannot tell" in answer.err

@@ -303,7 +303,7 @@ def test_a_fit_tells_what_it_found_and_where_it_is(data, quick, tmp_path):
     assert "chips: 78 training, 12 validation, 21 test images, 5 classes, 44 to 3" in answer.err
     assert re.search(r"attention\.q_proj +│ 1 +│ 16x16", answer.err)
     assert "macro-F1 in points" in answer.out
-    assert re.search(r"not to be trusted yet: .*\[red\]; ", answer.out)
+    assert re.search(r"not trusted yet: .*\[red\]; ", answer.out)
     assert answer.out.rstrip().endswith(f"report: {run / 'report.html'}")
     quiet = succeed(*words, "--force")
     assert quiet.out == quiet.err == ""

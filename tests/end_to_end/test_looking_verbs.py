@@ -68,7 +68,7 @@ def test_inspect_warns_of_copies_across_splits_and_of_labels_that_contradict(tmp
         for i in range(4):
             write_chip(chips / name / f"copy{i}.png", same)
     answer = succeed("inspect", chips)
-    assert "exact copies: 1; across splits 1, with contradicting labels 1" in answer.out
+    assert "exact duplicates: 1; across splits 1, with conflicting labels 1" in answer.out
     assert "forest/copy0.png; forest/copy1.png" in answer.out
 
 

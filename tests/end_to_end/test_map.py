@@ -278,7 +278,7 @@ def test_predict_still_makes_the_same_map_and_points_to_the_verb_that_does(mappe
     options = ("--step", CHIP, "--polygons")
     succeed("map", mapper, ground[0], "--out", "a.tif", *options, "a.gpkg", "-q")
     answer = succeed("predict", mapper, ground[0], "--out", "b.tif", *options, "b.gpkg", "-q")
-    assert answer.err.startswith("note: maps are made by `tailora map")
+    assert answer.err.startswith("note: use `tailora map")
     assert len(answer.err.splitlines()) == 1
     assert np.array_equal(read("a.tif"), read("b.tif"))
     text = succeed("predict", "--help").out

@@ -109,7 +109,7 @@ def test_what_one_process_does_is_refused_to_several(verb, data, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     answer = tailora(verb, data)
     assert answer.code == 2
-    expected = f"process 1: error: `tailora {verb}` works in one process: run it without"
+    expected = f"process 1: error: `tailora {verb}` runs in one process: run it without"
     assert answer.err.startswith(expected)
 
 

@@ -51,7 +51,7 @@ def watch(monkeypatch):
 
 def interrupted(answer):
     assert answer.code == 130
-    assert answer.err == "error: interrupted; go on with --resume\n"
+    assert answer.err == "error: interrupted; continue with --resume\n"
 
 
 @pytest.mark.parametrize(

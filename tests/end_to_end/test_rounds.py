@@ -176,7 +176,7 @@ def test_a_sampler_runs_by_name_and_stands_in_the_recipe(
             ["needs 8 classes, got 5", "raise m or lower the batch size"],
         ),
         (["deblora.move=shft"], ["unknown deblora.move", "did you mean 'shift'"]),
-        (["deblora.pull=0.0", "deblora.move=shift"], ["does nothing where no class moves"]),
+        (["deblora.pull=0.0", "deblora.move=shift"], ["has no effect where no class moves"]),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_written(

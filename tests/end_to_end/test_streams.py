@@ -74,7 +74,10 @@ def test_json_is_json_whatever_the_terminal_can_show(encoding, tmp_path):
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(("methods",), "error: interrupted"), (("fit", "x"), "error: interrupted; go on with --res")],
+    [
+        (("methods",), "error: interrupted"),
+        (("fit", "x"), "error: interrupted; continue with --res"),
+    ],
 )
 def test_ctrl_c_while_something_is_imported_is_one_line(words, said, tmp_path):
     # a library that swallows the interruption, as some do while they are imported
@@ -101,7 +104,7 @@ def test_ctrl_c_at_any_time_of_the_first_seconds_is_one_line(delay, tmp_path, da
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.decode().splitlines() == ["error: interrupted; go on with --resume"]
+    assert err.decode().splitlines() == ["error: interrupted; continue with --resume"]
 
 
 @pytest.mark.slow
@@ -122,6 +125,6 @@ def test_ctrl_c_in_two_processes_is_one_line_and_leaves_none(tmp_path, data, qui
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert err.decode().splitlines() == ["error: interrupted; go on with --resume"]
+    assert err.decode().splitlines() == ["error: interrupted; continue with --resume"]
     _, alive = psutil.wait_procs(workers, timeout=10)
     assert not alive

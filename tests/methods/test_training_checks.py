@@ -59,30 +59,30 @@ BAD = {
         {"train.optimizer_options": {"momentum": 0.9}}, "adamw takes no option 'momentum'"
     ),
     "options of an objective that has none": (
-        {"train.objective_options": {"queue": 5}}, "train.objective_options does nothing"
+        {"train.objective_options": {"queue": 5}}, "train.objective_options has no effect"
     ),
     "options of rotation": (
         {"train.objective": "rotation", "train.objective_options": {"turns": 4}},
-        "train.objective_options does nothing with train.objective='rotation'",
+        "train.objective_options has no effect with train.objective='rotation'",
     ),
     "two views that are one": (
         {"train.objective": "supcon", "train.augment": "none"}, "makes them one"
     ),
     "a loss beside a contrastive one": (
-        {"train.objective": "paco", "train.loss": "focal"}, "train.loss does nothing"
+        {"train.objective": "paco", "train.loss": "focal"}, "train.loss has no effect"
     ),
     "loss options beside a contrastive one": (
         {"train.objective": "sbcl", "train.loss_options": {"tau": 1.0}},
-        "train.loss_options does nothing",
+        "train.loss_options has no effect",
     ),
     "a mix of views": (
-        {"train.objective": "supcon", "train.mix": "mixup"}, "train.mix does nothing"
+        {"train.objective": "supcon", "train.mix": "mixup"}, "train.mix has no effect"
     ),
     "a mix without labels": (
-        {"train.objective": "masked", "train.mix": "mixup"}, "train.mix does nothing"
+        {"train.objective": "masked", "train.mix": "mixup"}, "train.mix has no effect"
     ),
     "an augmentation beside rotation": (
-        {"train.objective": "rotation", "train.augment": "none"}, "train.augment does nothing"
+        {"train.objective": "rotation", "train.augment": "none"}, "train.augment has no effect"
     ),
     "re-weighting without a loss": (
         {"train.objective": "supcon", "train.deferred": 0.5}, "has none to re-weight"
@@ -94,15 +94,15 @@ BAD = {
         {"method": "lora+ride", "train.objective": "paco"}, "'lora+ride' learns labels"
     ),
     "mix options without a mix": (
-        {"train.mix_options": {"alpha": 1.0}}, "train.mix_options does nothing without a train.mix"
+        {"train.mix_options": {"alpha": 1.0}}, "train.mix_options has no effect without a train.mix"
     ),
-    "averages without a mix": ({"train.mix_average": "joint"}, "train.mix_average does nothing"),
+    "averages without a mix": ({"train.mix_average": "joint"}, "train.mix_average has no effect"),
     "an unknown average": (
         {"train.mix": "mixup", "train.mix_average": "joined"},
         "did you mean 'joint'",
     ),
-    "resting without a mix": ({"train.mix_off": 1}, "train.mix_off does nothing"),
-    "CMO that always rests": ({"train.mix": "cmo", "train.epochs": 2}, "would do nothing"),
+    "resting without a mix": ({"train.mix_off": 1}, "train.mix_off has no effect"),
+    "CMO that always rests": ({"train.mix": "cmo", "train.epochs": 2}, "would have no effect"),
     "EnMix without an augmentation": (
         {"train.mix": "enmix-style", "train.augment": "none"}, "that is mixup"
     ),
@@ -122,10 +122,10 @@ BAD = {
         {"train.loss": "ldam", "train.deferred": 0.5, "train.epochs": 1}, "give two or more"
     ),
     "a second loss without a phase": (
-        {"train.deferred_loss": "focal"}, "train.deferred_loss does nothing"
+        {"train.deferred_loss": "focal"}, "train.deferred_loss has no effect"
     ),
     "a second sampler without a phase": (
-        {"train.deferred_sampler": "none"}, "train.deferred_sampler does nothing"
+        {"train.deferred_sampler": "none"}, "train.deferred_sampler has no effect"
     ),
     "a second loss that is the first": (
         {"train.deferred": 0.5, "train.deferred_loss": "cross-entropy"}, "is train.loss"
@@ -137,10 +137,10 @@ BAD = {
         {"train.deferred": 0.5, "train.deferred_loss": "ldam"}, "takes a cosine head's logits"
     ),
     "a loss beside the experts' own": (
-        {"method": "lora+sade", "train.loss": "focal"}, "train.loss does nothing with method"
+        {"method": "lora+sade", "train.loss": "focal"}, "train.loss has no effect with method"
     ),
     "a loss beside ResLT's": (
-        {"method": "lora+reslt", "train.loss": "focal"}, "train.loss does nothing with method"
+        {"method": "lora+reslt", "train.loss": "focal"}, "train.loss has no effect with method"
     ),
     "an option the experts' loss lacks": (
         {"method": "lora+ride", "train.loss_options": {"tau": 1.0}}, "ride takes no option 'tau'"
@@ -169,7 +169,7 @@ def test_one_adapter_a_category_takes_neither_mixes_nor_views_nor_phases(key):
     value = {"train.mix": "mixup", "train.objective": "supcon", "train.deferred": 0.5}[key]
     recipe = Recipe().override({key: value, "method": "lora"})
     plan = make_plan(recipe, methods=["clora"], probes=[], variants=[], seeds=1)
-    with pytest.raises(ConfigError, match=f"{key}=.* does nothing for clora"):
+    with pytest.raises(ConfigError, match=f"{key}=.* has no effect for clora"):
         check_plan(plan, COUNTS)
 
 

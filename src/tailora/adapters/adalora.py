@@ -1,4 +1,4 @@
-"""AdaLoRA, the one tuner that changes its shape while it trains: it moves ranks between layers."""
+"""AdaLoRA, the one tuner that changes shape in training: it moves ranks between layers."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -11,19 +11,19 @@ _IMPORTANCES: Final = ("ipt", "exp_avg_ipt", "exp_avg_unc")  # PEFT's: now, mean
 
 
 def after_step(module: nn.Module, step: int) -> None:
-    """Let AdaLoRA re-plan its ranks until they are cut to size; other modules need nothing."""
+    """Let AdaLoRA reallocate its ranks until the budget is met; a no-op for other modules."""
     tuner = _adalora(module)
     if tuner is not None and not _is_cut(tuner):
         tuner.update_and_allocate(step)
 
 
 def orthogonality(module: nn.Module) -> Tensor | None:
-    """Give AdaLoRA's term of the loss, None for other modules.
+    """Return AdaLoRA's loss term, None for other modules.
 
-    Its singular values mean something only between orthonormal bases P and Q, so the loss grows
-    with |P'P - I| and |QQ' - I| (Zhang et al., ICLR 2023, equation 4), as PEFT has it: the mean of
-    the Frobenius norms times `orth_reg_weight`. PEFT adds it to a loss that the wrapped model
-    returns, and encoders return none.
+    Its singular values are meaningful only for orthonormal bases P and Q, so |P'P - I| and |QQ' -
+    I| are penalised (Zhang et al., ICLR 2023, equation 4), as in PEFT: the mean of the Frobenius
+    norms times `orth_reg_weight`. PEFT adds it to the loss of the wrapped model, and encoders have
+    none.
     """
     tuner = _adalora(module)
     weight = 0.0 if tuner is None else _config(tuner).orth_reg_weight
@@ -36,7 +36,7 @@ def orthogonality(module: nn.Module) -> Tensor | None:
 
 
 def allocation(module: nn.Module) -> dict[str, Any]:
-    """Give what `after_step` remembers from step to step; empty for other modules."""
+    """Return the state that `after_step` keeps between steps; empty for other modules."""
     tuner = _adalora(module)
     if tuner is None:
         return {}
@@ -47,7 +47,7 @@ def allocation(module: nn.Module) -> dict[str, Any]:
 
 
 def restore_allocation(module: nn.Module, state: Mapping[str, Any]) -> None:
-    """Put back what `allocation` gave."""
+    """Restore the state returned by `allocation`."""
     tuner = _adalora(module)
     if tuner is None:
         return
@@ -59,10 +59,9 @@ def restore_allocation(module: nn.Module, state: Mapping[str, Any]) -> None:
 
 
 def cut_ranks(module: nn.Module) -> None:
-    """Remove the ranks that AdaLoRA has masked, as saving and opening it does.
+    """Remove the ranks that AdaLoRA has masked, as saving and loading does.
 
-    Whoever trains on from here trains what is left: a second round of planning would halve the
-    ranks again.
+    Further training uses the remaining ranks: a second allocation would halve them again.
     """
     tuner = _adalora(module)
     if tuner is None or _is_cut(tuner) or not _config(tuner).rank_pattern:

@@ -1,6 +1,6 @@
-"""Put an adapter on an encoder through PEFT, show what it changed, and prove that it trains.
+"""Add a PEFT adapter to an encoder, list what it changed, and check that it trains.
 
-The adapter is an ordinary PEFT one: `PeftModel.from_pretrained(backbone, folder)` opens it.
+The result is an ordinary PEFT adapter: `PeftModel.from_pretrained(backbone, folder)` loads it.
 """
 
 import re
@@ -22,7 +22,7 @@ _BLOCK = re.compile(r"(?<![^.])\d+(?=\.)")
 
 @dataclass(frozen=True)
 class AdaptedLayers:
-    """One row of the table of what was adapted: alike layers of all blocks together."""
+    """One row of the table of adapted layers: the same layer of all blocks together."""
 
     module: str
     count: int
@@ -34,22 +34,22 @@ def adapt(backbone: nn.Module, spec: AdapterSpec, *, seed: int, total_steps: int
     """Freeze `backbone` in place and add a trainable adapter.
 
     Args:
-        backbone: The module whose layers are wrapped; copy it first if you need it plain (some
+        backbone: The module whose layers are wrapped; copy it first to keep the original (some
             tuners, such as PiSSA, move part of the frozen weights into the adapter).
         spec: Which adapter.
-        seed: Seeds the adapter's initial weights; torch's global state is left as it was.
-        total_steps: Optimiser steps to come (AdaLoRA plans its ranks by them).
+        seed: Seeds the adapter's initial weights; torch's global state is unchanged.
+        total_steps: Total optimiser steps (for AdaLoRA's rank schedule).
 
     Raises:
-        ConfigError: Unknown tuner, target or option, or a combination PEFT refuses.
+        ConfigError: Unknown tuner, target or option, or a combination PEFT rejects.
     """
     targets = _targets(backbone, spec)
     options: dict[str, Any] = dict(spec.options)
     if spec.tuner == "adalora":
-        # prune between the first fifth and the last third, unless the user plans otherwise
+        # prune between the first fifth and the last third, unless set otherwise
         plan = {"tinit": total_steps // 5, "tfinal": total_steps // 3, "total_step": total_steps}
         options = plan | options
-    if new := find_new_bands(backbone):  # kernels of bands it never saw learn along, in full
+    if new := find_new_bands(backbone):  # kernels of new bands are trained fully
         options = options | {"modules_to_save": [*options.get("modules_to_save", []), *new]}
     config = build_config(spec.tuner, rank=spec.rank, targets=targets, options=options)
     with torch.random.fork_rng(), without_peft_noise():
@@ -59,7 +59,7 @@ def adapt(backbone: nn.Module, spec: AdapterSpec, *, seed: int, total_steps: int
         except (ValueError, TypeError, NotImplementedError, RuntimeError, KeyError) as error:
             reason = " ".join(str(error).split())
             raise ConfigError(
-                f"PEFT cannot put {spec.tuner!r} on this encoder: {reason}"
+                f"PEFT cannot apply {spec.tuner!r} to this encoder: {reason}"
             ) from error
     if not isinstance(model, PeftModel):
         raise ConfigError(f"tuner {spec.tuner!r} mixes adapters, which is not supported")
@@ -67,9 +67,9 @@ def adapt(backbone: nn.Module, spec: AdapterSpec, *, seed: int, total_steps: int
 
 
 def adapted_layers(adapted: PeftModel) -> list[AdaptedLayers]:
-    """List the adapted layers, block numbers folded into `*`, with the parameters they added.
+    """List the adapted layers, block numbers replaced by `*`, with the parameters they added.
 
-    What layers share (the vector bank of VB-LoRA) counts for the first of them.
+    Parameters that layers share (the vector bank of VB-LoRA) count for the first of them.
     """
     rows: dict[tuple[str, str], list[int]] = {}
     counted: set[nn.Parameter] = set()
@@ -94,24 +94,24 @@ def trained_parameters(module: nn.Module) -> int:
 
 
 def require_gradients(module: nn.Module) -> None:
-    """Check, after a backward pass, that every trainable parameter took part in the loss.
+    """Check, after a backward pass, that every trainable parameter received a gradient.
 
     Raises:
-        BackboneError: Some did not: they would stay as they are and only cost memory.
+        BackboneError: Some did not: they would never train.
     """
     idle = [n for n, p in module.named_parameters() if p.requires_grad and p.grad is None]
     if idle:
         raise BackboneError(
-            f"{len(idle)} adapter parameters receive no gradient, e.g. {idle[0]!r}; "
-            "choose layers that reach the features with adapter.targets"
+            f"{len(idle)} adapter parameters receive no gradient, e.g. {idle[0]!r}; set "
+            "adapter.targets to layers that the features depend on"
         )
 
 
 def freeze_beyond_features(model: nn.Module) -> None:
-    """Stop training the adapters of layers that features do not depend on.
+    """Freeze the adapters of layers that features do not depend on.
 
     The second half of a diffusion model learns to remove noise, but features are taken before it;
-    whoever trains on features from an adapter that lies there too leaves that part as it is.
+    training on features leaves that part of the adapter unchanged.
     """
     base = model.get_base_model() if isinstance(model, PeftModel) else model
     beyond = tuple(getattr(base, "beyond_features", ()))

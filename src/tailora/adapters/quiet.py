@@ -1,4 +1,4 @@
-"""Keep warnings that PEFT provokes away from the user, who can do nothing about them."""
+"""Suppress warnings that PEFT provokes and users cannot act on."""
 
 import warnings
 from collections.abc import Iterator
@@ -6,19 +6,19 @@ from contextlib import contextmanager
 from typing import Final
 
 _NOISE: Final = (
-    "`is_gradient_checkpointing` is deprecated",  # transformers 5 gives up a name that PEFT asks
-    "Unsupported layer type .*LayerNorm",  # what PEFT's own LN tuning is made for
+    "`is_gradient_checkpointing` is deprecated",  # transformers 5 deprecates a name that PEFT uses
+    "Unsupported layer type .*LayerNorm",  # exactly what PEFT's LN tuning is for
     ".*LoRA tensor.s. have invalid shape",  # a layer that AdaLoRA pruned to rank 0
-    "The following rank_pattern keys did not match",  # AdaLoRA's, which has its own keys
-    "fan_in_fan_out is set to True but",  # PEFT sets it right by itself
-    "Unexpected keyword arguments .* for class",  # refused when a run is read, if they say anything
-    "Found missing adapter keys",  # refused in one line when a run is read
+    "The following rank_pattern keys did not match",  # AdaLoRA has its own keys
+    "fan_in_fan_out is set to True but",  # PEFT corrects it itself
+    "Unexpected keyword arguments .* for class",  # rejected when a run is read, if they matter
+    "Found missing adapter keys",  # rejected in one line when a run is read
 )
 
 
 @contextmanager
 def without_peft_noise() -> Iterator[None]:
-    """Silence known warnings of wrapping, saving and opening a model that works, and no others."""
+    """Silence known harmless warnings of wrapping, saving and loading a model, and no others."""
     with warnings.catch_warnings():
         for message in _NOISE:
             warnings.filterwarnings("ignore", message=message)

@@ -1,4 +1,4 @@
-"""Which adapter: what a recipe says of it."""
+"""The adapter section of a recipe."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class AdapterSpec:
-    """What adapter to use.
+    """Which adapter to use.
 
     Args:
-        tuner: Name of a PEFT tuner (`tailora.adapters.tuner_names()`).
-        rank: Rank of the update, at least 1; None is 8 where the tuner has a rank.
-        targets: Layer-name endings to adapt; empty finds them for the architecture.
+        tuner: Name of a PEFT tuner (`tailora methods tuners`).
+        rank: Rank of the update, at least 1; None means 8 for tuners that have a rank.
+        targets: Suffixes of the names of layers to adapt; empty selects them for the architecture.
         options: Passed to the tuner's PEFT configuration.
     """
 

@@ -1,4 +1,4 @@
-"""Which PEFT tuners can stand where LoRA stands, and how a rank reaches each of them."""
+"""PEFT tuners that can replace LoRA, and how each takes a rank."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -16,17 +16,17 @@ _NOT_FOR_ENCODERS: Final = {
     "prefix_tuning", "prompt_tuning", "shadow", "trainable_tokens", "xlora",
 }  # fmt: skip
 DEFAULT_RANK: Final = 8
-"""Rank of a tuner that has one, where none is given."""
+"""Default rank of tuners that have one."""
 
 
 def tuner_names() -> list[str]:
-    """Every tuner that can be given by name, e.g. `lora`, `loha`, `boft`; lower case."""
+    """Return every tuner by name, e.g. `lora`, `loha`, `boft`; lower case."""
     found = definition("peft.utils.peft_types", "PeftType")  # importing PEFT takes seconds
     known = set() if found is None else {str(kind).lower() for kind in found.attributes().values()}
     return sorted((known | set(_LORA_VARIANTS)) - _NOT_FOR_ENCODERS)
 
 
-# LoRA variants that PEFT switches on by an option of LoRA
+# LoRA variants that are an option of LoRA in PEFT
 _LORA_VARIANTS: Final[dict[str, dict[str, Any]]] = {
     "dora": {"use_dora": True},
     "rslora": {"use_rslora": True},
@@ -36,7 +36,7 @@ _LORA_VARIANTS: Final[dict[str, dict[str, Any]]] = {
 
 
 def resolve_rank(tuner: str, rank: int | None) -> int | None:
-    """Give the rank a tuner will use, None for tuners that have no rank.
+    """Return the rank a tuner will use, None for tuners without a rank.
 
     Raises:
         ConfigError: Unknown tuner, a rank below 1, or a rank for a tuner that has none.
@@ -55,17 +55,17 @@ def resolve_rank(tuner: str, rank: int | None) -> int | None:
 def build_config(
     tuner: str, *, rank: int | None, targets: Sequence[str], options: Mapping[str, Any]
 ) -> "PeftConfig":
-    """Make the PEFT configuration of a tuner.
+    """Build the PEFT configuration of a tuner.
 
     Args:
         tuner: A name of `tuner_names()`.
         rank: See `resolve_rank`.
         targets: Full names of the layers to adapt.
-        options: Passed to the tuner's PEFT configuration as they are; they win over our defaults
+        options: Passed unchanged to the tuner's PEFT configuration; they override our defaults
             (`lora_alpha` or `alpha` = 2 x rank).
 
     Raises:
-        ConfigError: Unknown tuner or option, or a value PEFT refuses.
+        ConfigError: Unknown tuner or option, or a value PEFT rejects.
     """
     fields = _fields(tuner)
     for name in options:
@@ -73,25 +73,25 @@ def build_config(
             raise unknown_name(f"option of tuner {tuner!r}", name, fields)
     values = {"target_modules": list(targets), **_defaults(tuner, resolve_rank(tuner, rank))}
     if tuner == "oft" and "oft_block_size" in options:
-        values["r"] = 0  # rank and block size determine each other: give PEFT one of them
+        values["r"] = 0  # rank and block size determine each other: PEFT takes one of them
     try:
         return _config_class(tuner)(**(values | dict(options)))
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"tuner {tuner!r} refuses its options: {_one_line(error)}") from error
+        raise ConfigError(f"tuner {tuner!r} rejects its options: {_one_line(error)}") from error
 
 
 def _defaults(tuner: str, rank: int | None) -> dict[str, Any]:
-    """Give our defaults where PEFT's own do not fit any encoder or any rank."""
+    """Return our defaults where PEFT's do not suit any encoder or any rank."""
     values = dict(_LORA_VARIANTS.get(tuner, {}))
     if rank is not None:
         values["r"] = rank
         values |= {name: 2 * rank for name in ("lora_alpha", "alpha") if name in _fields(tuner)}
     if tuner == "ia3":
-        values["feedforward_modules"] = []  # scale the outputs of attention, as for its keys
+        values["feedforward_modules"] = []  # scale the attention outputs, as for its keys
     if tuner == "oft":
         values["oft_block_size"] = 0
     if tuner == "adalora":
-        full = values.pop("r")  # AdaLoRA names its ranks otherwise and warns about this one
+        full = values.pop("r")  # AdaLoRA uses other names for its ranks and warns about this one
         if full < 2:
             raise ConfigError("tuner 'adalora' halves its rank, so it needs a rank of at least 2")
         values |= {"init_r": full, "target_r": full // 2}

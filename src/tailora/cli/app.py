@@ -1,4 +1,4 @@
-"""`tailora`: one verb a file; this one wires them up and turns errors into one line."""
+"""`tailora`: one file per command; this one registers them and prints errors as one line."""
 
 import sys
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from tailora.errors import ConfigError, TailoraError
 from tailora.launcher import launched, rank
 
 BAD_INPUT, BUG = 2, 70
-# of click, which older versions of typer import and newer ones carry inside
+# click's: older versions of typer import click, newer ones vendor it
 UsageError: Any = typer.BadParameter.__base__
 
 app = typer.Typer(
     name="tailora",
-    help="Adapt a pretrained vision model to long-tailed imagery, so that rare classes count.\n\n"
+    help="Adapt a pretrained vision model to long-tailed satellite and aerial imagery.\n\n"
     "Start with [bold]tailora inspect DATA[/], then [bold]tailora fit DATA --out runs/a[/].",
     no_args_is_help=True,
     add_completion=False,
@@ -43,7 +43,7 @@ def _before_any_verb(
         bool,
         typer.Option(
             "--version",
-            help="Say which tailora this is.",
+            help="Show the version and exit.",
             callback=lambda asked: _print_version(asked=asked),
             is_eager=True,
         ),
@@ -62,16 +62,16 @@ app.command("methods")(methods.methods)
 
 
 def run(words: Sequence[str]) -> int:
-    """Do what a command says, and say in one line what went wrong.
+    """Run a command and report any error in one line.
 
     Args:
-        words: Of the command.
+        words: Words of the command.
 
     Returns:
-        Exit code: 0, 2 for a mistake the user can mend, 70 for an internal error.
+        Exit code: 0, 2 for an error the user can fix, 70 for an internal error.
 
     Raises:
-        KeyboardInterrupt: Also where a question was interrupted.
+        KeyboardInterrupt: Also when a prompt was interrupted.
     """
     try:
         _check_launch(words)
@@ -83,30 +83,30 @@ def run(words: Sequence[str]) -> int:
         _say(_advice(error))
         return BAD_INPUT
     except typer.Abort as error:
-        if isinstance(error.__cause__, EOFError):  # of a file: nothing here asks questions
-            _say(f"EOFError: {_one_line(error.__cause__)} (internal error of tailora)")
+        if isinstance(error.__cause__, EOFError):  # raised by a file: no command prompts
+            _say(f"EOFError: {_one_line(error.__cause__)} (internal error)")
             return BUG
         raise KeyboardInterrupt from error
     except Exception as error:
         if "--debug" in words:
             raise
         _say(
-            f"{type(error).__name__}: {_one_line(error)} (internal error of tailora; use --debug "
-            "for the traceback)"
+            f"{type(error).__name__}: {_one_line(error)} (internal error; use --debug for the "
+            "traceback)"
         )
         return BUG
-    if code == INTERRUPTED:  # what newer versions of typer make of it
+    if code == INTERRUPTED:  # how newer versions of typer report it
         raise KeyboardInterrupt
     return code if isinstance(code, int) else 0
 
 
 def _check_launch(words: Sequence[str]) -> None:
-    """Refuse several processes for what one does: each would write the same files."""
+    """Reject several processes where one does the work: each would write the same files."""
     verb = next((word for word in words if not word.startswith("-")), "fit")
     if launched() > 1 and verb != "fit":
         raise ConfigError(
-            f"`tailora {verb}` works in one process: run it without `accelerate launch`"
-            + (verb == "compare") * " and give it --jobs"
+            f"`tailora {verb}` runs in one process: run it without `accelerate launch`"
+            + (verb == "compare") * " and use --jobs"
         )
 
 
@@ -124,7 +124,7 @@ def _one_line(error: object) -> str:
 
 
 def _say(message: str) -> None:
-    if not message:  # no arguments at all: the help has been shown
+    if not message:  # no arguments: the help has been shown
         return
     who = f"process {rank()}: " if launched() > 1 else ""
     screen = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)

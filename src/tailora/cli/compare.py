@@ -40,12 +40,12 @@ def compare(
     *,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder to make.", show_default="comparisons/DATA"),
+        typer.Option("--out", "-o", help="Folder to create.", show_default="comparisons/DATA"),
     ] = None,
     methods: Annotated[
         str | None,
         typer.Option(
-            help="Rows, with commas: {compared methods}; an oracle leaks the label.",
+            help="Rows, comma-separated: {compared methods}; an oracle leaks the label.",
             show_default="zero-shot,lora,deblora",
         ),
     ] = None,
@@ -56,45 +56,45 @@ def compare(
     probes: Annotated[
         str | None,
         typer.Option(
-            help="Heads to evaluate every adapter with, comma-separated; `all`, or names of "
-            "`tailora methods probes`, with options as logit-adjusted:tau=1.5.",
+            help="Heads to evaluate every adapter with, comma-separated: `all`, or names from "
+            "`tailora methods probes`, with options as in logit-adjusted:tau=1.5.",
             show_default="the recipe's probe",
         ),
     ] = None,
     vary: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="KEY=VALUE,VALUE", help="Values to try of a recipe key; may be repeated."
+            metavar="KEY=VALUE,VALUE", help="Recipe key and the values to try; repeatable."
         ),
     ] = None,
     tune: Annotated[
         list[str] | None,
         typer.Option(
             metavar="KEY=LOW..HIGH[,log]",
-            help="Choose a recipe key on validation for every row; KEY=VALUE,VALUE too; may be "
-            "repeated.",
+            help="Tune a recipe key on the validation split for each row; also KEY=VALUE,VALUE; "
+            "repeatable.",
         ),
     ] = None,
     trials: Annotated[
         int | None,
-        typer.Option(help="Values that --tune tries a row.", min=2, show_default="20"),
+        typer.Option(help="Trials of --tune per row.", min=2, show_default="20"),
     ] = None,
     tune_by: Annotated[
         str | None,
         typer.Option(
-            help="Validation macro-F1 that --tune chooses by: all, head, middle, tail, groups.",
+            help="Validation macro-F1 that --tune maximises: all, head, middle, tail, groups.",
             show_default="all",
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="How many, counted up from --seed.", min=1)] = 3,
+    seeds: Annotated[int, typer.Option(help="Number of seeds, starting at --seed.", min=1)] = 3,
     resplit: Annotated[
         bool,
-        typer.Option("--resplit", help="Draw a new split for every seed instead of one for all."),
+        typer.Option("--resplit", help="Draw a new split for each seed instead of sharing one."),
     ] = False,
     jobs: Annotated[
         int | None,
         typer.Option(
-            help="Processes, one seed each; with --ray, work items at once.",
+            help="Processes, one seed each; with --ray, concurrent work items.",
             min=1,
             show_default="one per two cores",
         ),
@@ -103,7 +103,7 @@ def compare(
         str | None,
         typer.Option(
             metavar="ADDRESS",
-            help="WorkItem on a Ray cluster (auto, HOST:PORT, local) whose machines all see --out.",
+            help="Run on a Ray cluster (auto, HOST:PORT, local) whose nodes all share --out.",
         ),
     ] = None,
     imbalance: Imbalance = None,
@@ -121,21 +121,19 @@ def compare(
     recipe: RecipeFile = None,
     set_: Set = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted comparison, or add rows.")
+        bool, typer.Option("--resume", help="Continue an interrupted comparison, or add rows.")
     ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace a comparison that is there.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing comparison.")] = False,
     skip_broken: SkipBroken = False,
     quiet: Quiet = False,
     json: Json = False,
     allow_remote: AllowRemote = False,
     debug: Debug = False,
 ) -> None:
-    """Train several methods on DATA over several seeds and set them side by side.
+    """Train several methods on DATA over several seeds and compare them.
 
-    Every adapter is trained once per seed and evaluated with each head; nothing is computed twice.
-    Writes comparison.json, comparison.html and one metrics.json a row and seed.
+    Each adapter is trained once per seed and evaluated with each head; nothing is computed twice.
+    Writes comparison.json, comparison.html and one metrics.json per row and seed.
 
     [dim]tailora compare chips/ --methods lora,deblora --probes logit-adjusted,cross-entropy[/]
     """
@@ -185,13 +183,13 @@ def compare(
 
 
 def _tuning(tune: list[str] | None, trials: int | None, by: str | None) -> Any:
-    """What --tune, --trials and --tune-by ask for; None without."""
+    """The tuning requested by --tune, --trials and --tune-by; None without --tune."""
     from tailora.errors import ConfigError
     from tailora.experiments.tuning_space import DEFAULT_TRIALS, Tuning, parse_tune
 
     for name, value in (("--trials", trials), ("--tune-by", by)):
         if value is not None and not tune:
-            raise ConfigError(f"{name} does nothing without --tune KEY=LOW..HIGH")
+            raise ConfigError(f"{name} has no effect without --tune KEY=LOW..HIGH")
     if not tune:
         return None
     return Tuning(tuple(map(parse_tune, tune)), trials or DEFAULT_TRIALS, by or "all")

@@ -1,4 +1,4 @@
-"""What `tailora methods` lists, without importing what it is about."""
+"""What `tailora methods` lists, without importing the methods."""
 
 import inspect
 import re
@@ -9,21 +9,22 @@ from tailora.adapters import tuner_names
 from tailora.config import recipe as recipes
 from tailora.errors import unknown_name
 
-# sections that say nothing of a method in particular
+# sections that are not specific to a method
 _OF_ALL = (*source.constant("tailora.methods.method", "INPUT"), "evaluate")
 OBJECTIVE_TEXTS = {
-    "labels": "classes, by `train.loss` on the logits of a head that learns along",
-    "supcon": "classes, by comparing two views of each image (Khosla et al., NeurIPS 2020)",
-    "sbcl": "classes and their sub-clusters of even size, by comparing views (Hou et al., ICCV "
-    "2023)",
-    "paco": "classes, by centres and a queue of earlier views (Cui et al., ICCV 2021)",
-    "self-distillation": "without labels: the pretrained features of an image from its turned "
-    "copies (after Caron et al., ICCV 2021)",
-    "masked": "without labels: the pretrained features of an image from half of it (after Baevski "
-    "et al., ICML 2022)",
-    "denoising": "without labels: the noise in noisy images, for diffusion models (Ho et al., "
+    "labels": "classes: `train.loss` on the logits of a jointly trained head",
+    "supcon": "classes: supervised contrastive learning of two views per image (Khosla et al., "
     "NeurIPS 2020)",
-    "rotation": "without labels: how far an image was turned (Yang and Xu, NeurIPS 2020)",
+    "sbcl": "classes and balanced subclasses: subclass-balanced contrastive learning (Hou et "
+    "al., ICCV 2023)",
+    "paco": "classes: contrastive learning with class centres and a queue (Cui et al., ICCV 2021)",
+    "self-distillation": "no labels: predict the pretrained features of an image from augmented "
+    "views (after Caron et al., ICCV 2021)",
+    "masked": "no labels: predict the pretrained features of an image from half of it (after "
+    "Baevski et al., ICML 2022)",
+    "denoising": "no labels: predict the noise in noisy images, for diffusion models (Ho et al., "
+    "NeurIPS 2020)",
+    "rotation": "no labels: predict the rotation of an image (Yang and Xu, NeurIPS 2020)",
 }
 
 
@@ -45,7 +46,7 @@ def _texts(family: str) -> dict[str, str]:
 
 
 def method_texts() -> dict[str, str]:
-    """What each method of `fit` and `compare` does, and where it may be used, by name."""
+    """What each method of `fit` and `compare` does, and where it can be used, by name."""
     facts = registry.method_facts()
     found = {}
     for name in registry.compared_methods():
@@ -61,7 +62,8 @@ def probe_texts() -> dict[str, str]:
     found = [one.attributes() for one in source.classes("tailora.heads.probes")]
     texts = {about["name"]: about["summary"] for about in found if "summary" in about}
     losses = {
-        name: f"a linear head, fitted to its end under {name}" for name in registry.names("losses")
+        name: f"linear head trained to convergence with the {name} loss"
+        for name in registry.names("losses")
     }
     return losses | texts
 
@@ -69,10 +71,10 @@ def probe_texts() -> dict[str, str]:
 def describe(name: str) -> dict[str, dict[str, Any]]:
     """Options with defaults, reference and test of one name, or a whole family.
 
-    A name may stand in several families: `class-balanced` is a loss, a sampler and a probe.
+    A name may be in several families: `class-balanced` is a loss, a sampler and a probe.
 
     Raises:
-        ConfigError: Nothing has that name.
+        ConfigError: No entry has that name.
     """
     families = listing()
     wanted = name.lower()
@@ -92,7 +94,7 @@ def describe(name: str) -> dict[str, dict[str, Any]]:
 def guard(family: str, name: str) -> str:
     """Path of the test file that fails when the formula of a method is broken.
 
-    By convention that of its module; what is tested side by side is listed here.
+    By convention that of its module; exceptions are listed here.
     """
     module = registry.entries(family)[name].module.rpartition(".")[2]
     return f"tests/{family}/{_TESTED_TOGETHER.get((family, module), f'test_{module}')}.py"
@@ -112,11 +114,11 @@ _TESTED_TOGETHER = {
 def one_line(entry: registry.Entry) -> str:
     """What a method does, and authors with venue and year in brackets."""
     paper = short_reference(entry.reference)
-    return f"{entry.summary} ({paper})" if paper else entry.summary
+    return f"{entry.summary.removesuffix('.')} ({paper})" if paper else entry.summary
 
 
 def short_reference(reference: str) -> str:
-    """Authors, venue and year of a reference: its first words and the last that end in a year.
+    """Authors, venue and year of a reference: its first part and the last that ends in a year.
 
     Example:
         >>> short_reference("Ren et al., Balanced Meta-Softmax, NeurIPS 2020, theorem 1.")
@@ -143,12 +145,12 @@ def _details(family: str, name: str, entry: Any) -> dict[str, Any]:
         options = "those of the loss, as NAME:option=value" if is_loss else "none"
         return {"what": entry, "options": options}
     if family == "objectives":
-        return {"what": entry, "options": "given as train.objective_options"}
-    return {"what": entry, "options": "those of PEFT's configuration, given as adapter.options"}
+        return {"what": entry, "options": "set as train.objective_options"}
+    return {"what": entry, "options": "those of PEFT's configuration, set as adapter.options"}
 
 
 def default(value: object) -> str:
-    """Spell the default of an option."""
+    """Format the default of an option."""
     return "needed" if value is inspect.Parameter.empty else repr(value)
 
 
@@ -165,7 +167,7 @@ def _recipe_options(method: str) -> dict[str, str]:
 
 
 def _key_text(key: str) -> str:
-    """Say what a recipe key means: the docstring of its section."""
+    """Return what a recipe key means, from the docstring of its section."""
     section, _, option = key.rpartition(".")
     owner = type(getattr(recipes.Recipe(), section)) if section else recipes.Recipe
     return argument_texts(owner).get(option, "")

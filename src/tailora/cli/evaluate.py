@@ -26,7 +26,9 @@ from tailora.cli.options import (
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `tailora fit` made.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Run folder written by `tailora fit`.")
+    ],
     data: Annotated[
         str, typer.Argument(metavar="DATA", help="Labelled images, as for `tailora fit`.")
     ],
@@ -34,7 +36,8 @@ def evaluate(
     split: Annotated[
         str | None,
         typer.Option(
-            help="test or all.", show_default="test of the run's own data, all of other data"
+            help="Split to evaluate: test or all.",
+            show_default="test for the run's own data, all for other data",
         ),
     ] = None,
     out: Annotated[
@@ -50,7 +53,7 @@ def evaluate(
     allow_remote: AllowRemote = False,
     debug: Debug = False,
 ) -> None:
-    """Measure a finished RUN on DATA: head, middle, tail, each class, with intervals."""
+    """Evaluate a finished RUN on DATA: head, middle, tail and each class, with intervals."""
     check_ending(out, ".json", what="metrics as JSON")
     from tailora.data import open_to_measure
     from tailora.inference.evaluate import evaluate_run
@@ -87,23 +90,23 @@ def evaluate(
     if metrics.left_out and not quiet:
         others = listed([f"{name} ({count})" for name, count in metrics.left_out.items()])
         count = sum(metrics.left_out.values())
-        text = f"left out {count} images of classes the run does not know: {others}"
+        text = f"left out {count} images of classes the run was not trained on: {others}"
         screen(stderr=True).print(text, soft_wrap=True)
 
 
 def _said(notes: Sequence[str], learnt_from: int | None) -> list[str]:
     if learnt_from is None:
         text = (
-            "whether the run was fitted on any of these images cannot be told: it keeps no list of "
-            "those it has seen"
+            "cannot tell whether any of these images were used for training: the run has no "
+            "record of its training images"
         )
         return [*notes, text]
     if not learnt_from:
         return list(notes)
     return [
         *notes,
-        f"left out {learnt_from} images that the run was fitted on (same content, or chips that "
-        "reach onto the same ground)",
+        f"left out {learnt_from} images used for training or validation (same content, or chips "
+        "that overlap the same ground)",
     ]
 
 

@@ -45,13 +45,13 @@ def fit(
     data: Data,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Run folder to make.", show_default="runs/DATA"),
+        typer.Option("--out", "-o", help="Run folder to create.", show_default="runs/DATA"),
     ] = None,
     *,
     method: Annotated[
         str | None,
         typer.Option(
-            help="{fitted methods}; deblora evaluates zero-shot and lora too.",
+            help="{fitted methods}; deblora also evaluates zero-shot and lora.",
             show_default="deblora",
         ),
     ] = None,
@@ -70,19 +70,17 @@ def fit(
     preset: Preset = None,
     recipe: RecipeFile = None,
     set_: Set = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run.")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace a run that is there.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing run.")] = False,
     skip_broken: SkipBroken = False,
     quiet: Quiet = False,
     json: Json = False,
     allow_remote: AllowRemote = False,
     debug: Debug = False,
 ) -> None:
-    """Adapt an encoder to DATA, measure it class by class, and write a run folder with a report.
+    """Adapt an encoder to DATA, evaluate it per class, and write a run folder with a report.
 
-    Nothing is selected on the test split. Continue an interrupted run with --resume.
+    The test split is never used for selection. Continue an interrupted run with --resume.
 
     [dim]tailora fit chips/ --out runs/chips --image-size 98 --probe crt[/]
     """
@@ -90,7 +88,7 @@ def fit(
     from tailora.methods.fit import fit as run_fit
     from tailora.processes import leave
 
-    if not is_first():  # the first process speaks for all
+    if not is_first():  # only the first process prints
         quiet, json = True, False
     if resume and force:
         raise ConfigError("--resume continues a run and --force replaces it: choose one")
@@ -119,7 +117,7 @@ def fit(
 
 
 def _announcing(progress: Progress, dataset: Any, recipe: Any) -> Progress:
-    """Say what is about to be done when the first step begins: all checks have passed then."""
+    """Print a summary when the first step begins, since all checks have passed by then."""
     told = False
 
     def step(title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
@@ -144,10 +142,12 @@ def _announce(dataset: Any, recipe: Any) -> None:
 
 
 def _warnings(run: Any) -> list[str]:
-    """What may make the numbers mean less than they seem to."""
+    """What may make the scores misleading."""
     facts = run.record["dataset"]
     copies = [d for d in facts["duplicates"] if len(set(d["splits"])) > 1]
-    leak = f"{len(copies)} image(s) stand in more than one split: the test flatters, see the report"
+    leak = (
+        f"{len(copies)} image(s) are in more than one split, inflating test scores; see the report"
+    )
     told = [note for note in facts["notes"] if "range check: " in note or "several labels" in note]
     return ([leak] if copies else []) + told
 
@@ -167,5 +167,5 @@ def _conclude(run: Any, show: Any, folder: Path) -> None:
     if run.metrics.alarm():
         show.print(listed([run.metrics.alarm()]), soft_wrap=True)
     weak = [entry["name"] for entry in run.classes if entry["verdict"] != "trusted"]
-    show.print(f"not to be trusted yet: {listed(weak) or 'none'}", soft_wrap=True)
+    show.print(f"not trusted yet: {listed(weak) or 'none'}", soft_wrap=True)
     show.print(f"report: {listed([str(folder / 'report.html')])}", soft_wrap=True)

@@ -28,7 +28,7 @@ def inspect(
     *,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="HTML page of counts and thumbnails to write."),
+        typer.Option("--out", "-o", help="HTML page to write, with counts and thumbnails."),
     ] = None,
     imbalance: Imbalance = None,
     labels: Labels = None,
@@ -36,10 +36,13 @@ def inspect(
     chip: Chip = None,
     wavelengths: Annotated[
         str | None,
-        typer.Option(help="µm of each band, e.g. 0.49,0.56,0.665: show what an RGB stem would do."),
+        typer.Option(
+            help="Wavelength of each band in µm, e.g. 0.49,0.56,0.665: shows how an RGB "
+            "stem would map them."
+        ),
     ] = None,
     new_bands: Annotated[
-        str, typer.Option(help="How kernels of other bands start: zero or mean.")
+        str, typer.Option(help="Initial kernels of the other bands: zero or mean.")
     ] = "zero",
     seed: Seed = None,
     quiet: Quiet = False,
@@ -47,14 +50,14 @@ def inspect(
     allow_remote: AllowRemote = False,
     debug: Debug = False,
 ) -> None:
-    """Show what DATA holds: classes, splits, imbalance, copies across splits, bands.
+    """Summarise DATA: classes, splits, imbalance, duplicates across splits, bands.
 
-    A raster without --labels is shown by itself.
+    A raster without --labels is summarised on its own.
     """
     check_ending(out, ".html", ".htm", what="an HTML page")
     from tailora.data.scenes.manifest import open_unlabelled
 
-    # a wrong path is told before the slow imports
+    # report a wrong path before the slow imports
     scene = None if labels or class_field or imbalance or chip else open_unlabelled(data)
     given: dict[str, Any] = {"wavelengths": _numbers(wavelengths), "new_bands": new_bands}
     if scene is not None:
@@ -123,7 +126,7 @@ def _numbers(text: str | None) -> list[float] | None:
         return [float(value) for value in text.split(",")]
     except ValueError as error:
         raise ConfigError(
-            f"--wavelengths takes numbers in µm between commas, 0 for radar, got {text!r}"
+            f"--wavelengths takes comma-separated numbers in µm, 0 for radar, got {text!r}"
         ) from error
 
 
@@ -163,8 +166,8 @@ def _show(found: Any) -> None:
     leaks = [d for d in found.duplicates if d.leaks]
     conflicts = [d for d in found.duplicates if d.conflicts]
     show.print(
-        f"exact copies: {len(found.duplicates)}; across splits {len(leaks)}, with contradicting "
-        f"labels {len(conflicts)}"
+        f"exact duplicates: {len(found.duplicates)}; across splits {len(leaks)}, with "
+        f"conflicting labels {len(conflicts)}"
     )
     for copy in [*leaks, *conflicts][:5]:
         show.print(f"  {listed(copy.ids)}", soft_wrap=True)

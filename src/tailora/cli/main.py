@@ -1,4 +1,4 @@
-"""The process of `tailora`: interruptions and standard output, before anything slow is imported."""
+"""The `tailora` process: interruptions and standard output, before any slow import."""
 
 import os
 import signal
@@ -10,23 +10,23 @@ from types import FrameType
 
 INTERRUPTED = 130
 _GO_ON = {
-    "fit": "go on with --resume",
-    "compare": "go on with --resume",
-    "map": "go on with --resume",
-    "predict": "a map goes on with --resume",
+    "fit": "continue with --resume",
+    "compare": "continue with --resume",
+    "map": "continue with --resume",
+    "predict": "continue a map with --resume",
 }
 _IMPORTING = "<frozen importlib._bootstrap>"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and leave with its exit code.
+    """Run the command line and exit with its code.
 
-    0 is success, 2 a mistake the user can mend (one line on standard error), 130 an interruption,
-    70 an internal error. `--debug` shows the traceback of any of them.
+    0 is success, 2 an error the user can fix (one line on standard error), 130 an interruption, 70
+    an internal error. `--debug` shows the traceback of any of them.
 
     Args:
-        arguments: Words of the command; None takes those of the process, whose streams are then
-            made safe too.
+        arguments: Words of the command; None takes those of the process and also guards its
+            streams.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     with _interruptible(words, for_good=arguments is None):
@@ -50,14 +50,14 @@ def _run(words: Sequence[str], *, own_streams: bool) -> int:
 
 @contextmanager
 def _interruptible(words: Sequence[str], *, for_good: bool) -> Iterator[None]:
-    """Let Ctrl-C end the command in one line, wherever it is.
+    """Let Ctrl-C end the command with one line at any time.
 
-    Libraries that are interrupted while they are imported swallow it, print a traceback or abort
-    the process; nothing needs to be put in order there, so the process ends at once.
+    Libraries interrupted during their import swallow it, print a traceback or abort the process;
+    nothing needs cleaning up then, so the process exits at once.
 
     Args:
-        words: Of the command.
-        for_good: The process has nothing to do afterwards: Ctrl-C then ends it without a word.
+        words: Words of the command.
+        for_good: The process ends afterwards: Ctrl-C then ends it silently.
     """
 
     def interrupted(_number: int, frame: FrameType | None) -> None:

@@ -29,12 +29,14 @@ _FOR_FILES = ("probabilities", "confidence", "polygons")
 
 
 def map_(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `tailora fit` made.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Run folder written by `tailora fit`.")
+    ],
     scenes: Annotated[
         list[Path],
         typer.Argument(
             metavar="SCENES",
-            help="Rasters, or folders of them; rasters named after bands are one scene.",
+            help="Rasters, or folders of rasters; rasters named after bands form one scene.",
         ),
     ],
     *,
@@ -45,48 +47,44 @@ def map_(
         ),
     ],
     probabilities: Annotated[
-        Path | None, typer.Option(help="GeoTIFF of a probability band per class.")
+        Path | None, typer.Option(help="GeoTIFF with one probability band per class.")
     ] = None,
     confidence: Annotated[
-        Path | None, typer.Option(help="GeoTIFF of the probability of the class on the map.")
+        Path | None, typer.Option(help="GeoTIFF of the probability of the mapped class.")
     ] = None,
     polygons: Annotated[
         Path | None, typer.Option(help="GeoPackage of the map as polygons.")
     ] = None,
     chip: Annotated[
         int | None,
-        typer.Option(
-            help="Side of a chip in pixels of the scene.", show_default="that of the run's chips"
-        ),
+        typer.Option(help="Chip size in pixels of the scene.", show_default="that of the run"),
     ] = None,
     step: Annotated[
         int | None,
         typer.Option(
-            help="Pixels from chip to chip, and side of a cell of the map.",
+            help="Stride between chips in pixels, and the cell size of the map.",
             show_default="half a chip",
         ),
     ] = None,
-    dense: Annotated[
-        bool, typer.Option("--dense", help="A cell for every patch of the encoder.")
-    ] = False,
+    dense: Annotated[bool, typer.Option("--dense", help="One cell per encoder patch.")] = False,
     most_nodata: Annotated[
         float | None,
-        typer.Option(help="Leave out chips with a larger share without data.", show_default="0.5"),
+        typer.Option(help="Skip chips with a larger share of no-data pixels.", show_default="0.5"),
     ] = None,
     sensor: Annotated[
-        str | None, typer.Option(help="Whose bands the scene has, in their order.")
+        str | None, typer.Option(help="Sensor whose bands the scene has, in its order.")
     ] = None,
     band_names: Annotated[
         str | None,
-        typer.Option(help="Bands of the scene in the order of its files, with commas."),
+        typer.Option(help="Bands of the scene in file order, comma-separated."),
     ] = None,
     nodata: Annotated[
         float | None,
-        typer.Option(help="Value that means no data.", show_default="what the files declare"),
+        typer.Option(help="No-data value.", show_default="what the files declare"),
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with interrupted maps; keep those that are whole."),
+        typer.Option("--resume", help="Continue interrupted maps; keep complete ones."),
     ] = False,
     raw: Raw = False,
     skip_broken: SkipBroken = False,
@@ -98,7 +96,7 @@ def map_(
 ) -> None:
     """Classify whole SCENES, of any size, and write a georeferenced map of each.
 
-    Every class on a map has a verdict: whether the run's own test found that it can be trusted.
+    Each class on a map has a verdict: whether the run's test split supports trusting it.
 
     [dim]tailora map runs/land scene.tif --out map.tif --polygons map.gpkg[/]
     """
@@ -127,17 +125,17 @@ def draw_maps(
     quiet: bool,
     json: bool,
 ) -> None:
-    """Write the maps of scenes and say what is on them.
+    """Write the maps of scenes and summarise them.
 
     Args:
         run: Folder of the run.
         scenes: Rasters and folders.
         out: Map or folder.
-        given: Options of maps that were given.
-        verify: Compare the files of the run with their checksums.
-        skip_broken: Leave out chips that cannot be read.
-        quiet: No bars and no table.
-        json: What is on the maps as JSON.
+        given: Map options that were set.
+        verify: Verify the checksums of the run's files.
+        skip_broken: Skip chips that cannot be read.
+        quiet: No progress bars and no table.
+        json: Print the summary as JSON.
     """
     from tailora.inference.map_scenes import MapOptions, map_scenes
     from tailora.inference.map_targets import MapTargets
@@ -191,8 +189,7 @@ def _left_out(found: Any) -> str:
     doubtful = sum(n for name, n in found.cells.items() if found.verdicts[name] != "trusted")
     parts = [
         f"{rows} x {columns} cells of {found.cell} pixels from {found.chips} chips",
-        f"{doubtful / sum(found.cells.values()):.0%} of the map is of classes the run's own test "
-        "does not vouch for",
+        f"{doubtful / sum(found.cells.values()):.0%} of the map is in classes that are not trusted",
     ]
     if found.no_class:
         parts.append(f"{found.no_class} cells have no class")

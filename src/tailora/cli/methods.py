@@ -11,7 +11,7 @@ def methods(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="NAME", help="A method, loss, tuner or `recipe`; all when left out."
+            metavar="NAME", help="A method, loss, tuner or `recipe`; lists all by default."
         ),
     ] = None,
     *,
@@ -19,7 +19,7 @@ def methods(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List what there is: methods, losses, adapters and every recipe key with its default."""
+    """List methods, losses, adapters and other parts, and every recipe key with its default."""
     from tailora.cli.describe import describe, listing
 
     found: dict[str, Any] = listing() if name is None else describe(name)
@@ -34,7 +34,8 @@ def _show(found: dict[str, Any]) -> None:
 
     show = screen()
     for family, entries in found.items():
-        table = Table("name", "what it is", title=family, title_justify="left", expand=True)
+        column = "default" if family == "recipe" else "description"
+        table = Table("name", column, title=family, title_justify="left", expand=True)
         for entry, text in entries.items():
             table.add_row(entry, listed([str(text)]))
         show.print(table)

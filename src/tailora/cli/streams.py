@@ -1,4 +1,4 @@
-"""Standard output that may be full, closed or of few characters, and errors that say so."""
+"""Standard output that may be full, closed or of a limited encoding, with clear errors."""
 
 import errno
 import io
@@ -13,7 +13,7 @@ _OUT, _ERR = 1, 2
 
 @final
 class _Output(io.RawIOBase):
-    """A file descriptor; the first write that fails is a `StorageError`, later ones go nowhere."""
+    """A file descriptor; the first failed write is a `StorageError`, later ones are dropped."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor, self.failed = descriptor, False
@@ -28,7 +28,7 @@ class _Output(io.RawIOBase):
         return True
 
     def write(self, content: Any, /) -> int:
-        if self.failed:  # buffers are written out again when the process ends
+        if self.failed:  # buffers are flushed again when the process exits
             return len(memoryview(content))
         try:
             return os.write(self.descriptor, content)
@@ -36,18 +36,18 @@ class _Output(io.RawIOBase):
             self.failed = True
             reason = "it is closed" if error.errno == errno.EBADF else error.strerror
             raise StorageError(
-                f"cannot write to standard output: {reason}; not all of the result was shown"
+                f"cannot write to standard output: {reason}; the output is incomplete"
             ) from error
 
 
 def guard_streams() -> None:
-    """Let every failure to write to standard output be a `StorageError`, and any name be shown."""
+    """Turn failed writes to standard output into a `StorageError`, and print any name."""
     _occupy(_OUT, os.O_RDONLY)  # a write fails there, as it should
     _occupy(_ERR, os.O_WRONLY)
     if sys.stderr is None:
         sys.stderr = open(_ERR, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     encoding = "utf-8" if sys.stdout is None else sys.stdout.encoding
-    # what the file of this number would otherwise write out at the end fails there unseen
+    # otherwise the original stream's flush at exit would fail silently
     sys.stdout = io.TextIOWrapper(
         io.BufferedWriter(_Output(_OUT)),
         encoding=encoding,
@@ -59,14 +59,14 @@ def guard_streams() -> None:
 
 
 def write_data(text: str) -> None:
-    """Write JSON or CSV on standard output: UTF-8, as in files, whatever a terminal has."""
+    """Write JSON or CSV to standard output in UTF-8, whatever the terminal's encoding."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # else a test's or a notebook's
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     sys.stdout.write(text)
 
 
 def _occupy(descriptor: int, mode: int) -> None:
-    """Give a closed descriptor to the null device, before a file of ours gets its number."""
+    """Open the null device on a closed descriptor, before one of our files gets its number."""
     try:
         os.fstat(descriptor)
     except OSError:

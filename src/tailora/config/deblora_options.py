@@ -25,36 +25,39 @@ Pull = str | float | Sequence[float]
 
 @dataclass(frozen=True, kw_only=True)
 class DebiasOptions:
-    """How debLoRA finds shared attributes, how far it moves, and how the new adapter learns it.
+    """How debLoRA finds shared attributes, moves features, and trains the new adapter.
 
     Args:
-        clusters: K of stage 2; the paper uses 32. More than training samples is an error.
-        balance: rho >= 1 of the size constraint n_k >= N / (K rho); 1 is equal sizes.
-        source: Whose features are clustered: of the label-trained base adapter (`"adapted"`, the
-            paper's biased LoRA) or of the untouched encoder (`"pretrained"`).
-        pull: `"adaptive"` keeps min(1, 10 / imbalance) of a sample, a number in [0, 1] moves every
-            calibrated class by that share, `"validation"` chooses a number for each class by the
-            validation macro-F1 of a probe on the moved features, see `choose_pull` (*reading*).
-        calibrate: `"tail"`, `"tail+middle"`, `"all"` or a list of class names.
+        clusters: K of stage 2; the paper uses 32. At most the number of training samples.
+        balance: rho >= 1 in the size constraint n_k >= N / (K rho); 1 means equal sizes.
+        source: Which features are clustered: those of the label-trained base adapter (`"adapted"`,
+            the paper's biased LoRA) or of the pretrained encoder (`"pretrained"`).
+        pull: How far features move towards the class's centre: `"adaptive"` keeps a fraction min(1,
+            10 / imbalance) of the feature, a number in [0, 1] moves every de-biased class by that
+            fraction, `"validation"` selects a number per class by the validation macro-F1 of a
+            probe on the moved features, see `choose_pull` (*reading*).
+        calibrate: Classes to de-bias (the paper's calibration): `"tail"`, `"tail+middle"`, `"all"`
+            or a list of class names.
         center_weights: `"class-share"` or `"cluster-share"`, see `calibrate`.
-        center_samples: Cluster `"all"` samples, or a class-`"balanced"` draw of them (*reading*).
-        move: `"shrink"` a class towards its centre (the paper), `"shift"` it as a whole, or
-            `"sample"` it around where it goes, see `move_classes` (*reading*).
-        rounds: How often stages 1-5 are done: each round de-biases the features of the adapter of
-            the round before (*reading*).
-        fit_on: `"tail"` learns from moved classes alone, a small part of the data; `"all"` holds
-            unmoved samples where they are while the moved ones move. Neither was better over two
-            sets and four splits (docs/results.md), and `"tail"` takes a third of the time.
+        center_samples: Cluster `"all"` samples, or a class-`"balanced"` sample of them (*reading*).
+        move: `"shrink"` a class towards its centre (the paper), `"shift"` all its features by one
+            vector, or `"sample"` new features around the target, see `move_classes` (*reading*).
+        rounds: Number of times to run stages 1-5; each round de-biases the features of the previous
+            round's adapter (*reading*).
+        fit_on: Training samples of stage 5: `"tail"` uses only the moved classes, a small part of
+            the data; `"all"` also anchors the other samples at their current features. Neither was
+            better over two datasets and four splits (docs/results.md), and `"tail"` takes a third
+            of the time.
         regression: Loss of stage 5: `"squared"` distance, `"cosine"` or `"smooth-l1"`, see
             `target_objective` (*reading*).
-        init: The new adapter starts at the weights of the base adapter, or of the round before, or
-            fresh.
-        standardize: Cluster in unit variance per dimension.
-        pca: Cluster in this many principal components.
-        head: The head learns from the new adapter's `"features"`, from the `"targets"` it was to
-            reach, or from `"both"`; it always predicts from the adapter's features.
-        epochs: Passes of stage 5 over the rows it learns from; 0 trains no new adapter, and only
-            the head learns the targets.
+        init: Initialise the new adapter from the base adapter, or the previous round's
+            (`"from-base"`), or from scratch (`"fresh"`).
+        standardize: Scale each dimension to unit variance before clustering.
+        pca: Number of principal components to cluster in; None clusters the features themselves.
+        head: Train the head on the new adapter's `"features"`, on its de-biased `"targets"`, or on
+            `"both"`; predictions always use the adapter's features.
+        epochs: Training epochs of stage 5; 0 trains no new adapter, and only the head is trained on
+            the targets.
         lr: Peak learning rate of stage 5.
     """
 
@@ -95,65 +98,64 @@ class DebiasOptions:
         if self.source == "pretrained" and self.init == "from-base":
             # targets in the pretrained encoder's space cannot start from an adapter that left it
             object.__setattr__(self, "init", "fresh")
-            object.__setattr__(self, "fit_on", "all")  # which has to learn also what stays
+            object.__setattr__(self, "fit_on", "all")  # which also has to learn what stays
         _refuse_idle(self)
         _refuse_blind(self)
         _refuse_untrained(self)
 
 
 def check_pull(pull: Pull, words: Sequence[str] = ("adaptive",)) -> None:
-    """Refuse a pull that is neither one of `words` nor a number, or numbers, in [0, 1]."""
+    """Raise if a pull is neither one of `words` nor a number, or numbers, in [0, 1]."""
     if isinstance(pull, str):
         if pull not in words:
             known = " or ".join(map(repr, words))
             raise ConfigError(f"pull must be {known} or a number in [0, 1], got {pull!r}")
         return
     pulls = np.asarray(pull, dtype=np.float64)
-    if not ((pulls >= 0) & (pulls <= 1)).all():  # so written that NaN is refused too
+    if not ((pulls >= 0) & (pulls <= 1)).all():  # written so that NaN is rejected too
         raise ConfigError(f"pull must lie in [0, 1], got {pull!r}; 0 moves nothing")
 
 
 def _refuse_idle(options: DebiasOptions) -> None:
-    """Refuse what changes nothing where no class moves, so that nobody measures its absence."""
+    """Reject options that have no effect where no class moves, so that nobody ablates them."""
     if options.pull != 0 and options.calibrate != []:
         return
     idle = ["center_samples", "move"]
-    if options.init == "from-base":  # a fresh adapter has to learn also what stays
+    if options.init == "from-base":  # a fresh adapter also has to learn what stays
         idle += ["rounds", "regression"]
     if options.pull == "validation":
         idle.append("pull")
     for name in idle:
         if getattr(options, name) != getattr(DebiasOptions, name):
             raise ConfigError(
-                f"deblora.{name}={getattr(options, name)!r} does nothing where no class moves; "
-                "give deblora.pull above 0 and classes to calibrate"
+                f"deblora.{name}={getattr(options, name)!r} has no effect where no class moves; "
+                "set deblora.pull above 0 and classes to de-bias (deblora.calibrate)"
             )
 
 
 def _refuse_blind(options: DebiasOptions) -> None:
-    """Refuse to learn by angles what changes no angle."""
+    """Reject a cosine loss for moves that change no angle."""
     along = options.move == "shrink" and options.center_samples == "all"
     if along and options.clusters == 1 and options.regression == "cosine":
         raise ConfigError(
-            "one cluster shrinks features towards the mean of all, which changes no angle seen "
-            "from it: deblora.regression='cosine' has nothing to learn; choose more clusters"
+            "one cluster shrinks features towards the overall mean, which leaves angles about it "
+            "unchanged: deblora.regression='cosine' has nothing to learn; use more clusters"
         )
 
 
 def _refuse_untrained(options: DebiasOptions) -> None:
-    """Without a stage 5 the targets can only reach the head; all else would go unnoticed."""
+    """Reject options that have no effect without stage 5, where only the head sees the targets."""
     if options.epochs > 0:
         return
     if options.init != "from-base" or options.head == "features":
         raise ConfigError(
-            "deblora.epochs=0 trains no new adapter, so the base adapter stays and only the head "
-            "can learn the targets: give deblora.head='targets' or 'both', and keep "
-            "init='from-base'"
+            "deblora.epochs=0 trains no new adapter, so only the head can be trained on the "
+            "targets: set deblora.head='targets' or 'both', and keep init='from-base'"
         )
     for name in ("rounds", "regression", "fit_on"):
         if getattr(options, name) != getattr(DebiasOptions, name):
             raise ConfigError(
-                f"deblora.{name}={getattr(options, name)!r} does nothing with deblora.epochs=0"
+                f"deblora.{name}={getattr(options, name)!r} has no effect with deblora.epochs=0"
             )
 
 
@@ -172,8 +174,7 @@ _CHOICES: Final = {
 
 
 def no_validation() -> ConfigError:
-    """Build the error for a pull that is to be chosen where there is nothing to choose by."""
+    """Build the error for a pull tuned on validation without validation samples."""
     return ConfigError(
-        "deblora.pull='validation' needs validation samples to choose by; give 'adaptive' or a "
-        "number in [0, 1]"
+        "deblora.pull='validation' needs validation samples; use 'adaptive' or a number in [0, 1]"
     )

@@ -1,4 +1,4 @@
-"""Named sets of choices; whatever is given beside a preset overrides it."""
+"""Named sets of recipe values; anything set explicitly overrides a preset."""
 
 from types import MappingProxyType
 from typing import Any, Final
@@ -7,8 +7,8 @@ from tailora.errors import unknown_name
 
 PRESETS: Final = MappingProxyType(
     {
-        # what the paper and its public scripts say, and our plain reading where they are silent:
-        # a fresh adapter learns all targets, the probe is trained with plain cross-entropy
+        # the paper and its public scripts, with the plainest reading where they are silent: a fresh
+        # adapter learns all targets, the probe is trained with plain cross-entropy
         "paper": {
             "deblora.clusters": 32,
             "deblora.source": "adapted",
@@ -32,10 +32,10 @@ PRESETS: Final = MappingProxyType(
 
 
 def preset(name: str) -> dict[str, Any]:
-    """Give the recipe keys of a preset.
+    """Return the recipe keys of a preset.
 
     Raises:
-        ConfigError: No such preset; the message has the nearest one.
+        ConfigError: No such preset; the message suggests the nearest one.
     """
     if name not in PRESETS:
         raise unknown_name("preset", name, PRESETS)

@@ -1,4 +1,4 @@
-"""Which head, with which options: as a recipe names it, or the command line."""
+"""Which head, with which options, as given in a recipe or on the command line."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,7 @@ class ProbeChoice:
 
     Args:
         name: As shown, e.g. `"logit-adjusted:tau=1.5"`.
-        kind: Of `heads.probes.probe_names()`.
+        kind: One of `heads.probes.probe_names()`.
         options: Its options.
     """
 
@@ -47,7 +47,7 @@ def parse_probe(text: str) -> ProbeChoice:
 
 
 def own_probe(recipe: Recipe) -> ProbeChoice:
-    """The probe that a recipe names."""
+    """Return the probe of a recipe."""
     options = recipe.probe.loss_options
     name = ":".join([recipe.probe.loss, *(f"{k}={v}" for k, v in options.items())])
     return ProbeChoice(name, recipe.probe.loss, dict(options))

@@ -1,7 +1,7 @@
-"""A recipe: every choice of a run, in sections small enough to read.
+"""A recipe: every setting of a run, in short sections.
 
-A run writes its recipe fully resolved, so that what was done is in one file. Only what differs
-from the defaults needs to stand in a recipe a person writes.
+A run writes its fully resolved recipe to one file. A hand-written recipe only needs the keys that
+differ from the defaults.
 """
 
 import dataclasses
@@ -28,16 +28,17 @@ class ComputeOptions:
     """Precision and memory.
 
     Args:
-        precision: `"fp32"`, or `"bf16"`: the encoder multiplies matrices in bfloat16 (autocast),
-            in training, features and predictions alike; weights, head and losses stay float32.
-        micro_batch: Images of a forward pass in training: a batch is done in such parts and its
-            gradient is their sum, so the step is that of the whole batch; None takes it at once.
-        checkpointing: Keep the activations of layer boundaries only and compute the rest again on
-            the way back: the same gradients for less memory and about a third more time.
-        compile: Let torch compile the encoder for training: faster steps, equal but for rounding,
-            after up to a minute of compiling in every stage; needs a C++ compiler.
-        shard: Divide the encoder's weights, gradients and moments among the processes while it is
-            fine-tuned (FSDP), for encoders whose training does not fit one device.
+        precision: `"fp32"`, or `"bf16"`: the encoder runs under bfloat16 autocast in training,
+            feature extraction and prediction; weights, head and losses stay float32.
+        micro_batch: Images per forward pass in training. Gradients are accumulated over the batch,
+            so each step equals that of the full batch; None runs the batch at once.
+        checkpointing: Gradient checkpointing: keep only activations at layer boundaries and
+            recompute the rest in the backward pass; same gradients, less memory, about a third more
+            time.
+        compile: Compile the encoder for training with torch.compile: faster steps, same results up
+            to rounding, up to a minute of compilation per stage; needs a C++ compiler.
+        shard: Shard the encoder's weights, gradients and optimiser state over the processes (FSDP)
+            during fine-tuning, for encoders too large to train on one device.
     """
 
     precision: str = "fp32"
@@ -49,25 +50,25 @@ class ComputeOptions:
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """How the result is measured.
+    """How the result is evaluated.
 
     Args:
         groups: `"class-thirds"`, `"equal-mass"`, `"counts"`, `"ratio"`, or a table of class names
             for head, middle and tail.
-        low: Tail limit of `"counts"` and `"ratio"`.
-        high: Head limit of `"counts"` and `"ratio"`.
-        replicates: Bootstrap replicates.
-        confidence: Of the intervals, in (0, 1).
+        low: Tail threshold of `"counts"` and `"ratio"`.
+        high: Head threshold of `"counts"` and `"ratio"`.
+        replicates: Number of bootstrap resamples.
+        confidence: Confidence level of the intervals, in (0, 1).
         trust_f1: A class is trusted only if its F1 interval lies above this.
-        trust_support: A class with fewer test samples is untested.
-        trust_overconfidence: A class is weak if, where it is predicted, the stated probability
-            exceeds the share of right answers by more than this, beyond chance; 1 never minds.
-        coverage: Share of each class's samples whose prediction set is to hold the class, in
-            (0, 1); the sets are calibrated on validation.
-        label_value: Whether to estimate what more labels of rare classes would buy, by fitting the
-            head to thinned training features: as long as one or two probes take.
-        balanced_reference: Balanced accuracy of the same method trained on a balanced set of
-            comparable size, if it is known; relative accuracy is measured against it.
+        trust_support: A class with fewer test samples counts as untested.
+        trust_overconfidence: A class is weak if the mean confidence of its predictions exceeds
+            their precision by more than this, beyond chance; 1 turns the check off.
+        coverage: Target coverage of the conformal prediction sets for each class, in (0, 1); their
+            thresholds come from the validation split.
+        label_value: Whether to estimate the gain from more labels of rare classes by refitting the
+            head on subsampled training features; costs one or two probe fits.
+        balanced_reference: Balanced accuracy of the same method trained on a balanced dataset of
+            comparable size, if known; the reference for relative accuracy.
     """
 
     groups: str | dict[str, Any] = "class-thirds"
@@ -85,44 +86,48 @@ class EvaluateOptions:
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How the base adapter (or the whole encoder) learns.
+    """How the base adapter (or the whole encoder) is trained.
 
     Args:
-        epochs: Over the training split.
-        batch_size: Images a step, for every stage.
-        lr: Peak learning rate; None is 1e-3, or 5e-5 for `--method fine-tune`.
-        weight_decay: Of AdamW, and of Muon unless `optimizer_options` has another.
-        optimizer: `"adamw"`, or `"muon"` for the adapter's matrices and AdamW for all else. `lr` is
-            the peak of both. Of the base adapter; stage 5 of debLoRA has AdamW.
-        optimizer_options: Passed to Muon; `lr` there is the matrices' own peak.
-        objective: What the base adapter learns: `"labels"` by a loss; classes by comparing two
-            views of each image, `"supcon"`, `"sbcl"` or `"paco"`; or without labels
-            `"self-distillation"` (the pretrained features of an image from its turned copies),
-            `"masked"` (from half of it) or `"rotation"` (how far an image was turned).
-        objective_options: Of `"supcon"`, `"sbcl"` and `"paco"`: those of the loss, and
-            `projection` (width where views are compared), `jitter` (of contrast and brightness);
-            `warmup`, `every`, `minimum`, `percentile` of SBCL (epochs of SupCon first, epochs
-            between clusterings, samples of a subclass, where temperatures are clipped); `queue`,
-            `momentum` of PaCo.
-        loss: See `tailora methods`. LDAM learns under a cosine head of its scale.
-        loss_options: Passed to the loss, or to that of `lora+sade`, `lora+ride`, `lora+tlc` and
+        epochs: Training epochs.
+        batch_size: Images per step, in every stage.
+        lr: Peak learning rate; None means 1e-3, or 5e-5 for `--method fine-tune`.
+        weight_decay: Weight decay of AdamW, and of Muon unless set in `optimizer_options`.
+        optimizer: `"adamw"`, or `"muon"` for the adapter's matrices and AdamW for the rest; `lr` is
+            the peak of both. Used for the base adapter; stage 5 of debLoRA uses AdamW.
+        optimizer_options: Passed to Muon; its `lr` is the peak for the matrices.
+        objective: Training objective of the base adapter: `"labels"` (a classification loss);
+            supervised contrastive learning on two views per image, `"supcon"`, `"sbcl"` or
+            `"paco"`; or, without labels, `"self-distillation"` (predict the pretrained features
+            from augmented views), `"masked"` (from half of the image), `"rotation"` (predict the
+            rotation), or `"denoising"` for diffusion models.
+        objective_options: For `"supcon"`, `"sbcl"` and `"paco"`: the options of the loss,
+            `projection` (width of the projection head) and `jitter` (of contrast and brightness);
+            for SBCL also `warmup` (initial epochs of SupCon), `every` (epochs between clusterings),
+            `minimum` (samples per subclass) and `percentile` (at which temperatures are clipped);
+            for PaCo also `queue` and `momentum` (of the momentum encoder).
+        loss: See `tailora methods losses`. LDAM uses a cosine head with its scale.
+        loss_options: Passed to the loss, including that of `lora+sade`, `lora+ride`, `lora+tlc` and
             `lora+reslt`.
-        mix: `"none"`, or a mix of `tailora methods`: images are mixed and their labels shared.
-        mix_options: Passed to the mix.
-        mix_off: Epochs without mixing at the beginning, and as many at the end; None is 0, but for
-            CMO the shares of its released code (the first 4 and the last 3 of 200), at least 1.
-        mix_average: `"separate"` adds the averages of the loss under either label, as released code
-            of mixup and CMO does; `"joint"` takes one average of all labels, in which a class's
-            weight also enlarges its share. They differ under class weights only.
-        deferred: Share of the epochs after which a second phase begins, in (0, 1): the loss is
+        mix: `"none"`, or a mixing augmentation from `tailora methods augment`, which mixes images
+            and their labels.
+        mix_options: Passed to the mixing augmentation.
+        mix_off: Epochs without mixing at the start, and the same number at the end; None means 0,
+            except for CMO, which uses the proportions of its released code (first 4 and last 3 of
+            200), at least 1.
+        mix_average: `"separate"` adds the mean losses for the two labels, as the released code of
+            mixup and CMO does; `"joint"` takes one weighted mean over both. They differ only with
+            class weights.
+        deferred: Fraction of the epochs after which a second phase begins, in (0, 1): the loss is
             replaced by its re-weighted version (LDAM-DRW, RIDE, TLC), unless one of the next two
-            says what changes. None is one phase, but 0.8 for `lora+ride` and `lora+tlc`.
-        deferred_loss: Loss of the second phase, with its own defaults, e.g. `"action-aware"`.
-        deferred_sampler: Sampler of the second phase, with its own defaults, or `"none"`.
-        augment: `"dihedral"`, `"speckle"` (of radar), `"dihedral+speckle"` or `"none"`.
-        sampler: `"none"` takes every image once an epoch in random order; else a sampler of
-            `tailora methods` says which, how often and in which order. A sampler that evens classes
-            out and a loss that does (`loss`) correct for the same thing twice.
+            keys is set. None means one phase, but 0.8 for `lora+ride` and `lora+tlc`.
+        deferred_loss: Loss of the second phase, with its default options, e.g. `"action-aware"`.
+        deferred_sampler: Sampler of the second phase, with its default options, or `"none"`.
+        augment: `"dihedral"` (flips and quarter turns), `"speckle"` (for radar),
+            `"dihedral+speckle"` or `"none"`.
+        sampler: `"none"` shuffles: every image once per epoch; otherwise a sampler from `tailora
+            methods samplers`. A class-balancing sampler together with a class-balancing `loss`
+            corrects for imbalance twice.
         sampler_options: Passed to the sampler.
     """
 
@@ -148,10 +153,10 @@ class TrainOptions:
     sampler_options: dict[str, Any] = field(default_factory=dict)
 
 
-_LARGEST_SEED = 2**32 - 2  # scikit-learn takes 32 bits, and the second adapter has the next seed
+_LARGEST_SEED = 2**32 - 2  # scikit-learn takes 32 bits, and the second adapter uses the next seed
 _LARGEST_WHOLE = 2**63
-_LARGEST_FILE = 2**20  # bytes; recipes have a few thousand
-# beyond these a slip of the pen would run for ever or fill the memory; each value of a list too
+_LARGEST_FILE = 2**20  # bytes; a recipe has a few thousand
+# beyond these a typo would run forever or fill the memory; applies to each value of a list
 RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "data.image_size": (1, 16_384),
     "data.looks": (1, 10**6),
@@ -174,7 +179,7 @@ RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "evaluate.trust_support": (0, 10**9),
 }
 _LONGEST_LIST = 1000
-_SHOWN = 60  # characters of a value in an error
+_SHOWN = 60  # characters of a value shown in an error
 
 
 @dataclass(frozen=True)
@@ -182,23 +187,24 @@ class DataOptions:
     """How images are read.
 
     Args:
-        image_size: Side in pixels the encoder sees; None is five patches (70 for DINOv2).
-        resize: `"crop"` (short side to size, centre) or `"stretch"`.
+        image_size: Input size of the encoder in pixels; None means five patches (70 for DINOv2).
+        resize: `"crop"` (resize the short side, centre crop) or `"stretch"`.
         bands: Bands to keep, in this order, by name or by number from 1; empty keeps all.
-        skip_broken: Leave unreadable images out (counted and listed) instead of stopping.
-        band_names: Name of each band of the images, in their order; empty takes what files say.
-        sensor: Whose bands they are, `"sentinel-2"`, `"landsat-8"`, `"landsat-9"`, `"rgb"`,
-            `"rgbn"` or `"sar"`: makes aliases such as `red` known, and without `band_names` stands
-            for all its bands in its own order.
-        alpha: `"drop"` a band that a TIFF declares alpha, or keep it as a `"band"`.
-        mean: Mean of each chosen band in stored values, taken off; empty computes it from the
-            training images, or for 8-bit images takes the encoder's own.
-        std: Standard deviation of each chosen band, divided by; given together with `mean`.
+        skip_broken: Skip and list unreadable images instead of stopping.
+        band_names: Name of each image band, in file order; empty reads them from the files.
+        sensor: Sensor of the bands: `"sentinel-2"`, `"landsat-8"`, `"landsat-9"`, `"rgb"`, `"rgbn"`
+            or `"sar"`. Defines aliases such as `red`; without `band_names` the images have all of
+            its bands in its order.
+        alpha: `"drop"` a band that a TIFF declares as alpha, or keep it as a `"band"`.
+        mean: Mean of each chosen band in stored values, subtracted; empty computes it from the
+            training images, or for 8-bit images uses the encoder's own.
+        std: Standard deviation of each chosen band, divided by; set together with `mean`.
         radar: `"none"`, or how radar images are stored: `"amplitude"`, `"power"` or `"decibel"`.
             They become decibels, clipped and scaled to 0..1.
-        clip: Percentiles of the training images that radar bands are clipped at; empty is 1 and 99.
-        looks: Looks of the speckle that `train.augment` adds: fewer are rougher; None draws 1 to 10
-            anew for every image.
+        clip: Percentiles of the training images at which radar bands are clipped; empty means 1 and
+            99.
+        looks: Number of looks of the speckle that `train.augment` adds; fewer means stronger
+            speckle; None draws 1 to 10 for each image.
     """
 
     image_size: int | None = None
@@ -217,21 +223,22 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class BackboneOptions:
-    """Which encoder, and what is taken from it.
+    """Which encoder, and how features are taken from it.
 
     Args:
         name: Hub id, local folder or `dinov2-small`.
-        pooling: `"class"` token, `"mean"` of the patches, `"both"` side by side, or None for both
-            where the encoder has a class token and the mean where it has none.
-        stem: `"by-wavelength"` shows an RGB encoder any bands: its kernels go to the bands nearest
-            red, green and blue, all others get a new kernel that learns; None takes the encoder's
-            bands only.
-        new_bands: How new kernels start: `"zero"` or `"mean"` of the RGB ones (`backbones.stem`).
-        new_bands_rate: Learning rate of new kernels, as a share of `train.lr`, in (0, 1]: at the
+        pooling: `"class"` token, `"mean"` of the patches, or `"both"` concatenated; None means both
+            if the encoder has a class token, else the mean.
+        stem: `"by-wavelength"` lets an RGB encoder take any bands: its kernels go to the bands
+            nearest red, green and blue, every other band gets a new, trainable kernel; None accepts
+            only the encoder's bands.
+        new_bands: Initialisation of new kernels: `"zero"`, or the `"mean"` of the RGB ones
+            (`backbones.stem`).
+        new_bands_rate: Learning rate of new kernels as a fraction of `train.lr`, in (0, 1]; at the
             full rate they outgrow the pretrained ones within an epoch.
-        wavelengths: Of each chosen band in µm, 0 for one that has none (radar); empty takes the
+        wavelengths: Wavelength of each chosen band in µm, 0 for none (radar); empty uses the
             data's.
-        options: Of encoders that have some: `timestep`, `draws` and `prompt` of Stable Diffusion,
+        options: Options of some encoders: `timestep`, `draws` and `prompt` of Stable Diffusion,
             `bands` and `level` of ukis-csmask.
     """
 
@@ -246,13 +253,13 @@ class BackboneOptions:
 
 @dataclass(frozen=True)
 class ProbeOptions:
-    """The head on frozen features, the same for every row of the table.
+    """The head on frozen features, the same for every method.
 
     Args:
-        loss: Loss of a linear head, or any other head of `tailora methods probes`, such as
+        loss: Loss of a linear head, or any other head from `tailora methods probes`, such as
             `"crt"`; `--probe` on the command line.
         loss_options: Options of the loss; the other heads have none.
-        l2: Penalties of linear heads to choose from by validation macro-F1.
+        l2: L2 penalties of linear heads, selected by validation macro-F1.
     """
 
     loss: str = "logit-adjusted"
@@ -262,18 +269,18 @@ class ProbeOptions:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that determines a run, apart from the data themselves.
+    """Everything that determines a run, except the data.
 
     Args:
-        method: One of `tailora methods methods` that is not for `compare` only.
-        seed: Seeds splits, weights, order and intervals.
+        method: One of `tailora methods methods`, except those for `compare` only.
+        seed: Seeds splits, weights, sampling order and intervals.
         data: How images are read.
         backbone: Which encoder.
         adapter: Which adapter, for `"deblora"` and `"lora"`.
-        train: How the base adapter or the whole encoder learns.
+        train: How the base adapter or the whole encoder is trained.
         deblora: How features are de-biased.
         probe: The head.
-        evaluate: How the result is measured.
+        evaluate: How the result is evaluated.
         compute: Precision and memory.
     """
 
@@ -298,10 +305,11 @@ class Recipe:
             _check_range(key, getattr(getattr(self, section), name), low, high)
 
     def override(self, values: Mapping[str, Any]) -> "Recipe":
-        """Give a new recipe with dotted keys replaced, e.g. `{"deblora.balance": 2.0}`.
+        """Return a new recipe with dotted keys replaced, e.g. `{"deblora.balance": 2.0}`.
 
         Raises:
-            ConfigError: Unknown key (the nearest is named), or a value of the wrong type or range.
+            ConfigError: Unknown key (the nearest is suggested), or a value of the wrong type or
+                range.
         """
         sections: dict[str, dict[str, Any]] = {}
         top: dict[str, Any] = {}
@@ -314,16 +322,16 @@ class Recipe:
         return dataclasses.replace(self, **top)
 
     def flat(self) -> dict[str, Any]:
-        """Give every key with its value, sections dotted."""
+        """Return every dotted key with its value."""
         return _flatten(dataclasses.asdict(self), set(recipe_keys()))
 
     def to_toml(self) -> str:
-        """Write the recipe as TOML; a key that is None (decided later) is left out."""
+        """Write the recipe as TOML; keys that are None (decided later) are left out."""
         return tomli_w.dumps(_without_none(dataclasses.asdict(self)))
 
 
 def recipe_keys() -> dict[str, Any]:
-    """Every key of a recipe with its default, in order."""
+    """Return every recipe key with its default, in order."""
     keys: dict[str, Any] = {}
     default = Recipe()
     for item in dataclasses.fields(Recipe):
@@ -343,10 +351,10 @@ def read_recipe(path: Path) -> dict[str, Any]:
         ConfigError: No such file, not TOML, longer than any recipe, or an unknown key.
     """
     try:
-        with path.open("rb") as file:  # which may be a pipe, and may never end
+        with path.open("rb") as file:  # may be a pipe without an end
             raw = file.read(_LARGEST_FILE + 1)
         if len(raw) > _LARGEST_FILE:
-            raise ConfigError(f"recipe {str(path)!r} is no recipe: more than {_LARGEST_FILE} bytes")
+            raise ConfigError(f"{str(path)!r} is not a recipe: larger than {_LARGEST_FILE} bytes")
         content = parse_toml(raw.decode("utf-8").replace("\r\n", "\n"))
     except FileNotFoundError as error:
         raise ConfigError(f"no recipe at {str(path)!r}") from error
@@ -354,7 +362,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
         raise ConfigError(f"cannot read recipe {str(path)!r}: {error.strerror}") from error
     except ConfigError:
         raise
-    except ValueError as error:  # bytes that are no text, text that is no TOML, endless digits
+    except ValueError as error:  # not UTF-8, not TOML, or a number with too many digits
         raise ConfigError(f"recipe {str(path)!r} is not TOML: {error}") from error
     flat = _flatten(content, set(recipe_keys()))
     for key in flat:
@@ -379,7 +387,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
 
 
 def cast_value(key: str, value: Any) -> Any:
-    """Give a value the type of its recipe key, or raise a `ConfigError`."""
+    """Cast a value to the type of its recipe key, or raise a `ConfigError`."""
     return _cast(key, value, _key_type(key))
 
 
@@ -423,7 +431,7 @@ def _cast(key: str, value: Any, kind: Any) -> Any:
 
 
 def _check_range(key: str, value: Any, low: float, high: float) -> None:
-    """Refuse what is too large or no number; what is too small, those refuse who know why."""
+    """Reject values that are too large or NaN; other code rejects small ones, with the reason."""
     for one in value if isinstance(value, list) else [value]:
         if isinstance(one, int | float) and not one <= high:
             raise ConfigError(f"{key} must lie in [{low:,}, {high:,}], got {_told(one)}")

@@ -46,7 +46,7 @@ class Imbalance:
         if not 1 <= self.ratio < math.inf:
             raise ConfigError(f"ratio must be finite and at least 1, got {self.ratio}")
         if self.minority is not None and self.profile != "step":
-            raise ConfigError(f"minority does nothing for {self.profile!r}; it belongs to 'step'")
+            raise ConfigError(f"minority has no effect for {self.profile!r}; it belongs to 'step'")
         if not 0 < self.share_of_small < 1:
             raise ConfigError(f"minority must lie in (0, 1), got {self.minority}")
 

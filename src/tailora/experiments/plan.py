@@ -190,8 +190,8 @@ def _check_idle(row: Adaptation, probes: Sequence[ProbeChoice]) -> None:
     for key in method.idle_keys():
         if flat[key] != known[key]:
             raise ConfigError(
-                f"{key}={flat[key]!r} does nothing for {row.method}, whose adapters each learn one "
-                "category against the others; leave one of them out"
+                f"{key}={flat[key]!r} has no effect for {row.method}, whose adapters each learn "
+                "one category against the others; leave one of them out"
             )
 
 

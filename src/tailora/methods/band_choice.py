@@ -36,7 +36,7 @@ def with_band_names(data: Dataset, options: DataOptions) -> Dataset:
 
 
 def check_band_options(options: DataOptions, augment: str) -> None:
-    """Refuse band options that make no sense or would do nothing.
+    """Refuse band options that make no sense or would have no effect.
 
     Raises:
         ConfigError: Such an option, by name.
@@ -54,7 +54,7 @@ def check_band_options(options: DataOptions, augment: str) -> None:
     for key, is_idle in idle.items():
         if is_idle:
             needed = "data.radar" if key == "data.clip" else 'train.augment="dihedral+speckle"'
-            raise ConfigError(f"{key} does nothing without {needed}; leave one out or give both")
+            raise ConfigError(f"{key} has no effect without {needed}; leave one out or give both")
     if "speckle" in augment and not is_radar:
         raise ConfigError(
             f"train.augment={augment!r} is for radar images; say how they are stored, e.g. "

@@ -57,7 +57,7 @@ def check_training(recipe: Recipe, counts: ClassCounts, groups: Groups) -> None:
         groups: Head, middle and tail.
 
     Raises:
-        ConfigError: A name, a range or a size is wrong, or an option would do nothing.
+        ConfigError: A name, a range or a size is wrong, or an option would have no effect.
     """
     _check_schedules(recipe)
     if recipe.train.augment not in AUGMENTATIONS:
@@ -147,7 +147,7 @@ def _refuse(recipe: Recipe, keys: tuple[str, ...], because: str) -> None:
     """Refuse keys of `train` that were set although they do nothing."""
     for key in keys:
         if getattr(recipe.train, key) != getattr(TrainOptions(), key):
-            raise ConfigError(f"train.{key} does nothing with {because}; leave one out")
+            raise ConfigError(f"train.{key} has no effect with {because}; leave one out")
 
 
 def check_recipe(recipe: Recipe, counts: ClassCounts, *, n_val: int) -> Groups:
@@ -253,7 +253,7 @@ def _check_backbone(options: BackboneOptions) -> None:
     for name in ("new_bands", "new_bands_rate", "wavelengths"):
         if options.stem is None and getattr(options, name) != getattr(BackboneOptions(), name):
             raise ConfigError(
-                f"backbone.{name} does nothing without backbone.stem; add --set "
+                f"backbone.{name} has no effect without backbone.stem; add --set "
                 "backbone.stem=by-wavelength, or leave it out"
             )
 

@@ -146,7 +146,7 @@ def training_mix(
     if train.mix == NO_MIX:
         for key in ("mix_options", "mix_off", "mix_average"):
             if getattr(train, key) != getattr(TrainOptions(), key):
-                raise ConfigError(f"train.{key} does nothing without a train.mix; name one")
+                raise ConfigError(f"train.{key} has no effect without a train.mix; name one")
         return None
     if "speckle" in train.augment:
         raise ConfigError(

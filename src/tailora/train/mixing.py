@@ -154,7 +154,7 @@ def first_and_last(off: int | tuple[int, int], epochs: int) -> range:
     if first + last >= epochs:
         raise ConfigError(
             f"train.mix is off in the first {first} and the last {last} of {epochs} epochs and "
-            "would do nothing; lower train.mix_off or train more epochs"
+            "would have no effect; lower train.mix_off or train more epochs"
         )
     return range(first, epochs - last)
 

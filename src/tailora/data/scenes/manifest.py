@@ -118,7 +118,9 @@ def open_unlabelled(source: str) -> Scene | None:
         return None
     useless = [key for key in options if key not in _OF_SCENE]
     if useless:
-        raise ConfigError(f"{useless[0]} does nothing without labels; leave it out, or give labels")
+        raise ConfigError(
+            f"{useless[0]} has no effect without labels; leave it out, or give labels"
+        )
     lists = {key: _listed(options[key]) for key in ("bands", "band_names") if key in options}
     files = _files([name], Path())
     return open_scene(files, **{"name": path.resolve().stem, **options, **lists})
