@@ -1,10 +1,10 @@
 """Put a finished demo into README.md and docs/images: table, seconds, pictures, and their JSON.
 
     python scripts/publish_demo.py runs/demo   # after a new demo
-    python scripts/publish_demo.py             # writes the committed one again
+    python scripts/publish_demo.py             # rewrites the committed one
 
-Nothing in README between the markers is typed by hand; `tests/test_project.py` holds it, and the
-picture of scores, to the JSON.
+The README text between the markers is generated; `tests/test_project.py` checks it and the picture
+of scores against the JSON.
 """
 
 import base64
@@ -27,11 +27,11 @@ PICTURE = ROOT / "docs" / "images" / "demo-map.svg"
 SCORES = ROOT / "docs" / "images" / "demo-scores.svg"
 README = ROOT / "README.md"
 GROUPS = ("head", "middle", "tail")
-COLOURS = ("#8a94a0", "#0072b2", "#d55e00")  # after Okabe and Ito, one a method
+COLOURS = ("#8a94a0", "#0072b2", "#d55e00")  # after Okabe and Ito, one per method
 
 
 def main() -> None:
-    """Copy what a run printed and drew."""
+    """Publish the results of a run."""
     if sys.argv[1:]:
         run = Path(sys.argv[1])
         record = json.loads((run / "run.json").read_text("utf-8"))
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def scores_picture(result: Path) -> str:
-    """Draw macro-F1 of head, middle and tail with intervals, a line a method, as SVG."""
+    """Draw macro-F1 of head, middle and tail with intervals, one line per method, as SVG."""
     metrics = RunMetrics.from_json(json.loads(result.read_text("utf-8"))["metrics"])
     left, right, top, step, gap = 266, 730, 46, 18, 20
     sizes = {row.name: row.n_train for row in metrics.methods[0].per_class}
@@ -117,7 +117,7 @@ def with_demo(readme: str, result: Path) -> str:
         f"```text\n{table_text(metrics)}```\n\n"
         f"Seed {record['seed']}, {record['dataset']['n_train']} training and "
         f"{record['dataset']['n_test']} test crops of {len(metrics.classes)} classes, "
-        f"{record['backbone']['name']} ({record['backbone']['source']}); the stages took "
+        f"{record['backbone']['name']} ({record['backbone']['source']}). The run took "
         f"{seconds / 60:.1f} minutes and at most {peak / 1024:.1f} GB on {machine['cores']} cores "
         f"({machine['cpu']}). {_verdict(metrics)}"
     )
@@ -144,10 +144,10 @@ def _verdict(metrics: RunMetrics) -> str:
         return ""
     numbers = f"{100 * change:+.1f} points [{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]"
     claim = (
-        "so no gain can be claimed here" if ends[0] <= 0 <= ends[1]
+        "so no gain can be claimed" if ends[0] <= 0 <= ends[1]
         else "a gain" if ends[0] > 0 else "a loss"
     )  # fmt: skip
-    return f"debLoRA against LoRA with the same probe, tail macro-F1: {numbers}, {claim}."
+    return f"debLoRA minus LoRA with the same probe, tail macro-F1: {numbers}, {claim}."
 
 
 if __name__ == "__main__":
