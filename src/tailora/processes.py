@@ -46,8 +46,38 @@ def agreed(value: str, accelerator: Accelerator) -> str:
     return values[0]
 
 
+def dealt(rows: NDArray[Any], accelerator: Accelerator) -> NDArray[Any]:
+    """Deal rows to the processes one by one, first ones twice so that all get equally many."""
+    count = accelerator.num_processes
+    if count == 1:
+        return rows
+    full = -(-len(rows) // count) * count
+    return np.resize(rows, full)[accelerator.process_index :: count]
+
+
+def gathered(values: Tensor, total: int, accelerator: Accelerator) -> Tensor:
+    """Put together what each process found for the rows that `dealt` gave it.
+
+    Args:
+        values: Of this process's rows (rows,).
+        total: How many rows there are.
+        accelerator: Knows the processes.
+
+    Returns:
+        (total,), in the rows' order.
+
+    Raises:
+        ProcessError: One of the processes has ended.
+    """
+    if accelerator.num_processes == 1:
+        return values
+    with _ended_elsewhere():
+        every: Any = accelerator.gather(values.contiguous())
+    return every.reshape(accelerator.num_processes, -1).T.reshape(-1)[:total]
+
+
 def sum_gradients(
-    parameters: Iterable[nn.Parameter], loss: Tensor, accelerator: Accelerator
+    parameters: Iterable[nn.Parameter], losses: Tensor, accelerator: Accelerator
 ) -> Tensor:
     """Sum the gradients of all processes into each, and their losses, in one message.
 
@@ -57,27 +87,28 @@ def sum_gradients(
 
     Args:
         parameters: Those that learn, in the same order everywhere.
-        loss: Of this process's share (a number, detached).
+        losses: Of this process's share, and its parts (numbers,), detached.
         accelerator: Knows the processes.
 
     Returns:
-        The loss of all.
+        Those of all (numbers,).
 
     Raises:
         ProcessError: One of the processes has ended.
     """
     if accelerator.num_processes == 1:
-        return loss
+        return losses
     learning = list(parameters)
-    present = torch.tensor([float(p.grad is not None) for p in learning]).to(loss)
+    present = torch.tensor([float(p.grad is not None) for p in learning]).to(losses)
     parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in learning]
-    flat = torch.cat([loss[None], present, *(part.reshape(-1) for part in parts)])
+    flat = torch.cat([losses, present, *(part.reshape(-1) for part in parts)])
     with _ended_elsewhere():
         distributed.all_reduce(flat)
-    total, anywhere, *summed = flat.split([1, len(learning), *(p.numel() for p in learning)])
+    sizes = [len(losses), len(learning), *(p.numel() for p in learning)]
+    total, anywhere, *summed = flat.split(sizes)
     for parameter, gradient, used in zip(learning, summed, anywhere.tolist(), strict=True):
         parameter.grad = gradient.view_as(parameter) if used else None
-    return total[0]
+    return total
 
 
 def only_first(accelerator: Accelerator, do: Callable[[], object]) -> None:

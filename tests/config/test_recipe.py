@@ -43,6 +43,7 @@ OTHER = {
     "adapter.targets": ["q_proj", "v_proj"],
     "adapter.options": {"rank_dropout": 0.1},
     "train.epochs": 9,
+    "train.patience": 2,
     "train.batch_size": 5,
     "train.lr": 0.02,
     "train.weight_decay": 0.1,

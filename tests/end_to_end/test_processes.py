@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
+from tailora import load_run
 from tests.end_to_end.chips import metrics, succeed, tailora
 
 # what is drawn differs by process, so nothing is; stage 5 and its features are in it all the same
@@ -68,6 +69,25 @@ def test_two_processes_make_the_run_that_one_makes_even_when_one_has_died(
     assert not list(run.rglob("share-*"))
     assert not list(run.rglob("*writing*"))
     assert '"processes": 2' in (run / "run.json").read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_two_processes_validate_and_name_parts_of_a_loss_as_one_does(data, quick, tmp_path):
+    """The last batch has one image, so that the second process has none of it."""
+    words = (
+        "fit", data, *quick, *ALIKE, "--method", "lora+ride", "--set", "train.batch_size=11",
+        "--set", "train.patience=1", "--out",
+    )  # fmt: skip
+    succeed(*words, tmp_path / "one")
+    both = launch(2, *words, tmp_path / "two")
+    _, said = both.communicate(timeout=180)
+    assert both.returncode == 0, said
+    one, two = (load_run(tmp_path / name).history for name in ("one", "two"))
+    for row, other in zip(one.rows, two.rows, strict=True):
+        if row.epoch == 1:  # weights of the second phase are averaged by process
+            assert other.parts == pytest.approx(row.parts, rel=1e-3, abs=1e-5)
+    assert two.epochs[0].value == pytest.approx(one.epochs[0].value)
+    assert [row.best_epoch for row in two.epochs] == [row.best_epoch for row in one.epochs]
 
 
 def kill_one(launched, *, once):

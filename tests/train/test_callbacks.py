@@ -12,8 +12,8 @@ from torch import nn
 from tailora.adapters import AdapterSpec, adapt
 from tailora.errors import TrainingError
 from tailora.losses import CrossEntropyLoss
-from tailora.train import Schedule, train
-from tailora.train.callbacks import NotFiniteError
+from tailora.train import Callback, Schedule, train
+from tailora.train.callbacks import NotFiniteError, StageBegin
 from tailora.train.history import History, StageFolder
 
 X = torch.randn(12, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -21,19 +21,28 @@ Y = 4 * X @ torch.tensor([[1.0], [-2.0], [0.5]], dtype=torch.float64)
 SCHEDULE = {"epochs": 3, "batch_size": 5, "lr": 0.05, "weight_decay": 0.1}
 
 
-class Heard:
+class Heard(Callback):
+    """Remembers events; `groups` are the steps that are told while training waits."""
+
     def __init__(self):
-        self.done, self.groups = [], []
+        self.done, self.steps, self.ends, self.groups, self.made = [], [], [], [], 0
 
-    def on_begin(self, done):
-        self.done.append(done)
+    def on_stage_begin(self, event):
+        self.done.append(event.done)
+        self.grouped_at = None
 
-    def on_steps(self, steps):
-        self.groups.append(steps)
+    def on_step(self, event):
+        if self.grouped_at != self.made:
+            self.groups.append([])
+        self.grouped_at = self.made
+        self.groups[-1].append(event)
+        self.steps.append(event)
 
-    @property
-    def steps(self):
-        return [step for group in self.groups for step in group]
+    def on_epoch_end(self, event):
+        self.ends.append(event)
+
+    def on_stage_end(self, event):
+        self.ends.append(event)
 
 
 def linear():
@@ -48,6 +57,8 @@ def learn(layer, callbacks=(), *, spoil=None, schedule=SCHEDULE, stop_at=None, *
 
     def objective(batch, _generator):
         calls.append(batch)
+        for heard in callbacks:
+            heard.made = len(calls)
         rows = torch.from_numpy(batch)
         loss = (layer(X[rows]) - Y[rows]).square().mean()
         return loss if spoil is None else spoil(len(calls), loss)
@@ -93,23 +104,35 @@ def test_loss_rate_and_gradient_are_those_of_a_loop_by_hand():
     assert heard.done == [0]
 
 
+def test_the_ends_of_epochs_and_of_the_stage_are_told():
+    heard = Heard()
+    learn(linear(), [heard], stage="lora")
+    assert {step.stage for step in heard.steps} == {"lora"}
+    *epochs, end = heard.ends
+    assert [(e.stage, e.epoch, e.epochs, e.step, e.validation) for e in epochs] == [
+        ("lora", epoch, 3, 3 * epoch, None) for epoch in (1, 2, 3)
+    ]
+    assert [e.seconds for e in epochs] == sorted(e.seconds for e in epochs)
+    assert vars(end) == {"stage": "lora", "epoch": 3, "epochs": 3, "step": 9, "best_epoch": None}
+
+
 def test_long_epochs_are_told_of_fifty_steps_at_a_time():
     heard = Heard()
     learn(linear(), [heard], schedule={**SCHEDULE, "epochs": 1, "batch_size": 1})
     assert [len(group) for group in heard.groups] == [12]
     heard, layer = Heard(), linear()
-    for _ in train(
+    for step in train(
         layer, lambda batch, _: layer(X[batch % 12]).sum(), np.arange(120),
         schedule=Schedule(1, 1, 0.1), seed=0, accelerator=Accelerator(), callbacks=[heard],
     ):  # fmt: skip
-        pass
+        heard.made = step.number
     assert [len(group) for group in heard.groups] == [50, 50, 20]
 
 
 def test_being_watched_changes_no_bit(tmp_path):
     alone, watched = linear(), linear()
     learn(alone)
-    learn(watched, [Heard(), History(StageFolder("lora", tmp_path), 9)])
+    learn(watched, [Heard(), History(StageFolder("lora", tmp_path))])
     for one, other in zip(alone.parameters(), watched.parameters(), strict=True):
         assert torch.equal(one, other)
 
@@ -148,10 +171,10 @@ def rows_of(path):
 @pytest.mark.parametrize("stop_at", range(1, 10))
 def test_a_resumed_training_repeats_and_loses_no_line(stop_at, tmp_path):
     straight, folder = StageFolder("a", tmp_path / "a"), StageFolder("a", tmp_path / "b")
-    learn(linear(), [History(straight, 9)], checkpoint=straight.checkpoint)
+    learn(linear(), [History(straight)], checkpoint=straight.checkpoint, stage="a")
     with pytest.raises(KeyboardInterrupt):
-        learn(linear(), [History(folder, 9)], checkpoint=folder.checkpoint, stop_at=stop_at)
-    learn(linear(), [History(folder, 9)], checkpoint=folder.checkpoint)
+        learn(linear(), [History(folder)], checkpoint=folder.checkpoint, stop_at=stop_at, stage="a")
+    learn(linear(), [History(folder)], checkpoint=folder.checkpoint, stage="a")
     found, expected = rows_of(folder.history), rows_of(straight.history)
     assert [row["step"] for row in found] == list(range(1, 10))
     for key in ("stage", "epoch", "loss", "lr", "gradient_norm", "parts"):
@@ -164,11 +187,11 @@ def test_a_resumed_training_repeats_and_loses_no_line(stop_at, tmp_path):
 def test_of_a_long_training_no_more_than_two_thousand_steps_are_written(steps, every, tmp_path):
     heard = Heard()
     learn(linear(), [heard])
-    history = History(StageFolder("a", tmp_path), steps)
-    history.on_begin(0)
+    history = History(StageFolder("a", tmp_path))
+    history.on_stage_begin(StageBegin("a", epochs=3, steps=steps, done=0))
     [first, *_] = heard.steps
-    every_step = [type(first)(**{**vars(first), "step": n}) for n in range(1, steps + 1)]
-    history.on_steps(every_step)
+    for number in range(1, steps + 1):
+        history.on_step(type(first)(**{**vars(first), "step": number}))
     expected = sorted({1, steps} | set(range(every, steps + 1, every)))
     assert [row["step"] for row in rows_of(tmp_path / "history.jsonl")] == expected
     assert len(expected) <= 2002

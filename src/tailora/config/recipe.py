@@ -90,6 +90,10 @@ class TrainOptions:
 
     Args:
         epochs: Training epochs.
+        patience: Early stopping: end after this many epochs without an improvement on validation,
+            and keep the weights of the best epoch, also if all epochs were done; None or 0 never
+            stops early. The measure is the macro-F1 of the head trained along, or the loss if there
+            is none. debLoRA's own stage always does all of its epochs.
         batch_size: Images per step, in every stage.
         lr: Peak learning rate; None means 1e-3, or 5e-5 for `--method fine-tune`.
         weight_decay: Weight decay of AdamW, and of Muon unless set in `optimizer_options`.
@@ -132,6 +136,7 @@ class TrainOptions:
     """
 
     epochs: int = 3
+    patience: int | None = None
     batch_size: int = 32
     lr: float | None = None
     weight_decay: float = 0.0
@@ -162,6 +167,7 @@ RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "data.looks": (1, 10**6),
     "adapter.rank": (1, 65_536),
     "train.epochs": (1, 100_000),
+    "train.patience": (0, 100_000),
     "train.batch_size": (1, 10**6),
     "train.lr": (0, 1000),
     "train.weight_decay": (0, 1000),

@@ -17,6 +17,7 @@ from tailora.contrastive.similarity import (
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError
 from tailora.losses.class_weights import weights_buffer
+from tailora.losses.parts import note_part
 from tailora.losses.row_loss import IGNORE_INDEX, weighted_mean, without_ignored
 
 
@@ -102,7 +103,10 @@ class PaCoLoss(nn.Module):
         weights = self.alpha * ((targets[:, None] == labels) & others)
         own = total - centers.gather(1, targets[:, None])[:, 0]
         pairs = (weights * (total[:, None] - similarity)).sum(dim=1)
-        losses = (self.beta * own + pairs) / (self.beta + weights.sum(dim=1))
+        share = self.beta + weights.sum(dim=1)
+        for name, part in (("centres", self.beta * own), ("rows", pairs)):
+            note_part(name, weighted_mean(part / share, kept.to(part)))
+        losses = (self.beta * own + pairs) / share
         return weighted_mean(losses, kept.to(losses))
 
 

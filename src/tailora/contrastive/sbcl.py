@@ -16,6 +16,7 @@ from tailora.contrastive.similarity import (
 )
 from tailora.contrastive.supcon import contrast
 from tailora.errors import ConfigError, DataError
+from tailora.losses.parts import note_part
 from tailora.losses.row_loss import IGNORE_INDEX, weighted_mean
 
 
@@ -121,5 +122,9 @@ class SBCLLoss(nn.Module):
         else:
             own = temperatures.to(first)[classes]
         second = contrast_subclasses(flat, classes, parts, views, own, kept)
-        losses = self.temperature / self.base_temperature * first + self.second * second
+        first = self.temperature / self.base_temperature * first
+        second = self.second * second
+        for name, part in (("subclasses", first), ("classes", second)):
+            note_part(name, weighted_mean(part, kept.to(part)))
+        losses = first + second
         return weighted_mean(losses, kept.to(losses))

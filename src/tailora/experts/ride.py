@@ -12,6 +12,7 @@ from tailora.errors import ConfigError
 from tailora.experts.diversity import expert_diversity
 from tailora.experts.margin_experts import MarginExperts
 from tailora.losses.ldam import ldam_cross_entropy
+from tailora.losses.parts import note_part
 from tailora.losses.row_loss import IGNORE_INDEX, weighted_mean, without_ignored
 
 
@@ -79,8 +80,11 @@ class RIDELoss(MarginExperts):
         total = experts.new_zeros(())
         for logits, push in zip(experts, apart, strict=True):
             losses = ldam_cross_entropy(logits, targets, self.margins, scale=self.scale)
-            total = total + weighted_mean(losses, weights)
-            total = total - self.diversity * weighted_mean(push, ones)
+            own, away = weighted_mean(losses, weights), self.diversity * weighted_mean(push, ones)
+            total = total + own
+            total = total - away
+            note_part("classification", own)
+            note_part("diversity", -away)
         return total
 
 

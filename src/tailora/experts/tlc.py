@@ -12,6 +12,7 @@ from tailora.experts.dempster_shafer import log_accord, opinion
 from tailora.experts.diversity import expert_diversity
 from tailora.experts.margin_experts import MarginExperts
 from tailora.losses.ldam import ldam_cross_entropy
+from tailora.losses.parts import note_part
 from tailora.losses.row_loss import IGNORE_INDEX, weighted_mean, without_ignored
 
 _LARGEST_LOG_EVIDENCE: Final = 30.0  # the largest logit of a cosine head of scale 30
@@ -100,6 +101,10 @@ def evidence_against(logits: Tensor, targets: Tensor) -> Tensor:
     return (norms + (evidence * slopes).sum(dim=1)).to(logits.dtype)
 
 
+def _weighed(experts: Tensor) -> Tensor:
+    return tlc_predict(experts)[0]
+
+
 @final
 class TLCLoss(MarginExperts):
     """Evidential experts, each trained on what those before it left uncertain.
@@ -123,6 +128,7 @@ class TLCLoss(MarginExperts):
 
     Attributes:
         follows_epoch: It is told the epoch, since it changes from one to the next.
+        combine: Makes one answer of the experts': the logits of `tlc_predict`.
 
     Raises:
         ConfigError: An option is out of range.
@@ -133,6 +139,7 @@ class TLCLoss(MarginExperts):
     """
 
     follows_epoch = True
+    combine = staticmethod(_weighed)
 
     def __init__(
         self,
@@ -161,15 +168,25 @@ class TLCLoss(MarginExperts):
 
     def rows(self, experts: Tensor, targets: Tensor, epoch: float = 0) -> Tensor:
         """Loss of each expert and row, (experts, rows), before engagement."""
+        own, against, away = self._terms(experts, targets, epoch)
+        return own + against + away
+
+    def _terms(
+        self, experts: Tensor, targets: Tensor, epoch: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Cross-entropy with margins, divergence of evidence, push apart: (experts, rows) each."""
         scale, diversity = self.options["scale"], self.options["diversity"]
         apart = expert_diversity(experts, experts.mean(dim=0).detach(), self.temperature)
-        weights = self.class_weight[targets]
-        losses = [
-            weights * ldam_cross_entropy(logits, targets, self.margins, scale=scale)
-            + epoch / self.options["annealing"] * evidence_against(logits, targets)
+        weights, share = self.class_weight[targets], epoch / self.options["annealing"]
+        terms = [
+            (
+                weights * ldam_cross_entropy(logits, targets, self.margins, scale=scale),
+                share * evidence_against(logits, targets),
+            )
             for logits in experts
         ]
-        return torch.stack(losses) - diversity * apart
+        own, against = (torch.stack(of) for of in zip(*terms, strict=True))
+        return own, against, -diversity * apart
 
     def forward(self, experts: Tensor, targets: Tensor, epoch: float = 0) -> Tensor:
         """Add each expert's mean over the rows it is engaged for; a scalar.
@@ -180,11 +197,18 @@ class TLCLoss(MarginExperts):
             epoch: From 0, of 200; the weight of evidence for wrong classes grows with it.
         """
         experts, targets, kept = without_ignored(experts, targets, self.ignore_index)
-        losses = self.rows(experts, targets, epoch)
-        asked = engaged(experts, threshold=self.options["engagement"], kept=kept).to(losses)
-        return torch.stack(
-            [weighted_mean(row, mask) for row, mask in zip(losses, asked, strict=True)]
-        ).sum()
+        own, against, away = self._terms(experts, targets, epoch)
+        asked = engaged(experts, threshold=self.options["engagement"], kept=kept).to(own)
+        for name, part in (("classification", own), ("evidence", against), ("diversity", away)):
+            note_part(name, _engaged_mean(part, asked))
+        return _engaged_mean(own + against + away, asked)
+
+
+def _engaged_mean(losses: Tensor, asked: Tensor) -> Tensor:
+    """Sum over experts of the mean over the rows that each is engaged for, both (experts, rows)."""
+    return torch.stack(
+        [weighted_mean(row, mask) for row, mask in zip(losses, asked, strict=True)]
+    ).sum()
 
 
 def _check(*, max_margin: float, scale: float, diversity: float, annealing: float) -> None:

@@ -9,6 +9,7 @@ from torch.nn import functional
 from tailora.counts import Groups
 from tailora.errors import ConfigError
 from tailora.heads.classifier_retraining import fresh_linear
+from tailora.losses.parts import note_part
 from tailora.losses.row_loss import IGNORE_INDEX, weighted_mean, without_ignored
 
 BRANCHES = 3
@@ -69,7 +70,11 @@ def reslt_cross_entropy(
     every = targets.expand(len(branches), -1).flatten()
     own = functional.cross_entropy(branches.flatten(0, 1), every, reduction="none")
     masks = (learns[:, targets] * kept).flatten()
-    return (1 - beta) * weighted_mean(fused, kept.to(fused)) + beta * weighted_mean(own, masks)
+    together = (1 - beta) * weighted_mean(fused, kept.to(fused))
+    alone = beta * weighted_mean(own, masks)
+    note_part("together", together)
+    note_part("alone", alone)
+    return together + alone
 
 
 @final

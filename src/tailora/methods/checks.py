@@ -171,6 +171,7 @@ def check_recipe(recipe: Recipe, counts: ClassCounts, *, n_val: int) -> Groups:
     groups = make_groups(counts, options.groups, low=options.low, high=options.high)
     check_training(recipe, counts, groups)
     _check_probe(recipe.probe.l2, n_val)
+    _check_patience(recipe.train.patience, n_val)
     find_method(recipe.method).check(recipe, counts, n_val)
     return groups
 
@@ -333,4 +334,16 @@ def _check_probe(l2: list[float], n_val: int) -> None:
         raise ConfigError(
             f"{len(l2)} values of probe.l2 but no validation sample to choose by: classes of two "
             "samples leave none; add data or give one value, --set probe.l2=[0.01]"
+        )
+
+
+def _check_patience(patience: int | None, n_val: int) -> None:
+    if patience is not None and patience < 0:
+        raise ConfigError(
+            f"train.patience must be at least 0, got {patience}; 0 switches early stopping off"
+        )
+    if patience and not n_val:
+        raise ConfigError(
+            f"train.patience={patience} needs a validation split, and there is none (classes of "
+            "two samples leave none): add data, or leave it out"
         )

@@ -89,7 +89,10 @@ class CLoRA(Method):
 
     def idle_keys(self) -> Sequence[str]:
         """Each adapter learns one category against the others, whatever these say."""
-        return ("train.sampler", "train.loss", "train.objective", "train.mix", "train.deferred")
+        return (
+            "train.sampler", "train.loss", "train.objective", "train.mix", "train.deferred",
+            "train.patience",
+        )  # fmt: skip
 
 
 @final

@@ -4,7 +4,7 @@ from tailora.methods.job import Job
 from tailora.methods.method import Method, find_method, starting_probe
 from tailora.methods.stages import stage_folder
 from tailora.methods.training_objectives import Pretrained, base_training
-from tailora.methods.training_parts import recipe_sampler, training_optimizer
+from tailora.methods.training_parts import early_stopping, recipe_sampler, training_optimizer
 from tailora.train.base_adaptation import AnyEncoder, adapt_base
 
 
@@ -23,7 +23,7 @@ class LoRA(Method):
         zero_shot = find_method("zero-shot")
         pretrained = Pretrained(
             head=lambda: starting_probe(job),
-            features=lambda: zero_shot.features(job, "train"),
+            features=lambda split: zero_shot.features(job, split),
         )
         title, training = base_training(job, self.experts, pretrained)
         return adapt_base(
@@ -38,4 +38,5 @@ class LoRA(Method):
             optimizer=training_optimizer(job.recipe.train),
             sharded=job.recipe.compute.shard,
             stage=stage_folder(job, self.name),
+            stopping=early_stopping(job),
         )

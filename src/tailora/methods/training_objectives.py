@@ -30,11 +30,11 @@ class Pretrained:
 
     Args:
         head: Gives a linear probe on pretrained features.
-        features: Gives pretrained features of the training rows (rows, features).
+        features: Gives pretrained features of the rows of a split (rows, features).
     """
 
     head: Callable[[], nn.Linear]
-    features: Callable[[], NDArray[np.float32]]
+    features: Callable[[str], NDArray[np.float32]]
 
 
 def base_training(
@@ -87,8 +87,17 @@ def _labels(
 def _distillation(
     job: Job, _: Experts | None, pretrained: Pretrained, adapted: AnyEncoder
 ) -> TrainingModule:
-    rows, how = job.dataset.indices("train"), job.recipe.train.objective
-    return distillation_training(adapted, job.context, rows, pretrained.features(), how=how)
+    validation = None
+    if job.recipe.train.patience:
+        validation = job.dataset.indices("val"), pretrained.features("val")
+    return distillation_training(
+        adapted,
+        job.context,
+        job.dataset.indices("train"),
+        pretrained.features("train"),
+        how=job.recipe.train.objective,
+        validation=validation,
+    )
 
 
 def _denoising(job: Job, _: Experts | None, __: Pretrained, adapted: AnyEncoder) -> TrainingModule:

@@ -1,6 +1,7 @@
 """What a recipe says about stage 0, made for some classes: loss, mixing, order, optimiser."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ from tailora.config.recipe import Recipe, TrainOptions
 from tailora.counts import ClassCounts, Groups
 from tailora.errors import ConfigError
 from tailora.methods.experts import Experts
-from tailora.methods.job import build_loss
+from tailora.methods.job import Job, build_loss
+from tailora.metrics.confusion import present_macro_f1
 from tailora.samplers.epoch import EpochSampler
+from tailora.train.early_stopping import EarlyStopping
 from tailora.train.mixing import (
     NO_MIX,
     Mixing,
@@ -120,6 +123,20 @@ def cosine_scale(loss: nn.Module) -> float | None:
 def training_optimizer(train: TrainOptions) -> OptimizerChoice:
     """Give the optimiser of stage 0."""
     return OptimizerChoice(train.optimizer, train.optimizer_options)
+
+
+def early_stopping(job: Job) -> EarlyStopping | None:
+    """Early stopping of stage 0; None if the recipe asks for none."""
+    train = job.recipe.train
+    if not train.patience:
+        return None
+    return EarlyStopping(
+        train.patience,
+        job.dataset.indices("val"),
+        job.labels,
+        partial(present_macro_f1, num_classes=len(job.counts.names)),
+        batch_size=job.recipe.compute.micro_batch or train.batch_size,
+    )
 
 
 def training_mix(

@@ -1,5 +1,6 @@
 """How training went: loss, learning rate and speed of each stage."""
 
+import itertools
 import statistics
 from collections.abc import Sequence
 from itertools import pairwise
@@ -22,12 +23,14 @@ from tailora.report.blocks import (
 from tailora.report.numbers import duration, integer, magnitude, number
 from tailora.report.reading import FinishedRun, method_name
 from tailora.report.style import FAINT, STRONG_COLOURS, figure_uri, method_style
-from tailora.runs.history import HistoryRow
+from tailora.runs.history import HistoryRow, ValidatedEpoch
 
 _TITLE: Final = "How training went"
 _MOST_BESIDE: Final = 4  # stages; rounds of debLoRA can be more than a page is wide
 _MOST_EPOCHS: Final = 30  # whose ends can be told apart in a figure
 _STEPS_AN_EPOCH: Final = 3  # fewer are shown by the axis itself
+_SEVERAL: Final = 2  # parts of a loss; a single one says no more than the loss
+_MEASURES: Final = {"macro_f1": "macro-F1", "loss": "loss"}
 _SHARE: Final = 10  # a loss is said, and drawn, as the mean of a tenth of the steps
 
 
@@ -55,10 +58,12 @@ def training_section(run: FinishedRun) -> Section:
     caption = (
         "The loss on training batches over the optimiser steps of each stage, thin as it was and "
         "thick as a mean of a tenth of the steps; losses of different stages are not comparable. "
-        "It says whether training converged, not how good the result is."
+        "It says whether training converged, not how good the result is. Dashed lines are what a "
+        "loss of several parts adds up."
     )
     blocks = (
         Note(" ".join(_sentence(name, found) for name, found in stages.items())),
+        *([Note(stopped)] if (stopped := _stopped(run.history.epochs)) else []),
         loss_curves(stages),
         Table(columns, rows, _TITLE),
     )
@@ -106,6 +111,7 @@ def _draw_stage(upper: Axes, lower: Axes, rows: Sequence[HistoryRow], colour: st
             axes.axvline(end + 0.5, color=FAINT, linewidth=0.7, zorder=0)
     upper.plot(steps, losses, color=colour, linewidth=0.8, alpha=0.45, marker="o" if few else "")
     upper.plot(steps, _smooth(losses), color=colour, linewidth=1.7)
+    _draw_parts(upper, rows)
     upper.tick_params(axis="x", labelbottom=False)
     lower.plot(
         steps, [row.lr for row in rows], color=STRONG_COLOURS[5], linewidth=1.2,
@@ -118,6 +124,35 @@ def _draw_stage(upper: Axes, lower: Axes, rows: Sequence[HistoryRow], colour: st
     lower.set_yticks([0, max(row.lr for row in rows)])
     lower.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     lower.set_xlabel("step; grey lines end epochs" if ends else "step")
+
+
+def _draw_parts(axes: Axes, rows: Sequence[HistoryRow]) -> None:
+    names = list(dict.fromkeys(name for row in rows for name in row.parts))
+    if len(names) < _SEVERAL:
+        return
+    for name, colour in zip(names, itertools.cycle(STRONG_COLOURS), strict=False):
+        having = [row for row in rows if name in row.parts]
+        values = _smooth([row.parts[name] for row in having])
+        axes.plot(
+            [row.step for row in having], values, color=colour, linewidth=1.2, linestyle="--",
+            label=name,
+        )  # fmt: skip
+    axes.legend(fontsize="small")
+
+
+def _stopped(epochs: Sequence[ValidatedEpoch]) -> str:
+    """Say where each stage with early stopping ended and which epoch was kept."""
+    last = {epoch.stage: epoch for epoch in epochs}
+    sentences = []
+    for name, end in last.items():
+        best = next(e for e in epochs if (e.stage, e.epoch) == (name, end.best_epoch))
+        how = "stopped after epoch" if end.epoch < end.epochs else "went on to epoch"
+        what = _MEASURES.get(best.measure, best.measure)
+        sentences.append(
+            f"{_stage_name(name)} {how} {end.epoch} of {end.epochs}; best epoch {best.epoch} "
+            f"({what} {magnitude(best.value)} on validation), whose weights were kept."
+        )
+    return " ".join(sentences)
 
 
 def _smooth(values: Sequence[float]) -> list[float]:

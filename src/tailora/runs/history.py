@@ -29,7 +29,7 @@ class HistoryRow:
         gradient_norm: Length of the gradient, before it was shortened to at most 1.
         seconds: Since the stage began to train, in all processes that went on with it.
         images_per_second: Mean over up to 50 steps around this one.
-        parts: What was added to the loss, by name (`orthogonality` of AdaLoRA).
+        parts: Of the loss, by name, where it has several; and `orthogonality`, which AdaLoRA adds.
     """
 
     stage: str
@@ -45,10 +45,42 @@ class HistoryRow:
 
 @final
 @dataclass(frozen=True)
+class ValidatedEpoch:
+    """The validation after one epoch (`train.patience`).
+
+    Attributes:
+        stage: As in `HistoryRow`.
+        epoch: From 1.
+        epochs: At most, of the stage.
+        step: Its last.
+        seconds: As in `HistoryRow`.
+        measure: `"macro_f1"` of the head trained along, or `"loss"`.
+        value: On the validation split.
+        best_epoch: The best so far; that of the last entry is the one whose weights are kept.
+    """
+
+    stage: str
+    epoch: _Number
+    epochs: _Number
+    step: _Number
+    seconds: _Amount
+    measure: str
+    value: float
+    best_epoch: _Number
+
+
+@final
+@dataclass(frozen=True)
 class TrainingHistory:
-    """All logged steps of a run, stage by stage in the order they were trained."""
+    """All logged steps of a run, stage by stage in the order they were trained.
+
+    Attributes:
+        rows: A row a step.
+        epochs: Validation after each epoch; empty without `train.patience`.
+    """
 
     rows: tuple[HistoryRow, ...] = ()
+    epochs: tuple[ValidatedEpoch, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -88,7 +120,13 @@ def read_history(folder: Path) -> TrainingHistory:
     path = folder / HISTORY
     if not path.is_file():
         return TrainingHistory()
-    return TrainingHistory(tuple(typed(list[HistoryRow], read_json_lines(path), path)))
+    lines: dict[bool, list[Any]] = {True: [], False: []}
+    for line in read_json_lines(path):
+        lines[isinstance(line, dict) and "measure" in line].append(line)
+    return TrainingHistory(
+        tuple(typed(list[HistoryRow], lines[False], path)),
+        tuple(typed(list[ValidatedEpoch], lines[True], path)),
+    )
 
 
 def join_histories(stages: Iterable[Path], target: Path) -> None:

@@ -1,7 +1,25 @@
 """Training: one short loop that yields steps and tells callbacks of them."""
 
-from tailora.train.callbacks import Callback, LoggedStep, Step
+from tailora.train.callbacks import (
+    Callback,
+    EpochEnd,
+    LoggedStep,
+    StageBegin,
+    StageEnd,
+    Step,
+    ValidationScore,
+)
 from tailora.train.loop import train
 from tailora.train.schedule import Schedule
 
-__all__ = ["Callback", "LoggedStep", "Schedule", "Step", "train"]
+__all__ = [
+    "Callback",
+    "EpochEnd",
+    "LoggedStep",
+    "Schedule",
+    "StageBegin",
+    "StageEnd",
+    "Step",
+    "ValidationScore",
+    "train",
+]

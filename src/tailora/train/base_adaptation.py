@@ -4,7 +4,7 @@ The encoder that is given stays as it was to the bit: some tuners move frozen we
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,7 +19,8 @@ from tailora.backbones import Encoder, ModuleEncoder
 from tailora.errors import TrainingError
 from tailora.heads.linear_probe import unit_spread
 from tailora.progress import Progress
-from tailora.train.callbacks import NotFiniteError
+from tailora.train.callbacks import Callback, NotFiniteError
+from tailora.train.early_stopping import EarlyStopping, Validation
 from tailora.train.history import History, StageFolder
 from tailora.train.label_free import label_free_objective
 from tailora.train.loop import train
@@ -43,6 +44,7 @@ class TrainingContext:
         seed: Seeds initial weights, order, augmentation and dropout.
         compiled: Let torch compile the encoder that learns.
         name: Gives the name of a sample by its number, for messages.
+        callbacks: Told how training goes, by the first process.
     """
 
     images: Images
@@ -51,6 +53,7 @@ class TrainingContext:
     seed: int
     compiled: bool = False
     name: Callable[[int], str] = str
+    callbacks: Sequence[Callback] = ()
 
 
 AnyEncoder = Encoder | ModuleEncoder
@@ -81,6 +84,7 @@ def adapt_base(
     optimizer: OptimizerChoice | None = None,
     sharded: bool = False,
     stage: StageFolder | None = None,
+    stopping: EarlyStopping | None = None,
 ) -> AnyEncoder:
     """Stage 0: adapt a copy of `encoder` by whatever it is to learn.
 
@@ -96,6 +100,7 @@ def adapt_base(
         optimizer: See `train`.
         sharded: Divide the encoder among the processes while it learns as a whole (`spec` None).
         stage: Where each epoch's state and the history go.
+        stopping: When to stop early; None never does.
 
     Returns:
         The adapted copy, on the accelerator's device, or a whole one elsewhere if it was divided.
@@ -105,7 +110,9 @@ def adapt_base(
     adapted = adapted.to(context.accelerator.device)
     if sharded:
         shard(adapted.backbone, context.accelerator)
-    run_training(training(adapted), rows, context, schedule, title, stage, sampler, optimizer)
+    run_training(
+        training(adapted), rows, context, schedule, title, stage, sampler, optimizer, stopping
+    )
     return _put_together(adapted, encoder) if sharded else adapted
 
 
@@ -176,6 +183,7 @@ def distillation_training(
     teacher: NDArray[np.floating],
     *,
     how: str,
+    validation: tuple[NDArray[np.int64], NDArray[np.floating]] | None = None,
 ) -> TrainingModule:
     """See the whole in altered images, by the pretrained features of these rows.
 
@@ -185,12 +193,17 @@ def distillation_training(
         rows: Training sample numbers.
         teacher: Pretrained features of these rows, in their order (rows, features).
         how: See `label_free_objective`.
+        validation: Sample numbers and pretrained features of validation rows.
     """
     device = context.accelerator.device
+    targets = by_sample(rows, teacher)
+    if validation is not None:
+        every = np.concatenate([rows, validation[0]])
+        targets = by_sample(every, np.concatenate([teacher, validation[1]]))
     objective = label_free_objective(
         adapted,
         context.images,
-        by_sample(rows, teacher).to(device),
+        targets.to(device),
         torch.from_numpy(unit_spread(teacher).astype(np.float32)).to(device),
         how=how,
         device=device,
@@ -214,8 +227,9 @@ def run_training(
     stage: StageFolder | None,
     sampler: Order = None,
     optimizer: OptimizerChoice | None = None,
+    stopping: EarlyStopping | None = None,
 ) -> None:
-    """Train to the schedule's end, and leave all parts in evaluation mode; see `train`.
+    """Train to the schedule's end or an early one; leave all in evaluation mode; see `train`.
 
     Raises:
         TrainingError: A loss or gradient is not finite.
@@ -223,9 +237,9 @@ def run_training(
     total = schedule.steps(rows_an_epoch(rows, sampler, schedule.epochs))
     if context.compiled:
         training.module.get_submodule(ENCODER).compile()
-    callbacks = []
-    if stage is not None and context.accelerator.is_main_process:
-        callbacks.append(History(stage, total))
+    callbacks: list[Callback] = []
+    if context.accelerator.is_main_process:
+        callbacks += [*([] if stage is None else [History(stage)]), *context.callbacks]
     steps = train(
         training.module,
         training.objective,
@@ -238,6 +252,8 @@ def run_training(
         optimizer=optimizer,
         start_epoch=training.start_epoch,
         callbacks=callbacks,
+        stage=title if stage is None else stage.name,
+        validation=None if stopping is None else Validation(training, stopping),
     )
     with context.progress(title, total) as advance:
         done = 0

@@ -1,10 +1,10 @@
-"""What watches a training: small objects that are told of its steps, and of losses gone wrong."""
+"""Callbacks: objects that are called with the steps, epochs and stages of a training."""
 
 import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ class Step:
         loss: Of the objective, over the rows of all processes.
         gradient_norm: Length of the gradient of everything that learns, before it was shortened.
         lr: Peak learning rate times its place in the schedule.
-        parts: What was added to the loss, by name.
+        parts: Of the loss, by name; and `orthogonality`, which AdaLoRA adds to it.
         rows: Sample numbers of the batch.
     """
 
@@ -40,10 +40,28 @@ class Step:
 
 
 @dataclass(frozen=True)
+class StageBegin:
+    """A stage starts training, or resumes.
+
+    Attributes:
+        stage: Its name, e.g. `"lora"` or `"deblora/round-1"`.
+        epochs: At most.
+        steps: At most.
+        done: Steps done before, in a run that is resumed.
+    """
+
+    stage: str
+    epochs: int
+    steps: int
+    done: int
+
+
+@dataclass(frozen=True)
 class LoggedStep:
     """A step in plain numbers; all of them are finite.
 
     Attributes:
+        stage: Its name, e.g. `"lora"`.
         epoch: From 1.
         step: From 1, over all epochs.
         loss: As in `Step`.
@@ -54,6 +72,7 @@ class LoggedStep:
         parts: As in `Step`.
     """
 
+    stage: str
     epoch: int
     step: int
     loss: float
@@ -64,14 +83,89 @@ class LoggedStep:
     parts: Mapping[str, float]
 
 
-class Callback(Protocol):
-    """An object that watches a training; it changes nothing."""
+@dataclass(frozen=True)
+class ValidationScore:
+    """Validation after an epoch.
 
-    def on_begin(self, done: int) -> None:
-        """Hear how many steps are done already when training begins or goes on."""
+    Attributes:
+        measure: `"macro_f1"` or `"loss"`.
+        value: On the validation split.
+        best_epoch: The best so far, from 1.
+    """
 
-    def on_steps(self, steps: Sequence[LoggedStep]) -> None:
-        """Hear of the next few steps; of all of an epoch before its checkpoint is written."""
+    measure: str
+    value: float
+    best_epoch: int
+
+
+@dataclass(frozen=True)
+class EpochEnd:
+    """An epoch has ended; its checkpoint is yet to be written.
+
+    Attributes:
+        stage: Its name.
+        epoch: From 1.
+        epochs: At most, of the stage.
+        step: The epoch's last, from 1.
+        seconds: Since training began in this process.
+        validation: With early stopping (`train.patience`).
+    """
+
+    stage: str
+    epoch: int
+    epochs: int
+    step: int
+    seconds: float
+    validation: ValidationScore | None = None
+
+
+@dataclass(frozen=True)
+class StageEnd:
+    """A stage has finished training.
+
+    Attributes:
+        stage: Its name.
+        epoch: The last, from 1; less than `epochs` if it stopped early.
+        epochs: At most.
+        step: The last, from 1.
+        best_epoch: Whose weights are kept, with early stopping (`train.patience`).
+    """
+
+    stage: str
+    epoch: int
+    epochs: int
+    step: int
+    best_epoch: int | None = None
+
+
+class Callback:
+    """Base class for callbacks on the training of a run; override what you need.
+
+    Events hold plain numbers, and a callback cannot change the training. Steps are read from the
+    device up to 50 at a time, so `on_step` is called a little late, but always before the
+    epoch's `on_epoch_end`. With several processes, only the first one calls callbacks. An exception
+    raised by a callback ends the run; when it is resumed, steps after the last checkpoint are
+    reported again.
+
+    Example:
+        >>> class Loss(Callback):
+        ...     def on_epoch_end(self, event):
+        ...         print(event.stage, event.epoch, "of", event.epochs)
+        >>> Loss().on_epoch_end(EpochEnd("lora", 1, 3, step=10, seconds=2.0))
+        lora 1 of 3
+    """
+
+    def on_stage_begin(self, event: StageBegin) -> None:
+        """Called when a stage starts training, or resumes."""
+
+    def on_step(self, event: LoggedStep) -> None:
+        """Called for every optimiser step."""
+
+    def on_epoch_end(self, event: EpochEnd) -> None:
+        """Called at the end of every epoch."""
+
+    def on_stage_end(self, event: StageEnd) -> None:
+        """Called when a stage has finished training."""
 
 
 class NotFiniteError(TrainingError):
@@ -96,15 +190,15 @@ class Watch:
 
     Args:
         callbacks: Who is told.
-        done: Steps of earlier processes.
+        begin: What they are told first.
     """
 
-    def __init__(self, callbacks: Sequence[Callback], done: int) -> None:
-        for callback in callbacks:
-            callback.on_begin(done)
-        self.callbacks = callbacks
+    def __init__(self, callbacks: Sequence[Callback], begin: StageBegin) -> None:
+        self.callbacks, self.begin = callbacks, begin
         self.unread: list[tuple[Step, float]] = []
         self.start = self.before = time.perf_counter()
+        for callback in callbacks:
+            callback.on_stage_begin(begin)
 
     def see(self, step: Step) -> None:
         """Note a step.
@@ -132,8 +226,9 @@ class Watch:
         self.unread, self.before = [], ended[-1]
         finite = [math.isfinite(x) and math.isfinite(y) for x, y in zip(losses, norms, strict=True)]
         good = finite.index(False) if False in finite else len(steps)
-        told = [
-            LoggedStep(
+        for i in range(good):
+            event = LoggedStep(
+                stage=self.begin.stage,
                 epoch=steps[i].epoch + 1,
                 step=steps[i].number,
                 loss=losses[i],
@@ -143,9 +238,24 @@ class Watch:
                 images_per_second=speed,
                 parts={name: value.item() for name, value in steps[i].parts.items()},
             )
-            for i in range(good)
-        ]
-        for callback in self.callbacks:
-            callback.on_steps(told)
+            for callback in self.callbacks:
+                callback.on_step(event)
         if good < len(steps):
             raise NotFiniteError(steps[good], losses[good], norms[good])
+
+    def end_epoch(self, epoch: int, step: int, validation: ValidationScore | None) -> None:
+        """Tell of the end of an epoch, from 1, whose last step is `step`."""
+        now = time.perf_counter()
+        if validation is not None:  # images that were only looked at are none of the next epoch's
+            self.before = now
+        event = EpochEnd(
+            self.begin.stage, epoch, self.begin.epochs, step, now - self.start, validation
+        )
+        for callback in self.callbacks:
+            callback.on_epoch_end(event)
+
+    def end_stage(self, epoch: int, step: int, best_epoch: int | None) -> None:
+        """Tell of the end of the stage after an epoch, from 1, whose last step is `step`."""
+        event = StageEnd(self.begin.stage, epoch, self.begin.epochs, step, best_epoch)
+        for callback in self.callbacks:
+            callback.on_stage_end(event)

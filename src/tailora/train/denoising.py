@@ -16,8 +16,8 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from tailora.errors import BackboneError
-from tailora.train.loop import Objective
 from tailora.train.objectives import Images
+from tailora.train.training_module import Objective
 
 DENOISING: Final = "denoising"
 

@@ -1,14 +1,14 @@
-"""The history of a training: a line of JSON for each logged step, beside its checkpoint."""
+"""The history of a training: a line of JSON for each step or epoch, beside its checkpoint."""
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, final
+from typing import Any, Final, final
 
 from tailora.storage import guard_disk, write_text
-from tailora.train.callbacks import LoggedStep
+from tailora.train.callbacks import Callback, EpochEnd, LoggedStep, StageBegin
 
 _MOST_LINES: Final = 2000  # a stage; longer trainings log every second step, or every third
 
@@ -39,28 +39,27 @@ class StageFolder:
 
 
 @final
-class History:
-    """A callback that writes `history.jsonl`.
+class History(Callback):
+    """Writes `history.jsonl`: a line a step, of stages of more than 2000 only every second, ...
 
     Args:
         folder: Of the stage.
-        steps: Of the whole training; of more than 2000 only every second, third, ... is written.
     """
 
-    def __init__(self, folder: StageFolder, steps: int) -> None:
-        self.folder, self.steps = folder, steps
-        self.every = max(1, math.ceil(steps / _MOST_LINES))
+    def __init__(self, folder: StageFolder) -> None:
+        self.folder, self.steps, self.every = folder, 1, 1
         self.seconds_before = 0.0
 
-    def on_begin(self, done: int) -> None:
+    def on_stage_begin(self, event: StageBegin) -> None:
         """Drop the lines of steps that will be done again, and one that was cut short."""
+        self.steps, self.every = event.steps, max(1, math.ceil(event.steps / _MOST_LINES))
         path = self.folder.history
         text = path.read_text("utf-8", errors="replace") if path.is_file() else ""
         kept: list[str] = []
         for line in text.split("\n"):
             try:
                 row = json.loads(line)
-                if row["step"] > done:
+                if row["step"] > event.done:
                     break
                 self.seconds_before = float(row["seconds"])
             except (ValueError, TypeError, KeyError):
@@ -68,21 +67,27 @@ class History:
             kept.append(line + "\n")
         write_text(path, "".join(kept))
 
-    def on_steps(self, steps: Sequence[LoggedStep]) -> None:
-        """Add lines.
+    def on_step(self, event: LoggedStep) -> None:
+        """Add the line of a step.
 
         Raises:
             StorageError: The disk is full.
         """
-        lines = [
-            json.dumps({
-                "stage": self.folder.name,
-                **vars(step),
-                "seconds": round(self.seconds_before + step.seconds, 4),
-                "images_per_second": round(step.images_per_second, 2),
-            })
-            for step in steps
-            if step.step in (1, self.steps) or step.step % self.every == 0
-        ]  # fmt: skip
+        if event.step in (1, self.steps) or event.step % self.every == 0:
+            speed = round(event.images_per_second, 2)
+            self._write(vars(event) | {"images_per_second": speed}, event.seconds)
+
+    def on_epoch_end(self, event: EpochEnd) -> None:
+        """Add a line with the validation of an epoch.
+
+        Raises:
+            StorageError: The disk is full.
+        """
+        if event.validation is not None:
+            line = {key: value for key, value in vars(event).items() if key != "validation"}
+            self._write(line | vars(event.validation), event.seconds)
+
+    def _write(self, line: Mapping[str, Any], seconds: float) -> None:
+        whole = {**line, "seconds": round(self.seconds_before + seconds, 4)}
         with guard_disk(self.folder.history), self.folder.history.open("a", encoding="utf-8") as f:
-            f.writelines(line + "\n" for line in lines)
+            f.write(json.dumps(whole) + "\n")

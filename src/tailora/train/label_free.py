@@ -22,9 +22,8 @@ from torch import Tensor, nn
 from tailora.augment.rotation_pretext import TURNS, rotation_loss
 from tailora.errors import unknown_name
 from tailora.heads.classifier_retraining import fresh_linear
-from tailora.train.loop import Objective
 from tailora.train.objectives import Images, dihedral
-from tailora.train.training_module import TrainingModule
+from tailora.train.training_module import Objective, TrainingModule
 
 ROTATION: Final = "rotation"
 _CELLS: Final = 5  # a side

@@ -6,7 +6,7 @@ number, so that a run resumed at an epoch's start repeats exactly what an uninte
 
 import io
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,12 @@ from tailora.adapters import (
     require_gradients,
     restore_allocation,
 )
-from tailora.errors import RunError
+from tailora.errors import RunError, TrainingError
+from tailora.losses.parts import noted_parts
 from tailora.samplers.epoch import EpochSampler
 from tailora.storage import write_atomically
-from tailora.train.callbacks import Callback, Step, Watch
+from tailora.train.callbacks import Callback, StageBegin, Step, ValidationScore, Watch
+from tailora.train.early_stopping import Validation
 from tailora.train.optimizers import OptimizerChoice, build_optimizers
 from tailora.train.sampling import Order, rows_an_epoch, sampler_at
 from tailora.train.schedule import Schedule
@@ -38,10 +40,10 @@ from tailora.train.sharding import (
     divide_moments,
     divided_like,
     is_sharded,
+    kept,
     whole,
 )
-
-Objective = Callable[[NDArray[np.int64], np.random.Generator], Tensor]
+from tailora.train.training_module import Objective
 
 
 def train(
@@ -57,6 +59,8 @@ def train(
     optimizer: OptimizerChoice | None = None,
     start_epoch: Callable[[int], None] | None = None,
     callbacks: Sequence[Callback] = (),
+    stage: str = "",
+    validation: Validation | None = None,
 ) -> Iterator[Step]:
     """Train every parameter of `module` that requires a gradient.
 
@@ -77,6 +81,8 @@ def train(
         start_epoch: Called with the number of each epoch, from 0, before its first step; what it
             changes must follow from that number, or be a buffer of `module`.
         callbacks: Told of steps in groups, and of all of an epoch before its checkpoint is written.
+        stage: What they are told that it is.
+        validation: Early stopping; the weights of the best epoch are kept in any case.
 
     Yields:
         A `Step` after each optimiser step.
@@ -85,14 +91,17 @@ def train(
         NotFiniteError: A loss or gradient is not finite; noticed before a checkpoint is written,
             and at most 50 steps late, since no step waits for the device.
         BackboneError: An adapter parameter receives no gradient in the first step.
+        TrainingError: The validation loss is not finite.
         ProcessError: Another process of the run has ended.
         RunError: The checkpoint was written by another version.
     """
     lengths = rows_an_epoch(rows, sampler, schedule.epochs)
-    stepper = _Stepper(module, schedule, lengths, seed, accelerator, optimizer)
-    first = stepper.restore(checkpoint)
-    watch = Watch(callbacks, stepper.number)
-    for epoch in range(first, schedule.epochs):
+    stepper = _Stepper(module, schedule, lengths, seed, accelerator, optimizer, validation)
+    done = stepper.restore(checkpoint)
+    begin = StageBegin(stage, schedule.epochs, schedule.steps(lengths), stepper.number)
+    watch = Watch(callbacks, begin)
+    while done < schedule.epochs and not stepper.has_waited(done):
+        epoch = done
         if start_epoch is not None:
             start_epoch(epoch)
         stepper.enter_training()
@@ -105,8 +114,11 @@ def train(
             watch.see(step)
             yield step
         watch.read()
+        done += 1
+        watch.end_epoch(done, stepper.number, stepper.validate(done))
         if checkpoint is not None:
-            stepper.save(checkpoint, epochs_done=epoch + 1)
+            stepper.save(checkpoint, epochs_done=done)
+    watch.end_stage(done, stepper.number, stepper.take_best())
 
 
 def _epoch(
@@ -132,9 +144,11 @@ class _Stepper:
         seed: int,
         accelerator: Accelerator,
         optimizer: OptimizerChoice | None,
+        validation: Validation | None,
     ) -> None:
         self.module, self.schedule, self.rows = module, schedule, rows
-        self.seed, self.accelerator = seed, accelerator
+        self.seed, self.accelerator, self.validation = seed, accelerator, validation
+        self.best: dict[str, Any] = {"epoch": 0}
         self.number = 0
         self.learning = [p for p in module.parameters() if p.requires_grad]
         self.optimizers = build_optimizers(
@@ -173,10 +187,12 @@ class _Stepper:
             group["lr"] = peak * factor
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        own = self._backward(objective, batch, generator)
+        own, noted = self._backward(objective, batch, generator)
         parts = self._keep_orthogonal()
         plain = [p for p in self.learning if not is_sharded(p)]  # the others sum by themselves
-        loss = processes.sum_gradients(plain, own, self.accelerator)
+        numbers = torch.stack([own, *(value.to(own) for value in noted.values())])
+        loss, *others = processes.sum_gradients(plain, numbers, self.accelerator)
+        parts = dict(zip(noted, others, strict=True)) | parts
         if self.number == 0:
             for adapter in self.adapters:
                 require_gradients(adapter)
@@ -191,18 +207,25 @@ class _Stepper:
 
     def _backward(
         self, objective: Objective, batch: NDArray[np.int64], generator: np.random.Generator
-    ) -> Tensor:
-        """Add up gradients over this process's share of a batch, part by part; give its loss."""
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Add up gradients over this process's share of a batch, part by part.
+
+        Returns:
+            Its loss, and what the loss noted of its own parts.
+        """
         total = torch.zeros((), device=self.accelerator.device)
+        noted: dict[str, Tensor] = {}
         with self._own_randomness():
             for part in self._parts(batch):
-                with self.accelerator.autocast():
+                with self.accelerator.autocast(), noted_parts() as named:
                     loss = objective(part if len(part) else batch[:1], generator)
-                if len(part) < len(batch):
-                    loss = loss * (len(part) / len(batch))
+                share = len(part) / len(batch)
+                if share < 1:
+                    loss = loss * share
                 self.accelerator.backward(loss)
                 total = total + loss.detach()
-        return total
+                noted = {n: noted.get(n, 0) + share * value for n, value in named.items()}
+        return total, noted
 
     def _keep_orthogonal(self) -> dict[str, Tensor]:
         """Add the gradient of what AdaLoRA asks of its matrices, once for all processes."""
@@ -218,14 +241,42 @@ class _Stepper:
         """Divide this process's share of a batch into what goes through the encoder at once.
 
         Sharded layers come together in every forward pass, so all processes then need the same
-        number of parts, some of them empty.
+        number of parts, some of them empty. Any process has one part at least, or it would not
+        know what parts a loss has.
         """
         mine = processes.share(batch, self.accelerator)
         longest = math.ceil(len(batch) / self.accelerator.num_processes)
         size = self.schedule.micro_batch or max(longest, 1)
         parts = [mine[start : start + size] for start in range(0, longest, size)]
         together = any(is_sharded(p) for p in self.learning)
-        return [part for part in parts if len(part) or together]
+        return [part for part in parts if len(part) or together] or parts[:1]
+
+    def validate(self, epoch: int) -> ValidationScore | None:
+        """Validate after an epoch, from 1, and keep the weights if they are the best."""
+        if self.validation is None:
+            return None
+        value = self.validation.value(self.module, self.accelerator, seed=self.seed)
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"the validation loss is {value} after epoch {epoch}: lower the learning rate, "
+                f"which is {self.schedule.lr:g}"
+            )
+        if not self.best["epoch"] or self.validation.is_better(value, self.best["value"]):
+            self.best = {"epoch": epoch, "value": value, **kept(whole(self._learnt()))}
+        return ValidationScore(self.validation.measure, value, self.best["epoch"])
+
+    def has_waited(self, epochs_done: int) -> bool:
+        """Tell whether patience has run out."""
+        if self.validation is None:
+            return False
+        return epochs_done - self.best["epoch"] >= self.validation.stopping.patience
+
+    def take_best(self) -> int | None:
+        """Load the weights of the best epoch; give its number, from 1."""
+        if self.validation is None:
+            return None
+        self._take(self.best)
+        return self.best["epoch"]
 
     def save(self, path: Path, *, epochs_done: int) -> None:
         """Write what the next epoch needs: learnt parameters, buffers, optimiser, place."""
@@ -248,27 +299,37 @@ class _Stepper:
                 f"{str(path)!r} was written by another version of tailora: delete it, and this "
                 "stage begins anew"
             )
-        with torch.no_grad():
-            for name, tensor in self._tensors().items():
-                tensor.copy_(divided_like(state["parameters"][name], tensor))
-        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+        self._take(state)
+        for optimizer, moments in zip(self.optimizers, state["optimizers"], strict=True):
             order = [p for group in optimizer.param_groups for p in group["params"]]
-            optimizer.load_state_dict(divide_moments(kept, order))
+            optimizer.load_state_dict(divide_moments(moments, order))
         # loading puts new dictionaries in the place of the groups
         self.groups = [group for one in self.optimizers for group in one.param_groups]
-        for adapter, kept in zip(self.adapters, state["allocations"], strict=True):
-            restore_allocation(adapter, kept)
         self.number = state["number"]
+        self.best = state.get("best", self.best)
         return state["epochs_done"]
 
     def _state(self, *, epochs_done: int) -> dict[str, Any]:
         return {
             "epochs_done": epochs_done,
             "number": self.number,
-            "parameters": self._tensors(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            **self._learnt(),
+            **({} if self.validation is None else {"best": self.best}),
+        }
+
+    def _learnt(self) -> dict[str, Any]:
+        return {
+            "parameters": self._tensors(),
             "allocations": [allocation(adapter) for adapter in self.adapters],
         }
+
+    def _take(self, learnt: Mapping[str, Any]) -> None:
+        with torch.no_grad():
+            for name, tensor in self._tensors().items():
+                tensor.copy_(divided_like(learnt["parameters"][name], tensor))
+        for adapter, own in zip(self.adapters, learnt["allocations"], strict=True):
+            restore_allocation(adapter, own)
 
     def _tensors(self) -> dict[str, Tensor]:
         learnt = {n: p.detach() for n, p in self.module.named_parameters() if p.requires_grad}

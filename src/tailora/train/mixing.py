@@ -14,6 +14,7 @@ from tailora.augment.cmo import CMO
 from tailora.augment.enmix_style import EnMixStyle
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError, unknown_name
+from tailora.losses.parts import note_part
 from tailora.losses.row_loss import RowLoss, ratio_of_sums
 
 NO_MIX: Final = "none"
@@ -81,9 +82,14 @@ def pair_loss(loss: nn.Module, logits: Tensor, pair: Pair) -> Tensor:
     """
     row_loss = require_row_loss(loss)
     total = logits.new_zeros(())
-    for labels, shares in ((pair.first, pair.shares), (pair.second, 1 - pair.shares)):
+    for name, labels, shares in (
+        ("own-labels", pair.first, pair.shares),
+        ("mixed-in-labels", pair.second, 1 - pair.shares),
+    ):
         terms, weights = row_loss.per_row(logits, labels)
-        total = total + ratio_of_sums(shares * terms, weights)
+        part = ratio_of_sums(shares * terms, weights)
+        note_part(name, part)
+        total = total + part
     return total
 
 

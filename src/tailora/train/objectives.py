@@ -12,10 +12,10 @@ from torch.nn import functional
 from tailora.augment.speckle import speckle_factors
 from tailora.backbones.decibels import Decibels
 from tailora.errors import ConfigError, unknown_name
-from tailora.train.loop import Objective
+from tailora.experts.aggregation import combine_experts
 from tailora.train.mixing import Augment, Mixing
 from tailora.train.phases import LossOfEpoch
-from tailora.train.training_module import TrainingModule
+from tailora.train.training_module import Objective, TrainingModule
 
 Images = Callable[[NDArray[np.int64]], Tensor]
 AUGMENTATIONS = ("dihedral", "none", "speckle", "dihedral+speckle")
@@ -89,7 +89,26 @@ def label_training(
     objective = label_objective(
         encoder, head, images, targets, loss=loss, augment=augment, device=device, mixing=mixing
     )
-    return TrainingModule(nn.ModuleDict({"encoder": encoder, "head": head}), objective, start_epoch)
+
+    def predict(batch: NDArray[np.int64]) -> Tensor:
+        logits = head(encoder(images(batch).to(device, non_blocking=True)))
+        return one_answer(logits, loss).argmax(dim=1)
+
+    module = nn.ModuleDict({"encoder": encoder, "head": head})
+    return TrainingModule(module, objective, start_epoch, predict)
+
+
+def one_answer(logits: Tensor, loss: nn.Module) -> Tensor:
+    """Combine the logits of experts (experts, rows, classes) as their loss says, or evenly.
+
+    Args:
+        logits: Of experts, or of one head (rows, classes), which are given back.
+        loss: That they learn under; its `combine`, if it has one, is the rule.
+    """
+    if logits.ndim == 2:
+        return logits
+    own = loss.first if isinstance(loss, LossOfEpoch) else loss
+    return getattr(own, "combine", combine_experts)(logits)
 
 
 def augmentation(augment: str, radar: object = None) -> Augment | None:

@@ -7,7 +7,7 @@ resumed by another number of processes. An adapter has nothing to divide.
 Reference: Zhao et al., PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel, VLDB 2023.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -44,13 +44,20 @@ def is_sharded(tensor: object) -> bool:
 
 def whole(value: Any) -> Any:
     """Put sharded tensors together, wherever they are in a state; all processes call this alike."""
-    if is_sharded(value):
-        return value.full_tensor().cpu()
+    return _of_each(value, lambda one: one.full_tensor().cpu() if is_sharded(one) else one)
+
+
+def kept(value: Any) -> Any:
+    """Copy a whole state to memory that no training changes."""
+    return _of_each(value, lambda one: one.to("cpu", copy=True) if isinstance(one, Tensor) else one)
+
+
+def _of_each(value: Any, do: Callable[[Any], Any]) -> Any:
     if isinstance(value, Mapping):
-        return {key: whole(inner) for key, inner in value.items()}
+        return {key: _of_each(inner, do) for key, inner in value.items()}
     if isinstance(value, list):
-        return [whole(inner) for inner in value]
-    return value
+        return [_of_each(inner, do) for inner in value]
+    return do(value)
 
 
 def divided_like(tensor: Tensor, example: Any) -> Tensor:

@@ -3,10 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import nn
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from tailora.train.loop import Objective
 from tailora.train.optimizers import ENCODER
+
+Objective = Callable[[NDArray[np.int64], np.random.Generator], Tensor]
+"""Gives the loss of some sample numbers; draws only from the generator it is given."""
 
 
 @dataclass(frozen=True)
@@ -18,11 +22,17 @@ class TrainingModule:
             and queues stand beside it and are dropped afterwards.
         objective: Gives the loss of some sample numbers.
         start_epoch: Called with each epoch's number, from 0, before its first step.
+        predict: Classes (rows,) of some sample numbers by a head that is trained along; None
+            if there is none.
+        validation_loss: Loss of validation samples, if there is no `predict` and it differs from
+            `objective`.
     """
 
     module: nn.Module
     objective: Objective
     start_epoch: Callable[[int], None] | None = None
+    predict: Callable[[NDArray[np.int64]], Tensor] | None = None
+    validation_loss: Objective | None = None
 
 
 def alone(encoder: nn.Module, objective: Objective) -> TrainingModule:

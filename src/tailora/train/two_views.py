@@ -155,7 +155,10 @@ def sbcl_training(
         parts_of_batch = divided.of_sample[torch.from_numpy(batch).to(data.device)]
         return loss(features, classes, parts_of_batch, divided.temperatures)
 
-    return TrainingModule(parts, objective, start_epoch)
+    def validation_loss(batch: NDArray[np.int64], generator: np.random.Generator) -> Tensor:
+        return plain(*compared(batch, generator))  # only training rows are in a subclass
+
+    return TrainingModule(parts, objective, start_epoch, validation_loss=validation_loss)
 
 
 @final
@@ -223,7 +226,11 @@ def paco_training(
         queue.push(keys, classes)
         return value
 
-    return TrainingModule(parts, objective)
+    def predict(batch: NDArray[np.int64]) -> Tensor:
+        images, _ = data.look(batch)
+        return parts["centers"](parts["encoder"](images)).argmax(dim=1)
+
+    return TrainingModule(parts, objective, predict=predict)
 
 
 _HIDDEN_SEED: Final = 1

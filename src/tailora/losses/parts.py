@@ -1,0 +1,35 @@
+"""Terms of a loss by name: a loss records what it adds up, and the history keeps it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final
+
+from torch import Tensor
+
+_NOTED: Final[ContextVar[dict[str, Tensor] | None]] = ContextVar("noted", default=None)
+
+
+def note_part(name: str, value: Tensor) -> None:
+    """Record a term of the loss that is being computed; does nothing outside a training.
+
+    Args:
+        name: What it is, e.g. `"diversity"`. Terms of one name are added up. A loss must record
+            the same names for every batch of an epoch, since processes sum them by name.
+        value: A scalar, with its sign and weight in the loss.
+    """
+    noted = _NOTED.get()
+    if noted is not None:
+        value = value.detach()
+        noted[name] = noted[name] + value if name in noted else value
+
+
+@contextmanager
+def noted_parts() -> Iterator[dict[str, Tensor]]:
+    """Collect what `note_part` records inside this context, by name."""
+    noted: dict[str, Tensor] = {}
+    token = _NOTED.set(noted)
+    try:
+        yield noted
+    finally:
+        _NOTED.reset(token)
