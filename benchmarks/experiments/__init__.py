@@ -1,4 +1,4 @@
-"""Experiments: what a choice does to the result, over seeds and data sets, with committed JSON.
+"""Experiments: what a choice does to the result, over seeds and datasets, with committed JSON.
 
 An experiment is a TOML file here that holds only what differs from the defaults.
 """

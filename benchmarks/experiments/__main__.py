@@ -1,9 +1,9 @@
-"""Run an experiment: a recipe of this folder, on every data set and seed it names.
+"""Run an experiment: a recipe of this folder, on every dataset and seed it names.
 
     python -m benchmarks.experiments heads --work /tmp/experiments
 
 Experiments with the same [recipe] share adapters and features through the work folder, and one
-that was stopped goes on where it was. benchmarks/results/NAME.json is written after each data set;
+that was stopped goes on where it was. benchmarks/results/NAME.json is written after each dataset;
 `python scripts/results_page.py` makes the page of it.
 """
 
@@ -36,7 +36,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("name", choices=sorted(path.stem for path in HERE.glob("*.toml")))
     options.add_argument("--work", type=Path, required=True)
-    options.add_argument("--data", help="one data set only")
+    options.add_argument("--data", help="one dataset only")
     options.add_argument("--jobs", type=int, help="seeds side by side")
     options.add_argument("--quiet", action="store_true")
     given = options.parse_args()
@@ -47,7 +47,7 @@ def main() -> None:
         if given.data not in (None, data):
             continue
         found = _run(experiment, data, profile, given)
-        # read again only now: another data set may have been done meanwhile
+        # read again only now: another dataset may have been done meanwhile
         sets = json.loads(file.read_text("utf-8"))["sets"] if file.is_file() else {}
         sets |= {_named(data, profile): found}
         sets = {name: sets[name] for one in every if (name := _named(*one)) in sets}
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def _sets_of(experiment: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
-    """Every data set as it is, or thinned to every profile that the experiment names."""
+    """Every dataset as it is, or thinned to every profile that the experiment names."""
     return itertools.product(experiment["data"], experiment.get("imbalance", [None]))
 
 

@@ -14,5 +14,5 @@ def rank() -> int:
 
 
 def is_first() -> bool:
-    """Tell whether this process is the one that speaks and writes."""
+    """Return whether this process is the one that speaks and writes."""
     return rank() == 0

@@ -99,7 +99,7 @@ def classes(module: str) -> list[Definition]:
 
 @cache
 def constant(module: str, name: str) -> Any:
-    """Give a constant of a module.
+    """Return a constant of a module.
 
     Raises:
         ValueError: There is none of that name, or it is computed.

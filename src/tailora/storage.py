@@ -255,7 +255,7 @@ def delete(path: Path) -> None:
 
 
 def _check_depth(value: Any) -> None:
-    """Refuse what a recursive reader could not follow."""
+    """Reject what a recursive reader could not follow."""
     level = [value]
     for _ in range(_DEEPEST):
         level = [

@@ -1,4 +1,4 @@
-"""Small pictures and data sets, made where they are used."""
+"""Small pictures and datasets, made where they are used."""
 
 import warnings
 from pathlib import Path
@@ -65,7 +65,7 @@ def write_picture():
 
 @pytest.fixture(scope="session")
 def memory_dataset():
-    """Wrap arrays as a data set; the two classes take turns, and train comes before test."""
+    """Wrap arrays as a dataset; the two classes take turns, and train comes before test."""
 
     def wrap(images, labels=None, splits=None, groups=None):
         n = len(images)

@@ -1,4 +1,4 @@
-"""Little data sets on disk, the command line in this process, and what a run left behind."""
+"""Little datasets on disk, the command line in this process, and what a run left behind."""
 
 import contextlib
 import csv

@@ -111,7 +111,7 @@ def test_a_run_is_resumed_only_with_its_own_data_and_recipe(
     run = copy_run(finished, tmp_path / "run")
     others = write_chips(tmp_path / "others", COUNTS | {"[red]": 7})
     words = ["--out", run, "--resume", *quick]
-    refuse("fit", others, *words, says=["another data set", "--out"])
+    refuse("fit", others, *words, says=["another dataset", "--out"])
     refuse("fit", data, *words, "--rank", 4, says=["another recipe", "adapter.rank was 2, now 4"])
     refuse("fit", data, *words, "--seed", 4, says=["another recipe", "seed was 0, now 4"])
     _set(run, tailora="0.0.1")

@@ -315,7 +315,7 @@ def test_another_recipe_or_data_set_is_not_mixed_in(compared, data, quick, tmp_p
     answer = tailora(*words, data, "--resume", "--set", "train.epochs=1")
     assert "train.epochs was 2, now 1" in answer.err
     other = write_chips(tmp_path / "other", seed=7)
-    assert "another data set" in tailora(*words, other, "--resume").err
+    assert "another dataset" in tailora(*words, other, "--resume").err
 
 
 def test_a_group_that_would_be_empty_is_refused(refuse, data, quick):

@@ -153,7 +153,7 @@ def damaged(folder):
         (
             a_run,
             {"resume": True, "fingerprint": "data-2"},
-            "belongs to another data set: give the same data, or another --out",
+            "belongs to another dataset: give the same data, or another --out",
         ),
         (other_version, {"resume": True}, r"begun by tailora 1.2.2 .*this is 1.2.3.*--force"),
         (other_format, {"resume": True}, rf"format {SCHEMA + 1}.*this is .*format {SCHEMA}"),

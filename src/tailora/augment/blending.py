@@ -55,7 +55,7 @@ class Mixed(NamedTuple):
 
 
 def require_classes(labels: Tensor, num_classes: int) -> None:
-    """Refuse labels (rows,) that are no class: a row to be ignored has nothing to share.
+    """Reject labels (rows,) that are no class: a row to be ignored has nothing to share.
 
     Raises:
         DataError: One does not lie in [0, num_classes).
@@ -157,6 +157,6 @@ def paste(background: Tensor, patches: Tensor, where: NDArray[np.int64]) -> tupl
 
 
 def check_alpha(alpha: float) -> None:
-    """Refuse a parameter of the Beta distribution that is not positive and finite."""
+    """Reject a parameter of the Beta distribution that is not positive and finite."""
     if not 0 < alpha < math.inf:
         raise ConfigError(f"alpha must be finite and above 0, got {alpha!r}")

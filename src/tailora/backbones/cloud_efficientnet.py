@@ -72,7 +72,7 @@ class CloudEfficientNet(FoundationModel):
         self.blocks: nn.ModuleList = net.encoder.blocks
 
     def forward(self, pixel_values: Tensor) -> BaseModelOutput:
-        """Give the last feature map (batch, channels, height / 32, width / 32)."""
+        """Return the last feature map (batch, channels, height / 32, width / 32)."""
         hidden = self.embeddings(pixel_values)
         for block in self.blocks:
             hidden = block(hidden)

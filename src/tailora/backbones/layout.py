@@ -110,7 +110,7 @@ def token_layout(base: VisionModel, call: CallingConvention) -> TokenLayout:
 
 
 def has_class_token(model: VisionModel) -> bool:
-    """Tell whether a model gives a class token beside the tokens of its patches."""
+    """Return whether a model gives a class token beside the tokens of its patches."""
     return token_layout(model, calling_convention(model)).has_class_token
 
 

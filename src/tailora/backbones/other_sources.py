@@ -58,7 +58,7 @@ def find_elsewhere(name: str, options: Mapping[str, Any]) -> LoadedBackbone | No
 
 
 def no_options(name: str, options: Mapping[str, Any]) -> None:
-    """Refuse options for an encoder that has none.
+    """Reject options for an encoder that has none.
 
     Raises:
         ConfigError: There are some.

@@ -80,7 +80,7 @@ class SatMAE(FoundationModel):
         self.norm = nn.LayerNorm(width, eps=1e-6)
 
     def forward(self, pixel_values: Tensor) -> BaseModelOutput:
-        """Give the class token and the tokens of all groups, one group after the other.
+        """Return the class token and the tokens of all groups, one group after the other.
 
         Args:
             pixel_values: Standardised images (batch, bands, height, width).

@@ -150,7 +150,7 @@ def _nearest(centres: np.ndarray) -> list[tuple[int, int]]:
 
 
 def adapt_stem(model: "VisionModel", plan: StemPlan) -> "VisionModel":
-    """Give a copy of an RGB encoder that takes the bands of `plan`.
+    """Return a copy of an RGB encoder that takes the bands of `plan`.
 
     With exactly red, green and blue in this order the copy is the encoder itself, to the bit. Of
     the new first layer `new_bands` alone learns: PEFT finds it by that name (`modules_to_save`) and

@@ -62,7 +62,7 @@ class SplitProjection(nn.Module):
         self.q_proj, self.k_proj, self.v_proj = (_linear(*pair) for pair in pairs)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Give what the fused layer would: (batch, tokens, 3 * width)."""
+        """Return what the fused layer would: (batch, tokens, 3 * width)."""
         return torch.cat([self.q_proj(tokens), self.k_proj(tokens), self.v_proj(tokens)], dim=-1)
 
 

@@ -22,7 +22,7 @@ _PAIRS: Final = ((0, 1), (1, 2), (2, 3), (3, 0), (0, 2), (1, 3))
 
 
 def to_corners(boxes: NDArray[Any]) -> NDArray[np.float64]:
-    """Give the corners of boxes.
+    """Return the corners of boxes.
 
     Args:
         boxes: (boxes, 5), as described above, in any convention.
@@ -49,7 +49,7 @@ def to_corners(boxes: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def to_boxes(corners: NDArray[Any], *, convention: str = "le90") -> NDArray[np.float64]:
-    """Give the smallest box around four points each.
+    """Return the smallest box around four points each.
 
     A side of the smallest rectangle lies on a side of the convex hull, so of the six directions
     between two of the points one is right.

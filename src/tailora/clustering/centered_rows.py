@@ -82,7 +82,7 @@ def row_slices(count: int, width: int) -> Iterator[slice]:
 
 
 def require_finite(samples: NDArray[np.floating]) -> None:
-    """Refuse samples whose distances cannot be computed.
+    """Reject samples whose distances cannot be computed.
 
     Raises:
         DataError: A feature is NaN or infinite, or so large that its square is.

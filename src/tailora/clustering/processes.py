@@ -45,11 +45,11 @@ class Alone:
     """One process that holds all rows."""
 
     def sum(self, values: Numbers) -> Numbers:
-        """Give back `values`."""
+        """Return `values`."""
         return values
 
     def gathered(self, values: Numbers) -> tuple[Numbers, slice]:
-        """Give back `values`, all its own."""
+        """Return `values`, all its own."""
         return values, slice(0, len(values))
 
     def once(self, function: Callable[..., Answer], *arguments: Any) -> Answer:

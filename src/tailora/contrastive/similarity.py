@@ -53,6 +53,6 @@ def mean_over(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def check_temperature(name: str, value: float) -> None:
-    """Refuse a temperature that is not positive and finite."""
+    """Reject a temperature that is not positive and finite."""
     if not 0 < value < math.inf:
         raise ConfigError(f"{name} must be finite and above 0, got {value!r}")

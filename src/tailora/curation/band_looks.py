@@ -30,7 +30,7 @@ class BandLook:
     stem: list[StemRow]
 
     def to_json(self) -> dict[str, Any]:
-        """Give a JSON object."""
+        """Return a JSON object."""
         return {
             "units": self.units,
             "bands": [band.to_json() for band in self.bands],

@@ -1,4 +1,4 @@
-"""Look at a data set before anything is trained: sizes, splits, leaks, bands."""
+"""Look at a dataset before anything is trained: sizes, splits, leaks, bands."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Inspection:
     """What is known without training.
 
     Attributes:
-        name: Of the data set.
+        name: Of the dataset.
         rows: Counts and group of each class, largest first.
         imbalance: Largest over smallest training count.
         image: Bands, height, width and dtype of the first training image.
@@ -49,7 +49,7 @@ class Inspection:
     values: BandLook
 
     def to_json(self) -> dict[str, Any]:
-        """Give a JSON object."""
+        """Return a JSON object."""
         return {
             "name": self.name,
             "classes": [
@@ -80,7 +80,7 @@ def inspect_dataset(
     """Count, group and look for copies and at the values of a few training images.
 
     Args:
-        data: The data set.
+        data: The dataset.
         wavelengths: Of the image's bands in µm; None takes what the data say.
         new_bands: See `tailora.backbones.stem`.
 

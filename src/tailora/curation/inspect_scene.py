@@ -27,7 +27,7 @@ class SceneInspection:
     values: BandLook
 
     def to_json(self) -> dict[str, Any]:
-        """Give a JSON object."""
+        """Return a JSON object."""
         return {
             "name": self.look.name,
             "scene": dict(self.look.facts),

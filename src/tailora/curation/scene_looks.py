@@ -27,7 +27,7 @@ _GAP: Final = 255  # pixels without data are white
 
 
 def scenes_of(data: Dataset) -> SceneChips | None:
-    """Scenes that a data set is cut from, if it is."""
+    """Scenes that a dataset is cut from, if it is."""
     source = origin(data.source)
     return source if isinstance(source, SceneChips) else None
 

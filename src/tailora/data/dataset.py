@@ -38,7 +38,7 @@ class Dataset:
 
     Attributes:
         fingerprint: Hash of ids, labels, splits, groups, classes, file sizes and the beginning and
-            end of each file. Two data sets with equal fingerprints are taken for the same.
+            end of each file. Two datasets with equal fingerprints are taken for the same.
 
     Raises:
         DataError: See `check`.
@@ -82,7 +82,7 @@ class Dataset:
         return ClassCounts.from_labels(self.labels[self.indices(split)], names=self.classes)
 
     def select(self, indices: NDArray[np.int64], *, note: str | None = None) -> "Dataset":
-        """Keep some rows, with all classes; the result is checked like any data set.
+        """Keep some rows, with all classes; the result is checked like any dataset.
 
         Args:
             indices: Rows to keep, in the order wanted.
@@ -112,7 +112,7 @@ def assemble(
     notes: tuple[str, ...] = (),
     to_learn: bool = True,
 ) -> Dataset:
-    """Build a data set from class names, making the splits that are missing.
+    """Build a dataset from class names, making the splits that are missing.
 
     Args:
         name: What to call it.
@@ -162,7 +162,7 @@ def check(dataset: Dataset) -> None:
     ClassCounts.from_labels(dataset.labels, names=dataset.classes)  # refuses labels of no class
     if not dataset.to_learn:
         if not len(dataset):
-            raise DataError(f"data set {dataset.name!r} has no labelled sample; give at least one")
+            raise DataError(f"dataset {dataset.name!r} has no labelled sample; give at least one")
         return
     _require_two_classes(dataset.classes)
     require_two_samples(dataset.labels, classes=dataset.classes)

@@ -151,7 +151,7 @@ def _pixels(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _reserve(height: int, width: int, bands: int, itemsize: int) -> None:
-    """Refuse an image that is too large, else wait for the memory that decoding it takes."""
+    """Reject an image that is too large, else wait for the memory that decoding it takes."""
     size = height * width * bands * itemsize  # about twice that of the array
     if height * width > MOST_PIXELS or bands > MOST_BANDS:
         raise ValueError(

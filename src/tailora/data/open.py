@@ -27,7 +27,7 @@ _OPENERS: Final[dict[str, Callable[..., Dataset]]] = {
     "shared-attributes": open_shared_attributes,
 }
 BUILT_IN: Final = tuple(_OPENERS)
-"""Data sets that come with tailora or with a package, by the name that `open_dataset` takes."""
+"""Datasets that come with tailora or with a package, by the name that `open_dataset` takes."""
 
 
 def open_to_measure(
@@ -71,7 +71,7 @@ def open_dataset(
     usual_chip: int | None = None,
     **scene: Any,
 ) -> Dataset:
-    """Open class folders, a CSV or Parquet table, scenes with labels, or a built-in data set.
+    """Open class folders, a CSV or Parquet table, scenes with labels, or a built-in dataset.
 
     Args:
         source: A path; or one of `BUILT_IN`, with options as `"bluemarble:train=4000"` (a file or
@@ -88,7 +88,7 @@ def open_dataset(
 
     Raises:
         DataError: There is nothing of that name, it is of another type, or it cannot be used.
-        ConfigError: A built-in data set or a scene has no such option, or it takes no such value.
+        ConfigError: A built-in dataset or a scene has no such option, or it takes no such value.
     """
     path = Path(source)
     given = {key: value for key, value in scene.items() if value is not None}

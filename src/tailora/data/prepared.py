@@ -114,12 +114,12 @@ class PreparedImages:
 
     Args:
         folder: Where `prepare_images` put them.
-        dataset: The data set they were made from.
+        dataset: The dataset they were made from.
         manifest: What `prepare_images` wrote about them.
 
     Attributes:
-        dataset: The data set without its broken images, whose row `i` is row `i` here.
-        kept: Rows of the original data set that could be read (rows,).
+        dataset: The dataset without its broken images, whose row `i` is row `i` here.
+        kept: Rows of the original dataset that could be read (rows,).
         broken: Names of the images that could not be read.
         source_dtype: Dtype of the images before they were prepared, e.g. `"uint16"`.
         value_range: Least and greatest value before they were resized.

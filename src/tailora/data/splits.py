@@ -22,7 +22,7 @@ def divide_groups(
     fractions: tuple[float, float, float],
     rng: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """Give each group to train (0), val (1) or test (2).
+    """Return each group to train (0), val (1) or test (2).
 
     Args:
         amounts: How much of each class each group holds (groups, classes), not negative: samples,
@@ -152,7 +152,7 @@ def _required(groups: NDArray[np.int64], fractions: NDArray[np.float64]) -> NDAr
 
 
 SPLITS: Final = ("train", "val", "test")
-"""What every data set is divided into."""
+"""What every dataset is divided into."""
 FRACTIONS: Final = (0.7, 0.1, 0.2)
 
 SPELLINGS: Final = {
@@ -289,7 +289,7 @@ def _by_class(
 
 
 def _held_out(n: int, fractions: tuple[float, float, float]) -> tuple[int, int]:
-    """Give the val and test samples of a class of `n`; train is served first, then test, val."""
+    """Return the val and test samples of a class of `n`; train is served first, then test, val."""
     _, val, test = fractions
     least_test = int(test > 0 and n > 1)
     least_val = int(val > 0 and n > 1 + least_test)

@@ -60,7 +60,7 @@ def compare(
     """Train several methods over several seeds and set them side by side.
 
     Args:
-        data: One data set whose split all seeds share, or one data set a seed.
+        data: One dataset whose split all seeds share, or one dataset a seed.
         methods: Of those that `tailora methods` lists.
         out: Folder to make.
         probes: Of `heads.probes.probe_names()`, with options as `"logit-adjusted:tau=1.5"`; empty
@@ -90,7 +90,7 @@ def compare(
     given = [data] if isinstance(data, Dataset) else list(data)
     sets = [with_band_names(one, recipe.data) for one in given]
     if len(sets) not in (1, seeds):
-        raise ConfigError(f"{seeds} seeds need one data set or {seeds}, got {len(sets)}")
+        raise ConfigError(f"{seeds} seeds need one dataset or {seeds}, got {len(sets)}")
     shared = len(sets) == 1
     if ray is not None:
         _require_sendable(sets, "leave ray out")
@@ -172,5 +172,5 @@ def _require_sendable(sets: Sequence[Dataset], instead: str) -> None:
             pickle.dumps(data)
         except (TypeError, AttributeError, pickle.PicklingError) as error:
             raise ConfigError(
-                f"data set {data.name!r} cannot be sent to other processes ({error}); {instead}"
+                f"dataset {data.name!r} cannot be sent to other processes ({error}); {instead}"
             ) from error

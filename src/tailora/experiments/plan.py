@@ -166,7 +166,7 @@ def parse_vary(text: str) -> tuple[str, list[Any]]:
 
 
 def check_plan(plan: Plan, counts: ClassCounts) -> None:
-    """Refuse probes that do not fit the classes, and options that a row would ignore.
+    """Reject probes that do not fit the classes, and options that a row would ignore.
 
     Raises:
         ConfigError: An unknown probe, or options it does not have.
@@ -178,7 +178,7 @@ def check_plan(plan: Plan, counts: ClassCounts) -> None:
 
 
 def _check_idle(row: Adaptation, probes: Sequence[ProbeChoice]) -> None:
-    """Refuse what a method would silently leave out."""
+    """Reject what a method would silently leave out."""
     method, known = find_method(row.method), recipe_keys()
     for probe in probes:
         if find_probe(probe.kind).views and not method.turns:
@@ -201,7 +201,7 @@ def stage_key(recipe: Recipe, method: str, *, fingerprint: str, loaded: LoadedBa
     Args:
         recipe: Resolved, of any method that stands on this one.
         method: The stage.
-        fingerprint: Of the data set.
+        fingerprint: Of the dataset.
         loaded: The encoder.
     """
     defaults, of = recipe_keys(), find_method(method)

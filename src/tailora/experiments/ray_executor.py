@@ -71,7 +71,7 @@ class RayExecutor:
         return self.task.options(name=item.name).remote(item, self.place)
 
     def wait(self, running: Sequence[Any]) -> Any:
-        """Give one task that has ended.
+        """Return one task that has ended.
 
         Raises:
             TailoraError: It failed, or its machine did.
@@ -204,7 +204,7 @@ def do_item(item: WorkItem, place: Place) -> None:
 
 
 def check_place(place: Place, *, within: float = _VISIBLE_WITHIN) -> None:
-    """Refuse a machine that does not see the comparison's folder, or has another tailora.
+    """Reject a machine that does not see the comparison's folder, or has another tailora.
 
     Args:
         place: What it must find.

@@ -75,12 +75,12 @@ class TuningItem:
 
 
 def check_tuning(plan: Plan, tuning: Tuning, sets: Sequence[Dataset]) -> None:
-    """Refuse a choice that could not be made, or that would be no honest one.
+    """Reject a choice that could not be made, or that would be no honest one.
 
     Args:
         plan: Of the comparison, with the rows as they are before.
         tuning: What is chosen.
-        sets: One data set, or one per seed.
+        sets: One dataset, or one per seed.
 
     Raises:
         ConfigError: A key that acts on no method, that is varied too or must not be chosen; several

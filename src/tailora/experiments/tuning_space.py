@@ -47,7 +47,7 @@ class Range:
         return self.low, self.high
 
     def holds(self, value: Any) -> bool:
-        """Tell whether a value lies in the range."""
+        """Return whether a value lies in the range."""
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         return is_number and self.low <= value <= self.high
 
@@ -80,7 +80,7 @@ class Choices:
         return self.values
 
     def holds(self, value: Any) -> bool:
-        """Tell whether a value is among them."""
+        """Return whether a value is among them."""
         return value in self.values
 
     def short(self, value: Any) -> Any:

@@ -99,7 +99,7 @@ class Executor(Protocol):
         ...
 
     def wait(self, running: Sequence[Any]) -> Any:
-        """Give one task that has ended.
+        """Return one task that has ended.
 
         Raises:
             TailoraError: It failed.
@@ -118,7 +118,7 @@ def cut(works: Sequence[SeedWork]) -> list[RowItem]:
     """
     encoders: dict[str, LoadedBackbone] = {}
     items: list[RowItem] = []
-    first: dict[str, str] = {}  # by data set: the item that no seed changes
+    first: dict[str, str] = {}  # by dataset: the item that no seed changes
     for work in works:
         rows = [row for row in work.adaptations() if missing_probes(work, row)]
         if not rows:

@@ -90,7 +90,7 @@ class SADELoss(RowLoss):
         self.register_buffer("log_reversed", weights_buffer(np.log(reversed_prior(counts))))
 
     def terms(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the experts' summed loss of each row (rows,) and its weight 1 (rows,)."""
+        """Return the experts' summed loss of each row (rows,) and its weight 1 (rows,)."""
         losses = sade_cross_entropy(
             logits, targets, self.log_prior, self.log_reversed, tau=self.tau
         ).sum(dim=0)

@@ -38,7 +38,7 @@ def log_running_uncertainty(experts: Tensor) -> Tensor:
 
 
 def engaged(experts: Tensor, *, threshold: float = 0.54, kept: Tensor | None = None) -> Tensor:
-    """Tell which rows each expert trains on: those the experts before it left uncertain.
+    """Return which rows each expert trains on: those the experts before it left uncertain.
 
     Args:
         experts: Logits (experts, rows, classes).

@@ -44,7 +44,7 @@ class FeatureBank:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def matches(self) -> bool:
-        """Tell whether features made by exactly this manifest are already there."""
+        """Return whether features made by exactly this manifest are already there."""
         try:
             kept = read_json(self.folder / "manifest.json")
         except (OSError, ValueError):  # there is none, or it was cut short
@@ -52,7 +52,7 @@ class FeatureBank:
         return self.array_path.is_file() and _letters(kept) == _letters(self.manifest)
 
     def kept(self, rows: int, width: int) -> NDArray[np.float32] | None:
-        """Give the features if they are there, made by exactly this manifest, and whole.
+        """Return the features if they are there, made by exactly this manifest, and whole.
 
         Args:
             rows: Number of samples.
@@ -73,7 +73,7 @@ class FeatureBank:
     def load_or_make(
         self, rows: int, width: int, fill: Callable[[NDArray[np.float32]], None]
     ) -> NDArray[np.float32]:
-        """Give the features, computing them only when no matching and whole bank exists.
+        """Return the features, computing them only when no matching and whole bank exists.
 
         Args:
             rows: Number of samples.

@@ -15,7 +15,7 @@ Fill = Callable[[NDArray[np.int64], NDArray[np.float32]], None]
 def make_together(
     bank: FeatureBank, rows: NDArray[np.int64], width: int, fill: Fill, accelerator: Accelerator
 ) -> NDArray[np.float32]:
-    """Give a bank's features; where they are missing every process makes a share of them.
+    """Return a bank's features; where they are missing every process makes a share of them.
 
     Shares go through files beside the bank, so that no process holds more than a batch; the first
     process puts them together in the rows' order.

@@ -25,7 +25,7 @@ _ROUNDING = 1e-6  # of single precision, a few times over
 
 
 def unit_spread(features: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Give the standard deviation of each dimension, 1 where it varies by rounding alone.
+    """Return the standard deviation of each dimension, 1 where it varies by rounding alone.
 
     Args:
         features: (rows, features).
@@ -109,7 +109,7 @@ def fit_linear_probe(
 def predict_logits(
     head: nn.Module, features: NDArray[np.floating], *, batch_size: int = 64
 ) -> NDArray[np.float32]:
-    """Give the logits (rows, classes) of features (rows, features).
+    """Return the logits (rows, classes) of features (rows, features).
 
     Rows go through in batches as images do at prediction, because a matrix product of another
     shape may differ in the last bit.
@@ -139,7 +139,7 @@ class _Axes:
         return ((features - self.mean) / self.spread @ self.rotation).astype(np.float32)
 
     def fold(self, linear: nn.Linear, scale: Tensor) -> nn.Linear:
-        """Give the head that does on plain features what `linear` does on scaled axes."""
+        """Return the head that does on plain features what `linear` does on scaled axes."""
         rotated = linear.weight.detach().double().numpy() * scale.double().numpy()
         weight = rotated @ self.rotation.T / self.spread
         bias = linear.bias.detach().double().numpy() - weight @ self.mean

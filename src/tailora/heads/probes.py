@@ -107,7 +107,7 @@ class Probe(ABC):
         return {}
 
     def check(self, options: Options, counts: ClassCounts) -> None:  # noqa: ARG002
-        """Refuse options that it does not have, or that do not fit the classes.
+        """Reject options that it does not have, or that do not fit the classes.
 
         Raises:
             ConfigError: The message has the options there are.
@@ -143,7 +143,7 @@ def probe_names() -> list[str]:
 
 
 def find_probe(name: str) -> Probe:
-    """Give the head called `name`.
+    """Return the head called `name`.
 
     Raises:
         ConfigError: There is none; the message has the nearest name.
@@ -155,7 +155,7 @@ def find_probe(name: str) -> Probe:
 
 
 def as_logits(head: nn.Module) -> Logits:
-    """Give a fitted head as a function of arrays, all rows at once."""
+    """Return a fitted head as a function of arrays, all rows at once."""
     head.eval()
 
     def logits(rows: Rows) -> Rows:

@@ -65,7 +65,7 @@ def evaluate_run(
     labels = _match_labels(run, data)
     rows = data.indices("test") if split == "test" else np.arange(len(data))
     if not len(rows):
-        raise DataError(f"data set {data.name!r} has no {split} sample; add --split all")
+        raise DataError(f"dataset {data.name!r} has no {split} sample; add --split all")
     with tempfile.TemporaryDirectory() as folder:
         images = prepare_images(
             data,
@@ -157,7 +157,7 @@ def _match_bands(run: Run, data: Dataset, images: PreparedImages) -> tuple[int, 
 
 
 def _read(run: Run, images: PreparedImages, rows: NDArray[np.int64]) -> Tensor:
-    """Give images in stored values; grey ones stand for all bands of a run on colour."""
+    """Return images in stored values; grey ones stand for all bands of a run on colour."""
     found = images.batch(rows)
     return found.expand(-1, run.record["dataset"]["bands"], -1, -1) if len(found[0]) == 1 else found
 
@@ -170,7 +170,7 @@ def _known_rows(run: Run, data: Dataset) -> tuple[NDArray[np.int64], dict[str, i
     unknown = dict(zip(others.tolist(), counts.tolist(), strict=True))
     if not known.any():
         raise RunError(
-            f"run {str(run.folder.path)!r} belongs to another data set: it does not know any of "
+            f"run {str(run.folder.path)!r} belongs to another dataset: it does not know any of "
             f"classes {sorted(unknown)}, only {run.class_names}{_unnamed(unknown)}"
         )
     return np.flatnonzero(known), unknown

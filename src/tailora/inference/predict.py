@@ -181,7 +181,7 @@ def _refuse_scene(run: Run, path: Path, image: NDArray[Any]) -> None:
 
 
 def predictions_json(run: Run, found: Predictions) -> list[dict[str, Any]]:
-    """Give predictions as JSON objects, one per image."""
+    """Return predictions as JSON objects, one per image."""
     objects = []
     for path, shares, within in zip(found.paths, found.probabilities, found.sets, strict=True):
         entry = run.classes[int(shares.argmax())]

@@ -78,12 +78,12 @@ class ActionAwareLoss(RowLoss):
         self.register_buffer("class_weight", weights_buffer(values))
 
     def terms(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the weighted loss of each row (rows,) and its weight (rows,)."""
+        """Return the weighted loss of each row (rows,) and its weight (rows,)."""
         return weighted_rows(logits, targets, self.class_weight)
 
 
 def detached_schedule(counts: ClassCounts, epoch: int, *, start: int = 19) -> RowLoss:
-    """Give the loss of an epoch: plain cross-entropy before `start`, then `ActionAwareLoss`.
+    """Return the loss of an epoch: plain cross-entropy before `start`, then `ActionAwareLoss`.
 
     Features are learnt from the data as they are, the boundary is moved at the end. Each call
     builds its loss anew, so no epoch changes the weights of another.

@@ -49,6 +49,6 @@ class BalancedSoftmaxLoss(RowLoss):
         self.register_buffer("log_counts", weights_buffer(np.log(counts.array())))
 
     def terms(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the weighted loss of each row (rows,) and its weight (rows,)."""
+        """Return the weighted loss of each row (rows,) and its weight (rows,)."""
         losses = balanced_softmax_cross_entropy(logits, targets, self.log_counts)
         return losses, torch.ones_like(losses)

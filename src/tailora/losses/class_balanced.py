@@ -54,5 +54,5 @@ class ClassBalancedLoss(RowLoss):
         self.register_buffer("class_weight", weights_buffer(weights / weights.mean()))
 
     def terms(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the weighted loss of each row (rows,) and its weight (rows,)."""
+        """Return the weighted loss of each row (rows,) and its weight (rows,)."""
         return weighted_rows(logits, targets, self.class_weight)

@@ -59,5 +59,5 @@ class CrossEntropyLoss(RowLoss):
         self.register_buffer("class_weight", weights_buffer(values))
 
     def terms(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the weighted loss of each row (rows,) and its weight (rows,)."""
+        """Return the weighted loss of each row (rows,) and its weight (rows,)."""
         return weighted_rows(logits, targets, self.class_weight)

@@ -73,7 +73,7 @@ class EffectiveClassMarginLoss(RowLoss):
         self.register_buffer("class_weight", weights_buffer(ecm_weights(counts)))
 
     def terms(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the weighted loss of each row (rows,) and its weight (rows,)."""
+        """Return the weighted loss of each row (rows,) and its weight (rows,)."""
         losses = ecm_cross_entropy(logits, targets, self.log_odds, self.class_weight)
         return losses, torch.ones_like(losses)
 

@@ -64,7 +64,7 @@ class FocalLoss(RowLoss):
         self.register_buffer("class_weight", weights_buffer(values))
 
     def terms(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the weighted loss of each row (rows,) and its weight (rows,)."""
+        """Return the weighted loss of each row (rows,) and its weight (rows,)."""
         losses = focal_cross_entropy(logits, targets, gamma=self.gamma)
         weights = self.class_weight[targets]
         return weights * losses, weights

@@ -73,7 +73,7 @@ class LabelSmoothingLoss(RowLoss):
         self.register_buffer("class_weight", weights_buffer(values))
 
     def terms(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the weighted loss of each row (rows,) and its weight (rows,)."""
+        """Return the weighted loss of each row (rows,) and its weight (rows,)."""
         weights = self.class_weight
         terms = smoothed_cross_entropy(logits, targets, weights, smoothing=self.smoothing)
         return terms, weights[targets]

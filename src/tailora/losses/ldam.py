@@ -109,7 +109,7 @@ class LDAMLoss(RowLoss):
         return loss.to(self.margins)
 
     def terms(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the weighted loss of each row (rows,) and its weight (rows,)."""
+        """Return the weighted loss of each row (rows,) and its weight (rows,)."""
         losses = ldam_cross_entropy(logits, targets, self.margins, scale=self.scale)
         weights = self.class_weight[targets]
         return weights * losses, weights

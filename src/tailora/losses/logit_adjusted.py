@@ -57,6 +57,6 @@ class LogitAdjustedLoss(RowLoss):
         self.register_buffer("log_prior", weights_buffer(np.log(counts.prior())))
 
     def terms(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the weighted loss of each row (rows,) and its weight (rows,)."""
+        """Return the weighted loss of each row (rows,) and its weight (rows,)."""
         losses = logit_adjusted_cross_entropy(logits, targets, self.log_prior, tau=self.tau)
         return losses, torch.ones_like(losses)

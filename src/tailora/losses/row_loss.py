@@ -65,10 +65,10 @@ class RowLoss(nn.Module, ABC):
 
     @abstractmethod
     def terms(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Give each row's weighted loss (rows,) and its weight (rows,), all `targets` classes."""
+        """Return each row's weighted loss (rows,) and its weight (rows,), all `targets` classes."""
 
     def per_row(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the weighted loss of each row and how much it weighs; ignored rows have 0 and 0.
+        """Return the weighted loss of each row and how much it weighs; ignored rows have 0 and 0.
 
         Args:
             logits: (rows, classes); of several experts (experts, rows, classes).

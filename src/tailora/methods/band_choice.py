@@ -18,7 +18,7 @@ from tailora.errors import ConfigError, DataError, unknown_name
 from tailora.runs.input_format import InputFormat
 
 CHECK: Final = "range check: "
-"""How the notes of a data set begin that a user should see at once."""
+"""How the notes of a dataset begin that a user should see at once."""
 
 Converter = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
@@ -29,14 +29,14 @@ _FIRST_BATCH: Final = 2**20  # values of the training images that are looked at
 
 
 def with_band_names(data: Dataset, options: DataOptions) -> Dataset:
-    """Give a data set the band names that the recipe states; see `name_bands`."""
+    """Give a dataset the band names that the recipe states; see `name_bands`."""
     return name_bands(
         data, band_names=options.band_names, sensor=options.sensor, alpha=options.alpha
     )
 
 
 def check_band_options(options: DataOptions, augment: str) -> None:
-    """Refuse band options that make no sense or would have no effect.
+    """Reject band options that make no sense or would have no effect.
 
     Raises:
         ConfigError: Such an option, by name.

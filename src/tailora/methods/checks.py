@@ -1,4 +1,4 @@
-"""Refuse a recipe that cannot work on these classes or this encoder, before anything is written."""
+"""Reject a recipe that cannot work on these classes or this encoder, before anything is written."""
 
 import copy
 import math
@@ -49,7 +49,7 @@ _BY_LOSS: Final = (
 
 
 def check_training(recipe: Recipe, counts: ClassCounts, groups: Groups) -> None:
-    """Refuse a training that does not fit its method, its classes or itself.
+    """Reject a training that does not fit its method, its classes or itself.
 
     Args:
         recipe: As given or resolved.
@@ -76,7 +76,7 @@ def check_training(recipe: Recipe, counts: ClassCounts, groups: Groups) -> None:
 
 
 def check_optimizer(recipe: Recipe, encoder: nn.Module) -> None:
-    """Refuse an optimiser that does not exist, or has nothing to move in this encoder.
+    """Reject an optimiser that does not exist, or has nothing to move in this encoder.
 
     Raises:
         ConfigError: See `build_optimizers`.
@@ -101,7 +101,7 @@ def _check_schedules(recipe: Recipe) -> None:
 
 
 def _check_objective(recipe: Recipe, counts: ClassCounts) -> None:
-    """Refuse what an objective would leave out, or cannot work without."""
+    """Reject what an objective would leave out, or cannot work without."""
     train = recipe.train
     objective = train.objective
     if objective not in OBJECTIVES:
@@ -144,14 +144,14 @@ def _check_phases(recipe: Recipe) -> None:
 
 
 def _refuse(recipe: Recipe, keys: tuple[str, ...], because: str) -> None:
-    """Refuse keys of `train` that were set although they do nothing."""
+    """Reject keys of `train` that were set although they do nothing."""
     for key in keys:
         if getattr(recipe.train, key) != getattr(TrainOptions(), key):
             raise ConfigError(f"train.{key} has no effect with {because}; leave one out")
 
 
 def check_recipe(recipe: Recipe, counts: ClassCounts, *, n_val: int) -> Groups:
-    """Refuse whatever does not fit the classes, and divide them into groups.
+    """Reject whatever does not fit the classes, and divide them into groups.
 
     Args:
         recipe: As given or resolved.
@@ -179,7 +179,7 @@ def check_recipe(recipe: Recipe, counts: ClassCounts, *, n_val: int) -> Groups:
 def check_encoder(
     recipe: Recipe, loaded: LoadedBackbone, *, labels: NDArray[np.int64], image_size: int
 ) -> None:
-    """Refuse a pooling, image size, adapter or number of components that the encoder cannot take.
+    """Reject a pooling, image size, adapter or number of components that the encoder cannot take.
 
     Args:
         recipe: Fully resolved.
@@ -209,7 +209,7 @@ def check_encoder(
 def check_text(
     probe: ProbeChoice, recipe: Recipe, loaded: LoadedBackbone, names: Sequence[str]
 ) -> None:
-    """Refuse a head of class names where the encoder has no text tower for its features.
+    """Reject a head of class names where the encoder has no text tower for its features.
 
     Args:
         probe: Any head.
@@ -242,7 +242,7 @@ def planned_steps(recipe: Recipe, labels: NDArray[np.int64]) -> int:
 
 
 def _check_backbone(options: BackboneOptions) -> None:
-    """Refuse an unknown stem, and what only a stem would use."""
+    """Reject an unknown stem, and what only a stem would use."""
     if options.stem is not None and options.stem not in STEMS:
         raise unknown_name("stem", options.stem, STEMS)
     if options.new_bands not in NEW_BANDS:
@@ -260,7 +260,7 @@ def _check_backbone(options: BackboneOptions) -> None:
 
 
 def _check_compute(recipe: Recipe) -> None:
-    """Refuse an unknown precision, and parts of a batch that cannot be or would not be parts."""
+    """Reject an unknown precision, and parts of a batch that cannot be or would not be parts."""
     compute, train = recipe.compute, recipe.train
     if compute.precision not in get_args(Precision):
         raise unknown_name("precision", compute.precision, get_args(Precision))
@@ -317,7 +317,7 @@ def _check_evaluation(options: EvaluateOptions) -> None:
 
 
 def _check_head(probe: ProbeChoice, counts: ClassCounts) -> None:
-    """Refuse a head that there is not, or that no run can keep."""
+    """Reject a head that there is not, or that no run can keep."""
     found = find_probe(probe.kind)
     if found.views:
         raise ConfigError(

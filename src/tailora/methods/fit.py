@@ -54,7 +54,7 @@ def make_accelerator() -> Accelerator:
 
 
 def check_launch(accelerator: Accelerator) -> None:
-    """Refuse what a launcher asks for and a run would not do.
+    """Reject what a launcher asks for and a run would not do.
 
     Raises:
         ConfigError: The model is to be divided among processes, or a precision is given that the

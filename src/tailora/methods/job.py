@@ -35,7 +35,7 @@ def build_loss(section: TrainOptions | ProbeOptions, counts: ClassCounts) -> nn.
 class Job:
     """A run that can start: data, images, encoder, groups and the resolved recipe.
 
-    `fingerprint` is that of the data set as it was given, with any broken images.
+    `fingerprint` is that of the dataset as it was given, with any broken images.
     """
 
     recipe: Recipe
@@ -98,7 +98,7 @@ class Job:
     def feature_manifest(self, split: str, weights: str) -> dict[str, Any]:
         """What determines the features of a split under some trained weights.
 
-        Names and wavelengths follow from data set and recipe, and change no pixel.
+        Names and wavelengths follow from dataset and recipe, and change no pixel.
         """
         return {
             "dataset": self.dataset.fingerprint,

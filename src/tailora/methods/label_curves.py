@@ -91,7 +91,7 @@ def label_curves(
 def head_penalty(
     head: nn.Linear, features: Rows, labels: Labels, *, loss: Loss, grid: Sequence[float]
 ) -> float:
-    """Tell which penalty a head was fitted under: at the minimum it balances the loss's slope.
+    """Return which penalty a head was fitted under: at the minimum it balances the loss's slope.
 
     Args:
         head: Fitted by `fit_linear_probe`.

@@ -86,13 +86,13 @@ class Method:
     # what a recipe may ask of it
 
     def acts_on(self, key: str) -> bool:
-        """Tell whether a recipe key changes what it trains."""
+        """Return whether a recipe key changes what it trains."""
         if not self.trains and key in _LEARNING:
             return False
         return key.partition(".")[0] in self.uses
 
     def check(self, recipe: Recipe, counts: ClassCounts, n_val: int) -> None:
-        """Refuse a recipe that does not fit the classes.
+        """Reject a recipe that does not fit the classes.
 
         Args:
             recipe: As given or resolved.
@@ -104,7 +104,7 @@ class Method:
         """
 
     def check_encoder(self, recipe: Recipe, loaded: LoadedBackbone, rows: int, width: int) -> None:
-        """Refuse a recipe or an encoder that do not go together.
+        """Reject a recipe or an encoder that do not go together.
 
         Args:
             recipe: Resolved.
@@ -200,7 +200,7 @@ _LEARNING = {
 
 
 def find_method(name: str) -> Method:
-    """Give the method called `name`.
+    """Return the method called `name`.
 
     Raises:
         ConfigError: There is none; the message has the nearest name.
@@ -268,7 +268,7 @@ def fit_head(
 
 
 def starting_probe(job: Job) -> nn.Linear:
-    """Give the linear head on pretrained features that a training starts at.
+    """Return the linear head on pretrained features that a training starts at.
 
     It is the recipe's where that is one under a loss, else the one of a recipe that names none.
     """

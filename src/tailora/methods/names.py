@@ -5,7 +5,7 @@ from tailora.errors import DataError
 
 
 def check_names(data: Dataset) -> None:
-    """Refuse names of classes and files that no text file of the run could hold.
+    """Reject names of classes and files that no text file of the run could hold.
 
     Raises:
         DataError: A name is not UTF-8, as in archives from other systems.

@@ -1,4 +1,4 @@
-"""From a data set and a recipe to a job that can start; every refusal comes before any writing."""
+"""From a dataset and a recipe to a job that can start; every refusal comes before any writing."""
 
 import math
 import os
@@ -36,7 +36,7 @@ _DIGITAL: Final = 10_000.0  # reflectance is stored times this in files of whole
 
 
 def check_stem(recipe: Recipe, loaded: LoadedBackbone, bands: int) -> None:
-    """Refuse a stem that the encoder has not, and wavelengths of other bands.
+    """Reject a stem that the encoder has not, and wavelengths of other bands.
 
     Args:
         recipe: With `backbone.stem`.

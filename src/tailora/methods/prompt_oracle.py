@@ -44,7 +44,7 @@ class PromptOracle(Method):
     turns = False
 
     def check_encoder(self, recipe: Recipe, loaded: LoadedBackbone, rows: int, width: int) -> None:
-        """Refuse an encoder that takes no prompt."""
+        """Reject an encoder that takes no prompt."""
         if not isinstance(loaded.model, StableDiffusionFeatures):
             raise BackboneError(
                 f"{self.name!r} puts class names into a prompt, and {loaded.name!r} takes none; "

@@ -121,7 +121,7 @@ def cosine_scale(loss: nn.Module) -> float | None:
 
 
 def training_optimizer(train: TrainOptions) -> OptimizerChoice:
-    """Give the optimiser of stage 0."""
+    """Return the optimiser of stage 0."""
     return OptimizerChoice(train.optimizer, train.optimizer_options)
 
 

@@ -7,7 +7,7 @@ and falls with the rows. Never compare distances between pools of unequal size; 
 Reference: Dowson and Landau, "The Fréchet distance between multivariate normal distributions",
 Journal of Multivariate Analysis 1982; its use as a shift score for semi-supervised
 learning: Slijepcevic et al., "Radio Galaxy Zoo: using semi-supervised learning to leverage large
-unlabelled data sets for radio galaxy classification under data set shift", MNRAS 2022.
+unlabelled datasets for radio galaxy classification under dataset shift", MNRAS 2022.
 """
 
 from dataclasses import dataclass
@@ -127,7 +127,7 @@ def _distance(first: Matrix, second: Matrix) -> float:
 
 
 def _root(rows: Matrix) -> Matrix:
-    """Give an R (at most features, features) with R^T R the covariance."""
+    """Return an R (at most features, features) with R^T R the covariance."""
     centred = (rows - rows.mean(axis=0)) / np.sqrt(len(rows) - 1)
     return np.linalg.qr(centred).R if len(rows) > rows.shape[1] else centred
 

@@ -1,6 +1,6 @@
 """Several methods over several seeds: means, deviations, ranks and paired differences.
 
-Reference: Demsar, "Statistical comparisons of classifiers over multiple data sets", JMLR 2006
+Reference: Demsar, "Statistical comparisons of classifiers over multiple datasets", JMLR 2006
 (mean ranks).
 """
 

@@ -64,17 +64,17 @@ class ComparisonFolder:
         return self.path / "results" / _file_name(row) / _file_name(probe) / f"seed-{seed}"
 
     def has(self, row: str, probe: str, seed: int) -> bool:
-        """Tell whether a row is done; its metrics are written last."""
+        """Return whether a row is done; its metrics are written last."""
         return (self.result(row, probe, seed) / "metrics.json").is_file()
 
     def check(
         self, recipe: Recipe, fingerprints: Sequence[str], *, resume: bool, force: bool
     ) -> None:
-        """Refuse what `open` would have to refuse, changing nothing.
+        """Reject what `open` would have to refuse, changing nothing.
 
         Raises:
             RunError: The folder holds something else, or a comparison and neither resume nor
-                force was asked for, or one of another recipe, version or data set.
+                force was asked for, or one of another recipe, version or dataset.
         """
         if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
             return
@@ -97,7 +97,7 @@ class ComparisonFolder:
 
         Args:
             recipe: What all rows share.
-            fingerprints: Of the data set, or of one per seed.
+            fingerprints: Of the dataset, or of one per seed.
             resume: Go on, or add rows.
             force: Replace what is there.
 
@@ -166,7 +166,7 @@ class ComparisonFolder:
         both = min(len(fingerprints), len(record["fingerprints"]))
         if list(fingerprints[:both]) != record["fingerprints"][:both]:
             raise RunError(
-                f"comparison {str(self.path)!r} belongs to another data set or split: give the "
+                f"comparison {str(self.path)!r} belongs to another dataset or split: give the "
                 "same, or another --out"
             )
 

@@ -212,7 +212,7 @@ class RunFolder:
 
         Args:
             recipe: Fully resolved recipe of the run to do.
-            fingerprint: Of the data set.
+            fingerprint: Of the dataset.
             resume: Go on with an interrupted run of the same recipe and data.
             force: Replace a run that is there.
             may_fall: Recipe keys of numbers that may be lower than they were in a run that is gone
@@ -223,7 +223,7 @@ class RunFolder:
 
         Raises:
             RunError: The folder exists and neither was asked for, holds something that is no run,
-                or holds a run of another recipe, version or data set.
+                or holds a run of another recipe, version or dataset.
         """
         self.check_for_fit(recipe, fingerprint, resume=resume, force=force, may_fall=may_fall)
         if resume and self.recipe_file.is_file():
@@ -246,7 +246,7 @@ class RunFolder:
         return None
 
     def is_complete(self) -> bool:
-        """Tell whether there is a finished run."""
+        """Return whether there is a finished run."""
         return self.run_file.is_file() and bool(self._run().get("complete"))
 
     def sweep(self) -> None:
@@ -263,7 +263,7 @@ class RunFolder:
         force: bool,
         may_fall: Collection[str] = (),
     ) -> None:
-        """Refuse what `open_for_fit` would have to refuse, changing nothing."""
+        """Reject what `open_for_fit` would have to refuse, changing nothing."""
         if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
             return
         if not self._is_run():
@@ -287,7 +287,7 @@ class RunFolder:
             self._check_recipe(recipe, may_fall)
         if run["dataset"]["fingerprint"] != fingerprint:
             raise RunError(
-                f"run {str(self.path)!r} belongs to another data set: give the same data, or "
+                f"run {str(self.path)!r} belongs to another dataset: give the same data, or "
                 "another --out"
             )
 

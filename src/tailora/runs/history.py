@@ -96,7 +96,7 @@ class TrainingHistory:
         return found
 
     def to_frame(self) -> Any:
-        """Give a `pandas.DataFrame`, a row per step; parts of the loss are columns `parts.NAME`.
+        """Return a `pandas.DataFrame`, a row per step; parts of the loss are columns `parts.NAME`.
 
         Raises:
             ImportError: pandas is not installed.

@@ -70,7 +70,7 @@ class InputFormat:
         return pick(images, self.bands)
 
     def to_json(self) -> dict[str, Any]:
-        """Give a JSON object; what is not known is left out."""
+        """Return a JSON object; what is not known is left out."""
         entry = {name: value for name, value in asdict(self).items() if value is not None}
         return {
             name: list(value) if isinstance(value, tuple) else value

@@ -131,7 +131,7 @@ class RunFacts:
 
 
 def seal(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the content of run.json with the checksums of all files and of itself."""
+    """Return the content of run.json with the checksums of all files and of itself."""
     files = {name: _sha256(folder / name) for name in _FILES if (folder / name).is_file()}
     sealed = {**record, "files": files}
     return {**sealed, "checksum": _checksum(sealed)}
@@ -153,7 +153,7 @@ def verify_files(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 def has_checksums(record: Mapping[str, Any]) -> bool:
-    """Tell whether a run keeps checksums of its files."""
+    """Return whether a run keeps checksums of its files."""
     return "files" in record or "checksum" in record
 
 

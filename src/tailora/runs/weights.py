@@ -58,7 +58,7 @@ def write_config(model: PeftModel, folder: Path) -> None:
 
 
 def check_config(folder: Path) -> None:
-    """Refuse a config that PEFT should not act on.
+    """Reject a config that PEFT should not act on.
 
     Raises:
         RunError: It is damaged, or holds more than names and numbers.
@@ -168,7 +168,7 @@ def save_adapted(encoder: AnyEncoder, folder: Path) -> None:
 
 @contextmanager
 def _new_adapter(folder: Path) -> Iterator[Path]:
-    """Give a folder to fill that becomes `folder/adapter` when all went well."""
+    """Return a folder to fill that becomes `folder/adapter` when all went well."""
     temporary = folder / f".{ADAPTER}.writing"
     try:
         with guard_disk(folder / ADAPTER):
@@ -182,7 +182,7 @@ def _new_adapter(folder: Path) -> Iterator[Path]:
 
 
 def is_saved(folder: Path) -> bool:
-    """Tell whether `save_adapted` has finished here."""
+    """Return whether `save_adapted` has finished here."""
     files = [folder / ADAPTER / name for name in (CONFIG, TENSORS)]
     return (folder / WEIGHTS).is_file() or all(file.is_file() for file in files)
 
@@ -202,7 +202,7 @@ def copy_saved(source: Path, target: Path) -> None:
 
 
 def load_adapted(encoder: AnyEncoder, folder: Path, *, trainable: bool = False) -> AnyEncoder:
-    """Give a copy of the pretrained `encoder` as it was trained.
+    """Return a copy of the pretrained `encoder` as it was trained.
 
     Args:
         encoder: Pretrained; not changed.

@@ -35,7 +35,7 @@ def adapter_spectrum(backbone: nn.Module) -> dict[str, Any] | None:
 
 
 def _cores(backbone: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Give a small square matrix with the singular values of each layer's product."""
+    """Return a small square matrix with the singular values of each layer's product."""
     for name, layer in backbone.named_modules():
         down, up = getattr(layer, "lora_A", None), getattr(layer, "lora_B", None)
         if not isinstance(down, nn.ModuleDict | nn.ParameterDict) or up is None:

@@ -83,7 +83,7 @@ def build_contrastive(name: str, options: Mapping[str, Any], counts: ClassCounts
 def check_contrastive(
     name: str, given: Mapping[str, Any], counts: ClassCounts, *, epochs: int
 ) -> None:
-    """Refuse options that cannot work on these classes, or would have no effect.
+    """Reject options that cannot work on these classes, or would have no effect.
 
     Raises:
         ConfigError: See `read_options`; or SBCL never divides a class.

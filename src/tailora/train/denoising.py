@@ -23,7 +23,7 @@ DENOISING: Final = "denoising"
 
 
 def check_denoising(backbone: nn.Module) -> None:
-    """Refuse an encoder that has no denoising loss.
+    """Reject an encoder that has no denoising loss.
 
     Raises:
         BackboneError: It is no diffusion model.

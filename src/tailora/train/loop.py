@@ -124,7 +124,7 @@ def train(
 def _epoch(
     rows: NDArray[np.int64], sampler: EpochSampler | None, *, seed: int, epoch: int
 ) -> tuple[NDArray[np.int64], np.random.Generator]:
-    """Give the rows of an epoch in order, and the generator of its augmentation."""
+    """Return the rows of an epoch in order, and the generator of its augmentation."""
     if sampler is None:
         generator = np.random.default_rng([seed, epoch])
         return generator.permutation(rows), generator

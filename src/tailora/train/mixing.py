@@ -24,7 +24,7 @@ Look = Callable[[NDArray[np.int64]], Tensor]
 
 
 def require_row_loss(loss: nn.Module) -> RowLoss:
-    """Give the loss back if labels can be shared under it.
+    """Return the loss back if labels can be shared under it.
 
     Raises:
         ConfigError: Its terms are not one per row: shares of two labels have no meaning in it.
@@ -145,7 +145,7 @@ def rest_of_cmo(epochs: int) -> tuple[int, int]:
 
 
 def first_and_last(off: int | tuple[int, int], epochs: int) -> range:
-    """Give the epochs that are mixed: all but the first and the last `off`.
+    """Return the epochs that are mixed: all but the first and the last `off`.
 
     Args:
         off: Epochs at either end, or at the beginning and at the end.
@@ -224,7 +224,7 @@ class Mixing:
         return self.mixer(*own, generator, self._batch(drawn, look, generator))
 
     def loss(self, loss: nn.Module, logits: Tensor, mixed: Mixed) -> Tensor:
-        """Give the loss of logits (..., rows, classes) of mixed images; a scalar."""
+        """Return the loss of logits (..., rows, classes) of mixed images; a scalar."""
         if self.average == "joint":
             return soft_loss(loss, logits, mixed.targets)
         return pair_loss(loss, logits, mixed.pair)

@@ -112,7 +112,7 @@ def one_answer(logits: Tensor, loss: nn.Module) -> Tensor:
 
 
 def augmentation(augment: str, radar: object = None) -> Augment | None:
-    """Give what `augment` does to a batch, None for `"none"`.
+    """Return what `augment` does to a batch, None for `"none"`.
 
     Args:
         augment: One of `AUGMENTATIONS`.

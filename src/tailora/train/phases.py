@@ -11,7 +11,7 @@ REWEIGHTED = "reweighted"
 
 
 def second_phase(share: float, epochs: int) -> int:
-    """Give the first epoch of the second phase, from 0; both phases have at least one.
+    """Return the first epoch of the second phase, from 0; both phases have at least one.
 
     Args:
         share: Of the epochs that the first phase has, in (0, 1).
@@ -32,7 +32,7 @@ def second_phase(share: float, epochs: int) -> int:
 
 
 def reweighted(loss: nn.Module) -> nn.Module:
-    """Give the re-weighted version of a loss that has one, e.g. LDAM's (DRW).
+    """Return the re-weighted version of a loss that has one, e.g. LDAM's (DRW).
 
     Raises:
         ConfigError: The loss has none.
@@ -80,7 +80,7 @@ class LossOfEpoch(nn.Module):
         return self.first if self.second is None or self.epoch < self.start else self.second
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Give the loss of `logits` (..., rows, classes) and `targets` (rows,); a scalar."""
+        """Return the loss of `logits` (..., rows, classes) and `targets` (rows,); a scalar."""
         loss = self.current
         if getattr(loss, "follows_epoch", False):
             return loss(logits, targets, epoch=PAPER_EPOCHS * self.epoch / self.epochs)

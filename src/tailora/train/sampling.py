@@ -33,7 +33,7 @@ Order = EpochSampler | TwoPhases | None
 
 
 def sampler_at(order: Order, epoch: int) -> EpochSampler | None:
-    """Give the sampler of an epoch."""
+    """Return the sampler of an epoch."""
     if isinstance(order, TwoPhases):
         return order.first if epoch < order.start else order.second
     return order

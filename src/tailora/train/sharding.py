@@ -38,7 +38,7 @@ def shard(backbone: nn.Module, accelerator: Accelerator) -> None:
 
 
 def is_sharded(tensor: object) -> bool:
-    """Tell whether a process holds only a part of a tensor."""
+    """Return whether a process holds only a part of a tensor."""
     return hasattr(tensor, "full_tensor")
 
 

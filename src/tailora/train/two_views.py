@@ -51,7 +51,7 @@ class TwoViewData:
     seed: int
 
     def look(self, batch: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Give images (rows, bands, size, size) and classes (rows,) on the device."""
+        """Return images (rows, bands, size, size) and classes (rows,) on the device."""
         classes = torch.from_numpy(self.labels[batch]).to(self.device)
         return self.images(batch).to(self.device, non_blocking=True), classes
 
@@ -249,7 +249,7 @@ def _parts(encoder: nn.Module, data: TwoViewData, options: Mapping[str, Any]) ->
 def _compare(
     parts: nn.ModuleDict, data: TwoViewData, options: Mapping[str, Any]
 ) -> Callable[[NDArray[np.int64], np.random.Generator], tuple[Tensor, Tensor]]:
-    """Give projected features of two views (rows, 2, width) and classes (rows,) of a batch."""
+    """Return projected features of two views (rows, 2, width) and classes (rows,) of a batch."""
 
     def compared(batch: NDArray[np.int64], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         images, classes = data.look(batch)

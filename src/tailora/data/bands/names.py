@@ -101,7 +101,7 @@ def sensor_bands(sensor: str) -> tuple[Band, ...]:
 
 
 def find_sensor(names: Sequence[str]) -> str | None:
-    """Tell which sensor these names are of, where each is a name that sensor's operator uses.
+    """Return which sensor these names are of, where each is a name that sensor's operator uses.
 
     Sentinel-2's bands are also written without the zero (`B2`, as Earth Engine does), and so are
     Landsat's. Where both sensors have the names and mean other light by one, there is no answer.

@@ -1,4 +1,4 @@
-"""Give the bands of a data set their names, from the user or from the files themselves."""
+"""Return the bands of a dataset their names, from the user or from the files themselves."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,9 +29,9 @@ def name_bands(
     sensor: str | None = None,
     alpha: str = "drop",
 ) -> Dataset:
-    """Name the bands of a data set, and keep or drop what its files declare alpha.
+    """Name the bands of a dataset, and keep or drop what its files declare alpha.
 
-    What is stated goes before what the data set knows, and that before the descriptions in the
+    What is stated goes before what the dataset knows, and that before the descriptions in the
     first training image. Files that describe their bands are then each read by name.
 
     Args:
@@ -41,7 +41,7 @@ def name_bands(
         alpha: `"drop"` or `"band"`. Names for all bands and alpha keep it too.
 
     Returns:
-        The data set itself where there is nothing to say.
+        The dataset itself where there is nothing to say.
 
     Raises:
         ConfigError: An unknown sensor, band or value of `alpha`, or a wrong number of names.

@@ -39,7 +39,7 @@ class BandSummary:
     edges: NDArray[np.float64]
 
     def to_json(self) -> dict[str, Any]:
-        """Give a JSON object, without the histogram."""
+        """Return a JSON object, without the histogram."""
         return {
             "name": self.name, "wavelength": self.wavelength, "min": self.low, "max": self.high,
             "p2": self.percentiles[0], "median": self.percentiles[1], "p98": self.percentiles[2],

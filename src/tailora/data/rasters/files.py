@@ -126,7 +126,7 @@ def quietly(kind: type[Warning]) -> Iterator[None]:
 
 
 def _check_sidecars(path: Path) -> None:
-    """Refuse masks and overviews beside the file that are no TIFF: they could be a VRT."""
+    """Reject masks and overviews beside the file that are no TIFF: they could be a VRT."""
     for suffix in _SIDECARS:
         beside = path.with_name(path.name + suffix)
         if beside.is_file():

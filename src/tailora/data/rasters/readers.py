@@ -109,7 +109,7 @@ def reading(path: Path, what: str) -> Iterator[None]:
 
 
 def reader(path: Path, sidecars: Sequence[tuple[int, int]] = ()) -> Any:
-    """Give a reader of a file, opened at most once per thread.
+    """Return a reader of a file, opened at most once per thread.
 
     Args:
         path: A raster file.

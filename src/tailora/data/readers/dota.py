@@ -1,4 +1,4 @@
-"""DOTA and data sets in its format as crops of their objects.
+"""DOTA and datasets in its format as crops of their objects.
 
 Reference: Xia et al., CVPR 2018 (version 1.0); Ding et al., TPAMI 2022 (1.5 and 2.0).
 """

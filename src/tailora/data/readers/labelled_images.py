@@ -34,7 +34,7 @@ class LabelledImage:
 
     Attributes:
         path: The image.
-        name: Its path from the root of the data set.
+        name: Its path from the root of the dataset.
         split: `"train"`, `"val"`, `"test"`, or None where the folders are not divided.
         labels: The label file.
     """
@@ -48,7 +48,7 @@ class LabelledImage:
 @final
 @dataclass
 class Found:
-    """What lies in a data set's folders.
+    """What lies in a dataset's folders.
 
     Attributes:
         images: Labelled images, sorted by name within their split.

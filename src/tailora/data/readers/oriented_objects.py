@@ -1,4 +1,4 @@
-"""Labelled objects of many images as one data set: a crop is a sample, an image is a group."""
+"""Labelled objects of many images as one dataset: a crop is a sample, an image is a group."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -80,13 +80,13 @@ def assemble_objects(
     seed: int,
     notes: Iterable[str] = (),
 ) -> Dataset:
-    """Build a data set with one sample an object.
+    """Build a dataset with one sample an object.
 
     All objects of an image stand in one split, and the image is their group: intervals resample
     whole images.
 
     Args:
-        root: Names the data set.
+        root: Names the dataset.
         images: With the labels that were read; of unreadable images the objects stay, so that
             decoding counts them.
         options: Which objects, and how to cut them.

@@ -1,4 +1,4 @@
-"""Published data sets that a user has on disk, by name and path: `dota:/data/DOTA:margin=0.1`."""
+"""Published datasets that a user has on disk, by name and path: `dota:/data/DOTA:margin=0.1`."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -24,13 +24,13 @@ _OPENERS: Final[Mapping[str, Callable[..., Dataset]]] = {
     "srsdd": open_srsdd,
 }
 PUBLISHED: Final = tuple(_OPENERS)
-"""Published data sets that are read as they unpack, as `"dota:PATH"`."""
+"""Published datasets that are read as they unpack, as `"dota:PATH"`."""
 
 _OBJECTS: Final = "options"
 
 
 def open_published(name: str, words: Sequence[str], *, seed: int = 0) -> Dataset:
-    """Open a data set from the parts of `name:path:option=value:...`.
+    """Open a dataset from the parts of `name:path:option=value:...`.
 
     Args:
         name: One of `PUBLISHED`.
@@ -39,7 +39,7 @@ def open_published(name: str, words: Sequence[str], *, seed: int = 0) -> Dataset
         seed: Decides the splits that are missing.
 
     Raises:
-        DataError: There is no path, or see the data set's own opener.
+        DataError: There is no path, or see the dataset's own opener.
         ConfigError: An unknown option, or a value it does not take.
     """
     first = next((i for i, word in enumerate(words) if i and "=" in word), len(words))
@@ -57,7 +57,7 @@ def open_published(name: str, words: Sequence[str], *, seed: int = 0) -> Dataset
 
 
 def published_options(name: str) -> dict[str, Any]:
-    """Every option of a published data set with its default."""
+    """Every option of a published dataset with its default."""
     parameters = inspect.signature(_OPENERS[name]).parameters
     options = {key: p.default for key, p in parameters.items() if key not in ("path", "seed")}
     if _OBJECTS in options:
@@ -67,7 +67,7 @@ def published_options(name: str) -> dict[str, Any]:
 
 
 def recognise(root: Path) -> str | None:
-    """Name of the published data set that a folder is laid out as, None for another layout.
+    """Name of the published dataset that a folder is laid out as, None for another layout.
 
     Label folders named as DOTA's (`labelTxt...`, `annfiles`) make it `"dota"`, or `"srsdd"` where
     the first label is of a class of SRSDD; chips named as FUSAR-Ship's make it `"fusar"`.

@@ -39,7 +39,7 @@ def divide_places(
     n_classes: int,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give each chip a side: train (0), val (1), test (2), or `UNUSED`.
+    """Return each chip a side: train (0), val (1), test (2), or `UNUSED`.
 
     A polygon belongs to the block with most of its chips; what reaches into a block of another side
     is not used, so chips of different sides share neither a pixel nor a polygon.
@@ -79,7 +79,7 @@ def divide_places(
 def all_to_test(
     places: Places, scenes: Sequence[Scene], *, chip: int, block: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give every chip to test; returns what `divide_places` does."""
+    """Return every chip to test; returns what `divide_places` does."""
     corners = _corner_blocks(places, scenes, chip=chip, block=block)
     return np.full(len(places), len(FRACTIONS) - 1), corners[0]
 

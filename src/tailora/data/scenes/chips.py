@@ -99,7 +99,7 @@ class SceneChips:
 def share_ground(
     source: ImageSource, rows: NDArray[np.int64], others: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Tell which chips share a pixel with one of others, chips of the same scenes (rows,).
+    """Return which chips share a pixel with one of others, chips of the same scenes (rows,).
 
     Of images that are no chips of scenes none does.
 

@@ -1,4 +1,4 @@
-"""Scenes and labels as a data set: chips around labelled ground, splits by blocks of ground."""
+"""Scenes and labels as a dataset: chips around labelled ground, splits by blocks of ground."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -114,7 +114,7 @@ def open_scene_dataset(
     Args:
         scenes: At least one; all give the same bands.
         chips: How chips are cut.
-        name: What to call the data set.
+        name: What to call the dataset.
         seed: Decides which block goes where.
         to_learn: False for data that are only measured on: every chip is a test sample, and no
             class is too rare.
@@ -224,7 +224,7 @@ def _misplaced(labels: Path) -> str:
 
 
 def _same_classes(marked: Sequence[Labels | LabelRaster]) -> list[Labels | LabelRaster]:
-    """Give all labels the same list of classes."""
+    """Return all labels the same list of classes."""
     classes = tuple(sorted({name for labels in marked for name in labels.classes}))
     index = {name: code for code, name in enumerate(classes)}
     return [

@@ -345,7 +345,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _require_known_format(path: Path) -> None:
-    """Refuse what may read further files or ask the network, before GDAL sees it."""
+    """Reject what may read further files or ask the network, before GDAL sees it."""
     if path.is_dir():
         known = path.suffix.lower() == ".gdb"
     else:

@@ -69,7 +69,7 @@ def open_scene_manifest(path: Path, *, seed: int = 0, to_learn: bool = True) -> 
         raise ConfigError(f"{str(path)!r}: {lone[0]} holds for all scenes; write it at the top")
     top = {key: value for key, value in content.items() if key not in _OF_CHIPS}
     if len(tables) > 1:
-        top.pop("name", None)  # of the data set; each scene has its own
+        top.pop("name", None)  # of the dataset; each scene has its own
     scenes = [_scene(str(path), {**top, **table}, path.parent) for table in tables]
     name = str(content.get("name", path.stem))
     return open_scene_dataset(scenes, _chips(content), name=name, seed=seed, to_learn=to_learn)

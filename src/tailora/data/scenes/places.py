@@ -169,7 +169,7 @@ def _with_margin(
 
 
 def has_data(scene: Scene, places: Places, *, chip: int, most_nodata: float) -> NDArray[np.bool_]:
-    """Tell which chips have enough pixels with data (places,).
+    """Return which chips have enough pixels with data (places,).
 
     Args:
         scene: Read window by window where it may have gaps at all.

@@ -77,7 +77,7 @@ class MapSummary:
     polygons: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Give a JSON object without the paths."""
+        """Return a JSON object without the paths."""
         return {key: value for key, value in asdict(self).items() if key != "files"}
 
     @classmethod

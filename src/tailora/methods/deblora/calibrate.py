@@ -163,7 +163,7 @@ def calibrate(
 
 
 def keep_weights(counts: ClassCounts, pull: Pull) -> NDArray[np.float64]:
-    """Give how much of itself each class keeps, (classes,) in [0, 1].
+    """Return how much of itself each class keeps, (classes,) in [0, 1].
 
     `"adaptive"` is min(1, 10 / gamma_c): more imbalance, stronger pull. A number p gives 1 - p,
     one number per class each its own.

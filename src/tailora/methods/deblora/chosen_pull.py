@@ -76,7 +76,7 @@ def probe_score(
     validation: Validation,
     counts: ClassCounts,
 ) -> float:
-    """Give the validation macro-F1 of a linear probe, over the classes that validation has.
+    """Return the validation macro-F1 of a linear probe, over the classes that validation has.
 
     The probe is the table's with a fixed penalty and few iterations: good enough to compare.
     """

@@ -43,7 +43,7 @@ class DebLoRAMethod(Method):
     rate_key = "deblora.lr"
 
     def check(self, recipe: Recipe, counts: ClassCounts, n_val: int) -> None:
-        """Refuse pulls without validation, too many clusters, and classes that are not there."""
+        """Reject pulls without validation, too many clusters, and classes that are not there."""
         options = recipe.deblora
         if options.pull == "validation" and not n_val:
             raise no_validation()
@@ -58,7 +58,7 @@ class DebLoRAMethod(Method):
                     raise unknown_name("class in deblora.calibrate", name, counts.names)
 
     def check_encoder(self, recipe: Recipe, loaded: LoadedBackbone, rows: int, width: int) -> None:
-        """Refuse more principal components than the features have."""
+        """Reject more principal components than the features have."""
         pca, largest = recipe.deblora.pca, min(rows, width)
         if pca is not None and not 1 <= pca <= largest:
             raise ConfigError(

@@ -72,7 +72,7 @@ def within_spread(
     means: Rows,
     weights: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Give the standard deviation of each dimension within clusters, pooled over all samples.
+    """Return the standard deviation of each dimension within clusters, pooled over all samples.
 
     Args:
         features: (rows, features).
