@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from tailora.methods.fit import fit
     from tailora.registry import register
     from tailora.runs.run import load_run
+    from tailora.train.callbacks import Callback
 
 __all__ = [
     "AdapterSpec",
+    "Callback",
     "DebLoRA",
     "Recipe",
     "calibrate",

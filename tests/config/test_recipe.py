@@ -44,6 +44,7 @@ OTHER = {
     "adapter.options": {"rank_dropout": 0.1},
     "train.epochs": 9,
     "train.patience": 2,
+    "train.trackers": ["tensorboard"],
     "train.batch_size": 5,
     "train.lr": 0.02,
     "train.weight_decay": 0.1,

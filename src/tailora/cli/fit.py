@@ -73,6 +73,14 @@ def fit(
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing run.")] = False,
     skip_broken: SkipBroken = False,
+    tracker: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tracker",
+            metavar="NAME",
+            help="Also log training to a tracker: {trackers}; may be repeated.",
+        ),
+    ] = None,
     quiet: Quiet = False,
     json: Json = False,
     allow_remote: AllowRemote = False,
@@ -95,7 +103,7 @@ def fit(
     chosen = chosen_recipe(
         recipe, set_, start=preset, method=method, backbone=backbone, tuner=tuner, rank=rank,
         clusters=clusters, image_size=image_size, epochs=epochs, probe=probe, seed=seed,
-        skip_broken=skip_broken,
+        skip_broken=skip_broken, trackers=tracker,
     )  # fmt: skip
     dataset = opened(
         data, seed=chosen.seed, imbalance=imbalance, labels=labels, class_field=class_field,

@@ -154,6 +154,7 @@ _CHOICES: Mapping[str, Callable[[], Iterable[str]]] = {
     "compared methods": registry.compared_methods,
     "presets": lambda: PRESETS,
     "tables": lambda: source.constant("tailora.experiments.plan", "TABLES"),
+    "trackers": lambda: source.constant("tailora.train.trackers", "TRACKERS"),
     "tuners": tuner_names,
 }
 
@@ -188,6 +189,7 @@ def chosen_recipe(
     probe: str | None = None,
     seed: int | None = None,
     skip_broken: bool = False,
+    trackers: list[str] | None = None,
 ) -> Any:
     """Build the recipe from the preset, then the file, the flags and `--set`.
 
@@ -203,7 +205,7 @@ def chosen_recipe(
     flags = {
         "method": method, "backbone.name": backbone, "adapter.tuner": tuner, "adapter.rank": rank,
         "deblora.clusters": clusters, "data.image_size": image_size, "train.epochs": epochs,
-        "seed": seed, "data.skip_broken": skip_broken or None,
+        "seed": seed, "data.skip_broken": skip_broken or None, "train.trackers": trackers,
     }  # fmt: skip
     values |= {key: value for key, value in flags.items() if value is not None}
     if probe is not None:

@@ -133,6 +133,8 @@ class TrainOptions:
             methods samplers`. A class-balancing sampler together with a class-balancing `loss`
             corrects for imbalance twice.
         sampler_options: Passed to the sampler.
+        trackers: Experiment trackers to log training to: `"tensorboard"` (into the run folder),
+            `"mlflow"`, `"wandb"`; each needs the extra of its name. Of `tailora fit` only.
     """
 
     epochs: int = 3
@@ -156,8 +158,11 @@ class TrainOptions:
     augment: str = "dihedral"
     sampler: str = "none"
     sampler_options: dict[str, Any] = field(default_factory=dict)
+    trackers: list[str] = field(default_factory=list)
 
 
+TRACKERS: Final = "train.trackers"
+"""The one key that changes nothing of what is trained or measured."""
 _LARGEST_SEED = 2**32 - 2  # scikit-learn takes 32 bits, and the second adapter uses the next seed
 _LARGEST_WHOLE = 2**63
 _LARGEST_FILE = 2**20  # bytes; a recipe has a few thousand

@@ -110,6 +110,11 @@ def make_plan(
     found = [find_method(name) for name in methods]
     if not methods:
         raise ConfigError("a comparison needs at least one method; name some with --methods")
+    if recipe.train.trackers:
+        raise ConfigError(
+            "train.trackers logs a single run of `tailora fit`; a comparison keeps the history of "
+            "every stage in its folder: leave it out"
+        )
     for key in {key for changes in variants for key in changes}:
         if not any(method.acts_on(key) for method in found):
             raise ConfigError(f"{key} acts on none of {', '.join(methods)}; vary something else")

@@ -36,6 +36,7 @@ from tailora.train.objectives import AUGMENTATIONS
 from tailora.train.optimizers import ENCODER, build_optimizers
 from tailora.train.sampling import rows_an_epoch
 from tailora.train.schedule import Schedule
+from tailora.train.trackers import check_trackers
 
 _BY_LOSS: Final = (
     "loss",
@@ -59,6 +60,7 @@ def check_training(recipe: Recipe, counts: ClassCounts, groups: Groups) -> None:
     Raises:
         ConfigError: A name, a range or a size is wrong, or an option would have no effect.
     """
+    check_trackers(recipe.train.trackers)
     _check_schedules(recipe)
     if recipe.train.augment not in AUGMENTATIONS:
         raise unknown_name("augmentation", recipe.train.augment, AUGMENTATIONS)

@@ -44,6 +44,8 @@ from tailora.runs.seen_images import write_seen
 from tailora.runs.weights import copy_saved
 from tailora.storage import write_json
 from tailora.train.adapter_spectrum import adapter_spectrum
+from tailora.train.callbacks import Callback
+from tailora.train.trackers import open_trackers
 
 _DIVIDING: Final = ("FSDP", "DEEPSPEED", "MEGATRON_LM", "XLA")
 
@@ -94,6 +96,7 @@ def fit(
     force: bool = False,
     progress: Progress = silent,
     accelerator: Accelerator | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Run:
     """Adapt an encoder to long-tailed data and measure it.
 
@@ -111,6 +114,7 @@ def fit(
         progress: Shows progress bars.
         accelerator: Device and processes; None lets Accelerate choose. Under `accelerate launch`
             all processes call this alike; `out` must lie where each of them sees it.
+        callbacks: Called with the steps, epochs and stages of training.
 
     Returns:
         The run, read back from its folder.
@@ -119,6 +123,9 @@ def fit(
         TailoraError: Anything wrong with data, options, encoder or disk, said in one line before
             anything is trained where that is possible.
     """
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise ConfigError(f"callbacks must be objects of tailora.Callback, got {callback!r}")
     recipe = _with_arguments(recipe or Recipe(), backbone, adapter, method, seed)
     data = with_band_names(data, recipe.data)
     accelerator = accelerator or make_accelerator()
@@ -127,7 +134,10 @@ def fit(
     path = Path(processes.agreed(str(path), accelerator))
     folder = RunFolder(path, writes=accelerator.is_main_process)
     with one_at_a_time(path) if folder.writes else nullcontext():
-        _fit_into(folder, data, recipe, accelerator, resume=resume, force=force, progress=progress)
+        _fit_into(
+            folder, data, recipe, accelerator,
+            resume=resume, force=force, progress=progress, callbacks=callbacks,
+        )  # fmt: skip
     return load_run(path)
 
 
@@ -140,6 +150,7 @@ def _fit_into(
     resume: bool,
     force: bool,
     progress: Progress,
+    callbacks: Sequence[Callback],
 ) -> None:
     recipe, loaded = check_run(data, recipe, folder, resume=resume, force=force)
     is_done = resume and folder.is_complete()
@@ -155,7 +166,9 @@ def _fit_into(
             progress=progress if accelerator.is_main_process else silent,
             accelerator=accelerator,
         )
-        _do(job)
+        trackers = job.recipe.train.trackers if folder.writes else []
+        with open_trackers(trackers, folder.path) as tracking:
+            _do(replace(job, callbacks=(*callbacks, *tracking)))
 
 
 def _do(job: Job) -> None:

@@ -18,6 +18,7 @@ from tailora.progress import Progress
 from tailora.runs.folder import RunFolder
 from tailora.runs.input_format import InputFormat
 from tailora.train.base_adaptation import TrainingContext
+from tailora.train.callbacks import Callback
 from tailora.train.schedule import Schedule
 
 
@@ -50,6 +51,7 @@ class Job:
     folder: RunFolder
     accelerator: Accelerator
     progress: Progress
+    callbacks: tuple[Callback, ...] = ()
 
     def read_batch(self, rows: NDArray[np.int64]) -> Tensor:
         """Images of some sample numbers, with the chosen bands, in stored values."""
@@ -70,6 +72,7 @@ class Job:
             self.recipe.seed,
             compiled=self.recipe.compute.compile,
             name=lambda row: self.dataset.ids()[row],
+            callbacks=self.callbacks,
         )
 
     @property

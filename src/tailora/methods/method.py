@@ -13,7 +13,7 @@ from tailora import processes, registry
 from tailora.backbones import LoadedBackbone
 from tailora.backbones.clip_text import text_head
 from tailora.config.probe_choice import ProbeChoice, own_probe
-from tailora.config.recipe import Recipe
+from tailora.config.recipe import TRACKERS, Recipe
 from tailora.counts import ClassCounts
 from tailora.heads.probes import Logits, ProbeData, find_probe
 from tailora.methods.deblora.calibrate import Calibration
@@ -87,7 +87,7 @@ class Method:
 
     def acts_on(self, key: str) -> bool:
         """Return whether a recipe key changes what it trains."""
-        if not self.trains and key in _LEARNING:
+        if key == TRACKERS or (not self.trains and key in _LEARNING):
             return False
         return key.partition(".")[0] in self.uses
 

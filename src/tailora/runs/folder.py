@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field
 
-from tailora.config.recipe import Recipe, read_recipe
+from tailora.config.recipe import TRACKERS, Recipe, read_recipe
 from tailora.errors import RunError
 from tailora.runs.run_files import verify_files
 from tailora.storage import delete, guard_disk, read_json, typed, write_json, write_text
@@ -116,7 +116,7 @@ SCHEMA: Final = 1
 # all that a run writes beside run.json and recipe.toml
 _CONTENT: Final = (
     "metrics.json", "classes.json", "calibration.json", "seen.npy", "predictions.csv",
-    "report.html", "report.npz", "history.jsonl",
+    "report.html", "report.npz", "history.jsonl", "tensorboard",
     "head.json", "head.safetensors", "backbone.safetensors", "adapter", "stages", "work",
 )  # fmt: skip
 
@@ -293,7 +293,7 @@ class RunFolder:
 
     def _check_recipe(self, recipe: Recipe, may_fall: Collection[str]) -> None:
         for key, (before, now) in self._changed(recipe).items():
-            if key in may_fall and now < before:
+            if key == TRACKERS or (key in may_fall and now < before):
                 continue
             raise RunError(
                 f"run {str(self.path)!r} has another recipe: {key} was {before!r}, now "
