@@ -57,7 +57,7 @@ def test_dropped_alpha_is_told_and_can_be_kept(tmp_path):
     data = alpha_chips(tmp_path)
     told = name_bands(data)
     assert len(levels(told, 0)) == 3
-    assert "declares its last band alpha, so it is dropped" in " ".join(told.notes)
+    assert "declares its last band as alpha, so it is dropped" in " ".join(told.notes)
     kept = name_bands(data, alpha="band")
     assert levels(kept, 0)[3] - levels(kept, 0)[2] == 10
     assert "alpha" not in " ".join(kept.notes)

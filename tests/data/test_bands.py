@@ -65,7 +65,7 @@ def test_aliases_count_for_one_sensor_only():
 @pytest.mark.parametrize(
     ("names", "sensor", "error", "message"),
     [
-        (["B04", "red"], "sentinel-2", DataError, r"\['B04'\] stand more than once"),
+        (["B04", "red"], "sentinel-2", DataError, r"\['B04'\] occur more than once"),
         (["B04", "B88"], "sentinel-2", ConfigError, "unknown band 'B88'; did you mean 'B8A'"),
         (["B04"], "sentinel2", ConfigError, "'sentinel2'; did you mean 'sentinel-2'"),
     ],

@@ -136,7 +136,7 @@ def test_class_of_one_block_is_dropped():
 
 
 def test_asking_for_more_than_there_is_says_so(codes):
-    with pytest.raises(DataError, match=r"only \d+ training crops can be had, 10000000 were"):
+    with pytest.raises(DataError, match=r"only \d+ training crops are available, 10000000 were"):
         draw(codes, train=10_000_000)
 
 

@@ -88,8 +88,8 @@ def test_validation_is_carved_out_of_train_in_whole_images(planted):
     for group, split in zip(data.groups, data.splits, strict=True):
         assert sides.setdefault(group, split) == split
     assert set(sides.values()) == {"train", "val", "test"}
-    assert "no labelled test folder is there, so the folder val is the test split" in data.notes
-    assert any(note.startswith("val carved out of train") for note in data.notes)
+    assert "there is no labelled test folder, so the folder val is the test split" in data.notes
+    assert any(note.startswith("val split from train") for note in data.notes)
 
 
 def test_val_may_stay_val(planted):
@@ -187,7 +187,7 @@ def test_pixels_outside_the_picture_are_zero(tmp_path):
     assert crop.shape == (3, 4, 12)
     assert not crop[:, :, :6].any()
     assert np.array_equal(crop[:, :, 6:], picture[:, :4, :6])
-    assert "1 objects reach over the border of their image" in data.notes
+    assert "1 objects extend beyond the border of their image" in data.notes
 
 
 def test_tiff_is_read_in_windows_and_equals_the_png(tmp_path, monkeypatch):
@@ -318,7 +318,7 @@ def test_published_archives_are_read_as_they_unpack(tmp_path):
     write_picture(tmp_path / "test" / "images" / "P9.png", np.zeros((8, 8, 3), np.uint8))
     data = open_dataset(tmp_path)
     assert len(data) == sum(sum(counts.values()) for counts in DOTA_COUNTS.values())
-    assert "test: 1 images without labels were passed over" in data.notes
+    assert "test: ignored 1 images without labels" in data.notes
     assert "read with the 15 class names of DOTA 1.0" in data.notes
 
 
@@ -330,7 +330,7 @@ def test_version_chooses_among_folders_of_labels(tmp_path):
         for path in (tmp_path / split / "labelTxt-v1.0" / "labelTxt").iterdir():
             extra = f"{path.read_text()}{SQUARE} container-crane 1\n"
             (newer / path.name).write_text(extra)
-    with pytest.raises(DataError, match=r"several folders of labels.* choose one, as with :labels"):
+    with pytest.raises(DataError, match=r"several label folders.* choose one, e.g. with :labels"):
         open_dataset(tmp_path)
     old, new = (open_dataset(f"dota:{tmp_path}:version={v}") for v in ("1.0", "1.5"))
     assert len(new.classes) == len(old.classes) + 1
@@ -338,7 +338,7 @@ def test_version_chooses_among_folders_of_labels(tmp_path):
     named = open_dataset(f"dota:{tmp_path}:labels=labelTxt-v1.5")
     assert named.fingerprint == new.fingerprint
     assert "read with the 16 class names of DOTA 1.5" in named.notes
-    with pytest.raises(DataError, match=r"version 2\.0 is asked for.* says v1\.5"):
+    with pytest.raises(DataError, match=r"version 2\.0 was requested.* says v1\.5"):
         open_dataset(f"dota:{tmp_path}:labels=labelTxt-v1.5:version=2.0")
     (tmp_path / "val" / "labelTxt-v1.5").rename(tmp_path / "val" / "labelTxt-v2.0")
     for split, away in (("train", "v1.0"), ("val", "v1.0")):
@@ -423,12 +423,12 @@ def test_class_tables_are_the_published_ones():
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("1 2 3 4 5 6 7 ship", r"line 1 of .*P0000\.txt' is malformed \(8 words\)"),
-        (f"{SQUARE} ship 0 0.9", r"malformed \(11 words\)"),
-        ("1 2 3 4 5 6 7 eight ship 0", "a coordinate is no number: .*'eight'"),
+        ("1 2 3 4 5 6 7 ship", r"line 1 of .*P0000\.txt' is malformed \(8 fields\)"),
+        (f"{SQUARE} ship 0 0.9", r"malformed \(11 fields\)"),
+        ("1 2 3 4 5 6 7 eight ship 0", "a coordinate is not a number: .*'eight'"),
         ("1 2 3 4 5 6 7 nan ship 0", "a coordinate is NaN or infinite"),
         (f"{SQUARE} ship yes", "difficult must be 0, 1 or 2, got 'yes'"),
-        (f"{SQUARE} storage tank 0", "11 words"),
+        (f"{SQUARE} storage tank 0", "11 fields"),
         (f"{SQUARE} shp 0", r"line 1 of .*P0000\.txt': unknown class of DOTA 2\.0 'shp'; did you "
          "mean 'ship'"),
         (f"{SQUARE} Ship 0", "did you mean 'ship'"),
@@ -518,8 +518,8 @@ def test_ambiguous_folders_are_refused(tmp_path):
         ("margin=-1", "margin must be at least 0"),
         ("turn=left", "unknown turn 'left'"),
         ("frame=sqare", "did you mean 'square'"),
-        ("difficult=ignore", "unknown way with difficult objects"),
-        ("unpaired=ignore", "unknown way with unpaired files"),
+        ("difficult=ignore", "unknown value of difficult"),
+        ("unpaired=ignore", "unknown value of unpaired"),
         ("held_out=train", "unknown held_out 'train'"),
         ("min_side=-1", "min_side and min_per_class must be at least 0"),
         ("version=1.2", r"unknown version of DOTA '1\.2'"),
@@ -553,5 +553,5 @@ def test_options_are_an_object_in_python(planted):
 
 def test_unlabelled_words_name_no_split(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"no label file in .* has the name of an image"):
+    with pytest.raises(DataError, match=r"no label file in .* matches an image"):
         open_dota(tmp_path / "empty")

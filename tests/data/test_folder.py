@@ -22,7 +22,9 @@ def test_class_folders_give_classes_and_splits_are_made(tmp_path, write_picture)
     assert dataset.counts("test").values == (1, 2, 1)
     assert dataset.ids() == sorted(dataset.ids())
     assert dataset.source.read(3).max() == 3
-    assert dataset.notes == ("val and test carved out of train by class, in samples, with seed 1",)
+    assert dataset.notes == (
+        "val and test split from train, stratified by class, in samples, seed 1",
+    )
 
 
 def test_names_of_files_do_not_depend_on_where_the_folder_is(tmp_path, write_picture):
@@ -71,7 +73,7 @@ def test_nested_hidden_and_other_files(tmp_path, write_picture):
     (tmp_path / "README").write_text("x")
     dataset = open_folder(tmp_path)
     assert [i for i in dataset.ids() if i[0] == "a"] == ["a/0.jpeg", "a/2.TIFF", "a/deep/er/1.PNG"]
-    assert "files that are no images were passed over: 1 .txt" in dataset.notes
+    assert "ignored files that are not images: 1 .txt" in dataset.notes
 
 
 def build(root: Path, write_picture, layout):
@@ -90,9 +92,9 @@ def build(root: Path, write_picture, layout):
         (["a/"], "1 class folder.* without any image .*such as '.*a'; add images or remove"),
         (["a/0.png", "a/1.png", "b/"], "1 class folder.*b'"),
         (["a/0.png", "a/1.png", "b/0.png", "c.png"], "1 image.*'c.png'.*expected FOLDER/CLASS"),
-        (["0.png", "1.png"], "2 image.*'0.png'.*class is not known"),
-        (["train/a/0.png", "train/0.png"], "1 image.*'0.png' lie in '.*train'"),
-        (["train/a/0.png", "0.png"], "1 image.*'0.png' lie in"),
+        (["0.png", "1.png"], "2 image.*'0.png'.*class is unknown"),
+        (["train/a/0.png", "train/0.png"], "1 image.*'0.png' are directly in '.*train'"),
+        (["train/a/0.png", "0.png"], "1 image.*'0.png' are directly in"),
         (["train/a/0.png", "labels/0.png"], r"split folders \['train'\] next to .*\['labels'\]"),
         (["train/a/0.png", "val/a/0.png", "valid/a/0.png"], "two folders for one split"),
         (["test/a/0.png", "test/b/0.png", "val/a/1.png", "val/b/1.png"], "no 'train' split"),

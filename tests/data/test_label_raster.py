@@ -54,7 +54,7 @@ def test_a_chip_has_the_class_around_its_middle(place):
         around = codes[row - 1 : row + 2, column - 1 : column + 2]
         assert set(np.unique(around)) == {int(data.classes[data.labels[i]])}
     assert data.source.pixels == {str(k): int((codes == k).sum()) for k in (1, 2, 3, 4)}
-    assert "splits hold whole blocks of 32 pixels" in " ".join(data.notes)
+    assert "splits consist of whole blocks of 32 pixels" in " ".join(data.notes)
     # alike is what lies in one block, and a block is on one side
     assert all(group.startswith("block ") for group in data.groups)
     assert all(len(set(data.splits[data.groups == group])) == 1 for group in set(data.groups))
@@ -260,12 +260,12 @@ def _cut_short(folder):
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (_bands, "have 3 bands; labels are one band of class numbers"),
-        (_fractions, "numbers that are not whole: measurements"),
+        (_bands, "have 3 bands; labels must be one band of class values"),
+        (_fractions, "fractional values: measurements"),
         (_ids, "more than 1000 different values"),
         (_complex, "complex numbers"),
-        (_nowhere, "have no coordinates.* --crs like --transform like .*classes.tif"),
-        (_elsewhere, "give no class to any pixel of the scene"),
+        (_nowhere, "are not georeferenced.* --crs like --transform like .*classes.tif"),
+        (_elsewhere, "have no class at any pixel of the scene"),
         (_missing, "no labels"),
         (_cut_short, "cannot read labels"),
     ],

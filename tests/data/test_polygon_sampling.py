@@ -125,7 +125,7 @@ def test_rare_class_is_dropped_and_named_and_few_polygons_are_told(fields):
     sample = draw(fields, min_train=n + 1)
     assert set(sample.crops.codes.tolist()) == {0, 1}
     notes = " ".join(sample.notes)
-    assert f"dropped as too rare to learn or to test: c ({n} training crops)" in notes
+    assert f"dropped as too rare to train or test: c ({n} training crops)" in notes
     few = draw(fields, test_per_class=3)
     assert "tested on few polygons: a (" in few.notes[-1]
 
@@ -134,7 +134,7 @@ def test_wrong_chip_and_too_many_chips_are_refused(fields):
     for chip in (15, 2, BLOCK + 2):
         with pytest.raises(ConfigError, match=f"even and from 4 to 48 pixels, got {chip}"):
             draw(fields, chip=chip)
-    with pytest.raises(DataError, match=r"only \d+ training crops can be had, 99999 were"):
+    with pytest.raises(DataError, match=r"only \d+ training crops are available, 99999 were"):
         draw(fields, train=99_999)
 
 

@@ -86,7 +86,7 @@ def test_other_mixtures_name_two_images(tmp_path, memory_dataset, bands, dtype):
 def test_not_a_number_is_not_let_through(tmp_path, memory_dataset):
     images = random_images(4, dtype="float32")
     images[1][0, 0, 0] = np.nan
-    with pytest.raises(DataError, match="'image-1' has pixels that are NaN or infinite"):
+    with pytest.raises(DataError, match="'image-1' has NaN or infinite pixels"):
         prepare_images(memory_dataset(images), tmp_path, image_size=4)
 
 

@@ -78,20 +78,20 @@ CODE = "<PixelFunctionType>f</PixelFunctionType><PixelFunctionCode>x</PixelFunct
         (vrt("link.tif"), "below its own folder"),
         (vrt("link/secret.tif"), "below its own folder"),
         (vrt("nested.vrt"), "below its own folder"),
-        (vrt("loop.vrt"), "VRTs deep"),
-        (vrt("/vsicurl/http://127.0.0.1:1/x.tif", relative="0"), "no plain path"),
-        (vrt('NETCDF:"part.tif":x'), "no plain path"),
-        (vrt("part.tif", relative=" 1"), "no plain path"),
-        (vrt("&lt;VRTDataset/&gt;"), "no plain path"),
+        (vrt("loop.vrt"), "nests VRTs"),
+        (vrt("/vsicurl/http://127.0.0.1:1/x.tif", relative="0"), "not a plain path"),
+        (vrt('NETCDF:"part.tif":x'), "not a plain path"),
+        (vrt("part.tif", relative=" 1"), "not a plain path"),
+        (vrt("&lt;VRTDataset/&gt;"), "not a plain path"),
         (vrt("text.tif"), "may be text"),
-        (vrt("missing.tif"), "no such file"),
+        (vrt("missing.tif"), "does not exist"),
         (vrt("part.tif", band=' subClass="VRTDerivedRasterBand"', inside=CODE), "Derived"),
         (vrt("part.tif", inside=CODE), "PixelFunctionType"),
         (vrt("part.tif", band=' subClass="VRTRawRasterBand"', inside=RAW), "VRTRawRasterBand"),
         (vrt("part.tif", root=' subClass="VRTPansharpenedDataset"'), "VRTPansharpenedDataset"),
         (vrt("part.tif", inside="<OpenOptions/>"), "OpenOptions"),
         ('<!DOCTYPE a [<!ENTITY b "../out/secret.tif">]>' + vrt("&b;"), "document type"),
-        ("no XML", "is no VRT"),
+        ("no XML", "is not a VRT"),
     ],
 )
 def test_a_vrt_that_reaches_elsewhere_or_computes_is_refused(folder, text, said):
@@ -115,7 +115,7 @@ def test_the_user_may_trust_a_vrt(folder, monkeypatch):
 @pytest.mark.parametrize("start", ["", " \n", "\ufeff"])
 def test_xml_under_another_name_is_refused(folder, name, start):
     (folder / name).write_text(start + vrt("part.tif"))
-    with pytest.raises(DataError, match="holds XML"):
+    with pytest.raises(DataError, match="contains XML"):
         read(folder / name)
 
 

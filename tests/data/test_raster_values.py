@@ -108,8 +108,8 @@ def test_the_mean_is_rounded_and_not_cut():
 @pytest.mark.parametrize(
     ("tags", "nodata", "said"),
     [
-        (((0.0, 1.0), (0.0, 0.0)), None, "no value survives"),
-        (((1.0, 1.0), (np.inf, 0.0)), None, "no value survives"),
+        (((0.0, 1.0), (0.0, 0.0)), None, "which is invalid"),
+        (((1.0, 1.0), (np.inf, 0.0)), None, "which is invalid"),
         (None, 7, "band 2 has no pixel with data"),
     ],
 )

@@ -108,7 +108,7 @@ def test_labels_in_other_coordinates_are_laid_on_the_scene(place, tmp_path):
     ]
     write_labels(tmp_path / "l.geojson", turned, names, crs="EPSG:4326")
     data, same = opened(place, labels=tmp_path / "l.geojson"), opened(place)
-    assert "re-projected from EPSG:4326" in " ".join(data.notes)
+    assert "reprojected from EPSG:4326" in " ".join(data.notes)
     assert np.array_equal(data.source.places.rows, same.source.places.rows)
     assert np.array_equal(data.labels, same.labels)
     x, y = same.source.position(0)
@@ -133,7 +133,7 @@ def test_points_stand_in_the_middle_of_their_chips_and_those_at_the_edge_are_cou
     centres = {(int(r), int(c)) for r, c in zip(rows, columns, strict=True)}
     found = data.source.places
     assert set(zip(found.rows.tolist(), found.columns.tolist(), strict=True)) <= centres
-    assert "points too near to the edge" in " ".join(data.notes)
+    assert "points too close to the edge" in " ".join(data.notes)
     assert data.groups[0].startswith("block ")
     assert sum(data.source.pixels.values()) == 300
 
@@ -157,7 +157,7 @@ def test_chips_on_ground_without_data_are_left_out_and_counted_and_gaps_are_fill
     write_scene(tmp_path / "scene.tif", pixels, nodata=0)
     write_labels(tmp_path / "labels.gpkg", *fields_of(SIDE))
     data = opened(tmp_path)
-    assert "chips with too many pixels without data" in " ".join(data.notes)
+    assert "chips with too many no-data pixels" in " ".join(data.notes)
     tops = [corner(data, i) for i in range(len(data))]
     assert min(left for _, left in tops) >= 198  # a fifth of 8 pixels may be missing
     assert min(data.source.read(i).min() for i in range(len(data))) > 0
@@ -217,7 +217,7 @@ SMALL = [box(i, j, 2, 2) for i in (8, 90) for j in (8, 90)]
         (
             lambda p: with_labels(p, [shapely.box(0, 0, 100, 100)] * 4, list("aabb")),
             {},
-            "no label of .* lies on scene 'scene': labels reach over 0, 0, 100, 100",
+            "no label of .* overlaps scene 'scene': labels extend over 0, 0, 100, 100",
         ),
         (with_labels, {"labels": "none.gpkg"}, "no labels .*none.gpkg"),
         (
@@ -233,9 +233,9 @@ SMALL = [box(i, j, 2, 2) for i in (8, 90) for j in (8, 90)]
         (
             lambda p: with_labels(p, [box(r, 8, 18, 18) for r in (8, 200)], ["a", "b"]),
             {},
-            "are too few to learn and test two classes on separate ground",
+            "are too few to train and test two classes on separate ground",
         ),
-        (lambda p: with_labels(p, [None] * 2, list("ab"), kind="Polygon"), {}, "hold no polygon"),
+        (lambda p: with_labels(p, [None] * 2, list("ab"), kind="Polygon"), {}, "have no polygon"),
         (
             lambda p: with_labels(p, *fields_of(SIDE)),
             {"chip": SIDE + 1},
@@ -254,7 +254,7 @@ def test_labels_that_cannot_be_used_are_refused(tmp_path, make, options, message
         ({"chip": 3}, r"chip must lie in \[4, 8192\], got 3"),
         ({"chip": 8193}, r"chip must lie in \[4, 8192\], got 8193"),
         ({"chip": 10**15}, r"chip must lie in \[4, 8192\], got 1e\+15"),
-        ({"chip": 10**30}, "chip is a number of more than 18 digits"),
+        ({"chip": 10**30}, "chip has more than 18 digits"),
         ({"stride": 0}, r"stride must lie in \[1, 1048576\], got 0"),
         ({"stride": 2**60}, r"stride must lie in \[1, 1048576\]"),
         ({"block": 7}, r"block must lie in \[8, 1048576\], got 7"),
@@ -271,7 +271,7 @@ def test_absurd_sizes_of_chips_are_refused(place, options, said):
     ("text", "said"),
     [
         (f"chip = {'9' * 5000}", "is not TOML: Exceeds the limit"),
-        (f"nodata = {'9' * 400}", "nodata is a number of more than 18 digits"),
+        (f"nodata = {'9' * 400}", "nodata has more than 18 digits"),
         (f"bands = {'[' * 100_000}", "is not TOML"),
     ],
 )
@@ -316,7 +316,7 @@ def test_polygons_of_two_layers_of_a_file_are_not_one(tmp_path):
 def test_of_several_layers_one_must_be_chosen(tmp_path):
     with_labels(tmp_path, layer="first")
     write_labels(tmp_path / "labels.gpkg", *fields_of(SIDE), layer="second")
-    with pytest.raises(DataError, match=r"which layer holds the labels\? choose one of"):
+    with pytest.raises(DataError, match=r"which layer has the labels\? choose one of"):
         opened(tmp_path)
     assert len(opened(tmp_path, layer="second"))
 
@@ -389,7 +389,7 @@ def test_overlapping_scenes_share_their_blocks_and_polygons(place, tmp_path):
         ("labels = ''", ConfigError, r"labels \(--labels\) is missing"),
         ("files = 'x*.tif'", DataError, "no file matches"),
         ("chip == 3", ConfigError, "is not TOML"),
-        ("[[scene]]\nchip = 8", ConfigError, "chip holds for all scenes"),
+        ("[[scene]]\nchip = 8", ConfigError, "chip applies to all scenes"),
     ],
 )
 def test_manifest_that_makes_no_sense_is_refused(place, tmp_path, text, error, message):

@@ -62,7 +62,7 @@ def test_counts_are_rounded_by_largest_remainder():
     # shares 1, 1/2, 1/4 of 1.75: 57.14, 28.57, 14.29 of a hundred
     assert exponential_counts(100, 4, 3).tolist() == [57, 29, 14]
     assert exponential_counts(12, 1, 4).tolist() == [3, 3, 3, 3]
-    with pytest.raises(DataError, match="5 training images leave a class without one at an imb"):
+    with pytest.raises(DataError, match="5 training images leave a class empty at an imb"):
         exponential_counts(5, 50, 3)
 
 
@@ -173,7 +173,7 @@ def test_attributes_follow_a_selection_and_other_data_have_none(data, memory_dat
     rows = np.flatnonzero(np.arange(len(data)) % 3 != 1)[::-1]
     assert np.array_equal(attributes_of(data.select(rows)), attributes_of(data)[rows])
     images = np.zeros((8, 3, 4, 4), dtype=np.uint8)
-    with pytest.raises(DataError, match="attributes of 'memory' are not known, only those of 's"):
+    with pytest.raises(DataError, match="attributes of 'memory' are unknown, only 's"):
         attributes_of(memory_dataset(images))
 
 
@@ -195,5 +195,5 @@ def test_numbers_out_of_range_are_refused(options, message):
 
 
 def test_too_few_images_for_the_tail_are_refused():
-    with pytest.raises(DataError, match="50 training images leave a class without one at an imb"):
+    with pytest.raises(DataError, match="50 training images leave a class empty at an imb"):
         open_shared_attributes(train=50)

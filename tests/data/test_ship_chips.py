@@ -53,7 +53,7 @@ def test_chips_of_one_ship_stand_in_one_split(fusar):
         ship = ships[name.rpartition("/")[2].removesuffix(".tiff")]
         assert group == f"mmsi-{ship}"
         assert side.setdefault(ship, split) == split
-    assert any("one ship (MMSI, meta.csv) stand in one split" in note for note in data.notes)
+    assert any("one ship (MMSI, meta.csv) are in one split" in note for note in data.notes)
     apart = open_fusar(root, group_by="chip")
     assert apart.groups is None
     (root / "meta.csv").unlink()
@@ -65,24 +65,24 @@ def test_chips_that_the_table_lacks_stand_alone(fusar):
     lines = (root / "meta.csv").read_text().replace(",", "\t").splitlines()
     write_lines(root / "meta.csv", lines[:-3])
     data = open_fusar(root)
-    assert "3 chips are not in meta.csv and stand alone" in data.notes
+    assert "3 chips are not in meta.csv and are treated as separate ships" in data.notes
     assert len(data) == sum(FUSAR_COUNTS.values())
 
 
 def test_clutter_is_passed_over(fusar):
     root, _ = fusar
     write_picture(root / "Land" / "Urban" / "patch.png", CHIP)
-    assert "1 images of other names were passed over" in open_fusar(root).notes
+    assert "ignored 1 images with other names" in open_fusar(root).notes
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("Ship_C01S01N9999.tiff", "lies in no category and subcategory"),
-        ("Tanker/OilTanker/Ship_C01S01N9999.tiff", "lie in 'Tanker' and 'Cargo'; move one"),
+        ("Ship_C01S01N9999.tiff", "is not in a category and subcategory"),
+        ("Tanker/OilTanker/Ship_C01S01N9999.tiff", "are in 'Tanker' and 'Cargo'; move one"),
         (
             "Cargo/ContainerShip/Ship_C01S01N9999.tiff",
-            "lie in 'Cargo/ContainerShip' and 'Cargo/BulkCarrier'; move one",
+            "are in 'Cargo/ContainerShip' and 'Cargo/BulkCarrier'; move one",
         ),
     ],
 )
@@ -122,7 +122,7 @@ def test_wrong_options_of_fusar_are_refused(fusar, words, message):
 
 
 def test_empty_folder_is_no_fusar(tmp_path):
-    with pytest.raises(DataError, match="no chip of FUSAR-Ship"):
+    with pytest.raises(DataError, match="no FUSAR-Ship chips"):
         open_fusar(tmp_path)
     with pytest.raises(DataError, match="no folder"):
         open_fusar(tmp_path / "nowhere")
@@ -141,7 +141,7 @@ def test_fusrs_keeps_its_classes_and_splits(tmp_path, lists):
     assert data.classes[data.labels[row]] == "dredger"
     assert (data.source.read(row)[0, 5:-5, 3:14] == 230).all()
     assert any("train is not the published FUSRS v2: 20 cargo for 3890" in n for n in data.notes)
-    assert any("which scene a chip is from is not published" in note for note in data.notes)
+    assert any("the scene of each chip is not published" in note for note in data.notes)
 
 
 def test_fusrs_class_folders_may_have_capitals(tmp_path):
@@ -164,7 +164,7 @@ def test_published_counts_of_fusrs_add_up():
         ("chips/train_cargo_0.png", r"line 1 of .*train\.txt' is malformed"),
         ("chips/train_cargo_0.png 5", r"line 1 of .*: class number 5 must lie in \[0, 4\]"),
         ("chips/train_cargo_0.png kargo", "unknown class 'kargo'; did you mean 'cargo'"),
-        ("chips/no.png 0", r"lists 1 images that are not there, such as 'chips/no\.png'"),
+        ("chips/no.png 0", r"lists 1 images that do not exist, such as 'chips/no\.png'"),
     ],
 )
 def test_bad_lists_are_named_by_file_and_line(tmp_path, line, message):

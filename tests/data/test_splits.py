@@ -134,7 +134,7 @@ def test_a_division_is_found_exactly_when_an_exhaustive_search_finds_one(start, 
         fair, full = divisions(labels, groups)
         seen[fair, full] += 1
         if not fair:
-            with pytest.raises(DataError, match="no division of whole groups"):
+            with pytest.raises(DataError, match="no split by whole groups"):
                 make_splits(labels, classes=names(7), groups=groups, seed=seed)
             continue
         splits = make_splits(labels, classes=names(7), groups=groups, seed=seed)
@@ -168,7 +168,7 @@ def test_largest_group_goes_where_most_is_wanted(seed):
 def test_three_classes_in_a_ring_of_three_groups_cannot_be_divided():
     labels = np.array([0, 1, 1, 2, 2, 0])
     groups = np.array(["u", "u", "v", "v", "w", "w"])
-    with pytest.raises(DataError, match=r"no division of whole groups.*share their groups"):
+    with pytest.raises(DataError, match=r"no split by whole groups.*share their groups"):
         make_splits(labels, classes=("a", "b", "c"), groups=groups)
 
 
@@ -212,7 +212,7 @@ def test_missing_splits_are_carved_out_of_train_and_said(others, carved, expecte
     splits, notes = complete_splits(labels, given_splits, classes=("a", "b"), seed=2)
     assert Counter(splits[:n_train].tolist()) == expected
     assert (splits[2 * n_train :] == given_splits[2 * n_train :]).all()
-    assert notes == (f"{carved} carved out of train by class, in samples, with seed 2",)
+    assert notes == (f"{carved} split from train, stratified by class, in samples, seed 2",)
 
 
 def test_carving_val_leaves_a_class_with_one_training_sample_in_train():
@@ -235,5 +235,5 @@ def test_data_without_training_samples_are_refused():
 
 
 def test_a_single_sample_that_another_class_has_in_capitals_is_named():
-    with pytest.raises(DataError, match=r"'Forest' and 'forest' differ by capitals only"):
+    with pytest.raises(DataError, match=r"'Forest' and 'forest' differ only in capitals"):
         require_two_samples(np.array([0, 1, 1]), classes=("Forest", "forest"))

@@ -79,10 +79,10 @@ def test_integer_and_categorical_parquet_columns_become_text(write_table):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([1.0, 2.0] * 3, r"'label' of .* holds double values \(row 1: 1.0\).*store it as text"),
+        ([1.0, 2.0] * 3, r"'label' of .* has double values \(row 1: 1.0\).*store it as text"),
         ([1.0, 2.0, None, 1.0, 2.0, 1.0], r"double values \(row 3: None\)"),
         ([1.0, 2.0, 1.0, float("nan"), 2.0, 1.0], r"double values \(row 4: nan\)"),
-        ([True, False] * 3, "holds bool values"),
+        ([True, False] * 3, "has bool values"),
         ([1, 2, None, 1, None, 1], r"row 3 of .* has no label \(1 more like it\)"),
         (["a", "b", "a", "", "b", "b"], "row 4 of .* has no label; fill it in"),
         (pa.nulls(6), r"row 1 of .* has no label \(5 more"),
@@ -100,7 +100,10 @@ def test_parquet_labels_that_are_no_names_are_refused(write_table, labels, messa
         ({"path": PATHS, "label": ["a", "b", "NaN", "a", "b", "b"]}, "row 4 .* has no label"),
         ({"path": [*PATHS[:5], ""], "label": LABELS}, "row 7 .* has no path"),
         ({"path": PATHS, "label": LABELS, "group": [*"uvwxy", ""]}, "row 7 .* has no group"),
-        ({"path": [*PATHS[:5], "no.png"], "label": LABELS}, "row 7 .*'no.png', which is no file"),
+        (
+            {"path": [*PATHS[:5], "no.png"], "label": LABELS},
+            "row 7 .*'no.png', which is not a file",
+        ),
         ({"path": ["x", "y", *PATHS[2:]], "label": LABELS}, r"row 2 .*'x'.*\(1 more like it\)"),
         (
             {"path": PATHS, "label": LABELS, "split": ["train"] * 5 + ["tset"]},
@@ -185,5 +188,5 @@ def test_rows_that_list_an_image_again_are_left_out_and_several_labels_are_said(
     data = open_table(tmp_path / "t.csv")
     assert data.ids() == [*(line.split(",")[0] for line in lines), "a/0.png"]
     said = " ".join(data.notes)
-    assert "7 row(s) list an image again and are left out" in said
+    assert "left out 7 row(s) that list an image again" in said
     assert "1 image(s) are listed with several labels, e.g. 'a/0.png' as a, b" in said

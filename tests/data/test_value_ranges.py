@@ -17,7 +17,7 @@ NAMES = ("B04", "B03", "B02")
         ((REFLECTANCE * 60000).astype(np.uint16), NAMES, "digital numbers (16 bits)"),
         ((REFLECTANCE * 40 - 30).astype(np.float32), ("VV", "VH", "HH"), "decibels"),
         (REFLECTANCE * 3, ("VV", "VH", "HH"), "radar amplitude or power, linear"),
-        (REFLECTANCE - 0.3, NAMES, "values around zero, normalised already"),
+        (REFLECTANCE - 0.3, NAMES, "values around zero, already normalised"),
     ],
 )
 def test_units_are_told_by_type_and_range(values, names, units):
@@ -46,11 +46,11 @@ def constant():
 @pytest.mark.parametrize(
     ("values", "options", "message"),
     [
-        (REFLECTANCE * 10000 / 255, {}, "reflectance times 10,000 that was divided by 255"),
+        (REFLECTANCE * 10000 / 255, {}, "reflectance times 10,000 divided by 255"),
         (REFLECTANCE / 255, {}, "divided by 255 or 10,000 more than once"),
         (REFLECTANCE.round().astype(np.uint16), {}, "divided by 255 or 10,000 and then rounded"),
-        (constant(), {}, r"constant bands tell nothing: B03 \(0\)"),
-        (np.zeros((8, 3, 6, 6)), {}, "every pixel is 0: are these images nothing but no-data"),
+        (constant(), {}, r"constant bands carry no information: B03 \(0\)"),
+        (np.zeros((8, 3, 6, 6)), {}, "every pixel is 0: do these images contain only no-data"),
         (REFLECTANCE, {"mean": [1370, 1184, 1120]}, r"other units.*B04 \(given 1370, found 0\.3"),
     ],
 )

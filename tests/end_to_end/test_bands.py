@@ -109,7 +109,7 @@ def test_given_statistics_are_used_and_other_units_are_told(chips, quick, tmp_pa
     )  # fmt: skip
     record = json.loads((run / "run.json").read_text())
     assert record["input"]["mean"] == [0.3, 0.2, 0.1]
-    assert "data.mean is of other units than the images" in answer.err
+    assert "data.mean is in other units than the images" in answer.err
     assert any("range check" in note for note in record["dataset"]["notes"])
 
 
@@ -169,7 +169,7 @@ def test_inspect_shows_a_scene_its_bands_and_pixels_by_class(tmp_path):
     place = (scene, "--labels", labels, "--class-field", "landuse", "--chip", 8)
     answer = succeed("inspect", *place, "--out", tmp_path / "page.html")
     assert "values look like reflectance times 10,000; bands: B02, B03, B04" in answer.out
-    assert "constant bands tell nothing: B04 (7)" in answer.out
+    assert "constant bands carry no information: B04 (7)" in answer.out
     found = json.loads(succeed("inspect", *place, "--json").out)
     assert {row["name"]: row["pixels"] for row in found["classes"]} == {
         name: 18 * 18 * names.count(name) for name in set(names)
@@ -188,4 +188,4 @@ def test_inspect_tells_of_dropped_alpha_and_given_files(tmp_path):
         write_scene(path, pixels, photometric="RGB", alpha="yes")
     answer = succeed("inspect", tmp_path / "chips")
     assert "first image 3 bands" in answer.out
-    assert "declares its last band alpha, so it is dropped" in answer.out
+    assert "declares its last band as alpha, so it is dropped" in answer.out

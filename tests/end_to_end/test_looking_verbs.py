@@ -50,7 +50,7 @@ def test_inspect_shows_a_made_long_tail(tmp_path):
     found = json.loads(answer.out)
     trained = [row["train"] for row in found["classes"]]
     assert max(trained) == 4 * min(trained)
-    assert "made imbalanced: step profile of ratio 4" in found["notes"][-1]
+    assert "synthetic imbalance: step profile of ratio 4" in found["notes"][-1]
 
 
 def test_inspect_sees_the_splits_that_fit_uses(data, finished):

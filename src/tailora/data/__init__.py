@@ -1,6 +1,6 @@
-"""Images with labels and splits: opened, checked, divided, and prepared for a model.
+"""Labelled images with splits: opened, checked, split, and prepared for a model.
 
-`open_dataset` is the door; everything else can be used alone.
+`open_dataset` is the entry point; everything else can be used on its own.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""A labelled, split set of images: what every later stage is given."""
+"""A set of labelled, split images: the input of every later stage."""
 
 import hashlib
 import json
@@ -20,25 +20,25 @@ from tailora.errors import DataError, unknown_name
 @final
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images with their labels and splits, checked when built.
+    """Images with labels and splits, checked on construction.
 
     Args:
-        name: What to call it in reports.
-        source: Reads the images; number `i` is row `i` of every array here.
+        name: Name in reports.
+        source: Reads the images; image `i` is row `i` of every array here.
         labels: Class indices (samples,), int64.
         classes: Class names; position is the class index.
         splits: `"train"`, `"val"` or `"test"` per sample (samples,).
         groups: Scene, flight or block of each sample (samples,), or None; samples of one group are
             not independent.
-        notes: What was done to the data on the way, and what to know about it.
-        to_learn: Whether every class must be there to be learnt and tested; False for data that a
-            finished run is only measured on, which one labelled sample suffices for.
-        bands: Name of each band of the images, in their order, where known.
-        wavelengths: Centre of each band in micrometres, where all are known.
+        notes: How the data were processed, and known limitations.
+        to_learn: Whether every class must have training and test samples; False for data only used
+            to evaluate a finished run, for which one labelled sample suffices.
+        bands: Name of each band of the images, in order, if known.
+        wavelengths: Centre of each band in micrometres, if all are known.
 
     Attributes:
         fingerprint: Hash of ids, labels, splits, groups, classes, file sizes and the beginning and
-            end of each file. Two datasets with equal fingerprints are taken for the same.
+            end of each file. Datasets with equal fingerprints are treated as the same.
 
     Raises:
         DataError: See `check`.
@@ -82,14 +82,14 @@ class Dataset:
         return ClassCounts.from_labels(self.labels[self.indices(split)], names=self.classes)
 
     def select(self, indices: NDArray[np.int64], *, note: str | None = None) -> "Dataset":
-        """Keep some rows, with all classes; the result is checked like any dataset.
+        """Select some rows, with all classes; the result is checked like any dataset.
 
         Args:
-            indices: Rows to keep, in the order wanted.
-            note: Why, for the notes.
+            indices: Rows to keep, in the desired order.
+            note: Reason, added to the notes.
 
         Raises:
-            DataError: What is left cannot be used, e.g. a class has no training sample any more.
+            DataError: The selection cannot be used, e.g. a class has no training sample left.
         """
         return replace(
             self,
@@ -112,23 +112,22 @@ def assemble(
     notes: tuple[str, ...] = (),
     to_learn: bool = True,
 ) -> Dataset:
-    """Build a dataset from class names, making the splits that are missing.
+    """Build a dataset from class names, creating missing splits.
 
     Args:
-        name: What to call it.
+        name: Name in reports.
         source: Reads the images.
-        labels: Class name of each image, in any spelling that `canonical_name` makes one; the
-            classes are these names, sorted.
-        splits: `"train"`, `"val"` or `"test"` of each image; sides that are left out are carved out
-            of train.
-        groups: Group of each image; no group is divided by what is carved here.
-        seed: Decides the carving.
-        notes: What to know about the data.
-        to_learn: False for data that are only measured on: no split is carved, and what has none
-            is a test sample.
+        labels: Class name of each image, in any spelling that `canonical_name` unifies; the classes
+            are these names, sorted.
+        splits: `"train"`, `"val"` or `"test"` for each image; missing splits are taken from train.
+        groups: Group of each image; new splits keep groups whole.
+        seed: Seeds the new splits.
+        notes: Known limitations of the data.
+        to_learn: False for data only used for evaluation: no split is created, and samples without
+            a split are test samples.
 
     Raises:
-        DataError: The data cannot be used as they are; see `check`.
+        DataError: The data cannot be used; see `check`.
     """
     written = {label: canonical_name(label) for label in set(labels)}
     classes = tuple(sorted(set(written.values())))
@@ -148,21 +147,23 @@ def assemble(
 
 
 def check(dataset: Dataset) -> None:
-    """Raise unless every class can be learnt and tested.
+    """Raise unless every class can be trained and tested.
 
     Args:
-        dataset: What to look at; nothing is decoded.
+        dataset: Dataset to check; nothing is decoded.
 
     Raises:
-        DataError: Arrays of different lengths, a label or a split that does not exist, fewer than
-            two classes, a class with a single sample, or one without a training or a test sample;
-            where nothing is to be learnt, no sample at all.
+        DataError: Arrays of different lengths, an invalid label or split, fewer than two classes, a
+            class with a single sample, or one without a training or a test sample; for evaluation
+            only, no sample at all.
     """
     _require_rows(dataset)
-    ClassCounts.from_labels(dataset.labels, names=dataset.classes)  # refuses labels of no class
+    ClassCounts.from_labels(dataset.labels, names=dataset.classes)  # rejects invalid labels
     if not dataset.to_learn:
         if not len(dataset):
-            raise DataError(f"dataset {dataset.name!r} has no labelled sample; give at least one")
+            raise DataError(
+                f"dataset {dataset.name!r} has no labelled sample; provide at least one"
+            )
         return
     _require_two_classes(dataset.classes)
     require_two_samples(dataset.labels, classes=dataset.classes)
@@ -178,8 +179,8 @@ def check(dataset: Dataset) -> None:
     untested = [name for name, count in zip(dataset.classes, tested, strict=True) if count == 0]
     if untested:
         raise DataError(
-            f"classes {untested} have no test sample, so nothing can be said about them; move some "
-            "of their samples to test or drop them"
+            f"classes {untested} have no test sample, so they cannot be evaluated; move some of "
+            "their samples to test or drop them"
         )
 
 
@@ -208,7 +209,7 @@ def _divided_groups(splits: NDArray[np.str_], groups: NDArray[np.str_] | None) -
     sides = {(group, split) for group, split in zip(groups.tolist(), splits.tolist(), strict=True)}
     splits_of = Counter(group for group, _ in sides)
     divided = sum(count > 1 for count in splits_of.values())
-    return (f"{divided} group(s) stand in more than one of the given splits",) if divided else ()
+    return (f"{divided} group(s) are in more than one of the given splits",) if divided else ()
 
 
 def _fingerprint(dataset: Dataset) -> str:

@@ -1,4 +1,4 @@
-"""Find images that occur more than once: leaks between splits, and contradicting labels."""
+"""Find duplicate images: leaks between splits, and conflicting labels."""
 
 import hashlib
 from collections import defaultdict
@@ -13,7 +13,7 @@ from tailora.errors import DataError
 @final
 @dataclass(frozen=True)
 class Duplicate:
-    """One image that stands in the data more than once, copy by copy in the order of the rows.
+    """One image that occurs more than once, with its copies in row order.
 
     Args:
         ids: Names of the copies.
@@ -27,7 +27,7 @@ class Duplicate:
 
     @property
     def leaks(self) -> bool:
-        """Whether the copies are in different splits, so that a score there is too good."""
+        """Whether the copies are in different splits, which inflates scores."""
         return len(set(self.splits)) > 1
 
     @property
@@ -37,17 +37,17 @@ class Duplicate:
 
 
 def find_duplicates(dataset: Dataset) -> list[Duplicate]:
-    """Find exact copies, by the bytes of the files or, where there are none, of the pixels.
+    """Find exact copies, by the bytes of the files or, without files, of the pixels.
 
-    Only files of equal size are read, and of pictures cut out of larger ones only those with equal
-    places in files of equal size, so this is cheap. The same picture saved twice with other
-    settings, or cut differently, is not found.
+    Only files of equal size are read, and crops are compared only at equal positions in files of
+    equal size, so this is cheap. An image saved again with other settings, or cropped differently,
+    is not found.
 
     Args:
-        dataset: What to look through.
+        dataset: Dataset to search.
 
     Returns:
-        One entry per image that occurs at least twice, in the order of first copies.
+        One entry per image that occurs at least twice, ordered by first copy.
 
     Raises:
         DataError: An image cannot be read.
@@ -64,7 +64,7 @@ def find_duplicates(dataset: Dataset) -> list[Duplicate]:
 
 
 def _outline(source: ImageSource, i: int) -> tuple[int, str]:
-    """What copies share, without opening anything: size of the file, and place in it."""
+    """Return what copies share, without opening files: file size, and position in the file."""
     cut = cut_from(source, i)
     if cut is None:
         return file_size(source, i), ""

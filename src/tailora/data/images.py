@@ -1,4 +1,4 @@
-"""Decode JPEG, PNG and TIFF files to (bands, height, width), and bring images to one size."""
+"""Decode JPEG, PNG and TIFF files to (bands, height, width), and resize images."""
 
 import struct
 import threading
@@ -20,7 +20,7 @@ from tailora.data.rasters.values import fill_gaps, find_gaps, read_values
 from tailora.errors import ConfigError, DataError, unknown_name
 
 BUDGET: Final = 3 * 2**29
-"""Bytes of images in the making, over all threads; one larger image is decoded alone."""
+"""Bytes of images being decoded, over all threads; a larger image is decoded alone."""
 
 _changed: Final = threading.Condition()
 _held: Final[dict[int, int]] = {}  # bytes of each thread that is decoding an image
@@ -28,7 +28,7 @@ _held: Final[dict[int, int]] = {}  # bytes of each thread that is decoding an im
 
 @contextmanager
 def one_image() -> Iterator[None]:
-    """What this thread reserves within is given back at the end; not to be nested."""
+    """Release what this thread reserves inside at the end; not to be nested."""
     me = threading.get_ident()
     _held[me] = 0
     try:
@@ -40,9 +40,9 @@ def one_image() -> Iterator[None]:
 
 
 def reserve(size: int) -> None:
-    """Wait until there is room for so many bytes, or nobody else holds any.
+    """Wait until that many bytes are available, or no other thread holds any.
 
-    Outside of `one_image`, and for what the same image needs besides, there is no wait.
+    There is no wait outside `one_image`, or for further needs of the same image.
     """
     me = threading.get_ident()
     if me not in _held:
@@ -54,7 +54,7 @@ def reserve(size: int) -> None:
 
 
 MOST_PIXELS: Final = 178_956_970
-"""Of one image, before it is decoded: what Pillow takes for an attack, and TIFF alike."""
+"""Of one image, before decoding: Pillow's limit for decompression bombs, also applied to TIFF."""
 MOST_BYTES: Final = 2**30
 """Of one image once decoded."""
 MOST_BANDS: Final = 1024
@@ -68,13 +68,13 @@ _TIFF: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_BIT_DEPTH: Final = (
     24  # position of that byte in the file: signature 8, length 4, "IHDR" 4, sizes 8
 )
-# blocks beyond 32 MiB the C library takes from the system and gives back; of smaller ones, as are
-# Pillow's own, every thread that decodes keeps the most it ever had
+# the C library takes blocks above 32 MiB from the system and returns them; of smaller ones, such as
+# Pillow's, every decoding thread keeps its maximum
 Image.core.set_block_size(64 * 2**20)
-_STRIP: Final = 2**22  # pixels that are copied or resized at once
+_STRIP: Final = 2**22  # pixels copied or resized at once
 _UNREADABLE: Final = (
     OSError,
-    SyntaxError,  # Pillow's word for a PNG with a broken checksum
+    SyntaxError,  # Pillow's message for a PNG with a broken checksum
     ValueError,
     EOFError,
     struct.error,
@@ -84,26 +84,27 @@ _UNREADABLE: Final = (
 
 
 def decode(path: Path, *, keep_alpha: bool = False) -> NDArray[Any]:
-    """Read an image file with every band it really has.
+    """Read an image file with all of its bands.
 
-    The format is told by the content, not by the extension. JPEG and 8-bit PNG go through Pillow
-    (EXIF orientation applied, CMYK and palettes made RGB, 1 bit made 0 / 255); TIFF and 16-bit PNG
-    go through rasterio, because Pillow reduces 16-bit colour to 8 bits without a word. Pixels that
-    a TIFF declares to be without data (by a value, mask or alpha) get the mean of the others of
-    their band, and scale and offset tags are applied; see `raster_values`.
+    The format is detected by content, not by extension. JPEG and 8-bit PNG are read with Pillow
+    (EXIF orientation applied, CMYK and palettes converted to RGB, 1 bit to 0 / 255); TIFF and
+    16-bit PNG with rasterio, because Pillow silently reduces 16-bit colour to 8 bits. Pixels that a
+    TIFF declares as no data (by value, mask or alpha) get the mean of the others of their band, and
+    scale and offset tags are applied; see `raster_values`.
 
     Args:
         path: A JPEG, PNG or TIFF file.
-        keep_alpha: Keep a band that a TIFF declares alpha: GDAL so declares the fourth of four
-            8-bit bands, often near infrared, unless it is written with `alpha="unspecified"`.
+        keep_alpha: Keep a band that a TIFF declares as alpha: GDAL declares the fourth of four
+            8-bit bands, often near infrared, as alpha unless it is written with
+            `alpha="unspecified"`.
 
     Returns:
         (bands, height, width), in the dtype of the file (float32 if it has scale or offset tags),
         without alpha unless it is kept.
 
     Raises:
-        DataError: The file is missing, empty, truncated, not such an image, without data, or larger
-            than `MOST_PIXELS`, `MOST_BANDS` or `MOST_BYTES`.
+        DataError: The file is missing, empty, truncated, not such an image, has no data, or is
+            larger than `MOST_PIXELS`, `MOST_BANDS` or `MOST_BYTES`.
     """
     try:
         with path.open("rb") as file:
@@ -129,7 +130,9 @@ def _decode_picture(path: Path) -> NDArray[np.uint8]:
         _reserve(image.height, image.width, 3, 4)
         ImageOps.exif_transpose(image, in_place=True)
         if image.mode == "P":
-            image = image.convert("RGBA")  # straight to RGB, transparent palettes raise a warning
+            image = image.convert(
+                "RGBA"
+            )  # transparent palettes converted straight to RGB raise a warning
         elif image.mode == "CMYK":
             image = image.convert("RGB")
         elif image.mode == "1":
@@ -138,7 +141,7 @@ def _decode_picture(path: Path) -> NDArray[np.uint8]:
 
 
 def _pixels(image: Image.Image) -> NDArray[np.uint8]:
-    """Copy strip by strip, because Pillow's own way needs the whole image twice more."""
+    """Copy strip by strip, because Pillow's own conversion needs two more copies of the image."""
     names = image.getbands()
     bands = len(names) - (names[-1] == "A")
     width, height = image.size
@@ -151,12 +154,12 @@ def _pixels(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _reserve(height: int, width: int, bands: int, itemsize: int) -> None:
-    """Reject an image that is too large, else wait for the memory that decoding it takes."""
+    """Reject an image that is too large, else wait for the memory to decode it."""
     size = height * width * bands * itemsize  # about twice that of the array
     if height * width > MOST_PIXELS or bands > MOST_BANDS:
         raise ValueError(
-            f"it claims {height} x {width} pixels of {bands} band(s), more than the "
-            f"{MOST_PIXELS:,} pixels and {MOST_BANDS} bands that are read; cut it into chips"
+            f"it claims {height} x {width} pixels of {bands} band(s), more than the limit of "
+            f"{MOST_PIXELS:,} pixels and {MOST_BANDS} bands; cut it into chips"
         )
     if size > 2 * MOST_BYTES:
         raise ValueError(f"it decodes to {size / 2**31:.1f} GiB, more than 1; cut it into chips")
@@ -170,9 +173,7 @@ def _decode_raster(path: Path, *, keep_alpha: bool) -> NDArray[Any]:
         _reserve(raster.height, raster.width, raster.count, 2 * itemsize)
         meaning = raster.colorinterp
         if raster.subdatasets:
-            raise ValueError(
-                f"it has {len(raster.subdatasets)} pages; write the bands of one image to one page"
-            )
+            raise ValueError(f"it has {len(raster.subdatasets)} pages; write all bands to one page")
         if ColorInterp.cyan in meaning:
             raise ValueError(f"{raster.dtypes[0]} CMYK or complex pixels; convert them first")
         kept = [
@@ -196,11 +197,11 @@ def _require_real(raster: Any) -> None:
 
 
 def declared_bands(path: Path) -> tuple[tuple[str | None, ...], bool]:
-    """What a TIFF says of its bands: a description each, and whether one of several is alpha.
+    """Return what a TIFF declares: a description per band, and whether one of several is alpha.
 
     Returns:
-        Descriptions of all bands, alpha too, and whether there is alpha; none and False for files
-        of other formats, or such as cannot be read.
+        Descriptions of all bands including alpha, and whether there is alpha; none and False for
+        other formats or unreadable files.
     """
     try:
         with path.open("rb") as file:
@@ -223,7 +224,7 @@ def _expand_palette(
 
 
 def resize(image: NDArray[Any], size: int, *, fit: str = "crop") -> NDArray[Any]:
-    """Bring an image to `size` x `size` pixels, antialiased.
+    """Resize an image to `size` x `size` pixels, antialiased.
 
     Args:
         image: (bands, height, width), any real dtype.
@@ -246,7 +247,7 @@ def resize(image: NDArray[Any], size: int, *, fit: str = "crop") -> NDArray[Any]
     if chosen.shape[1:] == (size, size):
         pixels = chosen.astype(np.float32)
     else:
-        # columns first, as in one go, so that a large image is never copied whole
+        # columns first, as Pillow does, so that a large image is never copied whole
         rows = max(1, _STRIP // (len(chosen) * chosen.shape[2]))
         strips = [chosen[:, top : top + rows] for top in range(0, chosen.shape[1], rows)]
         narrow = [_interpolate(strip, (strip.shape[1], size)) for strip in strips]
@@ -267,7 +268,7 @@ def _centre_square(image: NDArray[Any]) -> NDArray[Any]:
 
 
 def require_size(size: int, *, fit: str) -> None:
-    """Raise `ConfigError` unless `resize` can be asked for this."""
+    """Raise `ConfigError` unless `resize` accepts this size."""
     if size < 1:
         raise ConfigError(f"image size must be at least 1 pixel, got {size!r}")
     if fit not in FITS:

@@ -1,7 +1,7 @@
-"""Long tails made to measure: a training split thinned to an exponential, step or linear profile.
+"""Synthetic long tails: a training split subsampled to an exponential, step or linear profile.
 
-To study what imbalance does, everything else must stay: the same classes, the same test, images
-taken away and none added. The largest class stays the largest.
+To study the effect of imbalance, everything else is kept: the same classes and test split, with
+images removed and none added. The largest class stays the largest.
 
 Reference: step and linear profiles, Buda et al., "A systematic study of the class imbalance problem
 in convolutional neural networks", Neural Networks 2018; exponential, Cao et al., NeurIPS 2019.
@@ -30,7 +30,7 @@ class Imbalance:
     Args:
         profile: `"exponential"`, `"step"` or `"linear"`.
         ratio: Largest class over smallest, finite and at least 1; 1 is balanced.
-        minority: Share of classes that are small under `"step"`, in (0, 1).
+        minority: Share of small classes for `"step"`, in (0, 1).
 
     Raises:
         ConfigError: An unknown profile, an option out of range, or one that the profile ignores.
@@ -46,13 +46,13 @@ class Imbalance:
         if not 1 <= self.ratio < math.inf:
             raise ConfigError(f"ratio must be finite and at least 1, got {self.ratio}")
         if self.minority is not None and self.profile != "step":
-            raise ConfigError(f"minority has no effect for {self.profile!r}; it belongs to 'step'")
+            raise ConfigError(f"minority has no effect for {self.profile!r}; it applies to 'step'")
         if not 0 < self.share_of_small < 1:
             raise ConfigError(f"minority must lie in (0, 1), got {self.minority}")
 
     @property
     def share_of_small(self) -> float:
-        """Share of classes that are small; a half where it was left out."""
+        """Share of small classes; a half by default."""
         return 0.5 if self.minority is None else self.minority
 
 
@@ -60,7 +60,7 @@ def parse_imbalance(text: str) -> Imbalance:
     """Read `profile:option=value:...`.
 
     Raises:
-        ConfigError: See `Imbalance`; or an option that is unknown or no number.
+        ConfigError: See `Imbalance`; or an option that is unknown or not a number.
 
     Example:
         >>> parse_imbalance("step:ratio=50:minority=0.3")
@@ -81,7 +81,7 @@ def parse_imbalance(text: str) -> Imbalance:
 
 
 def profile_shares(wanted: Imbalance, num_classes: int) -> Shares:
-    """Sizes over that of the largest class, largest first (classes,), in (0, 1].
+    """Return class sizes relative to the largest class, largest first (classes,), in (0, 1].
 
     Example:
         >>> profile_shares(Imbalance("linear", ratio=4), 4).tolist()
@@ -93,14 +93,14 @@ def profile_shares(wanted: Imbalance, num_classes: int) -> Shares:
 
 
 def profile_counts(available: NDArray[np.int64], wanted: Imbalance) -> NDArray[np.int64]:
-    """Largest class sizes of a profile that the classes can give.
+    """Return the largest class sizes of a profile that the available samples allow.
 
     Args:
-        available: Samples of each class (classes,); larger classes are given larger shares.
+        available: Samples per class (classes,); larger classes get larger shares.
         wanted: The profile.
 
     Returns:
-        (classes,), `int(n_max * share)` as is usual for made long tails.
+        (classes,), `int(n_max * share)` as usual for synthetic long tails.
 
     Raises:
         DataError: A class would be left without a sample.
@@ -116,21 +116,21 @@ def profile_counts(available: NDArray[np.int64], wanted: Imbalance) -> NDArray[n
     counts = (n_max * shares + 1e-9).astype(np.int64)
     if counts.min() < 1:
         raise DataError(
-            f"a {wanted.profile} profile of ratio {wanted.ratio:g} leaves a class no sample: its "
-            f"largest class can have {n_max}; lower the ratio"
+            f"a {wanted.profile} profile of ratio {wanted.ratio:g} leaves a class empty: its "
+            f"largest class can have {n_max} samples; lower the ratio"
         )
     return counts
 
 
 def make_imbalanced(dataset: Dataset, wanted: Imbalance, *, seed: int = 0) -> Dataset:
-    """Thin the training split to a profile, and validation by the same shares of each class.
+    """Subsample the training split to a profile, and validation by the same share of each class.
 
-    The test split stays whole, so that scores of several profiles can be compared.
+    The test split is unchanged, so that scores of several profiles are comparable.
 
     Args:
         dataset: With as many training samples as possible.
         wanted: The profile.
-        seed: Decides which samples stay.
+        seed: Selects the samples to keep.
 
     Raises:
         DataError: A class would be left without a training sample.
@@ -147,7 +147,7 @@ def make_imbalanced(dataset: Dataset, wanted: Imbalance, *, seed: int = 0) -> Da
             size = math.ceil(len(mine) * stay / had)  # a class with validation samples keeps one
             kept.append(generator.choice(mine, size=size, replace=False))
     note = (
-        f"made imbalanced: {wanted.profile} profile of ratio {wanted.ratio:g}, "
+        f"synthetic imbalance: {wanted.profile} profile of ratio {wanted.ratio:g}, "
         f"{int(counts.sum())} of {int(available.sum())} training samples"
     )
     return dataset.select(np.sort(np.concatenate(kept)), note=note)

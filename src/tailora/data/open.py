@@ -1,4 +1,4 @@
-"""Open any data set by its name or path."""
+"""Open any dataset by its name or path."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ _OPENERS: Final[dict[str, Callable[..., Dataset]]] = {
     "shared-attributes": open_shared_attributes,
 }
 BUILT_IN: Final = tuple(_OPENERS)
-"""Datasets that come with tailora or with a package, by the name that `open_dataset` takes."""
+"""Datasets that ship with tailora or a package, by the name that `open_dataset` takes."""
 
 
 def open_to_measure(
@@ -38,15 +38,15 @@ def open_to_measure(
     seed: int = 0,
     **scene: Any,
 ) -> Dataset:
-    """Open data that a finished run is measured on: one labelled sample suffices.
+    """Open data for evaluating a finished run: one labelled sample suffices.
 
-    The data that the run was fitted on come back with the run's own splits. Of any other, no split
-    is made and no class or chip is dropped.
+    The run's own data come with the run's splits. For any other data, no split is created and no
+    class or chip is dropped.
 
     Args:
         source: As for `open_dataset`.
-        fitted_on: Fingerprint of the data the run was fitted on.
-        chip: Pixels per side of the run's chips, which a scene is cut into unless it says itself.
+        fitted_on: Fingerprint of the run's own data.
+        chip: Pixels per side of the run's chips, used for scenes without a chip size.
         seed: That of the run.
         **scene: As for `open_dataset`.
 
@@ -71,24 +71,24 @@ def open_dataset(
     usual_chip: int | None = None,
     **scene: Any,
 ) -> Dataset:
-    """Open class folders, a CSV or Parquet table, scenes with labels, or a built-in dataset.
+    """Open one folder per class, a CSV or Parquet table, scenes with labels, or a built-in dataset.
 
     Args:
-        source: A path; or one of `BUILT_IN`, with options as `"bluemarble:train=4000"` (a file or
-            folder of that name goes first); or one of `PUBLISHED` with its path and options, as
-            `"dota:/data/DOTA:margin=0.1"`. A folder that is laid out as one of those, is read so.
-            A scene is a raster, a folder of its bands, or a TOML
-            file that names scenes and labels (`open_scene_manifest`).
-        seed: Decides every split and sample that is drawn here.
-        to_learn: False asks of a folder, table or scene no more than one labelled sample; see
+        source: A path; or one of `BUILT_IN`, with options as in `"bluemarble:train=4000"` (an
+            existing file or folder of that name takes precedence); or one of `PUBLISHED` with its
+            path and options, as in `"dota:/data/DOTA:margin=0.1"`. A folder with the layout of one
+            of those is read as such. A scene is a raster, a folder of its bands, or a TOML file
+            that lists scenes and labels (`open_scene_manifest`).
+        seed: Seeds every split and sample drawn here.
+        to_learn: False requires only one labelled sample of a folder, table or scene; see
             `Dataset`.
-        usual_chip: Pixels per side of the chips of a scene where nothing else says so.
-        **scene: Options of a scene: `labels` and `class_field`, which make `source` one, `chip` and
-            the other keys of `SceneFiles` and `Chips`; also as `"a.tif:labels=b.gpkg:chip=32"`.
+        usual_chip: Default for the pixels per side of the chips of a scene.
+        **scene: Options of a scene: `labels` and `class_field`, which make `source` a scene, `chip`
+            and the other keys of `SceneFiles` and `Chips`; also as `"a.tif:labels=b.gpkg:chip=32"`.
 
     Raises:
-        DataError: There is nothing of that name, it is of another type, or it cannot be used.
-        ConfigError: A built-in dataset or a scene has no such option, or it takes no such value.
+        DataError: There is nothing of that name, it has another type, or it cannot be used.
+        ConfigError: A built-in dataset or a scene has no such option, or rejects the value.
     """
     path = Path(source)
     given = {key: value for key, value in scene.items() if value is not None}
@@ -150,7 +150,7 @@ def _refuse_scene_options(name: str, scene: Mapping[str, Any]) -> None:
 def _options(
     name: str, opener: Callable[..., Dataset], assignments: Sequence[str]
 ) -> dict[str, Any]:
-    """Read `option=value` as numbers of the type that the option's default has."""
+    """Read `option=value` as the type of the option's default."""
     defaults = {
         key: parameter.default
         for key, parameter in inspect.signature(opener).parameters.items()

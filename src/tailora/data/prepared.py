@@ -1,4 +1,4 @@
-"""Decode every image once, to one size and one number of bands, into one array on disk."""
+"""Decode every image once, to one size and number of bands, into one array on disk."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -25,13 +25,13 @@ _COLOUR_BANDS: Final = 3
 
 @final
 class ArrayWriter:
-    """Append images of one size; grey ones become three equal bands once a colour image has come.
+    """Append images of one size; grey ones become three equal bands once a colour image occurs.
 
-    Ordinary writes, because a memory map that meets a full disk kills the process.
+    Uses ordinary writes, because a memory map kills the process when the disk is full.
 
     Args:
-        path: The file to write; it is whole once `rows` images and gaps were appended.
-        rows: Images and gaps to come.
+        path: File to write; complete once `rows` images and gaps have been appended.
+        rows: Total number of images and gaps.
     """
 
     def __init__(self, path: Path, rows: int) -> None:
@@ -39,7 +39,7 @@ class ArrayWriter:
         self.rows = rows
         self.written = 0
         self._file: BinaryIO = path.open("wb")
-        self._shape: tuple[int, ...] | None = None  # of one image; not known before the first
+        self._shape: tuple[int, ...] | None = None  # of one image; unknown before the first
         self._dtype = np.dtype(np.uint8)
 
     def __enter__(self) -> "ArrayWriter":
@@ -54,11 +54,11 @@ class ArrayWriter:
         self._file.close()
 
     def append(self, image: NDArray[Any]) -> None:
-        """Write the next image (bands, size, size); bands are those before, or 1 and 3 mixed."""
+        """Write the next image (bands, size, size); the same bands as before, or 1 and 3 mixed."""
         if self._shape is None:
             self._shape, self._dtype = image.shape, image.dtype
             self._write_header()
-            self._file.write(bytes(image.nbytes) * self.written)  # the gaps so far
+            self._file.write(bytes(image.nbytes) * self.written)  # gaps so far
         elif len(image) > self._shape[0]:
             self._widen()
         elif len(image) < self._shape[0]:
@@ -81,7 +81,7 @@ class ArrayWriter:
         npy.write_array_header_1_0(self._file, facts)
 
     def _widen(self) -> None:
-        """Start again with three bands, copying each grey image so far three times."""
+        """Restart with three bands, copying each grey image so far three times."""
         grey = self.path.with_suffix(".grey")
         self._file.close()
         self.path.replace(grey)
@@ -104,25 +104,25 @@ MANIFEST: Final = "manifest.json"
 _SCHEMA: Final = 2
 _THREADS: Final = 4
 _DECODED_AHEAD: Final = 32
-_VALUES_AT_ONCE: Final = 2**22  # of the statistics: 32 MB in float64
-_NAMED: Final = 5  # broken images named in a note; the manifest has all
+_VALUES_AT_ONCE: Final = 2**22  # for the statistics: 32 MB in float64
+_NAMED: Final = 5  # broken images listed in a note; the manifest has all
 
 
 @final
 class PreparedImages:
-    """Images of one size, read from disk as they are asked for.
+    """Images of one size, read from disk on demand.
 
     Args:
-        folder: Where `prepare_images` put them.
+        folder: Output folder of `prepare_images`.
         dataset: The dataset they were made from.
-        manifest: What `prepare_images` wrote about them.
+        manifest: Metadata written by `prepare_images`.
 
     Attributes:
-        dataset: The dataset without its broken images, whose row `i` is row `i` here.
+        dataset: The dataset without broken images; its row `i` is row `i` here.
         kept: Rows of the original dataset that could be read (rows,).
         broken: Names of the images that could not be read.
-        source_dtype: Dtype of the images before they were prepared, e.g. `"uint16"`.
-        value_range: Least and greatest value before they were resized.
+        source_dtype: Dtype of the images before preparation, e.g. `"uint16"`.
+        value_range: Minimum and maximum before resizing.
 
     Raises:
         DataError: Without the broken images a class has no training or no test sample left.
@@ -158,15 +158,15 @@ class PreparedImages:
         return torch.from_numpy(self._read(np.asarray(indices)))
 
     def digests(self, indices: NDArray[np.int64]) -> NDArray[np.uint64]:
-        """Hash the content of some images (rows,): equal images of equal size have equal ones."""
+        """Hash the content of some images (rows,): equal images of equal size have equal hashes."""
         return np.array([_digest(self._read(np.array([i]))) for i in indices], dtype=np.uint64)
 
     def sample(self, indices: NDArray[np.int64], *, at_most: int = 2**22) -> NDArray[Any]:
-        """Stored values of images spread evenly over some (images, bands, size, size).
+        """Return stored values of evenly spaced images among some (images, bands, size, size).
 
         Args:
             indices: Rows of `self.dataset` (rows,), not empty.
-            at_most: Values to read, of one image at least.
+            at_most: Number of values to read; at least one image.
         """
         count = max(1, min(len(indices), at_most // self._images[0].size))
         return self._read(indices[np.linspace(0, len(indices) - 1, count).round().astype(int)])
@@ -176,15 +176,15 @@ class PreparedImages:
         indices: NDArray[np.int64],
         convert: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean and standard deviation of each band over all pixels, in the stored values.
+        """Return mean and standard deviation of each band over all pixels, in stored values.
 
         Args:
-            indices: Rows of `self.dataset` (rows,), not empty: the training ones, so that nothing
-                is learnt from the test.
-            convert: Applied to (images, bands, size, size) first; None takes values as stored.
+            indices: Rows of `self.dataset` (rows,), not empty: the training rows, so that nothing
+                is learnt from the test split.
+            convert: Applied to (images, bands, size, size) first; None uses stored values.
 
         Returns:
-            Mean and standard deviation (bands,); a constant band deviates by 0.
+            Mean and standard deviation (bands,); 0 for a constant band.
 
         Reference: Chan, Golub & LeVeque, The American Statistician 37 (1983), equation 1.5: sums of
             squares of parts are merged without cancellation.
@@ -216,20 +216,20 @@ def prepare_images(
     skip_broken: bool = False,
     progress: Progress = silent,
 ) -> PreparedImages:
-    """Decode and resize every image, or take what an earlier call with equal arguments left.
+    """Decode and resize every image, or reuse the result of an earlier call with equal arguments.
 
     Args:
         dataset: What to decode. Grey images among colour ones become three equal bands.
         folder: Receives `images.npy` and `manifest.json`.
         image_size: Pixels per side.
         fit: `"crop"` or `"stretch"`; see `resize`.
-        skip_broken: Leave out images that cannot be decoded, instead of stopping at the first.
-        progress: Told of every image.
+        skip_broken: Skip images that cannot be decoded, instead of stopping at the first.
+        progress: Notified of every image.
 
     Raises:
-        DataError: An image cannot be decoded, two images have bands or dtypes that do not go
-            together, or a class is lost with the broken images.
-        ConfigError: The size or the fit is wrong.
+        DataError: An image cannot be decoded, two images have incompatible bands or dtypes, or a
+            class is lost with the broken images.
+        ConfigError: Invalid size or fit.
         StorageError: The disk is full.
     """
     require_size(image_size, fit=fit)
@@ -256,7 +256,7 @@ def _digest(pixels: NDArray[Any]) -> int:
 
 
 def _left_before(folder: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
-    """Read the manifest of an earlier call if its images are whole and the wanted ones."""
+    """Read the manifest of an earlier call if its images are complete and match."""
     try:
         np.load(folder / IMAGES, mmap_mode="r")
         manifest = read_json(folder / MANIFEST)
@@ -276,7 +276,7 @@ def _without_broken(dataset: Dataset, kept: NDArray[np.int64], broken: tuple[str
 @final
 @dataclass(frozen=True)
 class _Decoded:
-    """One image, resized, with what it was before."""
+    """One image, resized, with its original properties."""
 
     id: str
     pixels: NDArray[Any]
@@ -286,7 +286,7 @@ class _Decoded:
 
 @final
 class _Decoding:
-    """One pass over the images; keeps what the manifest has to say about them."""
+    """One pass over the images, collecting the contents of the manifest."""
 
     def __init__(self, dataset: Dataset, *, image_size: int, fit: str, skip_broken: bool) -> None:
         self.dataset = dataset
@@ -336,7 +336,7 @@ class _Decoding:
         image = self.dataset.source.read(row)
         low, high = float(image.min()), float(image.max())
         if not np.isfinite([low, high]).all():
-            raise DataError(f"image {name!r} has pixels that are NaN or infinite")
+            raise DataError(f"image {name!r} has NaN or infinite pixels")
         pixels = resize(image, self.image_size, fit=self.fit)
         return _Decoded(name, pixels, str(image.dtype), (low, high))
 
@@ -348,7 +348,7 @@ class _Decoding:
 
     def _note_broken(self, row: int, error: DataError) -> None:
         if not self.skip_broken:
-            raise DataError(f"{error}; mend it, or leave out such images with --skip-broken")
+            raise DataError(f"{error}; fix it, or skip such images with --skip-broken")
         self.broken.append({"row": row, "id": self.dataset.source.id(row), "reason": str(error)})
 
 
@@ -356,7 +356,7 @@ def _require_like(first: _Decoded, image: _Decoded) -> None:
     bands = {len(first.pixels), len(image.pixels)}
     if first.source_dtype != image.source_dtype or not (len(bands) == 1 or bands == {1, 3}):
         raise DataError(
-            f"images must agree in bands and dtype: {first.id!r} has {len(first.pixels)} of "
-            f"{first.source_dtype}, {image.id!r} has {len(image.pixels)} of {image.source_dtype}; "
-            "convert one kind (only grey and colour may be mixed)"
+            f"images must have the same bands and dtype: {first.id!r} has {len(first.pixels)} of "
+            f"{first.source_dtype}, {image.id!r} has {len(image.pixels)} of "
+            f"{image.source_dtype}; convert one kind (only grey and colour may be mixed)"
         )

@@ -1,4 +1,4 @@
-"""Where pictures come from: anything that can count, name and read them."""
+"""Image sources: anything that can count, name and read images."""
 
 import zlib
 from collections.abc import Sequence
@@ -15,43 +15,43 @@ from tailora.errors import ConfigError, DataError
 
 _MARKED: Final = 4096  # bytes at either end of a file
 _WITH_SIDECARS: Final = (".tif", ".tiff", ".jp2", ".img")
-_SIDECARS: Final = (".msk", ".aux.xml")  # what GDAL reads of pixels and gaps beside an image
+_SIDECARS: Final = (".msk", ".aux.xml")  # files that GDAL reads for pixels and gaps of an image
 
 
 class ImageSource(Protocol):
-    """A numbered set of pictures, read one at a time."""
+    """An indexed set of images, read one at a time."""
 
     def __len__(self) -> int:
-        """How many pictures there are."""
+        """Return the number of images."""
         ...
 
     def read(self, i: int) -> NDArray[Any]:
-        """Picture `i` as (bands, height, width) in its own dtype; called from several threads."""
+        """Read image `i` as (bands, height, width) in its own dtype; thread-safe."""
         ...
 
     def id(self, i: int) -> str:
-        """A name for picture `i` that stays the same from run to run."""
+        """Return a name for image `i` that is stable from run to run."""
         ...
 
 
 @runtime_checkable
 class MarkedSource(Protocol):
-    """A source that says itself what tells its files from changed ones."""
+    """A source that detects changes of its files itself."""
 
     def mark(self, i: int) -> tuple[int, int]:
-        """Size and checksum of what picture `i` is read from."""
+        """Return size and checksum of the files of image `i`."""
         ...
 
 
 @final
 class FileImages:
-    """Pictures in files, decoded when read.
+    """Images in files, decoded when read.
 
     Args:
-        paths: One file per picture.
-        ids: Their names, same order; relative ones, so that moving the folder changes nothing.
-        order: Names of the bands that every picture is to have, in order: a file that describes its
-            bands is read by these names. None takes bands as they come.
+        paths: One file per image.
+        ids: Their names, in the same order; relative, so that moving the folder changes nothing.
+        order: Names of the bands of every image, in order: a file that describes its bands is read
+            by these names. None keeps file order.
         keep_alpha: See `decode`.
     """
 
@@ -75,7 +75,7 @@ class FileImages:
         """Decode file `i`; see `decode`.
 
         Raises:
-            DataError: It cannot be decoded, or describes other bands than those wanted.
+            DataError: It cannot be decoded, or describes other bands.
         """
         image = decode(self.paths[i], keep_alpha=self.keep_alpha)
         return image if self.order is None else by_name(self.paths[i], image, self.order)
@@ -86,15 +86,15 @@ class FileImages:
 
 
 def by_name(path: Path, image: NDArray[Any], order: Sequence[str]) -> NDArray[Any]:
-    """Put the bands of a file in the wanted order, where it describes them.
+    """Reorder the bands of a file, if it describes them.
 
     Args:
         path: The file.
-        image: Its bands as they come (bands, height, width).
-        order: Names wanted.
+        image: Its bands in file order (bands, height, width).
+        order: Desired names.
 
     Raises:
-        DataError: It describes its bands, and one that is wanted is not among them.
+        DataError: It describes its bands, and a desired one is missing.
     """
     names = described_names(declared_bands(path)[0][: len(image)])
     if names is None or names == tuple(order):
@@ -107,11 +107,11 @@ def by_name(path: Path, image: NDArray[Any], order: Sequence[str]) -> NDArray[An
 
 @final
 class SelectedImages:
-    """Some pictures of another source, renumbered from zero.
+    """Some images of another source, renumbered from zero.
 
     Args:
         base: The other source.
-        indices: Which of its pictures, (rows,).
+        indices: Selected images, (rows,).
     """
 
     def __init__(self, base: ImageSource, indices: NDArray[np.int64]) -> None:
@@ -131,24 +131,24 @@ class SelectedImages:
 
 
 def file_path(source: ImageSource, i: int) -> Path | None:
-    """File that holds picture `i`, or None when it has none of its own."""
+    """Return the file of image `i`, or None if it has none of its own."""
     base, row = traced(source, i)
     return base.paths[row] if isinstance(base, FileImages) else None
 
 
 def origin(source: ImageSource) -> ImageSource:
-    """Source that all selections began with."""
+    """Return the source that all selections started from."""
     while isinstance(source, SelectedImages):
         source = source.base
     return source
 
 
 def traced(source: ImageSource, rows: Any) -> tuple[ImageSource, Any]:
-    """Source that all selections began with, and the numbers of some pictures there.
+    """Return the source that all selections started from, and the indices of some images there.
 
     Args:
-        source: Whose numbers are given.
-        rows: One number, or (rows,).
+        source: Source that `rows` indexes.
+        rows: One index, or (rows,).
     """
     while isinstance(source, SelectedImages):
         source, rows = source.base, source.indices[rows]
@@ -157,26 +157,27 @@ def traced(source: ImageSource, rows: Any) -> tuple[ImageSource, Any]:
 
 @runtime_checkable
 class CutSource(Protocol):
-    """A source whose pictures are cut out of files that hold others too."""
+    """A source whose images are cut from files that contain others too."""
 
     def cut_from(self, i: int) -> tuple[Path, str]:
-        """File of picture `i`, and words that tell it from every other cut of that file."""
+        """Return the file of image `i`, and a text that distinguishes it from its other cuts."""
         ...
 
 
 def cut_from(source: ImageSource, i: int) -> tuple[Path, str] | None:
-    """File and place that picture `i` is cut from, or None where it is no cut."""
+    """Return file and position that image `i` is cut from, or None if it is not a cut."""
     if isinstance(source, SelectedImages):
         return cut_from(source.base, int(source.indices[i]))
     return source.cut_from(i) if _can_cut(source) else None
 
 
 def file_mark(source: ImageSource, i: int) -> tuple[int, int]:
-    """Size and checksum of the first and last 4 KiB of the file of picture `i`, (-1, 0) without.
+    """Return size and checksum of both ends of the file of image `i`, (-1, 0) without one.
 
-    An image that is drawn again, re-encoded or cut short differs there, and a large file costs no
-    more than a small one. A mask and `.aux.xml` beside a raster count too, and so does the place of
-    a cut; a source of several files a picture gives marks of its own.
+    The first and last 4 KiB count: an image that is redrawn, re-encoded or truncated differs there,
+    and a large file costs no more than a small one. A mask and `.aux.xml` next to a raster count
+    too, and so does the position of a cut; a source with several files per image provides its own
+    marks.
     """
     base, row = traced(source, i)
     if _can_mark(base):
@@ -188,11 +189,11 @@ def file_mark(source: ImageSource, i: int) -> tuple[int, int]:
             if beside.is_file():
                 more, of_it = path_mark(beside)
                 size, checksum = size + more, zlib.crc32(str(of_it).encode(), checksum)
-    return size, zlib.crc32(place.encode(), checksum)  # of nothing it stays what it was
+    return size, zlib.crc32(place.encode(), checksum)  # unchanged if there is nothing to add
 
 
 def path_mark(path: Path) -> tuple[int, int]:
-    """Size and checksum of the first and last 4 KiB of a file, (-1, 0) if it cannot be read."""
+    """Return size and checksum of both ends of a file, (-1, 0) if it cannot be read."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -201,7 +202,7 @@ def path_mark(path: Path) -> tuple[int, int]:
                 file.seek(max(_MARKED, size - _MARKED))
                 checksum = zlib.crc32(file.read(_MARKED), checksum)
     except OSError:
-        return -1, 0  # decoding it will say what is wrong with it, in words
+        return -1, 0  # decoding will report the error
     return size, checksum
 
 
@@ -213,13 +214,13 @@ def _can_mark(source: ImageSource) -> TypeGuard[MarkedSource]:
     return _has_all(type(source), MarkedSource)
 
 
-@cache  # comparing with a protocol costs more than reading a small file, and is asked for each
+@cache  # checking a protocol costs more than reading a small file, and happens for each
 def _has_all(kind: type, protocol: type) -> bool:
     return issubclass(kind, protocol)
 
 
 def file_size(source: ImageSource, i: int) -> int:
-    """Size in bytes of the file of picture `i`, without decoding; -1 when there is no such file."""
+    """Return the size in bytes of the file of image `i`; -1 if there is no such file."""
     return _size(file_path(source, i))
 
 
@@ -227,4 +228,4 @@ def _size(path: Path | None) -> int:
     try:
         return -1 if path is None else path.stat().st_size
     except OSError:
-        return -1  # decoding it will say what is wrong with it, in words
+        return -1  # decoding will report the error

@@ -1,4 +1,4 @@
-"""Divide samples into train, val and test: by class, and by whole groups where there are groups."""
+"""Split samples into train, val and test, stratified by class and by whole groups."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from tailora.counts import rows_by_class
 from tailora.errors import ConfigError, DataError
 
 _KICKS: Final = 1000  # a fifth of a second for fifty classes of two groups each
-_MOVES_PER_KICK: Final = 2  # repair mostly takes a single one back
+_MOVES_PER_KICK: Final = 2  # repair usually moves a single one back
 _TRAIN, _VAL, _TEST = range(3)
 
 
@@ -22,17 +22,17 @@ def divide_groups(
     fractions: tuple[float, float, float],
     rng: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """Return each group to train (0), val (1) or test (2).
+    """Assign each group to train (0), val (1) or test (2).
 
     Args:
-        amounts: How much of each class each group holds (groups, classes), not negative: samples,
-            or area. Groups that hold nothing are drawn by the fractions alone.
-        fractions: Wanted shares of train, val and test, summing to 1; share 0 gets nothing.
-        rng: Decides the order among equals.
+        amounts: Amount of each class in each group (groups, classes), not negative: samples, or
+            area. Empty groups are drawn by the fractions alone.
+        fractions: Target shares of train, val and test, summing to 1; share 0 gets nothing.
+        rng: Breaks ties.
 
     Returns:
-        Side per group (groups,). A class with two groups or more is in train and in test, and with
-        a third also in val, if the search finds such a division; the caller must look.
+        Split per group (groups,). A class with two groups or more is in train and test, and with a
+        third also in val, if the search finds such an assignment; the caller must check.
     """
     division = _Division(amounts, np.asarray(fractions))
     division.fill(rng)
@@ -50,12 +50,12 @@ def divide_groups(
 
 @final
 class _Division:
-    """A division in the making.
+    """An assignment in progress.
 
     Attributes:
-        sides: Side per group (groups,), -1 while open.
-        holders: Groups of each class on each side (3, classes).
-        excess: Share of each class on each side, less the wanted part of what is placed so far
+        sides: Split per group (groups,), -1 while open.
+        holders: Number of groups per class and split (3, classes).
+        excess: Share of each class in each split, minus the target part of what is placed so far
             (3, classes).
     """
 
@@ -66,13 +66,13 @@ class _Division:
         self.has = amounts > 0
         self._holds = csr_array(self.has, dtype=np.int64)
         self.required = _required(self.has.sum(axis=0), fractions)
-        self.cost = np.array([len(totals) + 1, 1, len(totals) + 1])  # val never outranks the others
+        self.cost = np.array([len(totals) + 1, 1, len(totals) + 1])  # val never takes precedence
         self.sides = np.full(len(amounts), -1)
         self.holders = np.zeros((3, len(totals)), dtype=np.int64)
         self.excess = np.zeros((3, len(totals)))
 
     def missing(self) -> NDArray[np.bool_]:
-        """Which classes are not where they must be (3, classes)."""
+        """Return which classes are missing in a required split (3, classes)."""
         return self.required & (self.holders == 0)
 
     def missing_cost(self) -> int:
@@ -92,9 +92,9 @@ class _Division:
         self.sides[empty] = rng.choice(3, size=empty.sum(), p=self.fractions)
 
     def _imbalance(self, group: int) -> NDArray[np.float64]:
-        """Change of the sum of squares of the excess e if a group of shares m went to each side.
+        """Return the change of the sum of squares of the excess e if a group m is added.
 
-        e becomes e - f m everywhere and gains m on that side: 2 m e + (1 - 2 f) m^2 more there.
+        e becomes e - f m everywhere and gains m in that split: 2 m e + (1 - 2 f) m^2 more there.
         """
         m = self.shares[group]
         return 2 * self.excess @ m + (1 - 2 * self.fractions) * (m @ m)
@@ -105,7 +105,7 @@ class _Division:
             missing = self.missing()
             if not missing.any():
                 return
-            # of all groups at once: one by one, thousands of classes took minutes
+            # for all groups at once: one by one, thousands of classes took minutes
             found = self._holds @ missing.T.astype(np.int64)
             last = self._holds @ (self.required & (self.holders == 1)).T.astype(np.int64)
             lost = last[np.arange(len(self.sides)), self.sides]
@@ -118,7 +118,7 @@ class _Division:
             self._place(group, side)
 
     def kick(self, rng: np.random.Generator) -> None:
-        """Move random groups to where their class is missing, whatever that costs elsewhere."""
+        """Move random groups to where their class is missing, whatever the cost elsewhere."""
         for _ in range(_MOVES_PER_KICK):
             missing = np.argwhere(self.missing())
             if len(missing):
@@ -141,10 +141,10 @@ class _Division:
 
 
 def _required(groups: NDArray[np.int64], fractions: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Say which sides each class must be on (3, classes), from its number of groups (classes,)."""
+    """Return which splits each class must be in (3, classes), from its number of groups."""
     sides = np.zeros((3, len(groups)), dtype=bool)
     needed = 0
-    for side in (_TRAIN, _TEST, _VAL):  # in the order in which a few groups are given out
+    for side in (_TRAIN, _TEST, _VAL):  # in the order in which a few groups are assigned
         if fractions[side] > 0:
             needed += 1
             sides[side] = groups >= needed
@@ -152,7 +152,7 @@ def _required(groups: NDArray[np.int64], fractions: NDArray[np.float64]) -> NDAr
 
 
 SPLITS: Final = ("train", "val", "test")
-"""What every dataset is divided into."""
+"""The splits of every dataset."""
 FRACTIONS: Final = (0.7, 0.1, 0.2)
 
 SPELLINGS: Final = {
@@ -184,27 +184,27 @@ def make_splits(
     seed: int = 0,
     fractions: tuple[float, float, float] = FRACTIONS,
 ) -> NDArray[np.str_]:
-    """Divide samples so that each class is on every side, and no group is on two.
+    """Split samples so that each class is in every split, and no group is in two.
 
-    Stratifying keeps rare classes testable; whole groups (a scene, a flight, a block of ground)
-    keep near-copies of training images out of the test.
+    Stratifying keeps rare classes testable; whole groups (a scene, a flight, a spatial block) keep
+    near-copies of training images out of the test split.
 
     Args:
         labels: Class indices (samples,).
         classes: Class names, by index.
-        groups: Group of each sample (samples,); None lets each sample stand alone.
+        groups: Group of each sample (samples,); None treats samples as independent.
         seed: Equal seeds give equal splits.
-        fractions: Wanted shares of train, val and test; they sum to 1. A zero for val or test
-            leaves that side out.
+        fractions: Target shares of train, val and test, summing to 1. Zero for val or test omits
+            that split.
 
     Returns:
         `"train"`, `"val"` or `"test"` per sample (samples,). Every class has a training and a test
-        sample, and a validation sample where it has a third one (with groups: a third group, and
-        as far as the classes that share its groups allow).
+        sample, and a validation sample if it has a third one (with groups: a third group, as far as
+        the classes that share its groups allow).
 
     Raises:
         ConfigError: The fractions are not shares of 1.
-        DataError: A class is too small to be on both sides, or the groups do not allow it.
+        DataError: A class is too small to be in both, or the groups do not allow it.
 
     Example:
         >>> make_splits(np.array([0, 0, 0, 1, 1]), classes=("a", "b")).tolist().count("train")
@@ -227,7 +227,7 @@ def complete_splits(
     groups: NDArray[np.str_] | None = None,
     seed: int = 0,
 ) -> tuple[NDArray[np.str_], tuple[str, ...]]:
-    """Keep the splits that are given and carve the missing ones out of the training samples.
+    """Keep the given splits and take missing ones from the training samples.
 
     Args:
         labels: Class indices (samples,).
@@ -237,10 +237,10 @@ def complete_splits(
         seed: Equal seeds give equal splits.
 
     Returns:
-        The splits (samples,), and a note on what was carved, if anything was.
+        The splits (samples,), and a note on new splits, if any.
 
     Raises:
-        DataError: There is no training sample, or a class is too small to be divided.
+        DataError: There is no training sample, or a class is too small to be split.
     """
     given = np.full(len(labels), "train") if given is None else given
     present = set(given.tolist())
@@ -259,12 +259,12 @@ def complete_splits(
         fractions=_shares_of_train(missing),
     )
     units = "samples" if groups is None else "whole groups"
-    note = f"{' and '.join(missing)} carved out of train by class, in {units}, with seed {seed}"
+    note = f"{' and '.join(missing)} split from train, stratified by class, in {units}, seed {seed}"
     return splits, (note,)
 
 
 def _shares_of_train(missing: list[str]) -> tuple[float, float, float]:
-    """Share the training samples as if the sides that exist already had been carved before."""
+    """Return shares of the training samples as if the existing splits had been taken before."""
     wanted: dict[str, float] = dict(zip(SPLITS, FRACTIONS, strict=True))
     kept = {split: wanted[split] for split in ("train", *missing)}
     train, val, test = (kept.get(split, 0) / sum(kept.values()) for split in SPLITS)
@@ -307,15 +307,15 @@ def _by_group(
 ) -> NDArray[np.str_]:
     names, index = np.unique(groups, return_inverse=True)
     amounts = np.zeros((len(names), len(classes)))
-    np.add.at(amounts.ravel(), index * len(classes) + labels, 1.0)  # one index is far faster
+    np.add.at(amounts.ravel(), index * len(classes) + labels, 1.0)  # one index is much faster
     splits = np.array(SPLITS)[divide_groups(amounts, fractions=fractions, rng=rng)[index]]
     for split, share in zip(SPLITS, fractions, strict=True):
         absent = set(labels.tolist()) - set(labels[splits == split].tolist())
         if share and absent and split != "val":
             raise DataError(
-                "no division of whole groups was found that gives classes "
-                f"{_names(absent, classes)} a {split} sample, because classes share their groups; "
-                "merge classes, add data or use finer groups"
+                "no split by whole groups gives classes "
+                f"{_names(absent, classes)} a {split} sample, because classes share their "
+                "groups; merge classes, add data or use finer groups"
             )
     return splits
 
@@ -346,7 +346,7 @@ def _require_divisible(
 
 
 def require_two_samples(labels: NDArray[np.int64], *, classes: Sequence[str]) -> None:
-    """Raise `DataError` naming each class that has a single sample: it cannot be tested."""
+    """Raise `DataError` listing each class that has a single sample: it cannot be tested."""
     values, counts = np.unique(labels, return_counts=True)
     single = set(values[counts == 1].tolist())
     if single:
@@ -357,11 +357,11 @@ def require_two_samples(labels: NDArray[np.int64], *, classes: Sequence[str]) ->
 
 
 def _by_capitals(rare: set[int], classes: Sequence[str]) -> str:
-    """A hint where a rare class is another one in capitals."""
+    """Return a hint if a rare class is another one in capitals."""
     for c in sorted(rare):
         for other in classes:
             if other != classes[c] and other.casefold() == classes[c].casefold():
-                return f" ({classes[c]!r} and {other!r} differ by capitals only)"
+                return f" ({classes[c]!r} and {other!r} differ only in capitals)"
     return ""
 
 

@@ -1,11 +1,11 @@
-"""Spectral and radar bands by name: what each sensor has, and where in the spectrum it lies.
+"""Spectral and radar bands by name: the bands of each sensor and their wavelengths.
 
-Bands are matched by name and never by position: Sentinel-2 files begin with blue where pictures
-begin with red, and an encoder given the one for the other learns from swapped colours unnoticed.
+Bands are matched by name, never by position: Sentinel-2 files begin with blue, ordinary images with
+red, and an encoder given one for the other would silently learn from swapped colours.
 
 Reference: Sentinel-2 central wavelengths are those of S2A in ESA's Spectral Response Functions
-    document; Landsat 8 and 9 centres are the middles of the band limits that USGS gives for OLI and
-    TIRS. A radar band has a polarisation in place of a wavelength.
+    document; Landsat 8 and 9 wavelengths are the centres of the band limits that USGS states for
+    OLI and TIRS. A radar band has a polarisation instead of a wavelength.
 """
 
 import re
@@ -22,7 +22,7 @@ class Band:
     """One band of a sensor.
 
     Attributes:
-        name: As the sensor's operator writes it, e.g. `"B08"`.
+        name: As written by the sensor's operator, e.g. `"B08"`.
         wavelength: Centre in micrometres; None for radar.
         aliases: Other names of the same band.
     """
@@ -80,17 +80,17 @@ SENSORS: Final[Mapping[str, tuple[Band, ...]]] = {
 _SHORT: Final = {
     name.casefold(): band for band in _SENTINEL_2 for name in (re.sub(r"^B0", "B", band.name),)
 }
-_SAME: Final = 0.02  # micrometres by which the sensors' blue, green and red differ at most
+_SAME: Final = 0.02  # largest difference in micrometres between the sensors' blue, green and red
 RADAR: Final = tuple(band.name for band in _SAR)
 
-# a band as file names and descriptions carry it: T33UUU_20170216T102101_B8A.jp2, s1a_vv.tif
+# a band in file names and descriptions: T33UUU_20170216T102101_B8A.jp2, s1a_vv.tif
 _IN_A_NAME: Final = re.compile(
     r"(?:^|[^A-Za-z0-9])(B\d{1,2}A?|VV|VH|HH|HV)(?=$|[^A-Za-z0-9])", re.I
 )
 
 
 def sensor_bands(sensor: str) -> tuple[Band, ...]:
-    """Bands of a sensor, in its own order.
+    """Return the bands of a sensor, in its order.
 
     Raises:
         ConfigError: Unknown sensor.
@@ -101,10 +101,10 @@ def sensor_bands(sensor: str) -> tuple[Band, ...]:
 
 
 def find_sensor(names: Sequence[str]) -> str | None:
-    """Return which sensor these names are of, where each is a name that sensor's operator uses.
+    """Return the sensor these names belong to, if all are names used by its operator.
 
-    Sentinel-2's bands are also written without the zero (`B2`, as Earth Engine does), and so are
-    Landsat's. Where both sensors have the names and mean other light by one, there is no answer.
+    Sentinel-2's bands are also written without the zero (`B2`, as in Earth Engine), and so are
+    Landsat's. None if both sensors have the names and one name means a different wavelength.
 
     Example:
         >>> find_sensor(["B04", "B8A"]), find_sensor(["B2", "B12"]), find_sensor(["B8", "B10"])
@@ -125,20 +125,20 @@ def find_sensor(names: Sequence[str]) -> str | None:
 
 
 def doubtful_sensor(names: Sequence[str]) -> str | None:
-    """Words for names that Sentinel-2 and Landsat both have for other light, else None."""
+    """Return an error text for names that Sentinel-2 and Landsat use differently, else None."""
     wanted = {name.casefold() for name in names}
     if not wanted or not wanted <= _SHORT.keys() or not _differ(wanted):
         return None
     return (
-        f"bands {list(names)} may be Sentinel-2's or Landsat's, which differ; state --sensor or "
+        f"bands {list(names)} may be Sentinel-2's or Landsat's, which differ; set --sensor or "
         "--set data.sensor=sentinel-2 (or landsat-8)"
     )
 
 
 def _differ(wanted: set[str]) -> bool:
-    """Whether a band of these names lies elsewhere for Landsat than for Sentinel-2."""
+    """Whether a band of these names has another wavelength for Landsat than for Sentinel-2."""
     landsat = {band.name.casefold(): band.wavelength or 0.0 for band in _LANDSAT}
-    if wanted == landsat.keys():  # of Sentinel-2, B8A and B12 would be missing
+    if wanted == landsat.keys():  # Sentinel-2's B8A and B12 would be missing
         return False
     return (
         any(
@@ -150,15 +150,15 @@ def _differ(wanted: set[str]) -> bool:
 
 
 def canonical_names(names: Sequence[str], sensor: str | None = None) -> tuple[str, ...]:
-    """Write band names the way their sensor's operator does.
+    """Write band names as the sensor's operator does.
 
     Args:
-        names: In the order of the bands, no name twice.
-        sensor: One of `SENSORS`; None asks `find_sensor`, and keeps names of no sensor as they are.
+        names: In band order, without repetition.
+        sensor: One of `SENSORS`; None asks `find_sensor`, and leaves other names unchanged.
 
     Raises:
         ConfigError: The sensor is unknown or has no such band.
-        DataError: A name stands twice.
+        DataError: A name occurs twice.
 
     Example:
         >>> canonical_names(["red", "b8a"], "sentinel-2")
@@ -173,20 +173,20 @@ def canonical_names(names: Sequence[str], sensor: str | None = None) -> tuple[st
         written = tuple(known[find_band(name, known, sensor=found)] for name in names)
     twice = sorted({name for name in written if written.count(name) > 1})
     if twice:
-        raise DataError(f"band names {twice} stand more than once in {list(names)}; rename them")
+        raise DataError(f"band names {twice} occur more than once in {list(names)}; rename them")
     return written
 
 
 def find_band(wanted: str, names: Sequence[str], *, sensor: str | None = None) -> int:
-    """Position of a band among named ones.
+    """Return the position of a band among named ones.
 
     Args:
-        wanted: Its name, or an alias such as `"red"`; letter case does not count.
-        names: Names of the bands there are.
-        sensor: Whose aliases count; None asks `find_sensor(names)`.
+        wanted: Its name, or an alias such as `"red"`; case-insensitive.
+        names: Names of the available bands.
+        sensor: Defines aliases; None asks `find_sensor(names)`.
 
     Raises:
-        ConfigError: There is no such band; the nearest name is given.
+        ConfigError: There is no such band; the nearest name is suggested.
 
     Example:
         >>> find_band("nir", ["B02", "B03", "B04", "B08"])
@@ -212,10 +212,10 @@ def _spellings(band: Band) -> set[str]:
 
 
 def band_wavelengths(names: Sequence[str], sensor: str | None = None) -> tuple[float, ...] | None:
-    """Centre wavelength of each band in micrometres, or None unless all are known.
+    """Return the centre wavelength of each band in micrometres, or None unless all are known.
 
     Args:
-        names: Of the bands.
+        names: Band names.
         sensor: As for `canonical_names`.
 
     Example:
@@ -237,16 +237,16 @@ def band_wavelengths(names: Sequence[str], sensor: str | None = None) -> tuple[f
 def stated_names(
     count: int, *, band_names: Sequence[str] = (), sensor: str | None = None
 ) -> tuple[str, ...] | None:
-    """Names of the bands of an image as a user states them, or None where nothing is stated.
+    """Return the band names set by the user, or None if nothing was set.
 
     Args:
-        count: Bands of the image.
-        band_names: One name a band, in the order of the image.
-        sensor: Whose names they are; alone it stands for all its bands in its own order.
+        count: Number of bands of the image.
+        band_names: One name per band, in image order.
+        sensor: Sensor of the names; on its own it means all its bands in its order.
 
     Raises:
-        ConfigError: An unknown sensor or band, or another number of names than of bands.
-        DataError: A name stands twice.
+        ConfigError: An unknown sensor or band, or the wrong number of names.
+        DataError: A name occurs twice.
     """
     if not band_names and sensor is None:
         return None
@@ -254,14 +254,14 @@ def stated_names(
     if len(names) != count:
         said = "data.band_names" if band_names else f"sensor {sensor!r}"
         raise ConfigError(
-            f"{said} has {len(names)} bands {list(names)}, but the images have {count}; name each "
-            "band in the order of the file, --set 'data.band_names=[\"...\"]'"
+            f"{said} has {len(names)} bands {list(names)}, but the images have {count}; name the "
+            "bands in file order, --set 'data.band_names=[\"...\"]'"
         )
     return canonical_names(names, sensor)
 
 
 def name_in(text: str) -> str | None:
-    """Band name that a file name or a description holds, such as `B8A`, or None.
+    """Return the band name in a file name or description, such as `B8A`, or None.
 
     Example:
         >>> name_in("T33UUU_20170216T102101_B8A"), name_in("preview")
@@ -272,7 +272,7 @@ def name_in(text: str) -> str | None:
 
 
 def described_names(descriptions: Sequence[str | None]) -> tuple[str, ...] | None:
-    """Band names from the descriptions in a file, or None unless every band has one of its own.
+    """Return band names from the descriptions in a file, or None unless every band has its own.
 
     Example:
         >>> described_names(["B4 (665 nm)", "B3", "Blue"])

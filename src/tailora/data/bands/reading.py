@@ -1,4 +1,4 @@
-"""Return the bands of a dataset their names, from the user or from the files themselves."""
+"""Name the bands of a dataset, as set by the user or from the files."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,28 +29,27 @@ def name_bands(
     sensor: str | None = None,
     alpha: str = "drop",
 ) -> Dataset:
-    """Name the bands of a dataset, and keep or drop what its files declare alpha.
+    """Name the bands of a dataset, and keep or drop a declared alpha band.
 
-    What is stated goes before what the dataset knows, and that before the descriptions in the
-    first training image. Files that describe their bands are then each read by name.
+    User settings take precedence over the dataset's own names, and those over the descriptions in
+    the first training image. Files that describe their bands are then each read by name.
 
     Args:
-        data: Any.
-        band_names: One name a band, in the order of the images.
-        sensor: Whose bands they are; see `stated_names`.
+        data: Any dataset.
+        band_names: One name per band, in image order.
+        sensor: Sensor of the bands; see `stated_names`.
         alpha: `"drop"` or `"band"`. Names for all bands and alpha keep it too.
 
     Returns:
-        The dataset itself where there is nothing to say.
+        The dataset itself if there is nothing to name.
 
     Raises:
         ConfigError: An unknown sensor, band or value of `alpha`, or a wrong number of names.
-        DataError: The first training image cannot be read where names are to be laid on it, or a
-            name stands twice.
+        DataError: The first training image is needed but cannot be read, or a name occurs twice.
     """
     if alpha not in ALPHA:
         raise unknown_name("value of data.alpha", alpha, ALPHA)
-    # data that are only measured on may have no training image
+    # data for evaluation only may have no training image
     first = int(np.append(data.indices("train"), np.arange(len(data)))[0])
     path = file_path(data.source, first)
     descriptions, has_alpha = ((), False) if path is None else declared_bands(path)
@@ -63,7 +62,7 @@ def name_bands(
     else:
         names = data.bands or described
     if names is not None and described is not None and not band_names:
-        # files are compared in their own words, which a sensor may have made others of
+        # files are compared by their own names, which a sensor may have replaced
         source = _read_from(source, described, keep_alpha=keeps)
     notes = (_dropped_alpha(path),) if has_alpha and not keeps and path else ()
     if source is data.source and names == data.bands and not notes:
@@ -85,7 +84,7 @@ def _stated(
     sensor: str | None,
     known: tuple[str, ...] | None,
 ) -> tuple[str, ...] | None:
-    if known is not None and not band_names:  # the sensor says no more than whose bands they are
+    if known is not None and not band_names:  # the sensor alone only defines the aliases
         return canonical_names(known, sensor)
     return stated_names(len(source.read(first)), band_names=band_names, sensor=sensor)
 
@@ -102,6 +101,7 @@ def _read_from(
 
 def _dropped_alpha(path: Path) -> str:
     return (
-        f"{path.name!r} declares its last band alpha, so it is dropped; if it is a band such as "
-        "near infrared, keep it with --set data.alpha=band or name all bands by data.band_names"
+        f"{path.name!r} declares its last band as alpha, so it is dropped; if it is a band such "
+        "as near infrared, keep it with --set data.alpha=band or name all bands in "
+        "data.band_names"
     )

@@ -1,4 +1,4 @@
-"""What values each band holds: range, spread and histogram of a sample of pixels."""
+"""Values of each band: range, spread and histogram of a sample of pixels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ class BandSummary:
     """Values of one band in a sample of pixels.
 
     Attributes:
-        name: Of the band, or its number.
+        name: Name of the band, or its number.
         wavelength: Centre in micrometres, or None.
-        low: Least value.
+        low: Minimum.
         percentiles: 2nd, 50th and 98th.
-        high: Greatest value.
+        high: Maximum.
         mean: Arithmetic mean.
         std: Standard deviation.
-        counts: Pixels in each of equal bins from the 2nd percentile less, to the 98th plus, a tenth
-            of their distance (bins,); what lies beyond is in the outer bins.
-        edges: Of the bins (bins + 1,).
+        counts: Pixels in equal bins (bins,), from the 2nd to the 98th percentile extended by a
+            tenth on either side; pixels beyond are counted in the outer bins.
+        edges: Bin edges (bins + 1,).
     """
 
     name: str
@@ -55,9 +55,9 @@ def summarise_bands(
     """Summarise bands.
 
     Args:
-        values: (bands, pixels), at least one pixel; only those with data.
-        names: Of the bands; None numbers them.
-        wavelengths: Their centres in micrometres, where known.
+        values: (bands, pixels), at least one pixel; valid pixels only.
+        names: Band names; None numbers them.
+        wavelengths: Centres in micrometres, if known.
     """
     shown = names or [f"band {i + 1}" for i in range(len(values))]
     waves = wavelengths or [None] * len(values)

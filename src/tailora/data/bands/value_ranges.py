@@ -1,7 +1,7 @@
-"""What units pixel values seem to be in, and the usual mistakes with them.
+"""Which units pixel values seem to be in, and common mistakes with them.
 
 Reference: Sentinel-2 Level-1C and 2A products store reflectance times 10,000; dividing that by 255,
-    as if it were 8-bit, is a mistake that even libraries made (torchgeo issue 4061).
+    as if it were 8-bit, is a mistake found even in libraries (torchgeo issue 4061).
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tailora.data.bands.names import RADAR
 
-_WRONG_SCALE: Final = 10.0  # a given mean this many times off is of other units
+_WRONG_SCALE: Final = 10.0  # a given mean off by this factor is in other units
 _MOST_NAMED: Final = 5
 
 
@@ -21,10 +21,10 @@ def guess_units(values: NDArray[np.generic], names: Sequence[str] | None = None)
 
     Args:
         values: Any shape, with at least one finite value.
-        names: Bands, where known.
+        names: Bands, if known.
 
     Returns:
-        In words, such as `"reflectance times 10,000"`.
+        A description such as `"reflectance times 10,000"`.
     """
     if values.dtype == np.uint8:
         return "8-bit values (0 to 255)"
@@ -32,11 +32,11 @@ def guess_units(values: NDArray[np.generic], names: Sequence[str] | None = None)
     low, high = float(found.min()), float(np.percentile(found, 99.9))
     is_radar = bool(names) and all(name in RADAR for name in names or ())
     if low < 0 and low >= -100 and high <= 60:
-        return "decibels" if is_radar or low < -2 else "values around zero, normalised already"
+        return "decibels" if is_radar or low < -2 else "values around zero, already normalised"
     if is_radar:
         return "radar amplitude or power, linear"
     if low < 0:
-        return "values of both signs"
+        return "positive and negative values"
     limits = (
         (0.004, "values below 1/255"), (2.0, "reflectance (0 to 1)"), (100.0, "unknown units"),
         (255.0, "0 to 255, stored as " + str(values.dtype)), (20000.0, "reflectance times 10,000"),
@@ -51,21 +51,21 @@ def check_values(
     mean: Sequence[float] = (),
     radar: str = "none",
 ) -> tuple[str, ...]:
-    """Look for the usual mistakes in a first batch.
+    """Check a first batch for common mistakes.
 
     Args:
         values: Stored values (images, bands, height, width).
-        names: What to call the bands, one each.
-        mean: What the user says their means are, one each; empty if nothing was said.
-        radar: How radar images are said to be stored.
+        names: Band names to show, one per band.
+        mean: Means set by the user, one per band; empty if none.
+        radar: How radar images are stored according to the user.
 
     Returns:
-        One sentence a finding; none where nothing looks wrong.
+        One sentence per finding; none if nothing looks wrong.
     """
     bands = np.moveaxis(values.astype(np.float64), 1, 0).reshape(values.shape[1], -1)
     low, high = bands.min(axis=1), bands.max(axis=1)
     if (low == high).all() and len(set(low.tolist())) == 1:
-        return (f"every pixel is {low[0]:g}: are these images nothing but no-data?",)
+        return (f"every pixel is {low[0]:g}: do these images contain only no-data?",)
     found = _constant(names, low, high)
     if radar == "none":
         found += _wrong_scale(values.dtype, float(low.min()), float(high.max()), names)
@@ -80,7 +80,7 @@ def _constant(
     flat = [f"{name} ({a:g})" for name, a, b in zip(names, low, high, strict=True) if a == b]
     if not flat:
         return []
-    return [f"constant bands tell nothing: {', '.join(flat[:_MOST_NAMED])}; leave them out"]
+    return [f"constant bands carry no information: {', '.join(flat[:_MOST_NAMED])}; leave them out"]
 
 
 def _wrong_scale(
@@ -88,9 +88,7 @@ def _wrong_scale(
 ) -> list[str]:
     is_whole = np.issubdtype(dtype, np.integer)
     if is_whole and low >= 0 and high <= 1:
-        return [
-            "whole numbers of 0 and 1 only: values were divided by 255 or 10,000 and then rounded"
-        ]
+        return ["only the integers 0 and 1: were values divided by 255 or 10,000 and then rounded?"]
     if is_whole or low < 0:
         return []
     if high < 1 / 255:
@@ -98,8 +96,8 @@ def _wrong_scale(
     is_spectral = not set(names) <= {*RADAR}
     if is_spectral and 2 < high <= 80:
         return [
-            f"fractions up to {high:.3g}: reflectance times 10,000 that was divided by 255? Give "
-            "reflectance itself, or as it was stored"
+            f"fractions up to {high:.3g}: reflectance times 10,000 divided by 255? Use "
+            "reflectance itself, or the stored values"
         ]
     return []
 
@@ -114,4 +112,4 @@ def _wrong_mean(
     ]
     if not off:
         return []
-    return [f"data.mean is of other units than the images: {', '.join(off[:_MOST_NAMED])}"]
+    return [f"data.mean is in other units than the images: {', '.join(off[:_MOST_NAMED])}"]

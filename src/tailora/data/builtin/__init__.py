@@ -1,1 +1,1 @@
-"""Datasets that come with packages or are drawn here."""
+"""Datasets that ship in packages or are generated."""

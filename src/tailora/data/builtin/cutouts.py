@@ -12,13 +12,14 @@ from tailora.data.builtin.ground_sampling import Crops
 
 @final
 class Cutouts:
-    """Square crops of one picture, which is loaded once, when the first is read.
+    """Square crops of one picture, which is loaded once, on first use.
 
     Args:
-        load: Gives the picture (bands, rows, columns).
-        crops: Where the crops are; a crop may reach over the left and right edges where they meet.
+        load: Returns the picture (bands, rows, columns).
+        crops: Crop locations; a crop may wrap around the left and right edges if these are
+            adjacent.
         size: Pixels per side, even.
-        prefix: What ids start with: all that tells these pixels from others at the same places.
+        prefix: Prefix of ids, to distinguish these pixels from others at the same locations.
     """
 
     def __init__(
@@ -35,11 +36,11 @@ class Cutouts:
         return len(self.crops.rows)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What goes to another process: neither the picture, which is large, nor the lock."""
+        """Drop what other processes do not need: the picture, which is large, and the lock."""
         return vars(self) | {"_picture": None, "_loading": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Wake up in another process, which loads the picture when it needs it."""
+        """Restore in another process, which loads the picture on demand."""
         vars(self).update(state | {"_loading": threading.Lock()})
 
     def read(self, i: int) -> NDArray[Any]:

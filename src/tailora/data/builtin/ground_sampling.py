@@ -1,4 +1,4 @@
-"""Draw square crops of one large picture, with the splits apart on the ground."""
+"""Sample square crops of one large picture with spatially separate splits."""
 
 from dataclasses import dataclass
 from typing import Any, Final, final
@@ -18,7 +18,7 @@ _TRAIN, _VAL, _TEST = range(len(SPLITS))
 @final
 @dataclass(frozen=True)
 class Crops:
-    """Places on the picture, one row each.
+    """Crop locations, one row each.
 
     Attributes:
         rows: Centre (crops,): the upper edge of this picture row.
@@ -31,19 +31,19 @@ class Crops:
     codes: NDArray[np.int64]
 
     def take(self, indices: NDArray[Any]) -> "Crops":
-        """Some of the crops, in the order given."""
+        """Select some crops, in the order given."""
         return Crops(self.rows[indices], self.columns[indices], self.codes[indices])
 
 
 @final
 @dataclass(frozen=True)
 class Ground:
-    """A picture cut into blocks that go whole to one split, since neighbouring crops look alike.
+    """A picture divided into blocks that are each assigned to one split.
 
     Attributes:
-        shape: Rows and columns of the picture; where its left and right edges meet, columns must be
-            a multiple of the block.
-        crop: Pixels per side of a crop, even, at most those of a block.
+        shape: Rows and columns of the picture; if its left and right edges are adjacent, columns
+            must be a multiple of the block.
+        crop: Pixels per side of a crop, even, at most the block's.
         block: Pixels per side of a block.
     """
 
@@ -53,7 +53,7 @@ class Ground:
 
     @property
     def n_blocks(self) -> int:
-        """How many blocks there are, cut ones at the lower and right edges included."""
+        """Number of blocks, including partial ones at the lower and right edges."""
         return -(-self.shape[0] // self.block) * self._blocks_across
 
     @property
@@ -61,11 +61,11 @@ class Ground:
         return -(-self.shape[1] // self.block)
 
     def blocks(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Number of the block that holds each pixel, row by row (pixels,)."""
+        """Number of the block containing each pixel, row by row (pixels,)."""
         return rows // self.block * self._blocks_across + columns % self.shape[1] // self.block
 
     def corner_blocks(self, crops: Crops) -> NDArray[np.int64]:
-        """Blocks that hold the corner pixels of each crop (4, crops): all that it reaches into."""
+        """Blocks of the corner pixels of each crop (4, crops): all blocks that it touches."""
         half = self.crop // 2
         return np.stack(
             [
@@ -76,23 +76,23 @@ class Ground:
         )
 
     def within_one_block(self, crops: Crops) -> NDArray[np.bool_]:
-        """Which crops stay usable whichever way the neighbouring blocks go (crops,)."""
+        """Which crops are usable however the neighbouring blocks are assigned (crops,)."""
         corners = self.corner_blocks(crops)
         return (corners == corners[0]).all(axis=0)
 
     def divide(
         self, crops: Crops, amounts: NDArray[np.float64], *, rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return blocks to train (0), val (1) and test (2), each class to all if it can be.
+        """Assign blocks to train (0), val (1) and test (2), each class to all three if possible.
 
         Args:
             crops: Candidates.
-            amounts: How much of each class each block holds (blocks, classes).
-            rng: Decides among equals.
+            amounts: Amount of each class in each block (blocks, classes).
+            rng: Breaks ties.
 
         Returns:
-            Side of each block (blocks,), and of each crop (crops,): `UNUSED` where it reaches into
-            a block of another side, so that crops of different sides never share a pixel.
+            Split of each block (blocks,), and of each crop (crops,): `UNUSED` if it touches a block
+            of another split, so that crops of different splits never share a pixel.
         """
         of_blocks = divide_groups(amounts, fractions=_SHARES_OF_BLOCKS, rng=rng)
         sides = of_blocks[self.corner_blocks(crops)]
@@ -102,13 +102,13 @@ class Ground:
 @final
 @dataclass(frozen=True)
 class Sample:
-    """Chosen crops.
+    """The sampled crops.
 
     Attributes:
-        crops: Where they are.
+        crops: Their locations.
         splits: `"train"`, `"val"` or `"test"` (crops,).
-        groups: Name of what makes crops alike, a block or a polygon (crops,).
-        notes: What was drawn and what was dropped.
+        groups: Name of the block or polygon that makes crops dependent (crops,).
+        notes: What was sampled and dropped.
     """
 
     crops: Crops
@@ -120,14 +120,14 @@ class Sample:
 @final
 @dataclass(frozen=True)
 class Amounts:
-    """How many crops to draw.
+    """Number of crops to sample.
 
     Attributes:
-        train: Training crops, of all classes together, so that class shares stay natural.
-        val_per_class: Most validation crops of a class.
-        test_per_class: Most test crops of a class.
-        min_train: Classes with fewer training crops are dropped, and so are classes without a crop
-            in val or test.
+        train: Training crops over all classes, so that class shares stay natural.
+        val_per_class: Maximum number of validation crops per class.
+        test_per_class: Maximum number of test crops per class.
+        min_train: Classes with fewer training crops are dropped, as are classes without a crop in
+            val or test.
     """
 
     train: int
@@ -139,7 +139,7 @@ class Amounts:
 def equal_neighbours(codes: NDArray[Any]) -> NDArray[np.bool_]:
     """Mark label pixels whose eight neighbours have the same code (rows, columns).
 
-    Opposite edges count as neighbours; a caller whose picture does not wrap leaves edges out.
+    Opposite edges count as neighbours; callers whose picture does not wrap must exclude the edges.
     """
     pure = np.ones(codes.shape, dtype=bool)
     for shift in (-1, 1):  # equal columns to the left and right, then equal such rows
@@ -159,18 +159,18 @@ def draw_splits(
     amounts: Amounts,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Draw training crops by weight, and val and test crops class by class.
+    """Sample training crops by weight, and val and test crops class by class.
 
     Args:
         codes: Class of each candidate (candidates,), an index into `names`.
-        sides: Side of each candidate (candidates,), from `Ground.divide`.
-        weights: Chance of each candidate to be drawn, before any is (candidates,).
-        names: Class names; `""` for what is never a class.
-        amounts: How many to draw.
-        rng: Draws.
+        sides: Split of each candidate (candidates,), from `Ground.divide`.
+        weights: Sampling weight of each candidate (candidates,).
+        names: Class names; `""` for codes that are never a class.
+        amounts: Numbers to sample.
+        rng: Random generator.
 
     Returns:
-        Rows of the candidates drawn, and a note on the classes that were dropped, if any.
+        Rows of the sampled candidates, and a note on dropped classes, if any.
 
     Raises:
         DataError: There are fewer candidates than training crops.
@@ -178,7 +178,7 @@ def draw_splits(
     drawn = [_draw(np.flatnonzero(sides == _TRAIN), weights, amounts.train, rng=rng)]
     if len(drawn[0]) < amounts.train:
         raise DataError(
-            f"only {len(drawn[0])} training crops can be had, {amounts.train} were asked for"
+            f"only {len(drawn[0])} training crops are available, {amounts.train} were requested"
         )
     for side, most in ((_VAL, amounts.val_per_class), (_TEST, amounts.test_per_class)):
         for code in range(len(names)):
@@ -208,7 +208,7 @@ def _drop_rare(
     *,
     min_train: int,
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Drop classes that cannot be learnt or tested, and name them with their training crops."""
+    """Drop classes that cannot be trained or tested, and list them with their training crops."""
     counts = np.zeros((len(SPLITS), len(names)), dtype=np.int64)
     np.add.at(counts, (sides[chosen], codes[chosen]), 1)
     rare = np.flatnonzero(np.any(counts < [[min_train], [1], [1]], axis=0))
@@ -216,4 +216,4 @@ def _drop_rare(
     dropped = [f"{names[c]} ({counts[_TRAIN, c]} training crops)" for c in rare if names[c]]
     if not dropped:
         return kept, ()
-    return kept, (f"dropped as too rare to learn or to test: {', '.join(dropped)}",)
+    return kept, (f"dropped as too rare to train or test: {', '.join(dropped)}",)

@@ -11,9 +11,9 @@ def find_packaged(package: str, pattern: str, *, dataset: str, install: str) -> 
 
     Args:
         package: Name as imported.
-        pattern: Path inside the package, with wildcards; the first match in order of names.
-        dataset: What the file is for.
-        install: Command that installs it.
+        pattern: Path inside the package, with wildcards; the first match in alphabetical order.
+        dataset: Dataset the file belongs to.
+        install: Command that installs the package.
 
     Raises:
         DataError: There is no such file.

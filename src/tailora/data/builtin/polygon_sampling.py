@@ -1,4 +1,4 @@
-"""Choose chips of a scene by the polygon at their centre, splits apart on the ground."""
+"""Select chips of a scene by the polygon at their centre, with spatially separate splits."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ class Polygons:
     Attributes:
         shapes: Shapely geometries (polygons,).
         labels: Class name of each (polygons,).
-        ids: Identity of each (polygons,); the parts of one thing share theirs.
+        ids: Identity of each (polygons,); parts of one feature share theirs.
     """
 
     shapes: NDArray[Any]
@@ -53,10 +53,10 @@ class LabelGrid:
     Attributes:
         codes: Index into `classes` (rows, columns), `UNLABELLED` outside every polygon and where
             polygons of different classes overlap.
-        owners: Index into the polygons (rows, columns), `UNLABELLED` where `codes` is; of several
-            of one class the last in the file.
+        owners: Index into the polygons (rows, columns), `UNLABELLED` where `codes` is; where
+            several of one class overlap, the last in the file.
         classes: Class names, sorted.
-        contested: How many pixels polygons of different classes overlap.
+        contested: Number of pixels where polygons of different classes overlap.
     """
 
     codes: NDArray[np.int64]
@@ -66,16 +66,16 @@ class LabelGrid:
 
 
 def read_polygons(path: Path, *, label: str, identity: str, crs: CRS) -> Polygons:
-    """Read the polygons of a vector file in the wanted coordinates.
+    """Read the polygons of a vector file in a given CRS.
 
     Args:
-        path: Anything GDAL reads with a single layer, e.g. a GeoPackage.
-        label: Field that names the class.
-        identity: Field that says which parts belong together.
-        crs: Coordinates wanted; the polygons are re-projected where theirs are others.
+        path: Any single-layer file that GDAL reads, e.g. a GeoPackage.
+        label: Field with the class name.
+        identity: Field that identifies parts of one feature.
+        crs: Target CRS; polygons in another one are reprojected.
 
     Raises:
-        DataError: The file cannot be read, lacks a field, or does not say its coordinates.
+        DataError: The file cannot be read, lacks a field, or has no CRS.
     """
     try:
         meta, _, shapes, fields = read_raw(path, columns=[label, identity], force_2d=True)
@@ -93,12 +93,12 @@ def read_polygons(path: Path, *, label: str, identity: str, crs: CRS) -> Polygon
 
 
 def label_grid(polygons: Polygons, shape: tuple[int, int], transform: Affine) -> LabelGrid:
-    """Return each pixel the class of the polygon that holds its centre.
+    """Assign each pixel the class of the polygon that contains its centre.
 
     Args:
-        polygons: At least one, in the coordinates of the grid.
+        polygons: At least one, in the CRS of the grid.
         shape: Rows and columns.
-        transform: Takes column and row to coordinates.
+        transform: Maps column and row to coordinates.
     """
     classes = tuple(sorted(set(polygons.labels.tolist())))
     layers = np.zeros((len(classes), *shape), dtype=bool)
@@ -119,21 +119,21 @@ def label_grid(polygons: Polygons, shape: tuple[int, int], transform: Affine) ->
     )
 
 
-STRIDE: Final = 4  # chips whose centres are nearer are as good as copies
+STRIDE: Final = 4  # chips with closer centres are near-copies
 
 _FEW_POLYGONS: Final = 5
 _NOWHERE: Final = -1
-_LEAST_CHIP: Final = 4  # keeps the neighbourhood of the centre inside the scene
+_LEAST_CHIP: Final = 4  # keeps the centre's neighbourhood inside the scene
 
 
 @final
 @dataclass(frozen=True)
 class Candidates:
-    """Chips that may be drawn.
+    """Chips that may be sampled.
 
     Attributes:
-        crops: Where they are.
-        things: What each centre belongs to (crops,), an index into the distinct polygon ids.
+        crops: Their locations.
+        things: Feature of each centre (crops,), an index into the distinct polygon ids.
     """
 
     crops: Crops
@@ -149,24 +149,24 @@ def sample_chips(
     amounts: Amounts,
     seed: int,
 ) -> Sample:
-    """Draw training chips by area, and val and test chips class by class, from separate ground.
+    """Sample training chips by area, and val and test chips class by class, from separate areas.
 
-    The scene is cut into blocks that go whole to train, val or test, and a polygon is used on one
-    side only, that of the block with most of its chips: what is left of a field across the border
-    is too much like the rest of it. Chips of different splits share neither a pixel nor a polygon.
+    The scene is divided into blocks assigned to train, val or test, and a polygon is used in one
+    split only, that of the block with most of its chips: the rest of a field across the border is
+    too similar. Chips of different splits share neither a pixel nor a polygon.
 
     Args:
         labels: Class and polygon of each pixel.
-        ids: Name of each polygon (polygons,); equal ones are one thing.
+        ids: Name of each polygon (polygons,); equal names are one feature.
         chip: Pixels per side of a chip, even, from 4 to the block.
         block: Pixels per side of a block.
-        amounts: How many to draw.
-        seed: Decides blocks and chips.
+        amounts: Numbers to sample.
+        seed: Seeds blocks and chips.
 
     Returns:
-        Chips in groups of one polygon each. Label and look are decided polygon by polygon, so it,
-        not the block, is what intervals should resample: a large field reaches through several
-        blocks, and those would be counted as so many witnesses.
+        Chips grouped by polygon. Label and appearance are shared within a polygon, so intervals
+        should resample polygons, not blocks: a large field spans several blocks, which would be
+        counted as independent.
 
     Raises:
         ConfigError: The chip is odd, too small, or larger than a block.
@@ -197,16 +197,16 @@ def sample_chips(
 
 
 def find_candidates(labels: LabelGrid, things: NDArray[np.int64], *, chip: int) -> Candidates:
-    """Find every chip within the scene whose centre has eight neighbours of its class.
+    """Find every chip in the scene whose centre has eight neighbours of its class.
 
     Args:
         labels: Class and polygon of each pixel.
-        things: What each polygon belongs to (polygons,).
+        things: Feature of each polygon (polygons,).
         chip: Pixels per side of a chip.
 
     Returns:
         Those with centres at multiples of `STRIDE`, so that counts follow area and no two chips are
-        nearly the same.
+        nearly identical.
     """
     pure = (labels.codes != UNLABELLED) & equal_neighbours(labels.codes)
     rows, columns = np.nonzero(pure[::STRIDE, ::STRIDE])
@@ -226,14 +226,14 @@ def divide_polygons(
     *,
     rng: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """Return each candidate a side: train (0), val (1), test (2), or `UNUSED`.
+    """Assign each candidate to train (0), val (1), test (2), or `UNUSED`.
 
     Args:
-        candidates: What may be drawn.
+        candidates: Chips that may be sampled.
         ground: The blocks.
-        n_things: How many different polygon ids there are.
-        n_classes: How many classes there are.
-        rng: Decides among equals.
+        n_things: Number of distinct polygon ids.
+        n_classes: Number of classes.
+        rng: Breaks ties.
     """
     crops, things = candidates.crops, candidates.things
     homes = _homes(candidates, ground, n_things)
@@ -241,8 +241,8 @@ def divide_polygons(
     stays &= ground.blocks(crops.rows, crops.columns) == homes[things]
     held = np.zeros((n_things, n_classes))
     np.add.at(held, (things[stays], crops.codes[stays]), 1)
-    # The root lies between counting polygons, which leaves chips to chance, and counting chips,
-    # which lets one large polygon be all a class has on a side.
+    # The root is a compromise between counting polygons, which leaves chips to chance, and counting
+    # chips, which lets one large polygon be all that a class has in a split.
     amounts = np.zeros((ground.n_blocks, n_classes))
     np.add.at(amounts, homes, np.sqrt(held))
     of_blocks, sides = ground.divide(crops, amounts, rng=rng)
@@ -251,10 +251,10 @@ def divide_polygons(
 
 
 def _homes(candidates: Candidates, ground: Ground, n_things: int) -> NDArray[np.int64]:
-    """Find the block that holds most of each thing's chips (things,).
+    """Find the block with most of each feature's chips (things,).
 
-    Only chips within one block count, since the others may become unusable; a thing without one
-    is `_NOWHERE`.
+    Only chips within one block count, since the others may become unusable; a feature without one
+    gets `_NOWHERE`.
     """
     inside = ground.within_one_block(candidates.crops)
     blocks = ground.blocks(candidates.crops.rows, candidates.crops.columns)
@@ -265,16 +265,16 @@ def _homes(candidates: Candidates, ground: Ground, n_things: int) -> NDArray[np.
 
 def _notes(amounts: Amounts, block: int) -> tuple[str, ...]:
     return (
-        f"training: {amounts.train} chips drawn by area, so class shares are natural; val and "
-        f"test: up to {amounts.val_per_class} and {amounts.test_per_class} chips of each class, so "
+        f"training: {amounts.train} chips sampled by area, so class shares are natural; val and "
+        f"test: up to {amounts.val_per_class} and {amounts.test_per_class} chips per class, so "
         "theirs are not",
-        f"splits hold whole polygons in blocks of {block} pixels and share no pixel; chips of one "
-        "split may overlap, so intervals should resample polygons",
+        f"splits consist of whole polygons in blocks of {block} pixels and share no pixel; chips "
+        "of one split may overlap, so intervals should resample polygons",
     )
 
 
 def _few_polygons(sample: Sample, classes: tuple[str, ...]) -> tuple[str, ...]:
-    """Name the classes whose test chips come from so few polygons that they say little."""
+    """List the classes whose test chips come from too few polygons to be informative."""
     few = []
     for code in np.unique(sample.crops.codes):
         is_tested = (sample.crops.codes == code) & (sample.splits == "test")

@@ -1,8 +1,8 @@
-"""The built-in dataset `shared-attributes`: drawn figures whose shared attributes are known.
+"""The built-in dataset `shared-attributes`: synthetic figures with known shared attributes.
 
-Every class is a figure of one shape, colour and pattern; classes share each of these with others
-but are told apart only by all three, so what a tail class lacks in samples, other classes know.
-Which attributes an image has is known exactly, as no photograph can tell.
+Every class is a figure of one shape, colour and pattern; classes share each attribute with others
+and are identified only by all three, so what a tail class lacks in samples, other classes provide.
+The attributes of an image are known exactly, unlike in photographs.
 """
 
 from typing import Final, final
@@ -24,9 +24,9 @@ BACKGROUNDS: Final = ("smooth", "blotched", "furrowed", "grainy")
 _HUES: Final = np.array([[1.0, 0.25, 0.2], [0.25, 0.85, 0.25], [0.25, 0.4, 1.0]])
 _TINTS: Final = np.array([[0.95, 1, 1.05], [1.05, 1, 0.9], [1.1, 1, 0.9], [0.95, 1.05, 1]])
 _RADII: Final = (6.5, 10.5)  # pixels
-_PERIODS: Final = (5.0, 7.0)  # of stripes; two of them fit the smallest figure
-_TILT: Final = np.pi / 6  # of a square a quarter turn more would be the same square
-_CONTRASTS: Final = (0.35, 0.8)  # how much of the background the figure hides
+_PERIODS: Final = (5.0, 7.0)  # of stripes; two of them fit into the smallest figure
+_TILT: Final = np.pi / 6  # a square rotated by another quarter turn is the same square
+_CONTRASTS: Final = (0.35, 0.8)  # opacity of the figure over the background
 _MEAN_SHADE: Final = 0.7
 _SHADE_DEPTH: Final = 0.3
 _FURROW: Final = 3.5  # pixels; narrower than the stripes of figures
@@ -36,15 +36,15 @@ _NOISES: Final = (0.02, 0.12)
 def draw_figure(
     shape: int, colour: int, pattern: int, background: int, *, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Draw an image (3, 32, 32) of the attributes given, all else drawn at random.
+    """Draw an image (3, 32, 32) with the given attributes and everything else random.
 
     Args:
         shape: Index into `SHAPES`.
         colour: Index into `COLOURS`.
         pattern: Index into `PATTERNS`.
         background: Index into `BACKGROUNDS`.
-        rng: Decides position, size, angle, contrast, light and noise. What it has given before the
-            background is drawn does not depend on the attributes.
+        rng: Draws position, size, angle, contrast, light and noise. The numbers drawn before the
+            background do not depend on the attributes.
     """
     radius = rng.uniform(*_RADII)
     centre = rng.uniform(radius, SIZE - radius, size=2)
@@ -66,7 +66,7 @@ def draw_figure(
 def _cover(
     shape: int, x: NDArray[np.float64], y: NDArray[np.float64], radius: float
 ) -> NDArray[np.float64]:
-    """How much of each pixel the figure covers, from the distance to its edge; equal areas."""
+    """Return each pixel's coverage, from the distance to the figure's edge; equal areas."""
     if SHAPES[shape] == "disc":
         inside = radius - np.hypot(x, y)
     elif SHAPES[shape] == "square":
@@ -80,7 +80,7 @@ def _cover(
 
 
 def _shade(pattern: int, u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Brightness of the figure where one unit of `u` or `v` is a period."""
+    """Return the brightness of the figure where one unit of `u` or `v` is a period."""
     if PATTERNS[pattern] == "plain":
         return np.full(u.shape, _MEAN_SHADE)
     wave = np.sin(2 * np.pi * v)
@@ -90,7 +90,7 @@ def _shade(pattern: int, u: NDArray[np.float64], v: NDArray[np.float64]) -> NDAr
 
 
 def _texture(background: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Brightness of the background (32, 32), around 1."""
+    """Return the brightness of the background (32, 32), around 1."""
     name = BACKGROUNDS[background]
     if name == "grainy":
         return 1 + 0.2 * rng.choice([-1, 1], size=(SIZE, SIZE))
@@ -106,30 +106,30 @@ def _texture(background: int, rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 ATTRIBUTES: Final = ("shape", "colour", "pattern", "background")
-"""Columns of an attribute array; the first three make the class, the background is nuisance."""
+"""Columns of an attribute array; the first three define the class, the background is a nuisance."""
 
 CLASS_ATTRIBUTES: Final = (
     # a Latin square: any two of its classes share at most one attribute
     *((shape, colour, (shape + colour) % 3) for shape in range(3) for colour in range(3)),
-    # and three more, each one attribute away from a class above: here all three are needed
+    # and three more, each one attribute away from a class above: only here are all three needed
     (0, 0, 1),
     (1, 1, 0),
     (2, 2, 2),
 )
-"""Shape, colour and pattern of each class, as indices; each value belongs to four classes."""
+"""Shape, colour and pattern of each class, as indices; each value occurs in four classes."""
 
 _TRAIN: Final = SPLITS.index("train")
 
 
 @final
 class AttributeImages:
-    """Drawn images, made when read; equal arguments make equal pixels.
+    """Synthetic images, generated when read; equal arguments give equal pixels.
 
     Args:
         attributes: Index of each attribute's value (samples, 4), columns as in `ATTRIBUTES`.
-        seeds: What each image's position, contrast and noise are drawn from (samples, 3): seed,
-            split, and number within the split.
-        ids: Names, all different.
+        seeds: Seeds of each image's position, contrast and noise (samples, 3): seed, split, and
+            number within the split.
+        ids: Unique names.
     """
 
     def __init__(
@@ -162,27 +162,28 @@ def open_shared_attributes(
     bias: float = 0.0,
     seed: int = 0,
 ) -> Dataset:
-    """Draw 12 classes that share attributes, with an exponential long tail in training.
+    """Open 12 synthetic classes that share attributes, with an exponential long tail in training.
 
     Position, size, angle, contrast, noise and background vary freely, so in a tail class they
-    go together with the class by chance; `bias` ties the background to every class on purpose.
-    Val and test are balanced and never biased, so a model that learnt the tie is found out.
+    correlate with the class by chance; `bias` correlates the background with every class on
+    purpose. Val and test are balanced and unbiased, which exposes a model that learnt the
+    correlation.
 
     Args:
-        train: Training images, of all classes together, at least as many as leave each class one.
-        imbalance: Training images of the largest class to those of the smallest, at least 1.
+        train: Training images over all classes, at least one per class.
+        imbalance: Ratio of the largest to the smallest class in training, at least 1.
         val_per_class: Validation images of each class.
         test_per_class: Test images of each class, at least 1.
-        bias: Share of training images, 0 to 1, whose background is that of their class, one of
-            four; the others have any. 0 ties nothing.
-        seed: Decides which classes are rare, and every image.
+        bias: Share of training images, 0 to 1, with the background of their class, one of four; the
+            others have a random one. 0 means no correlation.
+        seed: Seeds which classes are rare, and every image.
 
     Returns:
-        Images (3, 32, 32) uint8. `attributes_of` gives what each one shows.
+        Images (3, 32, 32) uint8. `attributes_of` returns their attributes.
 
     Raises:
         ConfigError: A number is out of range.
-        DataError: Too few training images for some class to have one.
+        DataError: Too few training images for one per class.
 
     Example:
         >>> data = open_shared_attributes(train=100, imbalance=10)
@@ -217,7 +218,7 @@ def open_shared_attributes(
 
 
 def attributes_of(dataset: Dataset) -> NDArray[np.int64]:
-    """Tell what every image of `shared-attributes`, or of a selection from it, shows.
+    """Return the attributes of every image of `shared-attributes`, or of a selection from it.
 
     Returns:
         Index of each attribute's value (samples, 4), columns as in `ATTRIBUTES`.
@@ -229,21 +230,21 @@ def attributes_of(dataset: Dataset) -> NDArray[np.int64]:
 
 
 def class_name(c: int) -> str:
-    """Name of class `c`, e.g. `disc-red-striped`."""
+    """Return the name of class `c`, e.g. `disc-red-striped`."""
     shape, colour, pattern = CLASS_ATTRIBUTES[c]
     return f"{SHAPES[shape]}-{COLOURS[colour]}-{PATTERNS[pattern]}"
 
 
 def exponential_counts(total: int, imbalance: float, classes: int) -> NDArray[np.int64]:
-    """Divide a number of samples so that counts fall by one factor from class to class.
+    """Divide a number of samples so that counts fall by a constant factor from class to class.
 
     Args:
         total: Samples to divide.
         imbalance: Largest to smallest count, before rounding.
-        classes: How many, at least 2.
+        classes: Number of classes, at least 2.
 
     Returns:
-        Counts, largest first (classes,), summing to `total`; they are rounded by largest remainder.
+        Counts, largest first (classes,), summing to `total`, rounded by largest remainder.
 
     Raises:
         DataError: A class would be left without a sample.
@@ -255,8 +256,8 @@ def exponential_counts(total: int, imbalance: float, classes: int) -> NDArray[np
     counts[largest] += 1
     if counts.min() < 1:
         raise DataError(
-            f"{total} training images leave a class without one at an imbalance of {imbalance:g}; "
-            "ask for more images or a smaller imbalance"
+            f"{total} training images leave a class empty at an imbalance of {imbalance:g}; use "
+            "more images or a smaller imbalance"
         )
     return counts
 
@@ -266,7 +267,7 @@ def _attributes(source: ImageSource, name: str) -> NDArray[np.int64]:
         return _attributes(source.base, name)[source.indices]
     if isinstance(source, AttributeImages):
         return source.attributes
-    raise DataError(f"the attributes of {name!r} are not known, only those of 'shared-attributes'")
+    raise DataError(f"the attributes of {name!r} are unknown, only 'shared-attributes' has them")
 
 
 def _backgrounds(
@@ -276,7 +277,7 @@ def _backgrounds(
     bias: float,
     rng: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """Draw backgrounds; what is drawn is the same for each bias, more of it is overruled."""
+    """Draw backgrounds; the draws do not depend on the bias, which overrides some of them."""
     own = rng.permutation(len(CLASS_ATTRIBUTES)) % len(BACKGROUNDS)
     drawn = rng.integers(len(BACKGROUNDS), size=len(labels))
     is_tied = (rng.random(len(labels)) < bias) & (splits == _TRAIN)
@@ -301,7 +302,7 @@ def _require_ranges(
 
 def _notes(bias: float) -> tuple[str, ...]:
     return (
-        "drawn, not photographed: what it shows of a method need not hold on real images",
+        "synthetic images: results need not transfer to real ones",
         f"{bias:.0%} of the training images have the background of their class; val and test are "
-        "balanced and their backgrounds are free",
+        "balanced, with random backgrounds",
     )

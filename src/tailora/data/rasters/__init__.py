@@ -1,1 +1,1 @@
-"""Rasters: files that may be opened, headers, windows, values and gaps."""
+"""Rasters: allowed formats, headers, windows, values and gaps."""

@@ -1,4 +1,4 @@
-"""What a raster file says about itself: grid, bands, dtype, nodata; no pixel is read."""
+"""Header of a raster file: grid, bands, dtype, nodata; no pixel is read."""
 
 import math
 import shlex
@@ -22,19 +22,19 @@ _TILTED: Final = 1e-6  # of a pixel per pixel
 @final
 @dataclass(frozen=True)
 class Header:
-    """Facts about one raster file.
+    """Header of one raster file.
 
     Attributes:
         path: The file.
-        grid: Where its pixels lie.
+        grid: Grid of its pixels.
         indices: Numbers of its bands, from 1; alpha only if it is kept.
-        names: Name of each of them, or None.
-        dtypes: Of each of them, as stored.
-        nodata: Stored value of each that means "no data", or None.
-        has_mask: Whether a mask or alpha says where each has data.
-        scales: What stored values of each are multiplied by, 1 for nothing.
-        offsets: What is then added, 0 for nothing.
-        sidecars: Files that GDAL reads beside it: masks, world files, `.aux.xml`, sources of a VRT.
+        names: Name of each band, or None.
+        dtypes: Dtype of each band, as stored.
+        nodata: Stored no-data value of each band, or None.
+        has_mask: Whether a mask or alpha marks valid pixels.
+        scales: Factor for the stored values of each band, 1 for none.
+        offsets: Added after scaling, 0 for none.
+        sidecars: Files that GDAL reads with it: masks, world files, `.aux.xml`, sources of a VRT.
     """
 
     path: Path
@@ -50,16 +50,16 @@ class Header:
 
 
 def read_header(path: Path, *, nodata: float | None = None, alpha: bool = False) -> Header:
-    """Read the header of a raster that lies somewhere on Earth.
+    """Read the header of a georeferenced raster.
 
     Args:
         path: Of a format that `open_raster` opens.
-        nodata: Stored value that overrides the values which the file declares; masks still hold.
-        alpha: Keep a band declared alpha as a band like the others.
+        nodata: Stored value that overrides the values declared by the file; masks still apply.
+        alpha: Keep a band declared as alpha like any other band.
 
     Raises:
-        DataError: There is no such file, it cannot be read, is no single image of real numbers, has
-            no coordinates, or is not north up.
+        DataError: There is no such file, it cannot be read, is not a single image of real numbers,
+            is not georeferenced, or is not north up.
     """
     if not path.is_file():
         raise DataError(f"no raster {str(path)!r}; check the path")
@@ -84,11 +84,11 @@ def read_header(path: Path, *, nodata: float | None = None, alpha: bool = False)
 
 
 def _is_masked(flags: Sequence[MaskFlags], nodata: float | None, *, alpha: bool) -> bool:
-    """Whether GDAL's mask of a band says more than the band's own nodata value does."""
+    """Whether GDAL's mask of a band contains more than its no-data value."""
     if MaskFlags.all_valid in flags or list(flags) == [MaskFlags.nodata]:
         return False
     if MaskFlags.alpha in flags:
-        return not alpha  # kept as a band, it says nothing of the others
+        return not alpha  # kept as a band, it does not mask the others
     return nodata is None or MaskFlags.nodata not in flags
 
 
@@ -96,8 +96,8 @@ def _scaling(path: Path, raster: Any, index: int) -> tuple[float, float]:
     scale, offset = raster.scales[index - 1], raster.offsets[index - 1]
     if not math.isfinite(scale) or not math.isfinite(offset) or scale == 0:
         raise DataError(
-            f"band {index} of {str(path)!r} has scale {scale:g} and offset {offset:g} in its tags, "
-            "which no value survives; mend them, e.g. with `gdal_edit -scale 1 -offset 0`"
+            f"band {index} of {str(path)!r} has scale {scale:g} and offset {offset:g} in its "
+            "tags, which is invalid; fix them, e.g. with `gdal_edit -scale 1 -offset 0`"
         )
     return scale, offset
 
@@ -105,10 +105,12 @@ def _scaling(path: Path, raster: Any, index: int) -> tuple[float, float]:
 def _require_real_image(path: Path, raster: Any) -> None:
     if raster.subdatasets:
         raise DataError(
-            f"{str(path)!r} holds {len(raster.subdatasets)} images; export the one wanted"
+            f"{str(path)!r} contains {len(raster.subdatasets)} images; export the one you need"
         )
-    if any(kind.startswith("complex") for kind in raster.dtypes):  # complex_int16 is none of numpy
-        raise DataError(f"{str(path)!r} has complex pixels; write amplitude or power first")
+    if any(kind.startswith("complex") for kind in raster.dtypes):  # numpy has no complex_int16
+        raise DataError(
+            f"{str(path)!r} has complex pixels; convert them to amplitude or power first"
+        )
 
 
 def _grid(path: Path, raster: Any) -> Grid:
@@ -117,8 +119,8 @@ def _grid(path: Path, raster: Any) -> Grid:
         raise _nowhere(path, raster)
     if raster.crs is None:
         raise DataError(
-            f"{str(path)!r} has no coordinate reference system, so it lies nowhere on Earth; set "
-            f"its own, e.g. with `rio edit-info --crs EPSG:32633 {shell(path)}`"
+            f"{str(path)!r} has no coordinate reference system; set it, e.g. with `rio edit-info "
+            f"--crs EPSG:32633 {shell(path)}`"
         )
     if t.a <= 0 or t.e >= 0 or max(abs(t.b), abs(t.d)) > _TILTED * t.a:
         raise DataError(
@@ -129,32 +131,32 @@ def _grid(path: Path, raster: Any) -> Grid:
 
 
 def _nowhere(path: Path, raster: Any) -> DataError:
-    """Say what is missing in a file whose pixels are laid on no ground."""
+    """Return what is missing in a file that is not georeferenced."""
     points, crs = raster.gcps
     if points:
         return DataError(
-            f"{str(path)!r} is laid on the ground by {len(points)} ground control points only; "
-            f"warp it first, e.g. with `rio warp {shell(path)} warped.tif --dst-crs {_code(crs)}`"
+            f"{str(path)!r} is georeferenced by {len(points)} ground control points only; warp "
+            f"it first, e.g. with `rio warp {shell(path)} warped.tif --dst-crs {_code(crs)}`"
         )
     if raster.rpcs is not None:
         return DataError(
-            f"{str(path)!r} is laid on the ground by rational polynomials (RPC) only; orthorectify "
-            f"it first, e.g. with `gdalwarp -rpc -t_srs EPSG:32633 {shell(path)} ortho.tif`"
+            f"{str(path)!r} is georeferenced by rational polynomials (RPC) only; orthorectify it "
+            f"first, e.g. with `gdalwarp -rpc -t_srs EPSG:32633 {shell(path)} ortho.tif`"
         )
     missing = "geotransform" if raster.crs else "geotransform and no coordinate reference system"
     return DataError(
-        f"{str(path)!r} has no {missing}, so its pixels lie nowhere: put its world file (such as "
-        ".tfw) or .aux.xml beside it, or set them with `rio edit-info --transform "
+        f"{str(path)!r} has no {missing}, so it is not georeferenced: add its world file (such as "
+        ".tfw) or .aux.xml, or set them with `rio edit-info --transform "
         f'"[10, 0, 500000, 0, -10, 5600000]" --crs {_code(raster.crs)} {shell(path)}`'
     )
 
 
 def shell(path: Path) -> str:
-    """Write a path as a shell takes it."""
+    """Quote a path for a shell."""
     return shlex.quote(str(path))
 
 
 def _code(crs: CRS | None) -> str:
-    """Code of coordinates that a command takes, or one for an example."""
+    """Return the code of a CRS for a command, or an example."""
     found = None if crs is None else crs.to_authority()
     return "EPSG:32633" if found is None else ":".join(found)

@@ -1,4 +1,4 @@
-"""Raster files kept open between windows, a few for each thread, and errors that name the file."""
+"""Raster files kept open between windows, a few per thread, and errors that name the file."""
 
 import threading
 from collections import OrderedDict
@@ -15,18 +15,18 @@ from rasterio.errors import RasterioError
 from tailora.data.rasters.files import gdal_settings, open_raster
 from tailora.errors import DataError, TailoraError
 
-_MOST_OPEN: Final = 48  # files of one thread; systems allow about a thousand in all
-_CACHE_BYTES: Final = 32 * 2**20  # of decoded blocks, GDAL's own; else it takes 5 % of the memory
+_MOST_OPEN: Final = 48  # files per thread; systems allow about a thousand in total
+_CACHE_BYTES: Final = 32 * 2**20  # GDAL's cache of decoded blocks; its default is 5 % of the memory
 
 
 @final
 @dataclass(frozen=True)
 class Grid:
-    """Where the pixels of a raster lie, north up.
+    """Pixel grid of a raster, north up.
 
     Attributes:
-        crs: Coordinates.
-        transform: Takes (column, row) to coordinates, the corner of the first pixel at (0, 0).
+        crs: Coordinate reference system.
+        transform: Maps (column, row) to coordinates, with the corner of the first pixel at (0, 0).
         height: Rows.
         width: Columns.
     """
@@ -38,7 +38,7 @@ class Grid:
 
     @property
     def pixel(self) -> tuple[float, float]:
-        """Width and height of a pixel in units of the coordinates."""
+        """Width and height of a pixel in CRS units."""
         return self.transform.a, -self.transform.e
 
     @property
@@ -49,29 +49,29 @@ class Grid:
         return west, south, east, north
 
     def at(self, row: float, column: float) -> tuple[float, float]:
-        """Coordinates of a position; (0, 0) is the outer corner of the first pixel."""
+        """Return the coordinates of a position; (0, 0) is the outer corner of the first pixel."""
         width, height = self.pixel
         return self.transform.c + column * width, self.transform.f - row * height
 
     def find(self, x: Any, y: Any) -> tuple[Any, Any]:
-        """Rows and columns of coordinates, numbers or arrays, from the first pixel's corner."""
+        """Return rows and columns of coordinates, from the first pixel's corner."""
         width, height = self.pixel
         return (self.transform.f - y) / height, (x - self.transform.c) / width
 
     def window(self, row: int, column: int, height: int, width: int) -> "Grid":
-        """Grid of some of the pixels."""
+        """Return the grid of some of the pixels."""
         west, north = self.at(row, column)
         t = self.transform
         return Grid(self.crs, Affine(t.a, 0.0, west, 0.0, t.e, north), height, width)
 
     def tiles(self, side: int) -> Iterator[tuple[int, int, int, int]]:
-        """First row and column, height and width of windows of at most `side`, that cover it."""
+        """Yield row, column, height and width of windows of at most `side` that cover it."""
         for row in range(0, self.height, side):
             for column in range(0, self.width, side):
                 yield row, column, min(side, self.height - row), min(side, self.width - column)
 
     def offset_in(self, other: "Grid") -> tuple[int, int] | None:
-        """Row and column of this grid's first pixel in another one of the same pixels, or None."""
+        """Return row and column of this grid's origin in an aligned grid, or None."""
         same = all(abs(a - b) <= 1e-6 * b for a, b in zip(self.pixel, other.pixel, strict=True))
         row, column = other.find(*self.at(0, 0))
         near = max(abs(row - round(row)), abs(column - round(column))) < 0.01
@@ -79,7 +79,7 @@ class Grid:
 
 
 class _Shelf(threading.local):
-    """What this thread has open, least recently used first."""
+    """Files that this thread has open, least recently used first."""
 
     def __init__(self) -> None:
         self.readers: OrderedDict[Any, Any] = OrderedDict()
@@ -90,11 +90,11 @@ _shelf: Final = _Shelf()
 
 @contextmanager
 def reading(path: Path, what: str) -> Iterator[None]:
-    """Turn what GDAL says about a file into one line.
+    """Turn GDAL's errors about a file into one line.
 
     Args:
         path: The file.
-        what: What was to be read, e.g. `"rows 0 to 63 of"`; empty for the file itself.
+        what: What was being read, e.g. `"rows 0 to 63 of"`; empty for the file itself.
     """
     try:
         with gdal_settings(GDAL_CACHEMAX=_CACHE_BYTES):
@@ -113,7 +113,8 @@ def reader(path: Path, sidecars: Sequence[tuple[int, int]] = ()) -> Any:
 
     Args:
         path: A raster file.
-        sidecars: Marks of what GDAL reads beside it; a reader serves as long as they are the same.
+        sidecars: Marks of the files that GDAL reads with it; a reader is reused while they are
+            unchanged.
     """
     status = path.stat()
     key = (path, status.st_mtime_ns, status.st_size, tuple(sidecars))

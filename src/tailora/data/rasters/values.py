@@ -1,4 +1,4 @@
-"""Values of a raster: physical ones, and for pixels without data the mean of the others."""
+"""Values of a raster: physical ones, with no-data pixels set to the mean of the others."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,11 +17,11 @@ def read_values(raster: Any, bands: Sequence[int], window: Any = None) -> NDArra
         window: Part to read; None reads all.
 
     Returns:
-        (bands, height, width) in the dtype of the file, or float32 where scale and offset tags make
-        physical values of what is stored. Pixels without data are filled; see `fill_gaps`.
+        (bands, height, width) in the dtype of the file, or float32 if scale and offset tags convert
+        the stored values. Pixels without data are filled; see `fill_gaps`.
 
     Raises:
-        ValueError: A band has no pixel with data, or its scale is 0 or not finite.
+        ValueError: A band has no valid pixel, or its scale is 0 or not finite.
     """
     stored = raster.read(list(bands), window=window)
     gaps = find_gaps(raster, bands, stored, window)
@@ -31,16 +31,16 @@ def read_values(raster: Any, bands: Sequence[int], window: Any = None) -> NDArra
 def find_gaps(
     raster: Any, bands: Sequence[int], stored: NDArray[Any], window: Any = None
 ) -> NDArray[np.bool_] | None:
-    """Which pixels a file declares to be without data, by a value of each band, mask or alpha.
+    """Return which pixels a file declares as no data, by a value per band, mask or alpha.
 
     Args:
         raster: Open.
         bands: Numbers from 1.
-        stored: What was read of them (bands, height, width).
+        stored: Values read from them (bands, height, width).
         window: Where.
 
     Returns:
-        (bands, height, width), or None where the file declares nothing.
+        (bands, height, width), or None if the file declares nothing.
     """
     flags = {flag for band in bands for flag in raster.mask_flag_enums[band - 1]}
     if flags == {MaskFlags.all_valid}:
@@ -48,23 +48,24 @@ def find_gaps(
     gaps = np.empty(stored.shape, dtype=bool)
     for k, band in enumerate(bands):
         gaps[k] = raster.read_masks(band, window=window) == 0
-        value = raster.nodatavals[band - 1]  # which GDAL passes over where there is a mask too
+        value = raster.nodatavals[band - 1]  # which GDAL ignores if there is also a mask
         if value is not None:
             gaps[k] |= np.isnan(stored[k]) if np.isnan(value) else stored[k] == value
     return gaps
 
 
 def fill_gaps(values: NDArray[Any], gaps: NDArray[np.bool_] | None) -> NDArray[Any]:
-    """Give pixels without data the mean of the others of their band, rounded for whole numbers.
+    """Fill pixels without data with the mean of the others of their band, rounded for integers.
 
-    So no value of theirs is mixed in by resizing, and the mean of the image stays that of its data.
+    Then resizing does not mix in no-data values, and the mean of the image is that of its valid
+    pixels.
 
     Args:
         values: (bands, height, width), changed in place.
-        gaps: Pixels without data, of the same shape; None for none.
+        gaps: Pixels without data, of the same shape; None if there are none.
 
     Raises:
-        ValueError: A band has no pixel with data.
+        ValueError: A band has no valid pixel.
     """
     if gaps is None:
         return values
@@ -82,7 +83,7 @@ def _physical(raster: Any, bands: Sequence[int], stored: NDArray[Any]) -> NDArra
     if all(tag == (1.0, 0.0) for tag in tags):
         return stored
     if not np.isfinite(tags).all() or any(scale == 0 for scale, _ in tags):
-        raise ValueError(f"its bands have (scale, offset) {tags}, which no value survives")
+        raise ValueError(f"its bands have (scale, offset) {tags}, which is invalid")
     values = np.empty(stored.shape, dtype=np.float32)
     for layer, one, (scale, offset) in zip(values, stored, tags, strict=True):
         layer[:] = to_physical(one, scale, offset)
@@ -90,7 +91,7 @@ def _physical(raster: Any, bands: Sequence[int], stored: NDArray[Any]) -> NDArra
 
 
 def to_physical(stored: NDArray[Any], scale: float, offset: float) -> NDArray[np.float32]:
-    """Apply a band's scale and offset tags, so that two ways to store a value give the same.
+    """Apply a band's scale and offset tags, so that equal values are equal however stored.
 
     Example:
         >>> to_physical(np.array([1234]), 1e-4, 0.0) == to_physical(np.array([2234]), 1e-4, -0.1)

@@ -31,12 +31,13 @@ def open_dota(
     """Open the objects of DOTA, one crop each, read from the large images when needed.
 
     Args:
-        path: Holds `train` and `val`, each with images and label files; see `labelled_images`.
-        version: `"1.0"`, `"1.5"` or `"2.0"`, whose class names are the allowed ones; `"auto"` takes
-            the earliest that knows every name; `"any"` takes the names as they are, for other sets
-            in this format.
-        options: Which objects, and how they are cut out.
-        seed: Decides what is carved out of train.
+        path: Folder with `train` and `val`, each with images and label files; see
+            `labelled_images`.
+        version: `"1.0"`, `"1.5"` or `"2.0"`, which defines the allowed class names; `"auto"` takes
+            the earliest that has all names; `"any"` accepts all names, for other datasets in this
+            format.
+        options: Which objects, and how to crop them.
+        seed: Seeds what is split from train.
 
     Raises:
         DataError: Files are missing or malformed, a class is unknown, or versions are mixed.
@@ -70,12 +71,12 @@ def check_classes(images: Iterable[LabelledImage], classes: Sequence[str], what:
 
 
 def _version(found: Found, wanted: str) -> str:
-    """The version of all labels."""
+    """Return the version of all labels."""
     require_one_version(found)
     named = next(iter(found.versions.values()), None)
     if wanted != "auto":
         if named and named != wanted:
-            raise DataError(f"version {wanted} is asked for, but the labels' folder says v{named}")
+            raise DataError(f"version {wanted} was requested, but the label folder says v{named}")
         return wanted
     if named in DOTA_CLASSES:
         return str(named)
@@ -86,12 +87,12 @@ def _version(found: Found, wanted: str) -> str:
             latest[split] = max(latest.get(split, "1.0"), _earliest(item.name))
     if latest.get("train", "2.0") < max(latest.values(), default="1.0"):
         raise DataError(
-            f"labels of different versions are mixed: classes are those of {latest}; take the same "
+            f"labels of different versions are mixed: classes are those of {latest}; use one "
             "version for all"
         )
     return max(latest.values(), default="1.0")
 
 
 def _earliest(name: str) -> str:
-    """The first version that has a class; of an unknown one the last, whose names are complete."""
+    """Return the first version that has a class; the last for an unknown class."""
     return next((v for v, classes in DOTA_CLASSES.items() if name in classes), "2.0")

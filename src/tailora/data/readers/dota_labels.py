@@ -1,4 +1,4 @@
-"""Label files in the format of DOTA: one object a line, four corners, a class, a difficult flag.
+"""Label files in DOTA's format: one object per line, four corners, a class, a difficult flag.
 
 Reference: Xia et al., "DOTA: A Large-scale Dataset for Object Detection in Aerial Images", CVPR
 2018; Ding et al., "Object Detection in Aerial Images: A Large-Scale Benchmark and Challenges",
@@ -20,11 +20,11 @@ _V1_0: Final = (
 )  # fmt: skip
 _V1_5: Final = (*_V1_0, "container-crane")
 DOTA_CLASSES: Final = {"1.0": _V1_0, "1.5": _V1_5, "2.0": (*_V1_5, "airport", "helipad")}
-"""Class names of each published version, in the order of its paper; tailora goes by name alone."""
+"""Class names of each published version, in the order of its paper; tailora uses only the names."""
 
 _HEADERS: Final = ("imagesource:", "gsd:")
 _COORDINATES: Final = 8
-_DIFFICULT: Final = ("0", "1", "2")  # tiling tools write 2 for an object that they cut
+_DIFFICULT: Final = ("0", "1", "2")  # tiling tools write 2 for truncated objects
 
 
 @final
@@ -33,9 +33,9 @@ class LabelledObject:
     """One line of a label file.
 
     Attributes:
-        corners: x and y of four corners in pixels, in the order of the file.
+        corners: x and y of four corners in pixels, in file order.
         name: Class name.
-        difficult: 0, or 1 for an object that is hard to tell, 2 for one cut by a tile's border.
+        difficult: 0, or 1 for a difficult object, 2 for one truncated by a tile border.
         line: Line number in the file, from 1.
     """
 
@@ -48,13 +48,13 @@ class LabelledObject:
 @final
 @dataclass(frozen=True)
 class LabelFile:
-    """What one label file holds.
+    """Content of one label file.
 
     Attributes:
-        path: Where it lies.
+        path: The file.
         imagesource: The platform, such as `"GoogleEarth"`, or None.
-        gsd: Ground sampling distance in metres a pixel, or None.
-        objects: In the order of the file; may be empty.
+        gsd: Ground sampling distance in metres per pixel, or None.
+        objects: In file order; may be empty.
     """
 
     path: Path
@@ -64,12 +64,11 @@ class LabelFile:
 
 
 def read_label_file(path: Path) -> LabelFile:
-    """Read a label file: header lines `imagesource:` and `gsd:` if there, then the objects.
+    """Read a label file: header lines `imagesource:` and `gsd:` if present, then the objects.
 
-    An object is `x1 y1 x2 y2 x3 y3 x4 y4 class difficult` with spaces between; without the last
-    word it is not difficult. Lines end as they like; empty ones are passed over. Published readers
-    drop a line that is too short without a word; here it is an error, as a lost object would be
-    counted nowhere.
+    An object is `x1 y1 x2 y2 x3 y3 x4 y4 class difficult`, separated by spaces; without the last
+    field it is not difficult. Any line ending is accepted; empty lines are ignored. Published
+    readers silently drop short lines; here they are an error, as lost objects would not be counted.
 
     Raises:
         DataError: The file cannot be read, is not UTF-8, or a line is malformed; the message names
@@ -97,11 +96,11 @@ def read_label_file(path: Path) -> LabelFile:
 
 def _object(path: Path, number: int, words: Sequence[str]) -> LabelledObject:
     if not _COORDINATES + 1 <= len(words) <= _COORDINATES + 2:
-        raise malformed(path, number, f"{len(words)} words")
+        raise malformed(path, number, f"{len(words)} fields")
     try:
         values = [float(word) for word in words[:_COORDINATES]]
     except ValueError as error:
-        raise malformed(path, number, f"a coordinate is no number: {error}") from error
+        raise malformed(path, number, f"a coordinate is not a number: {error}") from error
     if not all(map(math.isfinite, values)):
         raise malformed(path, number, "a coordinate is NaN or infinite")
     flag = words[-1] if len(words) > _COORDINATES + 1 else "0"
@@ -112,7 +111,7 @@ def _object(path: Path, number: int, words: Sequence[str]) -> LabelledObject:
 
 
 def malformed(path: Path, number: int, what: str) -> DataError:
-    """Build the error for a line that is no object."""
+    """Build the error for a line that is not an object."""
     return DataError(
         f"line {number} of {str(path)!r} is malformed ({what}); expected "
         "'x1 y1 x2 y2 x3 y3 x4 y4 class difficult'"
@@ -120,7 +119,7 @@ def malformed(path: Path, number: int, what: str) -> DataError:
 
 
 def _gsd(text: str) -> float | None:
-    """Metres a pixel; the published files also say `null` and leave it empty."""
+    """Return metres per pixel; the published files also contain `null` or nothing."""
     try:
         value = float(text)
     except ValueError:

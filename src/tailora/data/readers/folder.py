@@ -1,4 +1,4 @@
-"""Read a folder of class folders, with or without train / val / test folders above them."""
+"""Read one folder per class, with or without train / val / test folders above them."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -12,21 +12,23 @@ from tailora.data.sources import FileImages
 from tailora.data.splits import split_name
 from tailora.errors import DataError
 
-_LAYOUT: Final = "expected FOLDER/CLASS/image, or FOLDER/train/CLASS/image with val and test beside"
+_LAYOUT: Final = (
+    "expected FOLDER/CLASS/image, or FOLDER/train/CLASS/image and the same for val, test"
+)
 
 
 def open_folder(root: Path, *, seed: int = 0, to_learn: bool = True) -> Dataset:
-    """Open images whose class is the name of the folder they lie in.
+    """Open images whose class is the name of their folder.
 
     Args:
-        root: Holds one folder per class, or folders named train, val and test (or another usual
-            spelling) that do. Class folders may hold folders and links to folders. Names that
-            begin with a dot are passed over, and so are files of other types, with a note.
-        seed: Decides the splits that are missing.
-        to_learn: False for data that a run is only measured on; see `Dataset`.
+        root: Has one folder per class, or folders named train, val and test (or another usual
+            spelling) that do. Class folders may contain folders and links to folders. Names that
+            begin with a dot are ignored, as are files of other types, with a note.
+        seed: Seeds missing splits.
+        to_learn: False for data only used for evaluation; see `Dataset`.
 
     Raises:
-        DataError: The layout is another one, a class folder has no image, or what `check` raises.
+        DataError: The layout is another one, a class folder has no image, or an error of `check`.
     """
     found = _Found()
     for folder, split in _tops(root):
@@ -51,7 +53,7 @@ def open_folder(root: Path, *, seed: int = 0, to_learn: bool = True) -> Dataset:
 @final
 @dataclass
 class _Found:
-    """What the walk has met; `paths`, `labels` and `splits` go together."""
+    """Files found by the walk; `paths`, `labels` and `splits` are aligned."""
 
     paths: list[Path] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
@@ -81,11 +83,11 @@ class _Found:
 
     def notes(self) -> tuple[str, ...]:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(self.ignored.items()))
-        return (f"files that are no images were passed over: {kinds}",) if kinds else ()
+        return (f"ignored files that are not images: {kinds}",) if kinds else ()
 
 
 def _tops(root: Path) -> list[tuple[Path, str]]:
-    """Pair each folder that holds class folders with its split."""
+    """Pair each folder of class folders with its split."""
     folders = _folders(root)
     splits = {folder.name: split_name(folder.name) for folder in folders}
     named = {name: split for name, split in splits.items() if split}
@@ -94,11 +96,11 @@ def _tops(root: Path) -> list[tuple[Path, str]]:
     if len(named) < len(folders):
         others = [name for name in splits if name not in named]
         raise DataError(
-            f"{str(root)!r} holds split folders {list(named)} next to others {others}; move the "
+            f"{str(root)!r} has split folders {list(named)} next to others {others}; move the "
             "others away, or rename a class that has the name of a split"
         )
     if len(set(named.values())) < len(named):
-        raise DataError(f"{str(root)!r} holds two folders for one split: {list(named)}; merge them")
+        raise DataError(f"{str(root)!r} has two folders for one split: {list(named)}; merge them")
     _require_no_loose_images(root)
     return [(folder, named[folder.name]) for folder in folders]
 
@@ -107,8 +109,8 @@ def _require_no_loose_images(folder: Path) -> None:
     loose = [path.name for path in visible_entries(folder) if path.suffix.lower() in EXTENSIONS]
     if loose:
         raise DataError(
-            f"{len(loose)} image(s) such as {loose[0]!r} lie in {str(folder)!r} itself, so their "
-            f"class is not known; {_LAYOUT}"
+            f"{len(loose)} image(s) such as {loose[0]!r} are directly in {str(folder)!r}, so "
+            f"their class is unknown; {_LAYOUT}"
         )
 
 

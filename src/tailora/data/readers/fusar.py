@@ -46,16 +46,16 @@ def open_fusar(
     """Open the chips of FUSAR-Ship, whole.
 
     Args:
-        path: Holds `CATEGORY/SUBCATEGORY/Ship_CxxSyyNzzzz.tiff`, and `meta.csv` if it is there.
-        level: What the class is: `"category"` or `"subcategory"` (written `Cargo/BulkCarrier`).
+        path: Folder with `CATEGORY/SUBCATEGORY/Ship_CxxSyyNzzzz.tiff`, and optionally `meta.csv`.
+        level: Level of the classes: `"category"` or `"subcategory"` (written `Cargo/BulkCarrier`).
         group_by: `"ship"` keeps all chips of one ship (MMSI, from `meta.csv`) in one split, since
-            the same ship in train and test is a leak; `"chip"` lets each stand alone.
+            the same ship in train and test is a leak; `"chip"` treats chips as independent.
         min_per_class: Classes with fewer chips are left out.
-        seed: Decides the splits; the publication has none.
+        seed: Seeds the splits; none are published.
 
     Raises:
         DataError: No chip, a name that contradicts its folder, or `meta.csv` cannot be used.
-        ConfigError: An unknown word.
+        ConfigError: An unknown option value.
     """
     if level not in LEVELS:
         raise unknown_name("level", level, LEVELS)
@@ -85,7 +85,7 @@ def open_fusar(
 
 
 def is_fusar(root: Path) -> bool:
-    """Whether a folder holds a chip where FUSAR-Ship has its chips."""
+    """Return whether a folder has chips where FUSAR-Ship has them."""
     return any(_CHIP.fullmatch(path.name) for path in root.glob("*/*/*_C*S*N*.tif*"))
 
 
@@ -101,17 +101,17 @@ def _find(root: Path) -> tuple[list[_Chip], list[str]]:
             continue
         name = path.relative_to(root)
         if len(name.parts) < 3:
-            raise DataError(f"{str(path)!r} lies in no category and subcategory; {_LAYOUT}")
+            raise DataError(f"{str(path)!r} is not in a category and subcategory; {_LAYOUT}")
         labels = (name.parts[-3], name.parts[-2])
         chips.append(_Chip(path, name.as_posix(), labels, (int(match[1]), int(match[2]))))
     if not chips:
-        raise DataError(f"no chip of FUSAR-Ship in {str(root)!r}; {_LAYOUT}")
+        raise DataError(f"no FUSAR-Ship chips in {str(root)!r}; {_LAYOUT}")
     _require_consistent(chips)
-    return chips, [f"{others} images of other names were passed over"] if others else []
+    return chips, [f"ignored {others} images with other names"] if others else []
 
 
 def _require_consistent(chips: list[_Chip]) -> None:
-    """Each number in the file names must stand for one folder: else labels contradict."""
+    """Check that each number in the file names refers to one folder: otherwise labels conflict."""
     folders: dict[tuple[int, ...], tuple[_Chip, str]] = {}
     for chip in chips:
         for depth in (1, 2):
@@ -120,7 +120,7 @@ def _require_consistent(chips: list[_Chip]) -> None:
             if other != folder:
                 raise DataError(
                     f"{chip.name!r} and {first.name!r} have the same class number in their names "
-                    f"but lie in {folder!r} and {other!r}; move one"
+                    f"but are in {folder!r} and {other!r}; move one"
                 )
 
 
@@ -128,33 +128,37 @@ def _groups(
     root: Path, chips: list[_Chip], group_by: str
 ) -> tuple[list[str] | None, tuple[str, ...]]:
     if group_by == "chip":
-        return None, ("chips of one ship may stand in train and test",)
+        return None, ("chips of one ship may be in train and test",)
     path = root / META
     if not path.is_file():
         return None, (
-            f"no {META}, so chips of one ship cannot be told and may stand in both splits",
+            f"no {META}, so ships cannot be identified and one ship may be in both splits",
         )
     ships = dict(_ships(path))
     unknown = sum(chip.path.stem not in ships for chip in chips)
-    told = (f"{unknown} chips are not in {META} and stand alone",) if unknown else ()
+    told = (
+        (f"{unknown} chips are not in {META} and are treated as separate ships",) if unknown else ()
+    )
     groups = [ships.get(chip.path.stem, chip.path.stem) for chip in chips]
-    return groups, (*told, f"all chips of one ship (MMSI, {META}) stand in one split")
+    return groups, (*told, f"all chips of one ship (MMSI, {META}) are in one split")
 
 
 def _ships(path: Path) -> Iterator[tuple[str, str]]:
-    """Name of each chip with its ship."""
+    """Return the ship of each chip, by chip name."""
     try:
         text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{str(path)!r} is not UTF-8 (byte {error.start}); save it so") from error
+        raise DataError(
+            f"{str(path)!r} is not UTF-8 (byte {error.start}); save it as UTF-8"
+        ) from error
     lines = text.splitlines()
     tab = bool(lines) and "\t" in lines[0]
     reader = csv.DictReader(lines, delimiter="\t" if tab else ",")
     columns = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
     if not {"id", "mmsi"} <= columns.keys():
         raise DataError(
-            f"{str(path)!r} lacks the columns 'id' and 'mmsi', it has {list(columns)}; mend it, or "
-            "give :group_by=chip"
+            f"{str(path)!r} lacks the columns 'id' and 'mmsi', it has {list(columns)}; fix it, "
+            "or use :group_by=chip"
         )
     for row in reader:
         chip, ship = row[columns["id"]], row[columns["mmsi"]]

@@ -1,8 +1,8 @@
-"""FUSRS v2: SAR chips of ships in five classes, put together from FUSAR-Ship and SRSDD.
+"""FUSRS v2: SAR chips of ships in five classes, compiled from FUSAR-Ship and SRSDD.
 
 Reference: Tian, Chen & Sun, "Learning De-Biased Representations for Remote-Sensing Imagery",
-NeurIPS 2024. The archive was not at hand: the class names and the lists of images are those of the
-authors' public code, the counts those of its description.
+NeurIPS 2024. We did not have the archive: the class names and image lists follow the authors'
+public code, the counts its description.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from tailora.errors import DataError, unknown_name
 
 
 def read_class_names(path: Path) -> list[str]:
-    """Read class names, one a line; the first has number 0.
+    """Read class names, one per line; the first has number 0.
 
     Raises:
         DataError: The file cannot be read or is not UTF-8.
@@ -36,8 +36,8 @@ def read_image_list(path: Path, classes: Sequence[str]) -> list[tuple[str, str]]
         Path as written and class name of each image.
 
     Raises:
-        DataError: The file cannot be read, or a line has no path or names no class; the message
-            has file and line.
+        DataError: The file cannot be read, or a line has no path or no valid class; the message has
+            file and line.
     """
     rows, names = [], frozenset(classes)
     for number, line in enumerate(_lines(path), start=1):
@@ -69,7 +69,9 @@ def _lines(path: Path) -> list[str]:
     try:
         return path.read_text("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise DataError(f"{str(path)!r} is not UTF-8 (byte {error.start}); save it so") from error
+        raise DataError(
+            f"{str(path)!r} is not UTF-8 (byte {error.start}); save it as UTF-8"
+        ) from error
     except OSError as error:
         raise DataError(f"cannot read {str(path)!r}: {error.strerror}") from error
 
@@ -81,30 +83,30 @@ FUSRS_COUNTS: Final = {
     "tanker": (315, 40, 59),
     "dredger": (242, 30, 52),
 }
-"""Published chips of each class in train, val and test."""
+"""Published number of chips per class in train, val and test."""
 
 CLASS_NAMES: Final = "classnames.txt"
 
 _LISTS: Final = ("train", "val", "test")
-_SCENES: Final = "which scene a chip is from is not published: intervals take chips as independent"
+_SCENES: Final = "the scene of each chip is not published: intervals treat chips as independent"
 
 
 def open_fusrs(path: str | Path, *, seed: int = 0) -> Dataset:
     """Open the chips of FUSRS, whole, with the published splits.
 
     Args:
-        path: Holds `train`, `val` and `test` with one folder a class; or lists `train.txt`,
-            `val.txt` and `test.txt` of lines `path class-number`, with `classnames.txt` unless the
-            numbers are those of cargo, other, fishing, tanker, dredger. Class names may be
-            written with capitals.
-        seed: Decides the splits that are missing.
+        path: Folder with `train`, `val` and `test`, each with one folder per class; or lists
+            `train.txt`, `val.txt` and `test.txt` of lines `path class-number`, with
+            `classnames.txt` unless the numbers are those of cargo, other, fishing, tanker, dredger.
+            Class names may be capitalised.
+        seed: Seeds missing splits.
 
     Raises:
-        DataError: Neither layout, a class that is none of the five, or an image that is missing.
+        DataError: Neither layout, a class other than the five, or a missing image.
     """
     root = Path(path)
     if not root.is_dir():
-        raise DataError(f"no folder {str(root)!r}; give the one that holds train, val and test")
+        raise DataError(f"no folder {str(root)!r}; give the one that contains train, val and test")
     data = (
         _from_lists(root, seed) if (root / "train.txt").is_file() else open_folder(root, seed=seed)
     )
@@ -132,8 +134,8 @@ def _from_lists(root: Path, seed: int) -> Dataset:
         missing = [image for image, _ in rows if not (root / image).is_file()]
         if missing:
             raise DataError(
-                f"{str(path)!r} lists {len(missing)} images that are not there, such as "
-                f"{missing[0]!r}; paths start at {str(root)!r}"
+                f"{str(path)!r} lists {len(missing)} images that do not exist, such as "
+                f"{missing[0]!r}; paths are relative to {str(root)!r}"
             )
         images += [image for image, _ in rows]
         labels += [label for _, label in rows]
@@ -143,7 +145,7 @@ def _from_lists(root: Path, seed: int) -> Dataset:
 
 
 def _compared(data: Dataset, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Say where the counts are not the published ones: then results are not to be compared."""
+    """Note if the counts differ from the published ones: then results are not comparable."""
     different = []
     for k, split in enumerate(_LISTS):
         found = dict(zip(names, data.counts(split).values, strict=True))

@@ -1,4 +1,4 @@
-"""Find large images and their label files in the folders of DOTA and of sets in its format.
+"""Find large images and their label files in the folders of DOTA and of datasets in its format.
 
 ```
 ROOT/train/images/P0000.png    ROOT/train/labelTxt/P0000.txt      and the same below val
@@ -30,12 +30,12 @@ _NAMED: Final = 3
 @final
 @dataclass(frozen=True)
 class LabelledImage:
-    """One image and what its label file says.
+    """One image and the content of its label file.
 
     Attributes:
         path: The image.
-        name: Its path from the root of the dataset.
-        split: `"train"`, `"val"`, `"test"`, or None where the folders are not divided.
+        name: Its path relative to the root of the dataset.
+        split: `"train"`, `"val"`, `"test"`, or None if the folders are not split.
         labels: The label file.
     """
 
@@ -48,12 +48,12 @@ class LabelledImage:
 @final
 @dataclass
 class Found:
-    """What lies in a dataset's folders.
+    """Files in a dataset's folders.
 
     Attributes:
         images: Labelled images, sorted by name within their split.
-        versions: Version that the path of a split's labels names, such as `"1.5"`, where it does.
-        notes: What was passed over.
+        versions: Version in the path of a split's labels, such as `"1.5"`, if any.
+        notes: What was ignored.
     """
 
     images: list[LabelledImage] = field(default_factory=list)
@@ -64,25 +64,25 @@ class Found:
 def find_labelled_images(
     root: Path, *, labels: str = "", version: str = "", unpaired: str = "refuse"
 ) -> Found:
-    """Pair the images below a folder with their label files, which are read.
+    """Pair the images below a folder with their label files, and read the labels.
 
     Args:
-        root: Holds folders named train, val or test (or another usual spelling); or, not divided,
+        root: Has folders named train, val or test (or another usual spelling); or, without splits,
             the images and labels themselves.
-        labels: Folder of the labels from the split folder, where there are several; labels of
-            level boxes (`hbb`, `reclabelTxt`) are passed over unless named here.
-        version: Prefer the labels whose folder names this version, such as `"1.5"`.
+        labels: Label folder relative to the split folder, if there are several; labels of
+            horizontal boxes (`hbb`, `reclabelTxt`) are ignored unless named here.
+        version: Prefer labels in a folder of this version, such as `"1.5"`.
         unpaired: `"refuse"` or `"skip"` images without a label file, and label files without an
             image.
 
     Raises:
-        DataError: No labels, several that could be meant, or something without its partner.
+        DataError: No labels, ambiguous label folders, or unpaired files.
         ConfigError: `unpaired` is neither.
     """
     if unpaired not in UNPAIRED:
-        raise unknown_name("way with unpaired files", unpaired, UNPAIRED)
+        raise unknown_name("value of unpaired", unpaired, UNPAIRED)
     if not root.is_dir():
-        raise DataError(f"no folder {str(root)!r}; give the one that holds train and val")
+        raise DataError(f"no folder {str(root)!r}; give the one that contains train and val")
     found = Found()
     for folder, split in _split_folders(root):
         pictures, texts = _walk(folder)
@@ -101,14 +101,14 @@ def find_labelled_images(
             found.images.append(LabelledImage(path, name, split, content))
     if not found.images:
         raise DataError(
-            f"no label file in {str(root)!r} has the name of an image; expected train/images/"
+            f"no label file in {str(root)!r} matches an image; expected train/images/"
             "P0000.png with train/labelTxt/P0000.txt"
         )
     return found
 
 
 def has_label_folders(root: Path) -> bool:
-    """Whether a folder, or a split folder in it, holds a folder named as DOTA names its labels."""
+    """Return whether a folder, or a split folder in it, has a folder named like DOTA's labels."""
     folders = [folder for folder, _ in _split_folders(root)]
     return any(
         child.is_dir() and child.name.lower().startswith(("labeltxt", "annfiles"))
@@ -123,7 +123,7 @@ def _split_folders(root: Path) -> list[tuple[Path, str | None]]:
         split = split_name(folder.name)
         if split in named:
             raise DataError(
-                f"{str(root)!r} holds two folders for {split}: {named[split].name!r} and "
+                f"{str(root)!r} has two folders for {split}: {named[split].name!r} and "
                 f"{folder.name!r}; merge them"
             )
         if split:
@@ -132,7 +132,7 @@ def _split_folders(root: Path) -> list[tuple[Path, str | None]]:
 
 
 def _walk(folder: Path) -> tuple[dict[str, Path], dict[Path, dict[str, Path]]]:
-    """Images by stem, and text files by folder and stem."""
+    """Return images by stem, and text files by folder and stem."""
     pictures: dict[str, Path] = {}
     texts: dict[Path, dict[str, Path]] = defaultdict(dict)
     for path in visible_files(folder):
@@ -142,7 +142,7 @@ def _walk(folder: Path) -> tuple[dict[str, Path], dict[Path, dict[str, Path]]]:
             if path.stem in pictures:
                 raise DataError(
                     f"two images are called {path.stem!r} ({str(pictures[path.stem])!r} and "
-                    f"{str(path)!r}), so their labels cannot be told apart; remove one"
+                    f"{str(path)!r}), so their labels cannot be matched; remove one"
                 )
             pictures[path.stem] = path
     stems = pictures.keys()
@@ -152,16 +152,14 @@ def _walk(folder: Path) -> tuple[dict[str, Path], dict[Path, dict[str, Path]]]:
 def _choose(
     folder: Path, texts: Mapping[Path, Mapping[str, Path]], *, labels: str, version: str
 ) -> Path | None:
-    """The folder of labels to use, None where there is none."""
+    """Return the label folder to use, None if there is none."""
     names = {where.relative_to(folder).as_posix(): where for where in texts}
     if not names:
         return None
     if labels:
         chosen = [n for n in names if n == labels.strip("/") or n.startswith(f"{labels}/")]
         if not chosen:
-            raise DataError(
-                f"in {str(folder)!r}: {unknown_name('folder of labels', labels, names)}"
-            )
+            raise DataError(f"in {str(folder)!r}: {unknown_name('label folder', labels, names)}")
     else:
         chosen = list(names)
     for keep in (lambda n: not _LEVEL.search(n), lambda n: bool(version) and f"v{version}" in n):
@@ -169,16 +167,16 @@ def _choose(
         chosen = preferred or chosen
     if len(chosen) > 1:
         raise DataError(
-            f"{str(folder)!r} holds several folders of labels, {sorted(chosen)}; choose one, as "
-            f"with :labels={sorted(chosen)[0]}"
+            f"{str(folder)!r} has several label folders, {sorted(chosen)}; choose one, e.g. with "
+            f":labels={sorted(chosen)[0]}"
         )
     return names[chosen[0]]
 
 
 def _unlabelled(folder: Path, split: str | None, pictures: Mapping[str, Path]) -> list[str]:
-    if split in ("train", "val"):  # of the published test split the labels are kept back
+    if split in ("train", "val"):  # labels of the published test split are not released
         raise DataError(f"{len(pictures)} images but no label files in {str(folder)!r}; add them")
-    return [f"{folder.name}: {len(pictures)} images without labels were passed over"]
+    return [f"{folder.name}: ignored {len(pictures)} images without labels"]
 
 
 def _check_partners(
@@ -194,17 +192,17 @@ def _check_partners(
         shown = ", ".join(alone[:_NAMED]) + (", ..." if len(alone) > _NAMED else "")
         if unpaired == "refuse":
             raise DataError(
-                f"{folder.name} has {len(alone)} {what}: {shown}; add what is missing, or leave "
-                "these out with :unpaired=skip"
+                f"{folder.name} has {len(alone)} {what}: {shown}; add the missing files, or skip "
+                "these with :unpaired=skip"
             )
         notes.append(f"{folder.name}: left out {len(alone)} {what} ({shown})")
     return notes
 
 
 def require_one_version(found: Found) -> None:
-    """Raise `DataError` where the splits' folders name different versions."""
+    """Raise `DataError` if the splits' folders have different versions."""
     if len(set(found.versions.values())) > 1:
         raise DataError(
-            f"labels of different versions are mixed: {found.versions}; choose the same for all, "
-            "as with :version=1.0"
+            f"labels of different versions are mixed: {found.versions}; choose one for all, e.g. "
+            "with :version=1.0"
         )

@@ -1,4 +1,4 @@
-"""Crops around labelled objects in large pictures, cut when they are read."""
+"""Crops around labelled objects in large images, cut on reading."""
 
 import math
 from collections.abc import Sequence
@@ -21,18 +21,18 @@ FRAMES: Final = ("square", "box")
 @final
 @dataclass(frozen=True)
 class CropOptions:
-    """How an object is cut out.
+    """How an object is cropped.
 
     Args:
-        turn: `"upright"` cuts along rows and columns around the hull of the corners; `"along"`
-            turns the picture so that the object's long side lies level.
-        frame: `"square"` as wide as high around the longer side, so that nothing of a long object
-            is lost when images are made square; `"box"` of the object's own shape (`data.resize`
-            should be `"stretch"` then).
-        margin: Surroundings on each side, as a share of the longer side, at least 0.
+        turn: `"upright"` crops along rows and columns around the hull of the corners; `"along"`
+            rotates the image so that the object's long side is horizontal.
+        frame: `"square"` around the longer side, so that nothing of a long object is lost when
+            images are made square; `"box"` in the object's own aspect ratio (use
+            `data.resize="stretch"` then).
+        margin: Margin on each side, as a fraction of the longer side, at least 0.
 
     Raises:
-        ConfigError: An unknown word, or a margin below 0.
+        ConfigError: An unknown option value, or a margin below 0.
     """
 
     turn: str = "upright"
@@ -50,14 +50,14 @@ class CropOptions:
 
 @final
 class ObjectCrops:
-    """Objects in pictures as an image source; pixels outside a picture are 0.
+    """Objects in images as an image source; pixels outside an image are 0.
 
     Args:
-        windows: The pictures.
-        owners: Which picture holds each object (objects,); neighbours should share theirs.
+        windows: The images.
+        owners: Image of each object (objects,); neighbouring objects should share theirs.
         corners: (objects, 4, 2) x and y in pixels, where pixel (0, 0) covers [0, 1) x [0, 1).
         ids: Name of each object.
-        options: How to cut.
+        options: How to crop.
     """
 
     def __init__(
@@ -78,15 +78,15 @@ class ObjectCrops:
         return len(self.ids)
 
     def id(self, i: int) -> str:
-        """Picture and line of the label file, e.g. `train/images/P0000.png#12`."""
+        """Return image and line of the label file, e.g. `train/images/P0000.png#12`."""
         return self.ids[i]
 
     def cut_from(self, i: int) -> tuple[Path, str]:
-        """The file of object `i`, and what tells it from other cuts of that file."""
+        """Return the file of object `i`, and what distinguishes it from its other crops."""
         return self.windows.paths[self.owners[i]], f"{self.corners[i].tolist()} {self.options}"
 
     def read(self, i: int) -> NDArray[Any]:
-        """Cut object `i` out, (bands, height, width) in the dtype of the file.
+        """Crop object `i`, (bands, height, width) in the dtype of the file.
 
         Raises:
             DataError: The file cannot be decoded.
@@ -100,7 +100,7 @@ class ObjectCrops:
         return self.windows.read(picture, top=top, left=left, height=height, width=width)
 
     def _size(self, sides: NDArray[np.float64]) -> tuple[int, int]:
-        """Columns and rows of a crop around an object of these sides."""
+        """Return columns and rows of a crop around an object of these sides."""
         longer = float(sides.max())
         if self.options.frame == "square":
             sides = np.full(2, longer)
@@ -119,7 +119,7 @@ class ObjectCrops:
         window = self.windows.read(
             picture, top=top, left=left, height=bottom - top, width=right - left
         )
-        # output pixel (row, column) has its centre half a pixel on; rows go across, columns along
+        # output pixel centres are half a pixel off (row, column); rows run across, columns along
         matrix = np.array([[across[1], along[1]], [across[0], along[0]]])
         middle = centre[::-1] - (top, left) - 0.5
         offset = middle - matrix @ ((height - 1) / 2, (width - 1) / 2)

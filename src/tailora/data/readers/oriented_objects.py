@@ -1,4 +1,4 @@
-"""Labelled objects of many images as one dataset: a crop is a sample, an image is a group."""
+"""Labelled objects of many images as one dataset: one sample per crop, one group per image."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -26,23 +26,23 @@ _POINT: Final = 1e-6  # pixels; a box thinner than this is a line
 @final
 @dataclass(frozen=True)
 class ObjectOptions:
-    """Which objects are taken, and how they are cut out.
+    """Which objects are used, and how they are cropped.
 
     Args:
-        labels: Folder of the labels, seen from the split folder, where there are several.
-        difficult: `"keep"` or `"drop"` objects marked difficult. DOTA's published counts (98,990
-            in version 1.0's training part) hold them.
+        labels: Label folder relative to the split folder, if there are several.
+        difficult: `"keep"` or `"drop"` objects marked difficult. DOTA's published counts (98,990 in
+            the training split of version 1.0) include them.
         unpaired: `"refuse"` or `"skip"` images without labels and labels without an image.
-        min_side: Objects whose shorter side has fewer pixels are left out.
+        min_side: Objects with a shorter side below this many pixels are left out.
         min_per_class: Classes with fewer objects are left out.
-        held_out: What a folder `val` is where no labelled folder `test` is: `"test"`, so that
-            validation is carved out of train in whole images, or `"val"`, so that the test is.
+        held_out: Role of a folder `val` without a labelled folder `test`: `"test"`, so that
+            validation is split from train in whole images, or `"val"`, so that the test split is.
         turn: See `CropOptions`.
         frame: See `CropOptions`.
         margin: See `CropOptions`.
 
     Raises:
-        ConfigError: An unknown word, or a number below 0.
+        ConfigError: An unknown option value, or a number below 0.
     """
 
     labels: str = ""
@@ -57,7 +57,7 @@ class ObjectOptions:
 
     def __post_init__(self) -> None:
         if self.difficult not in DIFFICULT:
-            raise unknown_name("way with difficult objects", self.difficult, DIFFICULT)
+            raise unknown_name("value of difficult", self.difficult, DIFFICULT)
         if self.held_out not in HELD_OUT:
             raise unknown_name("held_out", self.held_out, HELD_OUT)
         if not (self.min_side >= 0 and self.min_per_class >= 0):
@@ -68,7 +68,7 @@ class ObjectOptions:
         self.crops()
 
     def crops(self) -> CropOptions:
-        """The part that is about cutting."""
+        """The options for cropping."""
         return CropOptions(self.turn, self.frame, self.margin)
 
 
@@ -80,18 +80,18 @@ def assemble_objects(
     seed: int,
     notes: Iterable[str] = (),
 ) -> Dataset:
-    """Build a dataset with one sample an object.
+    """Build a dataset with one sample per object.
 
-    All objects of an image stand in one split, and the image is their group: intervals resample
-    whole images.
+    All objects of an image are in one split, and the image is their group: intervals resample whole
+    images.
 
     Args:
-        root: Names the dataset.
-        images: With the labels that were read; of unreadable images the objects stay, so that
-            decoding counts them.
-        options: Which objects, and how to cut them.
-        seed: Decides the splits that are missing.
-        notes: What is known already.
+        root: Gives the dataset its name.
+        images: With their labels; objects of unreadable images are kept, so that decoding counts
+            them.
+        options: Which objects, and how to crop them.
+        seed: Seeds missing splits.
+        notes: Notes so far.
 
     Raises:
         DataError: No object is left, or the splits and classes cannot be used.
@@ -125,7 +125,7 @@ def assemble_objects(
 @final
 @dataclass
 class _Chosen:
-    """Objects taken so far with their images, and why others were not."""
+    """Objects selected so far with their images, and why others were not."""
 
     options: ObjectOptions
     objects: list[LabelledObject] = field(default_factory=list)
@@ -181,7 +181,7 @@ class _Chosen:
         for count, what in (
             (self.empty, "images have no object"),
             (self.difficult, "objects are marked difficult and kept"),
-            (self.partly, "objects reach over the border of their image"),
+            (self.partly, "objects extend beyond the border of their image"),
         ):
             if count:
                 notes.append(f"{count} {what}")
@@ -192,13 +192,13 @@ def _size(path: Path) -> tuple[int, int] | None:
     try:
         return picture_size(path)
     except DataError:
-        return None  # decoding it will say what is wrong with it
+        return None  # decoding will report the error
 
 
 def _outside(
     corners: NDArray[np.float64], size: tuple[int, int] | None
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which objects lie wholly, and which partly, outside an image of height and width."""
+    """Return which objects are fully, and which partly, outside an image of height and width."""
     if size is None:
         nothing = np.zeros(len(corners), dtype=bool)
         return nothing, nothing
@@ -209,20 +209,20 @@ def _outside(
 
 
 def _splits(folders: list[str | None], held_out: str) -> tuple[list[str] | None, tuple[str, ...]]:
-    """The split of each object, None where the folders are not divided, and what was decided."""
+    """Return the split of each object, None if the folders are not split, and notes."""
     names = [folder for folder in folders if folder]
     if not names:
         return None, ()
     if held_out == "test" and "val" in names and "test" not in names:
-        told = "no labelled test folder is there, so the folder val is the test split"
+        told = "there is no labelled test folder, so the folder val is the test split"
         return ["test" if name == "val" else name for name in names], (told,)
     return names, ()
 
 
 def _about(options: ObjectOptions) -> str:
-    shape = "a square" if options.frame == "square" else "the object's own shape"
-    turned = "along rows and columns" if options.turn == "upright" else "turned to lie level"
+    shape = "a square" if options.frame == "square" else "the object's aspect ratio"
+    turned = "along rows and columns" if options.turn == "upright" else "rotated to the horizontal"
     return (
-        f"samples are crops of objects: {shape} with {options.margin:g} of the longer side around, "
-        f"{turned}; the image is the group"
+        f"samples are crops of objects: {shape} with a margin of {options.margin:g} of the "
+        f"longer side, {turned}; the image is the group"
     )

@@ -1,4 +1,4 @@
-"""Rectangles out of large pictures: windows of TIFF files, parts of other files kept in memory."""
+"""Windows of large images: windows of TIFF files, parts of other files kept in memory."""
 
 import threading
 from collections import OrderedDict
@@ -19,7 +19,7 @@ from tailora.errors import DataError
 
 CACHE_BYTES: Final = 512 * 2**20
 
-_DECODED_BY_PILLOW: Final = 80_000_000  # pixels; from 89 million on Pillow suspects an attack
+_DECODED_BY_PILLOW: Final = 80_000_000  # pixels; above 89 million Pillow warns of an attack
 _TIFF: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -27,7 +27,7 @@ def picture_size(path: Path) -> tuple[int, int]:
     """Read height and width from a file's header; nothing is decoded.
 
     Raises:
-        DataError: The file is no picture.
+        DataError: The file is not an image.
     """
     try:
         with gdal_settings(), open_raster(path) as raster:
@@ -38,16 +38,16 @@ def picture_size(path: Path) -> tuple[int, int]:
 
 @final
 class PictureWindows:
-    """Parts of pictures in files, read when asked for.
+    """Windows of image files, read on demand.
 
-    Of a TIFF only the blocks under the window are read. PNG and JPEG have no windows: such a file
-    is decoded once and kept until others need its room, so callers do well to ask for the windows
-    of one file after each other. One file is decoded at a time, whatever the number of threads:
-    memory is `cache_bytes` and the largest picture.
+    From a TIFF only the blocks under the window are read. PNG and JPEG cannot be read in windows:
+    such a file is decoded once and cached, so callers should request the windows of one file
+    consecutively. One file is decoded at a time, whatever the number of threads: memory is
+    `cache_bytes` plus the largest image.
 
     Args:
         paths: The files.
-        cache_bytes: How much of decoded pictures to keep.
+        cache_bytes: Size of the cache of decoded images.
     """
 
     def __init__(self, paths: Sequence[Path], *, cache_bytes: int = CACHE_BYTES) -> None:
@@ -57,30 +57,30 @@ class PictureWindows:
         self._decoding = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        """What goes to another process: neither pictures, which are large, nor the lock."""
+        """Drop what other processes do not need: the images, which are large, and the lock."""
         return vars(self) | {"_decoded": None, "_decoding": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Wake up in another process, which decodes for itself."""
+        """Restore in another process, which decodes for itself."""
         vars(self).update(state | {"_decoded": OrderedDict(), "_decoding": threading.Lock()})
 
     @property
     def cached_bytes(self) -> int:
-        """Bytes of decoded pictures that are kept now."""
+        """Bytes of decoded images in the cache."""
         return sum(picture.nbytes for picture in self._decoded.values())
 
     def read(self, k: int, *, top: int, left: int, height: int, width: int) -> NDArray[Any]:
-        """Read a rectangle of picture `k`; what lies outside the picture is 0.
+        """Read a rectangle of image `k`; pixels outside the image are 0.
 
         Args:
-            k: Which of the paths.
+            k: Index of the path.
             top: First row; may be negative.
             left: First column; may be negative.
             height: Rows, at least 1.
             width: Columns, at least 1.
 
         Returns:
-            (bands, height, width) as `decode` gives them; alpha is dropped.
+            (bands, height, width) as returned by `decode`; alpha is dropped.
 
         Raises:
             DataError: The file cannot be decoded.
@@ -128,7 +128,7 @@ def _is_tiff(path: Path) -> bool:
 
 
 def _is_plain(file: Any) -> bool:
-    """Whether bands are values; palettes, CMYK, pages and complex values are for `decode`."""
+    """Return whether bands are plain values, not palettes, CMYK, pages or complex."""
     return (
         not file.subdatasets
         and not {ColorInterp.palette, ColorInterp.cyan} & set(file.colorinterp)
@@ -149,7 +149,7 @@ def _windowed(file: Any, top: int, left: int, height: int, width: int) -> NDArra
     if len(rows) and len(columns):
         window = Window.from_slices((rows.start, rows.stop), (columns.start, columns.stop))
         part = read_values(file, bands, window)
-        picture = picture.astype(part.dtype, copy=False)  # tags make float32 of whole numbers
+        picture = picture.astype(part.dtype, copy=False)  # tags turn integers into float32
         _place(picture, part, rows.start - top, columns.start - left)
     return picture
 
@@ -164,7 +164,7 @@ def _cut(picture: NDArray[Any], top: int, left: int, height: int, width: int) ->
 
 
 def _inside(start: int, length: int, whole: int) -> range:
-    """The part of `start ... start + length` that lies in `0 ... whole`; empty where none does."""
+    """Return the part of `start ... start + length` within `0 ... whole`; may be empty."""
     first = min(max(start, 0), whole)
     return range(first, max(first, min(start + length, whole)))
 

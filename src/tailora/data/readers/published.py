@@ -1,4 +1,4 @@
-"""Published datasets that a user has on disk, by name and path: `dota:/data/DOTA:margin=0.1`."""
+"""Published datasets on the user's disk, by name and path: `dota:/data/DOTA:margin=0.1`."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ _OPENERS: Final[Mapping[str, Callable[..., Dataset]]] = {
     "srsdd": open_srsdd,
 }
 PUBLISHED: Final = tuple(_OPENERS)
-"""Published datasets that are read as they unpack, as `"dota:PATH"`."""
+"""Published datasets that are read as unpacked, as `"dota:PATH"`."""
 
 _OBJECTS: Final = "options"
 
@@ -34,13 +34,13 @@ def open_published(name: str, words: Sequence[str], *, seed: int = 0) -> Dataset
 
     Args:
         name: One of `PUBLISHED`.
-        words: What stood between colons after the name: a path (which may hold colons itself) and
+        words: Parts between colons after the name: a path (which may contain colons itself) and
             options.
-        seed: Decides the splits that are missing.
+        seed: Seeds missing splits.
 
     Raises:
-        DataError: There is no path, or see the dataset's own opener.
-        ConfigError: An unknown option, or a value it does not take.
+        DataError: There is no path, or an error of the dataset's reader.
+        ConfigError: An unknown option, or an invalid value.
     """
     first = next((i for i, word in enumerate(words) if i and "=" in word), len(words))
     path, assignments = ":".join(words[:first]), words[first:]
@@ -67,10 +67,10 @@ def published_options(name: str) -> dict[str, Any]:
 
 
 def recognise(root: Path) -> str | None:
-    """Name of the published dataset that a folder is laid out as, None for another layout.
+    """Return the published dataset whose layout a folder has, None for another layout.
 
-    Label folders named as DOTA's (`labelTxt...`, `annfiles`) make it `"dota"`, or `"srsdd"` where
-    the first label is of a class of SRSDD; chips named as FUSAR-Ship's make it `"fusar"`.
+    Label folders named like DOTA's (`labelTxt...`, `annfiles`) make it `"dota"`, or `"srsdd"` if
+    the first label is an SRSDD class; chips named like FUSAR-Ship's make it `"fusar"`.
     """
     if has_label_folders(root):
         return "srsdd" if _first_class(root) in SRSDD_CLASSES else "dota"
@@ -82,7 +82,7 @@ def _first_class(root: Path) -> str | None:
         try:
             labels = read_label_file(path)
         except DataError:
-            continue  # reading all of them will say what is wrong with it
+            continue  # reading all of them will report the error
         if labels.objects:
             return labels.objects[0].name
     return None

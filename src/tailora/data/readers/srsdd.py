@@ -1,8 +1,8 @@
-"""SRSDD-v1.0: ships of six kinds in SAR images of 1 m, labelled in DOTA's format.
+"""SRSDD-v1.0: ships of six types in 1 m SAR images, labelled in DOTA's format.
 
 Reference: Lei et al., "SRSDD-v1.0: A High-Resolution SAR Rotation Ship Detection Dataset", Remote
-Sensing 13 (2021) 5104. That its label files are DOTA's was gathered from code that reads them; the
-files themselves were not at hand.
+Sensing 13 (2021) 5104. That its label files are in DOTA's format follows from code that reads them;
+we did not have the files themselves.
 """
 
 from pathlib import Path
@@ -22,12 +22,13 @@ def open_srsdd(path: str | Path, *, options: ObjectOptions | None = None, seed: 
     """Open the ships of SRSDD, one crop each.
 
     Args:
-        path: Holds `train` and `test` (and `val` if made), each with images and label files.
-        options: Which objects, and how they are cut out.
-        seed: Decides what is carved out of train.
+        path: Folder with `train` and `test` (and optionally `val`), each with images and label
+            files.
+        options: Which objects, and how to crop them.
+        seed: Seeds what is split from train.
 
     Raises:
-        DataError: Files are missing or malformed, or a class is none of the six.
+        DataError: Files are missing or malformed, or a class is not one of the six.
     """
     options, root = options or ObjectOptions(), Path(path)
     found = find_labelled_images(root, labels=options.labels, unpaired=options.unpaired)

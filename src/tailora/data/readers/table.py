@@ -1,4 +1,4 @@
-"""Read a CSV or Parquet table with one row per image: path, label and perhaps split and group."""
+"""Read a CSV or Parquet table of images: path, label and optionally split and group."""
 
 import csv
 from collections import defaultdict
@@ -18,7 +18,7 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 def inert(text: str) -> str:
-    """Put an apostrophe before text that a spreadsheet would run.
+    """Put an apostrophe before text that a spreadsheet would execute.
 
     Example:
         >>> inert("=1+1"), inert("'=1+1"), inert("field")
@@ -28,7 +28,7 @@ def inert(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Take away what `inert` put there.
+    """Remove the apostrophe added by `inert`.
 
     Example:
         >>> plain("'=1+1"), plain("'tis")
@@ -48,15 +48,15 @@ def open_table(path: Path, *, seed: int = 0, to_learn: bool = True) -> Dataset:
 
     Args:
         path: CSV (UTF-8, commas) or Parquet with the columns `path` (absolute, or relative to the
-            table's folder) and `label`, and if wanted `split` and `group`. Every value of a CSV is
-            text, so that a class "007" keeps its zeros; Parquet may also hold integers. Errors
-            count the rows as a spreadsheet does: in a CSV the header is row 1.
-        seed: Decides the splits that are missing.
-        to_learn: False for data that a run is only measured on; see `Dataset`.
+            table's folder) and `label`, and optionally `split` and `group`. Every CSV value is
+            text, so a class "007" keeps its zeros; Parquet may also contain integers. Errors count
+            rows like a spreadsheet: in a CSV the header is row 1.
+        seed: Seeds missing splits.
+        to_learn: False for data only used for evaluation; see `Dataset`.
 
     Raises:
-        DataError: A column, a value or a file is missing, a value is of a type that makes no class
-            name, a split has an unknown name, or what `check` raises.
+        DataError: A column, a value or a file is missing, a value has an unsuitable type, a split
+            has an unknown name, or an error of `check`.
     """
     table = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
     table.require_filled()
@@ -79,7 +79,7 @@ def open_table(path: Path, *, seed: int = 0, to_learn: bool = True) -> Dataset:
 @final
 @dataclass(frozen=True)
 class _Table:
-    """The columns in use, all text, and the row number of each value in the file."""
+    """The columns in use, as text, and the row number of each value in the file."""
 
     path: Path
     rows: list[int]
@@ -89,13 +89,13 @@ class _Table:
         if not self.rows:
             raise DataError(f"{str(self.path)!r} has no rows below its header; list the images")
         for name, values in self.columns.items():
-            # pandas writes "nan" for what is missing; no class is called so
+            # pandas writes "nan" for missing values; no class has that name
             empty = [i for i, text in enumerate(values) if text.strip().lower() in ("", "nan")]
             if empty:
                 raise self.error(empty, f"has no {name}", "fill it in or remove the row")
 
     def once_each(self) -> "tuple[_Table, tuple[str, ...]]":
-        """Leave out rows that list an image again, so that no copy of it lands in the test."""
+        """Drop rows that list an image again, so that no copy of it is in the test split."""
         facts = list(zip(*self.columns.values(), strict=True))
         first: dict[tuple[str, ...], int] = {}
         for i, fact in enumerate(facts):
@@ -107,7 +107,7 @@ class _Table:
         unclear = {name: labels for name, labels in several.items() if len(labels) > 1}
         notes = []
         if len(kept) < len(facts):
-            notes.append(f"{len(facts) - len(kept)} row(s) list an image again and are left out")
+            notes.append(f"left out {len(facts) - len(kept)} row(s) that list an image again")
         for name, labels in list(unclear.items())[:1]:
             told = ", ".join(sorted(labels))
             notes.append(
@@ -123,8 +123,8 @@ class _Table:
             folder = str(self.path.parent.resolve())
             raise self.error(
                 missing,
-                f"lists {listed!r}, which is no file",
-                f"relative paths start at {folder!r}",
+                f"lists {listed!r}, which is not a file",
+                f"paths are relative to {folder!r}",
             )
 
     def splits(self) -> list[str] | None:
@@ -160,16 +160,16 @@ def _read_csv(path: Path) -> _Table:
 
 
 def _require_all_fields(path: Path, record: dict[Any, Any], *, row: int) -> None:
-    if None in record or None in record.values():  # how csv marks too many and too few
+    if None in record or None in record.values():  # how csv marks too many and too few fields
         count = "more" if None in record else "fewer"
         raise DataError(
-            f"row {row} of {str(path)!r} has {count} fields than the header; put values that hold "
-            "a comma in double quotes"
+            f"row {row} of {str(path)!r} has {count} fields than the header; put values that "
+            "contain a comma in double quotes"
         )
 
 
 def _read_parquet(path: Path) -> _Table:
-    import pyarrow as pa  # not needed, and slow to load, for any other source
+    import pyarrow as pa  # not needed by other sources, and slow to import
     from pyarrow import parquet
 
     try:
@@ -194,7 +194,7 @@ def _texts(path: Path, name: str, column: Any) -> list[str]:
         row = gaps[0] if gaps else 0
         shown = f" (row {row + 1}: {values[row]!r})" if values else ""
         raise DataError(
-            f"column {name!r} of {str(path)!r} holds {kind} values{shown}; store it as text or, "
+            f"column {name!r} of {str(path)!r} has {kind} values{shown}; store it as text or, "
             "without gaps, as integers"
         )
     return ["" if value is None else str(value) for value in values]

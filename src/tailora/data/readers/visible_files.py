@@ -1,4 +1,4 @@
-"""Which files of a folder count: the same answer for every command."""
+"""Which files of a folder are used: the same for every command."""
 
 import os
 from pathlib import Path
@@ -10,14 +10,14 @@ from tailora.errors import DataError
 def visible_files(folder: Path) -> list[Path]:
     """List the files below a folder at any depth, sorted.
 
-    Names that begin with a dot are passed over, as `._x.png` that a Mac leaves. Links to folders
-    are followed, but no folder is read twice, so a link that leads back ends there.
+    Names that begin with a dot are ignored, such as `._x.png` written by macOS. Links to folders
+    are followed, but no folder is read twice, so cyclic links end.
 
     Args:
-        folder: One that exists.
+        folder: An existing folder.
 
     Raises:
-        DataError: A folder below it may not be read.
+        DataError: A folder below it cannot be read.
     """
     files: list[Path] = []
     seen: set[tuple[int, int]] = set()
@@ -33,10 +33,10 @@ def visible_files(folder: Path) -> list[Path]:
 
 
 def visible_entries(folder: Path) -> list[Path]:
-    """List what lies in a folder itself, sorted, nothing hidden.
+    """List the entries of a folder, sorted, without hidden ones.
 
     Raises:
-        DataError: It may not be read.
+        DataError: It cannot be read.
     """
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
@@ -46,6 +46,6 @@ def visible_entries(folder: Path) -> list[Path]:
 
 def _unreadable(error: OSError) -> NoReturn:
     raise DataError(
-        f"cannot read folder {str(error.filename)!r}: {error.strerror}; give it back its "
-        "permissions, or move it away"
+        f"cannot read folder {str(error.filename)!r}: {error.strerror}; fix its permissions, or "
+        "move it away"
     ) from error

@@ -1,1 +1,1 @@
-"""Scenes and their labels: bands on one grid, places of chips, blocks of ground."""
+"""Scenes and their labels: bands on one grid, chip locations, spatial blocks."""

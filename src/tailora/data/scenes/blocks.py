@@ -1,8 +1,8 @@
-"""Divide chips between train, val and test by blocks of ground, a polygon on one side only.
+"""Split chips into train, val and test by spatial blocks, with each polygon in one split only.
 
-Neighbouring chips look alike and share pixels, so a random division scores what was learnt by
-heart. Blocks are numbered on the ground and not in the picture: where scenes overlap, the same
-ground goes to the same side.
+Neighbouring chips look alike and share pixels, so a random split rewards memorisation. Blocks are
+numbered on the ground and not in the image: where scenes overlap, the same ground goes to the same
+split.
 """
 
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ from tailora.data.splits import divide_groups
 FRACTIONS: Final = (0.6, 0.15, 0.25)
 UNUSED: Final = -1
 
-_BLOCKS: Final = 300  # in a scene, if blocks would be no smaller than four chips by that
+_BLOCKS: Final = 300  # in a scene, if blocks are then at least four chips wide
 _CHIPS_A_BLOCK: Final = 4
-_APART: Final = 2**20  # blocks between scenes of different coordinates
+_APART: Final = 2**20  # blocks between scenes of different CRSs
 
 
 def default_block(scenes: Sequence[Scene], chip: int) -> int:
-    """Pixels per side of a block: four chips, or more where that makes hundreds of blocks."""
+    """Return the block side: four chips, or more if that still gives hundreds of blocks."""
     area = sum(scene.shape[0] * scene.shape[1] for scene in scenes)
     wanted = (area / _BLOCKS) ** 0.5
     return max(_CHIPS_A_BLOCK * chip, round(wanted / chip) * chip)
@@ -39,21 +39,21 @@ def divide_places(
     n_classes: int,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return each chip a side: train (0), val (1), test (2), or `UNUSED`.
+    """Assign each chip to train (0), val (1), test (2), or `UNUSED`.
 
-    A polygon belongs to the block with most of its chips; what reaches into a block of another side
-    is not used, so chips of different sides share neither a pixel nor a polygon.
+    A polygon belongs to the block with most of its chips; chips that extend into a block of another
+    split are not used, so chips of different splits share neither a pixel nor a polygon.
 
     Args:
         places: At least one.
-        scenes: What `places.scenes` counts.
+        scenes: The scenes that `places.scenes` indexes.
         chip: Pixels per side of a chip.
         block: Pixels per side of a block, at least a chip.
-        n_classes: How many classes there are.
-        rng: Decides among equals.
+        n_classes: Number of classes.
+        rng: Breaks ties.
 
     Returns:
-        Side of each chip, and the number of the block of its first pixel (chips,) each.
+        Split of each chip, and the number of the block of its first pixel (chips,) each.
     """
     corners = _corner_blocks(places, scenes, chip=chip, block=block)
     n_blocks = int(corners.max()) + 1
@@ -63,8 +63,8 @@ def divide_places(
     _, thing_rows = np.unique(places.things, return_inverse=True)
     held = np.zeros((thing_rows.max() + 1, n_classes))
     np.add.at(held, (thing_rows[stays], places.codes[stays]), 1)
-    # The root lies between counting polygons, which leaves chips to chance, and counting chips,
-    # which lets one large polygon be all a class has on a side.
+    # The root is a compromise between counting polygons, which leaves chips to chance, and counting
+    # chips, which lets one large polygon be all that a class has in a split.
     amounts = np.zeros((n_blocks, n_classes))
     first = np.unique(places.things)
     at_home = homes[first] >= 0
@@ -79,7 +79,7 @@ def divide_places(
 def all_to_test(
     places: Places, scenes: Sequence[Scene], *, chip: int, block: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return every chip to test; returns what `divide_places` does."""
+    """Assign every chip to test; returns what `divide_places` does."""
     corners = _corner_blocks(places, scenes, chip=chip, block=block)
     return np.full(len(places), len(FRACTIONS) - 1), corners[0]
 
@@ -87,7 +87,7 @@ def all_to_test(
 def _corner_blocks(
     places: Places, scenes: Sequence[Scene], *, chip: int, block: int
 ) -> NDArray[np.int64]:
-    """Number the blocks that hold the corner pixels of each chip (4, chips), without gaps."""
+    """Number the blocks that contain the corner pixels of each chip (4, chips), without gaps."""
     origins = _origins(scenes, block)
     down, right = origins[places.scenes].T
     top, left = places.rows - chip // 2 + down, places.columns - chip // 2 + right
@@ -104,9 +104,9 @@ def _corner_blocks(
 
 
 def _origins(scenes: Sequence[Scene], block: int) -> NDArray[np.int64]:
-    """Rows and columns from a common origin to each scene's first pixel (scenes, 2).
+    """Return rows and columns from a common origin to each scene's first pixel (scenes, 2).
 
-    Scenes with pixels of one size and kind share one; the others are set far apart.
+    Scenes with the same CRS and pixel size share one; the others are placed far apart.
     """
     anchors: list[Scene] = []
     origins = []
@@ -127,7 +127,7 @@ def _origins(scenes: Sequence[Scene], block: int) -> NDArray[np.int64]:
 def _homes(
     things: NDArray[np.int64], blocks: NDArray[np.int64], within: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
-    """Block with most of each thing's chips (largest thing + 1,), -1 where none is in one block."""
+    """Return the block with most chips of each feature (features,), -1 for none."""
     homes = np.full(things.max() + 1, -1, dtype=np.int64)
     if not within.any():
         return homes

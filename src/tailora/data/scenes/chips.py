@@ -23,10 +23,10 @@ class SceneChips:
     """Square chips of scenes.
 
     Args:
-        scenes: Where they are cut from.
-        places: Which chips.
+        scenes: Scenes they are cut from.
+        places: Chip locations.
         chip: Pixels per side.
-        labels: Labels of each scene, for pictures.
+        labels: Labels of each scene, for figures.
         pixels: Labelled pixels of each class over all scenes, by name.
     """
 
@@ -47,10 +47,10 @@ class SceneChips:
         return len(self.places)
 
     def read(self, i: int) -> NDArray[Any]:
-        """Chip `i` (bands, chip, chip); pixels without data get the mean of the others of the band.
+        """Read chip `i` (bands, chip, chip); gaps get the mean of the others of the band.
 
         Raises:
-            DataError: A block of the file cannot be read, or the chip has no pixel with data.
+            DataError: A block of the file cannot be read, or the chip has no valid pixel.
         """
         scene = self.scenes[self.places.scenes[i]]
         top, left = self._corner(i)
@@ -62,25 +62,25 @@ class SceneChips:
         return fill_gaps(values, np.broadcast_to(~valid, values.shape))
 
     def id(self, i: int) -> str:
-        """Scene, size and centre, e.g. `brandenburg-64px-row00812-column03311`."""
+        """Return scene, size and centre, e.g. `brandenburg-64px-row00812-column03311`."""
         scene = self.scenes[self.places.scenes[i]]
         row, column = self.places.rows[i], self.places.columns[i]
         return f"{scene.name}-{self.chip}px-row{row:05d}-column{column:05d}"
 
     def mark(self, i: int) -> tuple[int, int]:
-        """Size and checksum of the scene's files and of how they are read."""
+        """Return size and checksum of the scene's files and of how they are read."""
         return self._marks[self.places.scenes[i]]
 
     @property
     def on_earth(self) -> bool:
-        """Whether all scenes have coordinates that are known on Earth, unlike a local system."""
+        """Return whether all scenes have a geographic or projected CRS, not a local one."""
         known = [scene.grid.crs for scene in self.scenes]
         return all(crs.is_geographic or crs.is_projected for crs in known)
 
     def position(self, i: int) -> tuple[float, float]:
-        """Longitude and latitude (WGS 84, degrees) of the middle of chip `i`.
+        """Return longitude and latitude (WGS 84, degrees) of the centre of chip `i`.
 
-        Of scenes that are not `on_earth` it is x and y in their own coordinates.
+        For scenes that are not `on_earth`, x and y in their own CRS.
         """
         scene = self.scenes[self.places.scenes[i]]
         top, left = self._corner(i)
@@ -88,7 +88,7 @@ class SceneChips:
         if not self.on_earth:
             return x, y
         longitude, latitude = transform_points(scene.grid.crs, "EPSG:4326", [x], [y])[:2]
-        # a scene across the antimeridian may count on beyond 180 degrees
+        # a scene across the antimeridian may have longitudes beyond 180 degrees
         return (float(longitude[0]) + 180) % 360 - 180, float(latitude[0])
 
     def _corner(self, i: int) -> tuple[int, int]:
@@ -99,14 +99,14 @@ class SceneChips:
 def share_ground(
     source: ImageSource, rows: NDArray[np.int64], others: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Return which chips share a pixel with one of others, chips of the same scenes (rows,).
+    """Return which chips share a pixel with one of others, in the same scenes (rows,).
 
-    Of images that are no chips of scenes none does.
+    Always False for images that are not chips of scenes.
 
     Args:
-        source: Of all of them.
-        rows: Numbers in it.
-        others: Numbers in it too.
+        source: Source of all of them.
+        rows: Indices into it.
+        others: Indices into it too.
     """
     base, rows = traced(source, rows)
     _, others = traced(source, others)

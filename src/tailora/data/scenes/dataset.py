@@ -1,4 +1,4 @@
-"""Scenes and labels as a dataset: chips around labelled ground, splits by blocks of ground."""
+"""Scenes and labels as a dataset: chips around labelled ground, splits by spatial blocks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,11 +18,11 @@ from tailora.data.scenes.scene import SCENE_EXTENSIONS, Scene, open_scene
 from tailora.data.splits import SPLITS
 from tailora.errors import ConfigError, DataError
 
-LARGEST_CHIP: Final = 8192  # more pixels than any encoder sees or an image may have
+LARGEST_CHIP: Final = 8192  # more pixels than any encoder takes or an image may have
 LARGEST_BLOCK: Final = 2**20  # wider than any scene
 
-_NAMED: Final = 8  # classes named in a sentence
-_FEW: Final = 5  # polygons of a class in test
+_NAMED: Final = 8  # classes listed in a sentence
+_FEW: Final = 5  # polygons of a class in the test split
 
 
 @final
@@ -31,19 +31,19 @@ class SceneFiles:
     """One scene and its labels.
 
     Args:
-        files: Rasters of the same place, of one band or several each.
+        files: Rasters of the same area, with one or several bands each.
         labels: Polygons or points, or a raster of classes.
-        class_field: Field of the labels that names the class; of a raster the column of its
-            attribute table, where None takes what the file declares, or its numbers.
-        layer: Layer of the labels; None takes the only one.
-        name: For ids and reports; None takes the first file's.
-        bands: Bands to read, in order; empty takes all.
-        band_names: Name of each band, where the files do not say.
+        class_field: Field with the class name; for a raster, a column of its attribute table, where
+            None uses what the file declares, or the values.
+        layer: Layer of the labels; None uses the only one.
+        name: For ids and reports; None uses the first file's.
+        bands: Bands to read, in order; empty reads all.
+        band_names: Name of each band, if missing in the files.
         sensor: One of `bands.SENSORS`.
-        nodata: Value that means "no data"; None takes what the files declare.
-        resampling: For bands of coarser pixels.
-        alpha: Keep a band declared alpha as a band.
-        unlabelled: Value of a raster of classes that means "no class", besides its own nodata.
+        nodata: No-data value; None uses what the files declare.
+        resampling: For bands of coarser resolution.
+        alpha: Keep a band declared as alpha.
+        unlabelled: Value of a raster of classes that means "no class", besides its nodata value.
     """
 
     files: tuple[Path, ...]
@@ -67,12 +67,12 @@ class Chips:
 
     Args:
         chip: Pixels per side, from 4 to `LARGEST_CHIP`.
-        stride: Pixels between centres inside polygons, at least 1; None is half a chip.
-        block: Pixels per side of the blocks that go whole to train, val or test, at least a chip;
-            None is four chips, or more where that still makes some three hundred blocks. Stride and
+        stride: Pixels between centres inside polygons, at least 1; None means half a chip.
+        block: Pixels per side of the blocks assigned to train, val or test, at least a chip; None
+            means four chips, or more if that still gives about three hundred blocks. Stride and
             block are at most `LARGEST_BLOCK`.
-        most_nodata: Chips with a larger share of pixels without data are left out, in [0, 1).
-        min_train: Classes with fewer training chips are dropped, and so are classes without a test
+        most_nodata: Chips with a larger share of no-data pixels are left out, in [0, 1).
+        min_train: Classes with fewer training chips are dropped, as are classes without a test
             chip; at least 1.
     """
 
@@ -105,24 +105,24 @@ def open_scene_dataset(
     seed: int = 0,
     to_learn: bool = True,
 ) -> Dataset:
-    """Cut chips around labelled ground of scenes; headers, labels and gaps are read, no chip is.
+    """Cut chips around labelled ground of scenes; reads headers, labels and gaps, but no chip.
 
-    A chip has the class of its centre, whose eight neighbours must have it too; where polygons of
-    different classes overlap nothing is cut. Whole blocks of ground go to train, val or test, and a
-    polygon is used on one side only. Chips of a raster of classes are alike by their block.
+    A chip has the class of its centre, whose eight neighbours must have it too; nothing is cut
+    where polygons of different classes overlap. Spatial blocks are assigned to train, val or test,
+    and a polygon is used in one split only. Chips of a raster of classes are grouped by block.
 
     Args:
-        scenes: At least one; all give the same bands.
+        scenes: At least one; all must have the same bands.
         chips: How chips are cut.
-        name: What to call the dataset.
-        seed: Decides which block goes where.
-        to_learn: False for data that are only measured on: every chip is a test sample, and no
-            class is too rare.
+        name: Name of the dataset.
+        seed: Seeds the assignment of blocks.
+        to_learn: False for data only used for evaluation: every chip is a test sample, and no class
+            is too rare.
 
     Raises:
-        DataError: A file cannot be used, labels and scene do not meet, or too little is left to
-            learn and test two classes.
-        ConfigError: An option is out of range or names nothing known.
+        DataError: A file cannot be used, labels and scene do not overlap, or too little is left to
+            train and test two classes.
+        ConfigError: An option is out of range or unknown.
     """
     how = chips or Chips()
     opened = _open_scenes(scenes)
@@ -184,7 +184,7 @@ def _open_scenes(scenes: Sequence[SceneFiles]) -> list[Scene]:
         if len(scene.bands) != len(first.bands) or scene.names != first.names:
             raise DataError(
                 f"scenes differ in bands: {first.name!r} has {list(first.names or first.bands)}, "
-                f"{scene.name!r} {list(scene.names or scene.bands)}; choose those of both by "
+                f"{scene.name!r} {list(scene.names or scene.bands)}; choose the common ones with "
                 'bands = ["..."]'
             )
     names = [scene.name for scene in opened]
@@ -198,7 +198,7 @@ def _read_labels(one: SceneFiles, scene: Scene) -> Labels | LabelRaster:
     if one.labels.suffix.lower() in SCENE_EXTENSIONS:
         if one.layer is not None:
             raise ConfigError(
-                f"labels {str(one.labels)!r} are a raster, which has no layer; leave layer out"
+                f"labels {str(one.labels)!r} are a raster, which has no layers; leave layer out"
             )
         return read_label_raster(
             one.labels, scene.grid, column=one.class_field, unlabelled=one.unlabelled
@@ -206,10 +206,10 @@ def _read_labels(one: SceneFiles, scene: Scene) -> Labels | LabelRaster:
     if one.class_field is None:
         raise ConfigError(
             f"class_field (--class-field) is missing: labels {str(one.labels)!r} are polygons or "
-            f"points, and one of their fields names the class{_misplaced(one.labels)}"
+            f"points; set it to the field with the class name{_misplaced(one.labels)}"
         )
     if one.unlabelled is not None:
-        raise ConfigError("unlabelled is a value of labels that are a raster; leave it out")
+        raise ConfigError("unlabelled applies to labels that are a raster; leave it out")
     return read_labels(
         one.labels, class_field=one.class_field, crs=scene.grid.crs, layer=one.layer,
         bounds=scene.grid.bounds,
@@ -217,14 +217,14 @@ def _read_labels(one: SceneFiles, scene: Scene) -> Labels | LabelRaster:
 
 
 def _misplaced(labels: Path) -> str:
-    """A hint where an option stands behind the labels instead of the scene."""
+    """Return a hint if an option follows the labels instead of the scene."""
     if labels.exists() or ":" not in labels.name or "=" not in labels.name:
         return ""
     return "; options such as unlabelled=0 go after the scene: SCENE.tif:unlabelled=0"
 
 
 def _same_classes(marked: Sequence[Labels | LabelRaster]) -> list[Labels | LabelRaster]:
-    """Return all labels the same list of classes."""
+    """Give all labels the same list of classes."""
     classes = tuple(sorted({name for labels in marked for name in labels.classes}))
     index = {name: code for code, name in enumerate(classes)}
     return [
@@ -243,7 +243,7 @@ def _with_data(
     found: Sequence[FoundPlaces],
     how: Chips,
 ) -> tuple[Places, int]:
-    """Join the places of all scenes, less those on ground without data, which are counted."""
+    """Join the locations of all scenes, without those on no-data areas, which are counted."""
     parts, first_thing = [], _first_things(marked, found)
     for number, (scene, one) in enumerate(zip(scenes, found, strict=True)):
         kept = has_data(scene, one.places, chip=how.chip, most_nodata=how.most_nodata)
@@ -264,7 +264,7 @@ def _with_data(
 def _first_things(
     marked: Sequence[Labels | LabelRaster], found: Sequence[FoundPlaces]
 ) -> list[int]:
-    """Number things over all scenes; scenes with the same polygons share their numbers."""
+    """Number features over all scenes; scenes with the same polygons share their numbers."""
     shared: dict[tuple[Path, str, str], int] = {}
     first, total = [], 0
     for labels, places in zip(marked, found, strict=True):
@@ -286,41 +286,41 @@ def _nothing_left(
     if before:
         return DataError(
             f"none of the {before} chips can be used: more than {how.most_nodata:.0%} of the "
-            "pixels of each have no data; check nodata, or raise most_nodata"
+            "pixels of each have no data; check nodata, or increase most_nodata"
         )
     large = max((scene.shape for scene in scenes), key=min)
     if min(large) < how.chip:
         return DataError(
             f"no chip of {how.chip} pixels can be cut: the largest scene has {large[0]} x "
-            f"{large[1]} pixels; take a smaller chip"
+            f"{large[1]} pixels; use smaller chips"
         )
     size = scenes[0].grid.pixel[0]
     return DataError(
-        f"no chip of {how.chip} pixels can be cut: {sum(f.too_small for f in found)} polygons are "
-        f"smaller than 3 x 3 pixels of {size:g} or overlap others, and "
-        f"{sum(f.off_edge for f in found)} points lie too near to the edge; take a smaller chip, "
-        "finer pixels or larger patches of a class"
+        f"no chip of {how.chip} pixels can be cut: {sum(f.too_small for f in found)} polygons "
+        f"are smaller than 3 x 3 pixels of {size:g} or overlap others, and "
+        f"{sum(f.off_edge for f in found)} points are too close to the edge; use smaller chips, "
+        "finer pixels or larger areas per class"
     )
 
 
 def _learnable(
     codes: NDArray[np.int64], sides: NDArray[np.int64], classes: tuple[str, ...], min_train: int
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Rows of the chips in use whose class can be learnt and tested, and a note on the others."""
+    """Return the usable chips whose class can be trained and tested, and notes."""
     used = sides != UNUSED
     train = np.bincount(codes[sides == 0], minlength=len(classes))
     test = np.bincount(codes[sides == 2], minlength=len(classes))
     good = (train >= min_train) & (test > 0)
     if good.sum() < 2:
         raise DataError(
-            f"{len(codes)} chips of {len(classes)} class(es) are too few to learn and test two "
-            "classes on separate ground: a class needs labels in at least two blocks; take a "
+            f"{len(codes)} chips of {len(classes)} class(es) are too few to train and test two "
+            "classes on separate ground: a class needs labels in at least two blocks; use a "
             "smaller chip, stride or block, or more labels"
         )
     bad = np.flatnonzero(~good)
     rare = [f"{classes[c]} ({train[c]} training, {test[c]} test chips)" for c in bad[:_NAMED]]
     more = f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
-    note = (f"dropped as too rare to learn or to test: {', '.join(rare)}{more}",) if rare else ()
+    note = (f"dropped as too rare to train or test: {', '.join(rare)}{more}",) if rare else ()
     return np.flatnonzero(used & good[codes]), note
 
 
@@ -330,7 +330,7 @@ def _groups(
     places: Places,
     blocks: NDArray[np.int64],
 ) -> NDArray[np.str_]:
-    """Name what makes chips alike: their polygon, else the block they lie in."""
+    """Return the name of each chip's group: its polygon, else its block."""
     by_polygon = np.char.add("polygon ", places.things.astype(np.str_))
     by_block = np.char.add("block ", blocks.astype(np.str_))
     in_polygon = np.zeros(len(places), dtype=bool)
@@ -343,7 +343,7 @@ def _groups(
 
 
 def _without_chip(places: Places, classes: tuple[str, ...]) -> tuple[str, ...]:
-    """Name the classes that are labelled but not one chip of which can be cut."""
+    """List the classes that are labelled but without a possible chip."""
     lost = [name for code, name in enumerate(classes) if not (places.codes == code).any()]
     return (f"classes without a single chip: {', '.join(lost)}",) if lost else ()
 
@@ -354,18 +354,18 @@ def _how_split(block: int, marked: Sequence[Labels | LabelRaster]) -> str:
     else:
         held, alike = f"whole polygons in blocks of {block} pixels", "polygons"
     return (
-        f"splits hold {held} and share no pixel; chips of one split may overlap, so intervals "
-        f"should resample {alike}"
+        f"splits consist of {held} and share no pixel; chips of one split may overlap, so "
+        f"intervals should resample {alike}"
     )
 
 
 def _left_out(found: Sequence[FoundPlaces], empty: int, unused: int) -> tuple[str, ...]:
     counts = {
         "labels outside the scene": sum(f.outside for f in found),
-        "polygons too small for a sure centre": sum(f.too_small for f in found),
-        "points too near to the edge": sum(f.off_edge for f in found),
+        "polygons too small for a chip centre": sum(f.too_small for f in found),
+        "points too close to the edge": sum(f.off_edge for f in found),
         "pixels where polygons of different classes overlap": sum(f.contested for f in found),
-        "chips with too many pixels without data": empty,
+        "chips with too many no-data pixels": empty,
         "chips across the border between splits": unused,
     }
     left_out = [f"{count} {what}" for what, count in counts.items() if count]

@@ -1,6 +1,6 @@
-"""A raster of classes as labels: of any grid and coordinates, the pixel under each pixel's middle.
+"""A raster of classes as labels, on any grid and in any CRS.
 
-Read window by window on the grid of the scene, so memory does not grow with either.
+Read window by window on the scene's grid, so memory does not grow with either.
 """
 
 import warnings
@@ -27,7 +27,7 @@ from tailora.data.rasters.readers import Grid, reading
 from tailora.data.scenes.labels import MOST_CLASSES, UNLABELLED
 from tailora.errors import DataError, unknown_name
 
-_NAME, _VALUE = "2", "5"  # GDAL's numbers of what a column is for
+_NAME, _VALUE = "2", "5"  # GDAL's codes for the use of a column
 _NAME_COLUMNS: Final = ("class", "class_name", "classname", "name", "label", "category")
 _DBF: Final = ".vat.dbf"  # where ArcGIS keeps the table, which GDAL does not read
 
@@ -35,19 +35,19 @@ Table = dict[str, list[str]]
 
 
 def value_names(path: Path, raster: Any, column: str | None) -> dict[int, str]:
-    """Read what the values of a raster of classes are called.
+    """Read the names of the values of a raster of classes.
 
     Args:
         path: The raster.
-        raster: It, open.
-        column: Column of its attribute table that names the class; None takes the one that is
-            declared to, or is called so, and else the category names.
+        raster: The same, open.
+        column: Column of its attribute table with the class name; None uses the one declared or
+            named as such, else the category names.
 
     Returns:
-        Name of each value that has one; empty where the file names none.
+        Name of each value that has one; empty if the file has no names.
 
     Raises:
-        DataError: The table cannot be read, or a name holds a control character.
+        DataError: The table cannot be read, or a name contains a control character.
         ConfigError: There is no such column.
     """
     tables, categories = _of_gdal(path, raster)
@@ -63,9 +63,9 @@ def value_names(path: Path, raster: Any, column: str | None) -> dict[int, str]:
 
 
 def _of_gdal(path: Path, raster: Any) -> tuple[list[tuple[Table, Mapping[str, str]]], list[str]]:
-    """Attribute tables with the uses of their columns, and category names.
+    """Return attribute tables with the uses of their columns, and category names.
 
-    rasterio hands neither out, but GDAL writes both into a VRT.
+    rasterio exposes neither, but GDAL writes both into a VRT.
     """
     with MemoryFile(ext=".vrt") as memory:
         rasterio.shutil.copy(raster, memory.name, driver="VRT")
@@ -88,7 +88,7 @@ def _columns(table: ElementTree.Element) -> tuple[Table, Mapping[str, str]]:
     rows = [[cell.text or "" for cell in row.iter("F")] for row in table.iter("Row")]
     rows = [row for row in rows if len(row) == len(fields)]
     found = {name: [row[i] for row in rows] for i, (name, _) in enumerate(fields)}
-    uses = {use: name for name, use in reversed(fields)}  # the first of a use wins
+    uses = {use: name for name, use in reversed(fields)}  # the first of each use counts
     if _VALUE not in uses and not any(name.casefold() == "value" for name in found):
         first, step = float(table.get("Row0Min", 0)), float(table.get("BinSize", 1))
         found["Value"] = [str(first + step * i) for i in range(len(rows))]
@@ -133,31 +133,31 @@ def _whole(path: Path, text: str) -> int:
     except ValueError:
         pass
     raise DataError(
-        f"the attribute table of {str(path)!r} has the value {text!r}, which is no whole number"
+        f"the attribute table of {str(path)!r} has the value {text!r}, which is not an integer"
     )
 
 
 def named(values: Sequence[int], names: Mapping[int, str]) -> tuple[list[str], int]:
-    """Name each value, by its number where it has no name, and count those that have none."""
+    """Name each value, by its number if it has no name, and count those without."""
     return [names.get(value, str(value)) for value in values], sum(v not in names for v in values)
 
 
 _TILE: Final = 1024
-_LARGEST: Final = 2**53  # whole numbers beyond are not exact as float64
+_LARGEST: Final = 2**53  # larger integers are not exact in float64
 
 
 @final
 @dataclass(frozen=True)
 class LabelRaster:
-    """Classes of ground as a raster has them.
+    """Land cover classes from a raster.
 
     Attributes:
         values: Stored values that are classes, ascending (values,).
-        codes: Index into `classes` of each (values,).
+        codes: Index into `classes` for each value (values,).
         classes: Class names, sorted.
         notes: How it was read.
         source: The file.
-        unlabelled: Stored value that means "no class" besides what the file declares, or None.
+        unlabelled: Stored value that means "no class" besides the declared nodata, or None.
     """
 
     values: NDArray[np.int64]
@@ -168,7 +168,7 @@ class LabelRaster:
     unlabelled: float | None = None
 
     def on(self, grid: Grid) -> NDArray[np.int64]:
-        """Class index of each pixel of a grid, `UNLABELLED` where none is (height, width).
+        """Return the class index of each pixel of a grid, `UNLABELLED` for none (height, width).
 
         Raises:
             DataError: That part of the file cannot be read.
@@ -182,17 +182,17 @@ class LabelRaster:
 def read_label_raster(
     path: Path, grid: Grid, *, column: str | None = None, unlabelled: float | None = None
 ) -> LabelRaster:
-    """Find the classes that a raster gives to the ground of a scene.
+    """Find the classes of a raster within the area of a scene.
 
     Args:
-        path: A raster of one band of whole numbers, of a format that `open_raster` opens.
+        path: A single-band raster of integers, of a format that `open_raster` opens.
         grid: Of the scene.
-        column: Column of its attribute table that names the class; see `value_names`.
-        unlabelled: Stored value that means "no class", besides what the file declares as nodata.
+        column: Column of its attribute table with the class name; see `value_names`.
+        unlabelled: Stored value that means "no class", besides the declared nodata.
 
     Raises:
-        DataError: It cannot be read, has several bands or no coordinates, holds measurements, far
-            too many values, or no class on the ground of the scene.
+        DataError: It cannot be read, has several bands or no CRS, contains measurements, far too
+            many values, or no class within the scene.
         ConfigError: There is no such column.
     """
     if not path.is_file():
@@ -205,22 +205,22 @@ def read_label_raster(
     values = _values_on(path, grid, unlabelled)
     if not len(values):
         raise DataError(
-            f"labels {str(path)!r} give no class to any pixel of the scene: they lie elsewhere, or "
-            "have no data there; check that both belong together"
+            f"labels {str(path)!r} have no class at any pixel of the scene: they do not overlap "
+            "it, or have no data there; check that both belong together"
         )
     called, unnamed = named(values.tolist(), names)
     classes = tuple(sorted(set(called)))
     codes = np.array([classes.index(name) for name in called], dtype=np.int64)
-    notes = [f"labels: raster of {pixel} pixels in {crs}, read at the middle of each scene pixel"]
+    notes = [f"labels: raster of {pixel} pixels in {crs}, read at the centre of each scene pixel"]
     if names and unnamed:
-        notes.append(f"labels: {unnamed} value(s) without a name are called by their number")
+        notes.append(f"labels: {unnamed} value(s) without a name are named by their number")
     if names and len(classes) < len(called):
         notes.append(f"labels: {len(called)} values have {len(classes)} different names")
     notes += [f"labels: {text}" for text in merged_names(classes)]
     if 0 in values and 0 not in names and unlabelled is None:
         notes.append(
-            "labels: 0 is read as a class; if it means that nothing is known, say so after the "
-            "scene: SCENE.tif:unlabelled=0"
+            "labels: 0 is read as a class; if it means unknown, add to the scene: "
+            "SCENE.tif:unlabelled=0"
         )
     return LabelRaster(values, codes, classes, tuple(notes), path, unlabelled)
 
@@ -230,28 +230,28 @@ def _require_classes(path: Path, raster: Any) -> None:
     bands = raster.count - (1 if alpha else 0)
     if bands != 1:
         raise DataError(
-            f"labels {str(path)!r} have {bands} bands; labels are one band of class numbers, so "
-            "write that band alone (colours of a picture are no classes)"
+            f"labels {str(path)!r} have {bands} bands; labels must be one band of class values, "
+            "so extract that band (image colours are not classes)"
         )
     if raster.dtypes[0].startswith("complex"):
         raise DataError(f"labels {str(path)!r} are complex numbers, not classes")
     if raster.crs is None or raster.transform.is_identity:
         raise DataError(
-            f"labels {str(path)!r} have no coordinates, so they cannot be laid on the scene; copy "
-            "them from the image they were drawn on, e.g. with `rio edit-info --like image.tif "
-            f"--crs like --transform like {shell(path)}`"
+            f"labels {str(path)!r} are not georeferenced, so they cannot be aligned with the "
+            "scene; copy the georeferencing from the image they were drawn on, e.g. with `rio "
+            f"edit-info --like image.tif --crs like --transform like {shell(path)}`"
         )
 
 
 def _values_on(path: Path, grid: Grid, unlabelled: float | None) -> NDArray[np.int64]:
-    """Whole numbers on the ground of a scene, ascending."""
+    """Return the integers within the area of a scene, ascending."""
     found: set[int] = set()
     for tile in grid.tiles(_TILE):
         stored, has = _stored(path, grid.window(*tile), unlabelled)
         found.update(np.unique(stored[has]).tolist())
         if len(found) > MOST_CLASSES:
             raise DataError(
-                f"labels {str(path)!r} hold more than {MOST_CLASSES} different values on the "
+                f"labels {str(path)!r} have more than {MOST_CLASSES} different values in the "
                 "scene: ids or measurements, not classes"
             )
     return np.array(sorted(found), dtype=np.int64)
@@ -260,10 +260,10 @@ def _values_on(path: Path, grid: Grid, unlabelled: float | None) -> NDArray[np.i
 def _stored(
     path: Path, grid: Grid, unlabelled: float | None
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Stored values at the middles of pixels, and where they are labels."""
+    """Return stored values at pixel centres, and where they are labels."""
     with reading(path, "labels"), _warped(path, grid) as (raster, warped):
         values = warped.read(1)
-        has = warped.read(warped.count) > 0  # alpha: on the raster, and where its mask has data
+        has = warped.read(warped.count) > 0  # alpha: inside the raster, and where its mask has data
         for absent in (raster.nodatavals[0], unlabelled):
             if absent is not None:
                 has &= values != absent
@@ -272,7 +272,7 @@ def _stored(
         whole = np.where(has, values, 0)
         if (whole != np.floor(whole)).any() or (np.abs(whole) > _LARGEST).any():
             raise DataError(
-                f"labels {str(path)!r} hold numbers that are not whole: measurements, not classes"
+                f"labels {str(path)!r} have fractional values: measurements, not classes"
             )
         values = whole
     return values.astype(np.int64), has
@@ -285,7 +285,7 @@ def _warped(path: Path, grid: Grid) -> Iterator[tuple[Any, Any]]:
         WarpedVRT(
             raster, crs=grid.crs, transform=grid.transform, height=grid.height, width=grid.width,
             resampling=Resampling.nearest, src_nodata=None, nodata=None,
-            # ground beyond the raster would else come back as class 0
+            # ground outside the raster would otherwise be class 0
             add_alpha=not any(MaskFlags.alpha in flags for flags in raster.mask_flag_enums),
         ) as warped,
     ):  # fmt: skip

@@ -1,4 +1,4 @@
-"""Labelled polygons and points of a vector file, in the coordinates of a scene."""
+"""Labelled polygons and points of a vector file, in the CRS of a scene."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -37,9 +37,9 @@ _OF_PARTS: Final = (4, 6, _COLLECTION)
 _FULL_TURN: Final = 360.0
 _MOST_HEARD: Final = 3
 _HEAD: Final = 1024
-_LONGEST: Final = 2**26  # of JSON that is looked through
+_LONGEST: Final = 2**26  # bytes of JSON that are inspected
 _PIPELINE: Final = b"gdal_streamed_alg"
-# GeoPackage, FlatGeobuf, main file of a Shapefile; GeoJSON is told by its brace
+# GeoPackage, FlatGeobuf, main file of a Shapefile; GeoJSON is recognised by its brace
 _FORMATS: Final = (b"SQLite format 3\0", b"fgb", b"\0\0\x27\x0a")
 
 
@@ -49,13 +49,13 @@ class Labels:
     """Polygons and points with a class each.
 
     Attributes:
-        shapes: Shapely geometries, polygonal or points, in the scene's coordinates (things,).
+        shapes: Shapely geometries, polygonal or points, in the scene's CRS (things,).
         codes: Index into `classes` of each (things,).
         classes: Class names, sorted.
-        notes: What was repaired, skipped or re-projected, with counts.
-        source: Where they come from.
-        layer: Of which layer.
-        class_field: Which field names the classes.
+        notes: What was repaired, skipped or reprojected, with counts.
+        source: The file they come from.
+        layer: Its layer.
+        class_field: Field with the class names.
     """
 
     shapes: NDArray[Any]
@@ -72,9 +72,9 @@ class Labels:
         return np.isin(shapely.get_type_id(self.shapes), _POINTS)
 
     def on(self, grid: Grid) -> NDArray[np.int64]:
-        """Class index of each pixel of a grid, `UNLABELLED` where none is (height, width).
+        """Return the class index of each pixel of a grid, `UNLABELLED` for none (height, width).
 
-        Where several lie, the last one counts: for pictures, not for learning.
+        Where several overlap, the last one counts: for figures, not for training.
         """
         pairs = zip(self.shapes, self.codes.tolist(), strict=True)
         burnt = rasterize(
@@ -92,23 +92,23 @@ def read_labels(
     layer: str | None = None,
     bounds: tuple[float, float, float, float] | None = None,
 ) -> Labels:
-    """Read polygons and points with their classes, in the wanted coordinates.
+    """Read polygons and points with their classes, in a given CRS.
 
-    Invalid polygons are repaired where a polygon is left of them. Each part of a multi-part feature
-    or of a collection is a polygon or point of its own. Geometries that are empty, absent or lines,
-    and features without a class, are skipped. All this is counted in the notes.
+    Invalid polygons are repaired if a polygon remains. Each part of a multi-part feature or of a
+    collection is a polygon or point of its own. Empty, missing or line geometries, and features
+    without a class, are skipped. All of this is counted in the notes.
 
     Args:
         path: GeoPackage, GeoJSON, FlatGeobuf, Shapefile, or the folder of a file geodatabase.
-        class_field: Field that names the class.
-        crs: Coordinates wanted.
-        layer: Which layer; None takes the only one.
-        bounds: West, south, east and north of the scene in degrees, where `crs` has degrees:
-            labels that lie a full turn of the Earth away are turned to it.
+        class_field: Field with the class name.
+        crs: Target CRS.
+        layer: Layer to read; None uses the only one.
+        bounds: West, south, east and north of the scene in degrees, if `crs` is in degrees: labels
+            off by 360 degrees are shifted to it.
 
     Raises:
-        DataError: The file is of another format, cannot be read, does not say its coordinates, has
-            several layers and none was chosen, has no such field, names no class, or far too many.
+        DataError: The file has another format, cannot be read, has no CRS, has several layers and
+            none was chosen, has no such field, has no class, or far too many.
     """
     with _heard() as said, _reading(path):
         layer = _choose_layer(path, layer)
@@ -117,8 +117,8 @@ def read_labels(
             raise _no_field(path, layer, class_field)
     if not meta["crs"]:
         raise DataError(
-            f"labels {str(path)!r} have no coordinate reference system, so they cannot be laid on "
-            "the scene; set one (a Shapefile keeps it in its .prj file)"
+            f"labels {str(path)!r} have no coordinate reference system, so they cannot be "
+            "aligned with the scene; set one (a Shapefile has it in its .prj file)"
         )
     geometries = shapely.from_wkb(np.array(shapes, dtype=object), on_invalid="ignore")
     source = parse_crs(meta["crs"], path)
@@ -136,11 +136,11 @@ def _choose_layer(path: Path, layer: str | None) -> str:
         return names[0]
     if layer in names:
         return layer
-    asked = "which layer holds the labels" if layer is None else f"there is no layer {layer!r}"
+    asked = "which layer has the labels" if layer is None else f"there is no layer {layer!r}"
     shown = names[0] if names else "NAME"
     raise DataError(
         f"{str(path)!r}: {asked}? choose one of {names}, as SCENE:layer={shown} on the command "
-        f'line or layer = "{shown}" in a file of scenes'
+        f'line or layer = "{shown}" in a TOML file of scenes'
     )
 
 
@@ -160,11 +160,11 @@ def parse_crs(text: str, path: Path) -> CRS:
     try:
         return CRS.from_user_input(text)
     except CRSError as error:
-        raise DataError(f"coordinates of {str(path)!r} are unknown: {error}") from error
+        raise DataError(f"CRS of {str(path)!r} cannot be parsed: {error}") from error
 
 
 def _text(value: Any) -> str:
-    """Write a class as text; absent values and NaN become empty, 3.0 becomes 3."""
+    """Format a class as text; missing values and NaN become empty, 3.0 becomes 3."""
     if value is None or value != value:
         return ""
     if isinstance(value, float) and value.is_integer():
@@ -200,13 +200,13 @@ def _clean(
     notes = [f"labels: {what}: {count}" for what, count in counts.items() if count]
     if (several > 1).any():
         notes.append(
-            f"labels: {(several > 1).sum()} multi-part feature(s) taken apart into "
+            f"labels: split {(several > 1).sum()} multi-part feature(s) into "
             f"{several[several > 1].sum()} polygons or points"
         )
     notes += [f"labels: {text}" for text in merged_names(_spelt(values))]
     if not kept.any():
         raise DataError(
-            f"labels {str(path)!r} hold no polygon or point with a {class_field!r}: "
+            f"labels {str(path)!r} have no polygon or point with a {class_field!r}: "
             f"{', '.join(notes) or 'the layer is empty'}"
         )
     named = [names[owner] for owner in owners[kept]]
@@ -216,7 +216,7 @@ def _clean(
     placed = shapes[kept]
     if source != target:
         placed = reproject(path, placed, source, target)
-        notes.append(f"labels: re-projected from {source.to_string()} to the scene's coordinates")
+        notes.append(f"labels: reprojected from {source.to_string()} to the scene's CRS")
     codes = np.array([index[name] for name in named], dtype=np.int64)
     return Labels(placed, codes, classes, tuple(notes), path, layer, class_field)
 
@@ -225,19 +225,19 @@ def _require_few(path: Path, classes: Sequence[str], count: int, class_field: st
     if len(classes) > MOST_CLASSES:
         raise DataError(
             f"field {class_field!r} of {str(path)!r} has {len(classes)} different values in "
-            f"{count} features, more than {MOST_CLASSES}: it holds ids or measurements; choose the "
-            "field that names the class"
+            f"{count} features, more than {MOST_CLASSES}: ids or measurements; choose the field "
+            "with the class name"
         )
 
 
 def _repair(shapes: NDArray[Any]) -> tuple[NDArray[Any], int]:
-    """Make polygons valid, keeping their areas; of what no polygon is left is empty."""
+    """Make polygons valid, preserving their areas; empty if no polygon remains."""
     is_broken = ~shapely.is_valid(shapes) & ~shapely.is_missing(shapes) & ~shapely.is_empty(shapes)
     is_broken &= np.isin(shapely.get_type_id(shapes), _POLYGONAL)
     if not is_broken.any():
         return shapes, 0
     mended = shapes.copy()
-    # holes stay holes, which the older way of mending fills where they meet a border or each other
+    # preserves holes, which the older repair fills where they touch a border or each other
     mended[is_broken] = shapely.make_valid(
         shapes[is_broken], method="structure", keep_collapsed=False
     )
@@ -246,9 +246,9 @@ def _repair(shapes: NDArray[Any]) -> tuple[NDArray[Any], int]:
 
 
 def _parts(shapes: NDArray[Any], kinds: Sequence[int]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Take shapes made of parts apart, however deep, and tell whose part each is (parts,).
+    """Split multi-part shapes, however nested, and return the owner of each part (parts,).
 
-    What is absent or empty has no part.
+    Missing or empty shapes have no part.
     """
     owners = np.flatnonzero(~shapely.is_missing(shapes) & ~shapely.is_empty(shapes))
     shapes = shapes[owners]
@@ -265,31 +265,31 @@ def _parts(shapes: NDArray[Any], kinds: Sequence[int]) -> tuple[NDArray[Any], ND
 
 
 def reproject(path: Path, shapes: NDArray[Any], source: CRS, target: CRS) -> NDArray[Any]:
-    """Bring shapes to other coordinates; of what has none there, an empty polygon is left.
+    """Reproject shapes; those without coordinates in the target become an empty polygon.
 
     Args:
-        path: Where they come from, for errors.
+        path: Their file, for errors.
         shapes: Shapely geometries (things,).
-        source: Coordinates they are in.
-        target: Coordinates wanted.
+        source: Source CRS.
+        target: Target CRS.
 
     Raises:
-        DataError: They are not in the coordinates they claim, or there is no way to those wanted.
+        DataError: They are not in the CRS they claim, or cannot be transformed.
     """
     west, south, east, north = shapely.total_bounds(shapes)
     degrees = source.is_geographic and source.linear_units in ("degree", "unknown")
     if degrees and not (-_FULL_TURN <= west <= east <= _FULL_TURN and -90 <= south <= north <= 90):
         raise DataError(
-            f"labels {str(path)!r} are said to lie in degrees ({source.to_string()}) but reach "
-            f"over {west:.6g}, {south:.6g}, {east:.6g}, {north:.6g}: they are projected; save them "
-            "as GeoPackage with the coordinate system they are in (GeoJSON is always in degrees)"
+            f"labels {str(path)!r} claim to be in degrees ({source.to_string()}) but extend over "
+            f"{west:.6g}, {south:.6g}, {east:.6g}, {north:.6g}: they are projected; save them as "
+            "GeoPackage with their CRS (GeoJSON is always in degrees)"
         )
     try:
         placed = shapely.transform(shapes, lambda points: _project(points, source, target))
     except CPLE_BaseError as error:
         raise DataError(
-            f"labels {str(path)!r} cannot be brought from {source.to_string()} to the scene's "
-            f"coordinates: {error}; check that their coordinates are the ones they claim"
+            f"labels {str(path)!r} cannot be reprojected from {source.to_string()} to the "
+            f"scene's CRS: {error}; check that the declared CRS is correct"
         ) from error
     placed[~np.isfinite(shapely.bounds(placed)).all(axis=1)] = shapely.Polygon()
     return placed
@@ -302,7 +302,7 @@ def _project(points: NDArray[np.float64], source: CRS, target: CRS) -> NDArray[n
 def _turned_to(
     shapes: NDArray[Any], crs: CRS, bounds: tuple[float, float, float, float]
 ) -> NDArray[Any]:
-    """Turn shapes in degrees by 360 where that brings them onto a scene beyond the date line."""
+    """Shift shapes in degrees by 360 if that moves them onto a scene across the antimeridian."""
     if not crs.is_geographic:
         return shapes
     box, turned = shapely.box(*bounds), shapes.copy()
@@ -318,7 +318,7 @@ def _turned_to(
 
 @contextmanager
 def _heard() -> Iterator[list[str]]:
-    """Collect what the reader warns of, each message once, for the notes."""
+    """Collect the reader's warnings, each once, for the notes."""
     said: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -345,7 +345,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _require_known_format(path: Path) -> None:
-    """Reject what may read further files or ask the network, before GDAL sees it."""
+    """Reject formats that may read further files or access the network, before GDAL sees them."""
     if path.is_dir():
         known = path.suffix.lower() == ".gdb"
     else:
@@ -355,13 +355,13 @@ def _require_known_format(path: Path) -> None:
         known = head.startswith(_FORMATS) or (text.startswith(b"{") and _is_features(path))
     if not known:
         raise DataError(
-            f"labels {str(path)!r} are no GeoPackage, GeoJSON, FlatGeobuf, Shapefile (.shp) or "
-            "file geodatabase, nor a raster by their suffix; save them as GeoPackage or GeoTIFF"
+            f"labels {str(path)!r} are not GeoPackage, GeoJSON, FlatGeobuf, Shapefile (.shp) or "
+            "file geodatabase, nor a raster by extension; save them as GeoPackage or GeoTIFF"
         )
 
 
 def _is_features(path: Path) -> bool:
-    """Whether JSON is data: GDAL would run a pipeline that a file of another kind describes."""
+    """Whether JSON is data: GDAL would run a pipeline described by another kind of file."""
     with path.open("rb") as file:
         return _PIPELINE not in b"".join(file.read(_LONGEST).split())
 

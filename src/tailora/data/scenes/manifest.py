@@ -1,4 +1,4 @@
-"""Scenes and labels named in a small TOML file, or as a path with options."""
+"""Scenes and labels listed in a small TOML file, or as a path with options."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -40,15 +40,15 @@ _LARGEST: Final = 2**62
 
 
 def open_scene_manifest(path: Path, *, seed: int = 0, to_learn: bool = True) -> Dataset:
-    """Open what a TOML file describes.
+    """Open the scenes of a TOML file.
 
-    At the top stand the keys of `SceneFiles` and `Chips`; with several scenes each has a table
-    `[[scene]]` of those keys of `SceneFiles` that are its own. Paths start at the file's folder and
-    may hold wildcards.
+    The keys of `SceneFiles` and `Chips` are at the top level; with several scenes, each has a table
+    `[[scene]]` with its own keys of `SceneFiles`. Paths are relative to the file's folder and may
+    contain wildcards.
 
     Args:
         path: The TOML file.
-        seed: Decides the splits.
+        seed: Seeds the splits.
         to_learn: See `open_scene_dataset`.
 
     Raises:
@@ -66,7 +66,9 @@ def open_scene_manifest(path: Path, *, seed: int = 0, to_learn: bool = True) -> 
         _check_keys(str(path), table)
     lone = [key for table in tables for key in table if key in _OF_CHIPS]
     if lone:
-        raise ConfigError(f"{str(path)!r}: {lone[0]} holds for all scenes; write it at the top")
+        raise ConfigError(
+            f"{str(path)!r}: {lone[0]} applies to all scenes; move it to the top level"
+        )
     top = {key: value for key, value in content.items() if key not in _OF_CHIPS}
     if len(tables) > 1:
         top.pop("name", None)  # of the dataset; each scene has its own
@@ -82,9 +84,9 @@ def open_scene_path(
 
     Args:
         path: A raster file or a folder.
-        options: Keys of `SceneFiles` and `Chips`; `labels` must be there. Paths start at the
+        options: Keys of `SceneFiles` and `Chips`, including `labels`. Paths are relative to the
             working directory.
-        seed: Decides the splits.
+        seed: Seeds the splits.
         to_learn: See `open_scene_dataset`.
 
     Raises:
@@ -99,16 +101,16 @@ def open_scene_path(
 
 
 def open_unlabelled(source: str) -> Scene | None:
-    """Open a raster, or a folder that holds nothing but files, some rasters: a scene to look at.
+    """Open a raster, or a folder of files with some rasters, as a scene without labels.
 
     Args:
-        source: A path, with options as for `open_dataset` but `labels`.
+        source: A path, with options as for `open_dataset` except `labels`.
 
     Returns:
-        None where `source` is something else, or names labels.
+        None if `source` is something else, or has labels.
 
     Raises:
-        ConfigError: An option is unknown or of the wrong type, or is one of chips.
+        ConfigError: An option is unknown or of the wrong type, or applies to chips.
         DataError: See `open_scene`.
     """
     name, *assignments = [source] if Path(source).exists() else source.split(":")
@@ -118,9 +120,7 @@ def open_unlabelled(source: str) -> Scene | None:
         return None
     useless = [key for key in options if key not in _OF_SCENE]
     if useless:
-        raise ConfigError(
-            f"{useless[0]} has no effect without labels; leave it out, or give labels"
-        )
+        raise ConfigError(f"{useless[0]} has no effect without labels; leave it out, or add labels")
     lists = {key: _listed(options[key]) for key in ("bands", "band_names") if key in options}
     files = _files([name], Path())
     return open_scene(files, **{"name": path.resolve().stem, **options, **lists})
@@ -135,7 +135,7 @@ def _is_scene(path: Path) -> bool:
 
 
 def parse_scene_options(assignments: Sequence[str]) -> dict[str, Any]:
-    """Read `key=value` after a path; lists are written with commas.
+    """Read `key=value` after a path; lists are comma-separated.
 
     Raises:
         ConfigError: There is no `=`, the key is unknown, or the value is of another type.
@@ -171,7 +171,7 @@ def _check_keys(where: str, content: Mapping[str, Any]) -> None:
             names = " or ".join(kind.__name__ for kind in kinds)
             raise ConfigError(f"{where!r}: {key} must be {names}, got {value!r}")
         if isinstance(value, int) and abs(value) > _LARGEST:
-            raise ConfigError(f"{where!r}: {key} is a number of more than 18 digits")
+            raise ConfigError(f"{where!r}: {key} has more than 18 digits")
 
 
 def _all_texts(value: Any) -> bool:
@@ -204,7 +204,7 @@ def _listed(value: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _files(patterns: Sequence[str], folder: Path) -> list[Path]:
-    """Find the files of a scene; of a folder those that are rasters and named after a band."""
+    """Find the files of a scene; in a folder, the rasters named after a band."""
     found: list[Path] = []
     for pattern in patterns:
         path = folder / pattern
@@ -225,5 +225,5 @@ def _band_files(folder: Path) -> list[Path]:
     named = [path for path in rasters if name_in(path.stem)]
     if not rasters:
         raise DataError(f"no raster ({', '.join(SCENE_EXTENSIONS)}) in {str(folder)!r}")
-    # previews and quality layers lie beside the bands
+    # previews and quality layers are in the same folder
     return named or rasters

@@ -1,6 +1,6 @@
-"""Where chips may be cut from a scene: centres whose label is sure, on ground that has data.
+"""Where chips can be cut from a scene: centres with a certain label, on valid ground.
 
-Labels are burnt window by window, so memory does not grow with the scene.
+Labels are rasterised window by window, so memory does not grow with the scene.
 """
 
 from dataclasses import dataclass, replace
@@ -18,10 +18,10 @@ from tailora.data.scenes.labels import UNLABELLED, Labels
 from tailora.data.scenes.scene import Scene
 from tailora.errors import DataError
 
-LEAST_CHIP: Final = 4  # keeps the neighbourhood of the centre inside the scene
+LEAST_CHIP: Final = 4  # keeps the centre's neighbourhood inside the scene
 
-_TILE: Final = 1024  # pixels a side that are burnt, or looked through for gaps, at once
-_LARGEST_SEARCH: Final = 2**22  # pixels looked through for a place in one thin polygon
+_TILE: Final = 1024  # pixels per side that are rasterised, or searched for gaps, at once
+_LARGEST_SEARCH: Final = 2**22  # pixels searched for a location in one thin polygon
 
 
 @final
@@ -30,11 +30,11 @@ class Places:
     """Chips of scenes, one row each.
 
     Attributes:
-        scenes: Number of the scene (chips,).
+        scenes: Scene index (chips,).
         rows: Row of the centre in that scene (chips,); the chip begins `chip // 2` above it.
         columns: Column of the centre (chips,).
         codes: Class index (chips,).
-        things: Number of the polygon or point, unique over all scenes (chips,).
+        things: Index of the polygon or point, unique over all scenes (chips,).
     """
 
     scenes: NDArray[np.int64]
@@ -47,7 +47,7 @@ class Places:
         return len(self.rows)
 
     def take(self, indices: NDArray[Any]) -> "Places":
-        """Some of them, in the order given."""
+        """Select some, in the order given."""
         return Places(
             self.scenes[indices], self.rows[indices], self.columns[indices],
             self.codes[indices], self.things[indices],
@@ -57,16 +57,16 @@ class Places:
 @final
 @dataclass(frozen=True)
 class FoundPlaces:
-    """All places of one scene.
+    """All chip locations of one scene.
 
     Attributes:
-        places: Scene number 0 and the numbers of the labels as things; of a raster each chip is
-            a thing of its own.
-        pixels: Labelled pixels of each class (classes,); a point counts as one.
-        contested: Pixels where polygons of different classes overlap; they have no label.
-        too_small: Polygons without a single pixel whose eight neighbours have its class.
-        outside: Labels that do not touch the scene.
-        off_edge: Points too near to the edge for a chip.
+        places: With scene index 0 and label indices as things; for a raster each chip is a thing of
+            its own.
+        pixels: Labelled pixels per class (classes,); a point counts as one.
+        contested: Pixels where polygons of different classes overlap, which have no label.
+        too_small: Polygons without a pixel whose eight neighbours have its class.
+        outside: Labels that do not intersect the scene.
+        off_edge: Points too close to the edge for a chip.
     """
 
     places: Places
@@ -80,17 +80,17 @@ class FoundPlaces:
 def find_places(
     scene: Scene, labels: Labels | LabelRaster, *, chip: int, stride: int
 ) -> FoundPlaces:
-    """Find chips: at centres sure of their class, and around points.
+    """Find chips: at centres with a certain class, and around points.
 
     Args:
-        scene: Its grid; no pixel is read.
-        labels: Polygons and points in the scene's coordinates, or a raster.
+        scene: Provides the grid; no pixel is read.
+        labels: Polygons and points in the scene's CRS, or a raster.
         chip: Pixels per side.
-        stride: Centres lie at multiples of this; a polygon, or a patch of a raster, that no such
-            centre hits gets one at its most central sure pixel.
+        stride: Centres are at multiples of this; a polygon, or a patch of a raster, without one
+            gets a centre at its most central certain pixel.
 
     Raises:
-        DataError: No label touches the scene.
+        DataError: No label intersects the scene.
     """
     if isinstance(labels, LabelRaster):
         return _in_raster(scene, labels, chip=chip, stride=stride)
@@ -140,8 +140,8 @@ def _in_raster(scene: Scene, labels: LabelRaster, *, chip: int, stride: int) -> 
 
 
 def _of_missed(patch: "_Patch", hit: Places) -> Places:
-    """Most central sure pixel of each patch of sure pixels in which no chip has its centre."""
-    # sure pixels that touch have one class, since all neighbours of either have its class
+    """Return the most central certain pixel of each patch without a chip centre."""
+    # adjacent certain pixels have one class, since all their neighbours have it
     labelled: Any = ndimage.label(patch.sure(), structure=np.ones((3, 3)))
     patches, count = labelled
     missed = np.arange(count + 1) > 0
@@ -161,7 +161,7 @@ def _of_missed(patch: "_Patch", hit: Places) -> Places:
 def _with_margin(
     scene: Scene, row: int, column: int, height: int, width: int
 ) -> tuple[int, int, Grid]:
-    """First row and column, and grid, of a window and of one pixel around it within the scene."""
+    """Return origin and grid of a window with a margin of one pixel within the scene."""
     rows, columns = scene.shape
     top, left = max(row - 1, 0), max(column - 1, 0)
     bottom, right = min(row + height + 1, rows), min(column + width + 1, columns)
@@ -169,13 +169,13 @@ def _with_margin(
 
 
 def has_data(scene: Scene, places: Places, *, chip: int, most_nodata: float) -> NDArray[np.bool_]:
-    """Return which chips have enough pixels with data (places,).
+    """Return which chips have enough valid pixels (places,).
 
     Args:
-        scene: Read window by window where it may have gaps at all.
+        scene: Read window by window where it may have gaps.
         places: Of this scene.
         chip: Pixels per side.
-        most_nodata: Largest share of pixels without data, in [0, 1).
+        most_nodata: Largest share of no-data pixels, in [0, 1).
     """
     kept = np.ones(len(places), dtype=bool)
     if not scene.may_have_gaps:
@@ -189,7 +189,7 @@ def has_data(scene: Scene, places: Places, *, chip: int, most_nodata: float) -> 
         try:
             _, valid = scene.read(*first, last[0] - first[0], last[1] - first[1])
         except DataError:
-            continue  # decoding the chips finds those that cannot be read, one by one
+            continue  # decoding the chips finds unreadable ones individually
         sums = np.zeros((valid.shape[0] + 1, valid.shape[1] + 1), dtype=np.int64)
         sums[1:, 1:] = valid.cumsum(axis=0).cumsum(axis=1)
         r, c = top[rows] - first[0], left[rows] - first[1]
@@ -201,7 +201,7 @@ def has_data(scene: Scene, places: Places, *, chip: int, most_nodata: float) -> 
 @final
 @dataclass(frozen=True)
 class _Patch:
-    """Burnt labels of a window; the arrays reach one pixel further where the scene does."""
+    """Rasterised labels of a window; the arrays extend one pixel further where the scene does."""
 
     row: int
     column: int
@@ -226,14 +226,14 @@ class _Patch:
 
 @final
 class _Burner:
-    """Lays polygons on windows of a scene's grid."""
+    """Rasterises polygons on windows of a scene's grid."""
 
     def __init__(self, scene: Scene, labels: Labels, polygons: NDArray[np.int64]) -> None:
         self.scene, self.labels, self.polygons = scene, labels, polygons
         self.tree = shapely.STRtree(labels.shapes[polygons])
 
     def burn(self, row: int, column: int, height: int, width: int) -> _Patch | None:
-        """Burn a window and its margin of one pixel; None where no polygon is."""
+        """Rasterise a window and its margin of one pixel; None if no polygon is there."""
         top, left, grid = _with_margin(self.scene, row, column, height, width)
         near = self.polygons[self.tree.query(shapely.box(*grid.bounds))]
         if not len(near):
@@ -263,7 +263,7 @@ class _Burner:
         return codes, np.asarray(owners, dtype=np.int64), contested
 
     def most_central(self, thing: int) -> Places | None:
-        """Place the chip of a polygon that the grid of centres misses, if a pixel is sure."""
+        """Place the chip of a polygon missed by the grid of centres, if a pixel is certain."""
         west, south, east, north = shapely.bounds(self.labels.shapes[thing])
         top, left = self.scene.grid.find(west, north)
         bottom, right = self.scene.grid.find(east, south)
@@ -287,15 +287,15 @@ def _apart(scene: Scene, labels: Labels) -> DataError:
     west, south, east, north = shapely.total_bounds(labels.shapes)
     own = ", ".join(f"{edge:.6g}" for edge in scene.grid.bounds)
     return DataError(
-        f"no label of {str(labels.source)!r} lies on scene {scene.name!r}: labels reach over "
+        f"no label of {str(labels.source)!r} overlaps scene {scene.name!r}: labels extend over "
         f"{west:.6g}, {south:.6g}, {east:.6g}, {north:.6g}, the scene over {own} (west, south, "
-        "east, north in the scene's coordinates); check that both belong together and that the "
-        "labels' coordinates are the ones they claim"
+        "east, north in the scene's CRS); check that both belong together and that the labels' "
+        "CRS is correct"
     )
 
 
 def _on_grid(patch: _Patch, stride: int) -> Places:
-    """Sure pixels at multiples of the stride; margins of neighbouring tiles are never sure."""
+    """Return certain pixels at multiples of the stride; tile margins are never certain."""
     down, right = -patch.row % stride, -patch.column % stride
     r, c = np.nonzero(patch.sure()[down::stride, right::stride])
     r, c = r * stride + down, c * stride + right
@@ -303,7 +303,7 @@ def _on_grid(patch: _Patch, stride: int) -> Places:
 
 
 def _around_points(scene: Scene, labels: Labels, points: NDArray[np.int64]) -> Places:
-    centres = shapely.centroid(labels.shapes[points])  # of a multi-point its middle
+    centres = shapely.centroid(labels.shapes[points])  # the centroid of a multi-point
     rows, columns = scene.grid.find(shapely.get_x(centres), shapely.get_y(centres))
     return _places(np.floor(rows), np.floor(columns), labels.codes[points], points)
 

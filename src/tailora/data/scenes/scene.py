@@ -1,7 +1,7 @@
-"""One place on Earth as a grid of pixels, its bands in one file or several, read by windows.
+"""One area as a pixel grid, its bands in one or several files, read in windows.
 
-Nothing is held but headers: a window costs its own size, whatever the size of the scene. Bands of
-other pixel sizes (10, 20 and 60 m of Sentinel-2) are brought to the finest grid as they are read.
+Only headers are kept in memory: a window costs its own size, whatever the size of the scene. Bands
+of other resolutions (10, 20 and 60 m of Sentinel-2) are resampled to the finest grid on reading.
 """
 
 import math
@@ -34,16 +34,16 @@ RESAMPLINGS: Final = ("nearest", "bilinear", "cubic", "average")
 @final
 @dataclass(frozen=True)
 class Scene:
-    """Bands of one place on one grid.
+    """Bands of one area on one grid.
 
     Attributes:
         name: For ids and reports.
-        bands: Where each band lies.
-        names: Name of each band, or None where they are not known.
-        wavelengths: Centre of each band in micrometres, where all are known.
-        grid: Common grid: the finest of the bands', over the ground that all of them cover.
-        dtype: Of what `read` gives.
-        resampling: How bands of other grids are brought to it.
+        bands: The bands.
+        names: Name of each band, or None if unknown.
+        wavelengths: Centre of each band in micrometres, if all are known.
+        grid: Common grid: the finest of the bands', over the area that all of them cover.
+        dtype: Of the values returned by `read`.
+        resampling: How bands on other grids are resampled to it.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Scene:
 
     @property
     def conversion(self) -> str:
-        """How tags make values of what is stored, e.g. `uint16 x 0.0001 - 0.1`; empty if none."""
+        """How tags convert stored values, e.g. `uint16 x 0.0001 - 0.1`; empty if they do not."""
         kinds = {(band.dtype, band.scale, band.offset) for band in self.bands if band.is_scaled}
         return ", ".join(
             f"{dtype} x {scale:g} {'-' if offset < 0 else '+'} {abs(offset):g}"
@@ -76,7 +76,7 @@ class Scene:
     def read(
         self, row: int, column: int, height: int, width: int
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Read a window; called from several threads.
+        """Read a window; thread-safe.
 
         Args:
             row: First row.
@@ -85,18 +85,18 @@ class Scene:
             width: Columns, all within the scene.
 
         Returns:
-            Values (bands, height, width), physical where the files have scale and offset tags and
-            else as stored, and which pixels have data in every band (height, width). Values of
-            pixels without data mean nothing.
+            Values (bands, height, width), physical if the files have scale and offset tags, else as
+            stored, and which pixels are valid in every band (height, width). Values of invalid
+            pixels are meaningless.
 
         Raises:
-            DataError: A file, or a block in the middle of one, cannot be read.
+            DataError: A file, or a block inside one, cannot be read.
         """
         rows, columns = self.shape
         if min(row, column) < 0 or row + height > rows or column + width > columns:
             raise DataError(
-                f"window at row {row}, column {column} of {height} x {width} pixels leaves scene "
-                f"{self.name!r} of {rows} x {columns}"
+                f"window at row {row}, column {column} of {height} x {width} pixels exceeds "
+                f"scene {self.name!r} of {rows} x {columns}"
             )
         return self._read((row, column, height, width), (height, width))
 
@@ -135,23 +135,23 @@ def open_scene(
     resampling: str = "bilinear",
     alpha: bool = False,
 ) -> Scene:
-    """Open the bands of one place; only headers are read.
+    """Open the bands of one area; only headers are read.
 
     Args:
-        files: Rasters in one coordinate system, of one band or several each.
-        name: For ids and reports; None takes the first file's.
-        bands: Names of the bands to read, in the order wanted; empty takes all in the order of
-            the sensor where it is known, else of the files.
-        band_names: Name of each band of all files, in order; empty takes what the files say in
-            their descriptions or, with one band a file, in their own names.
+        files: Rasters in one CRS, with one or several bands each.
+        name: For ids and reports; None uses the first file's.
+        bands: Names of the bands to read, in the desired order; empty reads all, in sensor order if
+            known, else in file order.
+        band_names: Name of each band of all files, in order; empty uses the descriptions in the
+            files or, with one band per file, the file names.
         sensor: One of `bands.SENSORS`.
-        nodata: Stored value that means "no data" in every band; None takes what each declares.
-        resampling: For bands of coarser pixels: one of `RESAMPLINGS`.
-        alpha: Keep a band that the file declares as alpha; else it says where data are.
+        nodata: Stored no-data value of every band; None uses what each declares.
+        resampling: For bands of coarser resolution: one of `RESAMPLINGS`.
+        alpha: Keep a band declared as alpha; otherwise it marks valid pixels.
 
     Raises:
-        DataError: A file cannot be read, has no coordinates or is not north up; files lie apart or
-            in different coordinates.
+        DataError: A file cannot be read, is not georeferenced or not north up; files do not overlap
+            or have different CRSs.
         ConfigError: An unknown band, sensor or resampling.
     """
     if resampling not in RESAMPLINGS:
@@ -210,20 +210,20 @@ def _choose(
         return order
     if names is None:
         raise DataError(
-            f"bands {list(wanted)} are asked for, but the files do not name theirs; state "
+            f"bands {list(wanted)} were requested, but the files do not name theirs; set "
             "band_names or sensor"
         )
     return [find_band(name, names, sensor=sensor) for name in wanted]
 
 
 def _common_grid(grids: Sequence[Grid], bands: Sequence[SceneBand]) -> Grid:
-    """Take the finest grid, cut to the ground that all bands cover."""
+    """Return the finest grid, cropped to the area that all bands cover."""
     finest = min(grids, key=lambda grid: grid.pixel[0])
     for band in bands:
         if band.grid.crs != finest.crs:
             raise DataError(
-                f"bands lie in different coordinates: {bands[0].path.name!r} in "
-                f"{bands[0].grid.crs}, {band.path.name!r} in {band.grid.crs}; re-project one"
+                f"bands have different CRSs: {bands[0].path.name!r} {bands[0].grid.crs}, "
+                f"{band.path.name!r} {band.grid.crs}; reproject one"
             )
     edges = np.array([grid.bounds for grid in grids])
     west, south = edges[:, :2].max(axis=0)
@@ -234,17 +234,17 @@ def _common_grid(grids: Sequence[Grid], bands: Sequence[SceneBand]) -> Grid:
     last = math.floor(bottom + 0.01), math.floor(right + 0.01)
     if last[0] <= first[0] or last[1] <= first[1]:
         names = sorted({band.path.name for band in bands})
-        raise DataError(f"bands {names} do not lie on the same ground; open them as two scenes")
+        raise DataError(f"bands {names} do not overlap; open them as two scenes")
     return finest.window(*first, last[0] - first[0], last[1] - first[1])
 
 
 def starts(length: int, size: int, step: int) -> list[int]:
-    """First pixels of windows that cover a line; the last is shifted back to end with it.
+    """Return the first pixels of windows that cover a line; the last ends with it.
 
     Args:
         length: Pixels of the line.
         size: Pixels of a window; a shorter line gets one window at 0.
-        step: From one window to the next, at least 1.
+        step: Stride between windows, at least 1.
 
     Example:
         >>> starts(2000, 1024, 824)

@@ -1,4 +1,4 @@
-"""A band of a scene: where it lies, and its pixels and gaps on the grid of the scene."""
+"""A band of a scene: its file, and its pixels and gaps on the grid of the scene."""
 
 import math
 from dataclasses import dataclass
@@ -16,11 +16,13 @@ from rasterio.windows import Window
 from tailora.data.rasters.readers import Grid, reader, reading
 from tailora.data.rasters.values import to_physical
 
-# pixels are warped in pixels: of a plane onto itself, so that no coordinates are computed
+# pixels are warped in pixel coordinates, from a plane onto itself, so that none are reprojected
 _PLANE: Final = CRS.from_epsg(3857)
-_ORIGIN: Final = 1  # at 0, with pixels of 1, GDAL would take the plane for no coordinates at all
-_TIE: Final = 1e-4  # what lies between two goes up, whatever the last bits of a window's corner
-_REACH: Final = 2  # pixels to each side that the widest kernel, the cubic one, looks at
+_ORIGIN: Final = 1  # at 0, with pixels of 1, GDAL would treat the plane as not georeferenced
+_TIE: Final = (
+    1e-4  # positions between two pixels round up, whatever the last bits of a window's corner
+)
+_REACH: Final = 2  # pixels to each side that the widest kernel, the cubic one, covers
 _PLACES: Final = (
     9  # decimals of a pixel; further ones are noise of coordinates of millions of metres
 )
@@ -29,18 +31,18 @@ _PLACES: Final = (
 @final
 @dataclass(frozen=True)
 class SceneBand:
-    """Where a band lies and how it is read.
+    """A band and how it is read.
 
     Attributes:
         path: The file.
-        index: Number in it, from 1.
-        grid: Its own.
+        index: Band number in it, from 1.
+        grid: Its own grid.
         dtype: As stored.
-        nodata: Stored value that means "no data", or None.
-        has_mask: Whether a mask or alpha says where it has data.
-        scale: What stored values are multiplied by.
-        offset: What is then added.
-        sidecars: Size and checksum of each file that is read beside it.
+        nodata: Stored no-data value, or None.
+        has_mask: Whether a mask or alpha marks valid pixels.
+        scale: Factor for the stored values.
+        offset: Added after scaling.
+        sidecars: Size and checksum of each file that is read with it.
     """
 
     path: Path
@@ -55,12 +57,12 @@ class SceneBand:
 
     @property
     def is_scaled(self) -> bool:
-        """Whether tags of the file make other values of the stored ones."""
+        """Whether tags of the file convert the stored values."""
         return (self.scale, self.offset) != (1.0, 0.0)
 
     @property
     def value_dtype(self) -> str:
-        """Of what `read` gives: float32 where stored values are scaled, else as stored."""
+        """Dtype returned by `read`: float32 if stored values are scaled, else as stored."""
         return "float32" if self.is_scaled else self.dtype
 
     @property
@@ -72,17 +74,17 @@ class SceneBand:
     def read(
         self, ground: Grid, size: tuple[int, int], resampling: str, where: str
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Read the values and gaps of some ground.
+        """Read values and gaps of an area.
 
-        A pixel of another grid has data where the pixel of the band under its middle has; none
-        without data is mixed into it.
+        A pixel of another grid is valid if the band's pixel at its centre is; invalid pixels are
+        never mixed in.
 
         Args:
-            ground: Pixels wanted.
-            size: Rows and columns wanted; where they are fewer than those of the ground, single
-                pixels are picked.
-            resampling: How pixels of other grids get there, a name of `rasterio.enums.Resampling`.
-            where: The ground in words, for errors.
+            ground: Pixels to read.
+            size: Rows and columns to return; if fewer than those of the ground, single pixels are
+                picked.
+            resampling: For pixels of other grids, a name of `rasterio.enums.Resampling`.
+            where: The area in words, for errors.
 
         Raises:
             DataError: That part of the file cannot be read.
@@ -99,7 +101,7 @@ class SceneBand:
         return (to_physical(values, self.scale, self.offset) if self.is_scaled else values), valid
 
     def _edges(self, ground: Grid) -> tuple[float, float, float, float]:
-        """Top, left, bottom and right of some ground in this band's pixels."""
+        """Return top, left, bottom and right of an area in this band's pixels."""
         top, left = self.grid.find(*ground.at(0, 0))
         bottom, right = self.grid.find(*ground.at(ground.height, ground.width))
         return (
@@ -155,7 +157,7 @@ class SceneBand:
 
 
 def _under(start: float, step: float, count: int, most: int) -> NDArray[np.int64]:
-    """Numbers of the pixels under the middles of others; on a border the later one."""
+    """Return indices of the pixels at the centres of others; on a border the later one."""
     middles = start + (np.arange(count) + 0.5) * step
     return np.floor(middles + _TIE).astype(np.int64).clip(0, most - 1)
 
