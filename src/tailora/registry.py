@@ -31,8 +31,9 @@ FAMILIES: Final = {
     "detection": "detection method",
 }
 """Shelves of parts that a recipe names, and what one of each is called."""
-_PACKAGES: Final = FAMILIES | {"methods": "method", "metrics": "metric"}
+_PACKAGES: Final = FAMILIES | {"methods": "method", "metrics": "metric", "tasks": "task"}
 _KINDS: Final = ("Loss", "Sampler", "Head")
+_SELF_NAMED: Final = ("methods", "tasks")
 
 Method = Callable[..., Any]
 
@@ -224,7 +225,7 @@ def register(family: str, name: str, part: Method) -> None:
 
     Args:
         family: `"losses"`, `"samplers"`, `"experts"`, `"contrastive"`, `"augment"`, `"optim"`,
-            `"detection"` or `"methods"`.
+            `"detection"`, `"methods"` or `"tasks"`.
         name: Lower case, e.g. `"my-loss"`.
         part: A class or function; its positional parameters are facts such as `counts`, its
             keyword-only parameters the options that a recipe may set.
@@ -243,7 +244,7 @@ def register(family: str, name: str, part: Method) -> None:
     wanted, fits = _WANTED[family]
     if not fits(part):
         raise ConfigError(f"{kind} must be {wanted}, got {part!r}")
-    if family == "methods" and getattr(part, "name", None) != name:
+    if family in _SELF_NAMED and getattr(part, "name", None) != name:
         raise ConfigError(f"{kind} must have name = {name!r} as an attribute of its class")
     if name in entries(family):
         raise ConfigError(f"{kind} is there already: register it under another name, once")
@@ -293,7 +294,8 @@ def _all_or_nothing(point: metadata.EntryPoint) -> Iterator[None]:
 
 
 def _entry_of(part: Method) -> Entry:
-    keys = {key for entry in _shipped("methods").values() for key in entry.attributes}
+    shipped = [entry for family in _SELF_NAMED for entry in _shipped(family).values()]
+    keys = {key for entry in shipped for key in entry.attributes}
     attributes = {key: getattr(part, key) for key in keys if hasattr(part, key)}
     document = inspect.getdoc(part) or ""
     return Entry(part.__module__, part.__name__, document, options(part), attributes, part)
@@ -330,5 +332,9 @@ _WANTED: Final[Mapping[str, tuple[str, Callable[[object], bool]]]] = {
     "augment": ("a class whose objects are called with a batch", _has("__call__")),
     "optim": ("a function that makes a torch optimiser", _named),
     "detection": ("a function or a class", _named),
-    "methods": ("a class of tailora.methods.Method", _is_a("tailora.methods.method", "Method")),
+    "methods": (
+        "a subclass of tailora.methods.method.Method",
+        _is_a("tailora.methods.method", "Method"),
+    ),
+    "tasks": ("a subclass of tailora.tasks.task.Task", _is_a("tailora.tasks.task", "Task")),
 }

@@ -317,3 +317,36 @@ def test_patches_lie_where_they_are_in_the_image(tmp_path, images):
 def test_the_class_token_alone_gives_no_features_of_patches(tmp_path, images):
     with pytest.raises(BackboneError, match=r"looks at no patch.*pooling=mean or both"):
         make(tmp_path, "vit", "class").patch_features(images)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_token_maps_have_the_pooled_feature_for_their_mean(kind, tmp_path, images):
+    encoder = make(tmp_path, kind)
+    with torch.inference_mode():
+        maps = encoder.maps(images, layers=(1, -1))
+        pooled = encoder(images)
+    torch.testing.assert_close(maps.pooled, pooled)
+    torch.testing.assert_close(maps.tokens[-1].mean(dim=(2, 3)), pooled, atol=1e-5, rtol=1e-5)
+    for tokens, stride in zip(maps.tokens, maps.strides, strict=True):
+        assert tokens.shape[2] == tokens.shape[3]
+        assert stride * tokens.shape[3] == images.shape[3]
+
+
+def test_a_layer_is_what_the_model_itself_gives_out(tmp_path, images):
+    encoder = make(tmp_path, "vit", "class")
+    with torch.inference_mode():
+        states = encoder.backbone(
+            pixel_values=encoder.normalise(images), output_hidden_states=True,
+            interpolate_pos_encoding=True,
+        ).hidden_states  # fmt: skip
+        maps = encoder.maps(images, layers=(0, -2))
+    assert maps.strides == (7.0, 7.0)
+    for found, state in zip(maps.tokens, (states[0], states[-2]), strict=True):
+        expected = state[:, 1:].reshape(len(images), 4, 4, -1)  # rows of four patches, top first
+        torch.testing.assert_close(found.permute(0, 2, 3, 1), expected)
+
+
+@pytest.mark.parametrize("layer", [9, -9])
+def test_a_layer_that_is_not_there_is_refused(layer, tmp_path, images):
+    with pytest.raises(BackboneError, match=rf"layer {layer} .* gives out 0 to 2, and -1"):
+        make(tmp_path, "vit").maps(images, layers=(layer,))

@@ -56,7 +56,7 @@ def finished(tmp_path_factory, data, quick):
 def plain_report(monkeypatch):
     """Spare the figures, half a second a run, where the report is beside the point."""
 
-    def write(folder):
+    def write(folder, **_):
         write_text(folder / "report.html", "<p>report</p>")
 
     monkeypatch.setattr("tailora.methods.fit.write_report", write)

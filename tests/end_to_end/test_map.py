@@ -64,7 +64,7 @@ def mapper(tmp_path_factory, ground, encoder):
         "--set", "train.batch_size=16",
     ]  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:  # here only: others' runs need their reports
-        patch.setattr("tailora.methods.fit.write_report", lambda _: None)
+        patch.setattr("tailora.methods.fit.write_report", lambda *_, **__: None)
         succeed(*words)
     return run
 

@@ -209,3 +209,22 @@ def test_an_array_of_another_shape_or_type_is_made_again(array, tmp_path):
     again, calls = make(tmp_path)
     np.testing.assert_array_equal(again, ROWS)
     assert calls == 1
+
+
+def test_maps_are_kept_in_half_precision_and_read_by_window(tmp_path):
+    maps = np.random.default_rng(0).normal(size=(5, 4, 6, 3)).astype(np.float32)
+    bank = FeatureBank(tmp_path / "maps", MANIFEST, "float16")
+    found = bank.load_or_make(5, (4, 6, 3), lambda out: np.copyto(out, maps))
+    assert isinstance(found, np.memmap)
+    assert found.dtype == np.float16
+    window = found[3, 1:3, 2:5]
+    np.testing.assert_allclose(window, maps[3, 1:3, 2:5], rtol=2**-11, atol=1e-7)
+    assert (tmp_path / "maps" / "features.npy").stat().st_size < 5 * 4 * 6 * 3 * 2 + 200
+
+    def refuse(_):
+        raise AssertionError("made again")
+
+    again = bank.load_or_make(5, (4, 6, 3), refuse)
+    np.testing.assert_array_equal(again, found)
+    assert FeatureBank(tmp_path / "maps", MANIFEST).kept(5, (4, 6, 3)) is None  # of another type
+    assert bank.kept(5, (4, 6, 2)) is None

@@ -13,6 +13,7 @@ from tailora.methods.deblora import method as deblora
 from tailora.methods.job import Job
 from tailora.progress import silent
 from tailora.runs.folder import RunFolder
+from tailora.tasks import Classification
 
 
 class NoPictures:
@@ -54,7 +55,8 @@ def planted_job(monkeypatch, folder, planted, names, **options):
     monkeypatch.setattr(method, "load_adapted", lambda *_: None)
     return Job(
         recipe=Recipe().override({k.replace("__", "."): v for k, v in options.items()}),
-        dataset=data, fingerprint=data.fingerprint, images=None, input=None, loaded=None,
+        task=Classification(), dataset=data, fingerprint=data.fingerprint, images=None,
+        input=None, loaded=None,
         encoder=SimpleNamespace(features=planted["train"][0].shape[1]),
         counts=data.counts(), groups=make_groups(data.counts()),
         folder=RunFolder(folder), accelerator=Accelerator(), progress=silent,

@@ -19,6 +19,7 @@ from tailora.progress import silent
 from tailora.runs.folder import RunFolder
 from tailora.runs.input_format import InputFormat
 from tailora.runs.weights import load_adapted, save_adapted
+from tailora.tasks import Classification
 from tailora.train.base_adaptation import with_adapter
 from tests.methods.planted_job import NoPictures
 
@@ -31,7 +32,7 @@ def job(chips, tiny_encoder, tmp_path):
     shuffled = np.random.default_rng(3).permutation(labels)
     data = Dataset("chips", NoPictures(24), shuffled, ("a", "b", "c"), SPLITS, to_learn=False)
     return Job(
-        recipe=Recipe(), dataset=data, fingerprint=data.fingerprint,
+        recipe=Recipe(), task=Classification(), dataset=data, fingerprint=data.fingerprint,
         images=SimpleNamespace(batch=lambda rows: images[torch.from_numpy(rows)]),
         input=InputFormat(14, "crop", (1, 2, 3), "uint8", 1.0, (0.0,) * 3, (1.0,) * 3),
         loaded=SimpleNamespace(sha256="0" * 64), encoder=tiny_encoder,

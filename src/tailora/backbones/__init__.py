@@ -9,13 +9,22 @@ from typing import TYPE_CHECKING
 from tailora.source import import_when_asked
 
 if TYPE_CHECKING:
-    from tailora.backbones.encoder import Encoder, ModuleEncoder, Pooling, Precision
+    from tailora.backbones.encoder import (
+        AnyEncoder,
+        Encoder,
+        FeatureMaps,
+        ModuleEncoder,
+        Pooling,
+        Precision,
+    )
     from tailora.backbones.layout import has_class_token
     from tailora.backbones.load import load_backbone
     from tailora.backbones.loaded import LoadedBackbone
 
 __all__ = [
+    "AnyEncoder",
     "Encoder",
+    "FeatureMaps",
     "LoadedBackbone",
     "ModuleEncoder",
     "Pooling",

@@ -1,7 +1,8 @@
-"""From a batch of images to one feature vector each, whatever an encoder itself gives out."""
+"""From a batch of images to features of a whole image or of its parts, whatever the encoder."""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, final, get_args
 
 import torch
@@ -23,6 +24,23 @@ Pooling = Literal["class", "mean", "both"]
 """What of a transformer's tokens is the feature: class token, mean of the patches, or both."""
 Precision = Literal["fp32", "bf16"]
 """Floating-point type of the encoder's weights and activations."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class FeatureMaps:
+    """Features of images, whole and by place.
+
+    Attributes:
+        pooled: What the encoder's `forward` returns (batch, features).
+        tokens: A map of each layer that was asked for (batch, width, rows, columns), without class
+            and register tokens; widths and sizes differ between stages of a convolutional encoder.
+        strides: Pixels of the image along a side of one token, of each map.
+    """
+
+    pooled: Tensor
+    tokens: tuple[Tensor, ...]
+    strides: tuple[float, ...]
 
 
 @final
@@ -139,12 +157,52 @@ class Encoder(nn.Module):
         shared = self._class_token(outputs)[:, None, None].expand(-1, side, side, -1)
         return torch.cat([shared, grid], dim=-1).float()
 
+    def maps(self, images: Tensor, layers: Sequence[int] = (-1,)) -> FeatureMaps:
+        """Return pooled features and the token maps of some layers, from one forward pass.
+
+        Args:
+            images: As for `forward`, square.
+            layers: -1 is the model's output, after its last norm. Others count its hidden states
+                from 0, what enters the first block; negative ones count from the end.
+
+        Raises:
+            BackboneError: A layer that the model does not have or does not give out, or tokens that
+                are no square map.
+        """
+        outputs = self._run(images, hidden=any(layer != -1 for layer in layers))
+        found = [self._token_map(self._layer(outputs, layer)) for layer in layers]
+        strides = tuple(images.shape[-1] / tokens.shape[-1] for tokens in found)
+        return FeatureMaps(self._pool(outputs).float(), tuple(found), strides)
+
+    def _layer(self, outputs: Any, layer: int) -> Tensor:
+        if layer == -1:
+            return outputs.last_hidden_state
+        states = getattr(outputs, "hidden_states", None) or ()
+        if not -len(states) <= layer < len(states):
+            name = type(base_model(self.backbone)).__name__
+            known = f"0 to {len(states) - 1}, and -1" if states else "only -1, its last"
+            raise BackboneError(f"layer {layer} of {name} cannot be had; it gives out {known}")
+        return states[layer]
+
+    def _token_map(self, tokens: Tensor) -> Tensor:
+        """Lay tokens out as a map (batch, width, rows, columns)."""
+        if tokens.ndim == 4:
+            return tokens.float()
+        patches = tokens[:, self._layout.prefix :]
+        side = math.isqrt(patches.shape[1])
+        if side**2 != patches.shape[1]:
+            raise BackboneError(
+                f"{patches.shape[1]} tokens of {type(base_model(self.backbone)).__name__} are no "
+                "square map; use an encoder with one token per patch, on square images"
+            )
+        return patches.unflatten(1, (side, side)).movedim(-1, 1).float()
+
     def patches_a_side(self, size: int) -> int:
         """Patches along a side of a square image of `size` pixels, as `patch_features` has them."""
         shape = output_shape(base_model(self.backbone), self._call, size)
         return shape[2] if len(shape) == 4 else math.isqrt(shape[1] - self._layout.prefix)
 
-    def _run(self, images: Tensor) -> Any:
+    def _run(self, images: Tensor, *, hidden: bool = False) -> Any:
         if images.shape[1] != self.mean.shape[1]:  # one band would be broadcast, silently
             raise BackboneError(
                 f"the encoder takes {self.mean.shape[1]} bands, got images of shape "
@@ -155,7 +213,7 @@ class Encoder(nn.Module):
         with torch.autocast(
             pixels.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"
         ):
-            return self._call(self.backbone, pixels)
+            return self._call(self.backbone, pixels, hidden=hidden)
 
     def normalise(self, images: Tensor) -> Tensor:
         """Turn stored values (batch, bands, height, width) into what the backbone takes."""
@@ -233,6 +291,9 @@ class ModuleEncoder(nn.Module):
                 "let it return one feature vector per sample"
             )
         return output.float()
+
+
+AnyEncoder = Encoder | ModuleEncoder
 
 
 def _per_band(values: Sequence[float]) -> Tensor:

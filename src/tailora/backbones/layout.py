@@ -29,19 +29,26 @@ class CallingConvention:
     Args:
         interpolates: Pass the flag that stretches the position table to the image's size.
         noise_patch: Side of a patch where patches would be shuffled at random (ViT-MAE).
+        has_hidden: Whether it gives out the states between its layers.
     """
 
     interpolates: bool
     noise_patch: int | None
+    has_hidden: bool = False
 
-    def __call__(self, model: nn.Module, pixels: Tensor) -> Any:
-        """Run `model`, or a PEFT model around it, on pixels (batch, bands, height, width)."""
+    def __call__(self, model: nn.Module, pixels: Tensor, *, hidden: bool = False) -> Any:
+        """Run `model`, or a PEFT model around it, on pixels (batch, bands, height, width).
+
+        With `hidden` the output has the `hidden_states` between layers, where there are any.
+        """
         extra: dict[str, Any] = {"interpolate_pos_encoding": True} if self.interpolates else {}
         if self.noise_patch is not None:
             batch, _, height, width = pixels.shape
             patches = (height // self.noise_patch) * (width // self.noise_patch)
             # rising "noise" sorts the patches into the order they have
             extra["noise"] = torch.arange(patches, device=pixels.device).expand(batch, -1)
+        if hidden and self.has_hidden:
+            extra["output_hidden_states"] = True
         return model(pixel_values=pixels, **extra)
 
 
@@ -90,6 +97,7 @@ def calling_convention(base: VisionModel) -> CallingConvention:
     return CallingConvention(
         interpolates="interpolate_pos_encoding" in arguments,
         noise_patch=patch_size(base.config) if "noise" in arguments else None,
+        has_hidden=isinstance(base, PreTrainedModel),
     )
 
 

@@ -25,6 +25,7 @@ from tailora.cli.options import (
     Seed,
     Set,
     SkipBroken,
+    Task,
     Tuner,
     bars,
     chosen_recipe,
@@ -106,6 +107,7 @@ def compare(
             help="Run on a Ray cluster (auto, HOST:PORT, local) whose nodes all share --out.",
         ),
     ] = None,
+    task: Task = None,
     imbalance: Imbalance = None,
     labels: Labels = None,
     class_field: ClassField = None,
@@ -152,12 +154,13 @@ def compare(
     chosen = chosen_recipe(
         recipe, set_, start=preset, backbone=backbone, tuner=tuner, rank=rank, clusters=clusters,
         image_size=image_size, epochs=epochs, seed=seed, skip_broken=skip_broken,
+        task=task,
     )  # fmt: skip
     names, values = rows_of(split_names(methods or ""), table)
     values |= dict(parse_vary(text) for text in vary or [])
     drawn = range(chosen.seed, chosen.seed + (seeds if resplit else 1))
-    scene = {"labels": labels, "class_field": class_field, "chip": chip}
-    sets = [opened(data, seed=one, imbalance=imbalance, **scene) for one in drawn]
+    how = {"labels": labels, "class_field": class_field, "chip": chip, "task": chosen.task}
+    sets = [opened(data, seed=one, imbalance=imbalance, **how) for one in drawn]
     folder = out or Path("comparisons") / sets[0].name
     found = run_compare(
         sets if resplit else sets[0],

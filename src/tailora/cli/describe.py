@@ -35,6 +35,9 @@ def listing() -> dict[str, dict[str, Any]]:
         families[family] = _texts(family)
     families["probes"] = probe_texts()
     families["objectives"] = dict(OBJECTIVE_TEXTS)
+    families["tasks"] = {
+        name: entry.attributes["summary"] for name, entry in registry.entries("tasks").items()
+    }
     families["metrics"] = _texts("metrics")
     families["tuners"] = {name: f"PEFT's {name}" for name in tuner_names()}
     families["recipe"] = recipes.recipe_keys()

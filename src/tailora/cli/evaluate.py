@@ -59,12 +59,15 @@ def evaluate(
     from tailora.inference.evaluate import evaluate_run
     from tailora.runs.run import load_run
     from tailora.storage import write_json
+    from tailora.tasks.task import find_task
 
     loaded = load_run(run, verify=not unverified)
     tell_notes(loaded.notes)
     facts = loaded.record["dataset"]
+    task = find_task(loaded.recipe.task)
     dataset = open_to_measure(
         data,
+        opened=task.open,
         fitted_on=facts["fingerprint"],
         chip=chip or facts.get("chip"),
         seed=loaded.recipe.seed,
@@ -90,7 +93,7 @@ def evaluate(
     if metrics.left_out and not quiet:
         others = listed([f"{name} ({count})" for name, count in metrics.left_out.items()])
         count = sum(metrics.left_out.values())
-        text = f"left out {count} images of classes the run was not trained on: {others}"
+        text = f"left out {count} {task.decision}s of classes the run was not trained on: {others}"
         screen(stderr=True).print(text, soft_wrap=True)
 
 

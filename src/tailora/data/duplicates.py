@@ -92,5 +92,10 @@ def _duplicate(dataset: Dataset, rows: list[int]) -> Duplicate:
     return Duplicate(
         tuple(dataset.source.id(i) for i in rows),
         tuple(str(dataset.splits[i]) for i in rows),
-        tuple(dataset.classes[dataset.labels[i]] for i in rows),
+        tuple(_class_of(dataset, i) for i in rows),
     )
+
+
+def _class_of(dataset: Dataset, i: int) -> str:
+    label = int(dataset.labels[i])
+    return dataset.classes[label] if label >= 0 else "unlabelled"

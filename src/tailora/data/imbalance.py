@@ -135,6 +135,8 @@ def make_imbalanced(dataset: Dataset, wanted: Imbalance, *, seed: int = 0) -> Da
     Raises:
         DataError: A class would be left without a training sample.
     """
+    if dataset.targets is not None:
+        raise ConfigError("--imbalance thins images with one label each, and these have more")
     available = np.asarray(dataset.counts("train").values, dtype=np.int64)
     counts = profile_counts(available, wanted)
     generator = np.random.default_rng(seed)

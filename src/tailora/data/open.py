@@ -36,6 +36,7 @@ def open_to_measure(
     fitted_on: str,
     chip: int | None = None,
     seed: int = 0,
+    opened: Callable[..., Dataset] | None = None,
     **scene: Any,
 ) -> Dataset:
     """Open data for evaluating a finished run: one labelled sample suffices.
@@ -48,19 +49,21 @@ def open_to_measure(
         fitted_on: Fingerprint of the run's own data.
         chip: Pixels per side of the run's chips, used for scenes without a chip size.
         seed: That of the run.
+        opened: Opens data of the run's task; None is `open_dataset`.
         **scene: As for `open_dataset`.
 
     Raises:
         DataError: As `open_dataset`, but not because a class has too few samples.
         ConfigError: As `open_dataset`.
     """
+    opened = opened or open_dataset
     try:
-        data = open_dataset(source, seed=seed, usual_chip=chip, **scene)
+        data = opened(source, seed=seed, usual_chip=chip, **scene)
     except DataError:
         data = None
     if data is not None and data.fingerprint == fitted_on:
         return data
-    return open_dataset(source, seed=seed, to_learn=False, usual_chip=chip, **scene)
+    return opened(source, seed=seed, to_learn=False, usual_chip=chip, **scene)
 
 
 def open_dataset(

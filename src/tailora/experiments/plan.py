@@ -214,7 +214,7 @@ def stage_key(recipe: Recipe, method: str, *, fingerprint: str, loaded: LoadedBa
         key: value
         for key, value in recipe.flat().items()
         # the zero-shot probe starts the head of stage 0
-        if (of.acts_on(key) or key.startswith(_PROBE)) and value != defaults[key]
+        if (of.acts_on(key) or key == "task" or key.startswith(_PROBE)) and value != defaults[key]
     }
     if method != SEEDLESS:
         kept["seed"] = recipe.seed

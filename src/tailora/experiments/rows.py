@@ -19,7 +19,7 @@ from tailora.heads.probes import Logits, as_logits, find_probe
 from tailora.methods.job import Job
 from tailora.methods.method import Method, adapt_all, find_method, fit_head
 from tailora.methods.prepare import compose_job, decode_images, resolve_recipe
-from tailora.methods.scoring import clusters_of, cost_of, fit_of, test_units
+from tailora.methods.scoring import clusters_of, cost_of, fit_of
 from tailora.metrics import (
     ClusterSummary,
     MethodOutput,
@@ -51,7 +51,7 @@ def validation_f1(job: Job, scores: Rows) -> dict[str, float | None]:
         job: The run.
         scores: Class shares or logits of the validation rows (rows, classes).
     """
-    targets = job.labels[job.dataset.indices("val")]
+    targets = job.decisions("val").labels
     if not len(targets):
         return {}
     table = confusion_matrix(targets, scores.argmax(axis=1), len(job.counts.names))
@@ -215,8 +215,8 @@ def _score(
 ) -> None:
     """Fit one probe and look at the test once; leaves metrics, predictions and cost."""
     output, val = row_output(job, row, probe)
-    options, units = job.recipe.evaluate, test_units(job)
-    targets = job.labels[job.dataset.indices("test")]
+    options, units = job.recipe.evaluate, job.units("test")
+    targets = job.decisions("test").labels
     metrics = evaluate_methods(
         [output],
         targets=targets,

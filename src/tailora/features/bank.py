@@ -1,5 +1,8 @@
 """A bank of features on disk: one array and a manifest of what made it.
 
+Features are one vector for each image, or a map of tokens, kept in half precision: slices of the
+array that is given read only what they take.
+
 A bank is used again only when its manifest equals the one asked for, to the letter: another
 encoder, adapter, image size or row gives new features, never old ones under a new name.
 """
@@ -7,27 +10,31 @@ encoder, adapter, image size or row gives new features, never old ones under a n
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tailora.storage import create_array, delete, read_json, write_atomically, write_json
 
+Width = int | tuple[int, ...]
+
 
 @dataclass(frozen=True)
 class FeatureBank:
-    """A folder that holds `features.npy` (rows, features) float32 and `manifest.json`.
+    """A folder that holds `features.npy` (rows, ..., features) and `manifest.json`.
 
     Args:
         folder: Where the bank lies or will lie.
         manifest: JSON-able facts that determine the features.
+        dtype: Of the array; half precision has a relative error of 5e-4.
     """
 
     folder: Path
     manifest: dict[str, Any]
+    dtype: Literal["float32", "float16"] = "float32"
 
     @property
     def array_path(self) -> Path:
@@ -37,7 +44,7 @@ class FeatureBank:
     def share(self, index: int, of: int) -> "FeatureBank":
         """Name the bank in which one of several processes keeps its share until all are done."""
         facts = {**self.manifest, "share": index, "of": of}
-        return FeatureBank(self.folder / f"share-{index}-of-{of}", facts)
+        return replace(self, folder=self.folder / f"share-{index}-of-{of}", manifest=facts)
 
     def remove(self) -> None:
         """Delete the bank from disk."""
@@ -51,15 +58,15 @@ class FeatureBank:
             return False
         return self.array_path.is_file() and _letters(kept) == _letters(self.manifest)
 
-    def kept(self, rows: int, width: int) -> NDArray[np.float32] | None:
+    def kept(self, rows: int, width: Width) -> NDArray[np.float32] | None:
         """Return the features if they are there, made by exactly this manifest, and whole.
 
         Args:
             rows: Number of samples.
-            width: Number of features.
+            width: Number of features, or the shape (..., features) of a map of them.
 
         Returns:
-            Read-only memory map (rows, width), or None.
+            Read-only memory map (rows, ..., features), or None.
         """
         if not self.matches():
             return None
@@ -67,21 +74,22 @@ class FeatureBank:
             array = np.load(self.array_path, mmap_mode="r")
         except (OSError, ValueError, EOFError):  # cut short, or something else altogether
             return None
-        is_whole = getattr(array, "shape", None) == (rows, width) and array.dtype == np.float32
+        shape = getattr(array, "shape", None)
+        is_whole = shape == whole_shape(rows, width) and array.dtype == self.dtype
         return array if is_whole else None
 
     def load_or_make(
-        self, rows: int, width: int, fill: Callable[[NDArray[np.float32]], None]
+        self, rows: int, width: Width, fill: Callable[[NDArray[np.float32]], None]
     ) -> NDArray[np.float32]:
         """Return the features, computing them only when no matching and whole bank exists.
 
         Args:
             rows: Number of samples.
-            width: Number of features.
-            fill: Writes every row of the (rows, width) array it is given.
+            width: Number of features, or the shape (..., features) of a map of them.
+            fill: Writes every row of the array it is given.
 
         Returns:
-            Read-only memory map (rows, width).
+            Read-only memory map (rows, ..., features).
         """
         kept = self.kept(rows, width)
         if kept is not None:
@@ -89,7 +97,8 @@ class FeatureBank:
         # a bank of another making goes first, so that no manifest ever names a foreign array
         delete(self.folder / "manifest.json")
         delete(self.array_path)
-        write_atomically(self.array_path, lambda path: _fill(path, (rows, width), fill))
+        shape = whole_shape(rows, width)
+        write_atomically(self.array_path, lambda path: _fill(path, shape, self.dtype, fill))
         write_json(self.folder / "manifest.json", self.manifest)
         return np.load(self.array_path, mmap_mode="r")
 
@@ -98,7 +107,17 @@ def _letters(manifest: Any) -> str:
     return json.dumps(manifest, sort_keys=True)
 
 
-def _fill(path: Path, shape: tuple[int, int], fill: Callable[[NDArray[np.float32]], None]) -> None:
-    array = create_array(path, shape, np.float32)
+def whole_shape(rows: int, width: Width) -> tuple[int, ...]:
+    """Shape of the features of so many samples."""
+    return (rows, width) if isinstance(width, int) else (rows, *width)
+
+
+def _fill(
+    path: Path,
+    shape: tuple[int, ...],
+    dtype: str,
+    fill: Callable[[NDArray[Any]], None],
+) -> None:
+    array = create_array(path, shape, np.dtype(dtype))
     fill(array)
     array.flush()

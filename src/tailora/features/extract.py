@@ -1,4 +1,4 @@
-"""Run an encoder over images in evaluation mode and collect its pooled features."""
+"""Run an encoder over images in evaluation mode and collect its features."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +24,7 @@ def extract(
     device: torch.device | str = "cpu",
     progress: Progress = silent,
     title: str = "features",
+    model: Callable[[Tensor], Tensor] | None = None,
 ) -> NDArray[np.float32]:
     """Encode samples without augmentation.
 
@@ -34,22 +35,24 @@ def extract(
             part.
         read_batch: Gives the images (batch, bands, height, width) of some sample numbers.
         rows: Sample numbers to encode, in the order wanted.
-        out: Array (len(rows), features) to fill, e.g. a memory map; None makes one.
+        out: Array (len(rows), ..., features) to fill, e.g. a memory map; None makes one.
         batch_size: Images a forward pass.
         device: Where the encoder lies.
         progress: Shows how far it is.
         title: What the progress bar says.
+        model: Computes features (batch, ..., features) with the encoder; None is the encoder.
 
     Returns:
-        Features (len(rows), features), float32.
+        Features (len(rows), ..., features), float32 unless `out` has another dtype.
 
     Raises:
         ValueError: `rows` is empty and `out` is not given, so the width is unknown.
     """
+    call = encoder if model is None else model
     modes = [(part, part.training) for part in encoder.modules()]
     encoder.eval()
     encoded = (
-        (start, encoder(read_batch(rows[start : start + batch_size]).to(device, non_blocking=True)))
+        (start, call(read_batch(rows[start : start + batch_size]).to(device, non_blocking=True)))
         for start in range(0, len(rows), batch_size)
     )
     try:
@@ -57,7 +60,7 @@ def extract(
             for start, features in _after_the_next(encoded):
                 found = features.float().cpu().numpy()  # waits for the device
                 if out is None:
-                    out = np.empty((len(rows), found.shape[1]), dtype=np.float32)
+                    out = np.empty((len(rows), *found.shape[1:]), dtype=np.float32)
                 out[start : start + len(found)] = found
                 advance(len(found))
     finally:

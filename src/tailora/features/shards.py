@@ -7,13 +7,13 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from tailora import processes
-from tailora.features.bank import FeatureBank
+from tailora.features.bank import FeatureBank, Width
 
 Fill = Callable[[NDArray[np.int64], NDArray[np.float32]], None]
 
 
 def make_together(
-    bank: FeatureBank, rows: NDArray[np.int64], width: int, fill: Fill, accelerator: Accelerator
+    bank: FeatureBank, rows: NDArray[np.int64], width: Width, fill: Fill, accelerator: Accelerator
 ) -> NDArray[np.float32]:
     """Return a bank's features; where they are missing every process makes a share of them.
 
@@ -23,12 +23,12 @@ def make_together(
     Args:
         bank: Where features lie or will lie.
         rows: Sample numbers in the wanted order.
-        width: Number of features.
-        fill: Writes the features of some sample numbers (n,) into an array (n, width).
+        width: Number of features, or the shape (..., features) of a map of them.
+        fill: Writes the features of some sample numbers (n,) into an array (n, ..., features).
         accelerator: Knows the processes.
 
     Returns:
-        Read-only memory map (rows, width).
+        Read-only memory map (rows, ..., features).
 
     Raises:
         ProcessError: Another process has ended.

@@ -4,8 +4,10 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -13,14 +15,19 @@ from tailora.class_names import canonical_name
 from tailora.counts import ClassCounts, make_groups
 from tailora.data import Dataset, PreparedImages, prepare_images
 from tailora.data.scenes.chips import share_ground
+from tailora.decisions import Decisions, labelled
 from tailora.errors import ConfigError, DataError, RunError, unknown_name
 from tailora.methods.band_choice import with_band_names
+from tailora.methods.scoring import with_task_metrics
 from tailora.metrics import MethodOutput, RunMetrics, evaluate_methods
 from tailora.progress import Progress, silent
+from tailora.runs.input_format import pick
 from tailora.runs.run import Run
 from tailora.runs.seen_images import read_seen
+from tailora.tasks.task import Task, find_task
 
 SPLIT_CHOICES = ("test", "all")
+_BATCH: Final = 64  # images
 
 
 def evaluate_run(
@@ -59,10 +66,11 @@ def evaluate_run(
         raise unknown_name("split", split, SPLIT_CHOICES)
     if own and split == "all":
         raise ConfigError("--split all of the data a run learnt from would score what it has seen")
-    known, unknown = _known_rows(run, data)
+    task = find_task(run.recipe.task)
+    task.check(data)
+    known, unknown = _known_rows(run, data) if task.per_image else (np.arange(len(data)), {})
     if unknown or skip_broken:  # what is left need not be enough to learn from
         data = replace(data, to_learn=False).select(known)
-    labels = _match_labels(run, data)
     rows = data.indices("test") if split == "test" else np.arange(len(data))
     if not len(rows):
         raise DataError(f"dataset {data.name!r} has no {split} sample; add --split all")
@@ -78,16 +86,67 @@ def evaluate_run(
         bands = _match_bands(run, data, images)
         rows = images.dataset.indices("test") if split == "test" else np.arange(len(images.dataset))
         rows, learnt = (rows, 0) if own else _unseen(run, images, rows)
-        with progress("predicting", len(rows)) as advance:
-            shares = []
-            for start in range(0, len(rows), 64):
-                batch = rows[start : start + 64]
-                found = _read(run, images, batch)
-                shares.append(run.predict_probabilities(found, bands=bands, raw=True))
-                advance(len(batch))
-        kept = images.kept[rows]
-    metrics = _score(run, data, labels[kept], np.concatenate(shares), kept, own=own)
+        measured, unknown = _decisions(run, task, images.dataset, rows, unknown)
+        shares = _probabilities(run, task, images, measured, bands, progress)
+        units = _units(task, data, measured, images.kept)
+    metrics = _score(run, measured.labels, shares, units, own=own)
+    metrics = with_task_metrics(task, metrics, measured, run.said(shares))
     return replace(metrics, left_out=unknown, learnt_from=learnt)
+
+
+def _decisions(
+    run: Run,
+    task: Task,
+    data: Dataset,
+    samples: NDArray[np.int64],
+    unknown: dict[str, int],
+) -> tuple[Decisions, dict[str, int]]:
+    """Labelled decisions of some images as the run's classes, and how many it knows no class of."""
+    grid = task.grid(run.model.encoder, run.input.image_size)
+    found = labelled(samples, task.targets(data, grid)[samples])
+    own = _match_labels(run, data, found.labels)
+    others, counts = np.unique(found.labels[own < 0], return_counts=True)
+    left = {data.classes[c]: int(n) for c, n in zip(others, counts, strict=True)}
+    if not (own >= 0).any():
+        raise RunError(
+            f"run {str(run.folder.path)!r} knows no class of {data.name!r}, only {run.class_names}"
+        )
+    known = Decisions(found.sample, found.place, own)
+    return known.select(own >= 0), unknown | left
+
+
+def _probabilities(
+    run: Run,
+    task: Task,
+    images: PreparedImages,
+    decisions: Decisions,
+    bands: tuple[int, ...],
+    progress: Progress,
+) -> NDArray[np.float32]:
+    """What the head says of each decision (rows, classes), not scaled."""
+    model, device = task.model(run.model.encoder), next(run.model.parameters()).device
+    grid = task.grid(run.model.encoder, run.input.image_size)
+    shares, samples = [], decisions.samples
+    with torch.inference_mode(), progress("predicting", len(samples)) as advance:
+        for start in range(0, len(samples), _BATCH):
+            batch = samples[start : start + _BATCH]
+            first, last = np.searchsorted(decisions.sample, [batch[0], batch[-1] + 1])
+            image = np.searchsorted(batch, decisions.sample[first:last])
+            pixels = pick(_read(run, images, batch), bands).to(device)
+            features = model(pixels).flatten(1, -2) if grid else model(pixels)[:, None]
+            logits = run.model.head(features[image, decisions.place[first:last]])
+            shares.append(logits.float().softmax(dim=1).cpu().numpy())
+            advance(len(batch))
+    return np.concatenate(shares)
+
+
+def _units(
+    task: Task, data: Dataset, decisions: Decisions, kept: NDArray[np.int64]
+) -> NDArray[Any] | None:
+    """What the bootstrap resamples (rows,): groups, or images of several decisions."""
+    if data.groups is not None:
+        return data.groups[kept[decisions.sample]]
+    return None if task.per_image else decisions.sample
 
 
 def _unseen(
@@ -112,10 +171,9 @@ def _unseen(
 
 def _score(
     run: Run,
-    data: Dataset,
     targets: NDArray[np.int64],
     probabilities: NDArray[np.float32],
-    rows: NDArray[np.int64],
+    units: NDArray[Any] | None,
     *,
     own: bool,
 ) -> RunMetrics:
@@ -135,7 +193,7 @@ def _score(
         targets=targets,
         counts=counts,
         groups=make_groups(counts, options.groups, low=options.low, high=options.high),
-        units=None if data.groups is None else data.groups[rows],
+        units=units,
         seed=run.recipe.seed,
         replicates=options.replicates,
         confidence=options.confidence,
@@ -182,8 +240,8 @@ def _unnamed(names: Iterable[str]) -> str:
     return "; a raster of classes needs their names, in its attribute table or as category names"
 
 
-def _match_labels(run: Run, data: Dataset) -> NDArray[np.int64]:
-    """Class indices of the run, for data all of whose samples it knows."""
+def _match_labels(run: Run, data: Dataset, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Class indices of the run for those of the data (rows,), -1 for classes it does not know."""
     known = {canonical_name(name): c for c, name in enumerate(run.class_names)}
     index = [known.get(name, -1) for name in data.classes]
-    return np.array(index, dtype=np.int64)[data.labels]
+    return np.array(index, dtype=np.int64)[labels]

@@ -29,6 +29,7 @@ from tailora.runs.input_format import pick
 from tailora.runs.one_at_a_time import one_at_a_time
 from tailora.runs.run import Run
 from tailora.storage import file_sha256
+from tailora.tasks.task import require_per_image
 
 _ABOUT: Final = 0.1  # pixels that differ by more than this share show another amount of ground
 
@@ -86,6 +87,7 @@ def map_scenes(
         TailoraError: A scene or an option does not fit the run, found before anything is written;
             or, later, a part of a file cannot be read or the disk is full.
     """
+    require_per_image(run.recipe.task, "map")
     how = options or MapOptions()
     label_dtype(len(run.classes))
     inputs = [Path(path) for path in paths]

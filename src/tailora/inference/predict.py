@@ -19,6 +19,7 @@ from tailora.methods.names import require_utf8
 from tailora.methods.scoring import csv_text, set_names, set_text, yes_no
 from tailora.progress import Progress, silent
 from tailora.runs.run import Run
+from tailora.tasks.task import require_per_image
 
 _BATCH = 64
 _MANY_CHIPS = 2  # an image this many chips a side is a scene
@@ -64,7 +65,9 @@ def predict(
 
     Raises:
         DataError: No image, an unreadable one, or one of another kind than the run was fitted on.
+        ConfigError: The run's task does not decide about whole images.
     """
+    require_per_image(run.recipe.task, "predict")
     files = list(_files(paths))
     if not files:
         raise DataError(

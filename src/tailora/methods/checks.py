@@ -30,8 +30,10 @@ from tailora.methods.training_parts import (
     training_mix,
     training_optimizer,
 )
+from tailora.tasks.task import Task
 from tailora.train.contrastive_options import CONTRASTIVE, check_contrastive
 from tailora.train.denoising import DENOISING, check_denoising
+from tailora.train.mixing import NO_MIX
 from tailora.train.objectives import AUGMENTATIONS
 from tailora.train.optimizers import ENCODER, build_optimizers
 from tailora.train.sampling import rows_an_epoch
@@ -49,13 +51,39 @@ _BY_LOSS: Final = (
 )
 
 
-def check_training(recipe: Recipe, counts: ClassCounts, groups: Groups) -> None:
+def check_task(recipe: Recipe, task: Task) -> None:
+    """Reject what needs tasks in which each image is one decision.
+
+    Raises:
+        ConfigError: The method, the objective or the mixing needs that, and the task is another.
+    """
+    if task.per_image:
+        return
+    train = recipe.train
+    needs = {
+        f"method {recipe.method!r}": find_method(recipe.method).per_image,
+        f"train.objective={train.objective!r}": train.objective in CONTRASTIVE,
+        f"train.mix={train.mix!r}": train.mix != NO_MIX,
+        f"probe {recipe.probe.loss!r}": find_probe(recipe.probe.loss).views,
+    }
+    for what, is_needed in needs.items():
+        if is_needed:
+            raise ConfigError(
+                f"{what} needs one label for each image, and task {task.name!r} decides about "
+                f"every {task.decision}: choose another"
+            )
+
+
+def check_training(
+    recipe: Recipe, counts: ClassCounts, groups: Groups, images: ClassCounts
+) -> None:
     """Reject a training that does not fit its method, its classes or itself.
 
     Args:
         recipe: As given or resolved.
-        counts: Training samples per class.
+        counts: Training decisions per class.
         groups: Head, middle and tail.
+        images: Training images per class, which samplers draw.
 
     Raises:
         ConfigError: A name, a range or a size is wrong, or an option would have no effect.
@@ -66,7 +94,7 @@ def check_training(recipe: Recipe, counts: ClassCounts, groups: Groups) -> None:
         raise unknown_name("augmentation", recipe.train.augment, AUGMENTATIONS)
     _check_objective(recipe, counts)
     _check_phases(recipe)
-    labels = np.repeat(np.arange(len(counts.values)), counts.values)
+    labels = np.repeat(np.arange(len(images.values)), images.values)
     recipe_sampler(recipe, labels)
     method = find_method(recipe.method)
     if recipe.train.objective == "labels":
@@ -152,13 +180,16 @@ def _refuse(recipe: Recipe, keys: tuple[str, ...], because: str) -> None:
             raise ConfigError(f"train.{key} has no effect with {because}; leave one out")
 
 
-def check_recipe(recipe: Recipe, counts: ClassCounts, *, n_val: int) -> Groups:
+def check_recipe(
+    recipe: Recipe, counts: ClassCounts, *, n_val: int, images: ClassCounts | None = None
+) -> Groups:
     """Reject whatever does not fit the classes, and divide them into groups.
 
     Args:
         recipe: As given or resolved.
-        counts: Training samples per class.
+        counts: Training decisions per class.
         n_val: Validation samples.
+        images: Training images per class; None where each is one decision.
 
     Raises:
         ConfigError: A name, a range or a size is wrong.
@@ -171,7 +202,7 @@ def check_recipe(recipe: Recipe, counts: ClassCounts, *, n_val: int) -> Groups:
     _check_compute(recipe)
     options = recipe.evaluate
     groups = make_groups(counts, options.groups, low=options.low, high=options.high)
-    check_training(recipe, counts, groups)
+    check_training(recipe, counts, groups, counts if images is None else images)
     _check_probe(recipe.probe.l2, n_val)
     _check_patience(recipe.train.patience, n_val)
     find_method(recipe.method).check(recipe, counts, n_val)

@@ -48,6 +48,7 @@ class CLoRA(Method):
     only_compared = True
     turns = False
     is_ensemble = True
+    per_image = True
 
     def adapt(self, job: Job) -> None:
         """Train the adapter of every category."""
@@ -194,10 +195,9 @@ def _debiased_category(job: Job, category: int) -> AnyEncoder:
         job.encoder,
         lambda: load_adapted(job.encoder, job.folder.stage(base), trainable=True),
         job.context,
-        rows,
+        job.decisions("train"),
         found,
         source,
-        job.labels[rows],
         options=job.recipe.deblora,
         spec=job.recipe.adapter,
         batch_size=job.recipe.train.batch_size,

@@ -92,7 +92,7 @@ def write_evidence(
 
 def _feature_map(job: Job, found: Calibration) -> dict[str, NDArray[Any]]:
     """Both adapters' training features in one plane: the principal one of the features before."""
-    labels = job.labels[job.dataset.indices("train")]
+    labels = job.decisions("train").labels
     method = DebLoRAMethod()
     before, after = method.source_features(job), method.features(job, "train")
     spread = before.std(axis=0)
@@ -144,7 +144,9 @@ def _class_means(
 
 
 def _places(job: Job, scores: NDArray[np.floating]) -> dict[str, NDArray[Any]]:
-    true = job.labels[job.dataset.indices("test")]
+    if not job.task.per_image:
+        return {}
+    true = job.decisions("test").labels
     return error_places(job.dataset, true, scores.argmax(axis=1))
 
 
@@ -152,17 +154,20 @@ def _thumbnails(
     job: Job, scores: NDArray[np.floating], metrics: RunMetrics
 ) -> dict[str, NDArray[Any]]:
     """Test samples of tail classes that were called something else, most confident first."""
-    rows = job.dataset.indices("test")
-    predicted, true = scores.argmax(axis=1), job.labels[rows]
+    decisions = job.decisions("test")
+    predicted, true = scores.argmax(axis=1), decisions.labels
     tail = [metrics.classes.index(name) for name in metrics.groups["tail"]]
     wrong = np.flatnonzero(np.isin(true, tail) & (predicted != true))
     worst = wrong[np.argsort(-scores[wrong].max(axis=1), kind="stable")][:_THUMBNAILS]
-    size = job.input.image_size
-    images = [as_picture(job.images.batch(rows[[i]])[0].numpy(), job.dataset.bands) for i in worst]
+    size, names = job.input.image_size, job.task.names(job.dataset, decisions, job.grid)
+    images = [
+        as_picture(job.images.batch(decisions.sample[[i]])[0].numpy(), job.dataset.bands)
+        for i in worst
+    ]
     return {
         "thumbs": np.stack(images) if images else np.empty((0, size, size, 3), np.uint8),
         "thumb_true": true[worst],
         "thumb_pred": predicted[worst],
         "thumb_prob": scores[worst].max(axis=1),
-        "thumb_id": np.array([job.dataset.source.id(int(rows[i])) for i in worst], dtype=np.str_),
+        "thumb_id": np.array([names[i] for i in worst], dtype=np.str_),
     }

@@ -191,7 +191,7 @@ def finish(
     join_histories(stages, job.folder.path)
     record = _record(job, results[-1], started)
     write_json(job.folder.run_file, record | {"complete": False})
-    write_report(job.folder.path)
+    write_report(job.folder.path, more=job.task.sections())
     write_json(job.folder.run_file, seal(job.folder.path, record))
     shutil.rmtree(job.folder.work, ignore_errors=True)
     job.folder.sweep()

@@ -1,6 +1,7 @@
 """A job: everything a run needs, checked before anything is trained or replaced."""
 
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ from tailora.backbones import Encoder, LoadedBackbone
 from tailora.config.recipe import BackboneOptions, ProbeOptions, Recipe, TrainOptions
 from tailora.counts import ClassCounts, Groups
 from tailora.data import Dataset, PreparedImages
+from tailora.decisions import Decisions, labelled
 from tailora.errors import ConfigError
 from tailora.progress import Progress
 from tailora.runs.folder import RunFolder
 from tailora.runs.input_format import InputFormat
+from tailora.tasks.task import Task
 from tailora.train.base_adaptation import TrainingContext
 from tailora.train.callbacks import Callback
 from tailora.train.schedule import Schedule
@@ -34,12 +37,13 @@ def build_loss(section: TrainOptions | ProbeOptions, counts: ClassCounts) -> nn.
 
 @dataclass(frozen=True)
 class Job:
-    """A run that can start: data, images, encoder, groups and the resolved recipe.
+    """A run that can start: task, data, images, encoder, groups and the resolved recipe.
 
     `fingerprint` is that of the dataset as it was given, with any broken images.
     """
 
     recipe: Recipe
+    task: Task
     dataset: Dataset
     fingerprint: str
     images: PreparedImages
@@ -59,8 +63,35 @@ class Job:
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """Class index of every sample."""
+        """Class index of every image: of the rarest class in it, -1 where it has none."""
         return self.dataset.labels
+
+    @cached_property
+    def grid(self) -> tuple[int, ...]:
+        """Shape of the decisions about one image; () where it is one."""
+        if self.task.per_image:
+            return ()
+        return self.task.grid(self.encoder, self.input.image_size)
+
+    @cached_property
+    def targets(self) -> NDArray[np.integer]:
+        """Class index of every decision (images, *grid), negative where there is no label."""
+        return self.task.targets(self.dataset, self.grid)
+
+    def decisions(self, split: str) -> Decisions:
+        """Labelled decisions of a split: the rows of features, heads and metrics."""
+        samples = self.dataset.indices(split)
+        return labelled(samples, self.targets[samples])
+
+    def units(self, split: str) -> NDArray[Any] | None:
+        """What the bootstrap resamples (rows,): groups, or images of several decisions.
+
+        None where each decision stands alone.
+        """
+        sample = self.decisions(split).sample
+        if self.dataset.groups is not None:
+            return self.dataset.groups[sample]
+        return None if self.task.per_image else sample
 
     @property
     def context(self) -> TrainingContext:
@@ -98,7 +129,9 @@ class Job:
         known = self.input.wavelengths if self.recipe.backbone.stem else None
         return replace(self.input, names=None, wavelengths=known).to_json()
 
-    def feature_manifest(self, split: str, weights: str) -> dict[str, Any]:
+    def feature_manifest(
+        self, split: str, weights: str, grid: tuple[int, ...] = ()
+    ) -> dict[str, Any]:
         """What determines the features of a split under some trained weights.
 
         Names and wavelengths follow from dataset and recipe, and change no pixel.
@@ -120,4 +153,5 @@ class Job:
             "input": self._input_facts(),
             "device": self.accelerator.device.type,
             **({} if (p := self.recipe.compute.precision) == "fp32" else {"precision": p}),
+            **({"task": self.task.name, "grid": list(grid)} if grid else {}),
         }

@@ -1,8 +1,9 @@
 """One adapter trained on all classes: LoRA, or any other tuner of PEFT."""
 
+from tailora.config.recipe import TrainOptions
 from tailora.methods.job import Job
 from tailora.methods.method import Method, find_method, starting_probe
-from tailora.methods.stages import stage_folder
+from tailora.methods.stages import image_features, stage_folder
 from tailora.methods.training_objectives import Pretrained, base_training
 from tailora.methods.training_parts import early_stopping, recipe_sampler, training_optimizer
 from tailora.train.base_adaptation import AnyEncoder, adapt_base
@@ -19,11 +20,15 @@ class LoRA(Method):
 
     def train(self, job: Job) -> AnyEncoder:
         """Adapt by the recipe's objective: with labels, or without."""
-        rows = job.dataset.indices("train")
+        train = job.recipe.train
+        if train.objective == "labels" or train.sampler != TrainOptions().sampler:
+            rows = job.decisions("train").samples
+        else:
+            rows = job.dataset.indices("train")
         zero_shot = find_method("zero-shot")
         pretrained = Pretrained(
             head=lambda: starting_probe(job),
-            features=lambda split: zero_shot.features(job, split),
+            features=lambda split: image_features(job, zero_shot.name, split),
         )
         title, training = base_training(job, self.experts, pretrained)
         return adapt_base(
@@ -35,7 +40,7 @@ class LoRA(Method):
             schedule=job.schedule,
             title=title,
             sampler=recipe_sampler(job.recipe, job.labels[rows]),
-            optimizer=training_optimizer(job.recipe.train),
+            optimizer=training_optimizer(train),
             sharded=job.recipe.compute.shard,
             stage=stage_folder(job, self.name),
             stopping=early_stopping(job),

@@ -62,6 +62,7 @@ class Method:
         turns: Whether it can give features of turned images.
         experts: Heads and loss that the adapter learns under; None for those of the recipe.
         is_ensemble: Whether several encoders answer for a sample, so that it has no features.
+        per_image: Whether it needs tasks in which each image is one decision.
     """
 
     name: ClassVar[str]
@@ -82,6 +83,7 @@ class Method:
     turns: ClassVar[bool] = True
     experts: ClassVar[Experts | None] = None
     is_ensemble: ClassVar[bool] = False
+    per_image: ClassVar[bool] = False
 
     # what a recipe may ask of it
 
@@ -142,7 +144,7 @@ class Method:
 
     def training_set(self, job: Job) -> tuple[Rows, Classes]:
         """What a head is fitted on: features (rows, width) and class indices (rows,)."""
-        return self.features(job, "train"), job.labels[job.dataset.indices("train")]
+        return self.features(job, "train"), job.decisions("train").labels
 
     def with_head(self, job: Job) -> StageResult:
         """Fit the recipe's head on its features, or read the one that was fitted."""
@@ -255,7 +257,7 @@ def fit_head(
         features=train,
         labels=labels,
         val_features=val,
-        val_labels=job.labels[job.dataset.indices("val")],
+        val_labels=job.decisions("val").labels,
         counts=job.counts,
         groups=job.groups,
         score=partial(present_macro_f1, num_classes=len(job.counts.names)),

@@ -18,10 +18,11 @@ from tailora.backbones import LoadedBackbone, has_class_token, load_backbone
 from tailora.backbones.stem import StemPlan, find_stem
 from tailora.config.probe_choice import own_probe
 from tailora.config.recipe import Recipe
+from tailora.counts import ClassCounts
 from tailora.data import Dataset, PreparedImages, prepare_images
 from tailora.errors import BackboneError, ConfigError, DataError
 from tailora.methods.band_choice import band_numbers, describe, normalised, with_range_check
-from tailora.methods.checks import check_encoder, check_recipe, check_text
+from tailora.methods.checks import check_encoder, check_recipe, check_task, check_text
 from tailora.methods.job import Job
 from tailora.methods.method import Method, find_method, stood_on
 from tailora.methods.names import check_names
@@ -31,6 +32,7 @@ from tailora.runs.input_format import InputFormat
 from tailora.runs.run import make_encoder, stem_plan
 from tailora.runs.weights import is_saved
 from tailora.storage import guard_disk
+from tailora.tasks.task import find_task
 
 _DIGITAL: Final = 10_000.0  # reflectance is stored times this in files of whole numbers
 
@@ -96,7 +98,10 @@ def check_run(
         TailoraError: See `tailora.fit`.
     """
     check_names(data)
-    check_recipe(recipe, data.counts("train"), n_val=len(data.indices("val")))
+    task = find_task(recipe.task)
+    task.check(data)
+    check_task(recipe, task)
+    check_recipe(recipe, data.counts("train"), n_val=len(data.indices("val")), images=_images(data))
     loaded = load_backbone(recipe.backbone.name, options=recipe.backbone.options)
     recipe = resolve_recipe(recipe, loaded)
     check_text(own_probe(recipe), recipe, loaded, data.classes)
@@ -104,12 +109,18 @@ def check_run(
         recipe, data.fingerprint, resume=resume, force=force, may_fall=_rates_in_use(recipe, folder)
     )
     labels = data.labels[data.indices("train")]
-    check_encoder(recipe, loaded, labels=labels, image_size=_size(recipe))
+    check_encoder(recipe, loaded, labels=labels[labels >= 0], image_size=_size(recipe))
     with suppress(DataError):  # a broken image is a matter of decoding
         bands = len(data.source.read(int(data.indices("train")[0])))
         if bands > 1:  # a grey one may stand among colour ones
             choose_bands(recipe, loaded, bands, data.bands)
     return recipe, loaded
+
+
+def _images(data: Dataset) -> ClassCounts:
+    """Training images of each class, by the rarest class in each."""
+    labels = data.labels[data.indices("train")]
+    return ClassCounts.from_labels(labels[labels >= 0], names=data.classes)
 
 
 def _rates_in_use(recipe: Recipe, folder: RunFolder) -> set[str]:
@@ -184,6 +195,7 @@ def compose_job(
     counts = images.dataset.counts("train")  # of what was left after broken images
     return Job(
         recipe=recipe,
+        task=find_task(recipe.task),
         dataset=with_range_check(images, recipe, input_format.bands),
         fingerprint=data.fingerprint,
         images=images,
@@ -191,7 +203,12 @@ def compose_job(
         loaded=loaded,
         encoder=make_encoder(loaded, recipe, input_format).to(accelerator.device),
         counts=counts,
-        groups=check_recipe(recipe, counts, n_val=len(images.dataset.indices("val"))),
+        groups=check_recipe(
+            recipe,
+            counts,
+            n_val=len(images.dataset.indices("val")),
+            images=_images(images.dataset),
+        ),
         folder=folder,
         accelerator=accelerator,
         progress=progress,

@@ -42,6 +42,7 @@ class PromptOracle(Method):
     leaks = True
     only_compared = True
     turns = False
+    per_image = True
 
     def check_encoder(self, recipe: Recipe, loaded: LoadedBackbone, rows: int, width: int) -> None:
         """Reject an encoder that takes no prompt."""

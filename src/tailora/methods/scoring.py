@@ -14,6 +14,7 @@ from torch import nn
 from tailora.config.recipe import EvaluateOptions
 from tailora.counts import rows_by_class
 from tailora.data.readers.table import inert
+from tailora.decisions import Decisions
 from tailora.heads.linear_probe import predict_logits
 from tailora.heads.probes import find_probe
 from tailora.methods.deblora.calibrate import Calibration
@@ -35,6 +36,7 @@ from tailora.metrics import (
     prediction_sets,
 )
 from tailora.storage import write_json, write_text
+from tailora.tasks.task import Task
 
 
 def set_names(
@@ -155,13 +157,13 @@ def score(
     """
     outputs = [_output(job, result) for result in results]
     options = job.recipe.evaluate
-    targets = job.labels[job.dataset.indices("test")]
+    targets = job.decisions("test").labels
     metrics = evaluate_methods(
         outputs,
         targets=targets,
         counts=job.counts,
         groups=job.groups,
-        units=test_units(job),
+        units=job.units("test"),
         seed=job.recipe.seed,
         replicates=options.replicates,
         confidence=options.confidence,
@@ -171,6 +173,7 @@ def score(
     if options.label_value:
         metrics = replace(metrics, label_value=_label_value(job, results[-1]))
     last, fit = np.asarray(outputs[-1].probabilities), outputs[-1].fit
+    metrics = with_task_metrics(job.task, metrics, job.decisions("test"), last)
     if fit is not None:
         last = fit.calibrated(last)
     write_json(job.folder.path / "metrics.json", metrics.to_json())
@@ -185,6 +188,23 @@ def score(
     return metrics, last
 
 
+def with_task_metrics(
+    task: Task, metrics: RunMetrics, decisions: Decisions, probabilities: NDArray[np.floating]
+) -> RunMetrics:
+    """Add what the task measures beside its rows.
+
+    Args:
+        task: Of the run.
+        metrics: Of its rows.
+        decisions: Those of the test split.
+        probabilities: Of the last method (rows, classes).
+    """
+    found = task.metrics(
+        decisions, probabilities.argmax(axis=1), classes=metrics.classes, groups=metrics.groups
+    )
+    return replace(metrics, task={"name": task.name, **found}) if found else metrics
+
+
 def class_entries(
     job: Job, metrics: RunMetrics, probabilities: NDArray[np.floating]
 ) -> list[dict[str, Any]]:
@@ -197,9 +217,9 @@ def class_entries(
     """
     group_of = {name: group for group, names in metrics.groups.items() for name in names}
     val = job.dataset.counts("val").values
-    targets = job.labels[job.dataset.indices("test")]
+    targets = job.decisions("test").labels
     last = metrics.methods[-1]
-    judged = class_verdicts(last, probabilities, targets, test_units(job), job.recipe.evaluate)
+    judged = class_verdicts(last, probabilities, targets, job.units("test"), job.recipe.evaluate)
     return [
         {
             "name": row.name, "index": index, "n_train": row.n_train, "n_val": val[index],
@@ -259,12 +279,6 @@ def _head_size(result: StageResult) -> int:
     return sum(p.numel() for p in result.head.parameters())
 
 
-def test_units(job: Job) -> NDArray[Any] | None:
-    """What the bootstrap resamples: the group of each test sample (rows,), or None."""
-    groups = job.dataset.groups
-    return None if groups is None else groups[job.dataset.indices("test")]
-
-
 def clusters_of(job: Job, found: Calibration | None) -> ClusterSummary | None:
     """What metrics say of the clusters; None without debLoRA."""
     if found is None:
@@ -284,7 +298,7 @@ def fit_of(job: Job, probabilities: NDArray[np.floating]) -> ValidationFit | Non
         job: The run.
         probabilities: Of the validation rows, (rows, classes).
     """
-    targets = job.labels[job.dataset.indices("val")]
+    targets = job.decisions("val").labels
     if not len(targets):
         return None
     coverage = job.recipe.evaluate.coverage
@@ -304,14 +318,14 @@ def _label_value(job: Job, last: StageResult) -> dict[str, Any]:
         found = label_curves(
             last.head,
             (train, labels),
-            (test, job.labels[job.dataset.indices("test")]),
+            (test, job.decisions("test").labels),
             loss=job.loss(job.recipe.probe),
             classes=job.groups.tail,
             l2=job.recipe.probe.l2,
-            units=test_units(job),
+            units=job.units("test"),
             confidence=options.confidence,
             seed=job.recipe.seed,
-            copies=len(labels) // len(job.dataset.indices("train")),
+            copies=len(labels) // len(job.decisions("train")),
         )
         advance(1)
     names = job.counts.names
@@ -326,11 +340,12 @@ def _predictions(
     names = job.counts.names
     head = ["path", "label", "class", "trusted", "verdict", "set"]
     rows: list[list[object]] = [[*head, *(f"p({name})" for name in names)]]
-    for row, p, within in zip(job.dataset.indices("test"), scores, sets, strict=True):
+    decisions = job.decisions("test")
+    called = job.task.names(job.dataset, decisions, job.grid)
+    for name, true, p, within in zip(called, decisions.labels, scores, sets, strict=True):
         best = names[int(p.argmax())]
-        label = names[job.labels[row]]
+        label = names[true]
         shares = [repr(float(value)) for value in p]
         verdict = verdicts[best]
-        name = job.dataset.source.id(int(row))
         rows.append([name, label, best, yes_no(verdict), verdict, within, *shares])
     return csv_text(rows)

@@ -69,7 +69,9 @@ def trainable(job: Job, spec: AdapterSpec | None, classes: int) -> int:
 def stage_features(
     job: Job, stage: str, split: str, encoder: AnyEncoder | None = None, *, turn: int = 0
 ) -> NDArray[np.float32]:
-    """Features of a split under a stage's weights, from its bank or computed now.
+    """Features of the labelled decisions of a split under a stage's weights (rows, features).
+
+    They come from the stage's bank, or are computed now.
 
     Args:
         job: The run.
@@ -78,22 +80,53 @@ def stage_features(
         encoder: The stage's encoder if it is at hand; else it is read from the run folder.
         turn: Symmetry of the square that images are seen in; see `dihedral`.
     """
-    folder = job.folder.stage(stage)
-    rows = job.dataset.indices(split)
-    manifest = job.feature_manifest(split, weights_fingerprint(folder))
+    decisions = job.decisions(split)
     view = f"{split}-turned-{turn}" if turn else split
-    bank = FeatureBank(folder / f"features-{view}", manifest)
+    if job.task.per_image:
+        return _encoded(job, stage, view, decisions.sample, encoder, turn=turn)
+    samples = job.dataset.indices(split)
+    maps = _encoded(job, stage, view, samples, encoder, turn=turn, by_place=True)
+    image = np.searchsorted(samples, decisions.sample)
+    return maps.reshape(len(samples), -1, maps.shape[-1])[image, decisions.place].astype(np.float32)
+
+
+def image_features(job: Job, stage: str, split: str) -> NDArray[np.float32]:
+    """One feature for each image of a split, labelled or not (images, features)."""
+    samples = job.dataset.indices(split)
+    view = split if job.task.per_image else f"{split}-images"
+    return _encoded(job, stage, view, samples, None)
+
+
+def _encoded(
+    job: Job,
+    stage: str,
+    view: str,
+    samples: NDArray[np.int64],
+    encoder: AnyEncoder | None,
+    *,
+    turn: int = 0,
+    by_place: bool = False,
+) -> NDArray[np.float32]:
+    """Features of images (images, features), or maps of them in half precision, `by_place`."""
+    folder = job.folder.stage(stage)
+    split, grid = view.partition("-")[0], job.grid if by_place else ()
+    bank = FeatureBank(
+        folder / f"features-{view}",
+        job.feature_manifest(split, weights_fingerprint(folder), grid),
+        "float16" if by_place else "float32",
+    )
     device = job.accelerator.device
 
     def turned(batch: NDArray[np.int64]) -> Tensor:
         return dihedral(job.read_batch(batch), np.full(len(batch), turn))
 
     def fill(mine: NDArray[np.int64], out: NDArray[np.float32]) -> None:
-        model = (load_adapted(job.encoder, folder) if encoder is None else encoder).to(device)
+        adapted = (load_adapted(job.encoder, folder) if encoder is None else encoder).to(device)
         with job.folder.costs(stage).measure(f"{view} features"):
             extract(
-                model, turned if turn else job.read_batch, mine, out=out, device=device,
+                adapted, turned if turn else job.read_batch, mine, out=out, device=device,
                 progress=job.progress, title=f"{stage}: {view} features",
+                model=job.task.model(adapted) if by_place else None,
             )  # fmt: skip
 
-    return make_together(bank, rows, job.encoder.features, fill, job.accelerator)
+    return make_together(bank, samples, (*grid, job.encoder.features), fill, job.accelerator)

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -70,17 +69,18 @@ def starting_head(
 def _labels(
     job: Job, experts: Experts | None, pretrained: Pretrained, adapted: AnyEncoder
 ) -> TrainingModule:
-    device, rows = job.accelerator.device, job.dataset.indices("train")
+    device, rows = job.accelerator.device, job.decisions("train").samples
     loss = training_loss(job.recipe, experts, job.counts, job.groups)
     return label_training(
         adapted,
         starting_head(job, experts, loss.first, pretrained).to(device),
         job.read_batch,
-        torch.from_numpy(job.labels).to(device),
+        job.targets,
         loss=loss.to(device),
         augment=job.recipe.train.augment,
         device=device,
         mixing=training_mix(job.recipe, job.counts, rows, job.labels, loss),
+        rows_of=None if job.task.per_image else job.task,
     )
 
 

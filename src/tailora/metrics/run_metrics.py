@@ -86,6 +86,7 @@ class RunMetrics:
         left_out: Images that were not measured because the run does not know their class, by class.
         learnt_from: How many were not measured because the run has learnt from them, or chosen by
             them, or are chips that share ground with those; None where that is not known.
+        task: Name of the task and what it measures beside its rows; None where that is nothing.
     """
 
     groups: dict[str, list[str]]
@@ -97,6 +98,7 @@ class RunMetrics:
     label_value: dict[str, Any] | None = None
     left_out: dict[str, int] | None = None
     learnt_from: int | None = None
+    task: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The content of metrics.json: null where undefined, never NaN or infinity."""
@@ -104,6 +106,8 @@ class RunMetrics:
         entry["methods"] = [method.to_json() for method in self.methods]
         if self.clusters is not None and math.isinf(self.clusters.balance):
             entry["clusters"]["balance"] = None
+        if self.task is None:
+            del entry["task"]
         return {"schema": SCHEMA, **entry}
 
     @classmethod
@@ -132,6 +136,7 @@ class RunMetrics:
                 label_value=entry.get("label_value"),
                 left_out=entry.get("left_out"),
                 learnt_from=entry.get("learnt_from"),
+                task=entry.get("task"),
             )
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise RunError(

@@ -1,9 +1,10 @@
 """The report of one run, in the order in which a busy practitioner asks."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from tailora.report.blocks import Page
+from tailora.report.blocks import Page, Section
 from tailora.report.debias_sections import composition_section, geometry_section, map_section
 from tailora.report.error_sections import confusion_section, examples_section, places_section
 from tailora.report.label_value_section import label_value_section
@@ -25,11 +26,15 @@ from tailora.report.score_sections import (
 from tailora.report.training_section import training_section
 from tailora.report.trust_sections import calibration_section, coverage_section, trust_section
 
-_SECTIONS: Final = (
+RunSection = Callable[[FinishedRun], Section]
+
+_SCORES: Final[tuple[RunSection, ...]] = (
     headline_section,
     trust_section,
     tail_section,
     class_scores_section,
+)
+_SECTIONS: Final[tuple[RunSection, ...]] = (
     label_value_section,
     ranking_section,
     priors_section,
@@ -50,7 +55,7 @@ _SECTIONS: Final = (
 )
 
 
-def write_report(folder: Path, *, out: Path | None = None) -> Path:
+def write_report(folder: Path, *, out: Path | None = None, more: Sequence[RunSection] = ()) -> Path:
     """Write the report of a finished run as one HTML file that opens anywhere, offline.
 
     The same folder always gives the same bytes.
@@ -58,6 +63,7 @@ def write_report(folder: Path, *, out: Path | None = None) -> Path:
     Args:
         folder: Run folder.
         out: Where to write; default `report.html` in the folder.
+        more: Sections of the run's task, after those on scores.
 
     Returns:
         The file written.
@@ -71,7 +77,7 @@ def write_report(folder: Path, *, out: Path | None = None) -> Path:
     page = Page(
         title=str(dataset.get("name") or folder.name),
         subtitle=_subtitle(run),
-        sections=tuple(section(run) for section in _SECTIONS),
+        sections=tuple(section(run) for section in (*_SCORES, *more, *_SECTIONS)),
         made_by=f"tailora {run.run.get('tailora', '')}".strip(),
     )
     return write_page(page, folder / "report.html" if out is None else out)

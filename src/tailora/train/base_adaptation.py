@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tailora.adapters import AdapterSpec, adapt
-from tailora.backbones import Encoder, ModuleEncoder
+from tailora.backbones import AnyEncoder
 from tailora.errors import TrainingError
 from tailora.heads.linear_probe import unit_spread
 from tailora.progress import Progress
@@ -54,9 +54,6 @@ class TrainingContext:
     compiled: bool = False
     name: Callable[[int], str] = str
     callbacks: Sequence[Callback] = ()
-
-
-AnyEncoder = Encoder | ModuleEncoder
 
 
 def with_adapter(
@@ -163,7 +160,7 @@ def adapt_to_labels(
             adapted,
             copy.deepcopy(head).to(device),
             context.images,
-            torch.from_numpy(labels).to(device),
+            labels,
             loss=loss.to(device),
             augment=augment,
             device=device,

@@ -1,7 +1,8 @@
 """What is minimised: labels for the base adaptation, moved features for debLoRA."""
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 import numpy as np
 import torch
@@ -10,15 +11,82 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tailora.augment.speckle import speckle_factors
+from tailora.backbones import AnyEncoder
 from tailora.backbones.decibels import Decibels
 from tailora.errors import ConfigError, unknown_name
 from tailora.experts.aggregation import combine_experts
-from tailora.train.mixing import Augment, Mixing
+from tailora.train.mixing import Mixing
 from tailora.train.phases import LossOfEpoch
 from tailora.train.training_module import Objective, TrainingModule
 
 Images = Callable[[NDArray[np.int64]], Tensor]
 AUGMENTATIONS = ("dihedral", "none", "speckle", "dihedral+speckle")
+
+
+class RowsOf(Protocol):
+    """How a batch becomes rows; a `tailora.tasks.Task` says it."""
+
+    def model(self, encoder: AnyEncoder) -> Callable[[Tensor], Tensor]:
+        """Give what turns images into features (batch, *grid, features)."""
+        ...
+
+    def turned(self, targets: Tensor, turns: NDArray[np.integer]) -> Tensor:
+        """Move targets (batch, *grid) as their images were turned."""
+        ...
+
+    def extra_losses(
+        self, features: Tensor, logits: Tensor, targets: Tensor
+    ) -> Mapping[str, Tensor]:
+        """Losses beside that of the rows, by name."""
+        ...
+
+
+def row_objective(
+    encoder: AnyEncoder,
+    head: nn.Module,
+    images: Images,
+    targets: NDArray[np.integer],
+    *,
+    rows_of: RowsOf,
+    loss: nn.Module,
+    augment: str,
+    device: torch.device,
+) -> Objective:
+    """Loss of all labelled decisions of a batch of images, each weighing the same.
+
+    Args:
+        encoder: The adapted encoder.
+        head: (rows, features) to (rows, classes), or to (experts, rows, classes).
+        images: Gives images by sample number.
+        targets: Class index of every decision (samples, *grid), negative without a label.
+        rows_of: The task.
+        loss: Takes logits and targets of rows.
+        augment: See `label_objective`; targets are turned with their images.
+        device: Where encoder and head lie.
+
+    Raises:
+        ConfigError: See `label_objective`.
+    """
+    alter = augmentation(augment, getattr(encoder, "radar", None))
+    model = rows_of.model(encoder)
+
+    def objective(batch: NDArray[np.int64], generator: np.random.Generator) -> Tensor:
+        pixels = images(batch).to(device, non_blocking=True)
+        wanted = torch.from_numpy(targets[batch].astype(np.int64)).to(device)
+        if alter is not None:
+            pixels, turns = alter.with_turns(pixels, generator)
+            wanted = wanted if turns is None else rows_of.turned(wanted, turns)
+        features = model(pixels)
+        labelled = wanted >= 0
+        if not labelled.any():  # nothing to learn here, but every parameter expects a gradient
+            return features.sum() * 0
+        logits = head(features[labelled])
+        total = loss(logits, wanted[labelled])
+        for more in rows_of.extra_losses(features, logits, wanted).values():
+            total = total + more
+        return total
+
+    return objective
 
 
 def label_objective(
@@ -68,17 +136,21 @@ def label_objective(
 
 
 def label_training(
-    encoder: nn.Module,
+    encoder: AnyEncoder,
     head: nn.Module,
     images: Images,
-    targets: Tensor,
+    targets: NDArray[np.integer],
     *,
     loss: nn.Module,
     augment: str,
     device: torch.device,
     mixing: Mixing | None = None,
+    rows_of: RowsOf | None = None,
 ) -> TrainingModule:
-    """Let encoder and head learn by `label_objective`, loss and mixing by the epoch."""
+    """Let encoder and head learn by `label_objective`, loss and mixing by the epoch.
+
+    With `rows_of` by `row_objective`, which takes no mixing.
+    """
     head.requires_grad_(requires_grad=True)
 
     def start_epoch(epoch: int) -> None:
@@ -86,15 +158,27 @@ def label_training(
             if isinstance(part, LossOfEpoch | Mixing):
                 part.start_epoch(epoch)
 
+    module = nn.ModuleDict({"encoder": encoder, "head": head})
+    if rows_of is not None:
+
+        def by_rows(augment: str) -> Objective:
+            return row_objective(
+                encoder, head, images, targets,
+                rows_of=rows_of, loss=loss, augment=augment, device=device,
+            )  # fmt: skip
+
+        return TrainingModule(
+            module, by_rows(augment), start_epoch, validation_loss=by_rows("none")
+        )
+    labels = torch.from_numpy(targets).to(device)
     objective = label_objective(
-        encoder, head, images, targets, loss=loss, augment=augment, device=device, mixing=mixing
+        encoder, head, images, labels, loss=loss, augment=augment, device=device, mixing=mixing
     )
 
     def predict(batch: NDArray[np.int64]) -> Tensor:
         logits = head(encoder(images(batch).to(device, non_blocking=True)))
         return one_answer(logits, loss).argmax(dim=1)
 
-    module = nn.ModuleDict({"encoder": encoder, "head": head})
     return TrainingModule(module, objective, start_epoch, predict)
 
 
@@ -111,7 +195,7 @@ def one_answer(logits: Tensor, loss: nn.Module) -> Tensor:
     return getattr(own, "combine", combine_experts)(logits)
 
 
-def augmentation(augment: str, radar: object = None) -> Augment | None:
+def augmentation(augment: str, radar: object = None) -> "Augmentation | None":
     """Return what `augment` does to a batch, None for `"none"`.
 
     Args:
@@ -129,16 +213,38 @@ def augmentation(augment: str, radar: object = None) -> Augment | None:
         )
     if augment == "none":
         return None
+    noisy = radar if isinstance(radar, Decibels) and "speckle" in augment else None
+    return Augmentation(turns="dihedral" in augment, radar=noisy)
 
-    def alter(pixels: Tensor, generator: np.random.Generator) -> Tensor:
-        if "dihedral" in augment:
-            pixels = random_turns(pixels, generator)
-        if isinstance(radar, Decibels) and "speckle" in augment:
-            factors = speckle_factors(tuple(pixels.shape), generator, looks=radar.looks)
-            pixels = radar.multiply_power(pixels, factors.to(pixels.device))
-        return pixels
 
-    return alter
+@dataclass(frozen=True)
+class Augmentation:
+    """What happens to a batch of images before it is learnt from.
+
+    Args:
+        turns: Turn each image by one of the eight symmetries, all equally likely.
+        radar: How images are stored that receive speckle; None for none.
+    """
+
+    turns: bool
+    radar: Decibels | None
+
+    def __call__(self, pixels: Tensor, generator: np.random.Generator) -> Tensor:
+        """Augment images (batch, bands, size, size)."""
+        return self.with_turns(pixels, generator)[0]
+
+    def with_turns(
+        self, pixels: Tensor, generator: np.random.Generator
+    ) -> tuple[Tensor, NDArray[np.int64] | None]:
+        """Augment, and say how each image was turned (batch,); None where none was."""
+        turns = None
+        if self.turns:
+            turns = generator.integers(8, size=len(pixels))
+            pixels = dihedral(pixels, turns)
+        if self.radar is not None:
+            factors = speckle_factors(tuple(pixels.shape), generator, looks=self.radar.looks)
+            pixels = self.radar.multiply_power(pixels, factors.to(pixels.device))
+        return pixels, turns
 
 
 def random_turns(images: Tensor, generator: np.random.Generator) -> Tensor:
@@ -165,12 +271,13 @@ def dihedral(images: Tensor, turns: NDArray[np.integer]) -> Tensor:
 
 
 def target_objective(
-    encoder: nn.Module,
+    encoder: Callable[[Tensor], Tensor],
     images: Images,
     targets: Tensor,
     scale: Tensor,
     *,
     device: torch.device,
+    row_of: Tensor | None = None,
     mean: Tensor | float = 0.0,
     regression: str = "squared",
 ) -> Objective:
@@ -181,11 +288,14 @@ def target_objective(
     belongs to the image as it is.
 
     Args:
-        encoder: (batch, bands, height, width) to (batch, features).
+        encoder: (batch, bands, height, width) to (batch, *grid, features).
         images: Gives images by sample number.
-        targets: Calibrated feature of every sample (samples, features), on `device`.
+        targets: Calibrated feature of every sample (samples, features), on `device`; with `row_of`
+            of every row (rows, features).
         scale: Positive spread of each dimension (features,), on `device`.
         device: Where the encoder lies.
+        row_of: Row of `targets` that each place of each sample is to reach (samples, places), on
+            `device`; negative where there is none. Every sample of a batch must have one.
         mean: Of the features that were clustered (features,), on `device`; what angles are seen
             from, since a constant offset would make all of them small.
         regression: `"squared"`: mean squared distance. `"cosine"`: 1 - cosine of feature and target
@@ -203,6 +313,10 @@ def target_objective(
     def objective(batch: NDArray[np.int64], _: np.random.Generator) -> Tensor:
         features = encoder(images(batch).to(device, non_blocking=True))
         rows = torch.from_numpy(batch).to(device)
+        if row_of is not None:
+            rows = row_of[rows].flatten()
+            features = features.flatten(0, -2)[rows >= 0]
+            rows = rows[rows >= 0]
         return distance(features, targets[rows], mean, scale)
 
     return objective

@@ -10,6 +10,7 @@ from tailora.adapters import AdapterSpec, trained_parameters
 from tailora.backbones import ModuleEncoder
 from tailora.config.deblora_options import DebiasOptions
 from tailora.counts import Groups
+from tailora.decisions import labelled
 from tailora.errors import ConfigError
 from tailora.features import extract
 from tailora.methods.deblora import stages
@@ -106,7 +107,7 @@ def test_samples_are_clustered_where_the_encoder_lies(monkeypatch, device, asked
 def stage_5(plain, base, context, chips, *, spec=SPEC, **options):
     settings, source, found = found_for(base, context, chips, **options)
     learnt = learn_calibrated(
-        plain, lambda: copy.deepcopy(base), context, ROWS, found, source, chips[1][ROWS],
+        plain, lambda: copy.deepcopy(base), context, labelled(ROWS, chips[1][ROWS]), found, source,
         options=settings, spec=spec, batch_size=8,
     )  # fmt: skip
     return learnt, found
@@ -301,7 +302,7 @@ def test_targets_are_seen_in_units_of_the_features_before_they_moved(
     moved = found.features.astype(np.float64)
     np.testing.assert_allclose(given["scale"], source.std(axis=0), rtol=1e-4)
     np.testing.assert_allclose(given["mean"], source.mean(axis=0), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(given["targets"][ROWS], moved, rtol=1e-5)
+    np.testing.assert_allclose(given["targets"], moved, rtol=1e-5)
     assert (moved.std(axis=0) < 0.5 * source.std(axis=0)).all()
 
 
@@ -360,7 +361,8 @@ def rows_read(base, tiny_encoder, context, chips, *, pulls=None, **options):
 
     learn_calibrated(
         tiny_encoder, lambda: copy.deepcopy(base),
-        TrainingContext(images, context.accelerator, silent, 0), ROWS, found, source, labels,
+        TrainingContext(images, context.accelerator, silent, 0), labelled(ROWS, labels), found,
+        source,
         options=settings, spec=SPEC, batch_size=8,
     )  # fmt: skip
     return found, set(read)
@@ -446,7 +448,7 @@ def test_adalora_keeps_its_ranks_when_it_learns_on(
         lambda: copy.deepcopy(base),
     ):
         learnt = learn_calibrated(
-            tiny_encoder, make, context, ROWS, found, source, chips[1][ROWS],
+            tiny_encoder, make, context, labelled(ROWS, chips[1][ROWS]), found, source,
             options=settings, spec=spec, batch_size=8,
         )  # fmt: skip
         assert ranks(learnt) == ranks(base)

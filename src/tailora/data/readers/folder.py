@@ -12,6 +12,7 @@ from tailora.data.sources import FileImages
 from tailora.data.splits import split_name
 from tailora.errors import DataError
 
+_WITH_MASKS: Final = ({"image", "mask"}, {"image", "label"}, {"img", "mask"})
 _LAYOUT: Final = (
     "expected FOLDER/CLASS/image, or FOLDER/train/CLASS/image and the same for val, test"
 )
@@ -39,6 +40,7 @@ def open_folder(root: Path, *, seed: int = 0, to_learn: bool = True) -> Dataset:
     if not found.class_folders:
         raise DataError(f"no class folder in {str(root)!r}; {_LAYOUT}")
     found.require_images()
+    found.require_classes()
     return assemble(
         root.resolve().name,
         FileImages(found.paths, [path.relative_to(root).as_posix() for path in found.paths]),
@@ -79,6 +81,14 @@ class _Found:
             raise DataError(
                 f"{len(empty)} class folder(s) without any image ({', '.join(EXTENSIONS)}), such "
                 f"as {str(empty[0])!r}; add images or remove the folder"
+            )
+
+    def require_classes(self) -> None:
+        names = {label.lower().removesuffix("s") for label in self.labels}
+        if names in _WITH_MASKS:
+            raise DataError(
+                f"folders {sorted(set(self.labels))} look like images and their masks, not like "
+                "classes: choose a task that reads masks with --task, or rename the folders"
             )
 
     def notes(self) -> tuple[str, ...]:

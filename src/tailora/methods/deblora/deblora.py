@@ -25,6 +25,7 @@ from tailora.adapters import AdapterSpec
 from tailora.backbones import Encoder, ModuleEncoder
 from tailora.config.deblora_options import DebiasOptions, no_validation
 from tailora.counts import ClassCounts, Groups, make_groups
+from tailora.decisions import labelled
 from tailora.errors import BackboneError, ConfigError, DataError
 from tailora.features import extract
 from tailora.heads.linear_probe import L2_GRID, fit_linear_probe
@@ -252,10 +253,9 @@ class _Work:
             self.encoder,
             lambda: copy.deepcopy(start),
             self.context,
-            self.rows,
+            labelled(self.rows, self.labels),
             found,
             source,
-            self.labels,
             options=self.method,
             spec=self.method.spec,
             batch_size=self.batch_size,

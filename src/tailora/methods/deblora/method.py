@@ -107,21 +107,21 @@ class DebLoRAMethod(Method):
 
     def _round(self, job: Job, number: int) -> AnyEncoder:
         """Cluster, move, learn the moved features with a new adapter."""
-        options, rows = job.recipe.deblora, job.dataset.indices("train")
+        options = job.recipe.deblora
         start = job.folder.stage(round_stage(options, number - 1))
         return learn_calibrated(
             job.encoder,
             lambda: load_adapted(job.encoder, start, trainable=True),
             job.context,
-            rows,
+            job.decisions("train"),
             self._calibration(job, number),
             np.asarray(stage_features(job, source_stage(options, number), "train")),
-            job.labels[rows],
             options=options,
             spec=job.recipe.adapter,
             batch_size=job.recipe.train.batch_size,
             micro_batch=job.recipe.compute.micro_batch,
             stage=stage_folder(job, round_stage(options, number), rate=self.rate_key),
+            model=job.task.model,
         )
 
     def _calibration(self, job: Job, number: int) -> Calibration:
@@ -137,7 +137,7 @@ class DebLoRAMethod(Method):
             found = calibrate_features(
                 options,
                 np.asarray(stage_features(job, source, "train")),
-                job.labels[job.dataset.indices("train")],
+                job.decisions("train").labels,
                 names=job.counts.names,
                 groups=job.groups,
                 seed=job.recipe.seed,
@@ -154,7 +154,7 @@ def _validation(job: Job, source: str) -> tuple[NDArray[np.float32], NDArray[np.
     if job.recipe.deblora.pull != "validation":
         return None
     val = np.asarray(stage_features(job, source, "val"))
-    return val, job.labels[job.dataset.indices("val")]
+    return val, job.decisions("val").labels
 
 
 def round_stage(options: DebiasOptions, number: int) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 from tailora.adapters import AdapterSpec, cut_ranks, freeze_beyond_features
 from tailora.config.deblora_options import DebiasOptions, no_validation
 from tailora.counts import ClassCounts, Groups
+from tailora.decisions import Decisions
 from tailora.errors import unknown_name
 from tailora.heads.linear_probe import unit_spread
 from tailora.methods.deblora.calibrate import Calibration, calibrate
@@ -18,7 +19,6 @@ from tailora.methods.deblora.chosen_pull import Validation, choose_pull
 from tailora.train.base_adaptation import (
     AnyEncoder,
     TrainingContext,
-    by_sample,
     run_training,
     with_adapter,
 )
@@ -92,16 +92,16 @@ def learn_calibrated(
     encoder: AnyEncoder,
     base: Callable[[], AnyEncoder],
     context: TrainingContext,
-    rows: NDArray[np.int64],
+    decisions: Decisions,
     found: Calibration,
     source: NDArray[np.floating],
-    labels: NDArray[np.int64],
     *,
     options: DebiasOptions,
     spec: AdapterSpec,
     batch_size: int,
     micro_batch: int | None = None,
     stage: StageFolder | None = None,
+    model: Callable[[AnyEncoder], Callable[[Tensor], Tensor]] | None = None,
 ) -> AnyEncoder:
     """Stage 5: train an adapter so that features land on their calibrated targets.
 
@@ -109,23 +109,26 @@ def learn_calibrated(
         encoder: Pretrained, for a fresh adapter.
         base: Gives a copy of the label-trained encoder with its adapter trainable.
         context: Images, device, progress, seed.
-        rows: Training sample numbers.
+        decisions: Training rows: images and class indices.
         found: Calibration of these rows, in their order.
         source: The features that were calibrated (rows, features).
-        labels: Class index of these rows, in their order.
         options: Where to start, which rows count, how long.
         spec: The adapter.
         batch_size: Images a step.
         micro_batch: Images of a forward pass; None takes a step's at once.
         stage: Where each epoch's state and the history go.
+        model: Gives what turns images into features of decisions (batch, *grid, features); None
+            where an image is one decision.
 
     Returns:
         The de-biased encoder. When no class is imbalanced enough to move and the start is the base
         adapter, that is the base adapter itself: its loss is already zero, and an optimiser that
         normalises gradients would only wander. A fresh adapter then learns from all rows.
     """
-    moving = found.keep[labels] < 1
-    kept = moving if options.fit_on == "tail" and moving.any() else np.ones(len(rows), bool)
+    moving = found.keep[decisions.labels] < 1
+    kept = moving if options.fit_on == "tail" and moving.any() else np.ones(len(moving), bool)
+    wanted = decisions.select(kept)
+    samples = wanted.samples
     schedule = Schedule(max(options.epochs, 1), batch_size, options.lr, micro_batch=micro_batch)
     if options.init == "from-base":
         start = base()
@@ -134,23 +137,34 @@ def learn_calibrated(
         cut_ranks(start.backbone)
     else:
         # another seed than the base adapter's: a fresh module, not the same one over again
-        steps = schedule.steps(int(kept.sum()))
+        steps = schedule.steps(len(samples))
         start = with_adapter(encoder, spec, seed=context.seed + 1, total_steps=steps)
     freeze_beyond_features(start.backbone)
     device = context.accelerator.device
 
-    def as_tensor(values: NDArray[np.float64]) -> Tensor:
+    def as_tensor(values: NDArray[np.floating]) -> Tensor:
         return torch.from_numpy(values.astype(np.float32)).to(device)
 
+    start.to(device)
     objective = target_objective(
-        start.to(device),
+        start if model is None else model(start),
         context.images,
-        by_sample(rows, found.features).to(device),
+        as_tensor(found.features[kept]),
         as_tensor(unit_spread(source)),
         device=device,
+        row_of=_row_of(wanted).to(device),
         mean=as_tensor(source.mean(axis=0, dtype=np.float64)),
         regression=options.regression,
     )
     title = "learning the moved features"
-    run_training(alone(start, objective), rows[kept], context, schedule, title, stage)
+    run_training(alone(start, objective), samples, context, schedule, title, stage)
     return start
+
+
+def _row_of(decisions: Decisions) -> Tensor:
+    """Row of each place of each sample (samples, places), -1 where there is none."""
+    shape = (int(decisions.sample.max()) + 1, int(decisions.place.max()) + 1)
+    table = torch.full(shape, -1)
+    where = torch.from_numpy(decisions.sample), torch.from_numpy(decisions.place)
+    table[where] = torch.arange(len(decisions))
+    return table

@@ -1,0 +1,12 @@
+"""What is decided about an image; its `__all__` are the tasks by name."""
+
+from typing import TYPE_CHECKING
+
+from tailora.source import import_when_asked
+
+if TYPE_CHECKING:
+    from tailora.tasks.classification import Classification
+
+__all__ = ["Classification"]
+
+import_when_asked(__name__)

@@ -1,0 +1,178 @@
+"""A task: what is decided about an image, and how such decisions become rows.
+
+One row is one decision. Losses, samplers, heads, debLoRA and metrics are written once, for rows of
+features, class indices and images that they lie in; a task says how images and their annotations
+become such rows, and what is particular about its results. torch is imported only where a task
+computes with it: help texts and reports ask for names alone.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailora import registry
+from tailora.data import Dataset, open_dataset
+from tailora.decisions import Decisions
+from tailora.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tailora.backbones import AnyEncoder
+    from tailora.report.blocks import Section
+    from tailora.report.reading import FinishedRun
+
+
+class Task:
+    """What is decided about an image; subclasses say what differs from one label for each.
+
+    Attributes:
+        name: In recipes and on the command line, e.g. `"classify"`.
+        title: As shown in reports.
+        summary: What is decided, in one line.
+        decision: What one row of the metrics is, e.g. `"image"` or `"pixel"`.
+        per_image: Whether each image is exactly one decision, so that images can be mixed, turned
+            at prediction, compared as two views, and be the chips of a map.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    summary: ClassVar[str]
+    decision: ClassVar[str] = "image"
+    per_image: ClassVar[bool] = True
+
+    # data
+
+    def open(
+        self, source: str | Path, *, seed: int = 0, to_learn: bool = True, **options: Any
+    ) -> Dataset:
+        """Open a data set of this task; see `open_dataset`.
+
+        Raises:
+            DataError: There is nothing at `source` that the task can learn from.
+            ConfigError: An option is wrong.
+        """
+        return open_dataset(source, seed=seed, to_learn=to_learn, **options)
+
+    def check(self, data: Dataset) -> None:
+        """Refuse data that the task cannot be done on.
+
+        Raises:
+            DataError: It lacks what the task needs, e.g. masks.
+        """
+
+    def grid(self, encoder: "AnyEncoder", image_size: int) -> tuple[int, ...]:
+        """Shape of the decisions about one image, e.g. (rows, columns); () where it is one.
+
+        Args:
+            encoder: Of the run.
+            image_size: Side of the images in pixels.
+
+        Raises:
+            BackboneError: The encoder has no features for such decisions.
+        """
+        return ()
+
+    def targets(self, data: Dataset, grid: tuple[int, ...]) -> NDArray[np.integer]:
+        """Class index of every decision, negative where there is no label.
+
+        Args:
+            data: The images that could be read.
+            grid: From `grid`.
+
+        Returns:
+            (images, *grid); may be memory-mapped.
+        """
+        return data.labels
+
+    def names(self, data: Dataset, decisions: Decisions, grid: tuple[int, ...]) -> Sequence[str]:
+        """Name each decision, as predictions.csv does."""
+        return [data.source.id(int(i)) for i in decisions.sample]
+
+    # model
+
+    def model(self, encoder: "AnyEncoder") -> "Callable[[Tensor], Tensor]":
+        """Give what turns images (batch, bands, height, width) into features of decisions.
+
+        Args:
+            encoder: With its adapter; whatever learns must be a part of it.
+
+        Returns:
+            A callable that returns (batch, *grid, features), float32.
+        """
+        return encoder
+
+    def turned(self, targets: "Tensor", turns: NDArray[np.integer]) -> "Tensor":
+        """Move targets as augmentation turned their images.
+
+        Args:
+            targets: (batch, *grid).
+            turns: Symmetry of the square for each image; see `tailora.train.objectives.dihedral`.
+        """
+        return targets
+
+    def extra_losses(
+        self, features: "Tensor", logits: "Tensor", targets: "Tensor"
+    ) -> "Mapping[str, Tensor]":
+        """Losses beside that of the rows, e.g. of overlap or boxes, by name; they are added to it.
+
+        Args:
+            features: (batch, *grid, features).
+            logits: Of the labelled decisions (rows, classes), or (experts, rows, classes).
+            targets: (batch, *grid).
+        """
+        return {}
+
+    # results
+
+    def metrics(
+        self,
+        decisions: Decisions,
+        predicted: NDArray[np.int64],
+        *,
+        classes: Sequence[str],
+        groups: Mapping[str, Sequence[str]],
+    ) -> dict[str, Any]:
+        """Metrics of the task beside those of its rows, as plain JSON; empty where there are none.
+
+        Args:
+            decisions: Of the test split.
+            predicted: Their predicted class indices (rows,).
+            classes: Class names in index order.
+            groups: Class names by group: head, middle, tail.
+        """
+        return {}
+
+    def sections(self) -> "Sequence[Callable[[FinishedRun], Section]]":
+        """Sections of the report beside those that every run has; each is given the run."""
+        return ()
+
+
+def find_task(name: str) -> Task:
+    """Return the task called `name`.
+
+    Raises:
+        ConfigError: There is none; the message has the nearest name.
+    """
+    return registry.find("tasks", name)()
+
+
+def require_per_image(name: str, verb: str) -> None:
+    """Refuse a verb that gives each image, or each chip of a scene, one class.
+
+    Args:
+        name: Of a run's task.
+        verb: For the message.
+
+    Raises:
+        ConfigError: The task decides about parts of an image.
+    """
+    task = find_task(name)
+    if not task.per_image:
+        raise ConfigError(
+            f"{verb} gives each image one class, and a run of task {name!r} decides about every "
+            f"{task.decision}: measure it with `tailora evaluate`"
+        )

@@ -1,0 +1,106 @@
+"""Losses of decisions within images: which rows count, that targets turn along, what is added."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from tailora.train.objectives import dihedral, row_objective, target_objective
+
+CPU = torch.device("cpu")
+# two images of 2 x 2 pixels, which are their own tokens; a label for each, -1 for none
+IMAGES = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]], [[[5.0, 6.0], [7.0, 8.0]]]])
+LABELS = np.array([[[0, 1], [-1, 1]], [[-1, -1], [-1, 0]]])
+
+
+class Pixels:
+    """Each pixel is a decision whose feature is its value."""
+
+    def model(self, encoder):
+        return lambda images: images.movedim(1, -1)
+
+    def turned(self, targets, turns):
+        return dihedral(targets[:, None], turns)[:, 0]
+
+    def extra_losses(self, features, logits, targets):
+        return {"sum": 100 * features.sum(), "rows": 1000 * torch.tensor(float(len(logits)))}
+
+
+class Head(nn.Module):
+    """Logits (v, -v / 2) of a value v."""
+
+    def forward(self, features):
+        return torch.cat([features, -features / 2], dim=-1)
+
+
+def objective(loss, *, labels=LABELS, augment="none", task=None):
+    return row_objective(
+        nn.Identity(), Head(), lambda rows: IMAGES[torch.from_numpy(rows)], labels,
+        rows_of=task or Pixels(), loss=loss, augment=augment, device=CPU,
+    )  # fmt: skip
+
+
+def quiet(task):
+    task.extra_losses = lambda *_: {}
+    return task
+
+
+def test_every_labelled_pixel_weighs_the_same_and_the_others_nothing():
+    value = objective(nn.CrossEntropyLoss(), task=quiet(Pixels()))(np.array([1, 0]), None)
+    values, labels = np.array([8.0, 1.0, 2.0, 4.0]), [0, 0, 1, 1]
+    logits = np.stack([values, -values / 2], axis=1)
+    log_shares = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    assert float(value) == pytest.approx(-log_shares[np.arange(4), labels].mean())
+
+
+def test_losses_of_the_task_are_added():
+    plain = objective(nn.CrossEntropyLoss(), task=quiet(Pixels()))(np.array([0, 1]), None)
+    value = objective(nn.CrossEntropyLoss())(np.array([0, 1]), None)
+    assert float(value - plain) == pytest.approx(100 * 36 + 1000 * 4)
+
+
+def test_targets_turn_with_their_images():
+    """Each pixel's value names its label, so that a target left behind would be seen."""
+    labels = IMAGES[:, 0].long().numpy()
+
+    def wrong(logits, targets):
+        return (logits[:, 0] != targets).float().mean()
+
+    value = objective(wrong, labels=labels, augment="dihedral", task=quiet(Pixels()))
+    assert float(value(np.arange(2).repeat(40), np.random.default_rng(0))) == 0
+
+
+def test_a_batch_without_any_label_costs_nothing_but_reaches_every_parameter():
+    scale = nn.Parameter(torch.ones(1))
+    task = SimpleNamespace(
+        model=lambda _: lambda images: images.movedim(1, -1) * scale, turned=None, extra_losses=None
+    )
+    value = objective(None, labels=np.full((2, 2, 2), -1), task=task)(np.array([0, 1]), None)
+    value.backward()
+    assert value.item() == 0
+    assert scale.grad.item() == 0
+
+
+def test_targets_of_rows_are_reached_where_they_lie():
+    """Rows 0 and 1 lie in image 1, row 2 in image 0; unnamed places are free."""
+    row_of = torch.tensor([[-1, -1, 2, -1], [1, -1, -1, 0]])
+    targets = torch.tensor([[8.5], [5.0], [1.0]])
+    found = target_objective(
+        lambda images: images.movedim(1, -1), lambda rows: IMAGES[torch.from_numpy(rows)],
+        targets, torch.tensor([0.5]), device=CPU, row_of=row_of,
+    )  # fmt: skip
+    value = found(np.array([0, 1]), None)
+    by_hand = (((3 - 1) / 0.5) ** 2 + ((5 - 5) / 0.5) ** 2 + ((8 - 8.5) / 0.5) ** 2) / 3
+    assert float(value) == pytest.approx(by_hand)
+    assert float(found(np.array([1]), None)) == pytest.approx(0.5)
+
+
+def test_the_loss_is_the_torch_loss_with_an_ignored_index():
+    logits = Head()(IMAGES.movedim(1, -1)).reshape(-1, 2)
+    wanted = torch.from_numpy(LABELS).reshape(-1)
+    expected = functional.cross_entropy(logits, wanted, ignore_index=-1)
+    value = objective(nn.CrossEntropyLoss(), task=quiet(Pixels()))(np.array([0, 1]), None)
+    torch.testing.assert_close(value, expected)
