@@ -116,8 +116,8 @@ BREAKS: tuple[Break, ...] = (
         (
             ('("train", "val", *together)', '("train", "test", *together)'),
             (
-                'val_labels=job.labels[job.dataset.indices("val")]',
-                'val_labels=job.labels[job.dataset.indices("test")]',
+                'val_labels=job.decisions("val").labels',
+                'val_labels=job.decisions("test").labels',
             ),
         ),
         ("methods/test_stages.py::test_the_penalty_of_the_probe_is_chosen_on_validation",),
@@ -132,8 +132,8 @@ BREAKS: tuple[Break, ...] = (
                 'stage_features(job, source, "train"))',
             ),
             (
-                'return val, job.labels[job.dataset.indices("val")]',
-                'return val, job.labels[job.dataset.indices("train")]',
+                'return val, job.decisions("val").labels',
+                'return val, job.decisions("train").labels',
             ),
         ),
         ("methods/test_stages.py::test_pulls_are_chosen_on_validation",),
@@ -172,8 +172,8 @@ BREAKS: tuple[Break, ...] = (
         "experiments/rows.py",
         (
             (
-                'targets = job.labels[job.dataset.indices("val")]',
-                'targets = job.labels[job.dataset.indices("test")]',
+                'targets = job.decisions("val").labels',
+                'targets = job.decisions("test").labels',
             ),
         ),
         ("methods/test_scoring.py::test_what_is_tuned_is_scored_on_validation",),
@@ -185,8 +185,8 @@ BREAKS: tuple[Break, ...] = (
         (
             ('for split in ("train", "val", "test")', 'for split in ("train", "test", "test")'),
             (
-                'targets = job.labels[job.dataset.indices("val")]',
-                'targets = job.labels[job.dataset.indices("test")]',
+                'targets = job.decisions("val").labels',
+                'targets = job.decisions("test").labels',
             ),
         ),
         ("methods/test_scoring.py::test_thresholds_and_scalings_are_fitted_on_validation",),

@@ -4,6 +4,7 @@ Where an image has one label, each image is one decision. A task that decides ab
 image has several of them for each image, and none for an image without labels.
 """
 
+import math
 from dataclasses import dataclass
 from typing import final
 
@@ -51,6 +52,7 @@ def labelled(samples: NDArray[np.int64], targets: NDArray[np.integer]) -> Decisi
         >>> found.sample.tolist(), found.place.tolist(), found.labels.tolist()
         ([4, 9, 9], [1, 0, 1], [2, 0, 1])
     """
-    flat = targets.reshape(len(samples), -1).astype(np.int64)
+    places = math.prod(targets.shape[1:])
+    flat = targets.reshape(len(samples), places).astype(np.int64)
     image, place = np.nonzero(flat >= 0)
     return Decisions(samples[image], place, flat[image, place])

@@ -48,7 +48,7 @@ def test_what_else_ran_is_said(results, state, text):
 
 
 def test_the_duration_is_that_of_the_last_whole_run(results):
-    assert "12 minutes in all" in page(results | {"context": {"minutes": 12.2}})
+    assert "12 minutes in all" in page(results | {"bench": {"minutes": 12.2}})
 
 
 def test_figures_hold_the_digest_of_their_numbers(results):

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tailora import registry
 from tailora.config.recipe import (
     RANGES,
     Recipe,
@@ -14,11 +15,13 @@ from tailora.config.recipe import (
 )
 from tailora.errors import ConfigError
 from tailora.registry import fitted_methods
+from tests.toy_mask_task import ToyMask
 
 # a value other than the default for every key there is
 OTHER = {
     "method": "lora",
     "seed": 7,
+    "task": "toy-mask",
     "data.image_size": 84,
     "data.resize": "stretch",
     "data.bands": [4, "red", 2],
@@ -101,6 +104,15 @@ OTHER = {
     "compute.compile": True,
     "compute.shard": True,
 }
+
+
+@pytest.fixture(autouse=True)
+def _another_task(monkeypatch):
+    """There is one task, so that a recipe with another needs one that is registered."""
+    monkeypatch.setattr(registry, "_REGISTERED", {})
+    registry.register("tasks", "toy-mask", ToyMask)
+
+
 # a value of the wrong type for each
 WRONG = {key: {"a": 1} if isinstance(value, list | bool) else [1.5] for key, value in OTHER.items()}
 

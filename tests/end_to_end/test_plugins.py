@@ -123,7 +123,7 @@ def test_a_run_outlives_the_package_that_it_was_fitted_with(
 
 def test_what_a_package_adds_is_listed_and_described(tempered):
     found = json.loads(succeed("methods", "--json").out)
-    line = "Cross-entropy of logits divided by a temperature. (Guo et al., ICML 2017)"
+    line = "Cross-entropy of logits divided by a temperature (Guo et al., ICML 2017)"
     assert found["losses"]["tempered"] == line
     assert "tempered" in found["probes"]
     about = json.loads(succeed("methods", "tempered", "--json").out)["tempered"]
@@ -196,7 +196,7 @@ def test_a_method_of_one_s_own_has_its_place_among_the_others():
         ("samplers", "own", Sampler, "__iter__, __len__ and set_epoch"),
         ("augment", "own", Sampler, "called with a batch"),
         ("optim", "own", 3, "a function that makes a torch optimiser, got 3"),
-        ("methods", "own", Loss, "a class of tailora.methods.Method"),
+        ("methods", "own", Loss, "a subclass of tailora.methods.method.Method"),
         ("methods", "other", Own, "must have name = 'other'"),
         ("loses", "own", Loss, "did you mean 'losses'"),
     ],

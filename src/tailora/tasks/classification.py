@@ -1,10 +1,12 @@
 """One label for each image, or for each chip of a scene."""
 
-from typing import final
+from typing import TYPE_CHECKING, final
 
-from tailora.data import Dataset
 from tailora.errors import DataError
 from tailora.tasks.task import Task
+
+if TYPE_CHECKING:
+    from tailora.data import Dataset
 
 
 @final
@@ -15,7 +17,7 @@ class Classification(Task):
     title = "classification"
     summary = "which class an image, or a chip of a scene, belongs to"
 
-    def check(self, data: Dataset) -> None:
+    def check(self, data: "Dataset") -> None:
         """Refuse images with more than one label each."""
         if data.targets is not None:
             raise DataError(

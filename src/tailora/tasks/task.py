@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailora import registry
-from tailora.data import Dataset, open_dataset
-from tailora.decisions import Decisions
 from tailora.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from tailora.backbones import AnyEncoder
+    from tailora.data import Dataset
+    from tailora.decisions import Decisions
     from tailora.report.blocks import Section
     from tailora.report.reading import FinishedRun
 
@@ -48,16 +48,18 @@ class Task:
 
     def open(
         self, source: str | Path, *, seed: int = 0, to_learn: bool = True, **options: Any
-    ) -> Dataset:
+    ) -> "Dataset":
         """Open a data set of this task; see `open_dataset`.
 
         Raises:
             DataError: There is nothing at `source` that the task can learn from.
             ConfigError: An option is wrong.
         """
+        from tailora.data import open_dataset  # a report needs no reader of images
+
         return open_dataset(source, seed=seed, to_learn=to_learn, **options)
 
-    def check(self, data: Dataset) -> None:
+    def check(self, data: "Dataset") -> None:
         """Refuse data that the task cannot be done on.
 
         Raises:
@@ -76,7 +78,7 @@ class Task:
         """
         return ()
 
-    def targets(self, data: Dataset, grid: tuple[int, ...]) -> NDArray[np.integer]:
+    def targets(self, data: "Dataset", grid: tuple[int, ...]) -> NDArray[np.integer]:
         """Class index of every decision, negative where there is no label.
 
         Args:
@@ -88,7 +90,9 @@ class Task:
         """
         return data.labels
 
-    def names(self, data: Dataset, decisions: Decisions, grid: tuple[int, ...]) -> Sequence[str]:
+    def names(
+        self, data: "Dataset", decisions: "Decisions", grid: tuple[int, ...]
+    ) -> Sequence[str]:
         """Name each decision, as predictions.csv does."""
         return [data.source.id(int(i)) for i in decisions.sample]
 
@@ -130,7 +134,7 @@ class Task:
 
     def metrics(
         self,
-        decisions: Decisions,
+        decisions: "Decisions",
         predicted: NDArray[np.int64],
         *,
         classes: Sequence[str],
