@@ -128,8 +128,8 @@ def test_unlabelled_images_are_seen_by_what_learns_without_labels(run, masks, en
 
 def test_methods_are_compared_on_the_same_decisions(masks, encoder, tmp_path):
     succeed("compare", masks, "--out", tmp_path / "sweep", "--backbone", encoder, *OPTIONS,
-            "--set", "train.patience=2", "--methods", "zero-shot,lora+reslt", "--seeds", "1", "--probes",
-            "logit-adjusted,ncm-cl2n")  # fmt: skip
+            "--set", "train.patience=2", "--methods", "zero-shot,lora+reslt",
+            "--seeds", "1", "--probes", "logit-adjusted,ncm-cl2n")  # fmt: skip
     found = read_json(tmp_path / "sweep" / "comparison.json")
     assert len(found["rows"]) == 4
 
