@@ -31,8 +31,8 @@ class Dataset:
     Args:
         name: Name in reports.
         source: Reads the images; image `i` is row `i` of every array here.
-        labels: Class index of each image (samples,), int64. With `targets`, that of the rarest class
-            in the image, -1 for an image without any.
+        labels: Class index of each image (samples,), int64. With `targets`, that of the rarest
+            class in the image, -1 for an image without any.
         classes: Class names; position is the class index.
         splits: `"train"`, `"val"` or `"test"` per sample (samples,).
         groups: Scene, flight or block of each sample (samples,), or None; samples of one group are
