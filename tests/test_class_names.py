@@ -46,6 +46,6 @@ def test_merged_names_are_told_and_capitals_only_noted():
     notes = merged_names(["field", "field ", "Field", "forest"])
     assert notes == (
         "'field' was spelt in 2 ways: 'field', 'field '",
-        "classes that differ by capitals only: Field, field",
+        "classes that differ only in capitals: Field, field",
     )
     assert merged_names(["a", "b"]) == ()

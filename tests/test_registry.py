@@ -134,21 +134,20 @@ def test_an_option_that_a_method_does_not_have_is_refused():
     with pytest.raises(ConfigError) as caught:
         registry.build(LogitAdjustedLoss, {"counts": COUNTS}, {"temperature": 2})
     assert (
-        str(caught.value)
-        == "logit-adjusted takes no option 'temperature'; it takes tau, ignore_index"
+        str(caught.value) == "logit-adjusted has no option 'temperature'; it has tau, ignore_index"
     )
     balanced_softmax = registry.find("losses", "balanced-softmax")
-    with pytest.raises(ConfigError, match="takes no option 'weights'; it takes ignore_index"):
+    with pytest.raises(ConfigError, match="has no option 'weights'; it has ignore_index"):
         registry.build(balanced_softmax, {"counts": COUNTS}, {"weights": "inverse"})
 
 
 def test_a_fact_is_no_option():
-    with pytest.raises(ConfigError, match="cross-entropy takes no option 'counts'"):
+    with pytest.raises(ConfigError, match="cross-entropy has no option 'counts'"):
         registry.build(CrossEntropyLoss, {"counts": COUNTS}, {"counts": COUNTS})
 
 
 def test_a_fact_that_is_not_known_is_named():
-    with pytest.raises(ConfigError, match="m-per-class needs labels, batch_size, which is not"):
+    with pytest.raises(ConfigError, match="m-per-class needs labels, batch_size, which is unknown"):
         registry.build(MPerClassSampler, {"counts": COUNTS}, {})
 
 

@@ -1,4 +1,4 @@
-"""Adapt a pretrained vision model to long-tailed imagery, so that rare classes count.
+"""Adapt a pretrained vision model to long-tailed satellite and aerial imagery.
 
 Example:
     >>> import tailora

@@ -1,4 +1,4 @@
-"""One spelling of each class name, whatever a spreadsheet or a file system made of it."""
+"""One spelling of each class name, however spreadsheets or file systems write it."""
 
 import unicodedata
 from collections import defaultdict
@@ -14,15 +14,16 @@ _DIRECTIONS: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068
 
 
 def canonical_name(text: str) -> str:
-    """Write a class name the one way that is compared, stored and shown.
+    """Normalise a class name to the form that is compared, stored and shown.
 
-    Unicode is composed (NFC), runs of white space become one space, and what nobody sees goes.
+    Unicode is composed (NFC), runs of white space become one space, and invisible characters are
+    removed.
 
     Args:
-        text: As a folder, table or label file has it.
+        text: As written in a folder, table or label file.
 
     Raises:
-        DataError: The name holds a control character, or one that turns the direction of writing.
+        DataError: The name has a control character or one that changes the writing direction.
 
     Example:
         >>> canonical_name(" bare  soil ") == canonical_name("bare soil")
@@ -31,17 +32,17 @@ def canonical_name(text: str) -> str:
     name = unicodedata.normalize("NFC", " ".join(text.translate(_INVISIBLE).split()))
     if any(c in _DIRECTIONS or unicodedata.category(c) == "Cc" for c in name):
         raise DataError(
-            f"class name {name!a} holds a control character, which terminals, XML and "
-            "spreadsheets would act on; rename the class"
+            f"class name {name!a} has a control character, which terminals, XML and spreadsheets "
+            "would act on; rename the class"
         )
     return name
 
 
 def merged_names(names: Iterable[str]) -> tuple[str, ...]:
-    """Notes on names that were spelt in several ways, or differ only by capitals.
+    """Return notes on names with several spellings, or that differ only in capitals.
 
     Args:
-        names: As they were given.
+        names: Original spellings.
 
     Example:
         >>> merged_names(["field", "field "])
@@ -59,7 +60,7 @@ def merged_names(names: Iterable[str]) -> tuple[str, ...]:
     for name in sorted(spellings):
         folded[name.casefold()].append(name)
     alike = [
-        f"classes that differ by capitals only: {', '.join(same)}"
+        f"classes that differ only in capitals: {', '.join(same)}"
         for same in folded.values()
         if len(same) > 1
     ]

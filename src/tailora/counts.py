@@ -1,6 +1,6 @@
-"""How many training samples each class has, and the head / middle / tail groups that follow.
+"""Training samples per class, and the head / middle / tail groups based on them.
 
-Every prior, weight, ratio and group in tailora comes from one `ClassCounts`.
+Every prior, weight, ratio and group in tailora is derived from one `ClassCounts`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ GROUP_SCHEMES: Final = ("class-thirds", "equal-mass", "counts", "ratio")
 class ClassCounts:
     """Training samples per class, in class-index order.
 
-    A class that has no sample keeps its index: nothing is inferred from what happens to occur.
+    A class without samples keeps its index.
 
     Args:
         names: Class names; position is the class index.
@@ -51,7 +51,7 @@ class ClassCounts:
         """Count `labels` (rows,), integers in [0, len(names)).
 
         Raises:
-            DataError: A label lies outside the range or is no integer.
+            DataError: A label is out of range or not an integer.
         """
         given = np.asarray(labels)
         if given.size and not np.issubdtype(given.dtype, np.integer):
@@ -65,7 +65,7 @@ class ClassCounts:
 
     @property
     def total(self) -> int:
-        """All samples."""
+        """Total number of samples."""
         return sum(self.values)
 
     def array(self) -> NDArray[np.float64]:
@@ -100,11 +100,11 @@ class ClassCounts:
 
 
 def rows_by_class(labels: NDArray[np.integer], num_classes: int) -> list[NDArray[np.int64]]:
-    """List the rows of each class, ascending; sorting once beats a mask over all rows per class.
+    """Return the rows of each class, ascending; one sort is faster than a mask per class.
 
     Args:
         labels: Class indices (rows,), in [0, num_classes).
-        num_classes: Classes, of which some may have no row.
+        num_classes: Number of classes, some of which may have no row.
 
     Example:
         >>> [rows.tolist() for rows in rows_by_class(np.array([2, 0, 2]), 3)]
@@ -117,18 +117,18 @@ def rows_by_class(labels: NDArray[np.integer], num_classes: int) -> list[NDArray
 
 @dataclass(frozen=True)
 class Groups:
-    """Which class indices are head, middle and tail; together they hold every class once."""
+    """Class indices of head, middle and tail; together they contain every class once."""
 
     head: tuple[int, ...]
     middle: tuple[int, ...]
     tail: tuple[int, ...]
 
     def items(self) -> list[tuple[str, tuple[int, ...]]]:
-        """`(name, class indices)` in the order head, middle, tail."""
+        """Return `(name, class indices)` in the order head, middle, tail."""
         return [(name, getattr(self, name)) for name in GROUP_NAMES]
 
     def names(self, counts: ClassCounts) -> dict[str, list[str]]:
-        """Class names of each group, largest class first."""
+        """Return class names of each group, largest class first."""
         return {
             group: [counts.names[c] for c in sorted(members, key=lambda c: -counts.values[c])]
             for group, members in self.items()
@@ -142,9 +142,9 @@ def make_groups(
     low: float | None = None,
     high: float | None = None,
 ) -> Groups:
-    """Divide the classes into head, middle and tail by their training counts.
+    """Group the classes into head, middle and tail by their training counts.
 
-    Fixed cut-offs such as 100 / 20 leave groups empty on most remote-sensing sets.
+    Fixed thresholds such as 100 / 20 leave groups empty on most remote-sensing datasets.
 
     Args:
         counts: Training counts.
@@ -168,12 +168,13 @@ def make_groups(
     """
     if len(counts.names) < 2 or not counts.total:
         raise ConfigError(
-            f"groups need two classes and samples, else one is empty; got counts {counts.values}"
+            "groups need two classes with samples, otherwise one is empty; got counts "
+            f"{counts.values}"
         )
     if scheme in ("counts", "ratio"):
         groups = _thresholds(counts, str(scheme), low=low, high=high)
     elif low is not None or high is not None:
-        raise ConfigError(f"low and high belong to 'counts' and 'ratio', got scheme {scheme!r}")
+        raise ConfigError(f"low and high apply to 'counts' and 'ratio', got scheme {scheme!r}")
     elif isinstance(scheme, Mapping):
         groups = _explicit(counts, scheme)
     elif scheme == "class-thirds":
@@ -240,7 +241,7 @@ def _explicit(counts: ClassCounts, lists: Mapping[str, Sequence[str]]) -> Groups
     listed = [c for group in members.values() for c in group]
     if len(listed) != len(set(listed)) or len(listed) != len(counts.names):
         wrong = [n for n, c in index.items() if listed.count(c) != 1]
-        raise ConfigError(f"each class must stand in exactly one group; look at {wrong}")
+        raise ConfigError(f"each class must be in exactly one group; check {wrong}")
     return _sorted_groups(members["head"], members["middle"], members["tail"])
 
 
@@ -253,6 +254,6 @@ def _require_no_empty(groups: Groups, counts: ClassCounts, scheme: object) -> No
         if not members:
             raise ConfigError(
                 f"group scheme {scheme!r} leaves the {name} empty (counts "
-                f"{min(counts.values)}..{max(counts.values)}); choose other limits or "
+                f"{min(counts.values)}..{max(counts.values)}); use other thresholds or "
                 "'class-thirds'"
             )

@@ -1,8 +1,7 @@
-"""Errors that say what was wrong, what was got and what to do.
+"""Errors that state the problem, the value received and the fix.
 
-Each specific error also inherits one of Python's own (`ValueError`, `OSError`, ...), so
-a caller who never heard of tailora catches it. The command line prints the message as one line and
-exits with code 2.
+Each specific error also inherits from a built-in one (`ValueError`, `OSError`, ...), so generic
+handlers catch it. The command line prints the message as one line and exits with code 2.
 """
 
 from collections.abc import Iterable
@@ -12,19 +11,19 @@ _FEW = 12
 
 
 class TailoraError(Exception):
-    """Anything a user can mend; the message is one line."""
+    """Base class of errors that users can fix; the message is one line."""
 
 
 class DataError(TailoraError, ValueError):
-    """The images, labels or splits cannot be used as they are."""
+    """The images, labels or splits cannot be used."""
 
 
 class ConfigError(TailoraError, ValueError):
-    """An option, a method name or a combination of options is wrong."""
+    """An option, a method name or a combination of options is invalid."""
 
 
 class BackboneError(TailoraError, ValueError):
-    """The encoder or its weights cannot be had, or do not fit the data."""
+    """The encoder or its weights are unavailable, or do not fit the data."""
 
 
 class RunError(TailoraError, ValueError):
@@ -32,23 +31,23 @@ class RunError(TailoraError, ValueError):
 
 
 class StorageError(TailoraError, OSError):
-    """A file could not be written; nothing half-written was left."""
+    """A file could not be written; no partial file was left."""
 
 
 class TrainingError(TailoraError, ArithmeticError):
-    """A training went wrong: its loss is no finite number any more."""
+    """Training failed: its loss is not finite."""
 
 
 class ProcessError(TailoraError, RuntimeError):
-    """Another process of the same run has ended, and this one cannot go on alone."""
+    """Another process of the same run has ended, so this one cannot continue."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
-    """Build the error for a name nobody knows, with the nearest one that exists.
+    """Build the error for an unknown name, with the nearest valid one.
 
     Args:
-        kind: What the name should have been, e.g. `"tuner"`.
-        name: What was given.
+        kind: What the name refers to, e.g. `"tuner"`.
+        name: The unknown name.
         known: Every valid name.
 
     Example:

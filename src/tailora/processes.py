@@ -1,7 +1,7 @@
-"""Several processes that do one run (`accelerate launch`): who writes, who waits, what is summed.
+"""Distributed processes of one run (`accelerate launch`): who writes, who waits, all-reduce.
 
-Every process learns from its share of each batch and extracts its share of the features; the first
-one alone writes. Run folders must lie where all processes see them.
+Every process trains on its share of each batch and extracts its share of the features; only the
+first one writes. All processes must see the run folders.
 """
 
 import gc
@@ -19,14 +19,14 @@ from tailora.errors import ProcessError
 
 
 def share(rows: NDArray[Any], accelerator: Accelerator) -> NDArray[Any]:
-    """Give this process its part of some rows: all of them once, parts as equal as can be."""
+    """Return this process's part of some rows: all of them once, in parts of nearly equal size."""
     if accelerator.num_processes == 1:
         return rows
     return np.array_split(rows, accelerator.num_processes)[accelerator.process_index]
 
 
 def wait(accelerator: Accelerator) -> None:
-    """Go on when every process has come here.
+    """Wait for all processes.
 
     Raises:
         ProcessError: One of them has ended.
@@ -37,7 +37,7 @@ def wait(accelerator: Accelerator) -> None:
 
 
 def agreed(value: str, accelerator: Accelerator) -> str:
-    """Give the first process's value to all."""
+    """Broadcast the first process's value."""
     if accelerator.num_processes == 1:
         return value
     values: list[Any] = [value]
@@ -47,7 +47,7 @@ def agreed(value: str, accelerator: Accelerator) -> str:
 
 
 def dealt(rows: NDArray[Any], accelerator: Accelerator) -> NDArray[Any]:
-    """Deal rows to the processes one by one, first ones twice so that all get equally many."""
+    """Distribute rows over the processes, repeating the first ones so that all get equally many."""
     count = accelerator.num_processes
     if count == 1:
         return rows
@@ -56,15 +56,15 @@ def dealt(rows: NDArray[Any], accelerator: Accelerator) -> NDArray[Any]:
 
 
 def gathered(values: Tensor, total: int, accelerator: Accelerator) -> Tensor:
-    """Put together what each process found for the rows that `dealt` gave it.
+    """Gather what each process computed for the rows from `dealt`.
 
     Args:
         values: Of this process's rows (rows,).
-        total: How many rows there are.
-        accelerator: Knows the processes.
+        total: Number of rows.
+        accelerator: Provides the process group.
 
     Returns:
-        (total,), in the rows' order.
+        (total,), in row order.
 
     Raises:
         ProcessError: One of the processes has ended.
@@ -79,19 +79,19 @@ def gathered(values: Tensor, total: int, accelerator: Accelerator) -> Tensor:
 def sum_gradients(
     parameters: Iterable[nn.Parameter], losses: Tensor, accelerator: Accelerator
 ) -> Tensor:
-    """Sum the gradients of all processes into each, and their losses, in one message.
+    """Sum gradients and losses over all processes, in one all-reduce.
 
-    A parameter that has no gradient anywhere keeps none, so that an optimiser leaves it alone.
-    An adapter's gradients are few beside the activations they come from: overlapping their way
-    with the backward pass, as wrappers do for whole models, would gain little.
+    A parameter without a gradient in any process keeps none, so that optimisers skip it. An
+    adapter's gradients are small compared to activations, so overlapping their communication with
+    the backward pass, as DDP does, would gain little.
 
     Args:
-        parameters: Those that learn, in the same order everywhere.
-        losses: Of this process's share, and its parts (numbers,), detached.
-        accelerator: Knows the processes.
+        parameters: Trainable parameters, in the same order everywhere.
+        losses: Loss and its parts on this process's share (numbers,), detached.
+        accelerator: Provides the process group.
 
     Returns:
-        Those of all (numbers,).
+        The sums over all processes (numbers,).
 
     Raises:
         ProcessError: One of the processes has ended.
@@ -112,16 +112,16 @@ def sum_gradients(
 
 
 def only_first(accelerator: Accelerator, do: Callable[[], object]) -> None:
-    """Let the first process alone do a thing; all go on when it is done."""
+    """Run a block in the first process only; the others wait."""
     if accelerator.is_main_process:
         do()
     wait(accelerator)
 
 
 def leave() -> None:
-    """Leave the group of processes that was joined, if any, when all work is done.
+    """Leave the process group, if any, at the end.
 
-    Its threads must have ended before Python does: else a run that is complete may end in an abort.
+    Its threads must end before Python does: otherwise a complete run may abort.
     """
     if distributed.is_initialized():
         distributed.destroy_process_group()
@@ -134,6 +134,6 @@ def _ended_elsewhere() -> Iterator[None]:
         yield
     except RuntimeError as error:  # of gloo and NCCL: a connection was closed, or nobody answered
         raise ProcessError(
-            "another process of this run has ended (its own message says why); start all of them "
-            "again with --resume"
+            "another process of this run has ended (see its message); restart all of them with "
+            "--resume"
         ) from error

@@ -1,4 +1,4 @@
-"""Progress of long steps, told to whoever wants to show it."""
+"""Progress reporting of long steps."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -7,19 +7,19 @@ from rich import progress as rich
 from rich.console import Console
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
-"""`with progress(description, total) as advance: ... advance(1)`: what every long step accepts."""
+"""`with progress(description, total) as advance: ... advance(1)`: accepted by every long step."""
 
 
 @contextmanager
 def silent(_description: str, _total: int) -> Iterator[Callable[[int], None]]:
-    """Show nothing; the default of every long step."""
+    """Show nothing; the default."""
     yield lambda _done: None
 
 
 def rich_progress() -> Progress:
-    """Show bars with the time left on standard error, so that standard output stays clean.
+    """Show progress bars on standard error, so that standard output stays clean.
 
-    Steps may be nested: they share one display, which a terminal can only have once.
+    Steps may be nested: they share one display, since a terminal can have only one.
     """
     display = rich.Progress(
         rich.TextColumn("{task.description}"),

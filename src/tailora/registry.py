@@ -1,9 +1,9 @@
-"""What there is, by name: the command line and recipes find methods here, Python imports them.
+"""Registry of names: the command line and recipes find methods here, Python imports them.
 
-A family's `__all__` is its registry, read from source without importing anything, and a signature
-its configuration: positional parameters are facts that the data and the run decide, keyword-only
-ones are the user's options. `register` adds to it, and so do packages that have an entry point in
-the group `tailora.plugins`: a function without arguments that calls `tailora.register`.
+A family's `__all__` is its registry, read from source without importing, and a signature its
+configuration: positional parameters are set by the data and the run, keyword-only ones are the
+user's options. `register` adds to it, and so do packages with an entry point in the group
+`tailora.plugins`: a function without arguments that calls `tailora.register`.
 """
 
 import importlib
@@ -30,7 +30,7 @@ FAMILIES: Final = {
     "optim": "optimizer",
     "detection": "detection method",
 }
-"""Shelves of parts that a recipe names, and what one of each is called."""
+"""Shelves of components for recipes, and the singular name of each."""
 _PACKAGES: Final = FAMILIES | {"methods": "method", "metrics": "metric", "tasks": "task"}
 _KINDS: Final = ("Loss", "Sampler", "Head")
 _SELF_NAMED: Final = ("methods", "tasks")
@@ -40,14 +40,14 @@ Method = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a method without importing it.
+    """What is known about a method without importing it.
 
     Attributes:
         module: Where it is defined.
         symbol: Its name there.
         document: Its docstring.
         options: Keyword-only parameters with their defaults, `Parameter.empty` where one is needed.
-        attributes: Of a class, as far as they are constants.
+        attributes: Constant attributes of a class.
         part: The object itself, if it was registered.
     """
 
@@ -60,7 +60,7 @@ class Entry:
 
     @property
     def summary(self) -> str:
-        """What it does, in one line: the first of its docstring."""
+        """Summary in one line: the first of its docstring."""
         return self.document.partition("\n")[0]
 
     @property
@@ -70,7 +70,7 @@ class Entry:
 
 
 def entries(family: str) -> dict[str, Entry]:
-    """Everything on a shelf by name: what tailora has, then what was registered.
+    """Return everything on a shelf by name: tailora's own, then registered ones.
 
     Raises:
         ConfigError: No such family, or a plugin does not load.
@@ -107,10 +107,10 @@ def names(family: str) -> list[str]:
 
 
 def find(family: str, name: str) -> Method:
-    """Get the class or function called `name`.
+    """Return the class or function called `name`.
 
     Raises:
-        ConfigError: No such family or name; the message has the nearest one.
+        ConfigError: No such family or name; the message suggests the nearest one.
     """
     known = entries(family)
     if name not in known:
@@ -120,7 +120,7 @@ def find(family: str, name: str) -> Method:
 
 
 def method_name(method: Method) -> str:
-    """Spell a method as the command line does: kebab case without Loss, Sampler or Head.
+    """Return the command-line name of a method: kebab case without Loss, Sampler or Head.
 
     Example:
         >>> from tailora.losses import LDAMLoss
@@ -142,39 +142,38 @@ def _spell(symbol: str) -> str:
 
 
 def needs(method: Method) -> tuple[str, ...]:
-    """List the facts a method takes, i.e. its positional parameters."""
+    """Return a method's positional parameters."""
     return tuple(p.name for p in _parameters(method) if p.kind is p.POSITIONAL_OR_KEYWORD)
 
 
 def options(method: Method) -> dict[str, Any]:
-    """Map each option to its default, i.e. the keyword-only parameters."""
+    """Return the keyword-only parameters with their defaults."""
     return {p.name: p.default for p in _parameters(method) if p.kind is p.KEYWORD_ONLY}
 
 
 def build(method: Method, facts: Mapping[str, object], chosen: Mapping[str, object]) -> Any:
-    """Call a method with the facts it needs and the options the user chose.
+    """Call a method with the facts it needs and the user's options.
 
     Args:
         method: From `find`.
-        facts: All that is known, e.g. `counts`, `labels`, `num_classes`, `rank`; each method
-            takes its own.
-        chosen: Options by name; the others keep their defaults.
+        facts: All that is known, e.g. `counts`, `labels`, `num_classes`, `rank`; each method takes
+            those it needs.
+        chosen: Options by name; others keep their defaults.
 
     Raises:
-        ConfigError: An option the method does not have or of a type it cannot use, or a fact it
-            lacks.
+        ConfigError: An unknown option or one of the wrong type, or a missing fact.
     """
     known = options(method)
     for option in chosen:
         if option not in known:
             raise ConfigError(
-                f"{method_name(method)} takes no option {option!r}; "
-                f"it takes {', '.join(known) or 'none'}"
+                f"{method_name(method)} has no option {option!r}; it has "
+                f"{', '.join(known) or 'none'}"
             )
     positional = [p for p in _parameters(method) if p.name not in known]
     lacking = [p.name for p in positional if p.name not in facts and p.default is p.empty]
     if lacking:
-        raise ConfigError(f"{method_name(method)} needs {', '.join(lacking)}, which is not known")
+        raise ConfigError(f"{method_name(method)} needs {', '.join(lacking)}, which is unknown")
     given = {p.name: facts[p.name] for p in positional if p.name in facts}
     try:
         return method(**given, **chosen)
@@ -185,30 +184,30 @@ def build(method: Method, facts: Mapping[str, object], chosen: Mapping[str, obje
 
 
 def summary(method: Method) -> str:
-    """Say in one line what a method does: the first line of its docstring."""
+    """Return a one-line summary: the first line of the docstring."""
     return _entry_of(method).summary
 
 
 def reference(method: Method) -> str:
-    """Name the paper and equation, on one line: the docstring's last section."""
+    """Return paper and equation, on one line: the docstring's last section."""
     return _entry_of(method).reference
 
 
 def method_facts() -> dict[str, dict[str, Any]]:
-    """What the methods say of themselves, by name, in alphabetical order.
+    """Return the declarations of the methods, by name, in alphabetical order.
 
-    Read from their source, so that a name, a title or a flag is known without importing torch.
+    Read from source, so that names, titles and flags are known without importing torch.
     """
     return {name: dict(entry.attributes) for name, entry in sorted(entries("methods").items())}
 
 
 def fitted_methods() -> tuple[str, ...]:
-    """Names of the methods that `fit` offers."""
+    """Return the methods that `fit` offers."""
     return tuple(name for name, of in method_facts().items() if not of.get("only_compared"))
 
 
 def compared_methods() -> tuple[str, ...]:
-    """Names of the methods that `compare` offers: those of `fit` first."""
+    """Return the methods that `compare` offers: those of `fit` first."""
     fitted = fitted_methods()
     return (*fitted, *(name for name in method_facts() if name not in fitted))
 
@@ -221,7 +220,7 @@ def _parameters(method: Method) -> list[inspect.Parameter]:
 
 
 def register(family: str, name: str, part: Method) -> None:
-    """Put a part of your own on a shelf: recipes and the command line then find it by name.
+    """Register your own component on a shelf, for recipes and the command line.
 
     Args:
         family: `"losses"`, `"samplers"`, `"experts"`, `"contrastive"`, `"augment"`, `"optim"`,
@@ -231,14 +230,14 @@ def register(family: str, name: str, part: Method) -> None:
             keyword-only parameters the options that a recipe may set.
 
     Raises:
-        ConfigError: No such family, a name that is taken or not lower case, or a part of another
-            kind than the family's.
+        ConfigError: No such family, a name that is taken or not lower case, or a component of the
+            wrong type.
     """
     if family not in _WANTED:
         raise unknown_name("family", family, _WANTED)
     if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9][a-z0-9+.-]*", name):
         raise ConfigError(
-            f"cannot register {name!r}: a name has lower case letters, digits and hyphens"
+            f"cannot register {name!r}: names consist of lower-case letters, digits and hyphens"
         )
     kind = f"{_PACKAGES[family]} {name!r}"
     wanted, fits = _WANTED[family]
@@ -247,7 +246,7 @@ def register(family: str, name: str, part: Method) -> None:
     if family in _SELF_NAMED and getattr(part, "name", None) != name:
         raise ConfigError(f"{kind} must have name = {name!r} as an attribute of its class")
     if name in entries(family):
-        raise ConfigError(f"{kind} is there already: register it under another name, once")
+        raise ConfigError(f"{kind} exists already: register it under another name")
     _REGISTERED.setdefault(family, {})[name] = _entry_of(part)
 
 
@@ -257,10 +256,10 @@ NO_PLUGINS: Final = "TAILORA_NO_PLUGINS"
 
 
 def load_plugins() -> None:
-    """Let installed packages register their parts, each once; not where `TAILORA_NO_PLUGINS` is 1.
+    """Load the plugins of installed packages, once; not if `TAILORA_NO_PLUGINS` is 1.
 
     Raises:
-        ConfigError: One of them fails; nothing of it is kept.
+        ConfigError: One of them fails; none of its components are registered.
     """
     if os.environ.get(NO_PLUGINS, "0") not in ("", "0"):
         return
@@ -289,7 +288,7 @@ def _all_or_nothing(point: metadata.EntryPoint) -> Iterator[None]:
         what = str(error) if isinstance(error, TailoraError) else f"{type(error).__name__}: {error}"
         raise ConfigError(
             f"plugin {point.name!r} of package {package!r} does not load ({what}): uninstall the "
-            f"package, or set {NO_PLUGINS}=1 to go on without plugins"
+            f"package, or set {NO_PLUGINS}=1 to disable plugins"
         ) from error
 
 
@@ -302,7 +301,7 @@ def _entry_of(part: Method) -> Entry:
 
 
 def _is_a(module: str, name: str) -> Callable[[object], bool]:
-    """Tell subclasses of a class that is imported only now."""
+    """Return whether something is a subclass of a lazily imported class."""
 
     def fits(part: object) -> bool:
         base = getattr(importlib.import_module(module), name)

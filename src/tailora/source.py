@@ -1,7 +1,6 @@
-"""What the modules of tailora say in their source, read without running them.
+"""Read names, docstrings, signatures and constants from source, without importing.
 
-torch, transformers and PEFT take seconds to import. Names, docstrings, signatures and constants are
-known without them, and packages import their parts when one is asked for.
+torch, transformers and PEFT take seconds to import; this makes lazy exports and listings possible.
 """
 
 import ast
@@ -21,7 +20,7 @@ _Node = ast.ClassDef | ast.FunctionDef
 
 @dataclass(frozen=True)
 class Definition:
-    """A class or a function, and the module it stands in."""
+    """A class or a function, and its module."""
 
     module: str
     node: _Node
@@ -33,11 +32,11 @@ class Definition:
 
     @property
     def document(self) -> str:
-        """Its docstring, without indentation."""
+        """Its docstring, dedented."""
         return ast.get_docstring(self.node) or ""
 
     def attributes(self) -> dict[str, Any]:
-        """Attributes of a class and of its bases, as far as they are constants."""
+        """Constant attributes of a class and of its bases."""
         found: dict[str, Any] = {}
         for one in reversed(list(_lineage(self)) if self.is_class else []):
             for name, node in _assignments(one.node.body):
@@ -72,7 +71,7 @@ class _Called:
 
 @cache
 def exports(package: str) -> dict[str, str]:
-    """Module of each name that a package of tailora imports from its own modules."""
+    """Return the module of each name that a package of tailora imports from its own modules."""
     return {
         alias.asname or alias.name: node.module
         for node in ast.walk(_parsed(package))
@@ -83,7 +82,7 @@ def exports(package: str) -> dict[str, str]:
 
 @cache
 def definition(module: str, name: str) -> Definition | None:
-    """Find a class or function by the name it has in a module; None if it is not tailora's own."""
+    """Find a class or function by its name in a module; None if it is not tailora's own."""
     for node in _parsed(module).body:
         if isinstance(node, _Node) and node.name == name:
             return Definition(module, node)
@@ -92,7 +91,7 @@ def definition(module: str, name: str) -> Definition | None:
 
 
 def classes(module: str) -> list[Definition]:
-    """Classes of a module, in the order in which they stand there."""
+    """Return the classes of a module, in source order."""
     nodes = _parsed(module).body
     return [Definition(module, node) for node in nodes if isinstance(node, ast.ClassDef)]
 
@@ -113,7 +112,7 @@ def constant(module: str, name: str) -> Any:
 
 
 def import_when_asked(package: str) -> None:
-    """Let a package import each of its exports the first time it is asked for.
+    """Let a package import each of its exports on first access.
 
     Args:
         package: Its `__name__`, in its `__init__`; it imports its names `if TYPE_CHECKING`.
@@ -169,7 +168,7 @@ def _assignments(body: list[ast.stmt]) -> Iterator[tuple[str, ast.expr]]:
 
 
 def _lineage(of: Definition) -> Iterator[Definition]:
-    """A class, then its bases; only tailora's own."""
+    """Return a class and its bases; only tailora's own."""
     yield of
     for base in of.node.bases if isinstance(of.node, ast.ClassDef) else []:
         found = definition(of.module, base.id) if isinstance(base, ast.Name) else None
@@ -178,7 +177,7 @@ def _lineage(of: Definition) -> Iterator[Definition]:
 
 
 def _called(of: Definition) -> _Called | None:
-    """What is run when a class or function is called."""
+    """Return the function that runs when a class or function is called."""
     if isinstance(of.node, ast.FunctionDef):
         return _Called(of.module, of.node)
     for item in of.node.body:
@@ -195,7 +194,7 @@ def _value(module: str, node: ast.expr) -> Any:
             found = definition(module, owner)
             known = {} if found is None else found.attributes()
             if name not in known:
-                raise ValueError(f"{owner}.{name} is no constant")
+                raise ValueError(f"{owner}.{name} is not a constant")
             return known[name]
         case ast.Tuple(elts=elements):
             return tuple(_values(module, elements))

@@ -1,4 +1,4 @@
-"""Write files so that a reader never meets half of one: temporary name first, then rename."""
+"""Write files so that readers never see partial ones: temporary name first, then rename."""
 
 import errno
 import hashlib
@@ -33,14 +33,15 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it into place.
+    """Let `write` fill a temporary file next to `path`, then rename it.
 
     Args:
-        path: Final name; its folder is made when absent.
+        path: Final name; its folder is created if missing.
         write: Called with the temporary path (same suffix as `path`).
 
     Raises:
-        StorageError: The disk is full or the folder cannot be written; the temporary file is gone.
+        StorageError: The disk is full or the folder cannot be written; the temporary file is
+            removed.
     """
     temporary = path.with_name(f".{path.stem}.writing-{os.getpid()}-{get_ident()}{path.suffix}")
     try:
@@ -55,7 +56,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 @contextmanager
 def guard_disk(path: Path) -> Iterator[None]:
-    """Turn a failure to write `path` into a `StorageError` that says what to do."""
+    """Turn a failure to write `path` into a `StorageError` with advice."""
     try:
         yield
     except OSError as error:
@@ -68,13 +69,13 @@ def guard_disk(path: Path) -> Iterator[None]:
 
 
 def create_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> np.memmap[Any, Any]:
-    """Make a memory-mapped `.npy` file with its whole size reserved on disk.
+    """Create a memory-mapped `.npy` file with its full size reserved on disk.
 
-    A sparse map on a full disk kills the process with a signal at some later write; reserving
-    turns that into an error here.
+    A sparse map on a full disk kills the process with a signal at some later write; reserving turns
+    that into an error here.
 
     Raises:
-        OSError: The disk has no room (let `write_atomically` or `guard_disk` explain it).
+        OSError: The disk is full (let `write_atomically` or `guard_disk` explain it).
     """
     array = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     if hasattr(os, "posix_fallocate"):
@@ -88,15 +89,15 @@ def create_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> np.mem
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically, newlines as given."""
+    """Write UTF-8 text atomically, without changing newlines."""
     write_atomically(path, lambda temporary: temporary.write_text(text, "utf-8", newline=""))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically, indented, non-ASCII kept; NaN is refused (it is not JSON).
+    """Write JSON atomically, indented, non-ASCII unescaped; NaN is rejected (not valid JSON).
 
-    A list of numbers stands on one line: a confusion matrix of a few thousand classes would take
-    a line per cell, and half a minute.
+    A list of numbers is on one line: a confusion matrix of a few thousand classes would otherwise
+    take a line per cell, and half a minute.
     """
     write_text(path, _json(value, "\n") + "\n")
 
@@ -119,7 +120,7 @@ def _plain_json(value: Any) -> str:
 
 
 def file_sha256(path: Path) -> bytes:
-    """SHA-256 of a file's content, 32 bytes; read in pieces.
+    """Return the SHA-256 of a file's content, 32 bytes; read in chunks.
 
     Raises:
         OSError: It cannot be read.
@@ -133,14 +134,14 @@ def read_json(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: There is none.
-        RunError: It cannot be read, or is no JSON; NaN, numbers beyond 64 bits, keys that repeat
-            and halves of characters are none.
+        RunError: It cannot be read, or is not valid JSON; NaN, numbers beyond 64 bits, duplicate
+            keys and lone surrogates are not.
     """
     return _parsed(path, _parse_json)
 
 
 def read_json_lines(path: Path) -> list[Any]:
-    """Read a UTF-8 file with a value of JSON a line.
+    """Read a UTF-8 file with one JSON value per line.
 
     Raises:
         FileNotFoundError: There is none.
@@ -170,7 +171,7 @@ def _parsed(path: Path, parse: Callable[[str], _T]) -> _T:
     except OSError as error:
         raise RunError(f"cannot read {str(path)!r}: {error.strerror}") from error
     except RecursionError as error:
-        raise RunError(f"{str(path)!r} is damaged: it is nested too deep") from error
+        raise RunError(f"{str(path)!r} is damaged: it is nested too deeply") from error
     except ValueError as error:  # of bytes that are no text, text that is no JSON, endless digits
         raise RunError(f"{str(path)!r} is damaged ({error})") from error
 
@@ -186,7 +187,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         with path.open("rb") as file:
             stored = np.load(file, allow_pickle=False)
             if not isinstance(stored, NpzFile):
-                raise ValueError("it is no .npz file")
+                raise ValueError("it is not an .npz file")
             return {name: stored[name] for name in stored.files}
     except FileNotFoundError:
         raise
@@ -199,17 +200,17 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Read TOML that a person wrote.
+    """Read hand-written TOML.
 
     Raises:
-        tomllib.TOMLDecodeError: It is none.
-        ValueError: It is, but with a number beyond 64 bits, a NUL character in a text, or nested
+        tomllib.TOMLDecodeError: It is not TOML. ValueError: It is, but with a number beyond 64
+        bits, a NUL character in a text, or nested
             deeper than anything that tailora reads.
     """
     try:
         content = tomllib.loads(text)
     except RecursionError as error:
-        raise ValueError("it is nested too deep") from error
+        raise ValueError("it is nested too deeply") from error
     _check_depth(content)
     _check_leaves(content)
     return content
@@ -219,7 +220,7 @@ def parse_value(text: str) -> Any:
     """Read one value as TOML, or else as a bare word: the text itself.
 
     Raises:
-        ValueError: It is TOML that `parse_toml` refuses.
+        ValueError: It is TOML that `parse_toml` rejects.
     """
     try:
         return parse_toml(f"value = {text}")["value"]
@@ -228,15 +229,15 @@ def parse_value(text: str) -> Any:
 
 
 def typed(kind: type[_T], value: Any, path: Path) -> _T:
-    """Give what was read from a JSON file the type it must have, without converting anything.
+    """Validate the type of a value read from a JSON file, without converting anything.
 
     Args:
         kind: A dataclass, or any other annotation.
-        value: What `read_json` gave.
+        value: From `read_json`.
         path: The file, for the error.
 
     Raises:
-        RunError: Something is missing or of another type or range.
+        RunError: Something is missing or of the wrong type or range.
     """
     try:
         return TypeAdapter(kind).validate_json(json.dumps(value), strict=True)
@@ -247,7 +248,7 @@ def typed(kind: type[_T], value: Any, path: Path) -> _T:
 
 
 def delete(path: Path) -> None:
-    """Delete a file or a whole folder, if it is there; a link, never what it points to."""
+    """Delete a file or folder, if it exists; a link, never its target."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -255,7 +256,7 @@ def delete(path: Path) -> None:
 
 
 def _check_depth(value: Any) -> None:
-    """Reject what a recursive reader could not follow."""
+    """Reject content too deeply nested for a recursive reader."""
     level = [value]
     for _ in range(_DEEPEST):
         level = [
@@ -266,7 +267,7 @@ def _check_depth(value: Any) -> None:
         ]
         if not level:
             return
-    raise ValueError("it is nested too deep")
+    raise ValueError("it is nested too deeply")
 
 
 def _check_leaves(value: Any) -> None:
@@ -274,15 +275,15 @@ def _check_leaves(value: Any) -> None:
         if isinstance(inner, dict | list):
             _check_leaves(inner)
         elif isinstance(inner, str) and "\0" in inner:
-            raise ValueError("a text holds a NUL character")
+            raise ValueError("a text contains a NUL character")
         elif isinstance(inner, int) and not -(2**63) <= inner < 2**63:
-            raise ValueError("a whole number is beyond 64 bits")
+            raise ValueError("an integer exceeds 64 bits")
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        raise ValueError(f"{text[:_MOST_DIGITS]} is beyond any number")
+        raise ValueError(f"{text[:_MOST_DIGITS]} is out of range")
     return value
 
 
@@ -293,20 +294,20 @@ def _whole(text: str) -> int:
 
 
 def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not valid JSON")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a key stands twice in one object")
+        raise ValueError("a key occurs twice in one object")
     return found
 
 
 def _storage_error(path: Path, error: OSError) -> StorageError:
     if error.errno in _FULL:
         return StorageError(
-            f"no space left while writing {str(path)!r}; free some disk, then run again "
+            f"no space left while writing {str(path)!r}; free some disk space, then run again "
             "with --resume"
         )
     return StorageError(f"cannot write {str(path)!r}: {error.strerror or error}")

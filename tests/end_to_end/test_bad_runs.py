@@ -150,7 +150,7 @@ def test_a_folder_without_images_cannot_be_predicted(refuse, finished, tmp_path)
 
 def test_evaluation_refuses_data_without_a_class_that_the_run_knows(refuse, finished, tmp_path):
     other = write_chips(tmp_path / "other", {"airport": 1, "bridge": 4})
-    says = ["does not know any of", "airport", "bridge", "007"]
+    says = ["has none of the classes", "airport", "bridge", "007"]
     refuse("evaluate", finished, other, "--quiet", says=says)
 
 
@@ -185,7 +185,15 @@ def test_evaluation_refuses_images_of_another_kind(refuse, finished, tmp_path):
 
 
 def test_evaluation_on_what_was_learnt_is_refused(refuse, finished, data):
-    refuse("evaluate", finished, data, "--split", "all", "--quiet", says=["--split all", "seen"])
+    refuse(
+        "evaluate",
+        finished,
+        data,
+        "--split",
+        "all",
+        "--quiet",
+        says=["--split all", "own training images"],
+    )
     refuse("evaluate", finished, data, "--split", "tset", "--quiet", says=["did you mean 'test'"])
 
 
@@ -304,7 +312,7 @@ WRONG = {
         lambda run: _edit(run / "calibration.json", lambda c: c | {"scalings": _COLD}),
         "calibration.json",
     ),
-    "beyond any number": (lambda run: (run / "metrics.json").write_text('{"a": 1e400}'), "1e400"),
+    "out of range": (lambda run: (run / "metrics.json").write_text('{"a": 1e400}'), "1e400"),
     "half a character": (
         lambda run: (run / "classes.json").write_text('{"a": "\\ud800"}'),
         "classes.json",

@@ -60,7 +60,7 @@ def test_a_folder_of_bands_is_one_scene_and_bands_are_chosen_by_name(tmp_path):
         (["{scene}", "--wavelengths", "0.5,0.6"], "2 wavelengths for images of 4 bands"),
         (["{scene}", "--labels", "none.gpkg"], "class_field (--class-field) is missing"),
         (["{scene}", "--chip", "8"], "labels (--labels) is missing"),
-        (["{empty}"], "has no pixel with data"),
+        (["{empty}"], "has no valid pixel"),
     ],
 )
 def test_what_cannot_be_looked_at_says_why(words, message, scene, tmp_path):

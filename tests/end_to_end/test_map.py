@@ -236,17 +236,17 @@ BAD = {
     "another dtype": (lambda f: _of(f, country(40, 40)[0].astype(np.uint16)), (), "uint16"),
     "values that tags make": (
         lambda f: tagged(f, country(40, 40)[0]), (),
-        "float32 values (made of uint8 x 0.00390625 + 0 by its scale and offset tags)",
+        "float32 values (converted from uint8 x 0.00390625 + 0 by its scale and offset tags)",
     ),
     "control points only": (
         _by_points, (), "4 ground control points only; warp it first",
     ),
     "no data at all": (
-        lambda f: _of(f, np.zeros((3, 40, 40), dtype=np.uint8), nodata=0), (), "has data",
+        lambda f: _of(f, np.zeros((3, 40, 40), dtype=np.uint8), nodata=0), (), "few valid",
     ),
     "not a raster": (lambda f: shutil.copy(__file__, f / "text.tif"), (), "cannot read"),
     "an empty folder": (lambda f: (f / "empty").mkdir() or f / "empty", (), "no raster"),
-    "several scenes, one file": (_two, (), "give --out a folder"),
+    "several scenes, one file": (_two, (), "set --out to a folder"),
     "a step beyond the chip": (None, ("--step", 17), "step must lie in 1..16"),
     "a tiny chip": (None, ("--chip", 2), "[4, 8192]"),
     "a share out of range": (None, ("--most-nodata", 1), "most_nodata"),
@@ -308,7 +308,7 @@ def test_dense_is_refused_where_only_the_class_token_is_pooled(mapper, ground, t
 def test_pixels_of_another_size_are_mapped_with_a_word_of_warning(mapper, tmp_path):
     write_scene(tmp_path / "a.tif", country(48, 48)[0], names=NAMES, pixel=30.0)
     answer = succeed("map", mapper, "a.tif", "--out", "map.tif")
-    assert "measure 30 metre, those the run learnt from 10" in " ".join(answer.out.split())
+    assert "are 30 metre instead of 10 in training" in " ".join(answer.out.split())
     with rasterio.open("map.tif") as file:
         assert file.res == (240, 240)
         assert file.bounds.left == WEST
@@ -350,7 +350,7 @@ def test_chips_of_another_size_are_said_and_absurd_ones_refused(mapper, ground, 
         refused(answer, "--chip must lie in [4, 8192]")
     answer = succeed("map", mapper, ground[0], "--out", "m.tif", "--chip", 3 * CHIP)
     told = " ".join((answer.out + answer.err).split())
-    assert f"chips are {3 * CHIP} pixels per side, those the run learnt from {CHIP}" in told
+    assert f"chips are {3 * CHIP} pixels per side instead of {CHIP}" in told
     assert "another size" not in succeed("map", mapper, ground[0], "--out", "own.tif").out
 
 
@@ -427,5 +427,5 @@ def test_one_reflectance_stored_in_two_ways_is_learnt_mapped_and_scored_alike(
     assert scores[0] == scores[1]
     assert scores[0][-1]["macro_f1"]["all"] > 0.9
     write_scene(tmp_path / "raw.tif", stored, names=NAMES)
-    refused(tailora("map", "run", "raw.tif", "--out", "c.tif", "-q"), "fitted on float32")
+    refused(tailora("map", "run", "raw.tif", "--out", "c.tif", "-q"), "trained on float32")
     refused(tailora("evaluate", "run", "raw.tif", *labels, "-q"), "float32")

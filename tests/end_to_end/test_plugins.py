@@ -106,7 +106,7 @@ def test_a_loss_of_another_package_trains_from_the_command_line(tempered, data, 
     own, same = [(tmp_path / run / "predictions.csv").read_bytes() for run in ("own", "plain")]
     assert own == same
     options = ("--set", "train.loss=tempered", "--set", "train.loss_options={heat=2}")
-    refused(tailora(*words, "--out", tmp_path / "b", *options), "tempered takes no option 'heat'")
+    refused(tailora(*words, "--out", tmp_path / "b", *options), "tempered has no option 'heat'")
 
 
 def test_a_run_outlives_the_package_that_it_was_fitted_with(
@@ -146,7 +146,7 @@ def test_without_plugins_nothing_is_added(tempered, monkeypatch):
             "import tailora\nfrom torch import nn\nclass L(nn.Module): ...\n"
             "def add():\n    tailora.register('losses', 'mine', L)\n"
             "    tailora.register('losses', 'focal', L)",
-            "loss 'focal' is there already",
+            "loss 'focal' exists already",
         ),
     ],
 )
@@ -174,7 +174,7 @@ def test_every_shelf_takes_a_part(family, part):
     assert registry.method_name(part) == "own"
     entry = registry.entries(family)["own"]
     assert (entry.summary, entry.options) == (registry.summary(part), registry.options(part))
-    with pytest.raises(ConfigError, match="'own' is there already"):
+    with pytest.raises(ConfigError, match="'own' exists already"):
         package.register(family, "own", part)
 
 
@@ -191,8 +191,8 @@ def test_a_method_of_one_s_own_has_its_place_among_the_others():
     [
         ("losses", "own", Loss(None), "must be a class of torch.nn.Module, got Loss()"),
         ("losses", "own", optimiser, "must be a class of torch.nn.Module"),
-        ("losses", "focal", Loss, "loss 'focal' is there already"),
-        ("losses", "My Loss", Loss, "lower case"),
+        ("losses", "focal", Loss, "loss 'focal' exists already"),
+        ("losses", "My Loss", Loss, "lower-case"),
         ("samplers", "own", Sampler, "__iter__, __len__ and set_epoch"),
         ("augment", "own", Sampler, "called with a batch"),
         ("optim", "own", 3, "a function that makes a torch optimiser, got 3"),

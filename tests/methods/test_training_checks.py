@@ -56,7 +56,7 @@ BAD = {
         {"train.deferred": 0.5, "train.deferred_sampler": "nne"}, "did you mean 'none'"
     ),
     "an option AdamW does not have": (
-        {"train.optimizer_options": {"momentum": 0.9}}, "adamw takes no option 'momentum'"
+        {"train.optimizer_options": {"momentum": 0.9}}, "adamw has no option 'momentum'"
     ),
     "options of an objective that has none": (
         {"train.objective_options": {"queue": 5}}, "train.objective_options has no effect"
@@ -143,7 +143,7 @@ BAD = {
         {"method": "lora+reslt", "train.loss": "focal"}, "train.loss has no effect with method"
     ),
     "an option the experts' loss lacks": (
-        {"method": "lora+ride", "train.loss_options": {"tau": 1.0}}, "ride takes no option 'tau'"
+        {"method": "lora+ride", "train.loss_options": {"tau": 1.0}}, "ride has no option 'tau'"
     ),
     "an option of the experts out of range": (
         {"method": "lora+tlc", "train.loss_options": {"engagement": 2.0}}, "engagement must lie"

@@ -141,8 +141,8 @@ def test_where_no_parameter_is_a_matrix_muon_is_refused():
     ("name", "options", "says"),
     [
         ("moun", {}, "unknown optimizer 'moun'; did you mean 'muon'"),
-        ("adamw", {"momentum": 0.9}, "adamw takes no option 'momentum'; it takes none"),
-        ("muon", {"mometum": 0.9}, "muon takes no option 'mometum'"),
+        ("adamw", {"momentum": 0.9}, "adamw has no option 'momentum'; it has none"),
+        ("muon", {"mometum": 0.9}, "muon has no option 'mometum'"),
         ("muon", {"momentum": 1.5}, "momentum in"),
         ("muon", {"momentum": "much"}, "muon cannot use"),
         ("muon", {"adjustment": "match_rms"}, "did you mean 'match_rms_adamw'"),

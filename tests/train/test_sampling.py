@@ -69,7 +69,7 @@ def test_none_is_no_sampler_and_takes_no_options():
     [
         ("clas-balanced", {}, r"unknown sampler 'clas-balanced'; did you mean 'class-balanced'"),
         ("non", {}, r"unknown sampler 'non'; did you mean 'none'"),
-        ("oversampling", {"ration": 1}, "oversampling takes no option 'ration'; it takes ratio"),
+        ("oversampling", {"ration": 1}, "oversampling has no option 'ration'; it has ratio"),
         ("oversampling", {"ratio": 2.0}, r"ratio must lie in \(0, 1\], got 2.0"),
         ("oversampling", {"ratio": "half"}, r"oversampling cannot use .*'half'"),
         ("m-per-class", {"m": 2.0}, r"sampler 'm-per-class' cannot use \{'m': 2.0\}"),

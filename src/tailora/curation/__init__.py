@@ -1,1 +1,1 @@
-"""Look at data before anything is trained."""
+"""Summarise data before training."""

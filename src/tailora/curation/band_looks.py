@@ -1,4 +1,4 @@
-"""What is known of the bands of images or of a scene: their values, units and wavelengths."""
+"""Bands of images or of a scene: values, units and wavelengths."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,13 +15,13 @@ from tailora.errors import ConfigError
 
 @dataclass(frozen=True)
 class BandLook:
-    """Bands by their values.
+    """Bands and their values.
 
     Attributes:
-        bands: What values each band holds, in a sample of the pixels.
-        units: What these values seem to be.
-        warnings: What looks wrong with them.
-        stem: What `backbone.stem=by-wavelength` would do, where wavelengths are known.
+        bands: Values of each band, in a sample of the pixels.
+        units: Probable units of the values.
+        warnings: Suspected problems.
+        stem: Effect of `backbone.stem=by-wavelength`, if wavelengths are known.
     """
 
     bands: tuple[BandSummary, ...]
@@ -51,13 +51,13 @@ def look_at_bands(
 
     Args:
         values: Of some pixels (bands, pixels).
-        names: Of the bands, where the data say.
-        known: Their wavelengths in µm, where the data say.
-        wavelengths: Those that the stem is to go by; None takes the known ones.
+        names: Band names, if known.
+        known: Their wavelengths in µm, if known.
+        wavelengths: Wavelengths for the stem; None uses the known ones.
         new_bands: See `tailora.backbones.stem`.
 
     Raises:
-        ConfigError: Wavelengths of another number of bands, or nonsense ones.
+        ConfigError: Wavelengths for another number of bands, or invalid ones.
     """
     bands = summarise_bands(values, names, known)
     doubt = doubtful_sensor(names) if names and not known else None
@@ -73,7 +73,7 @@ def look_at_bands(
 
 
 def _stem(wavelengths: Sequence[float] | None, bands: int, new_bands: str) -> list[StemRow]:
-    """Say what a stem by wavelength does to each band; nothing where wavelengths are unknown."""
+    """Return what a stem by wavelength does to each band; empty if wavelengths are unknown."""
     if not wavelengths:
         return []
     if len(wavelengths) != bands:

@@ -1,4 +1,4 @@
-"""Look at a dataset before anything is trained: sizes, splits, leaks, bands."""
+"""Summarise a dataset before training: sizes, splits, leaks, bands."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,22 +21,22 @@ from tailora.report.scene_section import scene_section
 
 SMALL_TEST = 10
 MOST_PICTURED = 200
-"""Classes that a page shows images of; twelve thousand images make a page that no browser opens."""
+"""Classes with images on the page; twelve thousand images make a page that no browser opens."""
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is known without training.
+    """Summary of a dataset without training.
 
     Attributes:
-        name: Of the dataset.
+        name: Name of the dataset.
         rows: Counts and group of each class, largest first.
         imbalance: Largest over smallest training count.
         image: Bands, height, width and dtype of the first training image.
         duplicates: Exact copies across splits or with other labels.
         small: Classes with fewer test samples than a verdict needs.
-        notes: What was done to the data, and caveats.
-        values: What the bands hold, in a sample of the training images.
+        notes: Processing notes and caveats.
+        values: Values of the bands, in a sample of the training images.
     """
 
     name: str
@@ -77,16 +77,16 @@ def inspect_dataset(
     wavelengths: Sequence[float] | None = None,
     new_bands: str = "zero",
 ) -> Inspection:
-    """Count, group and look for copies and at the values of a few training images.
+    """Count, group, find duplicates and check the values of a few training images.
 
     Args:
         data: The dataset.
-        wavelengths: Of the image's bands in µm; None takes what the data say.
+        wavelengths: Of the image's bands in µm; None uses those of the data.
         new_bands: See `tailora.backbones.stem`.
 
     Raises:
-        DataError: The first of them cannot be decoded, or a name is not UTF-8.
-        ConfigError: Wavelengths of another number of bands, or nonsense ones.
+        DataError: The first image cannot be decoded, or a name is not UTF-8.
+        ConfigError: Wavelengths for another number of bands, or invalid ones.
     """
     check_names(data)
     data = name_bands(data)
@@ -155,7 +155,7 @@ def write_page(data: Dataset, found: Inspection, out: Path, *, per_class: int = 
 
 
 def _evenly(rows: Sequence[ClassRow], most: int) -> list[ClassRow]:
-    """Take at most so many rows, as far apart as they go, the first and the last among them."""
+    """Return at most so many rows, evenly spaced, including the first and the last."""
     if len(rows) <= most:
         return list(rows)
     return [rows[i] for i in np.linspace(0, len(rows) - 1, most).round().astype(int)]

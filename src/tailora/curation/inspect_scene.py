@@ -1,4 +1,4 @@
-"""Look at a scene that has no labels yet: where it lies, what its bands hold."""
+"""Summarise a scene without labels: location and band values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from tailora.report.scene_section import SceneLook, scene_section
 
 @dataclass(frozen=True)
 class SceneInspection:
-    """What is known of a scene by itself.
+    """Summary of a scene without labels.
 
     Attributes:
-        look: Quick-look and facts: size, coordinates, share without data.
-        values: What the bands hold, in a sample of the pixels.
+        look: Quick-look and facts: size, CRS, share of no-data pixels.
+        values: Values of the bands, in a sample of the pixels.
     """
 
     look: SceneLook
@@ -41,17 +41,17 @@ def inspect_scene(
     """Read a scene once, coarsely.
 
     Args:
-        scene: What `open_unlabelled` gives.
-        wavelengths: Of its bands in µm; None takes what the files say.
+        scene: From `open_unlabelled`.
+        wavelengths: Of its bands in µm; None uses those of the files.
         new_bands: See `tailora.backbones.stem`.
 
     Raises:
-        DataError: It cannot be read, or no pixel has data.
-        ConfigError: Wavelengths of another number of bands, or nonsense ones.
+        DataError: It cannot be read, or no pixel is valid.
+        ConfigError: Wavelengths for another number of bands, or invalid ones.
     """
     values, valid = scene.overview(SIDE)
     if not valid.any():
-        raise DataError(f"scene {scene.name!r} has no pixel with data; check its nodata value")
+        raise DataError(f"scene {scene.name!r} has no valid pixel; check its nodata value")
     return SceneInspection(
         look=draw_look(scene, values, valid),
         values=look_at_bands(

@@ -1,4 +1,4 @@
-"""Pictures and values of scenes and images, read once for `inspect`."""
+"""Quick-looks and values of scenes and images, read once for `inspect`."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -27,13 +27,13 @@ _GAP: Final = 255  # pixels without data are white
 
 
 def scenes_of(data: Dataset) -> SceneChips | None:
-    """Scenes that a dataset is cut from, if it is."""
+    """Return the scenes that a dataset is cut from, if any."""
     source = origin(data.source)
     return source if isinstance(source, SceneChips) else None
 
 
 def sample_values(data: Dataset) -> NDArray[Any]:
-    """Values of some training images (bands, pixels), unreadable ones left out.
+    """Return values of some training images (bands, pixels), skipping unreadable ones.
 
     Raises:
         DataError: The first training image cannot be read.
@@ -50,7 +50,7 @@ def sample_values(data: Dataset) -> NDArray[Any]:
 
 
 def look_at(scene: Scene, labels: Labels | LabelRaster) -> SceneLook:
-    """Read a scene coarsely and lay its labels on it.
+    """Read a scene coarsely and overlay its labels.
 
     Raises:
         DataError: The scene cannot be read.
@@ -64,13 +64,13 @@ def draw_look(
     valid: NDArray[np.bool_],
     labels: Labels | LabelRaster | None = None,
 ) -> SceneLook:
-    """Make a quick-look of a scene and lay its labels on it, if it has any.
+    """Make a quick-look of a scene and overlay its labels, if any.
 
     Args:
-        scene: Whose coordinates and type are told.
-        values: What its `overview(SIDE)` gave (bands, rows, columns).
-        valid: Pixels with data (rows, columns).
-        labels: Of its ground.
+        scene: Provides CRS and dtype.
+        values: From its `overview(SIDE)` (bands, rows, columns).
+        valid: Valid pixels (rows, columns).
+        labels: Labels of the scene.
     """
     step = max(1, -(-max(scene.shape) // SIDE))
     t = scene.grid.transform
@@ -81,7 +81,7 @@ def draw_look(
     width, height = scene.grid.pixel
     facts = (
         ("pixels", f"{scene.shape[0]} rows x {scene.shape[1]} columns"),
-        ("pixel size", f"{width:g} x {height:g} in units of the coordinates"),
+        ("pixel size", f"{width:g} x {height:g} in CRS units"),
         ("coordinates", scene.grid.crs.to_string()),
         ("type", f"{scene.dtype}, from {scene.conversion}" if scene.conversion else scene.dtype),
         ("without data", f"{1 - valid.mean():.1%} of the pixels"),
@@ -97,8 +97,8 @@ def quick_look(
 
     Args:
         values: (bands, rows, columns).
-        valid: Pixels with data (rows, columns); the others become white.
-        names: Of the bands, where known.
+        valid: Valid pixels (rows, columns); the others become white.
+        names: Band names, if known.
 
     Returns:
         (rows, columns, 3).

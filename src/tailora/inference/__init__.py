@@ -1,1 +1,1 @@
-"""What a finished run says of data it has not seen."""
+"""Predict, evaluate and map with a finished run."""

@@ -1,4 +1,4 @@
-"""Measure a finished run on data: its own test split, or other data with the same classes."""
+"""Evaluate a finished run on its own test split, or on other data with the same classes."""
 
 import tempfile
 from collections.abc import Iterable
@@ -40,24 +40,24 @@ def evaluate_run(
 ) -> RunMetrics:
     """Evaluate a run.
 
-    Prediction sets and scalings are those of the run: nothing is fitted to the new data.
+    Prediction sets and temperatures are those of the run: nothing is fitted to the new data.
 
     Args:
         run: From `load_run`.
-        data: Labelled images, one at least; classes are matched by name, and images of classes that
-            the run does not know are left out and counted in `left_out`. Of other data than the
-            run's own, images that it learnt from or chose by are left out too, known by their
-            content and counted in `learnt_from`.
-        split: `"test"` or `"all"`; None is `"test"` for the data the run was fitted on and `"all"`
-            for other data, none of which it has seen.
-        skip_broken: Leave unreadable images out.
-        progress: Shows how far it is.
+        data: Labelled images, at least one; classes are matched by name, and images of classes the
+            run was not trained on are left out and counted in `left_out`. In data other than the
+            run's own, its training and validation images are left out too, recognised by content
+            and counted in `learnt_from`.
+        split: `"test"` or `"all"`; None means `"test"` for the run's own data and `"all"` for other
+            data.
+        skip_broken: Skip unreadable images.
+        progress: Shows progress.
 
     Raises:
-        RunError: The data have no image of a class the run knows.
-        DataError: The images have other bands or another dtype than those the run was fitted on, or
-            the split chosen is empty.
-        ConfigError: `"all"` of the data the run learnt from.
+        RunError: The data have no image of a class the run was trained on.
+        DataError: The images have other bands or another dtype than those the run was trained on,
+            or the chosen split is empty.
+        ConfigError: `"all"` of the run's own data.
     """
     data = with_band_names(data, run.recipe.data)
     own = data.fingerprint == run.record["dataset"]["fingerprint"]
@@ -65,7 +65,7 @@ def evaluate_run(
     if split not in SPLIT_CHOICES:
         raise unknown_name("split", split, SPLIT_CHOICES)
     if own and split == "all":
-        raise ConfigError("--split all of the data a run learnt from would score what it has seen")
+        raise ConfigError("--split all would evaluate the run on its own training images")
     task = find_task(run.recipe.task)
     task.check(data)
     known, unknown = _known_rows(run, data) if task.per_image else (np.arange(len(data)), {})
@@ -152,9 +152,9 @@ def _units(
 def _unseen(
     run: Run, images: PreparedImages, rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], int | None]:
-    """Rows that the run has not learnt from, and how many it has; None where it cannot tell.
+    """Return rows not used by the run, and how many were; None if it cannot be determined.
 
-    Chips of a scene that lie partly on ground which the run has seen there, count as seen.
+    Chips that overlap ground used by the run count as used.
     """
     seen = read_seen(run.folder.path)
     if seen is None:
@@ -164,7 +164,7 @@ def _unseen(
     if is_seen.all():
         raise DataError(
             f"all {len(rows)} images are training or validation images of run "
-            f"{str(run.folder.path)!r}; give others"
+            f"{str(run.folder.path)!r}; use others"
         )
     return rows[~is_seen], int(is_seen.sum())
 
@@ -202,33 +202,33 @@ def _score(
 
 
 def _match_bands(run: Run, data: Dataset, images: PreparedImages) -> tuple[int, ...]:
-    """Numbers of the run's bands in these images: by name where both name theirs."""
+    """Return the indices of the run's bands in these images, by name if both have names."""
     stored = run.record["dataset"]["bands"]
     named = data.bands is not None and run.input.names is not None
     known = {1, 3} if stored == 3 else {stored}
     if images.source_dtype != run.input.dtype or not (named or images.bands in known):
         raise DataError(
             f"the images have {images.bands} bands of {images.source_dtype}, but the run was "
-            f"fitted on {stored} of {run.input.dtype}; convert them"
+            f"trained on {stored} of {run.input.dtype}; convert them"
         )
     return run.input.find_bands(data.bands, images.bands)
 
 
 def _read(run: Run, images: PreparedImages, rows: NDArray[np.int64]) -> Tensor:
-    """Return images in stored values; grey ones stand for all bands of a run on colour."""
+    """Return images in stored values; grey images are repeated for all bands of a colour run."""
     found = images.batch(rows)
     return found.expand(-1, run.record["dataset"]["bands"], -1, -1) if len(found[0]) == 1 else found
 
 
 def _known_rows(run: Run, data: Dataset) -> tuple[NDArray[np.int64], dict[str, int]]:
-    """Rows whose class the run knows, and how many others there are of each other class."""
+    """Return rows of known classes, and the number of samples of each other class."""
     names = np.array(data.classes)[data.labels]
     known = np.isin(names, [canonical_name(name) for name in run.class_names])
     others, counts = np.unique(names[~known], return_counts=True)
     unknown = dict(zip(others.tolist(), counts.tolist(), strict=True))
     if not known.any():
         raise RunError(
-            f"run {str(run.folder.path)!r} belongs to another dataset: it does not know any of "
+            f"run {str(run.folder.path)!r} belongs to another dataset: it has none of the "
             f"classes {sorted(unknown)}, only {run.class_names}{_unnamed(unknown)}"
         )
     return np.flatnonzero(known), unknown
@@ -237,11 +237,11 @@ def _known_rows(run: Run, data: Dataset) -> tuple[NDArray[np.int64], dict[str, i
 def _unnamed(names: Iterable[str]) -> str:
     if not all(name.lstrip("-").isdigit() for name in names):
         return ""
-    return "; a raster of classes needs their names, in its attribute table or as category names"
+    return "; a raster of classes needs class names, in its attribute table or as category names"
 
 
 def _match_labels(run: Run, data: Dataset, labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Class indices of the run for those of the data (rows,), -1 for classes it does not know."""
+    """Return class indices of the run for those of the data (rows,), -1 for unknown classes."""
     known = {canonical_name(name): c for c, name in enumerate(run.class_names)}
     index = [known.get(name, -1) for name in data.classes]
     return np.array(index, dtype=np.int64)[labels]

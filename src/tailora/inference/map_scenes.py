@@ -37,17 +37,15 @@ _ABOUT: Final = 0.1  # pixels that differ by more than this share show another a
 @final
 @dataclass(frozen=True)
 class MapOptions:
-    """How scenes are mapped.
+    """Options for mapping scenes.
 
     Args:
-        chip: Pixels per side of a chip; None takes what the run was fitted on, where it was fitted
-            on chips of scenes.
-        step: Pixels from one chip to the next, and per side of a cell of the map; None is half a
-            chip.
-        dense: An answer for every patch of the encoder instead of one a chip.
-        most_nodata: Chips with a larger share of pixels without data are left out, in [0, 1).
-        raw: Take probabilities as the head gives them, also where a temperature helped on
-            validation.
+        chip: Pixels per side of a chip; None uses that of the run, if it was trained on chips of
+            scenes.
+        step: Stride between chips in pixels, and the cell size of the map; None means half a chip.
+        dense: One prediction per encoder patch instead of one per chip.
+        most_nodata: Chips with a larger share of no-data pixels are skipped, in [0, 1).
+        raw: Use probabilities without temperature scaling.
     """
 
     chip: int | None = None
@@ -72,20 +70,20 @@ def map_scenes(
 
     Args:
         run: From `load_run`.
-        paths: Rasters, or folders of them; rasters named after bands are the bands of one scene.
-        targets: What to write where; a path is that of the map, or of a folder for maps.
-        options: How scenes are mapped.
-        reading: How scenes are read.
-        skip_broken: Leave out chips that cannot be read, instead of stopping.
-        resume: Go on with interrupted maps, and keep those that are whole.
-        progress: Shows chips done and the time left, a bar per scene.
+        paths: Rasters, or folders of rasters; rasters named after bands are the bands of one scene.
+        targets: Output files; a path is that of the map, or of a folder for maps.
+        options: Options for mapping.
+        reading: Options for reading scenes.
+        skip_broken: Skip unreadable chips, instead of stopping.
+        resume: Continue interrupted maps, and keep complete ones.
+        progress: Shows chips done and the time left, one bar per scene.
 
     Returns:
-        What each map holds, and what to know about them.
+        A summary of each map, and notes.
 
     Raises:
         TailoraError: A scene or an option does not fit the run, found before anything is written;
-            or, later, a part of a file cannot be read or the disk is full.
+            or, later, a file cannot be read or the disk is full.
     """
     require_per_image(run.recipe.task, "map")
     how = options or MapOptions()
@@ -120,8 +118,8 @@ def _chip(run: Run, options: MapOptions) -> int:
     chip = options.chip or run.record["dataset"].get("chip")
     if chip is None:
         raise ConfigError(
-            "the run was fitted on image files, which do not say how much ground a chip shows: "
-            "give its side in pixels of the scene by --chip"
+            "the run was trained on image files, which do not define a chip size: set it in "
+            "pixels of the scene with --chip"
         )
     if not LEAST_CHIP <= chip <= LARGEST_CHIP:
         raise ConfigError(f"--chip must lie in [{LEAST_CHIP}, {LARGEST_CHIP}], got {chip:.12g}")
@@ -129,13 +127,13 @@ def _chip(run: Run, options: MapOptions) -> int:
 
 
 def _other_chip(run: Run, chip: int) -> list[str]:
-    """Say so where chips show another amount of ground than those the run learnt from."""
+    """Warn if chips cover another area than those the run was trained on."""
     own = run.record["dataset"].get("chip")
     if own is None or abs(chip / own - 1) <= _ABOUT:
         return []
     return [
-        f"chips are {chip} pixels per side, those the run learnt from {own}: things look another "
-        "size to the model, and the map may be wrong; leave out --chip"
+        f"chips are {chip} pixels per side instead of {own} in training: objects appear at "
+        "another scale, and the map may be wrong; leave out --chip"
     ]
 
 
@@ -145,14 +143,14 @@ def _tokens(run: Run) -> int:
         raise ConfigError("--dense needs a vision encoder with patches and a linear head")
     if encoder.pooling == "class":
         raise ConfigError(
-            "--dense needs a head on the patches, but this run pools the class token alone; fit "
+            "--dense needs a head on the patches, but this run pools only the class token; train "
             "with --set backbone.pooling=mean or both, or leave out --dense"
         )
     return encoder.patches_a_side(run.input.image_size)
 
 
 def _other_ground(run: Run, scene: Scene) -> list[str]:
-    """Say so where pixels show another amount of ground than those the run learnt from."""
+    """Warn if pixels cover another area than those the run was trained on."""
     facts = run.record["dataset"]
     units = pixel_units(scene.grid)
     if facts.get("pixel_units") != units:
@@ -161,17 +159,17 @@ def _other_ground(run: Run, scene: Scene) -> list[str]:
     if abs(here / learnt - 1) <= _ABOUT:
         return []
     return [
-        f"pixels of {scene.name!r} measure {here:g} {units}, those the run learnt from {learnt:g}: "
-        "things look another size; resample the scene to be sure"
+        f"pixels of {scene.name!r} are {here:g} {units} instead of {learnt:g} in training: "
+        "objects appear at another scale; resample the scene to be safe"
     ]
 
 
 def _classifier(run: Run, bands: Sequence[int], *, dense: bool, raw: bool) -> ChipClassifier:
-    """Hand a run over as a model of chips.
+    """Wrap a run as a chip classifier.
 
     Args:
         run: From `load_run`.
-        bands: Number, from 1, of each band that the model sees among those that are read.
+        bands: Number, from 1, of each band used by the model among those that are read.
         dense: See `MapOptions`.
         raw: See `MapOptions`.
     """
@@ -191,7 +189,7 @@ def _classifier(run: Run, bands: Sequence[int], *, dense: bool, raw: bool) -> Ch
 
 
 def _patch_shares(run: Run, images: torch.Tensor, *, raw: bool) -> NDArray[np.float32]:
-    """Class shares of every patch: the run's head on the patch's part of the pooled feature."""
+    """Return class probabilities per patch: the head on the patch's part of the pooled feature."""
     encoder = run.model.encoder
     if not isinstance(encoder, Encoder):
         raise ConfigError("--dense needs a vision encoder with patches")
@@ -203,7 +201,7 @@ def _patch_shares(run: Run, images: torch.Tensor, *, raw: bool) -> NDArray[np.fl
 
 
 def _mark(run: Run, *, raw: bool) -> str:
-    """Checksum of what decides a run's answers."""
+    """Return a checksum of everything that determines a run's predictions."""
     folder = run.folder.path
     files = [
         folder / name for name in ("run.json", "recipe.toml", "classes.json", "calibration.json")

@@ -1,4 +1,4 @@
-"""Where the maps of one scene, or of several, are written."""
+"""Output files for the maps of one or several scenes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -15,12 +15,12 @@ _POLYGONS: Final = (".gpkg",)
 @final
 @dataclass(frozen=True)
 class MapTargets:
-    """Files for one scene, or folders for any number, where each map is called like its scene.
+    """Files for one scene, or folders for any number, where each map is named after its scene.
 
     Args:
-        out: The map of classes, `.tif`, or a folder.
-        probabilities: A band of probabilities a class, or None for none.
-        confidence: Probability of the class on the map, or None.
+        out: The class map, `.tif`, or a folder.
+        probabilities: File with one probability band per class, or None.
+        confidence: Probability of the mapped class, or None.
         polygons: `.gpkg`, or None.
     """
 
@@ -31,24 +31,24 @@ class MapTargets:
 
     @property
     def is_folder(self) -> bool:
-        """Whether maps go into a folder; a name with an ending is one only where it is there."""
+        """Whether maps go into a folder; a name with an extension must exist as a folder."""
         return not self.out.suffix or self.out.is_dir()
 
     def of(self, names: Sequence[str], *, inputs: Sequence[Path]) -> list[MapFiles]:
-        """Files of each scene.
+        """Return the files of each scene.
 
         Args:
-            names: Of the scenes.
-            inputs: Files and folders that are read; maps must not land among them.
+            names: Scene names.
+            inputs: Input files and folders; maps must not overwrite them.
 
         Raises:
-            ConfigError: Files of two scenes or kinds have one name, or a name has a wrong ending.
+            ConfigError: Two files have the same name, or a name has the wrong extension.
         """
         given = {item.name: getattr(self, item.name) for item in fields(self)}
         given = {kind: path for kind, path in given.items() if path is not None}
         if len(names) > 1 and not self.is_folder:
             raise ConfigError(
-                f"{len(names)} scenes do not fit into {str(self.out)!r}: give --out a folder"
+                f"{len(names)} scenes cannot be written to {str(self.out)!r}: set --out to a folder"
             )
         targets = [
             {kind: self._path(kind, path, name) for kind, path in given.items()} for name in names
@@ -58,8 +58,8 @@ class MapTargets:
         for path in paths:
             if paths.count(path) > 1 or path in read or path.parent in read:
                 raise ConfigError(
-                    f"{str(path)!r} would be written twice, or among the files that are read; "
-                    "choose another name or folder"
+                    f"{str(path)!r} would be written twice, or overwrite an input; choose "
+                    "another name or folder"
                 )
         return [
             MapFiles(

@@ -1,4 +1,4 @@
-"""Predict images that no label is known for, with a finished run."""
+"""Predict unlabelled images with a finished run."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -26,18 +26,18 @@ _MANY_CHIPS = 2  # an image this many chips a side is a scene
 
 
 class WholeSceneError(DataError):
-    """A scene where a chip was expected: not broken, but no image of a chip either."""
+    """A scene instead of a chip: readable, but not a chip image."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Class shares of images, and those that could not be read.
+    """Class probabilities of images, and unreadable ones.
 
     Attributes:
         paths: Images, in order.
         probabilities: (images, classes).
-        broken: Images left out with `skip_broken`.
-        sets: Prediction set of each image as class names, None where none was calibrated.
+        broken: Images skipped with `skip_broken`.
+        sets: Prediction set of each image as class names, None without calibration.
     """
 
     paths: list[str]
@@ -54,18 +54,18 @@ def predict(
     raw: bool = False,
     progress: Progress = silent,
 ) -> Predictions:
-    """Predict image files and folders of them.
+    """Predict image files and folders of images.
 
     Args:
         run: From `load_run`.
         paths: Files, or folders that are searched for images.
-        skip_broken: Leave unreadable images out instead of stopping.
-        raw: Give probabilities as the head does, also where a temperature helped on validation.
-        progress: Shows how far it is.
+        skip_broken: Skip unreadable images instead of stopping.
+        raw: Return probabilities without temperature scaling.
+        progress: Shows progress.
 
     Raises:
-        DataError: No image, an unreadable one, or one of another kind than the run was fitted on.
-        ConfigError: The run's task does not decide about whole images.
+        DataError: No image, an unreadable one, or one of another type than the training images.
+        ConfigError: The run's task does not predict whole images.
     """
     require_per_image(run.recipe.task, "predict")
     files = list(_files(paths))
@@ -99,7 +99,7 @@ def predict(
 
 
 def predictions_csv(run: Run, found: Predictions) -> str:
-    """Write predictions as CSV: path, class, its probability, whether to trust it, set, shares."""
+    """Write predictions as CSV: path, class, probability, trust, prediction set, probabilities."""
     names = run.class_names
     header = ["path", "class", "probability", "trusted", "verdict", "set"]
     rows: list[Sequence[object]] = [[*header, *(f"p({n})" for n in names)]]
@@ -131,12 +131,12 @@ def _read_or_skip(run: Run, path: Path, *, skip_broken: bool) -> NDArray[Any] | 
         raise
     except DataError as error:
         if not skip_broken:
-            raise DataError(f"{error}; --skip-broken leaves such images out") from error
+            raise DataError(f"{error}; --skip-broken skips such images") from error
         return None
 
 
 def _read(run: Run, path: Path) -> NDArray[Any]:
-    """Bands that the model sees, in its order: by name where the file and the run name theirs."""
+    """Return the model's bands in its order, by name if file and run have names."""
     require_utf8(str(path))
     options = run.recipe.data
     image = decode(path, keep_alpha=_keeps_alpha(run))
@@ -148,18 +148,18 @@ def _read(run: Run, path: Path) -> NDArray[Any]:
     named = names is not None and run.input.names is not None
     if (len(image) != stored and not named) or str(image.dtype) != run.input.dtype:
         raise DataError(
-            f"image {str(path)!r} has {len(image)} bands of {image.dtype}, but the run was fitted "
-            f"on {stored} of {run.input.dtype}"
+            f"image {str(path)!r} has {len(image)} bands of {image.dtype}, but the run was "
+            f"trained on {stored} of {run.input.dtype}"
         )
     if not np.isfinite([image.min(), image.max()]).all():
-        raise DataError(f"image {str(path)!r} has pixels that are NaN or infinite")
+        raise DataError(f"image {str(path)!r} has NaN or infinite pixels")
     bands = run.input.find_bands(names, len(image))
     chosen = image[[band - 1 for band in bands]]
     return resize(chosen, run.input.image_size, fit=run.input.resize)
 
 
 def _keeps_alpha(run: Run) -> bool:
-    """Whether the run counted a band that files declare alpha among its bands."""
+    """Return whether the run uses a band that files declare as alpha."""
     options = run.recipe.data
     return options.alpha == "band" or len(options.band_names) == run.record["dataset"]["bands"]
 
@@ -174,12 +174,13 @@ def _names(path: Path, count: int, options: DataOptions) -> tuple[str, ...] | No
 
 
 def _refuse_scene(run: Run, path: Path, image: NDArray[Any]) -> None:
-    """One answer for a whole scene, shrunk to the size of a chip, would mean nothing."""
+    """Reject whole scenes: one prediction for a scene shrunk to chip size would be meaningless."""
     chip = run.record["dataset"].get("chip")
     if chip and min(image.shape[1:]) >= _MANY_CHIPS * chip:
         raise WholeSceneError(
-            f"{str(path)!r} is {image.shape[1]} x {image.shape[2]} pixels, but the run learnt from "
-            f"chips of {chip}: use `tailora map RUN {path.name} --out {path.stem}-map.tif`"
+            f"{str(path)!r} is {image.shape[1]} x {image.shape[2]} pixels, but the run was "
+            f"trained on chips of {chip}: use `tailora map RUN {path.name} --out "
+            f"{path.stem}-map.tif`"
         )
 
 

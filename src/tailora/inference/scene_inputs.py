@@ -1,4 +1,4 @@
-"""Scenes to be mapped: found among files and folders, and opened with the bands a run looks at."""
+"""Scenes to be mapped: found among files and folders, and opened with the bands a run uses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ from tailora.methods.names import require_utf8
 from tailora.runs.run import Run
 
 _WITHOUT_TAGS: Final = (
-    ", fit anew, or map stored values, e.g. after `gdal_translate -a_scale 1 -a_offset 0`"
+    ", retrain, or map stored values, e.g. after `gdal_translate -a_scale 1 -a_offset 0`"
 )
 
 
 @final
 @dataclass(frozen=True)
 class SceneOptions:
-    """What the files of a scene do not say themselves.
+    """Metadata missing from the files of a scene.
 
     Args:
         sensor: One of `bands.SENSORS`.
-        band_names: Name of each band, in the order of the files.
-        nodata: Value that means "no data"; None takes what the files declare.
+        band_names: Name of each band, in file order.
+        nodata: No-data value; None uses what the files declare.
     """
 
     sensor: str | None = None
@@ -34,10 +34,10 @@ class SceneOptions:
 
 
 def find_scenes(paths: Sequence[Path]) -> list[tuple[str, list[Path]]]:
-    """Name and files of every scene.
+    """Return name and files of every scene.
 
-    Two or more rasters named after bands (`..._B04.tif`) in a folder are one scene, called like the
-    folder; so are several such files that are given one by one. Any other raster is a scene.
+    Two or more rasters named after bands (`..._B04.tif`) in a folder are one scene, named after the
+    folder; so are several such files given individually. Any other raster is a scene.
 
     Args:
         paths: Rasters and folders.
@@ -69,22 +69,21 @@ def _scenes_of(files: Sequence[Path], name: str) -> list[tuple[str, list[Path]]]
 def open_for(
     run: Run, files: Sequence[Path], name: str, options: SceneOptions
 ) -> tuple[Scene, tuple[int, ...]]:
-    """Open a scene with the bands that a run looks at, by name where the run knows names.
+    """Open a scene with the bands that a run uses, by name if the run has band names.
 
     Args:
         run: From `load_run`.
         files: Of the scene.
-        name: What to call it.
-        options: What the files do not say.
+        name: Name of the scene.
+        options: Metadata missing from the files.
 
     Returns:
-        The scene, and the number, from 1, of each band that the model sees among those that are
-        read.
+        The scene, and the number, from 1, of each band used by the model among those that are read.
 
     Raises:
-        DataError: The scene has other bands or another dtype than the run's images, or no
-            coordinates, or cannot be read.
-        ConfigError: A band that the run looks at is not among those of the scene.
+        DataError: The scene has other bands or another dtype than the run's images, is not
+            georeferenced, or cannot be read.
+        ConfigError: A band that the run uses is missing in the scene.
     """
     wanted = run.input.names
     if wanted is None:
@@ -92,19 +91,19 @@ def open_for(
         stored = int(run.record["dataset"]["bands"])
         if len(scene.bands) != stored:
             raise DataError(
-                f"scene {name!r} has {len(scene.bands)} bands, but the run was fitted on {stored}; "
-                "give a file with those"
+                f"scene {name!r} has {len(scene.bands)} bands, but the run was trained on "
+                f"{stored}; use a file with those"
             )
     else:
         read = tuple(dict.fromkeys(wanted))
         scene = _open(run, files, name, options, bands=read)
         bands = tuple(read.index(one) + 1 for one in wanted)
     if scene.dtype != run.input.dtype:
-        made = f" (made of {scene.conversion} by its scale and offset tags)"
+        made = f" (converted from {scene.conversion} by its scale and offset tags)"
         raise DataError(
-            f"scene {name!r} holds {scene.dtype} values{made if scene.conversion else ''}, but the "
-            f"run was fitted on {run.input.dtype}; give the scene in the units of the training "
-            f"images{_WITHOUT_TAGS if scene.conversion else ''}"
+            f"scene {name!r} has {scene.dtype} values{made if scene.conversion else ''}, but the "
+            f"run was trained on {run.input.dtype}; provide the scene in the units of the "
+            f"training images{_WITHOUT_TAGS if scene.conversion else ''}"
         )
     return scene, bands
 
@@ -112,7 +111,7 @@ def open_for(
 def _open(
     run: Run, files: Sequence[Path], name: str, options: SceneOptions, *, bands: Sequence[str] = ()
 ) -> Scene:
-    """Open a scene; what neither its files nor the user say is taken from the run's recipe."""
+    """Open a scene; metadata missing from files and options is taken from the run's recipe."""
     recipe = run.recipe.data
     stored = run.record["dataset"]["bands"]
     told: dict[str, Any] = {
@@ -128,7 +127,7 @@ def _open(
         return scene
     if scene.names is None:
         raise DataError(
-            f"scene {name!r} does not name its {len(scene.bands)} bands, and the run looks at "
-            f"{', '.join(bands)}; state them by --sensor or --band-names"
+            f"scene {name!r} does not name its {len(scene.bands)} bands, and the run uses "
+            f"{', '.join(bands)}; set --sensor or --band-names"
         )
     return open_scene(files, bands=bands, **told)

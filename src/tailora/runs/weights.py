@@ -326,7 +326,7 @@ def _empty_head(path: Path, classes: int | None, features: int | None) -> nn.Mod
     try:
         probe = find_probe(facts.name)
         if unknown := sorted(facts.options.keys() - probe.options.keys()):
-            raise ConfigError(f"probe {facts.name!r} takes no option {unknown[0]!r}")
+            raise ConfigError(f"probe {facts.name!r} has no option {unknown[0]!r}")
         return probe.empty(facts.width, facts.classes, facts.options)
     except (ConfigError, TypeError) as error:
         raise _refused(path, str(error)) from error

@@ -1,7 +1,7 @@
-"""Weighted means over the cells of a map while chips come in from top to bottom.
+"""Weighted means over the cells of a map while chips arrive from top to bottom.
 
-Only the cells that chips to come may still touch are held: memory depends on the width of the
-scene, the number of classes and the height of a row of blocks, not on the height of the scene.
+Only cells that upcoming chips may cover are held: memory depends on the width of the scene, the
+number of classes and the height of a row of blocks, not on the height of the scene.
 """
 
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ from tailora.inference.maps.chip_grid import Block, ChipGrid
 
 @final
 class Blend:
-    """Sums of weighted class shares, and of the weights.
+    """Sums of weighted class probabilities, and of the weights.
 
     Args:
         grid: Chips and cells.
-        classes: How many.
+        classes: Number of classes.
     """
 
     def __init__(self, grid: ChipGrid, classes: int) -> None:
@@ -35,13 +35,14 @@ class Blend:
         usable: NDArray[np.bool_],
         valid: NDArray[np.bool_],
     ) -> None:
-        """Add what the chips of a block say.
+        """Add the predictions for the chips of a block.
 
         Args:
             block: Which chips.
-            shares: Class shares of the usable ones, in rows (chips, tokens, tokens, classes).
+            shares: Class probabilities of the usable ones, in rows (chips, tokens, tokens,
+                classes).
             usable: Which chips of the block these are (rows, columns).
-            valid: Pixels with data of the ground that is the block's own (height, width).
+            valid: Valid pixels of the block's own area (height, width).
         """
         grid, n_classes = self.grid, self.sums.shape[2]
         first_row, down = grid.rows.weights(block.i0, block.i1)
@@ -62,7 +63,7 @@ class Blend:
         self.count(block, valid)
 
     def count(self, block: Block, valid: NDArray[np.bool_]) -> None:
-        """Count pixels with data of each cell; a cell may lie in several blocks' ground.
+        """Count the valid pixels of each cell; a cell may lie in several blocks.
 
         Args:
             block: Which chips.
@@ -80,11 +81,11 @@ class Blend:
         self.held[a : a + counts.shape[0], b : b + counts.shape[1]] += counts
 
     def take(self, last: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Take out the rows of cells that no chip row from number `last` on touches.
+        """Return and remove the rows of cells that no chip row from number `last` on covers.
 
         Returns:
-            Class shares (rows, cells, classes), NaN where no usable chip lies, and which cells have
-            data in at least half of their pixels (rows, cells).
+            Class probabilities (rows, cells, classes), NaN without a usable chip, and which cells
+            have data in at least half of their pixels (rows, cells).
         """
         done = self.grid.rows.finished(last) - self.first
         self._reach(self.first + done)
@@ -101,11 +102,11 @@ class Blend:
         return shares, has_data
 
     def state(self) -> dict[str, NDArray[np.float64]]:
-        """What a resumed map must know; `restore` takes it."""
+        """Return the state of a resumable map; see `restore`."""
         return {"sums": self.sums, "weights": self.weights, "held": self.held}
 
     def restore(self, first: int, state: Mapping[str, NDArray[np.float64]]) -> None:
-        """Go on from a `state` whose first row of cells was number `first`."""
+        """Continue from a `state` whose first row of cells was number `first`."""
         self.first = first
         self.sums, self.weights, self.held = state["sums"], state["weights"], state["held"]
 
@@ -118,13 +119,13 @@ class Blend:
 
 
 def _edges(start: int, stop: int, cell: int) -> tuple[int, NDArray[np.int64]]:
-    """First cell of a run of pixels, and where in the run each of its cells begins."""
+    """Return the first cell of a run of pixels, and where in the run each cell begins."""
     first = start // cell
     return first, np.maximum(np.arange(first, -(-stop // cell)) * cell - start, 0)
 
 
 def _widths(cell: int, length: int, first: int, last: int) -> NDArray[np.int64]:
-    """Pixels of the scene in cells along a side."""
+    """Return the width in scene pixels of the cells along a side."""
     return np.diff(np.minimum(np.arange(first, last + 1) * cell, length))
 
 

@@ -1,6 +1,6 @@
-"""Which chips cover a scene, which cells of a map they give, and with what weight.
+"""Which chips cover a scene, which cells of a map they cover, and with what weight.
 
-A cell is the mean of what the chips over it say, weighted by a window that falls from the middle of
+A cell is the weighted mean of the chips that cover it, with a window that falls from the centre of
 a chip to its edges. The weights are integrals of that window over the cell, so they are exact for
 every step and for the last chips of a row, which are shifted back to end with the scene.
 """
@@ -26,14 +26,14 @@ class Axis:
     """Chips along one side of a scene.
 
     Args:
-        length: Pixels of the scene along it.
+        length: Pixels of the scene along this side.
         chip: Pixels of a chip.
-        step: Pixels from one chip to the next, at most `chip`.
-        tokens: Equal parts of a chip that have an answer each.
+        step: Stride between chips in pixels, at most `chip`.
+        tokens: Equal parts of a chip with one prediction each.
 
     Attributes:
-        cell: Pixels of a cell of the map: a step, or a part of a chip where there are several.
-        cells: Cells along it; the last may reach beyond the scene.
+        cell: Pixels of a cell of the map: a step, or a part of a chip if there are several.
+        cells: Number of cells; the last may extend beyond the scene.
         starts: First pixel of each chip, ascending (chips,).
     """
 
@@ -53,7 +53,7 @@ class Axis:
         object.__setattr__(self, "starts", first)
 
     def weights(self, first: int, last: int) -> tuple[int, NDArray[np.float64]]:
-        """Weight of each part of chips `first` to `last - 1` in the cells that they touch.
+        """Return the weight of each part of chips `first` to `last - 1` in the cells they cover.
 
         Returns:
             Number of the first of these cells, and (chips * tokens, cells).
@@ -67,21 +67,21 @@ class Axis:
         return a, np.diff(self._area(np.clip(edges[None], low, high) - origin), axis=1)
 
     def touched(self, first: int, last: int) -> tuple[int, int]:
-        """First cell that these chips touch, and the one after the last."""
+        """Return the first cell that these chips cover, and the one after the last."""
         end = min(int(self.starts[last - 1]) + self.chip, self.length)
         return int(self.starts[first]) // self.cell, math.ceil(end / self.cell)
 
     def own(self, first: int, last: int) -> tuple[int, int]:
-        """Pixels from the first of these chips to the next chip: a division of the scene."""
+        """Return pixels from the first of these chips to the next: a partition of the scene."""
         end = int(self.starts[last]) if last < len(self.starts) else self.length
         return int(self.starts[first]), end
 
     def finished(self, last: int) -> int:
-        """Cells before this one are touched by no chip from number `last` on."""
+        """Return the first cell that a chip from number `last` on still covers."""
         return int(self.starts[last]) // self.cell if last < len(self.starts) else self.cells
 
     def _area(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Integral from 0 to u of the window: raised-cosine ramps on what chips share."""
+        """Return the integral from 0 to u of the window, with raised-cosine ramps."""
         ramp = min(self.chip - self.step, self.chip / 2)
         area = u.copy()
         if ramp:
@@ -91,7 +91,7 @@ class Axis:
 
 
 def _rise(u: NDArray[np.float64], ramp: float) -> NDArray[np.float64]:
-    """Integral from 0 to u of a window that rises over `ramp` pixels and stays at 1."""
+    """Return the integral from 0 to u of a ramp that rises over `ramp` pixels to 1."""
     on_ramp = np.minimum(u, ramp)
     return u - on_ramp / 2 - ramp / (2 * math.pi) * np.sin(math.pi * on_ramp / ramp)
 
@@ -110,13 +110,13 @@ class Block:
 @final
 @dataclass(frozen=True)
 class ChipGrid:
-    """Chips over a scene, and the map they give.
+    """The chips of a scene, and the resulting map.
 
     Args:
         shape: Rows and columns of the scene.
         chip: Pixels per side of a chip, at least 4.
-        step: Pixels from one chip to the next, from 1 to `chip`.
-        tokens: Parts per side of a chip that have an answer each; 1 for a classifier of chips.
+        step: Stride between chips in pixels, from 1 to `chip`.
+        tokens: Parts per side of a chip with one prediction each; 1 for a chip classifier.
 
     Raises:
         ConfigError: A size is out of range.
@@ -134,8 +134,8 @@ class ChipGrid:
             raise ConfigError(f"chip must be at least {LEAST_CHIP} pixels, got {self.chip}")
         if not 1 <= self.step <= self.chip:
             raise ConfigError(
-                f"step must lie in 1..{self.chip}, the chip's side, got {self.step}: beyond it "
-                "ground would be left out"
+                f"step must lie in 1..{self.chip}, the chip size, got {self.step}: a larger one "
+                "would leave gaps"
             )
         for name, length in zip(("rows", "columns"), self.shape, strict=True):
             object.__setattr__(self, name, Axis(length, self.chip, self.step, self.tokens))
@@ -147,14 +147,14 @@ class ChipGrid:
 
     @property
     def cell(self) -> int:
-        """Pixels of the scene per side of a cell."""
+        """Scene pixels per side of a cell."""
         return self.rows.cell
 
     def __len__(self) -> int:
         return len(self.rows.starts) * len(self.columns.starts)
 
     def strips(self, side: int = 8) -> list[list[Block]]:
-        """Blocks of about `side` x `side` chips, row of blocks by row of blocks."""
+        """Yield blocks of about `side` x `side` chips, row by row."""
         down = _parts(len(self.rows.starts), side)
         # a scene of few chips in height gets wider blocks, so that batches stay full
         wide = _parts(len(self.columns.starts), max(side, side**2 // max(b - a for a, b in down)))

@@ -1,4 +1,4 @@
-"""Chips of a scene read block by block, in threads that work ahead of the model."""
+"""Chips of a scene read block by block, by threads that prefetch for the model."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -23,14 +23,14 @@ _Result = TypeVar("_Result")
 @final
 @dataclass(frozen=True)
 class BlockOfChips:
-    """What was read for a block.
+    """The chips read for a block.
 
     Attributes:
-        block: Which chips.
-        images: Prepared chips that can be used (chips, bands, size, size), or None without any.
-        usable: Which of the block they are (rows, columns).
-        valid: Pixels with data of the ground that is the block's own (height, width).
-        broken: Chips that could not be read.
+        block: The block.
+        images: Prepared usable chips (chips, bands, size, size), or None.
+        usable: Which chips of the block are usable (rows, columns).
+        valid: Valid pixels of the block's own area (height, width).
+        broken: Number of unreadable chips.
     """
 
     block: Block
@@ -46,11 +46,11 @@ class ChipReader:
     """Reads blocks of chips.
 
     Args:
-        scene: Where from.
-        grid: Which chips.
-        prepare: Brings a chip (bands, chip, chip) to what the model takes.
-        most_nodata: Chips with a larger share of pixels without data are left out, in [0, 1).
-        skip_broken: Leave chips that cannot be read out, instead of stopping.
+        scene: The scene.
+        grid: The chips.
+        prepare: Converts a chip (bands, chip, chip) to the model's input.
+        most_nodata: Chips with a larger share of no-data pixels are skipped, in [0, 1).
+        skip_broken: Skip unreadable chips, instead of stopping.
     """
 
     scene: Scene
@@ -60,10 +60,10 @@ class ChipReader:
     skip_broken: bool = False
 
     def read(self, block: Block) -> BlockOfChips:
-        """Read one block; called from several threads.
+        """Read one block; thread-safe.
 
         Raises:
-            DataError: Part of it cannot be read and broken chips are not to be skipped.
+            DataError: Part of it cannot be read and broken chips are not skipped.
         """
         top, left, values, valid, is_broken = self._window(block)
         chip, grid = self.grid.chip, self.grid
@@ -91,7 +91,7 @@ class ChipReader:
     def _window(
         self, block: Block
     ) -> tuple[int, int, NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]:
-        """Pixels under a block; where the window fails each of its chips is tried alone."""
+        """Read the pixels of a block; if the window fails, each of its chips is tried."""
         rows, columns = self.grid.rows, self.grid.columns
         top, left = int(rows.starts[block.i0]), int(columns.starts[block.j0])
         height = min(int(rows.starts[block.i1 - 1]) + self.grid.chip, rows.length) - top
@@ -101,9 +101,7 @@ class ChipReader:
             return top, left, *self.scene.read(top, left, height, width), is_broken
         except DataError as error:
             if not self.skip_broken:
-                raise DataError(
-                    f"{error}; --skip-broken leaves the chips there without a class"
-                ) from error
+                raise DataError(f"{error}; with --skip-broken these chips get no class") from error
         values = np.zeros((len(self.scene.bands), height, width), dtype=self.scene.dtype)
         valid = np.zeros((height, width), dtype=bool)
         chip = self.grid.chip
@@ -121,7 +119,7 @@ class ChipReader:
 
 
 def ahead(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
-    """Give the results of `work` in order, while threads do the next few.
+    """Yield the results of `work` in order, while threads compute the next few.
 
     Example:
         >>> list(ahead(abs, [-1, 2, -3]))
@@ -142,14 +140,14 @@ def ahead(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[
 
 
 def _filled(values: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[Any]:
-    """Give pixels without data the mean of the others of their band, as training chips have it."""
+    """Fill pixels without data with the mean of the others of their band, as in training."""
     if valid.all():
         return values
     return fill_gaps(values.copy(), np.broadcast_to(~valid, values.shape))
 
 
 def _whole(values: NDArray[Any], chip: int) -> NDArray[Any]:
-    """Mirror what a scene smaller than a chip has until a chip is full."""
+    """Mirror a scene smaller than a chip until a chip is full."""
     down, right = chip - values.shape[1], chip - values.shape[2]
     if not down and not right:
         return values

@@ -1,4 +1,4 @@
-"""A colour for every class of a map: what map makers use where the name tells, else one apart."""
+"""A colour for every class of a map: the conventional one for known names, else a distinct one."""
 
 import colorsys
 from collections.abc import Iterator, Sequence
@@ -32,13 +32,13 @@ _GOLDEN: Final = 0.618033988749895  # turns of the colour circle that never come
 
 
 def class_colours(names: Sequence[str]) -> list[Colour]:
-    """Give each class a colour of its own, always the same for the same names in the same order.
+    """Assign each class a distinct colour, always the same for the same names in the same order.
 
     Args:
         names: Class names.
 
     Returns:
-        Red, green and blue from 0 to 255; black is left to "no data".
+        Red, green and blue from 0 to 255; black is reserved for "no data".
 
     Example:
         >>> class_colours(["water", "forest"])
@@ -51,7 +51,7 @@ def class_colours(names: Sequence[str]) -> list[Colour]:
 
 
 def hex_colour(colour: Colour) -> str:
-    """Write a colour as `#rrggbb`."""
+    """Format a colour as `#rrggbb`."""
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
@@ -71,7 +71,7 @@ def _first_free(colours: Iterator[Colour], used: set[Colour]) -> Colour | None:
 
 
 def _apart() -> Iterator[Colour]:
-    """Colours without end: a fixed palette, then turns of the colour circle."""
+    """Yield distinct colours: a fixed palette, then hues around the colour circle."""
     yield from map(_parse, _OTHERS)
     for turn in count():
         hue, lightness = turn * _GOLDEN % 1, 0.35 + 0.3 * (turn * 0.37 % 1)

@@ -1,4 +1,4 @@
-"""Names and colours of a map's classes in the two forms that QGIS and GDAL look for beside it."""
+"""Class names and colours of a map in the two formats that QGIS and GDAL read with it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,9 +26,9 @@ class MapClass:
     """One class of a map.
 
     Attributes:
-        value: In the file, from 1.
-        name: Of the class.
-        verdict: `trusted`, `weak` or `untested`: what the run's own test says of it.
+        value: Value in the file, from 1.
+        name: Class name.
+        verdict: `trusted`, `weak` or `untested`, from the run's test split.
         colour: Red, green, blue.
     """
 
@@ -42,8 +42,8 @@ def attribute_table(classes: Sequence[MapClass], cells: Mapping[int, int]) -> st
     """Write the `.aux.xml` of a map: category names and a raster attribute table.
 
     Args:
-        classes: In order of their values, without gaps.
-        cells: How many cells of the map have each value.
+        classes: In order of value, without gaps.
+        cells: Number of cells with each value.
     """
     total = sum(cells.get(entry.value, 0) for entry in classes) or 1
     names = "".join(f"<Category>{escape(c.name)}</Category>" for c in classes)
@@ -68,7 +68,7 @@ def attribute_table(classes: Sequence[MapClass], cells: Mapping[int, int]) -> st
 
 
 def qgis_style(classes: Sequence[MapClass]) -> str:
-    """Write the `.qml` that QGIS loads by itself with a raster of the same name."""
+    """Write the `.qml` that QGIS loads automatically with a raster of the same name."""
     entries = "".join(
         f'<paletteEntry value="{c.value}" color="{hex_colour(c.colour)}" alpha="255" '
         f"label={quoteattr(c.name if c.verdict == 'trusted' else f'{c.name} ({c.verdict})')}/>"

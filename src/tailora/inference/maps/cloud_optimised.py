@@ -1,8 +1,8 @@
-"""Rows of a map kept raw while it grows, then one cloud-optimised GeoTIFF.
+"""Raw rows of a growing map, then one cloud-optimised GeoTIFF.
 
-Raw rows can be written, and written again after an interruption, at their place in the file; a
-compressed GeoTIFF cannot. GDAL makes the final file in one go, overviews first, and what it wrote
-is read back and compared before anybody sees it.
+Raw rows can be written, and rewritten after an interruption, at their place in the file; a
+compressed GeoTIFF cannot. GDAL writes the final file at once, overviews first, and the result is
+read back and compared before it is published.
 """
 
 import os
@@ -34,11 +34,11 @@ _KINDS: Final[Mapping[str, str]] = {"uint8": "Byte", "uint16": "UInt16", "float3
 @final
 @dataclass(frozen=True)
 class RawRows:
-    """Rows of one or several bands in a file of their own, row by row and in it band by band.
+    """Rows of one or several bands in a file, row by row and within it band by band.
 
     Args:
         path: The file.
-        bands: How many.
+        bands: Number of bands.
         shape: Rows and columns.
         dtype: `"uint8"`, `"uint16"` or `"float32"`.
     """
@@ -54,7 +54,7 @@ class RawRows:
         return self.bands * self.shape[1] * np.dtype(self.dtype).itemsize
 
     def reserve(self) -> None:
-        """Make the file with all the room it will need, so that a full disk shows at once."""
+        """Create the file at its full size, so that a full disk fails at once."""
         size = self.shape[0] * self.row_bytes
         with self.path.open("wb") as file:
             if hasattr(os, "posix_fallocate"):
@@ -71,7 +71,7 @@ class RawRows:
             os.fsync(file.fileno())
 
     def read(self, first: int, last: int, band: int = 0) -> NDArray[Any]:
-        """Rows `first` to `last - 1` of a band (rows, columns)."""
+        """Read rows `first` to `last - 1` of a band (rows, columns)."""
         width = self.row_bytes // self.bands
         with self.path.open("rb") as file:
             parts = []
@@ -84,14 +84,14 @@ class RawRows:
 @final
 @dataclass(frozen=True)
 class About:
-    """What a map file says about itself.
+    """Metadata of a map file.
 
     Args:
-        grid: Where it lies.
+        grid: Its grid.
         nodata: Value of cells without a class.
-        tags: Metadata of the file.
+        tags: Tags of the file.
         names: Name of each band.
-        colours: Colour of each value from 0 on, of a map of classes; empty for others.
+        colours: Colour of each value from 0 on for class maps; empty for others.
     """
 
     grid: Grid
@@ -105,12 +105,12 @@ def write_cloud_optimised(rows: RawRows, about: About, path: Path) -> None:
     """Write a tiled, compressed GeoTIFF with overviews, laid out for reading over a network.
 
     Args:
-        rows: All of them; a header for GDAL is written beside them.
-        about: What the file is to say.
-        path: File to write; it should lie where a half-written one does no harm.
+        rows: All of them; a header for GDAL is written next to them.
+        about: Metadata of the file.
+        path: File to write, in a folder where a partial one does no harm.
 
     Raises:
-        StorageError: The disk is full, or what was written cannot be read back.
+        StorageError: The disk is full, or the written file cannot be read back.
     """
     header = rows.path.with_suffix(".vrt")
     is_classes = bool(about.colours)
@@ -132,7 +132,7 @@ def write_cloud_optimised(rows: RawRows, about: About, path: Path) -> None:
 
 
 def _compare(rows: RawRows, path: Path, *, nan: bool) -> None:
-    """Require every value to be read back: GDAL does not tell of every write that fails."""
+    """Check that every value can be read back: GDAL does not report every failed write."""
     height, width = rows.shape
     with rasterio.open(path) as file:
         for band in range(rows.bands):
@@ -141,24 +141,24 @@ def _compare(rows: RawRows, path: Path, *, nan: bool) -> None:
                 window = Window(0, first, width, last - first)  # type: ignore[call-arg]
                 written, meant = file.read(band + 1, window=window), rows.read(first, last, band)
                 if not np.array_equal(written, meant, equal_nan=nan):
-                    raise RasterioError("what was written reads back otherwise")
+                    raise RasterioError("the written file differs when read back")
 
 
 def _tile(side: int) -> int:
-    """Side of a tile: a file is never smaller than one tile a band."""
+    """Return the side of a tile: a file is never smaller than one tile per band."""
     return min(_LARGEST_TILE, max(_SMALLEST_TILE, 1 << (side - 1).bit_length()))
 
 
 def _explained(path: Path, error: RasterioError) -> StorageError:
     reason = " ".join(str(error.__cause__ or error).split())
     return StorageError(
-        f"cannot write {str(path.name)!r}: {reason}; check the room on the disk, then run again "
+        f"cannot write {str(path.name)!r}: {reason}; check the free disk space, then run again "
         "with --resume"
     )
 
 
 def _virtual(rows: RawRows, about: About) -> str:
-    """Header that tells GDAL where raw values lie and what they mean."""
+    """Return the header that tells GDAL where raw values are and what they mean."""
     height, width = rows.shape
     t = about.grid.transform
     transform = ", ".join(repr(float(x)) for x in (t.c, t.a, t.b, t.f, t.d, t.e))

@@ -1,4 +1,4 @@
-"""The files of a map: rows while it grows, and what is published when all rows are there."""
+"""The files of a map: rows while it grows, and the published files at the end."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,12 +23,12 @@ _STRIP: Final = 256  # rows read at once
 @final
 @dataclass(frozen=True)
 class MapFiles:
-    """What to write.
+    """Output files of a map.
 
     Args:
-        labels: Class map, `.tif`; a `.qml` and a `.tif.aux.xml` come beside it.
-        probabilities: A band of probabilities for each class, or None.
-        confidence: Probability of the class on the map, or None.
+        labels: Class map, `.tif`; a `.qml` and a `.tif.aux.xml` are written next to it.
+        probabilities: File with one probability band per class, or None.
+        confidence: Probability of the mapped class, or None.
         polygons: GeoPackage, or None.
     """
 
@@ -38,31 +38,31 @@ class MapFiles:
     polygons: Path | None = None
 
     def paths(self) -> list[Path]:
-        """Every file that is named here."""
+        """Return every file named here."""
         named = (self.labels, self.probabilities, self.confidence, self.polygons)
         return [path for path in named if path is not None]
 
     def asked(self) -> tuple[bool, ...]:
-        """Which of the three are wanted."""
+        """Return which of the three are requested."""
         return tuple(p is not None for p in (self.probabilities, self.confidence, self.polygons))
 
 
 @final
 @dataclass(frozen=True)
 class MapSummary:
-    """What a map holds.
+    """Summary of a map.
 
     Attributes:
-        files: Where it is.
+        files: Its files.
         shape: Rows and columns of cells.
-        cell: Pixels of the scene per side of a cell.
-        chips: Chips over the scene.
-        left_out: Chips with too few pixels with data.
-        broken: Chips that could not be read.
+        cell: Scene pixels per side of a cell.
+        chips: Number of chips.
+        left_out: Chips with too few valid pixels.
+        broken: Unreadable chips.
         no_class: Cells without a class.
-        cells: Cells of each class, by name.
+        cells: Cells per class, by name.
         verdicts: `trusted`, `weak` or `untested` of each class, by name.
-        polygons: How many were written, or None.
+        polygons: Number of polygons written, or None.
     """
 
     files: MapFiles
@@ -82,7 +82,7 @@ class MapSummary:
 
     @classmethod
     def from_json(cls, files: MapFiles, entry: Mapping[str, Any]) -> "MapSummary":
-        """Read what `to_json` gave."""
+        """Read the output of `to_json`."""
         rows, columns = entry["shape"]
         return cls(**{**entry, "files": files, "shape": (rows, columns)})
 
@@ -103,7 +103,7 @@ class Rows:
     probabilities: RawRows | None
 
     def all(self) -> list[RawRows]:
-        """Every file there is."""
+        """All files."""
         return [part for part in (self.labels, self.confidence, self.probabilities) if part]
 
     def write(self, first: int, shares: NDArray[np.float32], has_data: NDArray[np.bool_]) -> None:
@@ -111,7 +111,7 @@ class Rows:
 
         Args:
             first: Number of the first of them.
-            shares: (rows, cells, classes), NaN where no chip was usable.
+            shares: (rows, cells, classes), NaN without a usable chip.
             has_data: (rows, cells).
         """
         known = has_data & ~np.isnan(shares[..., 0])
@@ -122,7 +122,7 @@ class Rows:
             self.probabilities.write(first, kept.swapaxes(1, 2))
 
     def counts(self, n_classes: int) -> NDArray[np.int64]:
-        """Cells of each value from 0 to the number of classes."""
+        """Return the number of cells of each value from 0 to the number of classes."""
         total = np.zeros(n_classes + 1, dtype=np.int64)
         height = self.labels.shape[0]
         for row in range(0, height, _STRIP):
@@ -140,19 +140,19 @@ def publish(
     tags: Mapping[str, str],
     cells: Mapping[str, int],
 ) -> None:
-    """Make every file below `work`, and when all are whole give them their names together.
+    """Write every file below `work`, and publish them together when all are complete.
 
     Args:
         files: Final names.
-        work: Folder beside the map that holds the rows and, if wanted, `polygons.gpkg`.
+        work: Folder next to the map with the rows and, if requested, `polygons.gpkg`.
         rows: All rows.
-        classes: In order of their values.
-        grid: Where the map lies.
-        tags: Metadata of the map.
-        cells: How many cells of the map each class has.
+        classes: In order of value.
+        grid: Grid of the map.
+        tags: Tags of the map.
+        cells: Number of cells per class.
 
     Raises:
-        StorageError: The disk is full; a map that was there stays then.
+        StorageError: The disk is full; an existing map is kept.
     """
     names = [entry.name for entry in classes]
     colours = (_BLACK, *(entry.colour for entry in classes))

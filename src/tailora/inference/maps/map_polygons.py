@@ -19,7 +19,7 @@ from tailora.inference.maps.class_legend import MapClass
 from tailora.inference.maps.cloud_optimised import RawRows
 
 TILE: Final = 2048
-"""Cells a side that are traced at once; polygons of larger maps are cut at the edges of tiles."""
+"""Cells per side that are traced at once; polygons of larger maps are cut at tile edges."""
 
 _LAYER: Final = "map"
 _DATE: Final = "OGR_CURRENT_DATE"
@@ -29,20 +29,20 @@ _NO_DATE: Final = "1970-01-01T00:00:00.000Z"  # the format wants one; equal maps
 def write_polygons(
     labels: RawRows, confidence: RawRows, classes: Sequence[MapClass], grid: Grid, path: Path
 ) -> int:
-    """Trace connected cells of one class (edge to edge) and write them as a GeoPackage.
+    """Trace connected cells of one class (4-connected) and write them as a GeoPackage.
 
     Fields: `class`, `value`, `verdict`, `probability` (mean over its cells of the probability of
     its class), `cells`.
 
     Args:
-        labels: Values of the map, 0 where there is none.
-        confidence: Probability of that class, cell by cell.
-        classes: In order of their values from 1.
-        grid: Where the map lies.
-        path: File to write, anew.
+        labels: Values of the map, 0 for none.
+        confidence: Probability of that class per cell.
+        classes: In order of value from 1.
+        grid: Grid of the map.
+        path: File to create.
 
     Returns:
-        How many polygons.
+        The number of polygons.
 
     Raises:
         StorageError: It cannot be written.
@@ -106,7 +106,7 @@ def _append(
     except (DataSourceError, DataLayerError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise StorageError(
-            f"cannot write {path.name!r}: {reason}; check the room on the disk, then run again "
+            f"cannot write {path.name!r}: {reason}; check the free disk space, then run again "
             "with --resume"
         ) from error
     finally:

@@ -1,11 +1,11 @@
-"""Several files that belong together get their names at once, or none does.
+"""Rename several files that belong together, all or none.
 
-A file system renames one file at a time. So whatever is slow or may fail, such as a copy to another
-disk, is done first, under hidden names in the folders of the targets. Then the files of before get
-hidden names, the one that readers go by first; then the new ones get theirs, that one last. Whoever
-finds it finds all files of its making; a mixture of old and new is under no name at any time. What
-fails on the way is undone. A kill within those few renames leaves the new files hidden, to be made
-again by whoever resumes, and the old ones hidden as `.NAME.before`.
+A file system renames one file at a time. So everything slow or likely to fail, such as a copy to
+another disk, is done first, under hidden names in the target folders. Then the old files get hidden
+names, the main file first; then the new ones get theirs, the main file last. Whoever finds the main
+file finds the files that belong to it; no name ever has a mixture of old and new. Failures on the
+way are rolled back. A kill within these few renames leaves the new files hidden, to be recreated on
+resume, and the old ones hidden as `.NAME.before`.
 """
 
 import shutil
@@ -18,14 +18,14 @@ Move = tuple[Path, Path]
 
 
 def replace_together(moves: Sequence[Move]) -> None:
-    """Give files their names.
+    """Rename files together.
 
     Args:
-        moves: Where each file is and what it is to be called; the one that readers go by last.
+        moves: Current and final name of each file; the main file last.
 
     Raises:
-        StorageError: The disk is full, or a folder or file may not be written; all files of before
-            are there under their names then, and no new one.
+        StorageError: The disk is full, or a folder or file cannot be written; then all old files
+            have their names, and no new one.
     """
     staged: list[Move] = []
     try:
@@ -39,7 +39,7 @@ def replace_together(moves: Sequence[Move]) -> None:
 
 
 def _stage(source: Path, target: Path) -> Path:
-    """Bring a file into the folder of its target, under a hidden name."""
+    """Move a file into the folder of its target, under a hidden name."""
     hidden = target.with_name(f".{target.name}.writing")
     with guard_disk(target):
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Classify the chips of a scene and write the map: the loop that puts the parts together."""
+"""Classify the chips of a scene and write the map: the main loop."""
 
 import hashlib
 import json
@@ -34,20 +34,20 @@ _MAKING: Final = 2  # counted up when the same scene and run give other cells or
 
 
 class EmptyMapError(DataError):
-    """No cell of a map would have a class; trying again would not help."""
+    """No cell of a map would have a class; retrying would not help."""
 
 
 @final
 @dataclass(frozen=True)
 class ChipClassifier:
-    """A model of chips.
+    """A chip classifier.
 
     Args:
         names: Class names.
         verdicts: `trusted`, `weak` or `untested`, one per class.
-        prepare: Brings a chip (bands, chip, chip) in stored values to the model's size.
-        predict: Prepared chips (n, bands, size, size) to class shares (n, t, t, classes): t = 1
-            for one answer a chip, else one for each of t x t equal parts of it.
+        prepare: Converts a chip (bands, chip, chip) in stored values to the model's size.
+        predict: Prepared chips (n, bands, size, size) to class probabilities (n, t, t, classes): t
+            = 1 for one prediction per chip, else one for each of t x t equal parts of it.
         mark: Changes when the model does.
     """
 
@@ -59,10 +59,10 @@ class ChipClassifier:
 
 
 def label_dtype(n_classes: int) -> str:
-    """Type of a map's values: class 1 to n, and 0 for no class.
+    """Return the dtype of a map's values: class 1 to n, and 0 for no class.
 
     Raises:
-        ConfigError: More classes than 16 bits can number.
+        ConfigError: More classes than fit into 16 bits.
 
     Example:
         >>> label_dtype(254), label_dtype(255)
@@ -71,7 +71,7 @@ def label_dtype(n_classes: int) -> str:
     largest = int(np.iinfo(np.uint16).max)
     if n_classes > largest:
         raise ConfigError(
-            f"a map numbers at most {largest} classes in 16 bits, the run has {n_classes}; "
+            f"a map can have at most {largest} classes (16 bits), the run has {n_classes}; "
             "predict chips to CSV instead"
         )
     return "uint8" if n_classes < np.iinfo(np.uint8).max else "uint16"
@@ -88,26 +88,26 @@ def draw_map(
     resume: bool = False,
     progress: Progress = silent,
 ) -> MapSummary:
-    """Write the map of a scene; every file appears under its name only when it is whole.
+    """Write the map of a scene; files get their names only when complete.
 
-    Rows of blocks are classified from top to bottom; after each the finished cells and the state of
-    the others are on disk, so that `resume` loses one row of blocks at most and gives the same
-    bytes.
+    Rows of blocks are classified from top to bottom; after each one the finished cells and the
+    state of the others are on disk, so that `resume` loses at most one row of blocks and gives the
+    same bytes.
 
     Args:
         scene: Read block by block.
-        model: Classifies chips.
-        grid: Chips over the scene.
-        files: What to write.
-        most_nodata: Chips with a larger share of pixels without data are left out, in [0, 1).
-        skip_broken: Leave out chips that cannot be read, instead of stopping.
-        resume: Go on with an interrupted map, and keep a finished one of the same making.
+        model: Chip classifier.
+        grid: Chips of the scene.
+        files: Output files.
+        most_nodata: Chips with a larger share of no-data pixels are skipped, in [0, 1).
+        skip_broken: Skip unreadable chips, instead of stopping.
+        resume: Continue an interrupted map, and keep a finished one made with the same inputs.
         progress: Shows chips done, and the time left.
 
     Raises:
-        DataError: A block cannot be read, or no chip has data.
+        DataError: A block cannot be read, or no chip is valid.
         ConfigError: An option is out of range, or there are too many classes.
-        RunError: `resume` of a map made otherwise.
+        RunError: `resume` of a map made with other inputs.
         StorageError: The disk is full.
     """
     if not 0 <= most_nodata < 1:
@@ -140,7 +140,7 @@ def draw_map(
 
 
 def map_grid(scene: Grid, grid: ChipGrid) -> Grid:
-    """Where the cells of a map lie; the last ones may reach beyond the scene by part of a cell."""
+    """Return the grid of a map; the last cells may extend beyond the scene."""
     t = scene.transform
     size = grid.cell
     return Grid(scene.crs, Affine(t.a * size, 0.0, t.c, 0.0, t.e * size, t.f), *grid.map_shape)
@@ -175,7 +175,7 @@ def _classify(
 
 
 def _end_strip(block: Block, blend: Blend, rows: Rows, work: Unfinished, journal: Journal) -> None:
-    """Put the cells that are final on disk, and then the note that they are."""
+    """Write final cells to disk, then the record of them."""
     first = blend.first
     with guard_disk(work.target):
         rows.write(first, *blend.take(block.i1))
@@ -210,8 +210,9 @@ def _summary(
     counts = rows.counts(len(classes))
     if not counts[1:].sum():
         raise EmptyMapError(
-            f"no chip of {files.labels.name!r} has data: {journal.left_out} have too few pixels "
-            f"with data, {journal.broken} cannot be read; check nodata, or raise most_nodata"
+            f"no chip of {files.labels.name!r} can be mapped: {journal.left_out} have too few "
+            f"valid pixels, {journal.broken} cannot be read; check nodata, or increase "
+            "most_nodata"
         )
     return MapSummary(
         files=files,
@@ -238,7 +239,7 @@ def _key(
 
 
 def _finished(files: MapFiles, key: str) -> MapSummary | None:
-    """What was said of a map that is whole and was made in the same way, else None."""
+    """Return the summary of a complete map made with the same inputs, else None."""
     if not all(path.is_file() for path in files.paths()):
         return None
     with rasterio.Env(GDAL_PAM_ENABLED="NO"), rasterio.open(files.labels, driver="GTiff") as file:

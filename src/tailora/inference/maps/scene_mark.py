@@ -1,4 +1,4 @@
-"""What tells a scene from an edited one: the bytes of every file it is read from."""
+"""Detect changes of a scene: the bytes of every file it is read from."""
 
 import hashlib
 from pathlib import Path
@@ -12,10 +12,10 @@ _MOST_DEEP = 4  # VRTs in VRTs
 
 
 def scene_mark(scene: Scene) -> str:
-    """Checksum of all bytes that a scene is read from: rasters, sidecars, sources of VRTs.
+    """Return a checksum of all bytes of a scene: rasters, sidecars, sources of VRTs.
 
-    Size and time are not enough: an editor may keep both, and a copy changes the time alone.
-    Reading a file once more costs little beside classifying its chips.
+    Size and time are not enough: an editor may keep both, and a copy changes only the time. Reading
+    a file once more is cheap compared to classifying its chips.
 
     Args:
         scene: Opened by `open_scene`.
@@ -33,7 +33,7 @@ def scene_mark(scene: Scene) -> str:
 
 
 def _files(path: Path, depth: int = 0) -> list[Path]:
-    """The raster, and whatever files GDAL reads beside it or through it."""
+    """Return the raster and all files that GDAL reads with it."""
     with reading(path, ""), gdal_settings(), open_raster(path) as raster:
         others = sorted({Path(name) for name in raster.files} - {path})
     found = [path]

@@ -1,4 +1,4 @@
-"""An unfinished map: rows done so far in a folder beside it, for whoever is interrupted."""
+"""An unfinished map: completed rows in a folder next to it, for resuming."""
 
 import json
 import shutil
@@ -20,15 +20,15 @@ _STATE: Final = ("sums", "weights", "held")
 @final
 @dataclass
 class Journal:
-    """How far a map is.
+    """Progress of a map.
 
     Attributes:
-        key: Tells this map from others of the same name: scene, run and options.
-        strips: Rows of blocks done.
+        key: Identifies scene, run and options of the map.
+        strips: Number of finished rows of blocks.
         row: First row of cells that is not final.
-        left_out: Chips with too few data.
-        broken: Chips that could not be read.
-        state: Sums over the cells that are not final yet (`Blend.state`).
+        left_out: Chips with too few valid pixels.
+        broken: Unreadable chips.
+        state: Sums over the cells that are not final (`Blend.state`).
     """
 
     key: str
@@ -41,10 +41,10 @@ class Journal:
 
 @final
 class Unfinished:
-    """Folder of a map that is not whole yet.
+    """Folder of an incomplete map.
 
     Args:
-        target: Final name of the map; the folder lies beside it under a hidden name.
+        target: Final name of the map; the folder is next to it under a hidden name.
     """
 
     def __init__(self, target: Path) -> None:
@@ -52,23 +52,23 @@ class Unfinished:
         self.folder = target.with_name(f".{target.name}.unfinished")
 
     def open(self, key: str, rows: list[RawRows], *, resume: bool) -> Journal:
-        """Go on where an interrupted map stopped, or begin anew.
+        """Continue an interrupted map, or start a new one.
 
         Args:
             key: See `Journal`.
-            rows: Files of rows, below `folder`; a new map reserves all their room.
-            resume: Go on, if there is something to go on with.
+            rows: Files of rows, below `folder`; a new map reserves their full size.
+            resume: Continue if possible.
 
         Raises:
-            RunError: The rows there are of another scene, run or choice of options.
-            StorageError: No room.
+            RunError: The existing rows belong to another scene, run or options.
+            StorageError: Not enough disk space.
         """
         if resume and (self.folder / _JOURNAL).is_file():
             journal = self._read()
             if journal.key != key:
                 raise RunError(
-                    f"the unfinished {self.target.name!r} is of another scene, run or choice of "
-                    "options; repeat those to resume it, or leave out --resume to begin anew"
+                    f"the unfinished {self.target.name!r} belongs to another scene, run or "
+                    "options; repeat those to resume it, or leave out --resume to start again"
                 )
             return journal
         self.discard()
@@ -83,7 +83,7 @@ class Unfinished:
         return Journal(key)
 
     def save(self, journal: Journal) -> None:
-        """Write down what is done; called when its rows are on disk."""
+        """Record progress; called when its rows are on disk."""
         state = journal.state or {}
         facts = {key: value for key, value in vars(journal).items() if key != "state"}
         about = np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8)
@@ -114,5 +114,5 @@ class Unfinished:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(
                 f"the journal of the unfinished {self.target.name!r} cannot be read; leave out "
-                "--resume to begin anew"
+                "--resume to start again"
             ) from error
