@@ -111,6 +111,18 @@ def constant(module: str, name: str) -> Any:
     raise ValueError(f"{module} has no constant {name}")
 
 
+def keys(module: str, name: str) -> tuple[str, ...]:
+    """Return the keys of a dictionary of a module, whatever their values are.
+
+    Raises:
+        ValueError: There is no such dictionary, or a key is computed.
+    """
+    for target, node in _assignments(_parsed(module).body):
+        if target == name and isinstance(node, ast.Dict):
+            return tuple(_values(module, [key for key in node.keys if key is not None]))
+    raise ValueError(f"{module} has no dictionary {name}")
+
+
 def import_when_asked(package: str) -> None:
     """Let a package import each of its exports on first access.
 

@@ -2,16 +2,21 @@
 
 import io
 import json
+import re
 from importlib import metadata
 
 import numpy as np
 import pytest
 
 from tailora.adapters import tuner_names
+from tailora.backbones.stem import NEW_BANDS
 from tailora.cli.describe import describe, listing
 from tailora.cli.main import main
 from tailora.config.presets import PRESETS
+from tailora.data import BUILT_IN, PUBLISHED
+from tailora.data.bands.names import SENSORS
 from tailora.experiments.plan import TABLES
+from tailora.experiments.tuning_space import MEASURES
 from tailora.heads.probes import probe_names
 from tailora.registry import compared_methods
 from tests.end_to_end.chips import (
@@ -206,3 +211,16 @@ def test_methods_explains_every_name_that_it_lists_or_that_an_option_takes():
     listed = {name for entries in families.values() for name in entries}
     for name in [*families, *listed, *compared_methods(), *probe_names()]:
         assert describe(name), name
+
+
+@pytest.mark.parametrize(
+    ("verb", "choices"),
+    [
+        ("fit", (*BUILT_IN, *PUBLISHED)), ("inspect", NEW_BANDS), ("compare", MEASURES),
+        ("map", SENSORS),
+    ],
+)  # fmt: skip
+def test_help_lists_choices_from_where_they_are_defined(verb, choices):
+    page = " ".join(succeed(verb, "--help").out.replace("│", " ").split())
+    assert not [choice for choice in choices if choice not in page]
+    assert not re.search(r"\{[a-z]", page)

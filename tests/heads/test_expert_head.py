@@ -7,11 +7,12 @@ from torch.nn import functional
 
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError
-from tailora.experts import RIDELoss, TLCLoss
+from tailora.experts import RIDELoss, SADELoss, TLCLoss
+from tailora.experts.aggregation import combination
 from tailora.experts.tlc import tlc_predict
 from tailora.heads import CosineHead, ExpertHead
 from tailora.heads.descent import STEPS, descend
-from tailora.heads.expert_probes import EXPERT_PROBES, fit_experts
+from tailora.heads.expert_probes import fit_experts
 from tailora.losses import BalancedSoftmaxLoss
 
 COUNTS = ClassCounts(("a", "b", "c"), (40, 15, 5))
@@ -84,6 +85,6 @@ def test_two_phases_the_last_fifth_reweighted(name):
 
 def test_tlc_weighs_experts_by_uncertainty_and_the_others_evenly():
     branches = 3 * torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(EXPERT_PROBES["tlc"](branches), tlc_predict(branches)[0])
-    for name in ("sade", "ride"):
-        torch.testing.assert_close(EXPERT_PROBES[name](branches), branches.sum(dim=0) / 3)
+    assert torch.equal(combination(TLCLoss)(branches), tlc_predict(branches)[0])
+    for loss in (SADELoss, RIDELoss):
+        torch.testing.assert_close(combination(loss)(branches), branches.sum(dim=0) / 3)

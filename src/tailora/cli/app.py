@@ -51,12 +51,12 @@ def _before_any_verb(
 ) -> None: ...
 
 
-app.command("inspect")(inspect.inspect)
+app.command("inspect", cls=ChoicesInHelp)(inspect.inspect)
 app.command("fit", cls=ChoicesInHelp)(fit.fit)
 app.command("compare", cls=ChoicesInHelp)(compare.compare)
-app.command("evaluate")(evaluate.evaluate)
-app.command("predict")(predict.predict)
-app.command("map")(map_)
+app.command("evaluate", cls=ChoicesInHelp)(evaluate.evaluate)
+app.command("predict", cls=ChoicesInHelp)(predict.predict)
+app.command("map", cls=ChoicesInHelp)(map_)
 app.command("report")(report.report)
 app.command("methods")(methods.methods)
 

@@ -83,7 +83,7 @@ def compare(
     tune_by: Annotated[
         str | None,
         typer.Option(
-            help="Validation macro-F1 that --tune maximises: all, head, middle, tail, groups.",
+            help="Validation macro-F1 that --tune maximises: {measures}.",
             show_default="all",
         ),
     ] = None,

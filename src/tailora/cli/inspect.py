@@ -44,7 +44,7 @@ def inspect(
         ),
     ] = None,
     new_bands: Annotated[
-        str, typer.Option(help="Initial kernels of the other bands: zero or mean.")
+        str, typer.Option(help="Initial kernels of the other bands: {starts}.")
     ] = "zero",
     seed: Seed = None,
     quiet: Quiet = False,

@@ -72,7 +72,8 @@ def map_(
         typer.Option(help="Skip chips with a larger share of no-data pixels.", show_default="0.5"),
     ] = None,
     sensor: Annotated[
-        str | None, typer.Option(help="Sensor whose bands the scene has, in its order.")
+        str | None,
+        typer.Option(help="Sensor whose bands the scene has, in its order: {sensors}."),
     ] = None,
     band_names: Annotated[
         str | None,

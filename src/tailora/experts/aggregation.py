@@ -1,5 +1,7 @@
 """Weights of experts for a test set without labels (SADE; Zhang et al. 2022, section 4.2)."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -12,6 +14,18 @@ def combine_experts(experts: Tensor, weights: Tensor | None = None) -> Tensor:
     if weights is None:
         return experts.mean(dim=0)
     return torch.tensordot(weights, experts, dims=1)
+
+
+def combination(loss: object) -> Callable[[Tensor], Tensor]:
+    """Return how the experts of a loss are combined: by its `combine`, or evenly.
+
+    Args:
+        loss: A loss of experts, or its class.
+
+    Returns:
+        A function from logits (experts, rows, classes) to logits (rows, classes).
+    """
+    return getattr(loss, "combine", combine_experts)
 
 
 def view_agreement(first: Tensor, second: Tensor, weights: Tensor) -> Tensor:

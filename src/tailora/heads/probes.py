@@ -22,12 +22,12 @@ from torch import Tensor, nn
 from tailora import registry
 from tailora.counts import ClassCounts, Groups
 from tailora.errors import ConfigError, unknown_name
-from tailora.experts.aggregation import combine_experts, weigh_experts
+from tailora.experts.aggregation import combination, combine_experts, weigh_experts
 from tailora.heads.classifier_retraining import fresh_linear, retrain_classifier
 from tailora.heads.cosine import CosineHead
 from tailora.heads.descent import descend
 from tailora.heads.expert_head import ExpertHead
-from tailora.heads.expert_probes import EXPERT_PROBES, fit_experts
+from tailora.heads.expert_probes import fit_experts
 from tailora.heads.linear_probe import (
     L2_GRID,
     Score,
@@ -392,10 +392,13 @@ class _Residual(_Standardised):
 class _Experts(_Standardised):
     def learn(self, data: ProbeData, options: Options) -> nn.Module:  # noqa: ARG002
         head = fit_experts(self.name, data.features, data.labels, data.counts, seed=data.seed)
-        return CombinedExperts(head, EXPERT_PROBES[self.name])
+        return self._combined(head)
 
     def shape(self, width: int, classes: int, options: Options) -> nn.Module:  # noqa: ARG002
-        return CombinedExperts(ExpertHead(width, classes), EXPERT_PROBES[self.name])
+        return self._combined(ExpertHead(width, classes))
+
+    def _combined(self, head: ExpertHead) -> nn.Module:
+        return CombinedExperts(head, combination(registry.find("experts", self.name)))
 
 
 @final

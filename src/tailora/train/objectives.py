@@ -14,7 +14,7 @@ from tailora.augment.speckle import speckle_factors
 from tailora.backbones import AnyEncoder
 from tailora.backbones.decibels import Decibels
 from tailora.errors import ConfigError, unknown_name
-from tailora.experts.aggregation import combine_experts
+from tailora.experts.aggregation import combination
 from tailora.train.mixing import Mixing
 from tailora.train.phases import LossOfEpoch
 from tailora.train.training_module import Objective, TrainingModule
@@ -191,8 +191,7 @@ def one_answer(logits: Tensor, loss: nn.Module) -> Tensor:
     """
     if logits.ndim == 2:
         return logits
-    own = loss.first if isinstance(loss, LossOfEpoch) else loss
-    return getattr(own, "combine", combine_experts)(logits)
+    return combination(loss.first if isinstance(loss, LossOfEpoch) else loss)(logits)
 
 
 def augmentation(augment: str, radar: object = None) -> "Augmentation | None":
