@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
 
@@ -74,6 +75,18 @@ def gathered(values: Tensor, total: int, accelerator: Accelerator) -> Tensor:
     with _ended_elsewhere():
         every: Any = accelerator.gather(values.contiguous())
     return every.reshape(accelerator.num_processes, -1).T.reshape(-1)[:total]
+
+
+def every_name(names: Iterable[str], accelerator: Accelerator) -> list[str]:
+    """Return the names that any process has, in alphabetical order.
+
+    Raises:
+        ProcessError: One of the processes has ended.
+    """
+    if accelerator.num_processes == 1:
+        return sorted(names)
+    with _ended_elsewhere():
+        return sorted(set(gather_object([*names])))
 
 
 def sum_gradients(

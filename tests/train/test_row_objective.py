@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tailora.losses.parts import noted_parts
 from tailora.train.objectives import dihedral, row_objective, target_objective
 
 CPU = torch.device("cpu")
@@ -60,6 +61,16 @@ def test_losses_of_the_task_are_added():
     plain = objective(nn.CrossEntropyLoss(), task=quiet(Pixels()))(np.array([0, 1]), None)
     value = objective(nn.CrossEntropyLoss())(np.array([0, 1]), None)
     assert float(value - plain) == pytest.approx(100 * 36 + 1000 * 4)
+
+
+def test_losses_of_the_task_are_parts_of_their_own():
+    with noted_parts() as none:
+        plain = objective(nn.CrossEntropyLoss(), task=quiet(Pixels()))(np.array([0, 1]), None)
+    assert not none
+    with noted_parts() as parts:
+        objective(nn.CrossEntropyLoss())(np.array([0, 1]), None)
+    found = {name: float(part) for name, part in parts.items()}
+    assert found == pytest.approx({"sum": 100 * 36, "rows": 1000 * 4, "decisions": float(plain)})
 
 
 def test_targets_turn_with_their_images():

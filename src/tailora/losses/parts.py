@@ -14,8 +14,8 @@ def note_part(name: str, value: Tensor) -> None:
     """Record a term of the loss that is being computed; does nothing outside a training.
 
     Args:
-        name: What it is, e.g. `"diversity"`. Terms of one name are added up. A loss must record
-            the same names for every batch of an epoch, since processes sum them by name.
+        name: What it is, e.g. `"diversity"`. Terms of one name are added up. With several
+            processes, those are kept that the first batch of an epoch has.
         value: A scalar, with its sign and weight in the loss.
     """
     noted = _NOTED.get()

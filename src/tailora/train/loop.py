@@ -149,6 +149,8 @@ class _Stepper:
         self.module, self.schedule, self.rows = module, schedule, rows
         self.seed, self.accelerator, self.validation = seed, accelerator, validation
         self.best: dict[str, Any] = {"epoch": 0}
+        self.names: list[str] = []  # of parts of the loss, in the epoch `named_in`
+        self.named_in = -1
         self.number = 0
         self.learning = [p for p in module.parameters() if p.requires_grad]
         self.optimizers = build_optimizers(
@@ -190,9 +192,14 @@ class _Stepper:
         own, noted = self._backward(objective, batch, generator)
         parts = self._keep_orthogonal()
         plain = [p for p in self.learning if not is_sharded(p)]  # the others sum by themselves
-        numbers = torch.stack([own, *(value.to(own) for value in noted.values())])
+        if self.accelerator.num_processes == 1:
+            self.names = list(noted)
+        elif epoch != self.named_in:  # a share without labels notes nothing
+            self.names, self.named_in = processes.every_name(noted, self.accelerator), epoch
+        zero = torch.zeros_like(own)
+        numbers = torch.stack([own, *(noted.get(name, zero).to(own) for name in self.names)])
         loss, *others = processes.sum_gradients(plain, numbers, self.accelerator)
-        parts = dict(zip(noted, others, strict=True)) | parts
+        parts = dict(zip(self.names, others, strict=True)) | parts
         if self.number == 0:
             for adapter in self.adapters:
                 require_gradients(adapter)
@@ -241,15 +248,14 @@ class _Stepper:
         """Divide this process's share of a batch into what goes through the encoder at once.
 
         Sharded layers come together in every forward pass, so all processes then need the same
-        number of parts, some of them empty. Any process has one part at least, or it would not
-        know what parts a loss has.
+        number of parts, some of them empty.
         """
         mine = processes.share(batch, self.accelerator)
         longest = math.ceil(len(batch) / self.accelerator.num_processes)
         size = self.schedule.micro_batch or max(longest, 1)
         parts = [mine[start : start + size] for start in range(0, longest, size)]
         together = any(is_sharded(p) for p in self.learning)
-        return [part for part in parts if len(part) or together] or parts[:1]
+        return [part for part in parts if len(part) or together]
 
     def validate(self, epoch: int) -> ValidationScore | None:
         """Validate after an epoch, from 1, and keep the weights if they are the best."""

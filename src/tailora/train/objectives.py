@@ -15,6 +15,7 @@ from tailora.backbones import AnyEncoder
 from tailora.backbones.decibels import Decibels
 from tailora.errors import ConfigError, unknown_name
 from tailora.experts.aggregation import combination
+from tailora.losses.parts import note_part
 from tailora.train.mixing import Mixing
 from tailora.train.phases import LossOfEpoch
 from tailora.train.training_module import Objective, TrainingModule
@@ -81,9 +82,12 @@ def row_objective(
         if not labelled.any():  # nothing to learn here, but every parameter expects a gradient
             return features.sum() * 0
         logits = head(features[labelled])
-        total = loss(logits, wanted[labelled])
-        for more in rows_of.extra_losses(features, logits, wanted).values():
+        total = rows = loss(logits, wanted[labelled])
+        for name, more in rows_of.extra_losses(features, logits, wanted).items():
             total = total + more
+            note_part(name, more)
+        if total is not rows:
+            note_part("decisions", rows)
         return total
 
     return objective
