@@ -7,11 +7,11 @@ from PIL import Image
 from torch.nn import functional
 
 from tailora.backbones import Encoder
+from tailora.backbones.symmetries import dihedral
 from tailora.data import FileImages, assemble_targets
 from tailora.errors import BackboneError, DataError
 from tailora.report.blocks import Note, Section
 from tailora.tasks.task import Task
-from tailora.train.objectives import dihedral
 
 UNLABELLED = 255
 CLASSES = ("field", "water", "mine")

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from tailora.backbones.symmetries import dihedral
 from tailora.errors import ConfigError
 from tailora.train.label_free import hide_cells, label_free_objective
-from tailora.train.objectives import dihedral
 
 CPU = torch.device("cpu")
 

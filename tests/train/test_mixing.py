@@ -10,6 +10,7 @@ from transformers import Dinov2Model
 from tailora import registry
 from tailora.augment.blending import Pair
 from tailora.backbones import Encoder
+from tailora.backbones.symmetries import dihedral
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError
 from tailora.experts import RIDELoss, SADELoss, TLCLoss
@@ -22,7 +23,7 @@ from tailora.train.mixing import (
     rest_of_cmo,
     soft_loss,
 )
-from tailora.train.objectives import dihedral, label_objective, random_turns
+from tailora.train.objectives import label_objective, random_turns
 from tests.tiny import tiny_encoder_folder
 
 COUNTS = ClassCounts(("a", "b", "c"), (60, 12, 3))

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
+from tailora.backbones.symmetries import dihedral
 from tailora.config.deblora_options import REGRESSIONS as OPTIONS
 from tailora.errors import ConfigError
-from tailora.train.objectives import REGRESSIONS, dihedral, label_objective, target_objective
+from tailora.train.objectives import REGRESSIONS, label_objective, target_objective
 
 CPU = torch.device("cpu")
 

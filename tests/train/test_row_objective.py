@@ -8,8 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tailora.backbones.symmetries import dihedral
 from tailora.losses.parts import noted_parts
-from tailora.train.objectives import dihedral, row_objective, target_objective
+from tailora.train.objectives import row_objective, target_objective
 
 CPU = torch.device("cpu")
 # two images of 2 x 2 pixels, which are their own tokens; a label for each, -1 for none

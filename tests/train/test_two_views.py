@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from tailora.adapters import AdapterSpec, adapt
+from tailora.backbones.symmetries import dihedral
 from tailora.contrastive import PaCoLoss, SBCLLoss, SupConLoss
 from tailora.contrastive.subclasses import balanced_subclasses, class_temperatures
 from tailora.counts import ClassCounts
@@ -18,7 +19,7 @@ from tailora.heads.classifier_retraining import fresh_linear
 from tailora.train import Schedule, train
 from tailora.train.contrastive_options import check_contrastive, objective_options, read_options
 from tailora.train.label_free import rotation_training
-from tailora.train.objectives import dihedral, random_turns
+from tailora.train.objectives import random_turns
 from tailora.train.two_views import (
     TwoViewData,
     paco_training,

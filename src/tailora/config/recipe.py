@@ -216,7 +216,11 @@ class DataOptions:
             99.
         looks: Number of looks of the speckle that `train.augment` adds; fewer means stronger
             speckle; None draws 1 to 10 for each image.
+        has_up: Whether images have an up, such as photographs from the ground; they are then never
+            turned, in training or by `probe.views`.
     """
+
+    has_up: bool = False
 
     image_size: int | None = None
     resize: str = "crop"
@@ -271,11 +275,15 @@ class ProbeOptions:
             `"crt"`; `--probe` on the command line.
         loss_options: Options of the loss; the other heads have none.
         l2: L2 penalties of linear heads, selected by validation macro-F1.
+        views: 8: train the head on all eight flips and quarter turns of each training image, and
+            predict from the mean feature over those of each new image, at eight times the cost;
+            1: images as they are.
     """
 
     loss: str = "logit-adjusted"
     loss_options: dict[str, Any] = field(default_factory=dict)
     l2: list[float] = field(default_factory=lambda: [1.0, 0.3, 0.1, 0.03, 0.01, 0.003])
+    views: int = 1
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from tailora.data import Dataset
 from tailora.experiments.plan import SEEDLESS, Adaptation, Plan, stage_key
 from tailora.heads.probes import Logits, as_logits, find_probe
 from tailora.methods.job import Job
-from tailora.methods.method import Method, adapt_all, find_method, fit_head
+from tailora.methods.method import Method, adapt_all, find_method, fit_head, head_rows
 from tailora.methods.prepare import compose_job, decode_images, resolve_recipe
 from tailora.methods.scoring import clusters_of, cost_of, fit_of
 from tailora.metrics import (
@@ -64,7 +64,7 @@ def validation_shares(job: Job, method: Method, probe: ProbeChoice) -> Rows:
     if method.is_ensemble:
         return method.shares(job, partial(_fit, job, probe), ("val",))[0]
     val = method.features(job, "val")
-    return _shares(_fit(job, probe, *method.training_set(job), val), val)
+    return _shares(_fit(job, probe, *head_rows(job, method), val), val)
 
 
 def row_output(job: Job, row: Adaptation, probe: ProbeChoice) -> tuple[MethodOutput, Rows]:
@@ -74,7 +74,7 @@ def row_output(job: Job, row: Adaptation, probe: ProbeChoice) -> tuple[MethodOut
         shares, val_shares = method.shares(job, partial(_fit, job, probe), ("test", "val"))
         output = MethodOutput(row.name, shares, **_cost(job, method))
         return replace(output, fit=fit_of(job, val_shares)), val_shares
-    train, labels = method.training_set(job)
+    train, labels = head_rows(job, method)
     val, test = (method.features(job, split) for split in ("val", "test"))
     views = turned_views(job, method) if find_probe(probe.kind).views else None
     logits = _fit(job, probe, train, labels, val, views)

@@ -124,7 +124,8 @@ def _probabilities(
     progress: Progress,
 ) -> NDArray[np.float32]:
     """What the head says of each decision (rows, classes), not scaled."""
-    model, device = task.model(run.model.encoder), next(run.model.parameters()).device
+    device = next(run.model.parameters()).device
+    model = run.model.features if task.per_image else task.model(run.model.encoder)
     grid = task.grid(run.model.encoder, run.input.image_size)
     shares, samples = [], decisions.samples
     with torch.inference_mode(), progress("predicting", len(samples)) as advance:

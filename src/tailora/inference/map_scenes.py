@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tailora.backbones import Encoder
+from tailora.backbones.symmetries import maps_over_views
 from tailora.data import resize
 from tailora.data.scenes.dataset import LARGEST_CHIP
 from tailora.data.scenes.places import LEAST_CHIP
@@ -194,7 +195,10 @@ def _patch_shares(run: Run, images: torch.Tensor, *, raw: bool) -> NDArray[np.fl
     if not isinstance(encoder, Encoder):
         raise ConfigError("--dense needs a vision encoder with patches")
     with torch.inference_mode():
-        logits = run.model.head(encoder.patch_features(images.to(encoder.mean.device)))
+        own = images.to(encoder.mean.device)
+        patches = encoder.patch_features
+        found = maps_over_views(patches, own) if run.model.views > 1 else patches(own)
+        logits = run.model.head(found)
         shares = logits.float().softmax(dim=-1).cpu().numpy()
     flat = shares.reshape(-1, shares.shape[-1])
     return run.said(flat, raw=raw).reshape(shares.shape)

@@ -14,6 +14,7 @@ from tailora.backbones import Encoder, LoadedBackbone, Pooling, Precision
 from tailora.backbones.checkpointing import recompute_activations
 from tailora.backbones.clip_text import text_head
 from tailora.backbones.stem import NEW_BANDS, STEMS
+from tailora.backbones.symmetries import VIEWS
 from tailora.config.probe_choice import ProbeChoice, own_probe
 from tailora.config.recipe import BackboneOptions, EvaluateOptions, Recipe, TrainOptions
 from tailora.counts import ClassCounts, Groups, make_groups
@@ -65,6 +66,7 @@ def check_task(recipe: Recipe, task: Task) -> None:
         f"train.objective={train.objective!r}": train.objective in CONTRASTIVE,
         f"train.mix={train.mix!r}": train.mix != NO_MIX,
         f"probe {recipe.probe.loss!r}": find_probe(recipe.probe.loss).views,
+        f"probe.views={recipe.probe.views}": recipe.probe.views > 1,
     }
     for what, is_needed in needs.items():
         if is_needed:
@@ -204,6 +206,7 @@ def check_recipe(
     groups = make_groups(counts, options.groups, low=options.low, high=options.high)
     check_training(recipe, counts, groups, counts if images is None else images)
     _check_probe(recipe.probe.l2, n_val)
+    _check_views(recipe)
     _check_patience(recipe.train.patience, n_val)
     find_method(recipe.method).check(recipe, counts, n_val)
     return groups
@@ -367,6 +370,26 @@ def _check_probe(l2: list[float], n_val: int) -> None:
         raise ConfigError(
             f"{len(l2)} values of probe.l2 but no validation sample to choose by: classes of two "
             "samples leave none; add data or give one value, --set probe.l2=[0.01]"
+        )
+
+
+def _check_views(recipe: Recipe) -> None:
+    """Reject another number of views than there are, and turning what has an up."""
+    if recipe.probe.views not in (1, VIEWS):
+        raise ConfigError(f"probe.views must be 1 or {VIEWS}, got {recipe.probe.views}")
+    if recipe.data.has_up and recipe.probe.views > 1:
+        raise ConfigError(
+            f"probe.views={VIEWS} turns images, and data.has_up says that they have an up; leave "
+            "one of them out"
+        )
+    if recipe.data.has_up and "dihedral" in recipe.train.augment:
+        raise ConfigError(
+            f"train.augment={recipe.train.augment!r} turns images, and data.has_up says that they "
+            "have an up; add --set train.augment=none"
+        )
+    if recipe.probe.views > 1 and not find_method(recipe.method).turns:
+        raise ConfigError(
+            f"method {recipe.method!r} has no features of turned images; leave out probe.views"
         )
 
 

@@ -130,7 +130,7 @@ class Job:
         return replace(self.input, names=None, wavelengths=known).to_json()
 
     def feature_manifest(
-        self, split: str, weights: str, grid: tuple[int, ...] = ()
+        self, split: str, weights: str, grid: tuple[int, ...] = (), views: int = 1
     ) -> dict[str, Any]:
         """What determines the features of a split under some trained weights.
 
@@ -154,4 +154,5 @@ class Job:
             "device": self.accelerator.device.type,
             **({} if (p := self.recipe.compute.precision) == "fp32" else {"precision": p}),
             **({"task": self.task.name, "grid": list(grid)} if grid else {}),
+            **({"views": views} if views > 1 else {}),
         }

@@ -269,6 +269,17 @@ def fit_head(
     return find_probe(probe.kind).fit(data, probe.options)
 
 
+def head_rows(job: Job, method: Method) -> tuple[Rows, Classes]:
+    """What a head is trained on: a method's training set, in all views that the recipe wants."""
+    rows, labels = method.training_set(job)
+    if job.recipe.probe.views == 1:
+        return rows, labels
+    views = range(1, job.recipe.probe.views)
+    turned = [method.features(job, "train", turn=turn) for turn in views]
+    own = job.decisions("train").labels
+    return np.concatenate([rows, *turned]), np.concatenate([labels, *[own] * len(turned)])
+
+
 def starting_probe(job: Job) -> nn.Linear:
     """Return the linear head on pretrained features that a training starts at.
 
@@ -290,7 +301,7 @@ def _kept_head(
     path = job.folder.stage(method.name) / f"{name}.safetensors"
     facts = HeadFacts(probe.kind, probe.options, job.encoder.features, len(job.counts.names))
     if job.folder.writes and not path.is_file():
-        train, labels = method.training_set(job)
+        train, labels = head_rows(job, method)
         with job.folder.costs(method.name).measure("probe" if name == "head" else f"{name} probe"):
             head = fit_head(job, probe, train, labels, val)
         save_head(head, path, facts)

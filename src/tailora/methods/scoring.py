@@ -20,7 +20,7 @@ from tailora.heads.probes import find_probe
 from tailora.methods.deblora.calibrate import Calibration
 from tailora.methods.job import Job
 from tailora.methods.label_curves import label_curves
-from tailora.methods.method import Method, StageResult
+from tailora.methods.method import Method, StageResult, head_rows
 from tailora.metrics import (
     ClassEvidence,
     ClusterSummary,
@@ -311,7 +311,7 @@ def _label_value(job: Job, last: StageResult) -> dict[str, Any]:
     if not find_probe(probe).is_linear or not isinstance(last.head, nn.Linear):
         reason = f"only linear heads under a loss are fitted again, and the head here is {probe}"
         return {"method": last.method.name, "classes": [], "left_out": reason}
-    train, labels = last.method.training_set(job)
+    train, labels = head_rows(job, last.method)
     test = last.method.features(job, "test", last.encoder)
     options = job.recipe.evaluate
     with job.progress("what more labels would buy", 1) as advance:

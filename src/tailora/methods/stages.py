@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tailora import processes
 from tailora.adapters import AdapterSpec, trained_parameters
+from tailora.backbones.symmetries import dihedral, over_views
 from tailora.features import FeatureBank, extract, make_together
 from tailora.methods.job import Job
 from tailora.runs.weights import is_saved, load_adapted, save_adapted, weights_fingerprint
@@ -20,7 +21,6 @@ from tailora.storage import write_json
 from tailora.train.adapter_spectrum import adapter_spectrum
 from tailora.train.base_adaptation import AnyEncoder, with_adapter
 from tailora.train.history import StageFolder
-from tailora.train.objectives import dihedral
 
 
 def train_once(job: Job, stage: str, make: Callable[[], AnyEncoder], *, parameters: int) -> None:
@@ -78,7 +78,8 @@ def stage_features(
         stage: Name of its folder.
         split: `"train"`, `"val"` or `"test"`.
         encoder: The stage's encoder if it is at hand; else it is read from the run folder.
-        turn: Symmetry of the square that images are seen in; see `dihedral`.
+        turn: Symmetry of the square that images are seen in; see `dihedral`. Validation and test
+            images that are not turned have their mean over all views, where the recipe says so.
     """
     decisions = job.decisions(split)
     view = f"{split}-turned-{turn}" if turn else split
@@ -110,9 +111,10 @@ def _encoded(
     """Features of images (images, features), or maps of them in half precision, `by_place`."""
     folder = job.folder.stage(stage)
     split, grid = view.partition("-")[0], job.grid if by_place else ()
+    views = job.recipe.probe.views if view in ("val", "test") else 1
     bank = FeatureBank(
         folder / f"features-{view}",
-        job.feature_manifest(split, weights_fingerprint(folder), grid),
+        job.feature_manifest(split, weights_fingerprint(folder), grid, views),
         "float16" if by_place else "float32",
     )
     device = job.accelerator.device
@@ -126,7 +128,15 @@ def _encoded(
             extract(
                 adapted, turned if turn else job.read_batch, mine, out=out, device=device,
                 progress=job.progress, title=f"{stage}: {view} features",
-                model=job.task.model(adapted) if by_place else None,
+                model=_model(job, adapted, views=views, by_place=by_place),
             )  # fmt: skip
 
     return make_together(bank, samples, (*grid, job.encoder.features), fill, job.accelerator)
+
+
+def _model(
+    job: Job, adapted: AnyEncoder, *, views: int, by_place: bool
+) -> Callable[[Tensor], Tensor]:
+    if by_place:
+        return job.task.model(adapted)
+    return partial(over_views, adapted) if views > 1 else adapted

@@ -15,6 +15,7 @@ from tailora.backbones import Encoder, LoadedBackbone, Pooling, Precision, load_
 from tailora.backbones.checkpointing import recompute_activations
 from tailora.backbones.decibels import Decibels
 from tailora.backbones.stem import StemPlan, adapt_stem, plan_stem
+from tailora.backbones.symmetries import over_views
 from tailora.config.recipe import Recipe
 from tailora.errors import RunError
 from tailora.metrics import RunMetrics, ValidationFit
@@ -33,15 +34,21 @@ class Classifier(nn.Module):
     Args:
         encoder: (batch, bands, height, width) stored values to (batch, features).
         head: (batch, features) to (batch, classes).
+        views: 8 takes the mean feature over the symmetries of each square image, 1 the image as it
+            is.
     """
 
-    def __init__(self, encoder: AnyEncoder, head: nn.Module) -> None:
+    def __init__(self, encoder: AnyEncoder, head: nn.Module, *, views: int = 1) -> None:
         super().__init__()
-        self.encoder, self.head = encoder, head
+        self.encoder, self.head, self.views = encoder, head, views
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (batch, classes) of images in stored values."""
-        return self.head(self.encoder(images))
+        return self.head(self.features(images))
+
+    def features(self, images: Tensor) -> Tensor:
+        """Features (batch, features) that the head is given."""
+        return over_views(self.encoder, images) if self.views > 1 else self.encoder(images)
 
 
 @dataclass(frozen=True)
@@ -172,7 +179,7 @@ def load_run(path: str | Path, *, verify: bool = True) -> Run:
     head = load_head(
         folder.path / "head.safetensors", classes=len(facts.classes), features=encoder.features
     )
-    model = Classifier(encoder, head).eval()
+    model = Classifier(encoder, head, views=recipe.probe.views).eval()
     return Run(
         folder=folder,
         recipe=recipe,

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tailora.augment.rotation_pretext import TURNS, rotation_loss
+from tailora.backbones.symmetries import dihedral
 from tailora.errors import unknown_name
 from tailora.heads.classifier_retraining import fresh_linear
-from tailora.train.objectives import Images, dihedral
+from tailora.train.objectives import Images
 from tailora.train.training_module import Objective, TrainingModule
 
 ROTATION: Final = "rotation"

@@ -13,6 +13,7 @@ from torch.nn import functional
 from tailora.augment.speckle import speckle_factors
 from tailora.backbones import AnyEncoder
 from tailora.backbones.decibels import Decibels
+from tailora.backbones.symmetries import dihedral
 from tailora.errors import ConfigError, unknown_name
 from tailora.experts.aggregation import combination
 from tailora.losses.parts import note_part
@@ -253,24 +254,6 @@ class Augmentation:
 def random_turns(images: Tensor, generator: np.random.Generator) -> Tensor:
     """Turn each square image by one of the eight symmetries, all equally likely."""
     return dihedral(images, generator.integers(8, size=len(images)))
-
-
-def dihedral(images: Tensor, turns: NDArray[np.integer]) -> Tensor:
-    """Turn square images by one of the eight symmetries of the square each.
-
-    Args:
-        images: (batch, bands, size, size).
-        turns: (batch,) in 0..7: quarter turns counter-clockwise modulo 4, mirrored first from 4 on.
-
-    Returns:
-        New images of the same shape.
-    """
-    turned = torch.empty_like(images)
-    for turn in np.unique(turns):
-        rows = torch.from_numpy(np.flatnonzero(turns == turn))
-        some = images[rows].flip(-1) if turn >= 4 else images[rows]
-        turned[rows] = torch.rot90(some, int(turn) % 4, (-2, -1))
-    return turned
 
 
 def target_objective(

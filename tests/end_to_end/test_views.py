@@ -1,0 +1,84 @@
+"""A head trained on all views of each image, which predicts from their mean."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import tailora as package
+from tailora.backbones.symmetries import turn_all
+from tailora.heads.linear_probe import fit_linear_probe
+from tailora.losses import LogitAdjustedLoss
+from tests.end_to_end.chips import QUICK, succeed
+
+VIEWS = ("--method", "zero-shot", "--set", "probe.views=8", "--set", "probe.l2=[0.03]")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, data, encoder):
+    folder = tmp_path_factory.mktemp("views") / "run"
+    succeed("fit", data, "--out", folder, "--backbone", encoder, *QUICK, *VIEWS)
+    return package.load_run(folder)
+
+
+def read(path):
+    return torch.from_numpy(np.asarray(Image.open(path)).transpose(2, 0, 1)[None].copy())
+
+
+def test_the_head_is_trained_on_every_view(run, data):
+    dataset = package.open_dataset(data)
+    rows = dataset.indices("train")
+    images = torch.cat([read(data / dataset.source.id(int(row))) for row in rows])
+    with torch.inference_mode():
+        views = [run.model.encoder(turn_all(images, turn)).numpy() for turn in range(8)]
+    expected = fit_linear_probe(
+        np.concatenate(views), np.tile(dataset.labels[rows], 8),
+        loss=LogitAdjustedLoss(dataset.counts("train")), num_classes=5, l2=0.03,
+    )  # fmt: skip
+    torch.testing.assert_close(run.model.head.weight, expected.linear.weight, atol=2e-3, rtol=2e-3)
+
+
+def test_what_is_measured_is_the_mean_over_views(run, data):
+    with (run.folder.path / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        row = next(csv.DictReader(file))
+    image = read(data / row["path"])
+    with torch.inference_mode():
+        logits = torch.stack(
+            [run.model.head(run.model.encoder(turn_all(image, turn))) for turn in range(8)]
+        )
+    shares = run.said(logits.mean(dim=0).softmax(dim=1).numpy())[0]
+    told = [float(row[f"p({name})"]) for name in run.class_names]
+    np.testing.assert_allclose(told, shares, atol=1e-5)
+
+
+def test_a_prediction_does_not_depend_on_how_an_image_lies(run, data):
+    image = (
+        read(data / "007" / "000.png")
+        if (data / "007" / "000.png").is_file()
+        else read(next(data.rglob("*.png")))
+    )
+    found = [run.predict_probabilities(turn_all(image, turn)) for turn in range(8)]
+    np.testing.assert_allclose(np.concatenate(found), np.tile(found[0], (8, 1)), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--set", "probe.views=4"), "probe.views must be 1 or 8, got 4"),
+        (("--set", "data.has_up=true"), "probe.views=8 turns images, and data.has_up"),
+        (
+            ("--set", "data.has_up=true", "--set", "probe.views=1"),
+            "train.augment='dihedral' turns images",
+        ),
+    ],
+)
+def test_images_with_an_up_are_not_turned(words, says, data, encoder, refuse):
+    refuse("fit", data, "--backbone", encoder, *QUICK, *VIEWS, *words, says=[says])
+
+
+def test_a_comparison_has_rows_of_views(data, encoder, tmp_path, plain_page):
+    succeed("compare", data, "--out", tmp_path / "sweep", "--backbone", encoder, *QUICK,
+            "--methods", "zero-shot", "--seeds", "1", "--set", "probe.views=8")  # fmt: skip
+    assert (tmp_path / "sweep" / "comparison.json").is_file()
