@@ -19,7 +19,7 @@ from rich.console import Console
 from tailora.methods.method import find_method
 from tailora.metrics import RunMetrics
 from tailora.report.map_figure import map_picture
-from tailora.report.reading import read_run_folder
+from tailora.runs.result import read_run
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "demo.json"
@@ -38,7 +38,7 @@ def main() -> None:
         metrics = json.loads((run / "metrics.json").read_text("utf-8"))
         content = json.dumps({"run": record, "metrics": metrics}, indent=1)
         RESULT.write_text(content + "\n", "utf-8")
-        uri = map_picture(read_run_folder(run)).uri
+        uri = map_picture(read_run(run)).uri
         PICTURE.write_bytes(base64.b64decode(uri.partition(",")[2]))
     SCORES.write_text(scores_picture(RESULT), "utf-8")
     README.write_text(with_demo(README.read_text("utf-8"), RESULT), "utf-8")

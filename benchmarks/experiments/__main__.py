@@ -95,7 +95,7 @@ def _run(
         resume=True,
         jobs=given.jobs,
         progress=silent if given.quiet else rich_progress(),
-    ).content
+    ).to_json()
     facts = ("fingerprints", "dataset", "seeds", "resplit", "groups", "unit", "replicates")
     return {
         **{key: found[key] for key in facts},

@@ -34,7 +34,7 @@ from tailora.curation.inspect import inspect_dataset, write_page
 from tailora.data import make_splits, open_dataset
 from tailora.methods.deblora.calibrate import calibrate
 from tailora.metrics import RunMetrics, evaluate_methods
-from tailora.metrics.method_output import MethodOutput
+from tailora.metrics.method_scores import MethodOutput
 from tailora.report.class_figures import Series, long_tail, score_dots
 from tailora.report.matrix_figures import confusion_picture
 from tailora.samplers import (

@@ -21,20 +21,27 @@ if TYPE_CHECKING:
     from tailora.methods.deblora.deblora import DebLoRA
     from tailora.methods.fit import fit
     from tailora.registry import register
+    from tailora.runs.comparison import ComparisonResult
+    from tailora.runs.comparison_folder import read_comparison
+    from tailora.runs.result import RunResult, read_run
     from tailora.runs.run import load_run
     from tailora.train.callbacks import Callback
 
 __all__ = [
     "AdapterSpec",
     "Callback",
+    "ComparisonResult",
     "DebLoRA",
     "Recipe",
+    "RunResult",
     "calibrate",
     "compare",
     "fit",
     "load_run",
     "map_scenes",
     "open_dataset",
+    "read_comparison",
+    "read_run",
     "register",
     "size_constrained_kmeans",
 ]

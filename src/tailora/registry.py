@@ -48,6 +48,7 @@ class Entry:
         document: Its docstring.
         options: Keyword-only parameters with their defaults, `Parameter.empty` where one is needed.
         attributes: Constant attributes of a class.
+        own: Those of them that it has not inherited.
         part: The object itself, if it was registered.
     """
 
@@ -56,6 +57,7 @@ class Entry:
     document: str
     options: Mapping[str, Any]
     attributes: Mapping[str, Any]
+    own: Mapping[str, Any]
     part: Method | None = None
 
     @property
@@ -92,7 +94,9 @@ def _shipped(family: str) -> dict[str, Entry]:
             continue
         attributes = of.attributes()
         name = attributes.get("name") or _spell(symbol)
-        found[name] = Entry(of.module, symbol, of.document, of.options(), attributes)
+        found[name] = Entry(
+            of.module, symbol, of.document, of.options(), attributes, of.attributes(own=True)
+        )
     return found
 
 
@@ -201,6 +205,30 @@ def method_facts() -> dict[str, dict[str, Any]]:
     return {name: dict(entry.attributes) for name, entry in sorted(entries("methods").items())}
 
 
+def method_title(name: str) -> str:
+    """Write a method's name as its authors do.
+
+    Example:
+        >>> method_title("deblora"), method_title("something else")
+        ('debLoRA', 'something else')
+    """
+    known = entries("methods")
+    return str(known[name].attributes.get("title", name)) if name in known else name
+
+
+def method_style(name: str) -> tuple[str, str] | None:
+    """Colour and marker that a method itself asks for in figures, if it does and is there."""
+    known = entries("methods")
+    return known[name].own.get("style") if name in known else None
+
+
+def method_base(name: str) -> str | None:
+    """The method that another one is trained on, which it has to be better than; None of none."""
+    known = entries("methods")
+    before = known[name].attributes.get("stands_on", ()) if name in known else ()
+    return before[-1] if before else None
+
+
 def fitted_methods() -> tuple[str, ...]:
     """Return the methods that `fit` offers."""
     return tuple(name for name, of in method_facts().items() if not of.get("only_compared"))
@@ -297,7 +325,8 @@ def _entry_of(part: Method) -> Entry:
     keys = {key for entry in shipped for key in entry.attributes}
     attributes = {key: getattr(part, key) for key in keys if hasattr(part, key)}
     document = inspect.getdoc(part) or ""
-    return Entry(part.__module__, part.__name__, document, options(part), attributes, part)
+    own = {key: value for key, value in attributes.items() if key in vars(part)}
+    return Entry(part.__module__, part.__name__, document, options(part), attributes, own, part)
 
 
 def _is_a(module: str, name: str) -> Callable[[object], bool]:

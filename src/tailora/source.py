@@ -35,10 +35,11 @@ class Definition:
         """Its docstring, dedented."""
         return ast.get_docstring(self.node) or ""
 
-    def attributes(self) -> dict[str, Any]:
-        """Constant attributes of a class and of its bases."""
+    def attributes(self, *, own: bool = False) -> dict[str, Any]:
+        """Constant attributes of a class and, unless only its own, of its bases."""
         found: dict[str, Any] = {}
-        for one in reversed(list(_lineage(self)) if self.is_class else []):
+        lineage = [self] if own else list(_lineage(self))
+        for one in reversed(lineage if self.is_class else []):
             for name, node in _assignments(one.node.body):
                 found.pop(name, None)
                 try:

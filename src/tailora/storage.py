@@ -9,7 +9,7 @@ import shutil
 import tomllib
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import get_ident
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.lib.npyio import NpzFile
 from numpy.typing import DTypeLike, NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 
 from tailora.errors import RunError, StorageError
@@ -226,6 +226,17 @@ def parse_value(text: str) -> Any:
         return parse_toml(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def keyed(*names: str) -> AfterValidator:
+    """Let `typed` refuse a mapping without one of these keys."""
+
+    def check(value: Mapping[str, _T]) -> Mapping[str, _T]:
+        if missing := [name for name in names if name not in value]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+        return value
+
+    return AfterValidator(check)
 
 
 def typed(kind: type[_T], value: Any, path: Path) -> _T:

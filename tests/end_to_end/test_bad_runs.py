@@ -323,11 +323,11 @@ WRONG = {
         "a score at each of its sizes",
     ),
     "coverage of one class": (
-        _method(coverage={"level": 0.9, "by_class": [0.5], "size_by_class": [1.0]}),
+        _metrics_of(lambda m: m | {"coverage": m["coverage"] | {"by_class": [0.5]}}),
         "has not each of its 5 classes",
     ),
     "collapse a list": (_method(collapse=[]), "collapse"),
-    "shift a text": (_method(shift={"low": "x"}), "shift.low"),
+    "shift a text": (_metrics_of(lambda m: m | {"shift": m["shift"] | {"low": "x"}}), "shift.low"),
     "half a confusion": (_method(confusion=[[1]]), "has not each of its 5 classes"),
     "stages a text": (lambda run: _set(run, stages="x"), "stages"),
     "a stage without a name": (lambda run: _set(run, stages=[{}]), "stages.0.name"),

@@ -10,7 +10,9 @@ from torch import nn
 import tailora as package
 from tailora import registry
 from tailora.errors import ConfigError
+from tailora.methods.lora import LoRA
 from tailora.methods.method import Method
+from tailora.report.style import MARKERS, STRONG_COLOURS, method_style
 from tests.end_to_end.chips import QUICK, refused, succeed, tailora
 
 PLUGIN = Path(__file__).parents[1] / "plugin_package"
@@ -54,6 +56,16 @@ class Own(Method):
     name = "own"
     title = "own"
     summary = "a method of my own"
+
+
+class OwnLoRA(LoRA):
+    """A method of my own that looks like itself."""
+
+    name = "own-lora"
+    title = "own LoRA"
+    summary = "an adapter of my own"
+    stands_on = ("zero-shot", "lora")
+    style = ("#123456", "v")
 
 
 def optimiser(params, lr=1.0, weight_decay=0.0):
@@ -206,3 +218,17 @@ def test_a_part_of_another_kind_or_a_taken_name_is_refused(family, name, part, s
         package.register(family, name, part)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_method_of_a_package_has_a_title_and_a_look_of_its_own():
+    plain = type("PlainLoRA", (OwnLoRA,), {"name": "plain-lora"})
+    package.register("methods", "own-lora", OwnLoRA)
+    package.register("methods", "plain-lora", plain)
+    assert registry.method_title("own-lora") == "own LoRA"
+    assert registry.method_base("own-lora") == "lora"
+    assert method_style("own-lora", 2) == ("#123456", "v")
+    assert method_style("plain-lora", 2) == (STRONG_COLOURS[2], MARKERS[2])  # it inherits no look
+    assert method_style("lora+reslt", 3) == (STRONG_COLOURS[3], MARKERS[3])
+    assert method_style("lora", 3) != method_style("lora+reslt", 3)
+    assert method_style("nowhere", 0) == (STRONG_COLOURS[0], MARKERS[0])
+    assert registry.method_base("nowhere") is registry.method_base("zero-shot") is None

@@ -87,7 +87,7 @@ def test_damaged_thresholds_are_refused(refuse, finished, data, tmp_path):
     run = copy_run(finished, tmp_path / "run")
     (run / "calibration.json").write_text("{}")
     reseal(run)
-    says = ["calibration.json is damaged", "fit the run again"]
+    says = ["calibration.json' is damaged", "fit the run again"]
     refuse("predict", run, data / "007", "--quiet", "--out", "p.csv", says=says)
 
 

@@ -44,39 +44,39 @@ def test_the_penalty_of_a_head_is_found_again(l2):
 
 def test_only_the_classes_named_are_thinned_and_only_they_are_told():
     found = curves(rows((200, 60, 50), 0), (1, 2))
-    assert [entry["index"] for entry in found["classes"]] == [1, 2]
-    assert [entry["sizes"] for entry in found["classes"]] == [[15, 24, 38, 60], [12, 20, 32, 50]]
-    assert found["shares"] == [0.25, 0.4, 0.64, 1.0]
+    assert [curve.index for curve in found.classes] == [1, 2]
+    assert [curve.sizes for curve in found.classes] == [(15, 24, 38, 60), (12, 20, 32, 50)]
+    assert found.shares == (0.25, 0.4, 0.64, 1.0)
 
 
 def test_the_last_point_is_the_head_as_it_is_and_values_lie_within_their_intervals():
     train, test = rows((200, 60, 50), 0), rows((60, 60, 60), 7)
-    [entry] = curves(train, (2,))["classes"]
+    [curve] = curves(train, (2,)).classes
     predicted = fit(train)(torch.from_numpy(test[0])).argmax(1).numpy()
     hits = ((predicted == 2) & (test[1] == 2)).sum()
     f1 = 2 * hits / ((predicted == 2).sum() + (test[1] == 2).sum())
-    assert entry["scores"][-1] == pytest.approx(f1)
-    assert [value["factor"] for value in entry["values"]] == [2.0, 5.0]
-    for value in entry["values"]:
-        assert 0 <= value["low"] <= value["score"] <= value["high"] <= 1
-        assert value["gain_low"] >= 0
+    assert curve.scores[-1] == pytest.approx(f1)
+    assert [value.factor for value in curve.values] == [2.0, 5.0]
+    for value in curve.values:
+        assert 0 <= value.low <= value.score <= value.high <= 1
+        assert value.gain_low >= 0
 
 
 def test_a_class_with_too_few_labels_is_left_out_with_the_reason():
     train = rows((200, 60, FEWEST_LABELS - 1), 0)
-    found = curves(train, (1, 2))["classes"]
-    assert "values" in found[0]
-    assert found[1]["left_out"] == "5 training samples, fewer than 6: too few to thin"
+    found = curves(train, (1, 2)).classes
+    assert found[0].values
+    assert found[1].left_out == "5 training samples, fewer than 6: too few to thin"
 
 
 def test_images_that_stand_twice_are_thinned_together_and_counted_once(small):
     one, single = small
     twice = (np.concatenate([one[0], one[0]]), np.concatenate([one[1], one[1]]))
     double = curves(twice, (2,), copies=2)
-    assert double["classes"][0]["labels"] == 20
-    assert double["classes"][0]["sizes"] == single["classes"][0]["sizes"]
+    assert double.classes[0].labels == 20
+    assert double.classes[0].sizes == single.classes[0].sizes
     # the mean loss of doubled rows is the same, so are the heads but for rounding
-    assert double["classes"][0]["scores"] == pytest.approx(single["classes"][0]["scores"], abs=0.02)
+    assert double.classes[0].scores == pytest.approx(single.classes[0].scores, abs=0.02)
 
 
 def test_the_same_seed_gives_the_same_curve(small):

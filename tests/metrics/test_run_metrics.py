@@ -85,8 +85,8 @@ def test_a_run_without_clusters_survives_json():
     ("change", "message"),
     [
         ({"schema": 3}, "must have schema 1 or 2, got 3"),
-        ({"methods": [{"method": "lora"}]}, "incomplete"),
-        ({"bootstrap": {"replicates": 1}}, "incomplete"),
+        ({"methods": [{"method": "lora"}]}, "damaged: methods.0.macro_f1: Field required"),
+        ({"bootstrap": {"replicates": 1}}, "damaged: bootstrap.confidence: Field required"),
     ],
 )
 def test_json_of_another_kind_is_refused(change, message):

@@ -140,7 +140,7 @@ def test_rows_that_are_no_probabilities_are_refused():
 def test_a_damaged_file_is_refused(harm):
     entry = fit_on_validation(probabilities(), TARGETS, GROUPS).to_json()
     harm(entry)
-    with pytest.raises(RunError, match=r"calibration\.json is damaged"):
+    with pytest.raises(RunError, match=r"calibration\.json' is damaged: .*: fit the run again"):
         ValidationFit.from_json(entry)
 
 

@@ -8,6 +8,9 @@ ADAPTERS = (
 )  # fmt: skip
 PROBES = ("logit-adjusted", "cross-entropy", "class-balanced")
 SCOPES = ("all", "head", "middle", "tail")
+MACHINE = {
+    "cpu": "a CPU", "cores": 2, "memory_gb": 7.6, "platform": "Linux", "device": "cpu",
+}  # fmt: skip
 LEVELS = {"all": 0.55, "head": 0.75, "middle": 0.55, "tail": 0.38}
 
 
@@ -25,13 +28,16 @@ def fake_comparison(*, n_seeds=3, n_probes=3, n_adapters=8, names=None, gain=0.0
     _rank(rows, n_seeds)
     return {
         "schema": 1,
+        "kind": "comparison",
         "complete": True,
         "tailora": "0.1.0",
+        "fingerprints": ["f1" * 8],
         "started": "2026-03-01T10:22:41+00:00",
         "finished": "2026-03-01T12:02:11+00:00",
         "versions": {"torch": "2.13.0", "numpy": "2.3.0"},
         "git": {"commit": "0123abc", "dirty": False},
-        "machine": {"cpu": "a CPU", "cores": 2, "memory_gb": 7.6, "device": "cpu"},
+        "machine": MACHINE,
+        "machines": [MACHINE],
         "dataset": {
             "name": "bluemarble",
             "notes": ["made of <tiles>"],
@@ -55,6 +61,7 @@ def fake_comparison(*, n_seeds=3, n_probes=3, n_adapters=8, names=None, gain=0.0
         "probes": list(PROBES[:n_probes]),
         "adapters": adapters,
         "rows": rows,
+        "tuning": None,
         "recipe": 'seed = 0\n\n[adapter]\nname = "deblora"\n',
         **changes,
     }
@@ -78,9 +85,12 @@ def _row(rng, adapter, probe, names, n_seeds, gain):
     return {
         "name": f"{adapter} / {probe}",
         "adapter": adapter,
+        "method": None,
         "probe": probe,
         "changes": {"adapter.rank": 16} if adapter == "clora" else {},
+        "tuned": {},
         "leaks": adapter == "clora-oracle",
+        "against": None if adapter == "lora" else "lora",
         "scores": scores,
         "difference": None if adapter == "lora" else difference,
         "ranks": {},
@@ -92,6 +102,7 @@ def _row(rng, adapter, probe, names, n_seeds, gain):
         "balanced_accuracy": 0.55 + level,
         "purity": 0.72 if "deblora" in adapter else None,
         "seconds": {"own": 60.0, "total": 130.0},
+        "validation": {"all": 0.6, "head": 0.8, "middle": 0.6, "tail": 0.4},
         "peak_memory_mb": 1400.0,
         "trained_parameters": 0 if adapter == "zero-shot" else 294912,
     }
@@ -103,9 +114,12 @@ def _measures(level):
     return {
         "worst_class_recall": {"mean": 0.123, "deviation": 0.02},
         "g_mean": {"mean": 0.345, "deviation": None},
+        **dict.fromkeys(("accuracy_disparity", "relative_accuracy"), one),
         "shots": {"many": one, "medium": one, "few": {"mean": None, "deviation": None}},
-        **dict.fromkeys(("auroc", "auprc", "nll", "coverage"), scopes),
+        **dict.fromkeys(("auroc", "auprc"), scopes),
         "prevalence": {s: {"mean": 0.083, "deviation": 0.0} for s in SCOPES},
+        "priors": {"uniform": {"accuracy": one, "macro_f1": one}},
+        **dict.fromkeys(("nll", "coverage"), scopes),
         "set_size": {s: {"mean": 3.44, "deviation": 0.2} for s in SCOPES},
     }
 

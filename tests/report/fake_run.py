@@ -49,7 +49,10 @@ def write_fake_run(
     n_test[-1] = 0 if n_classes > 4 else n_test[-1]
     metrics = _metrics(rng, names, counts, n_test, groups, tail)
     if measured:
-        metrics |= {"schema": 2, "label_value": _label_value(groups, counts, names)}
+        metrics |= {
+            "schema": 2, "label_value": _label_value(groups, counts, names), "left_out": None,
+            "learnt_from": None,
+        }  # fmt: skip
         for method in metrics["methods"]:
             method.update(_measures(method, names, n_test))
     write = {
@@ -207,6 +210,7 @@ def _run(counts, n_test, seed):
         "schema": 1,
         "complete": True,
         "tailora": "0.1.0",
+        "method": "deblora",
         "seed": seed,
         "started": "2026-03-01T10:22:41+00:00",
         "versions": {"torch": "2.13.0", "peft": "0.17.1", "numpy": "2.3.0"},
@@ -225,7 +229,7 @@ def _run(counts, n_test, seed):
             "n_val": 120,
             "n_test": int(n_test.sum()),
             "bands": 3,
-            "image_size": [64, 64],
+            "image_size": 64,
             "notes": ["images of 60 to 64 pixels were padded"],
             "duplicates": [
                 {"ids": ["a/1.png", "b/2.png"], "splits": ["train", "test"]},
@@ -234,6 +238,15 @@ def _run(counts, n_test, seed):
             "broken": ["a/broken <1>.png"],
         },
         "backbone": {"name": "dinov2-small", "source": "packaged", "sha256": "ab" * 32},
+        "input": {
+            "image_size": 64,
+            "resize": "crop",
+            "bands": [1, 2, 3],
+            "dtype": "uint8",
+            "scale": 255.0,
+            "mean": [0.5, 0.5, 0.5],
+            "std": [0.25, 0.25, 0.25],
+        },
         "stages": [
             {"name": "features", "seconds": 12.1, "peak_memory_mb": 900.0, "trained_parameters": 0},
             {"name": "lora", **stage},
@@ -241,8 +254,8 @@ def _run(counts, n_test, seed):
             {"name": "deblora", **stage},
         ],
         "adapted": [
-            {"module": "attention.query", "count": 12, "shape": [384, 384], "parameters": 73728},
-            {"module": "attention.value", "count": 12, "shape": [384, 384], "parameters": 73728},
+            {"module": "attention.query", "count": 12, "shape": "384x384", "parameters": 73728},
+            {"module": "attention.value", "count": 12, "shape": "384x384", "parameters": 73728},
         ],
     }
 
@@ -273,8 +286,10 @@ def _classes(names, counts, n_test, groups):
 
 def _recipe(seed):
     return (
-        f'seed = {seed}\nbackbone = "dinov2-small"\n\n[adapter]\nname = "deblora"\nrank = 8\n'
-        "clusters = 8\nbalance = 10\n\n[train]\nepochs = 10\nlearning_rate = 0.001\n"
+        f'method = "deblora"\nseed = {seed}\n\n[data]\nimage_size = 64\n\n[backbone]\n'
+        'name = "dinov2-small"\npooling = "both"\n\n[adapter]\nrank = 8\n\n[deblora]\n'
+        "clusters = 8\n"
+        "balance = 10.0\n\n[train]\nepochs = 10\nlr = 0.001\n"
     )
 
 

@@ -65,5 +65,5 @@ def test_the_leader_is_bold_when_its_interval_clears_the_others(fake_run, tmp_pa
 def test_one_run_or_a_missing_one_is_refused(runs, tmp_path):
     with pytest.raises(ConfigError, match="at least two runs, got 1"):
         write_comparison(runs[:1], tmp_path / "page.html")
-    with pytest.raises(RunError, match="absent"):
+    with pytest.raises(RunError, match=r"no run: run\.json is missing"):
         write_comparison([runs[0], tmp_path], tmp_path / "page.html")

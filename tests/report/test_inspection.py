@@ -4,6 +4,7 @@ import re
 import numpy as np
 
 from tailora.report import ClassRow, write_inspection
+from tailora.runs.result import Copies
 
 ROWS = [
     ClassRow("rare <1>", {"train": 3, "test": 1}, "tail"),
@@ -24,7 +25,7 @@ def test_page_counts_shows_and_warns(tmp_path):
         rows=ROWS,
         notes=["3 images are larger than the rest"],
         thumbnails=[("rare <1>", image), ("common", image)],
-        duplicates=[{"ids": ["x.png", "y.png"], "splits": ["train", "test"]}],
+        duplicates=[Copies(("x.png", "y.png"), ("train", "test"))],
     )
     page = out.read_text("utf-8")
     text = text_of(page)

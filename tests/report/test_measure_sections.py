@@ -7,6 +7,7 @@ import pytest
 
 from tailora.report import write_report
 from tailora.report.method_comparison import write_method_comparison
+from tailora.runs.comparison import ComparisonResult
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +57,7 @@ def test_a_run_of_schema_1_says_that_it_was_not_measured(anchor, write):
 
 
 def test_other_schemas_of_the_metrics_are_refused(write):
-    with pytest.raises(Exception, match="has schema 3, this version reads 1 and 2"):
+    with pytest.raises(Exception, match="must have schema 1 or 2, got 3"):
         write(lambda metrics: metrics.update(schema=3))
 
 
@@ -107,7 +108,9 @@ def test_names_of_classes_are_escaped_in_the_new_sections(write):
 
 
 def test_rows_are_compared_by_worst_class_ranking_and_coverage(fake_comparison, tmp_path):
-    page = write_method_comparison(fake_comparison(), tmp_path / "c.html").read_text("utf-8")
+    page = write_method_comparison(
+        ComparisonResult.from_json(fake_comparison()), tmp_path / "c.html"
+    ).read_text("utf-8")
     found = section(page, "measures")
     for text in ("12.3 ± 2.0", "34.5", "chance 8.3", "3.4", "53.0 ± 1.0"):
         assert text in found, text
@@ -119,7 +122,9 @@ def test_rows_of_an_earlier_version_are_left_out_by_name(old, fake_comparison, t
     rows = comparison["rows"]
     for row in rows if old == "all" else rows[1:2]:
         row["measures"] = None
-    page = write_method_comparison(comparison, tmp_path / "c.html").read_text("utf-8")
+    page = write_method_comparison(
+        ComparisonResult.from_json(comparison), tmp_path / "c.html"
+    ).read_text("utf-8")
     found = section(page, "measures")
     assert "earlier version" in found
     assert ("<table" in found) == (old == "one")

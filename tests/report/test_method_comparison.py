@@ -9,10 +9,10 @@ import pytest
 from rich.console import Console
 
 from tailora.errors import RunError
-from tailora.report import comparison_table, write_method_comparison
-from tailora.report.method_rows import read_compared
+from tailora.registry import method_title
+from tailora.report import write_method_comparison
 from tailora.report.method_verdict import verdict_notes
-from tailora.report.reading import method_name
+from tailora.runs.comparison import ComparisonResult
 
 NASTY = ["<b>bold</b>", 'R&D "site"', "it's, here", "$x_1$ & {{ 7*7 }}", "зона", "居住区"]
 
@@ -64,7 +64,8 @@ def svg_texts(page, alt_start):
 def page_of(tmp_path):
     def make(comparison):
         json.dumps(comparison, allow_nan=False)  # what the page is made of fits in a file
-        return write_method_comparison(comparison, tmp_path / "page.html").read_text("utf-8")
+        found = ComparisonResult.from_json(comparison)
+        return write_method_comparison(found, tmp_path / "page.html").read_text("utf-8")
 
     return make
 
@@ -72,7 +73,7 @@ def page_of(tmp_path):
 @pytest.fixture(scope="module")
 def full_page(fake_comparison, tmp_path_factory):
     out = tmp_path_factory.mktemp("page") / "new" / "page.html"
-    assert write_method_comparison(fake_comparison(), out) == out
+    assert write_method_comparison(ComparisonResult.from_json(fake_comparison()), out) == out
     return out.read_text("utf-8")
 
 
@@ -81,7 +82,9 @@ def text_of(page):
 
 
 def words(comparison):
-    return [(note.tone, note.text) for note in verdict_notes(read_compared(comparison))]
+    return [
+        (note.tone, note.text) for note in verdict_notes(ComparisonResult.from_json(comparison))
+    ]
 
 
 def said(comparison):
@@ -125,7 +128,7 @@ def test_each_probe_has_a_table_with_every_method_under_it(full_page, fake_compa
     assert table[0][1:] == [
         *("head", "middle", "tail", "all", "tail − LoRA", "all − LoRA", "time", "parameters"),
     ]
-    names = [method_name(adapter) for adapter in comparison["adapters"]]
+    names = [method_title(adapter) for adapter in comparison["adapters"]]
     names[3] += " adapter.rank = 16"
     assert [line[0] for line in table[1:]] == [*names[:-1], f"{names[-1]} leaks the label"]
     shown = next(line for line in table if line[0] == "debLoRA")
@@ -327,21 +330,18 @@ def test_rows_set_otherwise_are_told_apart_by_their_names(fake_comparison, page_
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"schema": 2}, "must have schema 1, got 2"), ({"rows": []}, "holds no row")],
+    [({"schema": 2}, "must have schema 1, got 2"), ({"rows": []}, "damaged: rows: ")],
 )
-def test_a_comparison_of_another_kind_is_refused(fake_comparison, tmp_path, changes, message):
+def test_a_comparison_of_another_kind_is_refused(fake_comparison, changes, message):
     comparison = fake_comparison(n_probes=1, n_adapters=2) | changes
     with pytest.raises(RunError, match=message):
-        write_method_comparison(comparison, tmp_path / "page.html")
-    with pytest.raises(RunError, match=message):
-        comparison_table(comparison)
-    assert not (tmp_path / "page.html").exists()
+        ComparisonResult.from_json(comparison)
 
 
 def printed(comparison):
     console = Console(width=160)
     with console.capture() as captured:
-        console.print(comparison_table(comparison))
+        console.print(ComparisonResult.from_json(comparison).table())
     return re.sub(r"\s+", " ", captured.get())
 
 

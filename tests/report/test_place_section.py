@@ -10,7 +10,7 @@ from tailora.data.scenes.dataset import Chips, SceneFiles, open_scene_dataset
 from tailora.data.sources import FileImages
 from tailora.methods.evidence import error_places
 from tailora.report.error_sections import places_section
-from tailora.report.reading import read_run_folder
+from tailora.runs.result import read_unreported
 from tests.data.scenes import NORTH, WEST, fields_of, traced, write_labels, write_scene
 from tests.report.fake_run import write_fake_run
 
@@ -26,7 +26,7 @@ def section_of(tmp_path, n=60, *, wrong=(), units="degrees", arrays=True):
         stored["place_pred"][list(wrong)] = (stored["place_true"][list(wrong)] + 1) % 12
         stored["place_units"] = np.array([units])
         np.savez(folder / "report.npz", **stored)
-    return places_section(read_run_folder(folder))
+    return places_section(read_unreported(folder))
 
 
 def drawn(section):

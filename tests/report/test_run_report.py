@@ -257,28 +257,42 @@ def test_rings_lie_where_calibration_puts_the_mean_of_the_samples():
     np.testing.assert_allclose(asked_means(keep, samples.mean(axis=1), targets), expected)
 
 
-def test_nearly_everything_may_be_missing(fake_run, tmp_path):
-    folder = fake_run.write_fake_run(tmp_path, n_classes=3, arrays=False)
+def test_what_an_earlier_version_did_not_write_may_be_missing(fake_run, tmp_path):
+    folder = fake_run.write_fake_run(tmp_path, n_classes=3, arrays=False, measured=False)
+    needed = {"schema", "complete", "method", "dataset", "backbone", "input"}
 
     def strip_metrics(metrics):
-        metrics["methods"] = [{"method": "fine-tune"}]
-        for key in ("bootstrap", "paired", "clusters"):
-            del metrics[key]
+        metrics["methods"] = metrics["methods"][-1:]
+        metrics["methods"][0]["macro_f1"] = dict.fromkeys(("all", "head", "middle", "tail"))
+        metrics |= {"paired": [], "clusters": None}
 
     def strip_run(run):
-        for key in set(run) - {"schema", "complete"}:
+        for key in set(run) - needed:
             del run[key]
+        for key in set(run["dataset"]) - {"fingerprint", "bands"}:
+            del run["dataset"][key]
 
     change_json(folder / "metrics.json", strip_metrics)
     change_json(folder / "run.json", strip_run)
     outline = Outline(write_report(folder).read_text("utf-8"))
     assert outline.headings == HEADINGS
-    assert outline.row("fine-tuning")[1:5] == ["–"] * 4
+    assert [cell[:1] for cell in outline.row("debLoRA")[1:5]] == ["–"] * 4
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [("metrics.json", "bootstrap"), ("metrics.json", "methods"), ("run.json", "dataset")],
+)
+def test_what_every_version_wrote_may_not_be_missing(name, key, fake_run, tmp_path):
+    folder = fake_run.write_fake_run(tmp_path, n_classes=3, arrays=False)
+    change_json(folder / name, lambda content: content.pop(key))
+    with pytest.raises(RunError, match=f"{name}' is damaged: {key}: Field required"):
+        write_report(folder)
 
 
 def test_recipe_leaks_and_code_state_are_shown(page_of):
     page = page_of()
-    assert "learning_rate = 0.001" in page
+    assert "lr = 0.001" in page
     assert "a/1.png (train) = b/2.png (test)" in page
     assert "commit 0123abc with uncommitted changes" in page
     assert "a/broken &lt;1&gt;.png" in page
@@ -287,14 +301,14 @@ def test_recipe_leaks_and_code_state_are_shown(page_of):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("run.json", '{"schema": 2, "complete": true}', "schema 2"),
+        ("run.json", '{"schema": 2, "complete": true}', "format 2; this version reads format 1"),
         ("metrics.json", "{", "damaged"),
-        ("metrics.json", '{"schema": 1}', "lacks"),
-        ("metrics.json", '{"schema":1,"methods":[],"classes":[],"groups":{}}', "no method"),
+        ("metrics.json", '{"schema": 1}', "damaged: groups: Field required"),
+        ("metrics.json", None, "missing"),
         ("recipe.toml", "a = ", "not TOML"),
         ("report.npz", "no archive", "delete it"),
-        ("classes.json", None, "absent"),
-        ("recipe.toml", None, "absent"),
+        ("classes.json", None, "missing"),
+        ("recipe.toml", None, "missing"),
     ],
 )
 def test_a_folder_that_cannot_be_read_is_named(fake_run, tmp_path, name, content, words):

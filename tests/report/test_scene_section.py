@@ -5,8 +5,7 @@ import numpy as np
 from PIL import Image
 
 from tailora.data.bands.summary import summarise_bands
-from tailora.report.band_section import band_section
-from tailora.report.scene_section import UNLABELLED, SceneLook, scene_section
+from tailora.report.scene_section import UNLABELLED, SceneLook, band_section, scene_section
 
 VALUES = np.random.default_rng(0).gamma(4, 100, (5, 4000))
 

@@ -1,8 +1,12 @@
+from pathlib import Path
+
 import pytest
 
 from tailora.report import write_method_comparison
 from tailora.report.blocks import Note, Picture, Table
 from tailora.report.tuning_section import tuning_section
+from tailora.runs.comparison import ComparisonResult, TuningResult
+from tailora.storage import typed
 
 
 def trial(number, value, values=None, reason=None):
@@ -31,12 +35,16 @@ def tuning(*rows, without=0):
     }  # fmt: skip
 
 
+def section_of(*rows, without=0):
+    return tuning_section(typed(TuningResult, tuning(*rows, without=without), Path("c.json")))
+
+
 def notes(section):
     return [block.text for block in section.blocks if isinstance(block, Note)]
 
 
 def test_every_trial_is_a_row_and_the_chosen_one_is_marked():
-    section = tuning_section(tuning(row(1, {"deblora.pull": 0.3, "train.lr": 0.01})))
+    section = section_of(row(1, {"deblora.pull": 0.3, "train.lr": 0.01}))
     [table] = [block for block in section.blocks if isinstance(block, Table)]
     cells = [[cell.text for cell in line] for line in table.rows]
     assert cells[0] == ["0", "adaptive", "–", "50.0", "90.0", "–", "10.0", "50.0", "12.0 s", ""]
@@ -62,17 +70,18 @@ def test_every_trial_is_a_row_and_the_chosen_one_is_marked():
     ],
 )
 def test_a_sentence_says_what_was_taken(found, says):
-    assert notes(tuning_section(tuning(found))) == [says]
+    assert notes(section_of(found)) == [says]
 
 
 def test_classes_that_nothing_was_chosen_for_are_told():
-    first, _ = notes(tuning_section(tuning(row(0, {}), without=2)))
+    first, _ = notes(section_of(row(0, {}), without=2))
     assert first.startswith("2 classes have no validation sample")
 
 
 def test_the_page_of_a_comparison_shows_it(fake_comparison, tmp_path):
     found = fake_comparison(n_probes=1, n_adapters=3, tuning=tuning(row(0, {})))
-    text = write_method_comparison(found, tmp_path / "page.html").read_text("utf-8")
+    page = write_method_comparison(ComparisonResult.from_json(found), tmp_path / "page.html")
+    text = page.read_text("utf-8")
     assert "Options chosen on validation" in text
     assert "diverged &lt;badly&gt;" in text
     assert "diverged <badly>" not in text

@@ -178,7 +178,7 @@ def compare(
         progress=bars(quiet=quiet),
     )
     if json:
-        print_json(found.content)
+        print_json(found.to_json())
     elif not quiet:
         show: Any = screen()
         show.print(found.table())

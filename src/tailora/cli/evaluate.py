@@ -63,13 +63,13 @@ def evaluate(
 
     loaded = load_run(run, verify=not unverified)
     tell_notes(loaded.notes)
-    facts = loaded.record["dataset"]
+    facts = loaded.record.dataset
     task = find_task(loaded.recipe.task)
     dataset = open_to_measure(
         data,
         opened=task.open,
-        fitted_on=facts["fingerprint"],
-        chip=chip or facts.get("chip"),
+        fitted_on=facts.fingerprint,
+        chip=chip or facts.chip,
         seed=loaded.recipe.seed,
         labels=labels,
         class_field=class_field,

@@ -153,29 +153,29 @@ def _announce(dataset: Any, recipe: Any) -> None:
 
 def _warnings(run: Any) -> list[str]:
     """What may make the scores misleading."""
-    facts = run.record["dataset"]
-    copies = [d for d in facts["duplicates"] if len(set(d["splits"])) > 1]
+    facts = run.record.dataset
+    copies = [d for d in facts.duplicates if len(set(d.splits)) > 1]
     leak = (
         f"{len(copies)} image(s) are in more than one split, inflating test scores; see the report"
     )
-    told = [note for note in facts["notes"] if "range check: " in note or "several labels" in note]
+    told = [note for note in facts.notes if "range check: " in note or "several labels" in note]
     return ([leak] if copies else []) + told
 
 
 def _conclude(run: Any, show: Any, folder: Path) -> None:
     from rich.table import Table
 
-    if run.record["adapted"]:
+    if run.record.adapted:
         table = Table("adapted layers", "count", "shape", "parameters")
-        for row in run.record["adapted"]:
-            table.add_row(row["module"], str(row["count"]), row["shape"], f"{row['parameters']:,}")
+        for row in run.record.adapted:
+            table.add_row(row.module, str(row.count), row.shape, f"{row.parameters:,}")
         screen(stderr=True).print(table)
-    broken = run.record["dataset"]["broken"]
+    broken = run.record.dataset.broken
     if broken:
         show.print(f"left out {len(broken)} unreadable images: {listed(broken[:5])}")
     show.print(run.metrics.table())
     if run.metrics.alarm():
         show.print(listed([run.metrics.alarm()]), soft_wrap=True)
-    weak = [entry["name"] for entry in run.classes if entry["verdict"] != "trusted"]
+    weak = [one.name for one in run.classes if one.verdict != "trusted"]
     show.print(f"not trusted yet: {listed(weak) or 'none'}", soft_wrap=True)
     show.print(f"report: {listed([str(folder / 'report.html')])}", soft_wrap=True)

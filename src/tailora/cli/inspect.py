@@ -96,7 +96,7 @@ def _inspect_scene(scene: Any, given: dict[str, Any], out: Path | None) -> Any:
 def _show_scene(found: Any) -> None:
     from rich.table import Table
 
-    from tailora.report.numbers import magnitude
+    from tailora.numbers import magnitude
 
     show = screen()
     show.print(listed([found.look.name]))

@@ -44,30 +44,28 @@ def report(
     check_ending(out, ".html", ".htm", what="an HTML page")
     from tailora.report import write_comparison, write_method_comparison, write_report
     from tailora.runs.comparison_folder import ComparisonFolder
-    from tailora.runs.folder import RunFolder
-    from tailora.runs.run_files import notes_on, read_facts
-    from tailora.storage import read_json
+    from tailora.runs.result import read_run
     from tailora.tasks.task import find_task
 
     folder = ComparisonFolder(runs[0])
     if len(runs) == 1 and folder.record.is_file():
-        content = folder.read()
-        written = write_method_comparison(content, out or folder.page)
+        comparison = folder.read()
+        written = write_method_comparison(comparison, out or folder.page)
         if json:
-            print_json(content)
+            print_json(comparison.to_json())
         elif not quiet:
             screen().print(f"report: {listed([str(written)])}", soft_wrap=True)
         return
-    for run in map(RunFolder, runs):
-        record = run.read_run(verify=not unverified)
-        read_facts(run.path, record, run.read_recipe())
-        tell_notes(notes_on(run.path, record, verify=not unverified))
-    if len(runs) == 1:
-        task = find_task(RunFolder(runs[0]).read_recipe().task)
-        written = write_report(runs[0], out=out, more=task.sections())
+    found = [read_run(run, verify=not unverified) for run in runs]
+    for run in found:
+        tell_notes(run.notes)
+    if len(found) == 1:
+        written = write_report(
+            found[0], out=out, more=find_task(found[0].recipe.task).sections()
+        )
     else:
-        written = write_comparison(runs, out or Path("comparison.html"))
+        written = write_comparison(found, out or Path("comparison.html"))
     if json:
-        print_json([read_json(run / "metrics.json") for run in runs])
+        print_json([run.metrics.to_json() for run in found])
     elif not quiet:
         screen().print(f"report: {listed([str(written)])}", soft_wrap=True)

@@ -14,10 +14,10 @@ from tailora.data import Dataset, Duplicate, find_duplicates
 from tailora.data.bands.reading import name_bands
 from tailora.methods.names import check_names
 from tailora.report import ClassRow, write_inspection
-from tailora.report.band_section import band_section
 from tailora.report.blocks import Section
-from tailora.report.pictures import as_picture
-from tailora.report.scene_section import scene_section
+from tailora.report.scene_section import band_section, scene_section
+from tailora.report.style import as_picture
+from tailora.runs.result import Copies
 
 SMALL_TEST = 10
 MOST_PICTURED = 200
@@ -146,7 +146,7 @@ def write_page(data: Dataset, found: Inspection, out: Path, *, per_class: int = 
         rows=found.rows,
         notes=found.notes,
         thumbnails=thumbnails,
-        duplicates=[{"ids": d.ids, "splits": d.splits} for d in found.duplicates],
+        duplicates=[Copies(d.ids, d.splits) for d in found.duplicates],
         more=(
             *_scenes(data),
             band_section(values.bands, values.units, values.warnings),

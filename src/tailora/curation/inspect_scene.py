@@ -10,8 +10,7 @@ from tailora.curation.scene_looks import SIDE, draw_look
 from tailora.data.scenes.scene import Scene
 from tailora.errors import DataError
 from tailora.report import write_scene_page
-from tailora.report.band_section import band_section
-from tailora.report.scene_section import SceneLook, scene_section
+from tailora.report.scene_section import SceneLook, band_section, scene_section
 
 
 @dataclass(frozen=True)

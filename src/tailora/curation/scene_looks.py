@@ -16,8 +16,8 @@ from tailora.data.scenes.labels import Labels
 from tailora.data.scenes.scene import Scene
 from tailora.data.sources import origin
 from tailora.errors import DataError
-from tailora.report.pictures import colour_bands
 from tailora.report.scene_section import UNLABELLED, SceneLook
+from tailora.report.style import colour_bands
 
 MOST_SCENES: Final = 4
 SIDE: Final = 640  # pixels of a quick-look, at most

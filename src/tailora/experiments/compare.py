@@ -22,7 +22,7 @@ from tailora.data import Dataset
 from tailora.errors import ConfigError
 from tailora.experiments.plan import Adaptation, Plan, check_plan, make_plan
 from tailora.experiments.ray_executor import joined
-from tailora.experiments.record import Comparison, summarise
+from tailora.experiments.record import summarise
 from tailora.experiments.rows import SeedWork, do_seed, do_seedless
 from tailora.experiments.seed_processes import do_in_processes
 from tailora.experiments.tuning import TuningItem, check_tuning, tune
@@ -35,6 +35,7 @@ from tailora.methods.method import find_method
 from tailora.methods.prepare import check_row
 from tailora.progress import Progress, silent
 from tailora.report import write_method_comparison
+from tailora.runs.comparison import ComparisonResult
 from tailora.runs.comparison_folder import ComparisonFolder
 from tailora.runs.one_at_a_time import one_at_a_time
 
@@ -56,7 +57,7 @@ def compare(
     resume: bool = False,
     force: bool = False,
     progress: Progress = silent,
-) -> Comparison:
+) -> ComparisonResult:
     """Train several methods over several seeds and set them side by side.
 
     Args:
@@ -121,10 +122,10 @@ def compare(
             _do_all(works, jobs, progress, shared=shared)
         else:
             cluster.do(cut(works), folder.path, progress)
-        comparison = summarise(works, shared=shared, started=started, tuning=told)
-        write_method_comparison(comparison.content, folder.page)
-        folder.finish(comparison.content)
-    return comparison
+        found = summarise(works, shared=shared, started=started, tuning=told)
+        write_method_comparison(found, folder.page)
+        folder.finish(found)
+    return found
 
 
 def default_jobs() -> int:

@@ -1,16 +1,15 @@
 """From the results of all rows and seeds to `comparison.json`."""
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.table import Table
 
 from tailora.backbones import load_backbone
 from tailora.config.probe_choice import ProbeChoice
@@ -18,81 +17,88 @@ from tailora.counts import ClassCounts, Groups, make_groups
 from tailora.errors import RunError
 from tailora.experiments.plan import BASELINE, Adaptation, Plan
 from tailora.experiments.rows import SeedWork
+from tailora.frames import Rows
 from tailora.methods.method import find_method
-from tailora.metrics import RunMetrics, SeedOutcome, compare_over_seeds
+from tailora.metrics import (
+    MethodMetrics,
+    RowOverSeeds,
+    RunMetrics,
+    SeedOutcome,
+    ShiftedScores,
+    Spread,
+    compare_over_seeds,
+)
 from tailora.metrics.group_f1 import MACRO_KEYS
+from tailora.metrics.method_metrics import Score
 from tailora.metrics.seed_differences import mean_and_deviation
-from tailora.report import comparison_table
-from tailora.runs.comparison_folder import SCHEMA, ComparisonFolder
-from tailora.runs.provenance import git_state, machine, versions
+from tailora.runs.comparison import (
+    ComparedClass,
+    ComparedData,
+    ComparedEncoder,
+    ComparisonResult,
+    ComparisonRow,
+    Measures,
+    PriorSpreads,
+    Seconds,
+    TuningResult,
+)
+from tailora.runs.comparison_folder import ComparisonFolder
+from tailora.runs.provenance import GitState, Machine, git_state, machine, versions
 from tailora.storage import read_arrays, read_json, typed
 
-Spread = dict[str, float | None]
-
-_SCALARS: Final = ("worst_class_recall", "g_mean", "accuracy_disparity", "relative_accuracy")
 _SHOTS: Final = ("many", "medium", "few")
 
 
-def row_measures(methods: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def row_measures(methods: Sequence[MethodMetrics]) -> Measures | None:
     """Mean and deviation over seeds of shots, worst class, ranking, priors, losses and coverage.
 
     Args:
-        methods: The row's entry in the metrics.json of each seed.
+        methods: The row's metrics under each seed.
 
     Returns:
-        Each number as `{"mean", "deviation"}`, null where no seed has it. None where an earlier
-        version measured a seed: a mean over the other seeds would not be that of the row.
+        None where an earlier version measured a seed: a mean over the other seeds would not be that
+        of the row.
     """
-    if any(not method.get("shots") for method in methods):
+    shots = [method.shots for method in methods if method.shots is not None]
+    if len(shots) < len(methods):
         return None
-
-    def spread(*path: str) -> Spread:
-        found = [value for method in methods if (value := _at(method, path)) is not None]
-        mean, deviation = mean_and_deviation(np.array(found, dtype=np.float64))
-        return {"mean": mean, "deviation": deviation}
-
-    return {
-        **{name: spread(name) for name in _SCALARS},
-        "shots": {name: spread("shots", name) for name in _SHOTS},
-        **{
-            name: {scope: spread("ranking", scope, name) for scope in MACRO_KEYS}
-            for name in ("auroc", "auprc", "prevalence")
-        },
-        "priors": {
-            name: {key: spread("priors", name, key) for key in ("accuracy", "macro_f1")}
-            for name in _prior_names(methods)
-        },
-        "nll": {scope: spread("scaling", "none", "nll", scope) for scope in MACRO_KEYS},
-        "coverage": {scope: spread("coverage", "by_group", scope) for scope in MACRO_KEYS},
-        "set_size": {scope: spread("coverage", "size_by_group", scope) for scope in MACRO_KEYS},
-    }
+    rankings = [method.ranking for method in methods if method.ranking]
+    scalings = [method.scaling for method in methods if method.scaling]
+    sets = [method.coverage for method in methods if method.coverage]
+    return Measures(
+        worst_class_recall=_spread(method.worst_class_recall for method in methods),
+        g_mean=_spread(method.g_mean for method in methods),
+        accuracy_disparity=_spread(method.accuracy_disparity for method in methods),
+        relative_accuracy=_spread(method.relative_accuracy for method in methods),
+        shots={name: _spread(one[name] for one in shots) for name in _SHOTS},
+        auroc=_by_group({k: of.auroc for k, of in one.items()} for one in rankings),
+        auprc=_by_group({k: of.auprc for k, of in one.items()} for one in rankings),
+        prevalence=_by_group({k: of.prevalence for k, of in one.items()} for one in rankings),
+        priors=_priors([method.priors or {} for method in methods]),
+        nll=_by_group(one["none"].nll for one in scalings),
+        coverage=_by_group(one.by_group for one in sets),
+        set_size=_by_group(one.size_by_group for one in sets),
+    )
 
 
-def _prior_names(methods: Sequence[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(name for method in methods for name in method.get("priors") or {}))
+def _spread(values: Iterable[Score]) -> Spread:
+    return Spread(*mean_and_deviation(np.array(list(values), dtype=np.float64)))  # None is NaN
 
 
-def _at(entry: Any, path: Sequence[str]) -> float | None:
-    for key in path:
-        entry = (entry or {}).get(key)
-    return entry
+def _by_group(found: Iterable[Mapping[str, Score]]) -> dict[str, Spread]:
+    """Over the seeds that have the measure."""
+    known = list(found)
+    return {scope: _spread(one[scope] for one in known) for scope in MACRO_KEYS}
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A finished comparison.
-
-    Attributes:
-        folder: Where its files lie.
-        content: What `comparison.json` holds.
-    """
-
-    folder: ComparisonFolder
-    content: dict[str, Any] = field(repr=False)
-
-    def table(self) -> Table:
-        """Rows with macro-F1 by group, mean and deviation over seeds, and paired differences."""
-        return comparison_table(self.content)
+def _priors(found: Sequence[Mapping[str, ShiftedScores]]) -> dict[str, PriorSpreads]:
+    spreads = {}
+    for name in dict.fromkeys(name for one in found for name in one):
+        known = [one[name] for one in found if name in one]
+        spreads[name] = PriorSpreads(
+            _spread(one.accuracy for one in known), _spread(one.macro_f1 for one in known)
+        )
+    return spreads
 
 
 @dataclass(frozen=True)
@@ -102,23 +108,23 @@ class _Facts:
     own_seconds: float
     seconds: float
     validation: dict[str, float | None]
-    machine: dict[str, str | int | float | bool | None] | None = None
+    machine: Machine | None = None  # unknown of rows that an earlier version measured
 
 
 @dataclass(frozen=True)
 class _Found:
     """What one row left for one seed."""
 
-    metrics: Mapping[str, Any]
-    facts: Mapping[str, Any]
+    metrics: RunMetrics
+    facts: _Facts
     predictions: NDArray[np.int64]
     targets: NDArray[np.int64]
     counts: NDArray[np.float64]
     units: NDArray[np.str_] | None
 
     @property
-    def method(self) -> Mapping[str, Any]:
-        return self.metrics["methods"][0]
+    def method(self) -> MethodMetrics:
+        return self.metrics.methods[0]
 
 
 def summarise(
@@ -126,8 +132,8 @@ def summarise(
     *,
     shared: bool,
     started: str,
-    tuning: Mapping[str, Any] | None = None,
-) -> Comparison:
+    tuning: TuningResult | None = None,
+) -> ComparisonResult:
     """Read every row back and compute what a comparison says.
 
     Args:
@@ -142,40 +148,36 @@ def summarise(
         for row in plan.adaptations
         for probe in plan.probes
     }
-    options = plan.recipe.evaluate
-    rows = [
-        entry for probe in plan.probes for entry in _rows_under(plan, probe, found, shared=shared)
-    ]
+    options, git = plan.recipe.evaluate, git_state()
     first = next(iter(found.values()))
-    content = {
-        "schema": SCHEMA,
-        "kind": "comparison",
-        "complete": True,
-        "tailora": metadata.version("tailora"),
-        "fingerprints": list(dict.fromkeys(work.data.fingerprint for work in works)),
-        "started": started,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": versions(),
-        "git": git_state(),
-        "machine": machine("cpu"),
-        "machines": _machines(found.values()),
-        "dataset": _dataset(works, shared=shared),
-        "backbone": _backbone(plan),
-        "seeds": list(plan.seeds),
-        "resplit": not shared,
-        "against": BASELINE if any(a.method == BASELINE for a in plan.adaptations) else None,
-        "confidence": options.confidence,
-        "replicates": options.replicates,
-        "unit": first[0].metrics["bootstrap"]["unit"],
-        "groups": first[0].metrics["groups"],
-        "classes": _classes(first),
-        "probes": [probe.name for probe in plan.probes],
-        "adapters": [row.name for row in plan.adaptations],
-        "rows": rows,
-        "tuning": tuning,
-        "recipe": plan.recipe.to_toml(),
-    }
-    return Comparison(folder, content)
+    return ComparisonResult(
+        tailora=metadata.version("tailora"),
+        fingerprints=tuple(dict.fromkeys(work.data.fingerprint for work in works)),
+        started=started,
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=dict(versions()),
+        git=None if git is None else GitState(**git),
+        machine=Machine(**machine("cpu")),
+        machines=tuple(dict.fromkeys(_machines(found.values()))),
+        dataset=_dataset(works, shared=shared),
+        backbone=_backbone(plan),
+        seeds=tuple(plan.seeds),
+        resplit=not shared,
+        against=BASELINE if any(a.method == BASELINE for a in plan.adaptations) else None,
+        confidence=options.confidence,
+        replicates=options.replicates,
+        unit=first[0].metrics.bootstrap.unit,
+        groups=first[0].metrics.groups,
+        classes=_classes(first),
+        probes=tuple(probe.name for probe in plan.probes),
+        adapters=tuple(row.name for row in plan.adaptations),
+        rows=Rows(
+            row for probe in plan.probes for row in _rows_under(plan, probe, found, shared=shared)
+        ),
+        tuning=tuning,
+        recipe=plan.recipe.to_toml(),
+        path=folder.path,
+    )
 
 
 def _read(folder: ComparisonFolder, row: str, probe: str, seed: int) -> _Found:
@@ -191,13 +193,12 @@ def _read(folder: ComparisonFolder, row: str, probe: str, seed: int) -> _Found:
 
 
 def _read_result(place: Path) -> _Found:
-    metrics, facts = (read_json(place / name) for name in ("metrics.json", "row.json"))
-    known = RunMetrics.from_json(metrics)
-    typed(_Facts, facts, place / "row.json")
+    metrics = RunMetrics.from_json(read_json(place / "metrics.json"), place / "metrics.json")
+    facts = typed(_Facts, read_json(place / "row.json"), place / "row.json")
     file = place / "predictions.npz"
     arrays = read_arrays(file)
     missing = {"predictions", "targets", "counts"} - arrays.keys()
-    if missing or not known.methods:
+    if missing or not metrics.methods:
         raise RunError(f"it lacks {', '.join(sorted(missing)) or 'a method'}")
     found = _Found(
         metrics=metrics,
@@ -207,7 +208,7 @@ def _read_result(place: Path) -> _Found:
         counts=arrays["counts"],
         units=arrays.get("units"),
     )
-    rows, classes = found.targets.shape, len(known.classes)
+    rows, classes = found.targets.shape, len(metrics.classes)
     if found.counts.shape != (classes,) or len(rows) != 1:
         raise RunError(f"{file.name} holds other classes than metrics.json")
     for name in ("predictions", "targets"):
@@ -225,7 +226,7 @@ def _rows_under(
     found: Mapping[tuple[str, str], list[_Found]],
     *,
     shared: bool,
-) -> list[dict[str, Any]]:
+) -> list[ComparisonRow]:
     """All adapters under one probe; differences are to the LoRA under the same probe."""
     mine = {row.name: found[row.name, probe.name] for row in plan.adaptations}
     baselines = {row.name: plan.baseline_of(row) for row in plan.adaptations}
@@ -237,8 +238,8 @@ def _rows_under(
         replicates=options.replicates,
         confidence=options.confidence,
         seed=plan.recipe.seed,
-    ).to_json()
-    statistics_of = {row["name"]: row for row in over["rows"]}
+    )
+    statistics_of = {row.name: row for row in over.rows}
     return [
         _entry(row, probe, statistics_of[row.name], mine[row.name], baselines[row.name])
         for row in plan.adaptations
@@ -252,89 +253,92 @@ def _outcome(plan: Plan, mine: Mapping[str, list[_Found]], place: int) -> SeedOu
         groups=_groups(plan, one),
         predictions={name: results[place].predictions for name, results in mine.items()},
         units=one.units,
-        classes=tuple(one.metrics["classes"]),
+        classes=one.metrics.classes,
     )
 
 
 def _groups(plan: Plan, one: _Found) -> Groups:
     options = plan.recipe.evaluate
-    counts = ClassCounts(tuple(one.metrics["classes"]), tuple(int(n) for n in one.counts))
+    counts = ClassCounts(one.metrics.classes, tuple(int(n) for n in one.counts))
     return make_groups(counts, options.groups, low=options.low, high=options.high)
 
 
 def _entry(
     row: Adaptation,
     probe: ProbeChoice,
-    over: Mapping[str, Any],
+    over: RowOverSeeds,
     results: Sequence[_Found],
     baseline: Adaptation | None,
-) -> dict[str, Any]:
+) -> ComparisonRow:
     methods = [one.method for one in results]
-    return {
-        "name": f"{row.name} / {probe.name}",
-        "adapter": row.name,
-        "method": row.method,
-        "probe": probe.name,
-        "changes": row.changes | row.tuned,
-        "tuned": row.tuned,
-        "leaks": find_method(row.method).leaks,
-        "against": None if baseline is None else baseline.name,
-        **{key: over[key] for key in ("scores", "difference", "ranks", "per_class")},
-        "geometry": _means(method["geometry"] for method in methods),
-        "ece": _means({"all": m["ece"], "tail": m["ece_by_group"].get("tail")} for m in methods),
-        "accuracy": statistics.mean(method["accuracy"] for method in methods),
-        "balanced_accuracy": statistics.mean(method["balanced_accuracy"] for method in methods),
-        "measures": row_measures(methods),
-        "purity": _mean((one.metrics["clusters"] or {}).get("purity") for one in results),
-        "seconds": {
-            "own": statistics.median(one.facts["own_seconds"] for one in results),
-            "total": statistics.median(one.facts["seconds"] for one in results),
-        },
-        "validation": _means(one.facts["validation"] for one in results),
-        "peak_memory_mb": max(method["peak_memory_mb"] for method in methods),
-        "trained_parameters": methods[0]["trained_parameters"],
-    }
+    return ComparisonRow(
+        name=f"{row.name} / {probe.name}",
+        adapter=row.name,
+        method=row.method,
+        probe=probe.name,
+        changes=row.changes | row.tuned,
+        tuned=row.tuned,
+        leaks=find_method(row.method).leaks,
+        against=None if baseline is None else baseline.name,
+        scores=over.scores,
+        difference=over.difference,
+        ranks=over.ranks,
+        per_class=over.per_class,
+        geometry=_means(method.geometry for method in methods),
+        ece=_means({"all": m.ece, "tail": m.ece_by_group["tail"]} for m in methods),
+        accuracy=statistics.mean(method.accuracy for method in methods),
+        balanced_accuracy=statistics.mean(method.balanced_accuracy for method in methods),
+        measures=row_measures(methods),
+        purity=_mean(one.metrics.clusters and one.metrics.clusters.purity for one in results),
+        seconds=Seconds(
+            own=statistics.median(one.facts.own_seconds for one in results),
+            total=statistics.median(one.facts.seconds for one in results),
+        ),
+        validation=_means(one.facts.validation for one in results),
+        peak_memory_mb=max(method.peak_memory_mb for method in methods),
+        trained_parameters=methods[0].trained_parameters,
+    )
 
 
-def _means(entries: Iterable[Mapping[str, Any]]) -> dict[str, float | None]:
+def _means(entries: Iterable[Mapping[str, Score]]) -> dict[str, Score]:
     listed = list(entries)
     return {key: _mean(entry.get(key) for entry in listed) for key in listed[0]}
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
+def _mean(values: Iterable[Score]) -> Score:
     known = [value for value in values if value is not None]
     return statistics.mean(known) if known else None
 
 
-def _dataset(works: Sequence[SeedWork], *, shared: bool) -> dict[str, Any]:
+def _dataset(works: Sequence[SeedWork], *, shared: bool) -> ComparedData:
     sets = [work.data for work in (works[:1] if shared else works)]
-    return {
-        "name": sets[0].name,
-        "notes": list(dict.fromkeys(note for data in sets for note in data.notes)),
-        **{f"n_{s}": [len(data.indices(s)) for data in sets] for s in ("train", "val", "test")},
-    }
+    return ComparedData(
+        name=sets[0].name,
+        notes=tuple(dict.fromkeys(note for data in sets for note in data.notes)),
+        **{
+            f"n_{split}": tuple(len(data.indices(split)) for data in sets)
+            for split in ("train", "val", "test")
+        },
+    )
 
 
-def _machines(found: Iterable[Sequence[_Found]]) -> list[dict[str, Any]]:
-    """Kinds of machines that measured the rows: seconds of unlike ones cannot be compared."""
-    kinds: list[dict[str, Any]] = []
+def _machines(found: Iterable[Sequence[_Found]]) -> Iterator[Machine]:
     for one in (one for results in found for one in results):
-        kind = one.facts.get("machine")  # unknown of rows that an earlier version measured
-        if kind is not None and kind not in kinds:
-            kinds.append(kind)
-    return kinds
+        if one.facts.machine is not None:
+            yield one.facts.machine
 
 
-def _backbone(plan: Plan) -> dict[str, Any]:
+def _backbone(plan: Plan) -> ComparedEncoder:
     loaded = load_backbone(plan.recipe.backbone.name, options=plan.recipe.backbone.options)
-    return {"name": loaded.name, "source": loaded.source, "license": loaded.license}
+    return ComparedEncoder(loaded.name, loaded.source, loaded.license)
 
 
-def _classes(results: Sequence[_Found]) -> list[dict[str, Any]]:
+def _classes(results: Sequence[_Found]) -> Rows[ComparedClass]:
     """Mean training samples of every class of any seed, most frequent first."""
     counts: dict[str, list[float]] = {}
     for one in results:
-        for name, count in zip(one.metrics["classes"], one.counts, strict=True):
+        for name, count in zip(one.metrics.classes, one.counts, strict=True):
             counts.setdefault(name, []).append(float(count))
     means = {name: statistics.mean(values) for name, values in counts.items()}
-    return [{"name": n, "n_train": means[n]} for n in sorted(means, key=lambda n: (-means[n], n))]
+    order = sorted(means, key=lambda name: (-means[name], name))
+    return Rows(ComparedClass(name, means[name]) for name in order)

@@ -22,11 +22,12 @@ from tailora.experiments.rows import (
     validation_shares,
 )
 from tailora.experiments.tuning_space import Dimension, Tuning, space_key
-from tailora.experiments.tuning_study import Study, Trial
+from tailora.experiments.tuning_study import Study
 from tailora.heads.probes import find_probe
 from tailora.methods.method import adapt_all, find_method
 from tailora.methods.prepare import check_row
 from tailora.progress import Progress, silent
+from tailora.runs.comparison import Trial, TunedRow, TuningResult
 from tailora.storage import delete, write_text
 
 BEST: Final = "best.toml"
@@ -51,7 +52,7 @@ class Chosen:
     """
 
     row: Adaptation
-    record: dict[str, Any]
+    record: TunedRow
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def check_tuning(plan: Plan, tuning: Tuning, sets: Sequence[Dataset]) -> None:
 
 def tune(
     plan: Plan, work: SeedWork, tuning: Tuning, progress: Progress
-) -> tuple[Plan, dict[str, Any]]:
+) -> tuple[Plan, TuningResult]:
     """Choose values for every row that they act on.
 
     Args:
@@ -127,7 +128,7 @@ def tune(
     """
     made: set[Path] = set()
     rows: list[Adaptation] = []
-    records: list[dict[str, Any]] = []
+    records: list[TunedRow] = []
     for row in plan.adaptations:
         space = _acting(row, tuning)
         if not space:
@@ -139,15 +140,15 @@ def tune(
     tuned = replace(plan, adaptations=tuple({row.name: row for row in rows}.values()))
     _forget(made, replace(work, plan=tuned))
     counts = work.data.counts("val").values
-    return tuned, {
-        "by": tuning.by,
-        "seed": work.seed,
-        "trials": tuning.trials,
-        "space": {dimension.key: dimension.text() for dimension in tuning.space},
-        "n_val": len(work.data.indices("val")),
-        "classes_without_validation": sum(count == 0 for count in counts),
-        "rows": records,
-    }
+    return tuned, TuningResult(
+        by=tuning.by,
+        seed=work.seed,
+        trials=tuning.trials,
+        space={dimension.key: dimension.text() for dimension in tuning.space},
+        n_val=len(work.data.indices("val")),
+        classes_without_validation=sum(count == 0 for count in counts),
+        rows=tuple(records),
+    )
 
 
 def _choose(
@@ -177,16 +178,16 @@ def _choose(
     best = max((t for t in known if t.value is not None), key=lambda t: (t.value, -t.number))
     chosen = row.with_tuned(best.values) if best.values else row
     written = _write_recipe(folder / BEST, work, chosen)
-    record = {
-        "row": row.name,
-        "adapter": chosen.name,
-        "method": row.method,
-        "chosen": best.number,
-        "values": best.values,
-        "own": own,
-        "recipe": written and written.relative_to(work.folder.path).as_posix(),
-        "trials": [vars(trial) for trial in known],
-    }
+    record = TunedRow(
+        row=row.name,
+        adapter=chosen.name,
+        method=row.method,
+        chosen=best.number,
+        values=best.values,
+        own=own,
+        recipe=written and written.relative_to(work.folder.path).as_posix(),
+        trials=tuple(known),
+    )
     return Chosen(chosen, record)
 
 

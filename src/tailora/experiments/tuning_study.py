@@ -10,7 +10,6 @@ Reference: Akiba et al., "Optuna: A Next-generation Hyperparameter Optimization 
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,33 +17,13 @@ import numpy as np
 
 from tailora.errors import ConfigError
 from tailora.experiments.tuning_space import Dimension, Range
+from tailora.runs.comparison import Trial
 from tailora.storage import guard_disk
 
 INSTALL: Final = 'pip install "tailora[tune]"'
 
 _RANDOM_FIRST: Final = 10  # trials before the sampler learns from them
 _DRAWS: Final = 50  # until a space counts as used up
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One set of values that was tried.
-
-    Args:
-        number: From 0, which is the recipe's own.
-        values: By recipe key; empty for the recipe's own.
-        value: What is chosen by; None where the values could not be tried.
-        validation: Macro-F1 by group.
-        seconds: Of the trial, without what other trials had left.
-        reason: Why the values could not be tried.
-    """
-
-    number: int
-    values: dict[str, Any]
-    value: float | None
-    validation: dict[str, float | None]
-    seconds: float
-    reason: str | None = None
 
 
 class Study:

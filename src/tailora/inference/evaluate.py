@@ -23,7 +23,7 @@ from tailora.metrics import MethodOutput, RunMetrics, evaluate_methods
 from tailora.progress import Progress, silent
 from tailora.runs.input_format import pick
 from tailora.runs.run import Run
-from tailora.runs.seen_images import read_seen
+from tailora.runs.run_files import read_seen
 from tailora.tasks.task import Task, find_task
 
 SPLIT_CHOICES = ("test", "all")
@@ -60,7 +60,7 @@ def evaluate_run(
         ConfigError: `"all"` of the run's own data.
     """
     data = with_band_names(data, run.recipe.data)
-    own = data.fingerprint == run.record["dataset"]["fingerprint"]
+    own = data.fingerprint == run.record.dataset.fingerprint
     split = split or ("test" if own else "all")
     if split not in SPLIT_CHOICES:
         raise unknown_name("split", split, SPLIT_CHOICES)
@@ -178,11 +178,11 @@ def _score(
     *,
     own: bool,
 ) -> RunMetrics:
-    counts = ClassCounts(tuple(run.class_names), tuple(e["n_train"] for e in run.classes))
+    counts = ClassCounts(tuple(run.class_names), tuple(one.n_train for one in run.classes))
     options = run.recipe.evaluate
     costs = run.metrics.methods[-1]
     output = MethodOutput(
-        run.record["method"],
+        run.record.method,
         probabilities,
         trained_parameters=costs.trained_parameters,
         seconds=costs.seconds,
@@ -204,7 +204,7 @@ def _score(
 
 def _match_bands(run: Run, data: Dataset, images: PreparedImages) -> tuple[int, ...]:
     """Return the indices of the run's bands in these images, by name if both have names."""
-    stored = run.record["dataset"]["bands"]
+    stored = run.record.dataset.bands
     named = data.bands is not None and run.input.names is not None
     known = {1, 3} if stored == 3 else {stored}
     if images.source_dtype != run.input.dtype or not (named or images.bands in known):
@@ -218,7 +218,7 @@ def _match_bands(run: Run, data: Dataset, images: PreparedImages) -> tuple[int, 
 def _read(run: Run, images: PreparedImages, rows: NDArray[np.int64]) -> Tensor:
     """Return images in stored values; grey images are repeated for all bands of a colour run."""
     found = images.batch(rows)
-    return found.expand(-1, run.record["dataset"]["bands"], -1, -1) if len(found[0]) == 1 else found
+    return found.expand(-1, run.record.dataset.bands, -1, -1) if len(found[0]) == 1 else found
 
 
 def _known_rows(run: Run, data: Dataset) -> tuple[NDArray[np.int64], dict[str, int]]:

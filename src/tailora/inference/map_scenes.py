@@ -116,7 +116,7 @@ def map_scenes(
 
 
 def _chip(run: Run, options: MapOptions) -> int:
-    chip = options.chip or run.record["dataset"].get("chip")
+    chip = options.chip or run.record.dataset.chip
     if chip is None:
         raise ConfigError(
             "the run was trained on image files, which do not define a chip size: set it in "
@@ -129,7 +129,7 @@ def _chip(run: Run, options: MapOptions) -> int:
 
 def _other_chip(run: Run, chip: int) -> list[str]:
     """Warn if chips cover another area than those the run was trained on."""
-    own = run.record["dataset"].get("chip")
+    own = run.record.dataset.chip
     if own is None or abs(chip / own - 1) <= _ABOUT:
         return []
     return [
@@ -152,11 +152,11 @@ def _tokens(run: Run) -> int:
 
 def _other_ground(run: Run, scene: Scene) -> list[str]:
     """Warn if pixels cover another area than those the run was trained on."""
-    facts = run.record["dataset"]
+    facts = run.record.dataset
     units = pixel_units(scene.grid)
-    if facts.get("pixel_units") != units:
+    if facts.pixel is None or facts.pixel_units != units:
         return []
-    learnt, here = facts["pixel"][0], scene.grid.pixel[0]
+    learnt, here = facts.pixel[0], scene.grid.pixel[0]
     if abs(here / learnt - 1) <= _ABOUT:
         return []
     return [
@@ -185,7 +185,7 @@ def _classifier(run: Run, bands: Sequence[int], *, dense: bool, raw: bool) -> Ch
         shares = run.predict_probabilities(batch, batch_size=len(batch), bands=bands, raw=raw)
         return shares[:, None, None]
 
-    verdicts = [entry["verdict"] for entry in run.classes]
+    verdicts = [one.verdict for one in run.classes]
     return ChipClassifier(run.class_names, verdicts, prepare, predict, _mark(run, raw=raw))
 
 

@@ -105,12 +105,10 @@ def predictions_csv(run: Run, found: Predictions) -> str:
     rows: list[Sequence[object]] = [[*header, *(f"p({n})" for n in names)]]
     for path, shares, within in zip(found.paths, found.probabilities, found.sets, strict=True):
         entry = run.classes[int(shares.argmax())]
-        trusted = yes_no(entry["verdict"])
+        trusted = yes_no(entry.verdict)
         numbers = [repr(float(share)) for share in shares]
         top = repr(float(shares.max()))
-        rows.append(
-            [path, entry["name"], top, trusted, entry["verdict"], set_text(within), *numbers]
-        )
+        rows.append([path, entry.name, top, trusted, entry.verdict, set_text(within), *numbers])
     return csv_text(rows)
 
 
@@ -140,7 +138,7 @@ def _read(run: Run, path: Path) -> NDArray[Any]:
     require_utf8(str(path))
     options = run.recipe.data
     image = decode(path, keep_alpha=_keeps_alpha(run))
-    stored = int(run.record["dataset"]["bands"])
+    stored = run.record.dataset.bands
     _refuse_scene(run, path, image)
     if len(image) == 1 and stored == 3:
         image = np.repeat(image, 3, axis=0)
@@ -161,7 +159,7 @@ def _read(run: Run, path: Path) -> NDArray[Any]:
 def _keeps_alpha(run: Run) -> bool:
     """Return whether the run uses a band that files declare as alpha."""
     options = run.recipe.data
-    return options.alpha == "band" or len(options.band_names) == run.record["dataset"]["bands"]
+    return options.alpha == "band" or len(options.band_names) == run.record.dataset.bands
 
 
 def _names(path: Path, count: int, options: DataOptions) -> tuple[str, ...] | None:
@@ -175,7 +173,7 @@ def _names(path: Path, count: int, options: DataOptions) -> tuple[str, ...] | No
 
 def _refuse_scene(run: Run, path: Path, image: NDArray[Any]) -> None:
     """Reject whole scenes: one prediction for a scene shrunk to chip size would be meaningless."""
-    chip = run.record["dataset"].get("chip")
+    chip = run.record.dataset.chip
     if chip and min(image.shape[1:]) >= _MANY_CHIPS * chip:
         raise WholeSceneError(
             f"{str(path)!r} is {image.shape[1]} x {image.shape[2]} pixels, but the run was "
@@ -190,8 +188,8 @@ def predictions_json(run: Run, found: Predictions) -> list[dict[str, Any]]:
     for path, shares, within in zip(found.paths, found.probabilities, found.sets, strict=True):
         entry = run.classes[int(shares.argmax())]
         objects.append({
-            "path": path, "class": entry["name"], "probability": float(shares.max()),
-            "trusted": entry["verdict"] == "trusted", "verdict": entry["verdict"],
+            "path": path, "class": entry.name, "probability": float(shares.max()),
+            "trusted": entry.verdict == "trusted", "verdict": entry.verdict,
             "set": within,
             "probabilities": dict(zip(run.class_names, map(float, shares), strict=True)),
         })  # fmt: skip

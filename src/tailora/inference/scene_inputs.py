@@ -88,7 +88,7 @@ def open_for(
     wanted = run.input.names
     if wanted is None:
         scene, bands = _open(run, files, name, options), run.input.bands
-        stored = int(run.record["dataset"]["bands"])
+        stored = run.record.dataset.bands
         if len(scene.bands) != stored:
             raise DataError(
                 f"scene {name!r} has {len(scene.bands)} bands, but the run was trained on "
@@ -113,7 +113,7 @@ def _open(
 ) -> Scene:
     """Open a scene; metadata missing from files and options is taken from the run's recipe."""
     recipe = run.recipe.data
-    stored = run.record["dataset"]["bands"]
+    stored = run.record.dataset.bands
     told: dict[str, Any] = {
         "name": name, "sensor": options.sensor or recipe.sensor, "band_names": options.band_names,
         "nodata": options.nodata,

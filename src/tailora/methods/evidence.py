@@ -15,7 +15,7 @@ from tailora.methods.deblora.calibrate import Calibration, composition
 from tailora.methods.deblora.method import DebLoRAMethod
 from tailora.methods.job import Job
 from tailora.metrics import RunMetrics
-from tailora.report.pictures import as_picture
+from tailora.report.style import as_picture
 from tailora.storage import write_atomically
 
 DEGREES: Final = "degrees"

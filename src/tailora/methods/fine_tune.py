@@ -19,3 +19,4 @@ class FineTune(LoRA):
     objectives = False
     learning_rate = 5e-5
     can_shard = True
+    style = ("#cc79a7", "^")

@@ -39,8 +39,7 @@ from tailora.runs.history import join_histories
 from tailora.runs.one_at_a_time import one_at_a_time
 from tailora.runs.provenance import git_state, machine, versions
 from tailora.runs.run import Run, load_run
-from tailora.runs.run_files import seal
-from tailora.runs.seen_images import write_seen
+from tailora.runs.run_files import seal, write_seen
 from tailora.runs.weights import copy_saved
 from tailora.storage import write_json
 from tailora.train.adapter_spectrum import adapter_spectrum

@@ -7,7 +7,6 @@ chosen anew.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import Any, Final
 
@@ -24,7 +23,7 @@ from tailora.heads.linear_probe import (
     predict_logits,
     unit_spread,
 )
-from tailora.metrics import bootstrap_f1, label_value
+from tailora.metrics import LabelCurve, LabelCurves, bootstrap_f1, label_value
 
 SHARES: Final = (0.25, 0.4, 0.64)  # of a class's labels; each size is 1.6 times the one before
 FACTORS: Final = (2.0, 5.0)
@@ -48,7 +47,7 @@ def label_curves(
     confidence: float,
     seed: int,
     copies: int = 1,
-) -> dict[str, Any]:
+) -> LabelCurves:
     """Learning curve of each class, and what 2 and 5 times its labels would give.
 
     Args:
@@ -62,10 +61,6 @@ def label_curves(
         confidence: Two-sided level, in (0, 1).
         seed: Of the thinning and of the intervals.
         copies: How often `train` holds each image, one whole pass after the other.
-
-    Returns:
-        `shares`, `repeats`, `confidence`, and `classes`: index, `labels` today, `sizes`, mean
-        `scores` (F1) at each size, `values` (see `LabelValue`); or `left_out`, with the reason.
     """
     labels = train[1][: len(train[1]) // copies]
     enough = [c for c in classes if (labels == c).sum() >= FEWEST_LABELS]
@@ -80,12 +75,12 @@ def label_curves(
         ]
         scores = _scored([[*row, head] for row in runs], test, units=units, seed=seed)
         found += [_curve(c, labels, *scores, confidence=confidence, seed=seed) for c in enough]
-    return {
-        "shares": [*SHARES, 1.0],
-        "repeats": _REPEATS,
-        "confidence": confidence,
-        "classes": sorted(found, key=lambda entry: classes.index(entry["index"])),
-    }
+    return LabelCurves(
+        shares=(*SHARES, 1.0),
+        repeats=_REPEATS,
+        confidence=confidence,
+        classes=tuple(sorted(found, key=lambda curve: [*classes].index(curve.index or 0))),
+    )
 
 
 def head_penalty(
@@ -171,10 +166,9 @@ def _curve(
     *,
     confidence: float,
     seed: int,
-) -> dict[str, Any]:
+) -> LabelCurve:
     count = int((labels == c).sum())
-    sizes = [_size(count, share) for share in (*SHARES, 1.0)]
-    entry: dict[str, Any] = {"index": c, "labels": count}
+    sizes = tuple(_size(count, share) for share in (*SHARES, 1.0))
     try:
         values = label_value(
             sizes,
@@ -186,12 +180,12 @@ def _curve(
             tests=resampled[:, :, :, c],
         )
     except DataError as error:
-        return entry | {"left_out": str(error)}
-    scores = [float(score) for score in points[:, :, c].mean(axis=0)]
-    return entry | {"sizes": sizes, "scores": scores, "values": [asdict(v) for v in values]}
+        return LabelCurve(index=c, labels=count, left_out=str(error))
+    scores = tuple(float(score) for score in points[:, :, c].mean(axis=0))
+    return LabelCurve(index=c, labels=count, sizes=sizes, scores=scores, values=tuple(values))
 
 
-def _too_few(c: int, labels: Labels) -> dict[str, Any]:
+def _too_few(c: int, labels: Labels) -> LabelCurve:
     count = int((labels == c).sum())
     reason = f"{count} training samples, fewer than {FEWEST_LABELS}: too few to thin"
-    return {"index": c, "labels": count, "left_out": reason}
+    return LabelCurve(index=c, labels=count, left_out=reason)

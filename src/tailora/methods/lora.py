@@ -17,6 +17,7 @@ class LoRA(Method):
     summary = "an adapter trained on labels, then a linear probe"
     reference = "Hu et al., ICLR 2022"
     objectives = True
+    style = ("#0072b2", "s")
 
     def train(self, job: Job) -> AnyEncoder:
         """Adapt by the recipe's objective: with labels, or without."""

@@ -63,6 +63,8 @@ class Method:
         experts: Heads and loss that the adapter learns under; None for those of the recipe.
         is_ensemble: Whether several encoders answer for a sample, so that it has no features.
         per_image: Whether it needs tasks in which each image is one decision.
+        style: Colour and marker in figures, not inherited; None takes those of its place among the
+            methods shown.
     """
 
     name: ClassVar[str]
@@ -84,6 +86,7 @@ class Method:
     experts: ClassVar[Experts | None] = None
     is_ensemble: ClassVar[bool] = False
     per_image: ClassVar[bool] = False
+    style: ClassVar[tuple[str, str] | None] = None
 
     # what a recipe may ask of it
 

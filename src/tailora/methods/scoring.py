@@ -24,6 +24,7 @@ from tailora.methods.method import Method, StageResult, head_rows
 from tailora.metrics import (
     ClassEvidence,
     ClusterSummary,
+    LabelCurves,
     MethodMetrics,
     MethodOutput,
     RunMetrics,
@@ -95,7 +96,7 @@ def class_verdicts(
         f1=options.trust_f1,
         support=options.trust_support,
         overconfidence=options.trust_overconfidence,
-        coverage=options.coverage if method.coverage is None else method.coverage["level"],
+        coverage=options.coverage if method.coverage is None else method.coverage.level,
     )
     covered = _covered(method)
     predicted = probabilities.argmax(axis=1)
@@ -124,10 +125,10 @@ def _covered(method: MethodMetrics) -> Sequence[float | None]:
     """Coverage of each class whose sets could be calibrated."""
     if method.coverage is None:
         return [None] * len(method.per_class)
-    loose = set(method.coverage["uncalibrated"])
+    loose = set(method.coverage.uncalibrated)
     return [
         None if row.name in loose else share
-        for row, share in zip(method.per_class, method.coverage["by_class"], strict=True)
+        for row, share in zip(method.per_class, method.coverage.by_class, strict=True)
     ]
 
 
@@ -305,12 +306,12 @@ def fit_of(job: Job, probabilities: NDArray[np.floating]) -> ValidationFit | Non
     return fit_on_validation(probabilities, targets, job.groups, coverage=coverage)
 
 
-def _label_value(job: Job, last: StageResult) -> dict[str, Any]:
+def _label_value(job: Job, last: StageResult) -> LabelCurves:
     """Learning curves of the tail under the last method; the test measures, it chooses nothing."""
     probe = job.recipe.probe.loss
     if not find_probe(probe).is_linear or not isinstance(last.head, nn.Linear):
         reason = f"only linear heads under a loss are fitted again, and the head here is {probe}"
-        return {"method": last.method.name, "classes": [], "left_out": reason}
+        return LabelCurves(method=last.method.name, classes=(), left_out=reason)
     train, labels = head_rows(job, last.method)
     test = last.method.features(job, "test", last.encoder)
     options = job.recipe.evaluate
@@ -329,9 +330,8 @@ def _label_value(job: Job, last: StageResult) -> dict[str, Any]:
         )
         advance(1)
     names = job.counts.names
-    for entry in found["classes"]:
-        entry["name"] = names[entry["index"]]
-    return {"method": last.method.name, **found}
+    named = tuple(replace(curve, name=names[curve.index or 0]) for curve in found.classes)
+    return replace(found, method=last.method.name, classes=named)
 
 
 def _predictions(

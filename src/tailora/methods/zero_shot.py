@@ -17,3 +17,4 @@ class ZeroShot(Method):
     trains = False
     has_adapter = False
     objectives = True  # none is used, so none is refused
+    style = ("#8a94a0", "D")

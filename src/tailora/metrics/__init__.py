@@ -34,9 +34,25 @@ if TYPE_CHECKING:
         macro_f1_intervals,
         paired_difference_interval,
     )
-    from tailora.metrics.label_value import LabelValue, PowerLaw, fit_power_law, label_value
-    from tailora.metrics.method_metrics import ClassMetrics, MethodMetrics
-    from tailora.metrics.method_output import MethodOutput
+    from tailora.metrics.label_value import (
+        LabelCurve,
+        LabelCurves,
+        LabelValue,
+        PowerLaw,
+        fit_power_law,
+        label_value,
+    )
+    from tailora.metrics.method_metrics import (
+        ClassMetrics,
+        Collapse,
+        CollapseDistances,
+        Coverage,
+        FeatureShift,
+        GroupScores,
+        Honesty,
+        MethodMetrics,
+    )
+    from tailora.metrics.method_scores import MethodOutput
     from tailora.metrics.metrics import evaluate_methods, evaluate_predictions
     from tailora.metrics.neural_collapse import (
         CollapseTargets,
@@ -51,6 +67,7 @@ if TYPE_CHECKING:
         OverSeeds,
         RowOverSeeds,
         SeedSpread,
+        Spread,
         compare_over_seeds,
     )
     from tailora.metrics.prior_shift import (
@@ -68,7 +85,12 @@ if TYPE_CHECKING:
         macro_auroc,
         ranking_scores,
     )
-    from tailora.metrics.run_metrics import ClusterSummary, PairedDifference, RunMetrics
+    from tailora.metrics.run_metrics import (
+        BootstrapInfo,
+        ClusterSummary,
+        PairedDifference,
+        RunMetrics,
+    )
     from tailora.metrics.scaling import (
         GroupTemperatures,
         Temperature,
@@ -77,8 +99,7 @@ if TYPE_CHECKING:
         fit_temperature,
         fit_vector_scaling,
     )
-    from tailora.metrics.seed_differences import MeanDifference
-    from tailora.metrics.seed_outcomes import SeedOutcome
+    from tailora.metrics.seed_differences import MeanDifference, SeedOutcome
     from tailora.metrics.shot_accuracy import (
         accuracy_disparity,
         geometric_mean_recall,
@@ -91,17 +112,26 @@ if TYPE_CHECKING:
     from tailora.metrics.validation_fit import ValidationFit, fit_on_validation
 
 __all__ = [
+    "BootstrapInfo",
     "ClassEvidence",
     "ClassMetrics",
     "ClassSpread",
     "ClusterSummary",
+    "Collapse",
+    "CollapseDistances",
     "CollapseTargets",
     "CollapsedClass",
     "ConformalThresholds",
+    "Coverage",
+    "FeatureShift",
     "FrechetEstimate",
     "GroupRanking",
+    "GroupScores",
     "GroupTemperatures",
+    "Honesty",
     "Judgement",
+    "LabelCurve",
+    "LabelCurves",
     "LabelValue",
     "MeanDifference",
     "MethodMetrics",
@@ -117,6 +147,7 @@ __all__ = [
     "SeedSpread",
     "SetCoverage",
     "ShiftedScores",
+    "Spread",
     "Temperature",
     "TrainedFeatures",
     "TrustLimits",

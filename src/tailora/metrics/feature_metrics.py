@@ -1,14 +1,20 @@
 """What training features say beside the test: neural collapse, and how far the test has moved."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Final, final
+from typing import Final, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tailora.counts import ClassCounts
 from tailora.metrics.frechet_distance import frechet_interval
-from tailora.metrics.method_metrics import Score, defined
+from tailora.metrics.method_metrics import (
+    Collapse,
+    CollapseDistances,
+    FeatureShift,
+    Score,
+    defined,
+)
 from tailora.metrics.neural_collapse import (
     CollapseTargets,
     imbalanced_targets,
@@ -37,39 +43,37 @@ class TrainedFeatures:
     weight: ArrayLike | None = None
 
 
-def collapse_entry(trained: TrainedFeatures, counts: ClassCounts) -> dict[str, Any] | None:
+def collapse_of(trained: TrainedFeatures, counts: ClassCounts) -> Collapse | None:
     """Distances from neural collapse, to the balanced targets and to those of these class sizes.
 
     The imbalanced targets are those of weak decay, where their shape no longer depends on it:
     lengths of class vectors grow with the fourth root of the class, those of means shrink with it.
 
     Returns:
-        `nc1`, and under `balanced` and `imbalanced` the distances of classifier, means and their
-        product; None without a linear head or where a class has no training row.
+        None without a linear head or where a class has no training row.
     """
     if trained.weight is None or min(counts.values) == 0:
         return None
     classes = len(counts.names)
     # far below the decay at which the smallest class would vanish: n_k = (N * decay)^2
     decay = 1e-4 * min(counts.values) ** 0.5 / counts.total
-    targets = {
-        "balanced": simplex_etf(classes),
-        "imbalanced": imbalanced_targets(counts, weight_decay=decay, feature_decay=decay),
-    }
-    found = {name: _distances(trained, target) for name, target in targets.items()}
-    nc1 = {name: entry.pop("nc1") for name, entry in found.items()}["balanced"]
-    return {"nc1": nc1, **found}
+    sized = imbalanced_targets(counts, weight_decay=decay, feature_decay=decay)
+    nc1, balanced = _distances(trained, simplex_etf(classes))
+    return Collapse(nc1, balanced, _distances(trained, sized)[1])
 
 
-def _distances(trained: TrainedFeatures, targets: CollapseTargets) -> dict[str, Score]:
+def _distances(
+    trained: TrainedFeatures, targets: CollapseTargets
+) -> tuple[Score, CollapseDistances]:
     weight = np.asarray(trained.weight)
-    entry = asdict(neural_collapse(trained.features, trained.labels, weight, targets))
-    return {name: value if np.isfinite(value) else None for name, value in entry.items()}
+    found = asdict(neural_collapse(trained.features, trained.labels, weight, targets))
+    known = {name: value if np.isfinite(value) else None for name, value in found.items()}
+    return known.pop("nc1"), CollapseDistances(**known)
 
 
-def shift_entry(
+def shift_of(
     train: ArrayLike, test: ArrayLike, *, confidence: float, seed: int
-) -> dict[str, Any] | None:
+) -> FeatureShift | None:
     """Fréchet distance between training and test features along the main axes of training.
 
     On all axes a few thousand rows would give mostly the bias of small samples, and take minutes;
@@ -78,7 +82,7 @@ def shift_entry(
     than the training has a distance from that alone.
 
     Returns:
-        `distance`, `bias`, `corrected`, `low`, `high`, `axes`; None with too few rows.
+        None with too few rows.
     """
     one, two = np.asarray(train, dtype=np.float64), np.asarray(test, dtype=np.float64)
     axes = min(_MOST_AXES, one.shape[1], min(len(one), len(two)) // _ROWS_AN_AXIS)
@@ -90,7 +94,7 @@ def shift_entry(
         return None
     moved = [(rows - center) @ directions / np.sqrt(variance) for rows in (one, two)]
     found = frechet_interval(*moved, replicates=_SHIFT_REPLICATES, confidence=confidence, seed=seed)
-    return {**{k: defined(v) for k, v in asdict(found).items()}, "axes": axes}
+    return FeatureShift(**{k: defined(v) for k, v in asdict(found).items()}, axes=axes)
 
 
 def _main_axes(centred: NDArray[np.float64], axes: int) -> tuple[NDArray[np.float64], float]:

@@ -9,12 +9,13 @@ Viering and Loog, "The Shape of Learning Curves: a Review", TPAMI 2023 (and wher
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, final
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Final, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
 from scipy.optimize import least_squares
 
 from tailora.errors import ConfigError, DataError
@@ -24,6 +25,7 @@ _EXPONENTS: Final = (0.05, 3.0)  # a smaller one climbs for ever, a larger one i
 _STARTS: Final = (0.2, 0.5, 1.0, 2.0)
 
 Vector = NDArray[np.float64]
+_Number = Annotated[float, Field(ge=-1e15, le=1e15)]
 
 
 @final
@@ -63,13 +65,84 @@ class LabelValue:
         gain_high: Upper end.
     """
 
-    factor: float
-    score: float
-    low: float
-    high: float
-    gain: float
-    gain_low: float
-    gain_high: float
+    factor: Annotated[float, Field(gt=0, le=1e6)]
+    score: _Number
+    low: _Number
+    high: _Number
+    gain: _Number
+    gain_low: _Number
+    gain_high: _Number
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class LabelCurve:
+    """The learning curve of one class, or why there is none.
+
+    Args:
+        index: Of the class.
+        labels: Its training samples today.
+        sizes: Numbers of them that were tried; the last is today's.
+        scores: Mean F1 at each.
+        values: What multiples of today's labels would give.
+        left_out: Why there is no curve.
+        name: Of the class.
+    """
+
+    index: int | None = None
+    labels: Annotated[int, Field(ge=0, le=2**53)]
+    sizes: tuple[Annotated[float, Field(ge=1, le=1e15)], ...] | None = None
+    scores: tuple[_Number, ...] | None = None
+    values: tuple[LabelValue, ...] | None = None
+    left_out: str | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.values and not len(self.sizes or ()) == len(self.scores or ()) > 0:
+            raise ValueError("a curve needs a score at each of its sizes")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class LabelCurves:
+    """What more labels of rare classes would buy under one method.
+
+    Args:
+        method: Its name.
+        shares: Of each class's labels that were tried.
+        repeats: Random choices of them.
+        confidence: Two-sided level of the intervals, in (0, 1).
+        classes: One curve a rare class.
+        left_out: Why there are none.
+    """
+
+    method: str = ""
+    shares: tuple[float, ...] | None = None
+    repeats: int | None = None
+    confidence: Annotated[float, Field(ge=0, le=1)] | None = None
+    classes: tuple[LabelCurve, ...]
+    left_out: str | None = None
+
+    def __post_init__(self) -> None:
+        factors = {tuple(v.factor for v in one.values) for one in self.classes if one.values}
+        if len(factors) > 1:
+            raise ValueError("classes have values at different factors")
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry in metrics.json; what is not known is left out."""
+        curves = [_known(vars(one)) for one in self.classes]
+        for curve in curves:
+            if "values" in curve:
+                curve["values"] = [asdict(value) for value in curve["values"]]
+        return _known(vars(self)) | {"classes": curves}
+
+
+def _known(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in entry.items()
+        if value is not None
+    }
 
 
 def fit_power_law(sizes: ArrayLike, scores: ArrayLike, *, ceiling: float = 1.0) -> PowerLaw:

@@ -2,11 +2,24 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, final
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, final
+
+from pydantic import Field
+
+from tailora.metrics.geometry import FeatureGeometry
+from tailora.metrics.group_f1 import MACRO_KEYS
+from tailora.metrics.prior_shift import ShiftedScores
+from tailora.storage import keyed, typed
 
 Score = float | None
 Interval = tuple[float, float] | None
+Share = Annotated[float, Field(ge=0, le=1)]
+Scores = Annotated[dict[str, Score], keyed(*MACRO_KEYS)]
+Intervals = Annotated[dict[str, Interval], keyed(*MACRO_KEYS)]
+_Shots = Annotated[dict[str, Score], keyed("all", "many", "medium", "few")]
+_Distances = Annotated[dict[str, Score], keyed(*FeatureGeometry.__dataclass_fields__)]
 
 
 @final
@@ -41,6 +54,109 @@ class ClassMetrics:
 
 @final
 @dataclass(frozen=True)
+class GroupScores:
+    """Unweighted means over the classes of a group that are defined; None where none is.
+
+    Args:
+        auroc: Mean AUROC, in [0, 1].
+        auprc: Mean average precision, in (0, 1].
+        prevalence: Mean share of the same classes: what chance scores in `auprc`.
+    """
+
+    auroc: Score
+    auprc: Score
+    prevalence: Score
+
+
+@final
+@dataclass(frozen=True)
+class Honesty:
+    """How far stated probabilities are from the truth, keyed all/head/middle/tail.
+
+    Args:
+        ece: Expected calibration error, in [0, 1].
+        nll: Mean of -log p of the true class, in nats a sample.
+    """
+
+    ece: Scores
+    nll: Scores
+
+
+@final
+@dataclass(frozen=True)
+class Coverage:
+    """How often prediction sets hold the true class on the test, and how large they are.
+
+    Args:
+        level: Share that was promised for each class, in [0, 1].
+        by_group: Mean share over the classes of each group.
+        size_by_group: Mean over the classes of each group of the classes in a set.
+        by_class: Share of each class's samples, in index order; None without test samples.
+        size_by_class: Mean number of classes in their sets.
+        uncalibrated: Classes with too few validation samples, which are in every set.
+        empty: Share of the test whose set is empty.
+    """
+
+    level: Share
+    by_group: Scores
+    size_by_group: Scores
+    by_class: tuple[Share | None, ...]
+    size_by_class: tuple[Score, ...]
+    uncalibrated: tuple[str, ...]
+    empty: Share
+
+
+@final
+@dataclass(frozen=True)
+class CollapseDistances:
+    """Distances from one shape of full collapse, see `NeuralCollapse`; None where not finite."""
+
+    nc2_classifier: Score = None
+    nc2_means: Score = None
+    nc3_product: Score = None
+    nc3_alignment: Score = None
+
+
+@final
+@dataclass(frozen=True)
+class Collapse:
+    """How far training features are from neural collapse.
+
+    Args:
+        nc1: Spread within classes over spread between them.
+        balanced: To the shape of balanced data.
+        imbalanced: To the shape of these class sizes.
+    """
+
+    nc1: Score
+    balanced: CollapseDistances
+    imbalanced: CollapseDistances
+
+
+@final
+@dataclass(frozen=True)
+class FeatureShift:
+    """Fréchet distance from training to test features, see `FrechetEstimate`.
+
+    Args:
+        distance: Between the samples, in units of the training variance.
+        bias: What small samples add to it.
+        corrected: Distance less bias.
+        low: Lower end of its interval.
+        high: Its upper end.
+        axes: Main axes of the training features that it is taken along.
+    """
+
+    distance: Score
+    bias: Score
+    corrected: Score
+    low: Score
+    high: Score
+    axes: int
+
+
+@final
+@dataclass(frozen=True)
 class MethodMetrics:
     """One method on one test split; None where undefined, dictionaries keyed all/head/middle/tail.
 
@@ -68,65 +184,59 @@ class MethodMetrics:
         g_mean: Geometric mean of the recalls.
         accuracy_disparity: Highest less lowest recall.
         relative_accuracy: Balanced accuracy over that of balanced training, where this is known.
-        ranking: By group, mean `auroc`, `auprc` and `prevalence` of its classes.
-        priors: By test prior (`forward-50` .. `uniform` .. `backward-50`, `natural`, `reversed`):
-            `accuracy`, `macro_f1`, `effective_rows`.
-        scaling: By scaling (`none` first): `ece` and `nll` by group; fitted on validation.
-        coverage: Of the prediction sets, see `coverage_entry`.
-        collapse: Neural-collapse distances of the training features, see `collapse_entry`.
-        shift: Fréchet distance from training to test features, see `shift_entry`.
+        ranking: AUROC and average precision by group.
+        priors: Scores by test prior (`forward-50` .. `uniform` .. `backward-50`, `natural`,
+            `reversed`).
+        scaling: Calibration by scaling (`none` first), each fitted on validation.
+        coverage: Of the prediction sets.
+        collapse: Neural-collapse distances of the training features.
+        shift: Fréchet distance from training to test features.
     """
 
     method: str
-    macro_f1: dict[str, Score]
-    macro_f1_interval: dict[str, Interval]
+    macro_f1: Scores
+    macro_f1_interval: Intervals
     accuracy: float
     balanced_accuracy: float
     ece: float
-    ece_by_group: dict[str, Score]
+    ece_by_group: Scores
     per_class: tuple[ClassMetrics, ...]
     confusion: tuple[tuple[int, ...], ...]
-    geometry: dict[str, Score]
+    geometry: _Distances
     trained_parameters: int
     seconds: float
     peak_memory_mb: float
-    shots: dict[str, Score] | None = None
+    shots: _Shots | None = None
     worst_class: str | None = None
     worst_class_recall: Score = None
     g_mean: Score = None
     accuracy_disparity: Score = None
     relative_accuracy: Score = None
-    ranking: dict[str, dict[str, Score]] | None = None
-    priors: dict[str, dict[str, Score]] | None = None
-    scaling: dict[str, dict[str, dict[str, Score]]] | None = None
-    coverage: dict[str, Any] | None = None
-    collapse: dict[str, Any] | None = None
-    shift: dict[str, Any] | None = None
+    ranking: Annotated[dict[str, GroupScores], keyed(*MACRO_KEYS)] | None = None
+    priors: dict[str, ShiftedScores] | None = None
+    scaling: dict[str, Honesty] | None = None
+    coverage: Coverage | None = None
+    collapse: Collapse | None = None
+    shift: FeatureShift | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The method's entry in metrics.json: lists and dictionaries, null where undefined."""
         # copied one by one, a table of classes x classes takes longer than all else together
-        entry = {
-            field.name: getattr(self, field.name)
-            for field in fields(self)
-            if field.name not in ("confusion", "per_class")
-        }
-        return plain(entry) | {
+        entry = plain(asdict(replace(self, per_class=(), confusion=())))
+        del entry["per_class"], entry["confusion"]  # they stand last
+        return entry | {
             "per_class": [plain(asdict(row)) for row in self.per_class],
             "confusion": [list(row) for row in self.confusion],
         }
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "MethodMetrics":
-        """Read what `to_json` wrote."""
-        return cls(
-            **{
-                **entry,
-                "macro_f1_interval": intervals_from_json(entry["macro_f1_interval"]),
-                "per_class": tuple(_class_from_json(row) for row in entry["per_class"]),
-                "confusion": tuple(tuple(row) for row in entry["confusion"]),
-            }
-        )
+        """Read what `to_json` wrote.
+
+        Raises:
+            RunError: Something is missing or of another kind.
+        """
+        return typed(cls, entry, Path("metrics.json"))
 
 
 def defined(value: float) -> Score:
@@ -146,13 +256,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return value
-
-
-def intervals_from_json(entry: Mapping[str, Any]) -> dict[str, Interval]:
-    """Make the `[low, high]` lists of a JSON object tuples again."""
-    return {name: None if ends is None else (ends[0], ends[1]) for name, ends in entry.items()}
-
-
-def _class_from_json(row: Mapping[str, Any]) -> ClassMetrics:
-    ends = intervals_from_json({"f1": row["f1_interval"]})["f1"]
-    return ClassMetrics(**{**row, "f1_interval": ends})

@@ -1,13 +1,13 @@
 """Every number of one method on one test split, from its probabilities and features."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from tailora.counts import Groups
+from tailora.counts import ClassCounts, Groups
 from tailora.errors import ConfigError
 from tailora.metrics.bootstrap import BootstrappedF1
 from tailora.metrics.calibration import group_calibration_error
@@ -18,13 +18,21 @@ from tailora.metrics.confusion import (
     class_scores,
     confusion_matrix,
 )
-from tailora.metrics.feature_metrics import collapse_entry, shift_entry
+from tailora.metrics.feature_metrics import TrainedFeatures, collapse_of, shift_of
 from tailora.metrics.geometry import FeatureGeometry, feature_geometry
 from tailora.metrics.group_f1 import group_f1, group_members
 from tailora.metrics.intervals import class_f1_intervals, macro_f1_intervals
-from tailora.metrics.method_metrics import ClassMetrics, MethodMetrics, Score, defined, interval
-from tailora.metrics.method_output import MethodOutput, TestSplit
-from tailora.metrics.prior_shift import scores_under_priors
+from tailora.metrics.method_metrics import (
+    ClassMetrics,
+    Coverage,
+    GroupScores,
+    Honesty,
+    MethodMetrics,
+    Score,
+    defined,
+    interval,
+)
+from tailora.metrics.prior_shift import ShiftedScores, scores_under_priors
 from tailora.metrics.ranking import RankingScores, group_ranking, ranking_scores
 from tailora.metrics.shot_accuracy import (
     accuracy_disparity,
@@ -37,12 +45,54 @@ from tailora.metrics.validation_fit import ValidationFit, log_scores
 
 Probabilities = NDArray[np.float64]
 
-Table = dict[str, dict[str, Score]]
+
+@final
+@dataclass(frozen=True, eq=False)
+class MethodOutput:
+    """What a method says about the test split, what it learnt from, and what it cost.
+
+    Args:
+        method: Name, e.g. `"deblora"`.
+        probabilities: (rows, classes), rows sum to 1.
+        features: Its features of the test samples, (rows, features); None skips the geometry.
+        feature_center: Mean of its training features, (features,); needed with `features`.
+        trained_parameters: Parameters that received gradients, head included.
+        seconds: Wall time of training.
+        peak_memory_mb: Peak memory of training in MB.
+        fit: What was fitted on validation; None skips scalings and prediction sets.
+        trained: Training features; None skips neural collapse and the shift of the test.
+    """
+
+    method: str
+    probabilities: ArrayLike
+    features: ArrayLike | None = None
+    feature_center: ArrayLike | None = None
+    trained_parameters: int = 0
+    seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+    fit: ValidationFit | None = None
+    trained: TrainedFeatures | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class TestSplit:
+    """The test split and how it is resampled: the same for every method."""
+
+    __test__ = False  # no test case, whatever a test runner takes the name for
+
+    targets: ArrayLike
+    counts: ClassCounts
+    groups: Groups
+    units: ArrayLike | None
+    seed: int
+    replicates: int
+    confidence: float
+    balanced_reference: float | None = None
 
 
 def scaling_effect(
     probabilities: Probabilities, targets: NDArray[np.int64], groups: Groups, fit: ValidationFit
-) -> dict[str, Table]:
+) -> dict[str, Honesty]:
     """Calibration error and negative log-likelihood before and after each scaling.
 
     Args:
@@ -52,8 +102,7 @@ def scaling_effect(
         fit: From validation.
 
     Returns:
-        Keyed `none` and the scalings that were fitted; each `{"ece": ..., "nll": ...}`, keyed
-        `all`, `head`, `middle`, `tail`. The likelihood is in nats a row.
+        Keyed `none` and the scalings that were fitted.
     """
     logs = log_scores(probabilities)
     scaled = {"none": probabilities}
@@ -70,13 +119,13 @@ def group_log_likelihood(
     return {name: float(own[rows].mean()) if rows.any() else None for name, rows in kept.items()}
 
 
-def coverage_entry(
+def coverage_of(
     probabilities: Probabilities,
     targets: NDArray[np.int64],
     groups: Groups,
     names: Sequence[str],
     fit: ValidationFit,
-) -> dict[str, Any]:
+) -> Coverage:
     """How often sets hold the true class on the test, and how large they are.
 
     Args:
@@ -85,31 +134,26 @@ def coverage_entry(
         groups: Head, middle and tail.
         names: Of the classes.
         fit: From validation.
-
-    Returns:
-        `level` promised; `by_group` and `size_by_group` (means over classes); `by_class` and
-        `size_by_class` in index order, null without test rows; `uncalibrated` (classes with too few
-        validation rows, which are in every set); `empty` (share of test rows with an empty set).
     """
     sets = prediction_sets(probabilities, fit.sets)
     found = set_coverage(sets, targets, groups)
-    return {
-        "level": fit.level,
-        "by_group": {name: defined(value) for name, value in found.group_coverage.items()},
-        "size_by_group": {name: defined(value) for name, value in found.group_size.items()},
-        "by_class": [defined(value) for value in found.coverage.tolist()],
-        "size_by_class": [defined(value) for value in found.size.tolist()],
-        "uncalibrated": [names[c] for c in fit.sets.too_few],
-        "empty": float((~sets.any(axis=1)).mean()),
-    }
+    return Coverage(
+        level=fit.level,
+        by_group={name: defined(value) for name, value in found.group_coverage.items()},
+        size_by_group={name: defined(value) for name, value in found.group_size.items()},
+        by_class=tuple(defined(value) for value in found.coverage.tolist()),
+        size_by_class=tuple(defined(value) for value in found.size.tolist()),
+        uncalibrated=tuple(names[c] for c in fit.sets.too_few),
+        empty=float((~sets.any(axis=1)).mean()),
+    )
 
 
-def _honesty(rows: Probabilities, targets: NDArray[np.int64], groups: Groups) -> Table:
+def _honesty(rows: Probabilities, targets: NDArray[np.int64], groups: Groups) -> Honesty:
     errors = group_calibration_error(rows, targets, groups)
-    return {
-        "ece": {name: defined(value) for name, value in errors.items()},
-        "nll": group_log_likelihood(rows, targets, groups),
-    }
+    return Honesty(
+        ece={name: defined(value) for name, value in errors.items()},
+        nll=group_log_likelihood(rows, targets, groups),
+    )
 
 
 def method_metrics(
@@ -197,19 +241,18 @@ def _recall_metrics(confusion: NDArray[np.int64], split: TestSplit) -> dict[str,
     }
 
 
-def _ranking(ranking: RankingScores, groups: Groups) -> dict[str, dict[str, Score]]:
+def _ranking(ranking: RankingScores, groups: Groups) -> dict[str, GroupScores]:
     return {
-        name: {key: defined(value) for key, value in asdict(found).items()}
+        name: GroupScores(**{key: defined(value) for key, value in asdict(found).items()})
         for name, found in group_ranking(ranking, groups).items()
     }
 
 
-def _priors(confusion: NDArray[np.int64], split: TestSplit) -> dict[str, dict[str, Score]] | None:
+def _priors(confusion: NDArray[np.int64], split: TestSplit) -> dict[str, ShiftedScores] | None:
     tested = confusion.sum(axis=1) > 0
     if not split.counts.array()[tested].sum():
         return None  # the training's own shares say nothing of the classes that were tested
-    found = scores_under_priors(confusion, split.counts)
-    return {name: asdict(scores) for name, scores in found.items()}
+    return scores_under_priors(confusion, split.counts)
 
 
 def _fit_metrics(
@@ -223,7 +266,7 @@ def _fit_metrics(
     names = split.counts.names
     return {
         "scaling": scaling_effect(scores, rows, split.groups, output.fit),
-        "coverage": coverage_entry(
+        "coverage": coverage_of(
             output.fit.calibrated(scores), rows, split.groups, names, output.fit
         ),
     }
@@ -232,9 +275,9 @@ def _fit_metrics(
 def _feature_metrics(output: MethodOutput, split: TestSplit) -> dict[str, Any]:
     if output.trained is None:
         return {}
-    found: dict[str, Any] = {"collapse": collapse_entry(output.trained, split.counts)}
+    found: dict[str, Any] = {"collapse": collapse_of(output.trained, split.counts)}
     if output.features is not None:
-        found["shift"] = shift_entry(
+        found["shift"] = shift_of(
             output.trained.features, output.features, confidence=split.confidence, seed=split.seed
         )
     return found

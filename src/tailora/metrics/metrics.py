@@ -12,8 +12,7 @@ from tailora.metrics.calibration import checked_probabilities
 from tailora.metrics.feature_metrics import TrainedFeatures
 from tailora.metrics.intervals import paired_difference_intervals
 from tailora.metrics.method_metrics import MethodMetrics, defined, interval
-from tailora.metrics.method_output import MethodOutput, TestSplit
-from tailora.metrics.method_scores import method_metrics
+from tailora.metrics.method_scores import MethodOutput, TestSplit, method_metrics
 from tailora.metrics.run_metrics import (
     BootstrapInfo,
     ClusterSummary,

@@ -15,32 +15,52 @@ from scipy.stats import rankdata
 from tailora.errors import ConfigError, unknown_name
 from tailora.metrics.confusion import class_scores, confusion_matrix
 from tailora.metrics.group_f1 import MACRO_KEYS, group_f1
-from tailora.metrics.method_metrics import Score, defined, plain
+from tailora.metrics.method_metrics import defined, plain
 from tailora.metrics.seed_differences import (
     MeanDifference,
     ResampledTests,
+    Score,
+    SeedOutcome,
+    checked_rows,
     difference_over_seeds,
     mean_and_deviation,
 )
-from tailora.metrics.seed_outcomes import SeedOutcome, checked_rows
+from tailora.numbers import MISSING, percent
 
 _DIGITS: Final = 12
 
 
-@final
 @dataclass(frozen=True)
-class SeedSpread:
-    """A score over seeds; None where undefined.
+class Spread:
+    """A number over seeds; None where undefined.
 
     Args:
-        mean: Over the seeds in which the score is defined.
+        mean: Over the seeds in which the number is defined.
         deviation: Sample deviation over these seeds; None for fewer than two.
-        per_seed: In the order of the seeds.
     """
 
-    mean: Score
-    deviation: Score
-    per_seed: tuple[Score, ...]
+    mean: Score = None
+    deviation: Score = None
+
+    def text(self) -> str:
+        """Write a share in percent with its deviation, where there is one.
+
+        Example:
+            >>> Spread(0.551, 0.012).text(), Spread(0.5).text(), Spread().text()
+            ('55.1 ± 1.2', '50.0', '–')
+        """
+        if self.mean is None:
+            return MISSING
+        mean = percent(self.mean)
+        return mean if self.deviation is None else f"{mean} ± {percent(self.deviation)}"
+
+
+@final
+@dataclass(frozen=True)
+class SeedSpread(Spread):
+    """A score over seeds, see `Spread`; `per_seed` is in the order of the seeds."""
+
+    per_seed: tuple[Score, ...] = ()
 
 
 @final
@@ -49,8 +69,12 @@ class ClassSpread:
     """F1 of one class, over the seeds whose test has the class; None where undefined."""
 
     name: str
-    mean: Score
-    deviation: Score
+    mean: Score = None
+    deviation: Score = None
+
+    def text(self) -> str:
+        """See `Spread.text`."""
+        return Spread(self.mean, self.deviation).text()
 
 
 @final

@@ -1,25 +1,29 @@
 """All methods of a run on one test split: what metrics.json holds and the table that is printed."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal, final
+from typing import Annotated, Any, Final, Literal, final
 
+from pydantic import BeforeValidator
 from rich.table import Table
 
 from tailora.counts import GROUP_NAMES, ClassCounts
-from tailora.errors import RunError
+from tailora.errors import RunError, unknown_name
+from tailora.frames import frame
 from tailora.metrics.collapse_alarm import alarm_text, collapse_alarm
+from tailora.metrics.group_f1 import MACRO_KEYS
+from tailora.metrics.label_value import LabelCurves
 from tailora.metrics.method_metrics import (
     Interval,
+    Intervals,
     MethodMetrics,
     Score,
-    intervals_from_json,
+    Scores,
     plain,
 )
-from tailora.metrics.metric_parts import MetricParts
-from tailora.storage import typed
+from tailora.storage import keyed, typed
 
 SCHEMA: Final = 2
 READ_SCHEMAS: Final = (1, 2)  # 1 lacks fields, which are None then; nothing it has has changed
@@ -48,8 +52,8 @@ class PairedDifference:
 
     method: str
     against: str
-    macro_f1_difference: dict[str, Score]
-    interval: dict[str, Interval]
+    macro_f1_difference: Scores
+    interval: Intervals
 
 
 @final
@@ -65,7 +69,7 @@ class ClusterSummary:
     """
 
     count: int
-    balance: float
+    balance: Annotated[float, BeforeValidator(lambda value: math.inf if value is None else value)]
     purity: float
     sizes: tuple[int, ...]
 
@@ -89,21 +93,23 @@ class RunMetrics:
         task: Name of the task and what it measures beside its rows; None where that is nothing.
     """
 
-    groups: dict[str, list[str]]
+    groups: Annotated[dict[str, list[str]], keyed(*GROUP_NAMES)]
     classes: tuple[str, ...]
     bootstrap: BootstrapInfo
     methods: tuple[MethodMetrics, ...]
     paired: tuple[PairedDifference, ...]
     clusters: ClusterSummary | None = None
-    label_value: dict[str, Any] | None = None
+    label_value: LabelCurves | None = None
     left_out: dict[str, int] | None = None
     learnt_from: int | None = None
     task: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The content of metrics.json: null where undefined, never NaN or infinity."""
-        entry = plain(asdict(replace(self, methods=())))
+        entry = plain(asdict(replace(self, methods=(), label_value=None)))
         entry["methods"] = [method.to_json() for method in self.methods]
+        if self.label_value is not None:
+            entry["label_value"] = self.label_value.to_json()
         if self.clusters is not None and math.isinf(self.clusters.balance):
             entry["clusters"]["balance"] = None
         if self.task is None:
@@ -111,47 +117,51 @@ class RunMetrics:
         return {"schema": SCHEMA, **entry}
 
     @classmethod
-    def from_json(cls, entry: Mapping[str, Any]) -> "RunMetrics":
-        """Read what `to_json` wrote.
+    def from_json(cls, entry: Any, path: Path = Path("metrics.json")) -> "RunMetrics":
+        """Read what `to_json` wrote, also in an earlier version.
+
+        Args:
+            entry: The content of metrics.json.
+            path: The file, for the error.
 
         Raises:
-            RunError: Another schema, or an entry that is missing or unknown.
+            RunError: Another schema, or something that is missing or of another kind.
         """
         if not isinstance(entry, Mapping) or not isinstance(entry.get("schema"), int):
-            raise RunError("metrics.json is damaged: it says no schema; evaluate the run again")
-        if entry.get("schema") not in READ_SCHEMAS:
+            raise RunError(f"{str(path)!r} is damaged: it says no schema; evaluate the run again")
+        if entry["schema"] not in READ_SCHEMAS:
             known = " or ".join(map(str, READ_SCHEMAS))
             raise RunError(
-                f"metrics.json must have schema {known}, got {entry.get('schema')!r}; "
-                "evaluate the run again with this version"
+                f"{str(path)!r} must have schema {known}, got {entry['schema']!r}; evaluate the "
+                "run again with this version"
             )
         try:
-            found = cls(
-                groups=dict(entry["groups"]),
-                classes=tuple(entry["classes"]),
-                bootstrap=BootstrapInfo(**entry["bootstrap"]),
-                methods=tuple(MethodMetrics.from_json(row) for row in entry["methods"]),
-                paired=tuple(_paired_from_json(row) for row in entry["paired"]),
-                clusters=_clusters_from_json(entry["clusters"]),
-                label_value=entry.get("label_value"),
-                left_out=entry.get("left_out"),
-                learnt_from=entry.get("learnt_from"),
-                task=entry.get("task"),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise RunError(
-                f"metrics.json is incomplete ({error}); evaluate the run again"
-            ) from error
-        file = Path("metrics.json")
-        checked = typed(cls, asdict(found), file)
-        _check_lengths(checked, typed(MetricParts, asdict(found), file))
-        return checked
+            found = typed(cls, entry, path)
+        except RunError as error:
+            raise RunError(f"{error}; evaluate the run again") from error
+        _check_lengths(found, path)
+        return found
 
     def alarm(self) -> str:
         """One sentence on the classes that the last method has given up; empty if all is well."""
         last = self.methods[-1]
         counts = ClassCounts(self.classes, tuple(row.n_train for row in last.per_class))
         return alarm_text(collapse_alarm(last.confusion, counts))
+
+    def to_frame(self, by: str = "class") -> Any:
+        """Give a `pandas.DataFrame`; what is undefined is missing.
+
+        Args:
+            by: `"class"`, a row per method and class; `"group"`, a row per method and
+                all/head/middle/tail; `"method"`; or `"pair"`, the difference of a method to another
+                per group.
+
+        Raises:
+            ConfigError: Another word, or pandas is not installed.
+        """
+        if by not in _FRAMES:
+            raise unknown_name("table of metrics", by, _FRAMES)
+        return frame(_FRAMES[by](self))
 
     def table(self) -> Table:
         """Macro-F1 of each method on head, middle, tail and all, in points with intervals."""
@@ -166,17 +176,69 @@ class RunMetrics:
         return table
 
 
-def _check_lengths(metrics: RunMetrics, parts: MetricParts) -> None:
+def _check_lengths(metrics: RunMetrics, path: Path) -> None:
     count = len(metrics.classes)
-    for method, more in zip(metrics.methods, parts.methods, strict=True):
+    for method in metrics.methods:
         lists = [method.per_class, method.confusion, *method.confusion]
-        if more.coverage is not None:
-            lists += [more.coverage.by_class, more.coverage.size_by_class]
+        if method.coverage is not None:
+            lists += [method.coverage.by_class, method.coverage.size_by_class]
         if any(len(one) != count for one in lists):
             raise RunError(
-                f"metrics.json is damaged: {method.method!r} has not each of its {count} classes; "
+                f"{str(path)!r} is damaged: {method.method!r} has not each of its {count} classes; "
                 "evaluate the run again"
             )
+
+
+Records = Iterator[dict[str, Any]]
+
+
+def _ends(name: str, ends: Interval) -> dict[str, Score]:
+    low, high = (None, None) if ends is None else ends
+    return {f"{name}_low": low, f"{name}_high": high}
+
+
+def _by_class(metrics: RunMetrics) -> Records:
+    group_of = {name: group for group, names in metrics.groups.items() for name in names}
+    for method in metrics.methods:
+        for row in method.per_class:
+            facts = {"method": method.method, "group": group_of[row.name], **vars(row)}
+            yield facts | _ends("f1", facts.pop("f1_interval"))
+
+
+def _by_group(metrics: RunMetrics) -> Records:
+    for method in metrics.methods:
+        for scope in MACRO_KEYS:
+            facts = {"method": method.method, "group": scope, "macro_f1": method.macro_f1[scope]}
+            facts |= _ends("macro_f1", method.macro_f1_interval[scope])
+            facts["ece"] = method.ece_by_group[scope]
+            if method.ranking is not None:
+                facts |= vars(method.ranking[scope])
+            if method.coverage is not None:
+                facts["coverage"] = method.coverage.by_group[scope]
+                facts["set_size"] = method.coverage.size_by_group[scope]
+            yield facts
+
+
+def _by_method(metrics: RunMetrics) -> Records:
+    for method in metrics.methods:
+        yield {
+            name: value
+            for name, value in vars(method).items()
+            if value is None or isinstance(value, str | int | float)
+        }
+
+
+def _by_pair(metrics: RunMetrics) -> Records:
+    for pair in metrics.paired:
+        for scope in MACRO_KEYS:
+            facts = {"method": pair.method, "against": pair.against, "group": scope}
+            change = {"difference": pair.macro_f1_difference[scope]}
+            yield facts | change | _ends("difference", pair.interval[scope])
+
+
+_FRAMES: Final[dict[str, Callable[[RunMetrics], Records]]] = {
+    "class": _by_class, "group": _by_group, "method": _by_method, "pair": _by_pair,
+}  # fmt: skip
 
 
 def _caption(bootstrap: BootstrapInfo) -> str:
@@ -191,14 +253,3 @@ def _points(value: Score, ends: Interval) -> str:
     if value is None or ends is None:
         return "–"
     return f"{100 * value:.1f} \\[{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]"
-
-
-def _paired_from_json(row: Mapping[str, Any]) -> PairedDifference:
-    return PairedDifference(**{**row, "interval": intervals_from_json(row["interval"])})
-
-
-def _clusters_from_json(entry: Mapping[str, Any] | None) -> ClusterSummary | None:
-    if entry is None:
-        return None
-    balance = math.inf if entry["balance"] is None else entry["balance"]
-    return ClusterSummary(**{**entry, "balance": balance, "sizes": tuple(entry["sizes"])})

@@ -11,21 +11,94 @@ in machine learning benchmarks", MLSys 2021.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, final
+from typing import Annotated, Final, final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
 from scipy.stats import norm
 from scipy.stats import t as student_t
 
+from tailora.counts import Groups
+from tailora.errors import DataError
 from tailora.metrics.bootstrap import BootstrappedF1, bootstrap_f1, units_per_class
 from tailora.metrics.group_f1 import MACRO_KEYS, group_members, mean_of_defined
 from tailora.metrics.intervals import undetected_share
-from tailora.metrics.method_metrics import Score
-from tailora.metrics.seed_outcomes import SeedOutcome, same_values
+from tailora.metrics.method_metrics import Interval
+from tailora.numbers import MISSING, points, points_interval
 
 _FEWEST_UNITS: Final = 2  # one block says nothing about another
 _ZERO: Final = 1e-12  # differences of equal scores come out as rounding noise
+
+Number = Annotated[float, Field(ge=-1e15, le=1e15)]
+Score = Number | None
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class SeedOutcome:
+    """What every row of a comparison predicted on the test of one seed.
+
+    Args:
+        targets: True class of each test sample, (rows,).
+        groups: Head, middle and tail, by class index.
+        predictions: Predicted class of each test sample, (rows,), keyed by row name.
+        units: Group of each test sample, (rows,); None takes samples as independent.
+        classes: Class names in index order.
+    """
+
+    targets: ArrayLike
+    groups: Groups
+    predictions: Mapping[str, ArrayLike]
+    units: ArrayLike | None
+    classes: tuple[str, ...]
+
+
+def checked_rows(outcomes: Sequence[SeedOutcome], *, shared_test: bool) -> list[str]:
+    """Name the rows of all seeds in the order met.
+
+    Raises:
+        DataError: No seed, a seed that lacks rows, groups that do not hold each class once, or
+            tests that should be shared and differ.
+    """
+    if not outcomes:
+        raise DataError("statistics over seeds need at least one seed, got none")
+    rows = list(dict.fromkeys(row for outcome in outcomes for row in outcome.predictions))
+    if not rows:
+        raise DataError("statistics over seeds need at least one row of predictions, got none")
+    for position, outcome in enumerate(outcomes):
+        missing = [row for row in rows if row not in outcome.predictions]
+        if missing:
+            raise DataError(
+                f"seed {position + 1} of {len(outcomes)} lacks the rows {missing}; every seed "
+                "needs every row"
+            )
+        if group_members(outcome.groups)["all"] != list(range(len(outcome.classes))):
+            raise DataError(
+                f"the groups of seed {position + 1} of {len(outcomes)} must hold each of the "
+                f"{len(outcome.classes)} classes once, got {outcome.groups}"
+            )
+        if shared_test and not _same_test(outcome, outcomes[0]):
+            raise DataError(
+                f"seed {position + 1} of {len(outcomes)} was not tested on the samples of the "
+                "first; say shared_test=False where each seed drew its own split"
+            )
+    return rows
+
+
+def _same_test(one: SeedOutcome, other: SeedOutcome) -> bool:
+    same_units = (
+        other.units is None
+        if one.units is None
+        else other.units is not None and same_values(one.units, other.units)
+    )
+    named_alike = (one.classes, one.groups) == (other.classes, other.groups)
+    return same_units and named_alike and same_values(one.targets, other.targets)
+
+
+def same_values(one: ArrayLike, other: ArrayLike) -> bool:
+    """Whether two arrays agree in shape and in every value."""
+    return np.array_equal(np.asarray(one), np.asarray(other))
 
 
 @final
@@ -33,9 +106,32 @@ _ZERO: Final = 1e-12  # differences of equal scores come out as rounding noise
 class MeanDifference:
     """Paired difference of macro-F1, mean over seeds, in [-1, 1] with its interval."""
 
-    mean: Score
-    low: Score
-    high: Score
+    mean: Annotated[float, Field(ge=-1, le=1)] | None = None
+    low: Score = None
+    high: Score = None
+
+    @property
+    def ends(self) -> Interval:
+        """The interval, if there is one."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+    @property
+    def is_gain(self) -> bool:
+        """Whether the whole interval lies above zero."""
+        return self.ends is not None and self.ends[0] > 0
+
+    @property
+    def is_loss(self) -> bool:
+        """Whether the whole interval lies below zero."""
+        return self.ends is not None and self.ends[1] < 0
+
+    def text(self) -> str:
+        """Write it in points, e.g. `+2.1 [0.3, 4.0]`; a dash where it is not defined."""
+        return MISSING if self.mean is None else f"{points(self.mean)} {self.ends_text()}"
+
+    def ends_text(self) -> str:
+        """Write the interval in points."""
+        return "(no interval)" if self.ends is None else points_interval(self.ends)
 
 
 @final

@@ -58,11 +58,17 @@ class _SetsEntry:
 class _TemperatureEntry:
     value: _Positive
 
+    def fit(self) -> Temperature:
+        return Temperature(self.value)
+
 
 @dataclass(frozen=True)
 class _GroupsEntry:
     values: list[_Positive]
-    shared: list[str]
+    shared: tuple[str, ...]
+
+    def fit(self) -> GroupTemperatures:
+        return GroupTemperatures(np.array(self.values, float), self.shared)
 
 
 @dataclass(frozen=True)
@@ -70,17 +76,22 @@ class _VectorEntry:
     scale: list[_Factor]
     shift: list[_Factor]
 
+    def fit(self) -> VectorScaling:
+        return VectorScaling(np.array(self.scale, float), np.array(self.shift, float))
+
 
 @dataclass(frozen=True)
 class _Entry:
     sets: _SetsEntry
     scalings: dict[str, dict[str, Any]]
     left_out: dict[str, str]
-    applied: Literal["temperature"] | None = None
+    applied: Literal["temperature"] | None = None  # runs of version 0.1 have none
     held_out_loss: dict[str, Annotated[float, Field(ge=0)]] | None = None
 
 
-_SCALING_ENTRIES: Final[dict[str, type]] = {
+_SCALING_ENTRIES: Final[
+    dict[str, type[_TemperatureEntry] | type[_GroupsEntry] | type[_VectorEntry]]
+] = {
     "temperature": _TemperatureEntry, "group-temperatures": _GroupsEntry, "vector": _VectorEntry,
 }  # fmt: skip
 
@@ -150,33 +161,44 @@ class ValidationFit:
         }
 
     @classmethod
-    def from_json(cls, entry: Mapping[str, Any]) -> "ValidationFit":
+    def from_json(
+        cls, entry: Mapping[str, Any], file: Path = Path("calibration.json")
+    ) -> "ValidationFit":
         """Read what `to_json` wrote.
+
+        Args:
+            entry: The content of calibration.json.
+            file: For the error.
 
         Raises:
             RunError: Something is missing or of another kind.
         """
-        file = Path("calibration.json")
         try:
-            typed(_Entry, entry, file)
-            for name, fit in entry["scalings"].items():
-                typed(_SCALING_ENTRIES[name], fit, file)
-            sets = entry["sets"]
-            thresholds = np.array([math.inf if t is None else t for t in sets["thresholds"]], float)
-            if entry.get("applied") is not None and entry["applied"] not in entry["scalings"]:
-                raise ValueError(f"scaling {entry['applied']!r} is applied but not there")
-            too_few = tuple(np.flatnonzero(np.isinf(thresholds)).tolist())
-            return cls(
-                sets=ConformalThresholds(thresholds, too_few, 1 - sets["coverage"], sets["score"]),
-                scalings={n: _READERS[n](fit) for n, fit in entry["scalings"].items()},
-                left_out=dict(entry["left_out"]),
-                rows=tuple(sets["validation_rows"]),
-                applied=entry.get("applied"),  # runs of version 0.1 have none
-                held_out_loss=entry.get("held_out_loss"),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            reason = error if isinstance(error, RunError) else repr(error)
-            raise RunError(f"calibration.json is damaged ({reason}): fit the run again") from error
+            known = typed(_Entry, entry, file)
+            scalings = {
+                name: _read_scaling(name, fit, file) for name, fit in known.scalings.items()
+            }
+            if known.applied is not None and known.applied not in scalings:
+                raise RunError(f"{str(file)!r} is damaged: {known.applied} is applied but absent")
+        except RunError as error:
+            raise RunError(f"{error}: fit the run again") from error
+        sets = known.sets
+        thresholds = np.array([math.inf if t is None else t for t in sets.thresholds], float)
+        too_few = tuple(np.flatnonzero(np.isinf(thresholds)).tolist())
+        return cls(
+            sets=ConformalThresholds(thresholds, too_few, 1 - sets.coverage, sets.score),
+            scalings=scalings,
+            left_out=known.left_out,
+            rows=tuple(sets.validation_rows),
+            applied=known.applied,
+            held_out_loss=known.held_out_loss,
+        )
+
+
+def _read_scaling(name: str, fit: dict[str, Any], file: Path) -> Scaling:
+    if name not in _SCALING_ENTRIES:
+        raise RunError(f"{str(file)!r} is damaged: scaling {name!r} is unknown")
+    return typed(_SCALING_ENTRIES[name], fit, file).fit()
 
 
 def fit_on_validation(
@@ -272,12 +294,3 @@ def _scaling_to_json(fit: Scaling) -> dict[str, Any]:
     if isinstance(fit, GroupTemperatures):
         return {"values": fit.values.tolist(), "shared": list(fit.shared)}
     return {"scale": fit.scale.tolist(), "shift": fit.shift.tolist()}
-
-
-_READERS: Final[dict[str, Callable[[Mapping[str, Any]], Scaling]]] = {
-    "temperature": lambda e: Temperature(float(e["value"])),
-    "group-temperatures": lambda e: GroupTemperatures(
-        np.array(e["values"], float), tuple(e["shared"])
-    ),
-    "vector": lambda e: VectorScaling(np.array(e["scale"], float), np.array(e["shift"], float)),
-}

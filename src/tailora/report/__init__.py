@@ -3,12 +3,10 @@
 from tailora.report.comparison import write_comparison
 from tailora.report.inspection import ClassRow, write_inspection, write_scene_page
 from tailora.report.method_comparison import write_method_comparison
-from tailora.report.method_table import comparison_table
 from tailora.report.run_report import write_report
 
 __all__ = [
     "ClassRow",
-    "comparison_table",
     "write_comparison",
     "write_inspection",
     "write_method_comparison",

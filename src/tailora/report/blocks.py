@@ -4,9 +4,18 @@ The run report, the comparison and the inspection differ only in their blocks, s
 lays out all three.
 """
 
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, final
+from functools import cache
+from pathlib import Path
+from typing import ClassVar, Final, final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from tailora.storage import write_text
+
+SHORT: Final = 22  # characters of a name that a figure has room for
 
 
 @final
@@ -174,3 +183,52 @@ def text_cells(texts: Iterable[str]) -> tuple[Cell, ...]:
 def left_out(anchor: str, title: str, reason: str) -> Section:
     """Build the section that says why there is nothing to show, so that no gap goes unnoticed."""
     return Section(anchor, title, "", (Note(f"Left out: {reason}."),))
+
+
+def shorten(name: str, at_most: int = SHORT) -> str:
+    """Cut a long name of any script in the middle, since names of classes often differ at the end.
+
+    Example:
+        >>> shorten("ground track field", 11)
+        'groun…field'
+    """
+    limit = at_most if n_wide(name) == 0 else at_most // 2
+    if len(name) <= limit:
+        return name
+    n_last = (limit - 1) // 2
+    return f"{name[: limit - 1 - n_last]}…{name[-n_last:]}"
+
+
+def full_names(names: Sequence[str], at_most: int = SHORT) -> str:
+    """List the names that `shorten` cuts, for the text shown on hovering; empty when none is."""
+    shown = ((shorten(name, at_most), name) for name in names)
+    return "; ".join(f"{short} = {name}" for short, name in shown if short != name)
+
+
+def class_cell(name: str) -> Cell:
+    """Write a class name in a table; the whole name shows on hovering."""
+    return Cell(shorten(name, 32), title=name)
+
+
+def n_wide(name: str) -> int:
+    """Count the characters that are about as wide as high: Chinese, Japanese, Korean."""
+    return sum(unicodedata.east_asian_width(character) in "WF" for character in name)
+
+
+def write_page(page: Page, out: Path) -> Path:
+    """Write a page atomically; everything it needs is inside the file."""
+    write_text(out, _template().render(page=page))
+    return out
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("tailora.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("template.html")

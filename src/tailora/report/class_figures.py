@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,9 +10,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from tailora.counts import GROUP_NAMES
-from tailora.report.blocks import Picture
-from tailora.report.names import full_names
-from tailora.report.numbers import integer, interval, number
+from tailora.numbers import integer
+from tailora.report.blocks import Picture, full_names
 from tailora.report.style import (
     GROUP_COLOURS,
     MOST_NAMED,
@@ -33,13 +32,13 @@ class Series:
         label: Name in the legend.
         colour: Colour of the marker.
         marker: Shape of the marker.
-        scores: `{"f1", "f1_interval"}` per class, in the figure's order; null where unknown.
+        scores: F1 and its interval per class, in the figure's order; None where unknown.
     """
 
     label: str
     colour: str
     marker: str
-    scores: tuple[dict[str, Any], ...]
+    scores: tuple[tuple[float | None, tuple[float, float] | None], ...]
 
 
 def long_tail(names: Sequence[str], counts: Sequence[int], groups: Sequence[str | None]) -> Picture:
@@ -168,7 +167,7 @@ def _runs(ascending: Sequence[int]) -> list[tuple[int, int]]:
 
 def _mark_untested(axes: Axes, series: Sequence[Series]) -> None:
     for position, scores in enumerate(zip(*(one.scores for one in series), strict=True)):
-        if all(number(entry.get("f1")) is None for entry in scores):
+        if all(f1 is None for f1, _ in scores):
             axes.annotate(
                 "no score", (position, 0.5), rotation=90, ha="center", va="center", color=SOFT
             )
@@ -182,11 +181,9 @@ def _draw_series(axes: Axes, series: Series, *, shift: float, n_classes: int) ->
     size = 5.5 if n_classes <= 24 else 3.2
     dots: list[tuple[float, float]] = []
     lines: list[tuple[float, float, float]] = []
-    for position, scores in enumerate(series.scores):
-        ends = interval(scores.get("f1_interval"))
+    for position, (score, ends) in enumerate(series.scores):
         if ends is not None:
             lines.append((position + shift, *ends))
-        score = number(scores.get("f1"))
         if score is not None:
             dots.append((position + shift, score))
     if lines:

@@ -2,18 +2,29 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from tailora.errors import ConfigError
-from tailora.report.blocks import Block, Cell, Column, Note, Page, Section, Table
+from tailora.metrics import ClassMetrics
+from tailora.numbers import MISSING, duration, integer, percent, percent_interval
+from tailora.registry import method_title
+from tailora.report.blocks import (
+    Block,
+    Cell,
+    Column,
+    Note,
+    Page,
+    Section,
+    Table,
+    class_cell,
+    write_page,
+)
 from tailora.report.class_figures import Series, score_dots
-from tailora.report.names import class_cell
-from tailora.report.numbers import MISSING, duration, integer, percent, percent_interval
-from tailora.report.page import write_page
-from tailora.report.reading import FinishedRun, method_name, read_run_folder, recipe_settings
 from tailora.report.score_sections import SCOPES, score_cell, score_columns
 from tailora.report.sentences import supported_best
 from tailora.report.style import MARKERS, STRONG_COLOURS
+from tailora.runs.result import RunResult, read_run
+from tailora.storage import parse_toml
 
 _MOST_DRAWN: Final = 6
 _SCORE_COLUMNS: Final = (
@@ -26,24 +37,25 @@ _SCORE_COLUMNS: Final = (
 )
 
 
-def write_comparison(folders: list[Path], out: Path) -> Path:
+def write_comparison(found: Sequence[RunResult | Path], out: Path) -> Path:
     """Write one page that sets several finished runs side by side.
 
     Args:
-        folders: At least two run folders, in the order to show them.
+        found: At least two runs from `read_run`, or their folders, in the order to show them.
         out: File to write.
 
     Returns:
         The file written.
 
     Raises:
-        ConfigError: Fewer than two folders.
+        ConfigError: Fewer than two runs.
         RunError: A file of a folder is absent or unreadable.
         StorageError: The file cannot be written.
     """
-    if len(folders) < 2:
-        raise ConfigError(f"a comparison needs at least two runs, got {len(folders)}; name more")
-    runs = dict(zip(_labels(folders), map(read_run_folder, folders), strict=True))
+    if len(found) < 2:
+        raise ConfigError(f"a comparison needs at least two runs, got {len(found)}; name more")
+    read = [run if isinstance(run, RunResult) else read_run(run) for run in found]
+    runs = dict(zip(_labels([run.folder.path for run in read]), read, strict=True))
     page = Page(
         title="Runs side by side",
         subtitle=" · ".join(runs),
@@ -61,19 +73,21 @@ def _labels(folders: Sequence[Path]) -> list[str]:
     return [f"{position}: {folder}" for position, folder in enumerate(folders, start=1)]
 
 
-def _scores_section(runs: Mapping[str, FinishedRun]) -> Section:
+def _scores_section(runs: Mapping[str, RunResult]) -> Section:
     same_data = _same_test_data(list(runs.values()))
-    entries = [(label, run, method) for label, run in runs.items() for method in run.methods]
+    entries = [
+        (label, run, method) for label, run in runs.items() for method in run.metrics.methods
+    ]
     methods = [method for _, _, method in entries]
     best = {scope: supported_best(methods, [], scope) if same_data else None for scope in SCOPES}
     rows = tuple(
         (
-            Cell(label, title=str(run.path)),
-            Cell(method_name(method["method"])),
+            Cell(label, title=str(run.folder.path)),
+            Cell(method_title(method.method)),
             *(score_cell(method, scope, bold=best[scope] == i) for scope in SCOPES),
-            Cell(percent((method.get("ece_by_group") or {}).get("tail"))),
-            Cell(integer(method.get("trained_parameters"))),
-            Cell(duration(method.get("seconds"))),
+            Cell(percent(method.ece_by_group["tail"])),
+            Cell(integer(method.trained_parameters)),
+            Cell(duration(method.seconds)),
         )
         for i, (label, run, method) in enumerate(entries)
     )
@@ -88,7 +102,7 @@ def _scores_section(runs: Mapping[str, FinishedRun]) -> Section:
     return Section("scores", "Scores", caption, tuple(blocks))
 
 
-def _settings_section(runs: Mapping[str, FinishedRun]) -> Section:
+def _settings_section(runs: Mapping[str, RunResult]) -> Section:
     settings = {label: _settings(run) for label, run in runs.items()}
     keys = list(dict.fromkeys(key for found in settings.values() for key in found))
     rows = tuple(
@@ -104,35 +118,55 @@ def _settings_section(runs: Mapping[str, FinishedRun]) -> Section:
     return Section("settings", "What differs", caption, (Table(columns, rows, "Settings"),))
 
 
-def _settings(run: FinishedRun) -> dict[str, str]:
-    dataset, machine = run.run.get("dataset") or {}, run.run.get("machine") or {}
-    backbone = run.run.get("backbone") or {}
+def _settings(run: RunResult) -> dict[str, str]:
+    record = run.record
     return {
-        "data": str(dataset.get("name")),
-        "data fingerprint": str(dataset.get("fingerprint")),
-        "encoder": str(backbone.get("name")),
-        "encoder sha256": str(backbone.get("sha256")),
-        "seed": str(run.run.get("seed")),
-        "tailora version": str(run.run.get("tailora")),
-        "device": str(machine.get("device")),
-        **recipe_settings(run.recipe),
+        "data": record.dataset.name,
+        "data fingerprint": record.dataset.fingerprint,
+        "encoder": record.backbone.name,
+        "encoder sha256": record.backbone.sha256,
+        "seed": str(record.seed),
+        "tailora version": str(record.tailora),
+        "device": str(record.machine.device),
+        **recipe_settings(run.recipe_text),
     }
 
 
-def _classes_section(runs: Mapping[str, FinishedRun]) -> Section:
+def recipe_settings(recipe: str) -> dict[str, str]:
+    r"""Flatten a recipe to dotted keys and values as text.
+
+    Example:
+        >>> recipe_settings("seed = 0\n[adapter]\nrank = 8")
+        {'seed': '0', 'adapter.rank': '8'}
+    """
+    settings: dict[str, str] = {}
+
+    def visit(prefix: str, value: object) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                visit(f"{prefix}.{key}" if prefix else key, inner)
+        else:
+            settings[prefix] = str(value)
+
+    visit("", parse_toml(recipe))
+    return settings
+
+
+def _classes_section(runs: Mapping[str, RunResult]) -> Section:
     first = next(iter(runs.values()))
-    if any(set(run.names) != set(first.names) for run in runs.values()):
+    if any(set(run.class_names) != set(first.class_names) for run in runs.values()):
         note = Note("Left out: the runs have different classes.")
         return Section("classes", "F1 per class", "", (note,))
-    names = [first.names[c] for c in first.order]
-    scores = {label: run.per_class(run.final) for label, run in runs.items()}
+    names = [first.class_names[c] for c in first.order]
+    groups = [first.groups[c] for c in first.order]
+    scores = {label: _scores(run, names) for label, run in runs.items()}
     rows = tuple(
         (
             class_cell(name),
-            Cell(first.group_of.get(name, MISSING)),
-            *(_class_cell(found.get(name, {})) for found in scores.values()),
+            Cell(group or MISSING),
+            *(Cell(percent(one.f1), percent_interval(one.f1_interval)) for one in found),
         )
-        for name in names
+        for name, group, *found in zip(names, groups, *scores.values(), strict=True)
     )
     columns = (
         Column("class", numeric=False),
@@ -142,25 +176,22 @@ def _classes_section(runs: Mapping[str, FinishedRun]) -> Section:
     caption = "F1 of each run's final method, in percent, most frequent class first."
     blocks: list[Block] = [Table(columns, rows, "F1 per class and run")]
     if len(runs) <= _MOST_DRAWN:
-        groups = [first.group_of.get(name) for name in names]
-        blocks.insert(0, score_dots(names, groups, _series(scores, names)))
+        blocks.insert(0, score_dots(names, groups, _series(scores)))
     return Section("classes", "F1 per class", caption, tuple(blocks))
 
 
-def _series(
-    scores: Mapping[str, Mapping[str, Mapping[str, Any]]], names: Sequence[str]
-) -> list[Series]:
+def _scores(run: RunResult, names: Sequence[str]) -> list[ClassMetrics]:
+    found = {row.name: row for row in run.final.per_class}
+    return [found[name] for name in names]
+
+
+def _series(scores: Mapping[str, Sequence[ClassMetrics]]) -> list[Series]:
     looks = zip(STRONG_COLOURS, MARKERS, strict=False)
     return [
-        Series(label, colour, marker, tuple(dict(found.get(name, {})) for name in names))
+        Series(label, colour, marker, tuple((row.f1, row.f1_interval) for row in found))
         for (label, found), (colour, marker) in zip(scores.items(), looks, strict=False)
     ]
 
 
-def _class_cell(scores: Mapping[str, Any]) -> Cell:
-    return Cell(percent(scores.get("f1")), percent_interval(scores.get("f1_interval")))
-
-
-def _same_test_data(runs: Sequence[FinishedRun]) -> bool:
-    prints = {(run.run.get("dataset") or {}).get("fingerprint") for run in runs}
-    return len(prints) == 1
+def _same_test_data(runs: Sequence[RunResult]) -> bool:
+    return len({run.record.dataset.fingerprint for run in runs}) == 1

@@ -1,40 +1,42 @@
 """What de-biasing did to the features: the map, the clusters and the distances."""
 
+import math
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tailora.report.blocks import Block, Cell, Column, Note, Section, Table, left_out
+from tailora.numbers import decimal, integer, percent
+from tailora.registry import method_base, method_title
+from tailora.report.blocks import Block, Cell, Column, Note, Section, Table, class_cell, left_out
 from tailora.report.map_figure import NEEDED, map_picture
 from tailora.report.matrix_figures import composition_picture
-from tailora.report.names import class_cell
-from tailora.report.numbers import decimal, integer, number, percent
-from tailora.report.reading import FinishedRun, method_name
 from tailora.report.sentences import describe_geometry, describe_purity
+from tailora.runs.result import RunResult
 
 _MAP: Final = ("map", "The map of features, before and after")
 _CLUSTERS: Final = ("clusters", "What the clusters are made of")
 _GEOMETRY: Final = ("geometry", "Distances between classes")
+DISTANCES: Final = ("inter_head_tail", "inter_tail_tail", "intra_tail")
 
 
-def map_section(run: FinishedRun) -> Section:
+def map_section(run: RunResult) -> Section:
     """Samples and class means in a plane, before and after."""
-    if not run.has_arrays(*NEEDED):
-        return left_out(*_MAP, "no map was kept" if run.arrays else "report.npz is absent")
+    if not run.has_evidence(*NEEDED):
+        return left_out(*_MAP, "no map was kept" if run.evidence else "report.npz is absent")
     caption = (
         "Each dot is a sample, flattened to the two directions that differ most, so what overlaps "
         "here may still be apart in full. Rare classes are in strong colours. Arrows show where "
         "de-biasing pulls a rare class; rings show how far it was asked to go."
     )
     picture = map_picture(run)
-    if (run.arrays["keep"] < 1).any():
+    if (run.evidence["keep"] < 1).any():
         return Section(*_MAP, caption, (picture,))
     text = "No class was rare enough to be pulled: debLoRA had nothing to move in this run."
     return Section(*_MAP, caption, (Note(text, "open"), picture))
 
 
-def composition_section(run: FinishedRun) -> Section:
+def composition_section(run: RunResult) -> Section:
     """Where the rare classes lie among the clusters, and what purity says."""
     caption = (
         "Each row is a rare class, each column a cluster of features. A class spread over several "
@@ -43,27 +45,23 @@ def composition_section(run: FinishedRun) -> Section:
     )
     blocks: list[Block] = [*_purity_notes(run)]
     shown = _moved_or_tail(run)
-    if run.has_arrays("composition") and shown:
-        shares = run.arrays["composition"][shown]
-        blocks.append(composition_picture(shares, [run.names[c] for c in shown]))
-    if run.has_arrays("composition", "keep") and shown:
+    if run.has_evidence("composition") and shown:
+        shares = run.evidence["composition"][shown]
+        blocks.append(composition_picture(shares, [run.class_names[c] for c in shown]))
+    if run.has_evidence("composition", "keep") and shown:
         blocks.append(_pull_table(run, shown))
     if not blocks:
         return left_out(*_CLUSTERS, "this run made no clusters")
-    if not run.has_arrays("composition"):
+    if not run.has_evidence("composition"):
         blocks.append(Note("The heat map is left out: report.npz is absent."))
     return Section(*_CLUSTERS, caption, tuple(blocks))
 
 
-def geometry_section(run: FinishedRun) -> Section:
+def geometry_section(run: RunResult) -> Section:
     """Cosine distances between and within groups, per method."""
-    measured = [method for method in run.methods if method.get("geometry")]
-    if not measured:
-        return left_out(*_GEOMETRY, "no distances were measured")
-    keys = ("inter_head_tail", "inter_tail_tail", "intra_tail")
     rows = tuple(
-        (Cell(method_name(m["method"])), *(Cell(decimal(m["geometry"].get(key))) for key in keys))
-        for m in measured
+        (Cell(method_title(m.method)), *(Cell(decimal(m.geometry[key])) for key in DISTANCES))
+        for m in run.metrics.methods
     )
     columns = (
         Column("method", numeric=False),
@@ -79,41 +77,38 @@ def geometry_section(run: FinishedRun) -> Section:
     return Section(*_GEOMETRY, caption, (*_geometry_notes(run), table))
 
 
-def _geometry_notes(run: FinishedRun) -> list[Note]:
-    base = next((m for m in run.methods if m["method"] == "lora"), None)
-    if base is None or base is run.final:
+def _geometry_notes(run: RunResult) -> list[Note]:
+    name = method_base(run.final.method)
+    base = next((method for method in run.metrics.methods if method.method == name), None)
+    if base is None:
         return []
     note = describe_geometry(base, run.final)
     return [note] if note else []
 
 
-def _purity_notes(run: FinishedRun) -> list[Note]:
-    clusters = run.metrics.get("clusters") or {}
-    purity = number(clusters.get("purity"))
-    if purity is None:
+def _purity_notes(run: RunResult) -> list[Note]:
+    clusters = run.metrics.clusters
+    if clusters is None:
         return []
-    counts = [run.n_train(name) for name in run.names]
+    counts = [one.n_train for one in run.classes]
     share = max(counts) / sum(counts) if sum(counts) else None
-    sizes = clusters.get("sizes") or []
-    text = f"{integer(clusters.get('count'))} clusters"
-    if sizes:
-        text += f" of {integer(min(sizes))} to {integer(max(sizes))} samples"
-    balance = number(clusters.get("balance"))
-    if balance is not None:
-        text += f" (balance factor {balance:g})"
-    note = describe_purity(purity, largest_share=share)
+    text = f"{integer(clusters.count)} clusters"
+    if clusters.sizes:
+        text += f" of {integer(min(clusters.sizes))} to {integer(max(clusters.sizes))} samples"
+    if math.isfinite(clusters.balance):
+        text += f" (balance factor {clusters.balance:g})"
+    note = describe_purity(clusters.purity, largest_share=share)
     return [Note(f"{text}. {note.text}", note.tone)]
 
 
-def _moved_or_tail(run: FinishedRun) -> list[int]:
-    keep = run.arrays.get("keep")
+def _moved_or_tail(run: RunResult) -> list[int]:
     tail = run.in_group("tail")
-    if keep is None:
+    if "keep" not in run.evidence:
         return tail
-    return [c for c in run.order if c in tail or keep[c] < 1]
+    return [c for c in run.order if c in tail or run.evidence["keep"][c] < 1]
 
 
-def _pull_table(run: FinishedRun, shown: list[int]) -> Table:
+def _pull_table(run: RunResult, shown: list[int]) -> Table:
     columns = (
         Column("class", numeric=False),
         Column("train", "training samples"),
@@ -127,21 +122,21 @@ def _pull_table(run: FinishedRun, shown: list[int]) -> Table:
     return Table(columns, rows, "How far rare classes were pulled, and towards whom")
 
 
-def _pull_row(run: FinishedRun, c: int) -> tuple[Cell, ...]:
-    shares = run.arrays["composition"][c]
+def _pull_row(run: RunResult, c: int) -> tuple[Cell, ...]:
+    shares = run.evidence["composition"][c]
     main = int(np.argmax(shares))
     return (
-        class_cell(run.names[c]),
-        Cell(integer(run.n_train(run.names[c]))),
-        Cell(percent(float(run.arrays["keep"][c]))),
+        class_cell(run.class_names[c]),
+        Cell(integer(run.classes[c].n_train)),
+        Cell(percent(float(run.evidence["keep"][c]))),
         Cell(percent(float(shares[main]))),
         Cell(", ".join(_neighbours(run, c, main)[:3]) or "none"),
     )
 
 
-def _neighbours(run: FinishedRun, c: int, cluster: int) -> list[str]:
+def _neighbours(run: RunResult, c: int, cluster: int) -> list[str]:
     """Other classes in a cluster, most samples first; shares become samples by the class counts."""
-    counts = np.array([run.n_train(name) for name in run.names])
-    samples: NDArray[Any] = run.arrays["composition"][:, cluster] * counts
+    counts = np.array([one.n_train for one in run.classes])
+    samples: NDArray[Any] = run.evidence["composition"][:, cluster] * counts
     order = np.argsort(-samples, kind="stable")
-    return [run.names[other] for other in order if other != c and samples[other] >= 0.5]
+    return [run.class_names[other] for other in order if other != c and samples[other] >= 0.5]

@@ -6,11 +6,12 @@ from typing import Final
 import numpy as np
 from matplotlib.figure import Figure
 
+from tailora.numbers import named_list
+from tailora.registry import method_title
 from tailora.report.blocks import Gallery, Note, Picture, Section, Thumbnail, left_out
 from tailora.report.matrix_figures import confusion_picture
-from tailora.report.numbers import named_list
-from tailora.report.reading import FinishedRun, method_name
 from tailora.report.style import FAINT, GROUP_COLOURS, INK, SOFT, WIDTH, figure_uri, image_uri
+from tailora.runs.result import RunResult
 
 _CONFUSION: Final = ("confusion", "What is taken for what")
 _EXAMPLES: Final = ("examples", "Rare samples that went wrong")
@@ -19,15 +20,13 @@ _FEWEST: Final = 3  # one misread sample is no pattern
 _NEEDED: Final = ("thumbs", "thumb_true", "thumb_pred", "thumb_prob", "thumb_id")
 
 
-def confusion_section(run: FinishedRun) -> Section:
+def confusion_section(run: RunResult) -> Section:
     """Confusion matrix of the final method and its three largest confusions."""
-    counts = np.asarray(run.final.get("confusion") or [])
-    if counts.size == 0:
-        return left_out(*_CONFUSION, "the run holds no confusion matrix")
+    counts = np.asarray(run.final.confusion)
     ordered = counts[np.ix_(run.order, run.order)]
-    names = [run.names[c] for c in run.order]
+    names = [run.class_names[c] for c in run.order]
     caption = (
-        f"Test samples of {method_name(run.final['method'])}: each row is a true class and adds up "
+        f"Test samples of {method_title(run.final.method)}: each row is a true class and adds up "
         "to 100 %; what is off the diagonal is wrong. Behind each name the number of test samples; "
         "grey rows have none."
     )
@@ -37,12 +36,12 @@ def confusion_section(run: FinishedRun) -> Section:
     return Section(*_CONFUSION, caption, (*notes, picture))
 
 
-def examples_section(run: FinishedRun) -> Section:
+def examples_section(run: RunResult) -> Section:
     """Thumbnails of misread samples of rare classes."""
-    if not run.has_arrays(*_NEEDED):
+    if not run.has_evidence(*_NEEDED):
         none = "no test sample of a rare class was taken for another"
-        return left_out(*_EXAMPLES, none if "thumbs" in run.arrays else "report.npz is absent")
-    n_shown = min(_MOST_EXAMPLES, len(run.arrays["thumbs"]))
+        return left_out(*_EXAMPLES, none if "thumbs" in run.evidence else "report.npz is absent")
+    n_shown = min(_MOST_EXAMPLES, len(run.evidence["thumbs"]))
     caption = (
         "Test samples of rare classes that were taken for another class, with the probability the "
         "model gave to its wrong answer. Look for wrong labels first."
@@ -51,10 +50,10 @@ def examples_section(run: FinishedRun) -> Section:
     return Section(*_EXAMPLES, caption, (Gallery(items),))
 
 
-def _example(run: FinishedRun, position: int) -> Thumbnail:
-    arrays = run.arrays
-    true = run.names[int(arrays["thumb_true"][position])]
-    predicted = run.names[int(arrays["thumb_pred"][position])]
+def _example(run: RunResult, position: int) -> Thumbnail:
+    arrays = run.evidence
+    true = run.class_names[int(arrays["thumb_true"][position])]
+    predicted = run.class_names[int(arrays["thumb_pred"][position])]
     identity = str(arrays["thumb_id"][position])
     return Thumbnail(
         uri=image_uri(arrays["thumbs"][position]),
@@ -64,9 +63,9 @@ def _example(run: FinishedRun, position: int) -> Thumbnail:
     )
 
 
-def _largest_confusions(run: FinishedRun) -> str:
+def _largest_confusions(run: RunResult) -> str:
     """Name the three most frequent confusions, as shares of their true class."""
-    counts = np.asarray(run.final["confusion"])
+    counts = np.asarray(run.final.confusion)
     totals = counts.sum(axis=1)
     wrong = counts - np.diag(np.diag(counts))
     wrong[wrong < _FEWEST] = 0
@@ -75,7 +74,7 @@ def _largest_confusions(run: FinishedRun) -> str:
     found = [(int(i // len(totals)), int(i % len(totals))) for i in order]
     return named_list(
         [
-            f"{run.names[t]} taken for {run.names[p]} ({wrong[t, p]} of {totals[t]})"
+            f"{run.class_names[t]} taken for {run.class_names[p]} ({wrong[t, p]} of {totals[t]})"
             for t, p in found
             if wrong[t, p] > 0
         ]
@@ -93,13 +92,13 @@ _AXES: Final = {
 _MARKERS: Final = {"head": "s", "middle": "o", "tail": "^"}
 
 
-def places_section(run: FinishedRun) -> Section:
+def places_section(run: RunResult) -> Section:
     """Map of the test samples: pale dots are right, marks wrong, by the group of their class."""
-    if not run.has_arrays(*_PLACE_ARRAYS):
+    if not run.has_evidence(*_PLACE_ARRAYS):
         return left_out(*_PLACES, "the images have no place on the ground that the run knows of")
-    at, true = run.arrays["place_at"], run.arrays["place_true"]
-    wrong = true != run.arrays["place_pred"]
-    units = str(run.arrays["place_units"][0])
+    at, true = run.evidence["place_at"], run.evidence["place_true"]
+    wrong = true != run.evidence["place_pred"]
+    units = str(run.evidence["place_units"][0])
     degrees = units == "degrees"
     aspect = 1 / max(0.1, math.cos(math.radians(float(at[:, 1].mean())))) if degrees else 1.0
     spread = np.maximum(np.ptp(at, axis=0), 1e-9)

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Final, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tailora.numbers import MISSING, integer
 from tailora.report.blocks import (
     Cell,
     Column,
@@ -16,14 +17,14 @@ from tailora.report.blocks import (
     Section,
     Table,
     Thumbnail,
+    class_cell,
     left_out,
+    write_page,
 )
 from tailora.report.class_figures import long_tail
-from tailora.report.names import class_cell
-from tailora.report.numbers import MISSING, integer
-from tailora.report.page import write_page
 from tailora.report.record_sections import data_caveats
 from tailora.report.style import image_uri
+from tailora.runs.result import Copies
 
 _TRAIN: Final = "train"
 
@@ -53,7 +54,7 @@ def write_inspection(
     rows: Sequence[ClassRow],
     notes: Sequence[str] = (),
     thumbnails: Sequence[tuple[str, NDArray[np.uint8]]] = (),
-    duplicates: Sequence[Mapping[str, Any]] = (),
+    duplicates: Sequence[Copies] = (),
     more: Sequence[Section] = (),
 ) -> Path:
     """Write a page of counts and thumbnails of a dataset not yet trained on; return `out`.
@@ -64,7 +65,7 @@ def write_inspection(
         rows: At least one class, any order.
         notes: Findings, one sentence each.
         thumbnails: Class name and image, uint8 (height, width, 3); larger ones are shrunk.
-        duplicates: Entries `{"ids": [...], "splits": [...]}`, one per set of equal images.
+        duplicates: One per set of equal images.
         more: Sections between the thumbnails and the findings, on scenes and bands.
 
     Raises:
@@ -153,6 +154,6 @@ def _thumbnails_section(
     return Section("images", "What the classes look like", caption, (Gallery(items),))
 
 
-def _findings_section(notes: Sequence[str], duplicates: Sequence[Mapping[str, Any]]) -> Section:
-    blocks = data_caveats(list(notes), list(duplicates), [])
+def _findings_section(notes: Sequence[str], duplicates: Sequence[Copies]) -> Section:
+    blocks = data_caveats(notes, duplicates, ())
     return Section("findings", "Findings", "What to mend before training.", blocks)

@@ -10,10 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from tailora.report.blocks import Picture
-from tailora.report.names import full_names, shorten
-from tailora.report.reading import FinishedRun
+from tailora.report.blocks import Picture, full_names, shorten
 from tailora.report.style import INK, MARKERS, PASTEL_COLOURS, STRONG_COLOURS, WIDTH, figure_uri
+from tailora.runs.result import RunResult
 
 NEEDED: Final = (
     "map_before",
@@ -28,12 +27,12 @@ NEEDED: Final = (
 _LEGEND_COLUMNS: Final = 4
 
 
-def map_picture(run: FinishedRun) -> Picture:
+def map_picture(run: RunResult) -> Picture:
     """Draw samples, class means, cluster centres and the pull towards the de-biased centres.
 
     Rare classes get strong colours and shapes; the others stay pale, as the ground they move on.
     """
-    arrays = run.arrays
+    arrays = run.evidence
     styles = _class_styles(run)
     low, high = _limits(arrays)
     ratio = float((high - low)[1] / (high - low)[0])
@@ -53,10 +52,10 @@ def map_picture(run: FinishedRun) -> Picture:
     height = 0.5 * WIDTH * ratio + 0.4 + 0.24 * -(-len(handles) // _LEGEND_COLUMNS)
     moved = int((arrays["keep"] < 1).sum())
     alt = (
-        f"Two scatter plots of {len(arrays['map_labels'])} samples in {len(run.names)} classes, "
+        f"Two scatter plots of {len(arrays['map_labels'])} samples in {len(run.classes)} classes, "
         f"before and after de-biasing; {moved} classes are pulled towards de-biased centres."
     )
-    return Picture(figure_uri(draw, height=height), alt, full_names(run.names))
+    return Picture(figure_uri(draw, height=height), alt, full_names(run.class_names))
 
 
 def asked_means(
@@ -90,7 +89,7 @@ class _ClassStyle:
     depth: int
 
 
-def _class_styles(run: FinishedRun) -> dict[int, _ClassStyle]:
+def _class_styles(run: RunResult) -> dict[int, _ClassStyle]:
     """Give each class a style; rare classes come last, so that they lie on top."""
     styles: dict[int, _ClassStyle] = {}
     common = run.in_group("head", "middle")
@@ -167,19 +166,19 @@ def _draw_means(axes: Axes, means: NDArray[Any], styles: Mapping[int, _ClassStyl
         )
 
 
-def _legend_handles(run: FinishedRun, styles: Mapping[int, _ClassStyle]) -> list[Line2D]:
+def _legend_handles(run: RunResult, styles: Mapping[int, _ClassStyle]) -> list[Line2D]:
     common = run.in_group("head", "middle")
     named = [*run.in_group("tail"), *(common if len(common) <= len(PASTEL_COLOURS) else [])]
     handles = [
-        _symbol(shorten(run.names[c]), styles[c].marker, fill=styles[c].colour) for c in named
+        _symbol(shorten(run.class_names[c]), styles[c].marker, fill=styles[c].colour) for c in named
     ]
-    if len(named) < len(run.names):
+    if len(named) < len(run.class_names):
         handles.append(_symbol("head and middle classes", "o", fill=PASTEL_COLOURS[0]))
     handles += [
         _symbol("class mean", "o", fill="white", edge=INK),
         _symbol("cluster centre", "x", fill=INK, edge=INK, size=6),
     ]
-    if (run.arrays["keep"] >= 1).all():
+    if (run.evidence["keep"] >= 1).all():
         return handles
     return [
         *handles,

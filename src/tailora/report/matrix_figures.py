@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-from tailora.report.blocks import Picture
-from tailora.report.names import full_names, shorten
+from tailora.report.blocks import Picture, full_names, shorten
 from tailora.report.style import INK, MOST_NAMED, WIDTH, figure_uri, leave_room
 
 _ANNOTATED: Final = 16

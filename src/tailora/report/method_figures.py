@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from tailora.report.blocks import Picture
-from tailora.report.method_rows import LEAKS, Compared, ComparedRow, Difference
-from tailora.report.names import full_names, shorten
+from tailora.metrics import MeanDifference
+from tailora.report.blocks import Picture, full_names, shorten
 from tailora.report.style import FAINT, GROUP_COLOURS, INK, SOFT, figure_uri, leave_room
+from tailora.runs.comparison import LEAKS, ComparisonResult, ComparisonRow
 
 SHOWN: Final = ("tail", "all")
 LABEL: Final = 38  # characters of a row's label that a figure has room for
@@ -22,33 +22,40 @@ _RANK_LOOKS: Final = {"tail": (GROUP_COLOURS["tail"], "o", -0.14), "all": (INK, 
 _ROW: Final = 0.27  # inches
 
 
-def score_grid(compared: Compared) -> Picture:
+def short_label(row: ComparisonRow) -> str:
+    """The row in a figure or table, cut so that both its title and its probe can be told."""
+    if not row.several:
+        return shorten(row.title, 44)
+    return f"{shorten(row.title, 30)} · {shorten(row.probe, 16)}"
+
+
+def score_grid(found: ComparisonResult) -> Picture:
     """Draw macro-F1 of every adapter under every probe, on the tail and on all classes."""
-    adapters = list(dict.fromkeys(row.name for row in compared.rows))
-    leaking = {row.name for row in compared.rows if row.leaks}
+    adapters = list(dict.fromkeys(row.title for row in found.rows))
+    leaking = {row.title for row in found.rows if row.leaks}
     names = [_marked(name, leaks=name in leaking) for name in adapters]
-    grids = [_grid(compared, adapters, scope) for scope in SHOWN]
+    grids = [_grid(found, adapters, scope) for scope in SHOWN]
 
     def draw(figure: Figure) -> None:
         panels = figure.subplots(1, 2, sharey=True)
         for axes, grid, scope in zip(panels, grids, SHOWN, strict=True):
-            _draw_grid(axes, grid, compared.probes)
+            _draw_grid(axes, grid, found.probes)
             axes.set_title(f"{_TITLES[scope]}, macro-F1 in %", pad=8)
         panels[0].set_yticks(range(len(names)), [shorten(name, LABEL) for name in names])
-        leave_room(figure, [*names, *compared.probes])
+        leave_room(figure, [*names, *found.probes])
 
     alt = (
-        f"Heat map of the macro-F1 of {len(adapters)} methods under {len(compared.probes)} probes, "
+        f"Heat map of the macro-F1 of {len(adapters)} methods under {len(found.probes)} probes, "
         "on the tail and on all classes."
     )
-    height = 1.3 + 0.36 * len(names) + 0.05 * max(map(len, compared.probes))
+    height = 1.3 + 0.36 * len(names) + 0.05 * max(map(len, found.probes))
     return Picture(figure_uri(draw, height=height), alt, full_names(names, LABEL))
 
 
-def difference_forest(compared: Compared) -> Picture | None:
+def difference_forest(found: ComparisonResult) -> Picture | None:
     """Draw paired differences with intervals on the tail and on all; None where there is none."""
-    lines = _forest_lines(compared)
-    rows = [line for line in lines if isinstance(line, ComparedRow)]
+    lines = _forest_lines(found)
+    rows = [line for line in lines if isinstance(line, ComparisonRow)]
     if not rows:
         return None
 
@@ -56,28 +63,28 @@ def difference_forest(compared: Compared) -> Picture | None:
         panels = figure.subplots(1, 2, sharex=True, sharey=True)
         for axes, scope in zip(panels, SHOWN, strict=True):
             for position, line in enumerate(lines):
-                if isinstance(line, ComparedRow):
+                if isinstance(line, ComparisonRow):
                     _draw_difference(axes, position, line, scope)
             axes.axvline(0, color=SOFT, linewidth=0.8)
             axes.grid(axis="x")
             axes.set_title(_TITLES[scope])
-            axes.set_xlabel(f"macro-F1 minus {shorten(compared.against or '', 24)}, points")
+            axes.set_xlabel(f"macro-F1 minus {shorten(found.against_title or '', 24)}, points")
         _name_forest(panels[0], lines)
         panels[1].tick_params(axis="y", length=0)
-        leave_room(figure, [row.name for row in rows])
+        leave_room(figure, [row.title for row in rows])
         figure.legend(handles=_outcomes(rows), loc="outside upper right", ncols=4)
 
-    alt = f"Paired differences of {len(rows)} rows to {compared.against} with intervals."
+    alt = f"Paired differences of {len(rows)} rows to {found.against_title} with intervals."
     height = 1.35 + _ROW * len(lines)
     return Picture(figure_uri(draw, height=height), alt, _hover(rows))
 
 
-def rank_lines(compared: Compared) -> Picture | None:
+def rank_lines(found: ComparisonResult) -> Picture | None:
     """Draw the mean rank of each row on the tail and on all; None where there is none."""
-    known = [row for row in compared.rows if any(row.rank(scope) is not None for scope in SHOWN)]
+    known = [row for row in found.rows if any(row.ranks[scope] is not None for scope in SHOWN)]
     if not known:
         return None
-    rows = sorted(known, key=lambda row: [_last_if_none(row.rank(scope)) for scope in SHOWN])
+    rows = sorted(known, key=lambda row: [_last_if_none(row.ranks[scope]) for scope in SHOWN])
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -85,11 +92,11 @@ def rank_lines(compared: Compared) -> Picture | None:
             _draw_ranks(axes, rows, scope)
         axes.set_xlabel("mean rank over seeds (1 is best)")
         _rank_ticks(axes, len(rows))
-        axes.set_yticks(range(len(rows)), [row.short for row in rows])
+        axes.set_yticks(range(len(rows)), [short_label(row) for row in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="both", color=FAINT)
-        leave_room(figure, [row.name for row in rows])
+        leave_room(figure, [row.title for row in rows])
         figure.legend(handles=_scopes(rows), loc="outside upper right", ncols=3)
 
     alt = (
@@ -103,12 +110,12 @@ def _marked(name: str, *, leaks: bool) -> str:
     return f"{shorten(name, LABEL - 8)} (leaks)" if leaks else name
 
 
-def _grid(compared: Compared, adapters: Sequence[str], scope: str) -> NDArray[np.float64]:
-    grid = np.full((len(adapters), len(compared.probes)), np.nan)
-    for row in compared.rows:
-        mean = row.mean(scope)
+def _grid(found: ComparisonResult, adapters: Sequence[str], scope: str) -> NDArray[np.float64]:
+    grid = np.full((len(adapters), len(found.probes)), np.nan)
+    for row in found.rows:
+        mean = row.scores[scope].mean
         if mean is not None:
-            grid[adapters.index(row.name), compared.probes.index(row.probe)] = mean
+            grid[adapters.index(row.title), found.probes.index(row.probe)] = mean
     return grid
 
 
@@ -136,21 +143,21 @@ def _draw_grid(axes: Axes, grid: NDArray[np.float64], probes: Sequence[str]) -> 
     axes.tick_params(which="minor", length=0)
 
 
-def _forest_lines(compared: Compared) -> list[ComparedRow | str]:
+def _forest_lines(found: ComparisonResult) -> list[ComparisonRow | str]:
     """Rows with a difference, each probe's after the probe's name where there are several."""
-    lines: list[ComparedRow | str] = []
-    for probe in compared.probes:
+    lines: list[ComparisonRow | str] = []
+    for probe in found.probes:
         rows = [
-            row for row in compared.under(probe) if any(row.difference(scope) for scope in SHOWN)
+            row for row in found.under(probe) if any(row.difference_on(scope) for scope in SHOWN)
         ]
-        if rows and len(compared.probes) > 1:
+        if rows and len(found.probes) > 1:
             lines.append(f"probe: {shorten(probe, LABEL - 8)}")
         lines += rows
     return lines
 
 
-def _name_forest(axes: Axes, lines: Sequence[ComparedRow | str]) -> None:
-    names = [line if isinstance(line, str) else shorten(line.name, LABEL) for line in lines]
+def _name_forest(axes: Axes, lines: Sequence[ComparisonRow | str]) -> None:
+    names = [line if isinstance(line, str) else shorten(line.title, LABEL) for line in lines]
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
@@ -159,16 +166,16 @@ def _name_forest(axes: Axes, lines: Sequence[ComparedRow | str]) -> None:
             label.set(color=INK, fontweight="bold")
 
 
-def _draw_difference(axes: Axes, position: int, row: ComparedRow, scope: str) -> None:
-    found = row.difference(scope)
-    if found is None:
+def _draw_difference(axes: Axes, position: int, row: ComparisonRow, scope: str) -> None:
+    change = row.difference_on(scope)
+    if change is None:
         return
-    colour = _colour(found, row)
-    if found.ends is not None:
-        low, high = (100 * end for end in found.ends)
+    colour = _colour(change, row)
+    if change.ends is not None:
+        low, high = (100 * end for end in change.ends)
         axes.hlines(position, low, high, color=colour, linewidth=2)
     axes.plot(
-        100 * found.mean,
+        100 * (change.mean or 0.0),
         position,
         marker="o",
         markersize=5.5,
@@ -177,16 +184,16 @@ def _draw_difference(axes: Axes, position: int, row: ComparedRow, scope: str) ->
     )
 
 
-def _colour(found: Difference, row: ComparedRow) -> str:
+def _colour(change: MeanDifference, row: ComparisonRow) -> str:
     if row.leaks:  # no verdict on what no honest method can reach
         return _OPEN
-    if found.is_gain:
+    if change.is_gain:
         return _GAIN
-    return _LOSS if found.is_loss else _OPEN
+    return _LOSS if change.is_loss else _OPEN
 
 
-def _outcomes(rows: Sequence[ComparedRow]) -> list[Line2D]:
-    found = {_colour(d, row) for row in rows for scope in SHOWN if (d := row.difference(scope))}
+def _outcomes(rows: Sequence[ComparisonRow]) -> list[Line2D]:
+    found = {_colour(d, row) for row in rows for scope in SHOWN if (d := row.difference_on(scope))}
     words = {_GAIN: "gain supported", _OPEN: "open", _LOSS: "loss supported"}
     handles = [
         Line2D([], [], color=colour, marker="o", linewidth=2, label=text)
@@ -196,17 +203,17 @@ def _outcomes(rows: Sequence[ComparedRow]) -> list[Line2D]:
     return [*handles, *_hollow(rows)]
 
 
-def _hollow(rows: Sequence[ComparedRow]) -> list[Line2D]:
+def _hollow(rows: Sequence[ComparisonRow]) -> list[Line2D]:
     if not any(row.leaks for row in rows):
         return []
     style: dict[str, Any] = {"marker": "o", "linestyle": "", "markerfacecolor": "white"}
     return [Line2D([], [], color=SOFT, label=f"hollow: {LEAKS}", **style)]
 
 
-def _draw_ranks(axes: Axes, rows: Sequence[ComparedRow], scope: str) -> None:
+def _draw_ranks(axes: Axes, rows: Sequence[ComparisonRow], scope: str) -> None:
     colour, marker, shift = _RANK_LOOKS[scope]
     for position, row in enumerate(rows):
-        rank = row.rank(scope)
+        rank = row.ranks[scope]
         if rank is None:
             continue
         axes.plot(
@@ -226,7 +233,7 @@ def _rank_ticks(axes: Axes, n_rows: int) -> None:
     axes.set_xlim(0.5, n_rows + 0.5)
 
 
-def _scopes(rows: Sequence[ComparedRow]) -> list[Line2D]:
+def _scopes(rows: Sequence[ComparisonRow]) -> list[Line2D]:
     handles = [
         Line2D([], [], color=colour, marker=marker, linestyle="", label=_TITLES[scope])
         for scope, (colour, marker, _) in _RANK_LOOKS.items()
@@ -234,9 +241,9 @@ def _scopes(rows: Sequence[ComparedRow]) -> list[Line2D]:
     return [*handles, *_hollow(rows)]
 
 
-def _hover(rows: Sequence[ComparedRow]) -> str:
+def _hover(rows: Sequence[ComparisonRow]) -> str:
     """The whole names of rows whose names a figure cuts."""
-    cut = {row.short: row.label for row in rows if row.name not in row.short}
+    cut = {short_label(row): row.label for row in rows if row.title not in short_label(row)}
     return "; ".join(f"{short} = {label}" for short, label in cut.items())
 
 

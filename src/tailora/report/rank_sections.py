@@ -1,23 +1,26 @@
 """Ranking, other class shares, and the collapse of features."""
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, final
 
-from tailora.report.blocks import Cell, Column, Note, Section, Table, left_out
-from tailora.report.curve_figures import PriorLine, prior_lines
-from tailora.report.names import shorten
-from tailora.report.numbers import MISSING, decimal, integer, interval, number, percent
-from tailora.report.reading import FinishedRun, method_name
-from tailora.report.style import method_style
+from matplotlib.figure import Figure
+
+from tailora.metrics import Collapse, FeatureShift, GroupScores, MethodMetrics, ShiftedScores
+from tailora.numbers import MISSING, decimal, integer, percent
+from tailora.registry import method_title
+from tailora.report.blocks import Cell, Column, Note, Picture, Section, Table, left_out, shorten
+from tailora.report.style import figure_uri, method_style, percent_axis
+from tailora.runs.result import RunResult
 
 OLD: Final = "an earlier version measured the run"
 _TITLE: Final = ("ranking", "Shots, worst class and ranking")
 _SHOTS: Final = ("many", "medium", "few")
 
 
-def ranking_section(run: FinishedRun) -> Section:
+def ranking_section(run: RunResult) -> Section:
     """Mean recall by number of training samples, the worst class, AUROC and AUPRC."""
-    if not any(method.get("shots") for method in run.methods):
+    if all(method.shots is None for method in run.metrics.methods):
         return left_out(*_TITLE, OLD)
     caption = (
         "In percent. First recall: many-shot classes have over 100 training samples, few-shot "
@@ -28,7 +31,7 @@ def ranking_section(run: FinishedRun) -> Section:
     return Section(*_TITLE, caption, (_recall_table(run), _ranking_table(run)))
 
 
-def _recall_table(run: FinishedRun) -> Table:
+def _recall_table(run: RunResult) -> Table:
     columns = [
         Column("method", numeric=False),
         *(Column(name, f"mean recall of {name}-shot classes") for name in _SHOTS),
@@ -36,29 +39,29 @@ def _recall_table(run: FinishedRun) -> Table:
         Column("G-mean", "geometric mean of the recalls; one class at 0 makes it 0"),
         Column("disparity", "highest less lowest recall"),
     ]
-    known = any(number(m.get("relative_accuracy")) is not None for m in run.methods)
+    known = any(method.relative_accuracy is not None for method in run.metrics.methods)
     if known:
         columns.append(Column("relative", "balanced accuracy over that of balanced training"))
     rows = tuple(
         (
-            Cell(method_name(method["method"])),
-            *(Cell(percent((method.get("shots") or {}).get(name))) for name in _SHOTS),
+            Cell(method_title(method.method)),
+            *(Cell(percent(method.shots[name] if method.shots else None)) for name in _SHOTS),
             _worst_cell(method),
-            Cell(percent(method.get("g_mean"))),
-            Cell(percent(method.get("accuracy_disparity"))),
-            *([Cell(percent(method.get("relative_accuracy")))] if known else []),
+            Cell(percent(method.g_mean)),
+            Cell(percent(method.accuracy_disparity)),
+            *([Cell(percent(method.relative_accuracy))] if known else []),
         )
-        for method in run.methods
+        for method in run.metrics.methods
     )
     return Table(tuple(columns), rows, "Recall by number of training samples")
 
 
-def _worst_cell(method: Mapping[str, Any]) -> Cell:
-    name = str(method.get("worst_class") or "")
-    return Cell(percent(method.get("worst_class_recall")), shorten(name, 24), title=name)
+def _worst_cell(method: MethodMetrics) -> Cell:
+    name = method.worst_class or ""
+    return Cell(percent(method.worst_class_recall), shorten(name, 24), title=name)
 
 
-def _ranking_table(run: FinishedRun) -> Table:
+def _ranking_table(run: RunResult) -> Table:
     columns = (
         Column("method", numeric=False),
         Column("AUROC", "mean over classes, each against the rest; 50 is chance"),
@@ -70,22 +73,42 @@ def _ranking_table(run: FinishedRun) -> Table:
     )
     rows = tuple(
         (
-            Cell(method_name(method["method"])),
-            *(Cell(percent(_rank(method, scope).get("auroc"))) for scope in ("all", "tail")),
+            Cell(method_title(method.method)),
+            *(Cell(percent(_rank(method, scope).auroc)) for scope in ("all", "tail")),
             *(_auprc_cell(_rank(method, scope)) for scope in ("head", "middle", "tail")),
         )
-        for method in run.methods
+        for method in run.metrics.methods
     )
     return Table(columns, rows, "Ranking per method")
 
 
-def _auprc_cell(found: Mapping[str, Any]) -> Cell:
-    score = percent(found.get("auprc"))
-    return Cell(score, "" if score == MISSING else f"chance {percent(found.get('prevalence'))}")
+def _auprc_cell(found: GroupScores) -> Cell:
+    score = percent(found.auprc)
+    return Cell(score, "" if score == MISSING else f"chance {percent(found.prevalence)}")
 
 
-def _rank(method: Mapping[str, Any], scope: str) -> Mapping[str, Any]:
-    return (method.get("ranking") or {}).get(scope) or {}
+def _rank(method: MethodMetrics, scope: str) -> GroupScores:
+    return method.ranking[scope] if method.ranking else GroupScores(None, None, None)
+
+
+@final
+@dataclass(frozen=True)
+class PriorLine:
+    """One method over test priors, from the most head-heavy to the most tail-heavy.
+
+    Args:
+        label: Name in the legend.
+        colour: Colour of the line.
+        marker: Shape of the markers.
+        macro_f1: In [0, 1], None where unknown.
+        accuracy: In [0, 1], None where unknown.
+    """
+
+    label: str
+    colour: str
+    marker: str
+    macro_f1: tuple[float | None, ...]
+    accuracy: tuple[float | None, ...]
 
 
 _PRIORS: Final = ("priors", "If classes came in other shares")
@@ -94,10 +117,10 @@ _FEW_ROWS: Final = 50
 _SCALE: Final = ("forward", "uniform", "backward")
 
 
-def priors_section(run: FinishedRun) -> Section:
+def priors_section(run: RunResult) -> Section:
     """Scores of every method under test priors from head-heavy to tail-heavy."""
-    methods = [method for method in run.methods if method.get("priors")]
-    if not methods:
+    found = {m.method: m.priors for m in run.metrics.methods if m.priors}
+    if not found:
         return left_out(*_PRIORS, OLD)
     caption = (
         "The same test, its samples weighted as if the most frequent training class came up to 50 "
@@ -105,10 +128,11 @@ def priors_section(run: FinishedRun) -> Section:
         "Natural are the training's shares, reversed gives the largest to the rarest class. Only "
         "shares change here: another season or sensor is not in it."
     )
-    order = [name for name in methods[0]["priors"] if name.partition("-")[0] in _SCALE]
-    lines = [_line(method, order, place) for place, method in enumerate(methods)]
+    first, last = next(iter(found.values())), [*found.values()][-1]
+    order = [name for name in first if name.partition("-")[0] in _SCALE]
+    lines = [_line(*entry, order, place) for place, entry in enumerate(found.items())]
     picture = prior_lines([_tick(name) for name in order], lines)
-    return Section(*_PRIORS, caption, (*_warning(methods[-1]), picture, _table(methods)))
+    return Section(*_PRIORS, caption, (*_warning(last), picture, _table(found)))
 
 
 def _tick(name: str) -> str:
@@ -116,19 +140,55 @@ def _tick(name: str) -> str:
     return f"{ratio}:1" if side == "forward" else f"1:{ratio}" if side == "backward" else "1:1"
 
 
-def _line(method: Mapping[str, Any], order: list[str], place: int) -> PriorLine:
-    colour, marker = method_style(method["method"], place)
-    scores = [method["priors"].get(name) or {} for name in order]
+def _line(
+    method: str, priors: Mapping[str, ShiftedScores], order: list[str], place: int
+) -> PriorLine:
+    known = [priors.get(name) for name in order]
     return PriorLine(
-        method_name(method["method"]),
-        colour,
-        marker,
-        tuple(number(one.get("macro_f1")) for one in scores),
-        tuple(number(one.get("accuracy")) for one in scores),
+        method_title(method),
+        *method_style(method, place),
+        tuple(one and one.macro_f1 for one in known),
+        tuple(one and one.accuracy for one in known),
     )
 
 
-def _table(methods: list[Mapping[str, Any]]) -> Table:
+def prior_lines(ticks: Sequence[str], lines: Sequence[PriorLine]) -> Picture:
+    """Draw macro-F1 and accuracy of each method over test priors, side by side.
+
+    Args:
+        ticks: Names of the priors, in drawing order.
+        lines: One a method.
+    """
+
+    def draw(figure: Figure) -> None:
+        panels = figure.subplots(1, 2, sharex=True)
+        for axes, key, title in (
+            (panels[0], "macro_f1", "macro-F1, %"),
+            (panels[1], "accuracy", "accuracy, %"),
+        ):
+            for line in lines:
+                known = [(x, y) for x, y in enumerate(getattr(line, key)) if y is not None]
+                axes.plot(
+                    [x for x, _ in known],
+                    [y for _, y in known],
+                    color=line.colour,
+                    marker=line.marker,
+                    markersize=4.5,
+                    linewidth=1.4,
+                    label=line.label if key == "macro_f1" else None,
+                )
+            axes.set_title(title)
+            axes.set_xticks(range(len(ticks)), ticks)
+            axes.set_xlabel("← head-heavy · class shares of the test · tail-heavy →")
+            percent_axis(axes)
+        figure.legend(loc="outside upper right", ncols=min(len(lines), 4))
+
+    labels = ", ".join(line.label for line in lines)
+    alt = f"Macro-F1 and accuracy over the class shares of the test, for {labels}."
+    return Picture(figure_uri(draw, height=3.6), alt)
+
+
+def _table(found: Mapping[str, Mapping[str, ShiftedScores]]) -> Table:
     columns = [Column("method", numeric=False)]
     for name in _NAMED:
         columns += [
@@ -137,26 +197,25 @@ def _table(methods: list[Mapping[str, Any]]) -> Table:
         ]
     rows = tuple(
         (
-            Cell(method_name(method["method"])),
-            *(cell for name in _NAMED for cell in _cells(method["priors"].get(name) or {})),
+            Cell(method_title(method)),
+            *(cell for name in _NAMED for cell in _cells(priors, name)),
         )
-        for method in methods
+        for method, priors in found.items()
     )
     return Table(tuple(columns), rows, "Scores under other test priors")
 
 
-def _cells(found: Mapping[str, Any]) -> tuple[Cell, Cell]:
-    rows = integer(found.get("effective_rows"))
-    detail = "" if rows == MISSING else f"{rows} samples"
-    return Cell(percent(found.get("macro_f1"))), Cell(percent(found.get("accuracy")), detail)
+def _cells(priors: Mapping[str, ShiftedScores], name: str) -> tuple[Cell, Cell]:
+    if name not in priors:
+        return Cell(MISSING), Cell(MISSING)
+    one = priors[name]
+    detail = f"{integer(one.effective_rows)} samples"
+    return Cell(percent(one.macro_f1)), Cell(percent(one.accuracy), detail)
 
 
-def _warning(method: Mapping[str, Any]) -> list[Note]:
+def _warning(priors: Mapping[str, ShiftedScores]) -> list[Note]:
     """Warn where the tail-heavy side rests on hardly any sample."""
-    fewest = min(
-        (rows for one in method["priors"].values() if (rows := number(one.get("effective_rows")))),
-        default=float("inf"),
-    )
+    fewest = min(one.effective_rows for one in priors.values())
     if fewest >= _FEW_ROWS:
         return []
     text = (
@@ -170,9 +229,9 @@ _COLLAPSE: Final = ("collapse", "Collapse of features, shift of the test")
 _DISTANCES: Final = ("nc2_classifier", "nc2_means", "nc3_product")
 
 
-def collapse_section(run: FinishedRun) -> Section:
+def collapse_section(run: RunResult) -> Section:
     """Neural-collapse distances and the Fréchet distance from training to test."""
-    methods = [m for m in run.methods if m.get("collapse") or m.get("shift")]
+    methods = [m for m in run.metrics.methods if m.collapse or m.shift]
     if not methods:
         return left_out(*_COLLAPSE, OLD)
     caption = (
@@ -192,15 +251,15 @@ def collapse_section(run: FinishedRun) -> Section:
     )
     rows = tuple(
         (
-            Cell(method_name(method["method"])),
-            Cell(decimal((method.get("collapse") or {}).get("nc1"), digits=2)),
-            *(_distance_cell(method.get("collapse") or {}, key) for key in _DISTANCES),
-            _shift_cell(method.get("shift") or {}),
+            Cell(method_title(method.method)),
+            Cell(decimal(method.collapse and method.collapse.nc1, digits=2)),
+            *(_distance_cell(method.collapse, key) for key in _DISTANCES),
+            _shift_cell(method.shift),
         )
         for method in methods
     )
     table = Table(columns, rows, "Neural collapse and shift")
-    lacking = [method_name(m["method"]) for m in methods if not m.get("collapse")]
+    lacking = [method_title(m.method) for m in methods if not m.collapse]
     note = (
         f"Collapse is left out for {', '.join(lacking)}: a head that is no linear layer has no "
         "class vectors to compare."
@@ -208,16 +267,15 @@ def collapse_section(run: FinishedRun) -> Section:
     return Section(*_COLLAPSE, caption, (*((Note(note),) if lacking else ()), table))
 
 
-def _distance_cell(collapse: Mapping[str, Any], key: str) -> Cell:
-    balanced, sized = ((collapse.get(k) or {}).get(key) for k in ("balanced", "imbalanced"))
-    if number(balanced) is None:
+def _distance_cell(collapse: Collapse | None, key: str) -> Cell:
+    if collapse is None or (balanced := getattr(collapse.balanced, key)) is None:
         return Cell(MISSING)
+    sized = getattr(collapse.imbalanced, key)
     return Cell(decimal(balanced, digits=2), decimal(sized, digits=2))
 
 
-def _shift_cell(shift: Mapping[str, Any]) -> Cell:
-    ends = interval((shift.get("low"), shift.get("high")))
-    if ends is None:
+def _shift_cell(shift: FeatureShift | None) -> Cell:
+    if shift is None or shift.low is None or shift.high is None:
         return Cell(MISSING)
-    detail = f"[{decimal(ends[0], digits=2)}, {decimal(ends[1], digits=2)}]"
-    return Cell(decimal(shift.get("corrected"), digits=2), detail)
+    detail = f"[{decimal(shift.low, digits=2)}, {decimal(shift.high, digits=2)}]"
+    return Cell(decimal(shift.corrected, digits=2), detail)

@@ -1,8 +1,9 @@
 """The record: what it cost, what was adapted, what is wrong with the data, how to repeat it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
+from tailora.numbers import MISSING, duration, integer, megabytes
 from tailora.report.blocks import (
     Block,
     Cell,
@@ -16,20 +17,20 @@ from tailora.report.blocks import (
     left_out,
     text_cells,
 )
-from tailora.report.numbers import MISSING, duration, integer, number
-from tailora.report.reading import FinishedRun
+from tailora.runs.provenance import GitState, Machine
+from tailora.runs.result import AdapterLayers, Copies, RunResult, StageCost
 
 _MOST_LISTED: Final = 12
 
 
-def cost_section(run: FinishedRun) -> Section:
+def cost_section(run: RunResult) -> Section:
     """Time, memory and parameters per stage."""
-    stages = run.run.get("stages") or []
+    stages = run.costs
     if not stages:
         return left_out("cost", "What it cost", "the run kept no times")
     rows = tuple(_stage_row(stage) for stage in stages)
-    seconds = sum(number(stage.get("seconds")) or 0 for stage in stages)
-    memory = max(number(stage.get("peak_memory_mb")) or 0 for stage in stages)
+    seconds = sum(stage.seconds or 0 for stage in stages)
+    memory = max(stage.peak_memory_mb or 0 for stage in stages)
     total = text_cells(("all", duration(seconds), megabytes(memory or None), ""))
     columns = (
         Column("stage", numeric=False),
@@ -41,17 +42,14 @@ def cost_section(run: FinishedRun) -> Section:
     return Section("cost", "What it cost", caption, (Table(columns, rows, "Cost", (total,)),))
 
 
-def adapted_section(run: FinishedRun) -> Section:
+def adapted_section(run: RunResult) -> Section:
     """Which modules of the encoder got an adapter."""
-    adapted = run.run.get("adapted") or []
+    adapted = run.record.adapted
     if not adapted:
         return left_out("adapted", "What was adapted", "no module of the encoder was adapted")
     rows = tuple(_adapted_row(entry) for entry in adapted)
-    layers, parameters = (
-        integer(sum(number(entry.get(key)) or 0 for entry in adapted))
-        for key in ("count", "parameters")
-    )
-    total = text_cells(("all", layers, "", parameters))
+    layers, parameters = (sum(one.count for one in adapted), sum(one.parameters for one in adapted))
+    total = text_cells(("all", integer(layers), "", integer(parameters)))
     columns = (
         Column("module", numeric=False),
         Column("layers"),
@@ -63,41 +61,39 @@ def adapted_section(run: FinishedRun) -> Section:
     return Section("adapted", "What was adapted", caption, (table, *_spectrum_note(run)))
 
 
-def _spectrum_note(run: FinishedRun) -> tuple[Block, ...]:
+def _spectrum_note(run: RunResult) -> tuple[Block, ...]:
     """Say how evenly the adapter uses its directions; tuners without a product B A say nothing."""
-    found = run.run.get("spectrum")
-    if not found:
+    found = run.record.spectrum
+    if found is None:
         return ()
     return (
         Note(
-            f"How evenly the adapter uses its directions: on average {found['effective_rank']:.1f} "
-            f"directions a layer carry its change, the strongest with {found['top_energy']:.0%} of "
-            f"it (evenness {found['entropy']:.2f}, from 0 for one direction to 1 for all alike)."
+            f"How evenly the adapter uses its directions: on average {found.effective_rank:.1f} "
+            f"directions a layer carry its change, the strongest with {found.top_energy:.0%} of "
+            f"it (evenness {found.entropy:.2f}, from 0 for one direction to 1 for all alike)."
         ),
     )
 
 
-def caveats_section(run: FinishedRun) -> Section:
+def caveats_section(run: RunResult) -> Section:
     """Notes on the data, duplicates across splits and broken files."""
-    dataset = run.run.get("dataset") or {}
-    blocks = data_caveats(
-        dataset.get("notes") or [], dataset.get("duplicates") or [], dataset.get("broken") or []
-    )
+    data = run.record.dataset
+    blocks = data_caveats(data.notes, data.duplicates, data.broken)
     caption = "What to know about the images before believing any number above."
     return Section("caveats", "Caveats of the data", caption, blocks)
 
 
 def data_caveats(
-    notes: list[str], duplicates: list[Mapping[str, Any]], broken: list[str]
+    notes: Sequence[str], duplicates: Sequence[Copies], broken: Sequence[str]
 ) -> tuple[Block, ...]:
     """Turn findings about the data into blocks; says so when there are none.
 
     Args:
         notes: Sentences.
-        duplicates: Entries `{"ids", "splits"}`, one per set of equal images.
+        duplicates: One per set of equal images.
         broken: Files that could not be read.
     """
-    leaks = [entry for entry in duplicates if len(set(entry["splits"])) > 1]
+    leaks = [entry for entry in duplicates if len(set(entry.splits)) > 1]
     inside = [entry for entry in duplicates if entry not in leaks]
     blocks: list[Block] = []
     if leaks:
@@ -116,99 +112,84 @@ def data_caveats(
     return tuple(blocks) or (Note("Nothing found: no duplicates across splits, no broken files."),)
 
 
-def record_section(run: FinishedRun) -> Section:
+def record_section(run: RunResult) -> Section:
     """Recipe, versions, seed, machine and code state."""
+    record, encoder = run.record, run.record.backbone
     facts = Facts(
         tuple(
             (name, text)
             for name, text in (
-                ("seed", str(run.run.get("seed", MISSING))),
-                ("started", str(run.run.get("started") or MISSING)),
-                ("data", _named(run.run.get("dataset"), "name", "fingerprint")),
-                ("encoder", _named(run.run.get("backbone"), "name", "source", "sha256")),
-                ("machine", machine_text(run.run.get("machine") or {})),
-                ("code", code_state(run.run.get("git"))),
-                ("versions", version_list(run.run.get("versions") or {})),
+                ("seed", str(MISSING if record.seed is None else record.seed)),
+                ("started", record.started or MISSING),
+                ("data", listed(record.dataset.name, record.dataset.fingerprint)),
+                ("encoder", listed(encoder.name, encoder.source, encoder.sha256)),
+                ("machine", machine_text(record.machine)),
+                ("code", code_state(record.git)),
+                ("versions", version_list(record.versions)),
             )
         )
     )
     caption = "Everything needed to run it again: the full recipe, every default filled in."
-    blocks = (facts, Source(run.recipe.strip(), "Recipe"))
+    blocks = (facts, Source(run.recipe_text.strip(), "Recipe"))
     return Section("record", "How to repeat it", caption, blocks)
 
 
-def megabytes(value: Any) -> str:
-    """Write a size in MB."""
-    found = number(value)
-    return MISSING if found is None else f"{integer(found)} MB"
-
-
-def machine_text(machine: Mapping[str, Any]) -> str:
+def machine_text(machine: Machine | None) -> str:
     """Name the machine, most telling facts first."""
-    parts = [str(machine[key]) for key in ("device", "cpu", "platform") if machine.get(key)]
-    if machine.get("cores"):
-        parts.append(f"{machine['cores']} cores")
-    if number(machine.get("memory_gb")) is not None:
-        parts.append(f"{machine['memory_gb']:g} GB memory")
-    return ", ".join(parts) or MISSING
+    if machine is None:
+        return MISSING
+    parts = [text for text in (machine.device, machine.cpu, machine.platform) if text]
+    if machine.cores:
+        parts.append(f"{machine.cores} cores")
+    if machine.memory_gb is not None:
+        parts.append(f"{machine.memory_gb:g} GB memory")
+    return listed(*parts)
 
 
-def code_state(git: Mapping[str, Any] | None) -> str:
+def code_state(git: GitState | None) -> str:
     """Name the commit, and whether it was as committed."""
-    if not git:
+    if git is None:
         return "not under version control"
-    return f"commit {git.get('commit')}" + (" with uncommitted changes" if git.get("dirty") else "")
+    return f"commit {git.commit}" + (" with uncommitted changes" if git.dirty else "")
 
 
-def version_list(versions: Mapping[str, str]) -> str:
+def version_list(versions: Mapping[str, str | None] | None) -> str:
     """List names and versions, sorted."""
-    return ", ".join(f"{name} {version}" for name, version in sorted(versions.items())) or MISSING
+    return listed(*(f"{name} {version}" for name, version in sorted((versions or {}).items())))
 
 
-def _stage_row(stage: Mapping[str, Any]) -> tuple[Cell, ...]:
+def listed(*texts: str | None) -> str:
+    """Join what is known with commas; a dash where nothing is."""
+    return ", ".join(text for text in texts if text) or MISSING
+
+
+def _stage_row(stage: StageCost) -> tuple[Cell, ...]:
     return text_cells(
         (
-            stage["name"],
-            duration(stage.get("seconds")),
-            megabytes(stage.get("peak_memory_mb")),
-            integer(stage.get("trained_parameters") or None),
+            stage.name,
+            duration(stage.seconds),
+            megabytes(stage.peak_memory_mb),
+            integer(stage.trained_parameters or None),
         )
     )
 
 
-def _adapted_row(entry: Mapping[str, Any]) -> tuple[Cell, ...]:
-    return text_cells(
-        (
-            entry["module"],
-            integer(entry.get("count")),
-            _size(entry.get("shape")),
-            integer(entry.get("parameters")),
-        )
-    )
+def _adapted_row(one: AdapterLayers) -> tuple[Cell, ...]:
+    return text_cells((one.module, integer(one.count), one.shape, integer(one.parameters)))
 
 
-def _listing(lines: list[str]) -> Listing:
+def _listing(lines: Sequence[str]) -> Listing:
     more = len(lines) - _MOST_LISTED
     shown = tuple(lines[:_MOST_LISTED])
     return Listing(shown if more <= 0 else (*shown, f"and {integer(more)} more"))
 
 
-def _how_many(found: Sequence[Any], what: str) -> str:
+def _how_many(found: Sequence[object], what: str) -> str:
     return f"1 {what}" if len(found) == 1 else f"{integer(len(found))} {what}s"
 
 
-def _leak(entry: Mapping[str, Any]) -> str:
-    if len(entry["ids"]) != len(entry["splits"]):
-        return f"{' = '.join(entry['ids'])} ({', '.join(entry['splits'])})"
-    pairs = zip(entry["ids"], entry["splits"], strict=True)
+def _leak(entry: Copies) -> str:
+    if len(entry.ids) != len(entry.splits):
+        return f"{' = '.join(entry.ids)} ({', '.join(entry.splits)})"
+    pairs = zip(entry.ids, entry.splits, strict=True)
     return " = ".join(f"{name} ({split})" for name, split in pairs)
-
-
-def _size(shape: Any) -> str:
-    if isinstance(shape, (list, tuple)):
-        return " × ".join(str(side) for side in shape)
-    return MISSING if shape is None else str(shape)
-
-
-def _named(value: Mapping[str, Any] | None, *keys: str) -> str:
-    return ", ".join(str((value or {})[key]) for key in keys if (value or {}).get(key)) or MISSING

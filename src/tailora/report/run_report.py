@@ -2,16 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from tailora.report.blocks import Page, Section
+from tailora.numbers import integer
+from tailora.registry import method_title
+from tailora.report.blocks import Page, Section, write_page
 from tailora.report.debias_sections import composition_section, geometry_section, map_section
 from tailora.report.error_sections import confusion_section, examples_section, places_section
 from tailora.report.label_value_section import label_value_section
-from tailora.report.numbers import integer, number
-from tailora.report.page import write_page
 from tailora.report.rank_sections import collapse_section, priors_section, ranking_section
-from tailora.report.reading import FinishedRun, method_name, read_run_folder
 from tailora.report.record_sections import (
     adapted_section,
     caveats_section,
@@ -25,8 +24,9 @@ from tailora.report.score_sections import (
 )
 from tailora.report.training_section import training_section
 from tailora.report.trust_sections import calibration_section, coverage_section, trust_section
+from tailora.runs.result import RunResult, read_unreported
 
-RunSection = Callable[[FinishedRun], Section]
+RunSection = Callable[[RunResult], Section]
 
 _SCORES: Final[tuple[RunSection, ...]] = (
     headline_section,
@@ -55,13 +55,15 @@ _SECTIONS: Final[tuple[RunSection, ...]] = (
 )
 
 
-def write_report(folder: Path, *, out: Path | None = None, more: Sequence[RunSection] = ()) -> Path:
+def write_report(
+    run: RunResult | Path, *, out: Path | None = None, more: Sequence[RunSection] = ()
+) -> Path:
     """Write the report of a finished run as one HTML file that opens anywhere, offline.
 
     The same folder always gives the same bytes.
 
     Args:
-        folder: Run folder.
+        run: From `read_run`, or its folder.
         out: Where to write; default `report.html` in the folder.
         more: Sections of the run's task, after those on scores.
 
@@ -72,43 +74,27 @@ def write_report(folder: Path, *, out: Path | None = None, more: Sequence[RunSec
         RunError: A file of the folder is absent or unreadable.
         StorageError: The file cannot be written.
     """
-    run = read_run_folder(folder)
-    dataset = run.run.get("dataset") or {}
+    run = read_unreported(run) if isinstance(run, Path) else run
+    folder = run.folder.path
     page = Page(
-        title=str(dataset.get("name") or folder.name),
+        title=run.record.dataset.name or folder.name,
         subtitle=_subtitle(run),
         sections=tuple(section(run) for section in (*_SCORES, *more, *_SECTIONS)),
-        made_by=f"tailora {run.run.get('tailora', '')}".strip(),
+        made_by=f"tailora {run.record.tailora or ''}".strip(),
     )
     return write_page(page, folder / "report.html" if out is None else out)
 
 
-def _subtitle(run: FinishedRun) -> str:
-    dataset, backbone = run.run.get("dataset") or {}, run.run.get("backbone") or {}
-    parts = [
-        f"{method_name(run.final['method'])} on {backbone.get('name') or 'an unnamed encoder'}"
-    ]
-    if run.run.get("started"):
-        parts.append(str(run.run["started"])[:16].replace("T", " "))
-    parts.append(f"{len(run.names)} classes")
-    splits = [
-        f"{integer(dataset[key])} {split}"
-        for key, split in (("n_train", "train"), ("n_val", "validation"), ("n_test", "test"))
-        if number(dataset.get(key)) is not None
-    ]
-    if splits:
-        parts.append(f"{' / '.join(splits)} images")
-    return " · ".join([*parts, *_pixels(dataset)])
-
-
-def _pixels(dataset: dict[str, Any]) -> list[str]:
-    bands, size = dataset.get("bands"), dataset.get("image_size")
-    found = []
-    if bands:
-        named = isinstance(bands, list)
-        found.append(f"bands {', '.join(map(str, bands))}" if named else f"{bands} bands")
-    if size:
-        sides = [size, size] if isinstance(size, int) else size
-        text = " × ".join(map(str, sides)) if isinstance(sides, list) else str(sides)
-        found.append(f"{text} px".replace(" ", "\N{NO-BREAK SPACE}"))
-    return found
+def _subtitle(run: RunResult) -> str:
+    data = run.record.dataset
+    parts = [f"{method_title(run.final.method)} on {run.record.backbone.name}"]
+    if run.record.started:
+        parts.append(run.record.started[:16].replace("T", " "))
+    parts.append(f"{len(run.classes)} classes")
+    sizes = {"train": data.n_train, "validation": data.n_val, "test": data.n_test}
+    splits = [f"{integer(size)} {name}" for name, size in sizes.items() if size is not None]
+    parts += [f"{' / '.join(splits)} images", f"{data.bands} bands"]
+    if data.image_size:
+        size = f"{data.image_size} × {data.image_size} px"
+        parts.append(size.replace(" ", "\N{NO-BREAK SPACE}"))
+    return " · ".join(parts)

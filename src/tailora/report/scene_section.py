@@ -1,4 +1,4 @@
-"""Scenes as people see them, with their labels laid over them."""
+"""Scenes as people see them, with their labels laid over them, and the values of their bands."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +10,21 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from tailora.report.blocks import Block, Facts, Note, Picture, Section
-from tailora.report.names import full_names, shorten
-from tailora.report.numbers import integer
-from tailora.report.style import PASTEL_COLOURS, STRONG_COLOURS, figure_uri, photo_uri
+from tailora.data.bands.summary import BandSummary
+from tailora.numbers import MISSING, integer, magnitude
+from tailora.report.blocks import (
+    Block,
+    Cell,
+    Column,
+    Facts,
+    Note,
+    Picture,
+    Section,
+    Table,
+    full_names,
+    shorten,
+)
+from tailora.report.style import INK, PASTEL_COLOURS, STRONG_COLOURS, figure_uri, photo_uri
 
 _COLOURS: Final = (*STRONG_COLOURS, *PASTEL_COLOURS)
 _OVER: Final = 0.65  # how much of the label's colour covers the picture
@@ -94,3 +105,64 @@ def _legend(classes: Sequence[str]) -> Picture:
     again = f"; colours repeat after {len(_COLOURS)}" if len(classes) > len(_COLOURS) else ""
     alt = f"Colours of {len(classes)} classes{again}."
     return Picture(figure_uri(draw, height=0.25 + 0.24 * rows), alt, full_names(classes))
+
+
+_PANELS: Final = 4
+_ROW_HEIGHT: Final = 1.35  # inches
+_MOST: Final = 24  # bands drawn
+
+
+def band_section(bands: Sequence[BandSummary], units: str, warnings: Sequence[str]) -> Section:
+    """Show values of each band.
+
+    Args:
+        bands: At least one.
+        units: What the values seem to be.
+        warnings: What looks wrong, a sentence each.
+    """
+    blocks: list[Block] = [Note(f"The values look like {units}.")]
+    blocks += [Note(f"{text[:1].upper()}{text[1:]}.", "bad") for text in warnings]
+    blocks += [_band_table(bands), _histograms(bands[:_MOST])]
+    caption = (
+        "Values as stored, of a sample of pixels. Bands are matched by name, so names should be "
+        "right before anything is trained."
+    )
+    return Section("bands", "Bands", caption, tuple(blocks))
+
+
+def _band_table(bands: Sequence[BandSummary]) -> Table:
+    columns = (
+        Column("band", numeric=False),
+        Column("wavelength", "centre, µm"),
+        *(Column(title) for title in ("min", "2 %", "median", "98 %", "max", "mean")),
+        Column("spread", "standard deviation"),
+    )
+    return Table(columns, tuple(_band_row(band) for band in bands), "Values of each band")
+
+
+def _band_row(band: BandSummary) -> tuple[Cell, ...]:
+    wave = MISSING if band.wavelength is None else f"{band.wavelength:.3f}"
+    numbers = (band.low, *band.percentiles, band.high, band.mean, band.std)
+    return (Cell(shorten(band.name)), Cell(wave), *(Cell(magnitude(value)) for value in numbers))
+
+
+def _histograms(bands: Sequence[BandSummary]) -> Picture:
+    rows = -(-len(bands) // _PANELS)
+
+    def draw(figure: Figure) -> None:
+        grid: Any = figure.subplots(rows, _PANELS, squeeze=False)
+        for axes, band in zip(grid.flat, bands, strict=False):
+            axes.stairs(band.counts, band.edges, fill=True, color="#56b4e9")
+            axes.axvline(band.percentiles[1], color=INK, lw=0.8)
+            axes.set_title(shorten(band.name))
+            axes.set_yticks([])
+            axes.spines["left"].set_visible(False)
+            axes.locator_params(axis="x", nbins=4)
+        for axes in list(grid.flat)[len(bands) :]:
+            axes.set_visible(False)
+
+    alt = (
+        f"Histograms of {len(bands)} bands between the 2nd and 98th percentile; lines are medians."
+    )
+    uri = figure_uri(draw, height=_ROW_HEIGHT * rows + 0.2)
+    return Picture(uri, alt, full_names([band.name for band in bands]))

@@ -1,42 +1,38 @@
 """How good each method is: overall, per class, and in its stated probabilities."""
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
-
-from tailora.counts import ClassCounts
-from tailora.metrics.collapse_alarm import alarm_text, collapse_alarm
-from tailora.report.blocks import Cell, Column, Facts, Note, Section, Table
-from tailora.report.class_figures import Series, long_tail, score_dots
-from tailora.report.numbers import (
+from tailora.counts import GROUP_NAMES
+from tailora.metrics import BootstrapInfo, MethodMetrics, PairedDifference
+from tailora.numbers import (
     MISSING,
     integer,
-    interval,
     named_list,
-    number,
     percent,
     percent_interval,
     points,
     points_interval,
 )
-from tailora.report.reading import FinishedRun, method_name
+from tailora.registry import method_base, method_title
+from tailora.report.blocks import Cell, Column, Facts, Note, Section, Table
+from tailora.report.class_figures import Series, long_tail, score_dots
 from tailora.report.sentences import compare_scores, small_test_warning, supported_best
 from tailora.report.style import method_style
+from tailora.runs.result import RunResult
 
-SCOPES: Final = ("head", "middle", "tail", "all")
+SCOPES: Final = (*GROUP_NAMES, "all")
 
 
-def headline_section(run: FinishedRun) -> Section:
+def headline_section(run: RunResult) -> Section:
     """Macro-F1 of each method, the paired differences, and what may be concluded."""
-    bootstrap = run.metrics.get("bootstrap") or {}
-    confidence = number(bootstrap.get("confidence"))
+    bootstrap = run.metrics.bootstrap
     notes = [
-        compare_scores(pair, scope, confidence=confidence)
+        compare_scores(pair, scope, confidence=bootstrap.confidence)
         for pair in _deciding_pair(run)
         for scope in ("tail", "all")
     ]
-    warning = small_test_warning(_test_samples(run, "tail"))
+    tested = sum(run.final.per_class[c].n_test for c in run.in_group("tail"))
+    warning = small_test_warning(tested)
     blocks = (*alarm_notes(run), *notes, *([warning] if warning else []), headline_table(run))
     caption = (
         "Macro-F1 in percent on the test split: the mean over classes, so a rare class counts as "
@@ -46,18 +42,18 @@ def headline_section(run: FinishedRun) -> Section:
     return Section("scores", "How good is it?", caption, (*blocks, _group_facts(run)))
 
 
-def headline_table(run: FinishedRun) -> Table:
+def headline_table(run: RunResult) -> Table:
     """Tabulate the methods of one run."""
-    pairs = run.metrics.get("paired") or []
-    best = {scope: supported_best(run.methods, pairs, scope) for scope in SCOPES}
+    methods, pairs = run.metrics.methods, run.metrics.paired
+    best = {scope: supported_best(methods, pairs, scope) for scope in SCOPES}
     rows = tuple(
         (
-            Cell(method_name(method["method"])),
+            Cell(method_title(method.method)),
             *(score_cell(method, scope, bold=best[scope] == i) for scope in SCOPES),
-            Cell(percent(method.get("balanced_accuracy"))),
-            Cell(percent(method.get("accuracy"))),
+            Cell(percent(method.balanced_accuracy)),
+            Cell(percent(method.accuracy)),
         )
-        for i, method in enumerate(run.methods)
+        for i, method in enumerate(methods)
     )
     columns = (Column("method", numeric=False), *score_columns())
     return Table(columns, rows, "Macro-F1 per method", _differences(run))
@@ -72,106 +68,86 @@ def score_columns() -> tuple[Column, ...]:
     )
 
 
-def score_cell(method: Mapping[str, Any], scope: str, *, bold: bool) -> Cell:
+def score_cell(method: MethodMetrics, scope: str, *, bold: bool) -> Cell:
     """Write a macro-F1 with its interval."""
-    score = (method.get("macro_f1") or {}).get(scope)
-    ends = (method.get("macro_f1_interval") or {}).get(scope)
-    return Cell(percent(score), percent_interval(ends), bold=bold)
+    ends = percent_interval(method.macro_f1_interval[scope])
+    return Cell(percent(method.macro_f1[scope]), ends, bold=bold)
 
 
-def tail_section(run: FinishedRun) -> Section:
+def tail_section(run: RunResult) -> Section:
     """Training samples per class."""
-    names = [run.names[c] for c in run.order]
-    counts = [run.n_train(name) for name in names]
-    groups = [run.group_of.get(name) for name in names]
+    names = [run.class_names[c] for c in run.order]
+    counts = [run.classes[c].n_train for c in run.order]
+    groups = [run.groups[c] for c in run.order]
     caption = "Training samples per class. The scale is logarithmic: equal steps are equal factors."
     return Section("long-tail", "The long tail", caption, (long_tail(names, counts, groups),))
 
 
-def class_scores_section(run: FinishedRun) -> Section:
+def class_scores_section(run: RunResult) -> Section:
     """F1 of each class under each method."""
-    names = [run.names[c] for c in run.order]
+    names = [run.class_names[c] for c in run.order]
     series = [
-        class_series(run, method, names, label=method_name(method["method"]), position=position)
-        for position, method in enumerate(run.methods)
+        Series(
+            method_title(method.method),
+            *method_style(method.method, position),
+            tuple((row.f1, row.f1_interval) for row in (method.per_class[c] for c in run.order)),
+        )
+        for position, method in enumerate(run.metrics.methods)
     ]
     caption = (
         "F1 of each class, most frequent first. Where the lines of two methods overlap widely, "
         "the test split cannot tell them apart."
     )
-    groups = [run.group_of.get(name) for name in names]
+    groups = [run.groups[c] for c in run.order]
     return Section("classes", "F1 per class", caption, (score_dots(names, groups, series),))
 
 
-def class_series(
-    run: FinishedRun, method: Mapping[str, Any], names: list[str], *, label: str, position: int
-) -> Series:
-    """Collect the F1 of the named classes under one method."""
-    scores = run.per_class(method)
-    colour, marker = method_style(method["method"], position)
-    return Series(label, colour, marker, tuple(dict(scores.get(name, {})) for name in names))
-
-
-def alarm_notes(run: FinishedRun) -> list[Note]:
+def alarm_notes(run: RunResult) -> list[Note]:
     """Say at the top which classes the final method has given up."""
-    cells = np.asarray(run.final.get("confusion") or [])
-    if cells.shape != (len(run.names),) * 2:
-        return []
-    counts = ClassCounts(tuple(run.names), tuple(map(run.n_train, run.names)))
-    text = alarm_text(collapse_alarm(cells, counts))
+    text = run.metrics.alarm()
     return [Note(f"{text[0].upper()}{text[1:]}.", "bad")] if text else []
 
 
-def _deciding_pair(run: FinishedRun) -> list[Mapping[str, Any]]:
-    """The final method against LoRA, or else against the last other one; none when it is alone."""
-    pairs = [p for p in run.metrics.get("paired") or [] if p["method"] == run.final["method"]]
-    against_lora = [pair for pair in pairs if pair["against"] == "lora"]
-    return (against_lora or pairs)[-1:]
+def _deciding_pair(run: RunResult) -> list[PairedDifference]:
+    """The final method against the one it stands on, or else against the last other one."""
+    base = method_base(run.final.method)
+    pairs = [pair for pair in run.metrics.paired if pair.method == run.final.method]
+    return ([pair for pair in pairs if pair.against == base] or pairs)[-1:]
 
 
-def _differences(run: FinishedRun) -> tuple[tuple[Cell, ...], ...]:
+def _differences(run: RunResult) -> tuple[tuple[Cell, ...], ...]:
     return tuple(
         (
-            Cell(f"{method_name(pair['method'])} − {method_name(pair['against'])}"),
+            Cell(f"{method_title(pair.method)} − {method_title(pair.against)}"),
             *(_difference_cell(pair, scope) for scope in SCOPES),
             Cell(""),
             Cell(""),
         )
-        for pair in run.metrics.get("paired") or []
+        for pair in run.metrics.paired
     )
 
 
-def _difference_cell(pair: Mapping[str, Any], scope: str) -> Cell:
-    change = number((pair.get("macro_f1_difference") or {}).get(scope))
-    ends = interval((pair.get("interval") or {}).get(scope))
+def _difference_cell(pair: PairedDifference, scope: str) -> Cell:
+    change, ends = pair.macro_f1_difference[scope], pair.interval[scope]
     if change is None:
         return Cell(MISSING)
     return Cell(points(change), points_interval(ends) if ends else "")
 
 
-def _test_samples(run: FinishedRun, group: str) -> int:
-    scores = run.per_class(run.final)
-    found = (scores.get(run.names[c], {}).get("n_test") for c in run.in_group(group))
-    return int(sum(number(n) or 0 for n in found))
-
-
-def _bootstrap_text(bootstrap: Mapping[str, Any]) -> str:
-    if not bootstrap.get("replicates"):
-        return ""
-    unit = "groups of samples" if bootstrap.get("unit") == "group" else "test samples"
-    level = 100 * (number(bootstrap.get("confidence")) or 0.95)
+def _bootstrap_text(bootstrap: BootstrapInfo) -> str:
+    unit = "groups of samples" if bootstrap.unit == "group" else "test samples"
     return (
-        f" In brackets the {level:g} % interval from {integer(bootstrap['replicates'])} redraws of "
-        f"the {unit}."
+        f" In brackets the {100 * bootstrap.confidence:g} % interval from "
+        f"{integer(bootstrap.replicates)} redraws of the {unit}."
     )
 
 
-def _group_facts(run: FinishedRun) -> Facts:
+def _group_facts(run: RunResult) -> Facts:
     items = []
-    for group in ("head", "middle", "tail"):
-        members = [run.names[c] for c in run.in_group(group)]
+    for group in GROUP_NAMES:
+        members = [run.class_names[c] for c in run.in_group(group)]
         if members:
-            counts = [run.n_train(name) for name in members]
+            counts = [run.classes[c].n_train for c in run.in_group(group)]
             ends = dict.fromkeys((integer(min(counts)), integer(max(counts))))
             extent = f"{' to '.join(ends)} training samples each"
             items.append((group, f"{named_list(members, at_most=6)} ({extent})"))

@@ -3,12 +3,13 @@
 A difference is claimed only when its interval leaves out zero; everything else is said to be open.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
+from tailora.metrics import MethodMetrics, PairedDifference
+from tailora.numbers import decimal, integer, points, points_interval
+from tailora.registry import method_title
 from tailora.report.blocks import Note
-from tailora.report.numbers import decimal, integer, interval, number, points, points_interval
-from tailora.report.reading import method_name
 
 _ZERO: Final = 1e-9  # differences of equal scores come out as rounding noise
 _PURE: Final = 0.7
@@ -16,7 +17,7 @@ _MIXED: Final = 0.4
 _SMALL_TEST: Final = 50
 
 
-def compare_scores(pair: Mapping[str, Any], group: str, *, confidence: float | None) -> Note:
+def compare_scores(pair: PairedDifference, group: str, *, confidence: float) -> Note:
     """Say whether one method beats another on a group of classes.
 
     Args:
@@ -24,19 +25,17 @@ def compare_scores(pair: Mapping[str, Any], group: str, *, confidence: float | N
         group: `"all"`, `"head"`, `"middle"` or `"tail"`.
         confidence: Level of the interval in (0, 1).
     """
-    against = method_name(str(pair.get("against", "")))
+    against = method_title(pair.against)
     what = "macro-F1 over all classes" if group == "all" else f"{group} macro-F1"
-    change = number((pair.get("macro_f1_difference") or {}).get(group))
-    ends = interval((pair.get("interval") or {}).get(group))
-    subject = method_name(str(pair.get("method", "")))
+    change, ends = pair.macro_f1_difference[group], pair.interval[group]
+    subject = method_title(pair.method)
     if change is None:
         return Note(f"{subject} and {against} cannot be compared on {what}: no test samples.")
     start = f"{subject} changes {what} by {points(_clean(change))} points over {against}, "
     if ends is None:
         return Note(f"{start}without an interval: no difference can be claimed.", "open")
     low, high = _clean(ends[0]), _clean(ends[1])
-    level = "" if confidence is None else f"{100 * confidence:g} % "
-    start += f"{level}interval {points_interval((low, high))}: "
+    start += f"{100 * confidence:g} % interval {points_interval((low, high))}: "
     if low > 0:
         return Note(f"{start}it helps.", "good")
     if high < 0:
@@ -45,14 +44,14 @@ def compare_scores(pair: Mapping[str, Any], group: str, *, confidence: float | N
 
 
 def supported_best(
-    methods: Sequence[Mapping[str, Any]], pairs: Sequence[Mapping[str, Any]], group: str
+    methods: Sequence[MethodMetrics], pairs: Sequence[PairedDifference], group: str
 ) -> int | None:
     """Return the position of the method whose lead on a group the intervals support, else None.
 
     A paired interval decides where there is one, since it is the sharper comparison; otherwise the
     two methods' own intervals must not overlap.
     """
-    scores = [number((m.get("macro_f1") or {}).get(group)) for m in methods]
+    scores = [method.macro_f1[group] for method in methods]
     known = [(score, i) for i, score in enumerate(scores) if score is not None]
     if len(known) < 2:  # the best of one is no statement
         return None
@@ -91,9 +90,8 @@ def describe_purity(purity: float, *, largest_share: float | None) -> Note:
     return Note(text, "open" if purity > _PURE else "plain")
 
 
-def describe_geometry(before: Mapping[str, Any], after: Mapping[str, Any]) -> Note | None:
+def describe_geometry(before: MethodMetrics, after: MethodMetrics) -> Note | None:
     """Say which of the three distances moved the wanted way from one method to the other."""
-    first, second = before.get("geometry") or {}, after.get("geometry") or {}
     wanted = (
         ("inter_head_tail", "head and tail classes are", 1),
         ("inter_tail_tail", "tail classes are, among themselves,", 1),
@@ -101,7 +99,7 @@ def describe_geometry(before: Mapping[str, Any], after: Mapping[str, Any]) -> No
     )
     parts: list[str] = []
     for key, subject, sign in wanted:
-        old, new = number(first.get(key)), number(second.get(key))
+        old, new = before.geometry[key], after.geometry[key]
         if old is None or new is None or round(old, 3) == round(new, 3):
             continue
         direction = "further apart" if new > old else "closer together"
@@ -109,7 +107,7 @@ def describe_geometry(before: Mapping[str, Any], after: Mapping[str, Any]) -> No
         parts.append(f"{subject} {direction} ({verdict})")
     if not parts:
         return None
-    names = method_name(before["method"]), method_name(after["method"])
+    names = method_title(before.method), method_title(after.method)
     return Note(f"From {names[0]} to {names[1]}: {'; '.join(parts)}.")
 
 
@@ -125,21 +123,17 @@ def small_test_warning(n_test: int) -> Note | None:
 
 
 def _leads(
-    best: Mapping[str, Any],
-    other: Mapping[str, Any],
-    pairs: Sequence[Mapping[str, Any]],
-    group: str,
+    best: MethodMetrics, other: MethodMetrics, pairs: Sequence[PairedDifference], group: str
 ) -> bool:
     for pair in pairs:
-        ends = interval((pair.get("interval") or {}).get(group))
+        ends = pair.interval[group]
         if ends is None:
             continue
-        if (pair["method"], pair["against"]) == (best["method"], other["method"]):
+        if (pair.method, pair.against) == (best.method, other.method):
             return ends[0] > _ZERO
-        if (pair["method"], pair["against"]) == (other["method"], best["method"]):
+        if (pair.method, pair.against) == (other.method, best.method):
             return ends[1] < -_ZERO
-    mine = interval((best.get("macro_f1_interval") or {}).get(group))
-    theirs = interval((other.get("macro_f1_interval") or {}).get(group))
+    mine, theirs = (method.macro_f1_interval[group] for method in (best, other))
     return mine is not None and theirs is not None and mine[0] > theirs[1]
 
 

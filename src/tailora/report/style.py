@@ -8,6 +8,7 @@ import base64
 import io
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import matplotlib.style
@@ -15,10 +16,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 from PIL import Image
 
-from tailora.report.names import n_wide, shorten
+from tailora import registry
+from tailora.data.bands.names import find_band
+from tailora.errors import ConfigError
+from tailora.report.blocks import n_wide, shorten
 
 INK: Final = "#1f2933"
 SOFT: Final = "#52606d"
@@ -44,12 +49,6 @@ PASTEL_COLOURS: Final = (
     "#ccd1a8",
     "#b8bec7",
 )
-METHOD_STYLES: Final = {
-    "zero-shot": ("#8a94a0", "D"),
-    "lora": ("#0072b2", "s"),
-    "deblora": ("#009e73", "o"),
-    "fine-tune": ("#cc79a7", "^"),
-}
 MARKERS: Final = ("o", "s", "^", "D", "v", "P")
 FONT: Final = "DejaVu Sans"
 PAGE_FONTS: Final = "system-ui, Segoe UI, Roboto, Helvetica, Arial, sans-serif"
@@ -128,6 +127,28 @@ def photo_uri(pixels: NDArray[np.uint8]) -> str:
     return _data_uri("image/jpeg", jpeg.getvalue())
 
 
+def as_picture(image: NDArray[Any], names: Sequence[str] | None = None) -> NDArray[np.uint8]:
+    """(bands, height, width) to an 8-bit RGB picture; other ranges are stretched to percentiles.
+
+    Args:
+        image: Stored values.
+        names: Of its bands, where known: red, green and blue are then shown as such.
+    """
+    rgb = image[colour_bands(names, len(image))]
+    if rgb.dtype != np.uint8:
+        low, high = np.percentile(rgb, (2, 98))
+        rgb = ((rgb - low) / max(float(high - low), 1e-9)).clip(0, 1) * 255
+    return np.moveaxis(rgb, 0, -1).astype(np.uint8)
+
+
+def colour_bands(names: Sequence[str] | None, count: int) -> list[int]:
+    """Positions of red, green and blue; else of the first three bands, or of the first thrice."""
+    if names is not None:
+        with suppress(ConfigError):
+            return [find_band(colour, names) for colour in ("red", "green", "blue")]
+    return [0, 1, 2] if count >= 3 else [0, 0, 0]
+
+
 def leave_room(figure: Figure, names: Sequence[str]) -> None:
     """Widen the margins for Chinese, Japanese and Korean names.
 
@@ -139,10 +160,16 @@ def leave_room(figure: Figure, names: Sequence[str]) -> None:
         figure.set_layout_engine("constrained", w_pad=margin, h_pad=margin)
 
 
+def percent_axis(axes: Axes) -> None:
+    """Let the vertical axis of shares show percent, with lines across."""
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}"))
+    axes.grid(axis="y")
+
+
 def method_style(method: str, position: int) -> tuple[str, str]:
-    """Return the colour and marker of a method, by name or else by its position."""
-    colour = STRONG_COLOURS[position % len(STRONG_COLOURS)]
-    return METHOD_STYLES.get(method, (colour, MARKERS[position % len(MARKERS)]))
+    """Return the colour and marker that a method asks for, or else those of its position."""
+    by_place = STRONG_COLOURS[position % len(STRONG_COLOURS)], MARKERS[position % len(MARKERS)]
+    return registry.method_style(method) or by_place
 
 
 def name_classes_below(axes: Axes, names: Sequence[str]) -> None:

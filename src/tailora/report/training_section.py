@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from tailora.numbers import duration, integer, magnitude
+from tailora.registry import method_title
 from tailora.report.blocks import (
     Cell,
     Column,
@@ -20,10 +22,9 @@ from tailora.report.blocks import (
     left_out,
     text_cells,
 )
-from tailora.report.numbers import duration, integer, magnitude, number
-from tailora.report.reading import FinishedRun, method_name
 from tailora.report.style import FAINT, STRONG_COLOURS, figure_uri, method_style
 from tailora.runs.history import HistoryRow, ValidatedEpoch
+from tailora.runs.result import RunResult
 
 _TITLE: Final = "How training went"
 _MOST_BESIDE: Final = 4  # stages; rounds of debLoRA can be more than a page is wide
@@ -34,11 +35,11 @@ _MEASURES: Final = {"macro_f1": "macro-F1", "loss": "loss"}
 _SHARE: Final = 10  # a loss is said, and drawn, as the mean of a tenth of the steps
 
 
-def training_section(run: FinishedRun) -> Section:
+def training_section(run: RunResult) -> Section:
     """Loss and learning rate over the steps of each stage."""
     stages = run.history.by_stage()
     if not stages:
-        trained = any(number(s.get("trained_parameters")) for s in run.run.get("stages") or [])
+        trained = any(stage.trained_parameters for stage in run.costs)
         reason = "the run is of an earlier version, which kept no history of its training"
         return left_out(
             "training", _TITLE, reason if trained else "nothing but the head was trained"
@@ -197,4 +198,4 @@ def _row(name: str, rows: Sequence[HistoryRow]) -> tuple[Cell, ...]:
 def _stage_name(name: str) -> str:
     """Write a stage as its authors do: deblora/round-1 is debLoRA, round 1."""
     method, _, part = name.partition("/")
-    return method_name(method) + (f", {part.replace('-', ' ')}" if part else "")
+    return method_title(method) + (f", {part.replace('-', ' ')}" if part else "")

@@ -1,26 +1,27 @@
 """Which classes to rely on: verdicts, calibration of probabilities, prediction sets."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
-from tailora.metrics.scaling import Temperature
-from tailora.report.blocks import Bar, Block, Cell, Column, Note, Section, Table, left_out
-from tailora.report.names import class_cell
-from tailora.report.numbers import (
-    MISSING,
-    decimal,
-    integer,
-    interval,
-    named_list,
-    number,
-    percent,
-    percent_interval,
+from tailora.metrics import Coverage, Honesty, Temperature
+from tailora.numbers import MISSING, decimal, integer, named_list, percent, percent_interval
+from tailora.registry import method_title
+from tailora.report.blocks import (
+    Bar,
+    Block,
+    Cell,
+    Column,
+    Note,
+    Section,
+    Table,
+    class_cell,
+    left_out,
 )
 from tailora.report.rank_sections import OLD
-from tailora.report.reading import FinishedRun, method_name
 from tailora.report.score_sections import SCOPES
+from tailora.runs.result import RunResult
 
 _TITLE: Final = ("calibration", "Is its confidence honest?")
 _SCALINGS: Final = {
@@ -31,16 +32,14 @@ _SCALINGS: Final = {
 }
 
 
-def calibration_section(run: FinishedRun) -> Section:
+def calibration_section(run: RunResult) -> Section:
     """Calibration error per group of every method, and of the final one after scaling."""
-    if not any(method.get("ece_by_group") for method in run.methods):
-        return left_out(*_TITLE, "no calibration was measured")
     rows = tuple(
         (
-            Cell(method_name(method["method"])),
-            *(Cell(percent((method.get("ece_by_group") or {}).get(scope))) for scope in SCOPES),
+            Cell(method_title(method.method)),
+            *(Cell(percent(method.ece_by_group[scope])) for scope in SCOPES),
         )
-        for method in run.methods
+        for method in run.metrics.methods
     )
     columns = (Column("method", numeric=False), *(Column(scope) for scope in SCOPES))
     caption = (
@@ -48,18 +47,18 @@ def calibration_section(run: FinishedRun) -> Section:
         "probability is from the share of right answers. 0 is perfect."
     )
     blocks: list[Block] = [Table(columns, rows, "Calibration error per group")]
-    if run.final.get("scaling"):
+    if run.final.scaling:
         caption += (
-            f" Below, {method_name(run.final['method'])} before and after scaling its "
+            f" Below, {method_title(run.final.method)} before and after scaling its "
             "probabilities; every scaling is fitted on validation and measured here on the test. "
             "Log-likelihood is in nats a sample: less is better, and it sees what the error's bins "
             f"hide. {_what_is_said(run)}"
         )
-        blocks.append(_scaling_table(run.final["scaling"]))
+        blocks.append(_scaling_table(run.final.scaling))
     return Section(*_TITLE, caption, tuple(blocks))
 
 
-def _what_is_said(run: FinishedRun) -> str:
+def _what_is_said(run: RunResult) -> str:
     """Which probabilities predictions, maps, verdicts and sets have, and why."""
     fit = run.calibration
     if fit is None or fit.held_out_loss is None:
@@ -77,7 +76,7 @@ def _what_is_said(run: FinishedRun) -> str:
     )
 
 
-def _scaling_table(scaling: Mapping[str, Any]) -> Table:
+def _scaling_table(scaling: Mapping[str, Honesty]) -> Table:
     columns = (
         Column("scaling", numeric=False),
         *(Column(f"{scope} error") for scope in SCOPES),
@@ -87,11 +86,8 @@ def _scaling_table(scaling: Mapping[str, Any]) -> Table:
     rows = tuple(
         (
             Cell(_SCALINGS.get(name, name)),
-            *(Cell(percent((found.get("ece") or {}).get(scope))) for scope in SCOPES),
-            *(
-                Cell(decimal((found.get("nll") or {}).get(scope), digits=2))
-                for scope in ("tail", "all")
-            ),
+            *(Cell(percent(found.ece[scope])) for scope in SCOPES),
+            *(Cell(decimal(found.nll[scope], digits=2)) for scope in ("tail", "all")),
         )
         for name, found in scaling.items()
     )
@@ -101,18 +97,18 @@ def _scaling_table(scaling: Mapping[str, Any]) -> Table:
 _COVERAGE: Final = ("coverage", "Sets instead of one guess")
 
 
-def coverage_section(run: FinishedRun) -> Section:
+def coverage_section(run: RunResult) -> Section:
     """Coverage and mean size of the sets, per class and group."""
-    found = run.final.get("coverage")
-    if not found:
-        reason = "there was no validation split" if run.final.get("shots") else OLD
+    found = run.final.coverage
+    if found is None:
+        reason = "there was no validation split" if run.final.shots else OLD
         return left_out(*_COVERAGE, f"{reason}, so no set was calibrated")
-    level = f"{100 * (number(found.get('level')) or 0):g}"
+    level = f"{100 * found.level:g}"
     caption = (
         "Beside each prediction stands the set of classes that cannot be ruled out (column set of "
         "predictions.csv). Each class has a threshold of its own, set on validation so that "
         f"{level} % of its samples have it in their set; here is what came of it on the test under "
-        f"{method_name(run.final['method'])}. A small set says much, a large one is a shrug."
+        f"{method_title(run.final.method)}. A small set says much, a large one is a shrug."
     )
     columns = (
         Column("class", numeric=False),
@@ -125,39 +121,37 @@ def coverage_section(run: FinishedRun) -> Section:
     )
     rows = tuple(_row(run, c, found) for c in run.order)
     table = Table(columns, rows, "Coverage and size of prediction sets", _totals(found))
-    return Section(*_COVERAGE, caption, (*_notes(found, len(run.names)), table))
+    return Section(*_COVERAGE, caption, (*_notes(found, len(run.class_names)), table))
 
 
-def _row(run: FinishedRun, c: int, found: Mapping[str, Any]) -> tuple[Cell, ...]:
-    name = run.names[c]
-    entry, share = run.classes.get(name, {}), number(found["by_class"][c])
-    loose = name in (found.get("uncalibrated") or [])
+def _row(run: RunResult, c: int, found: Coverage) -> tuple[Cell, ...]:
+    one, share = run.classes[c], found.by_class[c]
     return (
-        class_cell(name),
-        Cell(run.group_of.get(name, MISSING)),
-        Cell(integer(entry.get("n_val"))),
-        Cell(integer(entry.get("n_test"))),
-        Cell(percent(share), "always in" if loose else ""),
+        class_cell(one.name),
+        Cell(run.groups[c] or MISSING),
+        Cell(integer(one.n_val)),
+        Cell(integer(one.n_test)),
+        Cell(percent(share), "always in" if one.name in found.uncalibrated else ""),
         Cell("", bar=None if share is None else Bar(share)),
-        Cell(decimal(found["size_by_class"][c], digits=1)),
+        Cell(decimal(found.size_by_class[c], digits=1)),
     )
 
 
-def _totals(found: Mapping[str, Any]) -> tuple[tuple[Cell, ...], ...]:
+def _totals(found: Coverage) -> tuple[tuple[Cell, ...], ...]:
     return tuple(
         (
             Cell(scope),
             *(Cell("") for _ in range(3)),
-            Cell(percent((found.get("by_group") or {}).get(scope))),
+            Cell(percent(found.by_group[scope])),
             Cell(""),
-            Cell(decimal((found.get("size_by_group") or {}).get(scope), digits=1)),
+            Cell(decimal(found.size_by_group[scope], digits=1)),
         )
         for scope in SCOPES
     )
 
 
-def _notes(found: Mapping[str, Any], classes: int) -> list[Note]:
-    loose = [str(name) for name in found.get("uncalibrated") or []]
+def _notes(found: Coverage, classes: int) -> list[Note]:
+    loose = found.uncalibrated
     if not loose:
         return []
     what = "All classes" if len(loose) == classes else named_list(loose)
@@ -171,10 +165,9 @@ def _notes(found: Mapping[str, Any], classes: int) -> list[Note]:
 _VERDICTS: Final = ("trusted", "weak", "untested")
 
 
-def trust_section(run: FinishedRun) -> Section:
+def trust_section(run: RunResult) -> Section:
     """One row per class: how it was scored and whether that suffices to rely on it."""
-    scores = run.per_class(run.final)
-    rows = tuple(_trust_row(run, run.names[c], scores.get(run.names[c], {})) for c in run.order)
+    rows = tuple(_trust_row(run, c) for c in run.order)
     columns = (
         Column("class", numeric=False),
         Column("group", numeric=False),
@@ -187,44 +180,33 @@ def trust_section(run: FinishedRun) -> Section:
         Column("verdict", numeric=False),
     )
     caption = (
-        f"Scores of {method_name(run.final['method'])} in percent, most frequent class first. A "
+        f"Scores of {method_title(run.final.method)} in percent, most frequent class first. A "
         "long bar means that the score could as well be quite different on other test samples."
     )
     table = Table(columns, rows, "Scores and verdict per class")
     return Section("trust", "Which classes to trust", caption, (*_trust_notes(run), table))
 
 
-def _trust_row(run: FinishedRun, name: str, scores: Mapping[str, Any]) -> tuple[Cell, ...]:
-    entry = run.classes.get(name, {})
-    verdict = str(entry.get("verdict") or MISSING)
-    reason = str(entry.get("reason") or "")
-    n_test = scores.get("n_test", entry.get("n_test"))
-    badge = verdict if verdict in _VERDICTS else ""
+def _trust_row(run: RunResult, c: int) -> tuple[Cell, ...]:
+    one, scores = run.classes[c], run.final.per_class[c]
+    bar = None if scores.f1 is None else Bar(scores.f1, *(scores.f1_interval or ()))
     return (
-        class_cell(name),
-        Cell(run.group_of.get(name, MISSING)),
-        Cell(integer(entry.get("n_train", scores.get("n_train")))),
-        Cell(integer(n_test)),
-        Cell(percent(scores.get("precision"))),
-        Cell(percent(scores.get("recall"))),
-        Cell(percent(scores.get("f1"))),
-        Cell("", percent_interval(scores.get("f1_interval")), bar=_bar(scores)),
-        Cell(verdict, reason, badge=badge),
+        class_cell(one.name),
+        Cell(run.groups[c] or MISSING),
+        Cell(integer(one.n_train)),
+        Cell(integer(scores.n_test)),
+        Cell(percent(scores.precision)),
+        Cell(percent(scores.recall)),
+        Cell(percent(scores.f1)),
+        Cell("", percent_interval(scores.f1_interval), bar=bar),
+        Cell(one.verdict, one.reason or "", badge=one.verdict if one.verdict in _VERDICTS else ""),
     )
 
 
-def _bar(scores: Mapping[str, Any]) -> Bar | None:
-    score, ends = number(scores.get("f1")), interval(scores.get("f1_interval"))
-    if score is None:
-        return None
-    return Bar(score) if ends is None else Bar(score, *ends)
-
-
-def _trust_notes(run: FinishedRun) -> list[Note]:
-    verdict_of = {name: run.classes.get(name, {}).get("verdict") for name in run.names}
-    ordered = [run.names[c] for c in run.order]
-    by_verdict = {v: [name for name in ordered if verdict_of[name] == v] for v in _VERDICTS}
-    trusted = f"Trusted: {len(by_verdict['trusted'])} of {len(run.names)} classes."
+def _trust_notes(run: RunResult) -> list[Note]:
+    ordered = [run.classes[c] for c in run.order]
+    by_verdict = {v: [one.name for one in ordered if one.verdict == v] for v in _VERDICTS}
+    trusted = f"Trusted: {len(by_verdict['trusted'])} of {len(ordered)} classes."
     others = [
         f"{verdict.capitalize()}: {named_list(by_verdict[verdict])}."
         for verdict in _VERDICTS[1:]
@@ -238,9 +220,7 @@ def _trust_notes(run: FinishedRun) -> list[Note]:
     return notes
 
 
-def _never_predicted(run: FinishedRun) -> list[str]:
-    if not run.final.get("confusion"):
-        return []
-    counts = np.asarray(run.final["confusion"])
+def _never_predicted(run: RunResult) -> list[str]:
+    counts = np.asarray(run.final.confusion)
     absent = (counts.sum(axis=0) == 0) & (counts.sum(axis=1) > 0)
-    return [run.names[c] for c in run.order if absent[c]]
+    return [run.class_names[c] for c in run.order if absent[c]]

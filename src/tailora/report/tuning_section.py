@@ -1,101 +1,107 @@
 """How options were chosen on validation: every trial, the curve, what was taken."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any, Final
+from typing import Final
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from tailora.report.blocks import Block, Cell, Column, Note, Picture, Section, Table
-from tailora.report.names import full_names, shorten
-from tailora.report.numbers import MISSING, duration, number, percent
-from tailora.report.reading import method_name
+from tailora.counts import GROUP_NAMES
+from tailora.numbers import MISSING, duration, percent
+from tailora.registry import method_title
+from tailora.report.blocks import (
+    Block,
+    Cell,
+    Column,
+    Note,
+    Picture,
+    Section,
+    Table,
+    full_names,
+    shorten,
+)
+from tailora.report.score_sections import SCOPES
 from tailora.report.style import MARKERS, STRONG_COLOURS, figure_uri, leave_room
+from tailora.runs.comparison import Trial, TunedRow, TuningResult
 
-_SCOPES: Final = ("head", "middle", "tail", "all")
 _BY: Final = {
     "all": "over all classes",
     "groups": "as the mean of head, middle and tail",
-    **{name: f"over the {name} classes" for name in _SCOPES[:3]},
+    **{name: f"over the {name} classes" for name in GROUP_NAMES},
 }
 
 
-def tuning_section(tuning: Mapping[str, Any]) -> Section:
+def tuning_section(tuning: TuningResult) -> Section:
     """One table of trials a row, and a figure of all.
 
     Args:
-        tuning: `tuning` of comparison.json.
+        tuning: Of a comparison.
     """
-    rows = tuning.get("rows") or []
-    space = "; ".join(f"{key} from {text}" for key, text in (tuning.get("space") or {}).items())
+    space = "; ".join(f"{key} from {text}" for key, text in tuning.space.items())
     caption = (
-        f"Chosen by macro-F1 on validation {_BY.get(str(tuning.get('by')), '')}, "
-        f"{tuning.get('n_val')} images, seed {tuning.get('seed')}; {space}. The test was not read: "
+        f"Chosen by macro-F1 on validation {_BY.get(tuning.by or '', '')}, "
+        f"{tuning.n_val} images, seed {tuning.seed}; {space}. The test was not read: "
         "each row looked at it once, with what was chosen here. Trial 0 is the recipe's own. The "
         "best of many trials is lucky on validation, so its score there is too high; compare "
         "methods by the test."
     )
-    blocks: list[Block] = [_curve(rows)]
-    without = tuning.get("classes_without_validation")
+    blocks: list[Block] = [_curve(tuning.rows)]
+    without = tuning.classes_without_validation
     if without:
         text = f"{without} classes have no validation sample: nothing was chosen with them in mind."
         blocks.append(Note(text, "bad"))
-    for row in rows:
+    for row in tuning.rows:
         blocks += [Note(_sentence(row)), _table(row)]
     return Section("tuning", "Options chosen on validation", caption, tuple(blocks))
 
 
-def _sentence(row: Mapping[str, Any]) -> str:
-    name, trials = method_name(str(row["row"])), row["trials"]
-    best = next(trial for trial in trials if trial["number"] == row["chosen"])
-    gain = f"{percent(trials[0]['value'])} with the recipe's own"
-    if not row["values"]:
+def _sentence(row: TunedRow) -> str:
+    name, trials = method_title(row.row), row.trials
+    best = next(trial for trial in trials if trial.number == row.chosen)
+    gain = f"{percent(trials[0].value)} with the recipe's own"
+    if not row.values:
         return f"{name}: none of {len(trials)} trials was above {gain}, which were kept."
-    told = ", ".join(f"{key} = {value}" for key, value in row["values"].items())
-    where = f" Recipe: {row['recipe']}." if row.get("recipe") else ""
-    return f"{name}: {told}, {percent(best['value'])} on validation against {gain}.{where}"
+    told = ", ".join(f"{key} = {value}" for key, value in row.values.items())
+    where = f" Recipe: {row.recipe}." if row.recipe else ""
+    return f"{name}: {told}, {percent(best.value)} on validation against {gain}.{where}"
 
 
-def _table(row: Mapping[str, Any]) -> Table:
-    keys = list(row["own"])
+def _table(row: TunedRow) -> Table:
     columns = (
         Column("trial"),
-        *(Column(key) for key in keys),
+        *(Column(key) for key in row.own),
         Column("chosen by", "macro-F1 on validation, %"),
-        *(Column(scope, "macro-F1 on validation, %") for scope in _SCOPES),
+        *(Column(scope, "macro-F1 on validation, %") for scope in SCOPES),
         Column("time", "what other trials had left done is not in it"),
         Column("", numeric=False),
     )
-    rows = tuple(_cells(row, keys, trial) for trial in row["trials"])
-    return Table(columns, rows, f"Trials of {row['row']}")
+    rows = tuple(_cells(row, trial) for trial in row.trials)
+    return Table(columns, rows, f"Trials of {row.row}")
 
 
-def _cells(
-    row: Mapping[str, Any], keys: Sequence[str], trial: Mapping[str, Any]
-) -> tuple[Cell, ...]:
-    chosen = trial["number"] == row["chosen"]
-    values = {**row["own"], **trial["values"]}
-    told = "chosen" if chosen else f"no score: {trial['reason']}" if trial.get("reason") else ""
+def _cells(row: TunedRow, trial: Trial) -> tuple[Cell, ...]:
+    chosen = trial.number == row.chosen
+    values = row.own | trial.values
+    told = "chosen" if chosen else f"no score: {trial.reason}" if trial.reason else ""
     return (
-        Cell(str(trial["number"]), bold=chosen),
-        *(Cell(MISSING if values[key] is None else str(values[key])) for key in keys),
-        Cell(percent(trial["value"]), bold=chosen),
-        *(Cell(percent((trial.get("validation") or {}).get(scope))) for scope in _SCOPES),
-        Cell(duration(trial.get("seconds"))),
+        Cell(str(trial.number), bold=chosen),
+        *(Cell(MISSING if value is None else str(value)) for value in values.values()),
+        Cell(percent(trial.value), bold=chosen),
+        *(Cell(percent(trial.validation.get(scope))) for scope in SCOPES),
+        Cell(duration(trial.seconds)),
         Cell(told),
     )
 
 
-def _curve(rows: Sequence[Mapping[str, Any]]) -> Picture:
+def _curve(rows: Sequence[TunedRow]) -> Picture:
     """Every trial as a marker, the best so far as a line, one colour a row."""
-    names = [method_name(str(row["row"])) for row in rows]
+    names = [method_title(row.row) for row in rows]
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
         for position, (row, name) in enumerate(zip(rows, names, strict=True)):
-            found = [(trial["number"], number(trial["value"])) for trial in row["trials"]]
-            known = [(x, y) for x, y in found if y is not None]
+            known = [(t.number, t.value) for t in row.trials if t.value is not None]
             colour = STRONG_COLOURS[position % len(STRONG_COLOURS)]
             marker = MARKERS[position % len(MARKERS)]
             axes.scatter(*zip(*known, strict=True), color=colour, marker=marker, s=22)

@@ -14,19 +14,17 @@ OUT/images/                decoded images; gone once the comparison is complete
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from tailora.config.recipe import Recipe, read_recipe
 from tailora.errors import RunError
-from tailora.runs.comparison_content import ComparisonContent
+from tailora.runs.comparison import KIND, SCHEMA, ComparisonResult
 from tailora.runs.folder import read_object
-from tailora.storage import delete, guard_disk, read_json, typed, write_json, write_text
+from tailora.storage import delete, guard_disk, read_json, write_json, write_text
 
-SCHEMA: Final = 1
-_KIND: Final = "comparison"
 _CONTENT: Final = ("comparison.html", "results", "stages", "tuning", "images")
 
 
@@ -107,7 +105,7 @@ class ComparisonFolder:
         self.check(recipe, fingerprints, resume=resume, force=force)
         record = {
             "schema": SCHEMA,
-            "kind": _KIND,
+            "kind": KIND,
             "complete": False,
             "tailora": metadata.version("tailora"),
             "fingerprints": list(fingerprints),
@@ -121,12 +119,12 @@ class ComparisonFolder:
                 delete(self.path / name)
         write_text(self.path / "recipe.toml", recipe.to_toml())
 
-    def finish(self, content: dict[str, Any]) -> None:
+    def finish(self, found: ComparisonResult) -> None:
         """Write the numbers; from now on the comparison is complete."""
-        write_json(self.record, content)
+        write_json(self.record, found.to_json())
         shutil.rmtree(self.images, ignore_errors=True)
 
-    def read(self) -> dict[str, Any]:
+    def read(self) -> ComparisonResult:
         """Read a complete comparison.
 
         Raises:
@@ -138,10 +136,9 @@ class ComparisonFolder:
         if not content.get("complete"):
             raise RunError(f"comparison {str(self.path)!r} is incomplete: go on with --resume")
         try:
-            typed(ComparisonContent, content, self.record)
+            return replace(ComparisonResult.from_json(content, self.record), path=self.path)
         except RunError as error:
             raise RunError(f"{error}; add --resume to the comparison to write it again") from error
-        return content
 
     def _check_same(self, recipe: Recipe, fingerprints: Sequence[str]) -> None:
         record = read_object(self.record)
@@ -177,7 +174,19 @@ class ComparisonFolder:
             return True  # damaged, but whose else
         except OSError:
             return False
-        return isinstance(record, dict) and record.get("kind") == _KIND
+        return isinstance(record, dict) and record.get("kind") == KIND
+
+
+def read_comparison(path: str | Path) -> ComparisonResult:
+    """Read a finished comparison.
+
+    Args:
+        path: Its folder.
+
+    Raises:
+        RunError: There is none, it is incomplete, or something in it is not what it must be.
+    """
+    return ComparisonFolder(Path(path)).read()
 
 
 def _file_name(name: str) -> str:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 from pydantic import Field
 
 from tailora.config.recipe import TRACKERS, Recipe, read_recipe
-from tailora.errors import RunError
+from tailora.errors import ConfigError, RunError
 from tailora.runs.run_files import verify_files
 from tailora.storage import delete, guard_disk, read_json, typed, write_json, write_text
 
@@ -160,11 +160,12 @@ class RunFolder:
         """Seconds and memory of what was done for one row of the results."""
         return CostLedger(self.stage(method) / "costs.json", method, self.writes)
 
-    def read_run(self, *, verify: bool = True) -> dict[str, Any]:
-        """Read `run.json` of a complete run of this version.
+    def read_run(self, *, verify: bool = True, complete: bool = True) -> dict[str, Any]:
+        """Read `run.json` of a run of this version.
 
         Args:
             verify: Compare all files with the checksums that the run keeps of them.
+            complete: Refuse a run that is not.
 
         Raises:
             RunError: There is no run, it is incomplete, another version wrote it, or a file has
@@ -178,7 +179,7 @@ class RunFolder:
                 f"run {str(self.path)!r} was written by tailora {run.get('tailora', 'unknown')}, "
                 f"format {run.get('schema')!r}; this version reads format {SCHEMA}: fit it again"
             )
-        if not run.get("complete"):
+        if complete and not run.get("complete"):
             raise RunError(
                 f"run {str(self.path)!r} is incomplete: go on with `tailora fit ... --resume`"
             )
@@ -190,14 +191,17 @@ class RunFolder:
         """Read the run's own recipe.
 
         Raises:
-            RunError: It is missing.
+            RunError: It is missing or damaged.
         """
         if not self.recipe_file.is_file():
             raise RunError(
                 f"{str(self.recipe_file)!r} is missing: fit the run again with --force, or bring "
                 "the file back"
             )
-        return Recipe().override(read_recipe(self.recipe_file))
+        try:
+            return Recipe().override(read_recipe(self.recipe_file))
+        except ConfigError as error:
+            raise RunError(str(error)) from error
 
     def open_for_fit(
         self,

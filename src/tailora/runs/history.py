@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Final, final
 
 from pydantic import Field
 
+from tailora.frames import frame
 from tailora.storage import read_json_lines, typed, write_text
 
 HISTORY: Final = "history.jsonl"
@@ -99,16 +99,10 @@ class TrainingHistory:
         """Return a `pandas.DataFrame`, a row per step; parts of the loss are columns `parts.NAME`.
 
         Raises:
-            ImportError: pandas is not installed.
+            ConfigError: pandas is not installed.
         """
-        records = []
-        for row in self.rows:
-            record = asdict(row)
-            parts = record.pop("parts")
-            records.append(record | {f"parts.{name}": value for name, value in parts.items()})
         columns = [name for name in HistoryRow.__dataclass_fields__ if name != "parts"]
-        frame = import_module("pandas").DataFrame  # which only those have who want one
-        return frame(records) if records else frame(columns=columns)
+        return frame(map(asdict, self.rows), columns)
 
 
 def read_history(folder: Path) -> TrainingHistory:

@@ -3,11 +3,43 @@
 import os
 import platform
 import subprocess
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 PACKAGES = ("tailora", "torch", "peft", "transformers", "accelerate", "scikit-learn", "numpy")
+
+
+@final
+@dataclass(frozen=True)
+class Machine:
+    """Where something was measured; None where a record does not say.
+
+    Args:
+        cpu: Processor.
+        cores: Usable by the process.
+        memory_gb: In GB.
+        platform: Operating system.
+        device: What torch computed on.
+        processes: That did a run together.
+    """
+
+    cpu: str | None = None
+    cores: int | None = None
+    memory_gb: float | None = None
+    platform: str | None = None
+    device: str | None = None
+    processes: int | None = None
+
+
+@final
+@dataclass(frozen=True)
+class GitState:
+    """Commit of the working tree, and whether it had changes since."""
+
+    commit: str | None = None
+    dirty: bool | None = None
 
 
 def versions() -> dict[str, str]:

@@ -2,9 +2,9 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,12 +18,9 @@ from tailora.backbones.stem import StemPlan, adapt_stem, plan_stem
 from tailora.backbones.symmetries import over_views
 from tailora.config.recipe import Recipe
 from tailora.errors import RunError
-from tailora.metrics import RunMetrics, ValidationFit
 from tailora.registry import method_facts
-from tailora.runs.folder import RunFolder
-from tailora.runs.history import TrainingHistory, read_history
 from tailora.runs.input_format import InputFormat, pick
-from tailora.runs.run_files import notes_on, read_facts
+from tailora.runs.result import RunResult, read_run
 from tailora.runs.weights import is_saved, load_adapted, load_head
 from tailora.train.base_adaptation import AnyEncoder
 
@@ -51,50 +48,16 @@ class Classifier(nn.Module):
         return over_views(self.encoder, images) if self.views > 1 else self.encoder(images)
 
 
-@dataclass(frozen=True)
-class Run:
-    """A run folder that has been read.
+@dataclass(frozen=True, kw_only=True)
+class Run(RunResult):
+    """A run folder that has been read, with its model.
 
-    Attributes:
-        folder: Where its files lie.
-        recipe: What was asked for, fully resolved.
-        record: Content of run.json.
-        classes: Entries of classes.json, in class-index order.
-        metrics: Content of metrics.json.
+    Args:
         model: Encoder with adapter, and head, in evaluation mode; `model.encoder.backbone` is the
             `peft.PeftModel`.
-        input: How images must be prepared.
-        calibration: Content of calibration.json: thresholds of prediction sets and scalings,
-            fitted on validation; None without a validation split, or in a run of an earlier
-            version.
-        notes: What to know about the run, e.g. that its files could not be verified.
     """
 
-    folder: RunFolder
-    recipe: Recipe
-    record: dict[str, Any]
-    classes: list[dict[str, Any]]
-    metrics: RunMetrics
     model: Classifier
-    input: InputFormat
-    calibration: ValidationFit | None = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def class_names(self) -> list[str]:
-        """Class names in index order."""
-        return [entry["name"] for entry in self.classes]
-
-    @property
-    def history(self) -> TrainingHistory:
-        """How it was trained: a row a logged step, read anew each time.
-
-        Empty where nothing but the head was trained, and for runs of version 0.1.
-
-        Raises:
-            RunError: The file is damaged.
-        """
-        return read_history(self.folder.path)
 
     def predict_probabilities(
         self,
@@ -160,37 +123,25 @@ def load_run(path: str | Path, *, verify: bool = True) -> Run:
             fitted with.
         BackboneError: The encoder cannot be had.
     """
-    folder = RunFolder(Path(path))
-    record = folder.read_run(verify=verify)
-    recipe = folder.read_recipe()
-    facts = read_facts(folder.path, record, recipe)
-    loaded = load_backbone(record["backbone"]["name"], options=recipe.backbone.options)
-    if loaded.sha256 != record["backbone"]["sha256"]:
+    found = read_run(path, verify=verify)
+    folder, record, recipe = found.folder.path, found.record, found.recipe
+    loaded = load_backbone(record.backbone.name, options=recipe.backbone.options)
+    if loaded.sha256 != record.backbone.sha256:
         raise RunError(
             f"encoder {loaded.name!r} has other weights here ({loaded.source}) than run "
-            f"{str(path)!r} was fitted with ({record['backbone']['source']}); bring those"
+            f"{str(path)!r} was fitted with ({record.backbone.source}); bring those"
         )
-    if method_facts()[record["method"]].get("trains", True) and not is_saved(folder.path):
+    if method_facts()[record.method].get("trains", True) and not is_saved(folder):
         raise RunError(
             f"run {str(path)!r} lacks its trained weights: the run folder is incomplete, fit it "
             "again with --force"
         )
-    encoder = load_adapted(make_encoder(loaded, recipe, facts.input), folder.path)
+    encoder = load_adapted(make_encoder(loaded, recipe, found.input), folder)
     head = load_head(
-        folder.path / "head.safetensors", classes=len(facts.classes), features=encoder.features
+        folder / "head.safetensors", classes=len(found.classes), features=encoder.features
     )
-    model = Classifier(encoder, head, views=recipe.probe.views).eval()
-    return Run(
-        folder=folder,
-        recipe=recipe,
-        record=record,
-        classes=facts.classes,
-        metrics=facts.metrics,
-        model=model,
-        input=facts.input,
-        calibration=facts.calibration,
-        notes=notes_on(folder.path, record, verify=verify),
-    )
+    read = {one.name: getattr(found, one.name) for one in fields(found)}
+    return Run(**read, model=Classifier(encoder, head, views=recipe.probe.views).eval())
 
 
 def stem_plan(recipe: Recipe, wavelengths: Sequence[float | None] | None) -> StemPlan | None:

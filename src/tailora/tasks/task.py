@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tailora.data import Dataset
     from tailora.decisions import Decisions
     from tailora.report.blocks import Section
-    from tailora.report.reading import FinishedRun
+    from tailora.runs.result import RunResult
 
 
 class Task:
@@ -150,7 +150,7 @@ class Task:
         """
         return {}
 
-    def sections(self) -> "Sequence[Callable[[FinishedRun], Section]]":
+    def sections(self) -> "Sequence[Callable[[RunResult], Section]]":
         """Sections of the report beside those that every run has; each is given the run."""
         return ()
 

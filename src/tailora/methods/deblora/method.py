@@ -41,6 +41,7 @@ class DebLoRAMethod(Method):
     baselines = True
     objectives = True
     rate_key = "deblora.lr"
+    style = ("#009e73", "o")
 
     def check(self, recipe: Recipe, counts: ClassCounts, n_val: int) -> None:
         """Reject pulls without validation, too many clusters, and classes that are not there."""

@@ -1,24 +1,9 @@
 """Numbers as a reader wants them: percentages with one decimal, times in seconds to hours."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 MISSING: Final = "–"
-
-
-def number(value: Any) -> float | None:
-    """Return a finite float, or None for null and for anything that is not a number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return float(value) if abs(value) < float("inf") else None
-
-
-def interval(value: Any) -> tuple[float, float] | None:
-    """Return `(low, high)`, or None unless both ends are numbers."""
-    if not isinstance(value, Sequence) or len(value) != 2:  # an interval has two ends
-        return None
-    low, high = number(value[0]), number(value[1])
-    return None if low is None or high is None else (low, high)
 
 
 def magnitude(value: float) -> str:
@@ -31,24 +16,22 @@ def magnitude(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def percent(value: Any) -> str:
+def percent(value: float | None) -> str:
     """Write a share in [0, 1] as a percentage without the sign.
 
     Example:
         >>> percent(0.6123), percent(None)
         ('61.2', '–')
     """
-    share = number(value)
-    return MISSING if share is None else f"{100 * share:.1f}"
+    return MISSING if value is None else f"{100 * value:.1f}"
 
 
-def percent_interval(value: Any) -> str:
+def percent_interval(ends: tuple[float, float] | None) -> str:
     """Write an interval of shares in percent; empty when there is none."""
-    ends = interval(value)
     return "" if ends is None else f"[{percent(ends[0])}, {percent(ends[1])}]"
 
 
-def points(difference: float) -> str:
+def points(difference: float | None) -> str:
     """Write a difference of shares as signed percentage points.
 
     A difference that would round to zero keeps its first digit, so that a bound never reads as 0
@@ -58,6 +41,8 @@ def points(difference: float) -> str:
         >>> points(0.0213), points(-0.0004), points(0.0)
         ('+2.1', '-0.04', '0.0')
     """
+    if difference is None:
+        return MISSING
     value = 100 * difference
     if value == 0:
         return "0.0"
@@ -74,31 +59,28 @@ def points_interval(ends: tuple[float, float]) -> str:
     return f"[{points(ends[0])}, {points(ends[1])}]".replace("+", "")
 
 
-def integer(value: Any) -> str:
+def integer(value: float | None) -> str:
     """Write a count with thousands separated.
 
     Example:
         >>> integer(1234567), integer(None)
         ('1,234,567', '–')
     """
-    count = number(value)
-    return MISSING if count is None else f"{round(count):,}"
+    return MISSING if value is None else f"{round(value):,}"
 
 
-def decimal(value: Any, *, digits: int = 3) -> str:
+def decimal(value: float | None, *, digits: int = 3) -> str:
     """Write a number with a fixed number of decimals."""
-    found = number(value)
-    return MISSING if found is None else f"{found:.{digits}f}"
+    return MISSING if value is None else f"{value:.{digits}f}"
 
 
-def duration(value: Any) -> str:
+def duration(seconds: float | None) -> str:
     """Write seconds in the unit that fits.
 
     Example:
         >>> duration(4.21), duration(125), duration(3725)
         ('4.2 s', '2 min 05 s', '1 h 02 min')
     """
-    seconds = number(value)
     if seconds is None:
         return MISSING
     if seconds < 60:  # a minute
@@ -107,6 +89,11 @@ def duration(value: Any) -> str:
     if minutes < 60:  # an hour
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def megabytes(value: float | None) -> str:
+    """Write a size in MB."""
+    return MISSING if value is None else f"{integer(value)} MB"
 
 
 def named_list(names: Sequence[str], *, at_most: int = 8) -> str:
