@@ -19,7 +19,7 @@ class Rows(tuple[_T_co, ...], Generic[_T_co]):
     __slots__ = ()
 
     def to_frame(self) -> Any:
-        """Give a `pandas.DataFrame`, a row per record; fields of fields are columns `OUTER.INNER`.
+        """Return a `pandas.DataFrame`, a row per record; fields of fields are columns `OUTER.INNER`.
 
         Fields that are lists are left out.
 
@@ -36,7 +36,7 @@ class Rows(tuple[_T_co, ...], Generic[_T_co]):
 
 
 def frame(records: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -> Any:
-    """Give a `pandas.DataFrame` of records, see `Rows.to_frame`.
+    """Return a `pandas.DataFrame` of records, see `Rows.to_frame`.
 
     Args:
         records: One a row.

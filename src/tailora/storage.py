@@ -229,7 +229,7 @@ def parse_value(text: str) -> Any:
 
 
 def keyed(*names: str) -> AfterValidator:
-    """Let `typed` refuse a mapping without one of these keys."""
+    """Let `typed` reject a mapping without one of these keys."""
 
     def check(value: Mapping[str, _T]) -> Mapping[str, _T]:
         if missing := [name for name in names if name not in value]:

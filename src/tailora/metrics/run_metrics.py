@@ -149,7 +149,7 @@ class RunMetrics:
         return alarm_text(collapse_alarm(last.confusion, counts))
 
     def to_frame(self, by: str = "class") -> Any:
-        """Give a `pandas.DataFrame`; what is undefined is missing.
+        """Return a `pandas.DataFrame`; what is undefined is missing.
 
         Args:
             by: `"class"`, a row per method and class; `"group"`, a row per method and

@@ -248,7 +248,7 @@ class TuningResult:
 @final
 @dataclass(frozen=True)
 class ComparedData:
-    """The data set; sizes are one number, or one per seed where each drew its own split."""
+    """The dataset; sizes are one number, or one per seed where each drew its own split."""
 
     name: str | None = None
     notes: tuple[str, ...] | None = None
@@ -284,7 +284,7 @@ class ComparisonResult:
     Args:
         complete: Whether all rows are there.
         tailora: Version that wrote it.
-        fingerprints: Of the data set, or of one per seed.
+        fingerprints: Of the dataset, or of one per seed.
         started: When the last part of the work began.
         finished: When it ended.
         versions: Of Python and packages.
@@ -356,7 +356,7 @@ class ComparisonResult:
         return [row for row in self.rows if row.probe == probe]
 
     def to_frame(self, by: str = "row") -> Any:
-        """Give a `pandas.DataFrame`.
+        """Return a `pandas.DataFrame`.
 
         Args:
             by: `"row"`, as `rows.to_frame()`; `"class"`, F1 of each class in each row; or `"seed"`,

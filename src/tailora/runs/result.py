@@ -93,10 +93,10 @@ class AdapterSpectrum:
 @final
 @dataclass(frozen=True, kw_only=True)
 class RunData:
-    """The data set that a run was fitted on.
+    """The dataset that a run was fitted on.
 
     Args:
-        name: Of the data set.
+        name: Of the dataset.
         fingerprint: Hash of its images, labels and splits.
         n_train: Training images.
         n_val: Validation images.
@@ -240,7 +240,7 @@ class RunPredictions:
         return len(self.paths)
 
     def to_frame(self) -> Any:
-        """Give a `pandas.DataFrame`, a row per image; probabilities are columns `p(CLASS)`.
+        """Return a `pandas.DataFrame`, a row per image; probabilities are columns `p(CLASS)`.
 
         Raises:
             ConfigError: pandas is not installed.
