@@ -19,9 +19,9 @@ class Rows(tuple[_T_co, ...], Generic[_T_co]):
     __slots__ = ()
 
     def to_frame(self) -> Any:
-        """Return a `pandas.DataFrame`, a row per record; fields of fields are columns `OUTER.INNER`.
+        """Return a `pandas.DataFrame`, a row per record.
 
-        Fields that are lists are left out.
+        Fields of fields are columns `OUTER.INNER`; fields that are lists are left out.
 
         Raises:
             ConfigError: pandas is not installed.

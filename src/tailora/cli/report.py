@@ -60,9 +60,7 @@ def report(
     for run in found:
         tell_notes(run.notes)
     if len(found) == 1:
-        written = write_report(
-            found[0], out=out, more=find_task(found[0].recipe.task).sections()
-        )
+        written = write_report(found[0], out=out, more=find_task(found[0].recipe.task).sections())
     else:
         written = write_comparison(found, out or Path("comparison.html"))
     if json:
