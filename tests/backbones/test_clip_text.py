@@ -92,14 +92,14 @@ def test_names_and_templates_that_say_nothing_are_refused(names, templates, mess
 @pytest.mark.parametrize("kind", ["dinov2", "clip-vision", "siglip"])
 def test_an_encoder_without_a_text_tower_of_clip_is_refused(kind, tmp_path):
     loaded = load_backbone(str(tiny_encoder_folder(tmp_path / kind, kind)))
-    with pytest.raises(BackboneError, match="has no text tower"):
+    with pytest.raises(BackboneError, match="has no text encoder"):
         text_head(loaded, NAMES)
 
 
 def test_a_model_without_its_tokenizer_is_refused(folder):
     for name in ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink(missing_ok=True)
-    with pytest.raises(BackboneError, match="has no text tower"):
+    with pytest.raises(BackboneError, match="has no text encoder"):
         text_head(load_backbone(str(folder)), NAMES)
 
 

@@ -106,7 +106,7 @@ def test_another_encoder_is_refused(spoil):
         renamed["blocks.0.other.weight"] = torch.ones(1)
     else:
         renamed["embeddings.batchnorm.weight"] = torch.ones(1)
-    with pytest.raises(BackboneError, match="holds another encoder"):
+    with pytest.raises(BackboneError, match="contains another encoder"):
         build(renamed, BANDS, settings=TINY)
 
 

@@ -49,7 +49,7 @@ def test_looks_differ_from_image_to_image_where_none_are_given():
 
 
 def test_wrong_limits_kinds_and_looks_are_refused():
-    with pytest.raises(BackboneError, match="limits of decibels must rise"):
+    with pytest.raises(BackboneError, match="limits of decibels must be increasing"):
         Decibels("power", [0.0], [0.0])
     with pytest.raises(ConfigError, match="unknown kind of radar image 'db'"):
         Decibels("db", [0.0], [1.0])

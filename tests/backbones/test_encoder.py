@@ -141,7 +141,7 @@ def test_masked_autoencoders_see_every_patch_in_its_place(tmp_path, images):
 def test_a_model_that_hides_patches_is_refused():
     with torch.device("meta"):
         model = ViTMAEModel(ViTMAEConfig(hidden_size=12, num_hidden_layers=1))
-    with pytest.raises(BackboneError, match=r"hides a share of 0\.75.*mask_ratio = 0"):
+    with pytest.raises(BackboneError, match=r"masks a share of 0\.75.*mask_ratio = 0"):
         Encoder(model, pooling="mean", mean=MEAN, std=STD)
 
 
@@ -201,7 +201,7 @@ def test_building_and_checking_leave_the_model_as_it_was(tmp_path, images):
     encoder = make(tmp_path, "swin")
     before = encoder(images)
     encoder.backbone.train()
-    with pytest.raises(BackboneError, match="made for images of 28 px cannot take 14 px"):
+    with pytest.raises(BackboneError, match="for images of 28 px does not accept 14 px"):
         encoder.check_image_size(14)
     assert encoder.backbone.training
     assert torch.equal(encoder.eval()(images), before)
@@ -215,7 +215,7 @@ def test_a_model_of_one_fixed_size_says_so_before_any_image_is_read():
         model = Aimv2VisionModel(config)
     encoder = Encoder(model, pooling="mean", mean=MEAN, std=STD)
     encoder.check_image_size(224)
-    with pytest.raises(BackboneError, match=r"cannot take 112 px.*resize the images to 224 px"):
+    with pytest.raises(BackboneError, match=r"does not accept 112 px.*resize the images to 224 px"):
         encoder.check_image_size(112)
 
 
@@ -272,7 +272,7 @@ def test_what_is_no_vision_model_is_sent_to_the_module_encoder():
     with torch.device("meta"):
         text = BertModel(BertConfig(hidden_size=12, num_hidden_layers=1, vocab_size=5))
     for module in (nn.Linear(2, 2, device="meta"), text):
-        with pytest.raises(BackboneError, match=r"no transformers vision model.*ModuleEncoder"):
+        with pytest.raises(BackboneError, match=r"not a transformers vision model.*ModuleEncoder"):
             Encoder(module, pooling="mean", mean=MEAN, std=STD)
 
 
@@ -315,7 +315,7 @@ def test_patches_lie_where_they_are_in_the_image(tmp_path, images):
 
 
 def test_the_class_token_alone_gives_no_features_of_patches(tmp_path, images):
-    with pytest.raises(BackboneError, match=r"looks at no patch.*pooling=mean or both"):
+    with pytest.raises(BackboneError, match=r"does not use the patches.*pooling=mean or both"):
         make(tmp_path, "vit", "class").patch_features(images)
 
 

@@ -73,7 +73,7 @@ def test_other_sizes_are_taken(kind, size, tmp_path):
 
 @pytest.mark.parametrize("kind", OTHERS)
 def test_a_size_that_patches_do_not_fill_is_refused(kind, tmp_path):
-    with pytest.raises(BackboneError, match="do not divide into patches"):
+    with pytest.raises(BackboneError, match="are not a multiple of the patch size"):
         make(kind, tmp_path).check_image_size(29)
 
 
@@ -135,5 +135,5 @@ def test_equal_weights_have_equal_fingerprints(kind, tmp_path):
 @pytest.mark.parametrize("kind", ["dinov2", "satmae"])
 def test_encoders_without_options_take_none(kind, tmp_path):
     name = load(kind, tmp_path).name
-    with pytest.raises(ConfigError, match=r"takes no backbone\.options, got 'timestep'"):
+    with pytest.raises(ConfigError, match=r"has no backbone\.options, got 'timestep'"):
         load_backbone(name, options={"timestep": 1})

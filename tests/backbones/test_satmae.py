@@ -124,16 +124,16 @@ def without(state, name):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda s: without(s, "cls_token"), "is no SatMAE"),
-        (lambda s: without(s, "pos_embed"), "is no SatMAE"),
+        (lambda s: without(s, "cls_token"), "is not a SatMAE"),
+        (lambda s: without(s, "pos_embed"), "is not a SatMAE"),
         (lambda s: without(s, "blocks.1.mlp.fc2.bias"), r"1 missing \(blocks\.1\.fc2\.bias\)"),
         (lambda s: without(s, "norm.weight"), r"1 missing \(norm\.weight\)"),
         (lambda s: without(s, "norm.weight") | {"fc_norm.weight": torch.ones(WIDTH)}, "fc_norm"),
         (lambda s: s | {"blocks.1.extra.weight": torch.ones(3)}, "1 unexpected"),
         (lambda s: s | {"blocks.0.norm1.weight": torch.ones(7)}, "1 of another shape"),
-        (lambda s: s | {"pos_embed": s["pos_embed"][:, :-1]}, "no square"),
-        (lambda _: {"layer.weight": torch.ones(2)}, "is no SatMAE"),
-        (lambda _: {}, "is no SatMAE"),
+        (lambda s: s | {"pos_embed": s["pos_embed"][:, :-1]}, "not a square"),
+        (lambda _: {"layer.weight": torch.ones(2)}, "is not a SatMAE"),
+        (lambda _: {}, "is not a SatMAE"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_told_what_is_wrong(spoil, message, grouped, tmp_path):
@@ -159,7 +159,7 @@ class Evil:
 @pytest.mark.parametrize("content", [{"model": Evil()}, Evil()])
 def test_a_pickle_that_is_more_than_weights_is_never_run(content, tmp_path, capsys):
     torch.save(content, tmp_path / "s.pth")
-    with pytest.raises(BackboneError, match="not a file of weights alone"):
+    with pytest.raises(BackboneError, match="not a weights-only file"):
         load_backbone(str(tmp_path / "s.pth"))
     assert "opened" not in capsys.readouterr().out
 
@@ -167,10 +167,13 @@ def test_a_pickle_that_is_more_than_weights_is_never_run(content, tmp_path, caps
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (lambda path: path.write_bytes(b""), "not a file of weights alone"),
-        (lambda path: path.write_bytes(b"<html>not found</html>"), "not a file of weights alone"),
-        (lambda path: path.write_bytes(pickle.dumps([1, 2], protocol=2)), "not a file of weights"),
-        (lambda path: torch.save([torch.ones(2)], path), "holds a list"),
+        (lambda path: path.write_bytes(b""), "not a weights-only file"),
+        (lambda path: path.write_bytes(b"<html>not found</html>"), "not a weights-only file"),
+        (
+            lambda path: path.write_bytes(pickle.dumps([1, 2], protocol=2)),
+            "not a weights-only file",
+        ),
+        (lambda path: torch.save([torch.ones(2)], path), "contains a list"),
         (lambda _: None, "there is no checkpoint"),
     ],
 )

@@ -94,7 +94,7 @@ def test_the_denoising_loss_by_hand(prediction, tmp_path, pixels):
 
 def test_an_objective_that_is_not_known_is_refused(tmp_path, pixels):
     model = load(pipeline_folder(tmp_path / "sample", prediction="sample"))
-    with pytest.raises(BackboneError, match="predicts 'sample'"):
+    with pytest.raises(BackboneError, match="predict 'sample'"):
         model.denoising_loss(pixels, torch.Generator())
 
 
@@ -195,7 +195,7 @@ def test_text_and_u_net_of_different_models_are_refused(pipeline, tmp_path):
             down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
             up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
         ).save_pretrained(pipeline / "unet")  # fmt: skip
-    with pytest.raises(BackboneError, match="gives 8 numbers a word and the U-Net takes 24"):
+    with pytest.raises(BackboneError, match="has width 8 and the U-Net expects 24"):
         load(pipeline)
 
 
@@ -203,7 +203,7 @@ def test_text_and_u_net_of_different_models_are_refused(pipeline, tmp_path):
     ("name", "message"),
     [
         ("diffusers:someone/some-model", "no weights for .* the hub cannot be reached"),
-        ("diffusers:{folder}", "leave 'diffusers:' out"),
+        ("diffusers:{folder}", "leave out 'diffusers:'"),
     ],
 )
 def test_a_name_on_the_hub_is_told_what_is_missing(name, message, pipeline):

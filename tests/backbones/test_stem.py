@@ -180,11 +180,11 @@ def test_thirteen_bands_cost_the_patch_embedding_s_extra_kernels_and_no_more(mod
         (None, "zero", "needs the wavelength of each band"),
         ((), "zero", "needs the wavelength of each band"),
         ((None, None), "mean", "needs the wavelength of each band"),
-        ((665.0, 560.0, 490.0), "zero", "must be µm from 0 to 20"),  # nanometres
-        ((-0.5,), "zero", "must be µm from 0 to 20"),
-        ((float("nan"), 0.5), "zero", "must be µm from 0 to 20"),
+        ((665.0, 560.0, 490.0), "zero", "must be in µm from 0 to 20"),  # nanometres
+        ((-0.5,), "zero", "must be in µm from 0 to 20"),
+        ((float("nan"), 0.5), "zero", "must be in µm from 0 to 20"),
         ((0.842, 1.61), "zero", "new_bands=mean"),
-        (RGB, "meen", "unknown start of new bands 'meen'; did you mean 'mean'"),
+        (RGB, "meen", "unknown initialisation of new bands 'meen'; did you mean 'mean'"),
     ],
 )
 def test_what_cannot_be_planned_is_refused(wavelengths, new_bands, message):
@@ -194,5 +194,5 @@ def test_what_cannot_be_planned_is_refused(wavelengths, new_bands, message):
 
 def test_an_encoder_of_other_bands_has_no_rgb_stem(tmp_path):
     folder = tiny_encoder_folder(tmp_path / "four", bands=4)
-    with pytest.raises(BackboneError, match="of 4 bands has no RGB stem"):
+    with pytest.raises(BackboneError, match="with 4 bands has no RGB stem"):
         adapt_stem(AutoModel.from_pretrained(folder), plan_stem(SENTINEL2))

@@ -166,7 +166,7 @@ def test_bad_submissions_are_refused(tmp_path):
         write_submission(tmp_path, boxes([("P1", "ship", box(0), 0)], scored=False), classes=())
     with pytest.raises(DataError, match=r"no Task1_CLASS\.txt"):
         read_submission(tmp_path)
-    for line, reason in (("P1 0.5 1 2 3", "5 words"), ("P1 x 1 2 3 4 5 6 7 8", "'x'")):
+    for line, reason in (("P1 0.5 1 2 3", "5 fields"), ("P1 x 1 2 3 4 5 6 7 8", "'x'")):
         (tmp_path / "Task1_ship.txt").write_text(f"\n{line}\n")
         with pytest.raises(
             DataError, match=rf"line 2 of .*Task1_ship\.txt' is malformed.*{reason}"
@@ -192,7 +192,7 @@ def test_wrong_boxes_are_refused():
     row = ("a", "ship", box(0), 0)
     with pytest.raises(DataError, match=r"detections of \['shp'\]"):
         scores([("a", "shp", box(0), 0.5)], [row])
-    with pytest.raises(DataError, match="no true box counts"):
+    with pytest.raises(DataError, match="no ground-truth box counts"):
         scores([row], [("a", "ship", box(0), 1)])
     with pytest.raises(ConfigError, match="none that is NaN"):
         scores([("a", "ship", box(0), np.nan)], [row])
@@ -207,5 +207,5 @@ def test_wrong_boxes_are_refused():
     found = scores([row], [row])
     with pytest.raises(ConfigError, match="unknown class 'shp'; did you mean 'ship'"):
         found.mean(["shp"])
-    with pytest.raises(ConfigError, match="a mean over no class"):
+    with pytest.raises(ConfigError, match="the mean over no class"):
         found.mean([])

@@ -46,7 +46,7 @@ def test_tiles_go_row_by_row_and_are_named():
     assert tiles[1].name("P0__1") == "P0__1__1024__0___1"
     assert parse_tile_name("P0__1__1024__0___1") == ("P0__1", 1024.0, 0, 1)
     assert parse_tile_name("P0003__0.5__824___-3") == ("P0003", 0.5, 824, -3)
-    with pytest.raises(DataError, match="'P0003' names no window"):
+    with pytest.raises(DataError, match="'P0003' is not the name of a tile"):
         parse_tile_name("P0003")
 
 
@@ -83,7 +83,7 @@ def test_windows_without_detections_merge_to_nothing():
         make_tiles(1000, 1800), nothing, [np.zeros(0)] * 2, [np.zeros(0, dtype=np.int64)] * 2
     )
     assert (corners.shape, score.shape, classes.shape) == ((0, 4, 2), (0,), (0,))
-    with pytest.raises(ConfigError, match="must be as many"):
+    with pytest.raises(ConfigError, match="must have the same length"):
         merge_tiles(make_tiles(10, 10), nothing, [], [])
 
 

@@ -79,7 +79,7 @@ def test_a_size_that_patches_do_not_fill_is_refused(rgb, tmp_path, refuse):
     file = satmae_file(tmp_path / "satmae.pth", satmae_tensors(grouped=False))
     refuse(
         "fit", rgb, "--out", "run", "--backbone", file, *QUICK, "--image-size", 14,
-        says=["14 px do not divide into patches of 4 px"],
+        says=["14 px are not a multiple of the patch size 4 px"],
     )  # fmt: skip
 
 

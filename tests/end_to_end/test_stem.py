@@ -127,7 +127,7 @@ def test_without_a_stem_six_bands_are_refused_and_the_way_out_is_named(six, word
         (["backbone.stem=by-wavelength", "backbone.new_bands_rate=0"], ["must lie in (0, 1]"]),
         (["backbone.wavelengths=[0.49]"], ["has no effect without backbone.stem"]),
         (["backbone.stem=by-wavelength", "backbone.new_bands=men"], ["did you mean 'mean'"]),
-        (["backbone.options={draws=2}"], ["takes no backbone.options"]),
+        (["backbone.options={draws=2}"], ["has no backbone.options"]),
         (["train.objective=denoising"], ["needs a diffusion model"]),
     ],
 )

@@ -1,7 +1,7 @@
-"""Encoders: found by name, loaded strictly, called alike.
+"""Encoders: found by name, loaded strictly, with one interface.
 
-`load_backbone` finds the weights; `Encoder` turns images into features; `ModuleEncoder` lets any
-module take its place.
+`load_backbone` loads the weights; `Encoder` turns images into features; `ModuleEncoder` adapts any
+other module.
 """
 
 from typing import TYPE_CHECKING

@@ -1,12 +1,12 @@
-"""CLIP's other half: class names become a linear head on image features, with no training at all.
+"""CLIP's text encoder: class names become a linear head on image features, without training.
 
-CLIP compares a projected image feature with the projected text of each class by their cosine. The
-division by the image feature's own length is the same for every class, so the head that leaves it
-out decides as CLIP does, on every image. Its probabilities are CLIP's for an image whose projected
-feature is of typical length; give training features and that length is taken from them.
+CLIP compares a projected image feature with the projected text of each class by cosine. Normalising
+the image feature does not change the ranking of classes, so a head without it makes CLIP's decision
+on every image. Its probabilities are CLIP's for an image whose projected feature has typical
+length; pass training features to estimate that length.
 
 Reference: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision",
-ICML 2021, section 3.1; averaging embeddings over several templates is theirs too.
+ICML 2021, section 3.1, including averaging embeddings over several templates.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from tailora.backbones.pretrained import quiet_loading
 from tailora.errors import BackboneError, ConfigError
 
 TEMPLATES: Final = ("a satellite photo of {}.", "an aerial image of {}.")
-_SPECIAL: Final = 4  # transformers makes up a tokenizer of so few words where there is none
+_SPECIAL: Final = 4  # transformers makes up a tokenizer with so few tokens if there is none
 
 
 def text_head(
@@ -33,27 +33,27 @@ def text_head(
     templates: Sequence[str] = TEMPLATES,
     features: NDArray[np.floating] | None = None,
 ) -> nn.Linear:
-    """Make the zero-shot head of a CLIP model for some classes.
+    """Build the zero-shot head of a CLIP model for given classes.
 
     Args:
-        loaded: A CLIP image tower, from a folder or hub name that also holds text tower and
-            tokenizer; its features are to be pooled as `"class"`.
+        loaded: A CLIP image encoder, from a folder or hub name that also has text encoder and
+            tokenizer; its features must be pooled as `"class"`.
         names: Class names, in index order.
-        templates: Sentences with `{}` where the name goes; their embeddings are averaged.
-        features: Image features (rows, width) whose typical length sets the temperature; None takes
-            a length of 1.
+        templates: Sentences with `{}` in place of the name; their embeddings are averaged.
+        features: Image features (rows, width) whose typical length sets the temperature; None uses
+            length 1.
 
     Returns:
         A frozen head (width to classes).
 
     Raises:
         ConfigError: No name, an empty one, or a template without `{}`.
-        BackboneError: The encoder is no CLIP, or its text tower or tokenizer is absent.
+        BackboneError: The encoder is not CLIP, or its text encoder or tokenizer is missing.
     """
     if not names or not all(name.strip() for name in names):
         raise ConfigError("zero-shot from names needs a name for every class")
     if not templates or not all("{}" in template for template in templates):
-        raise ConfigError(f"each template needs {{}} where the name goes, got {list(templates)}")
+        raise ConfigError(f"each template needs {{}} in place of the name, got {list(templates)}")
     model, tokenizer = _load_both(loaded)
     with torch.no_grad():
         texts = torch.stack([_embed(model, tokenizer, name, templates) for name in names])
@@ -71,8 +71,8 @@ def _load_both(loaded: LoadedBackbone) -> tuple[Any, Any]:
 
     local = loaded.source != "hub"
     absent = (
-        f"{loaded.name!r} has no text tower to read class names with; give a whole CLIP model "
-        "with its tokenizer, such as openai/clip-vit-base-patch32"
+        f"{loaded.name!r} has no text encoder for class names; use a full CLIP model with its "
+        "tokenizer, such as openai/clip-vit-base-patch32"
     )
     try:
         config = AutoConfig.from_pretrained(
@@ -97,12 +97,12 @@ def _load_both(loaded: LoadedBackbone) -> tuple[Any, Any]:
     if missing := [key for key in info["missing_keys"] if "position_ids" not in key]:
         raise BackboneError(f"{absent} ({len(missing)} weights are missing, e.g. {missing[0]})")
     if not _SPECIAL < len(tokenizer) <= model.config.text_config.vocab_size:
-        raise BackboneError(f"{absent} (its tokenizer is another's, or absent)")
+        raise BackboneError(f"{absent} (its tokenizer is missing or belongs to another model)")
     return model.eval(), tokenizer
 
 
 def _embed(model: Any, tokenizer: Any, name: str, templates: Sequence[str]) -> Tensor:
-    """Average the unit embeddings of one name in all sentences, and make it a unit again."""
+    """Average the unit embeddings of one name over all templates, and normalise the result."""
     sentences = [template.replace("{}", name) for template in templates]
     tokens = tokenizer(
         sentences, padding=True, truncation=True, return_tensors="pt",
@@ -120,8 +120,8 @@ def _typical_length(projection: Tensor, features: NDArray[np.floating] | None) -
         return 1.0
     if features.ndim != 2 or features.shape[1] != projection.shape[1]:
         raise BackboneError(
-            f"CLIP projects features of {projection.shape[1]} numbers, got {features.shape}; use "
+            f"CLIP projects features of size {projection.shape[1]}, got {features.shape}; use "
             "--set backbone.pooling=class"
         )
-    rows = torch.from_numpy(np.array(features, dtype=np.float32))  # may be mapped from a file
+    rows = torch.from_numpy(np.array(features, dtype=np.float32))  # may be memory-mapped
     return float((rows @ projection.T).norm(dim=1).mean())

@@ -1,7 +1,7 @@
 """EfficientNet-b4 trained on Sentinel-2 and Landsat: multispectral weights that install offline.
 
-The package ukis-csmask ships U-Nets that find clouds and their shadows, as ONNX files. Here the
-encoder of one is taken out; what it learnt is clouds on many kinds of ground, no land-cover class.
+The package ukis-csmask ships U-Nets that detect clouds and cloud shadows, as ONNX files. This
+extracts the encoder of one; it was trained on clouds over many surfaces, not on land-cover classes.
 
 Reference: Tan and Le, "EfficientNet", ICML 2019; the package by the German Aerospace Center.
 """
@@ -29,12 +29,12 @@ _B4: Final[dict[str, Any]] = {
     "depth_coefficient": 1.8,
     "hidden_dim": 1792,
     "image_size": 380,
-    # of the sizes that its authors' 380 px are halved to, 95 is odd: padded alike on both sides
+    # the authors' 380 px halve to an odd 95: padded symmetrically
     "depthwise_padding": [6],
 }
 _STRIDE: Final = 32
 _PREFIX: Final = "model.encoder."
-# segmentation-models-pytorch's name of a layer to that of transformers
+# segmentation-models-pytorch's layer names to those of transformers
 _STEM: Final = {"_conv_stem": "embeddings.convolution", "_bn0": "embeddings.batchnorm"}
 _BLOCK: Final = {
     "_expand_conv": "expansion.expand_conv",
@@ -49,11 +49,11 @@ _BLOCK: Final = {
 
 
 class CloudEfficientNet(FoundationModel):
-    """The convolutions of an EfficientNet without its last one, which segmenting does not need.
+    """The convolutions of an EfficientNet without its last one, which segmentation does not use.
 
     Args:
-        net: A transformers `EfficientNetModel`; its last convolution is taken out.
-        band_names: Of its bands, in order.
+        net: A transformers `EfficientNetModel`; its last convolution is removed.
+        band_names: Names of its bands, in order.
     """
 
     units: ClassVar[Units] = "reflectance"
@@ -82,7 +82,7 @@ class CloudEfficientNet(FoundationModel):
 def load_cloud_efficientnet(
     options: dict[str, Any],
 ) -> tuple[CloudEfficientNet, tuple[float, ...], tuple[float, ...]]:
-    """Take the encoder out of the packaged file.
+    """Extract the encoder from the packaged file.
 
     Args:
         options: `bands`: 6 (blue, green, red, near and two short-wave infrared) or 4 (without the
@@ -92,8 +92,8 @@ def load_cloud_efficientnet(
         The encoder, and the mean and standard deviation of its training bands as reflectance.
 
     Raises:
-        ConfigError: An option it does not have.
-        BackboneError: The package or onnx is absent, or the file holds something else.
+        ConfigError: An unknown option.
+        BackboneError: The package or onnx is missing, or the file has other content.
     """
     file = _find_file(_check_options(options))
     facts = json.loads(file.with_suffix(".json").read_text("utf-8"))["data"]["dataset_statistics"]
@@ -103,7 +103,7 @@ def load_cloud_efficientnet(
 
 
 def encoder_tensors(constants: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    """Pick the encoder's weights out of the U-Net's, under the names they have in transformers."""
+    """Extract the encoder's weights from the U-Net's, with their transformers names."""
     found: dict[str, Tensor] = {}
     for name, value in constants.items():
         if not name.startswith(_PREFIX):
@@ -120,10 +120,10 @@ def encoder_tensors(constants: dict[str, np.ndarray]) -> dict[str, Tensor]:
 def build(
     tensors: dict[str, Tensor], band_names: tuple[str, ...], *, settings: dict[str, Any]
 ) -> CloudEfficientNet:
-    """Make the model and fill it, strictly.
+    """Build the model and load the weights strictly.
 
     Raises:
-        BackboneError: A tensor is missing, left over or of another shape.
+        BackboneError: A tensor is missing, unexpected or of another shape.
     """
     with torch.random.fork_rng(devices=[]):
         net = EfficientNetModel(EfficientNetConfig(num_channels=len(band_names), **settings))
@@ -136,8 +136,8 @@ def build(
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise BackboneError(
-            f"the file of ukis-csmask holds another encoder ({reason}); install the version that is"
-            f" known: {CLOUD_INSTALL}"
+            f"the file of ukis-csmask contains another encoder ({reason}); install the known "
+            f"version: {CLOUD_INSTALL}"
         ) from error
     return model.eval()
 
@@ -153,7 +153,7 @@ def _check_options(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _find_file(chosen: dict[str, Any]) -> Path:
-    """Found without importing the package, which needs an ONNX runtime."""
+    """Find the file without importing the package, which needs an ONNX runtime."""
     spec = importlib.util.find_spec("ukis_csmask")
     for folder in (spec and spec.submodule_search_locations) or ():
         file = Path(folder) / f"model_{chosen['bands']}b_{chosen['level']}.onnx"
@@ -168,7 +168,7 @@ def _read_constants(file: Path) -> dict[str, np.ndarray]:
         from onnx import numpy_helper
     except ImportError as error:
         raise BackboneError(
-            f"{CLOUD_NAME!r} is an ONNX file, and onnx is not installed; pip install "
+            f"{CLOUD_NAME!r} is an ONNX file, but onnx is not installed; pip install "
             '"tailora[packaged]"'
         ) from error
     graph = onnx.load(file).graph

@@ -1,7 +1,7 @@
-"""Radar images as encoders take them: decibels, clipped, on a scale of 0 to 1.
+"""Radar images as encoder input: decibels, clipped, scaled to 0..1.
 
-Radar backscatter spans many powers of ten and its noise multiplies; the logarithm makes it additive
-and of one size everywhere.
+Radar backscatter spans many orders of magnitude with multiplicative noise; the logarithm makes the
+noise additive and uniform.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from tailora.errors import BackboneError, unknown_name
 _FACTORS: Final = {"amplitude": 20.0, "power": 10.0, "decibel": 0.0}
 RADAR: Final = tuple(_FACTORS)
 
-_LEAST: Final = 1e-6  # of amplitude or power, added: the logarithm of zero is not a number
+_LEAST: Final = 1e-6  # of amplitude or power, added: avoids the logarithm of zero
 
 
 def to_decibels(images: Tensor, radar: str) -> Tensor:
@@ -23,10 +23,10 @@ def to_decibels(images: Tensor, radar: str) -> Tensor:
 
     Args:
         images: Amplitude, power or decibels, any shape.
-        radar: Which of them: one of `RADAR`.
+        radar: How they are stored: one of `RADAR`.
 
     Returns:
-        20 log10 of amplitude, 10 log10 of power, decibels as they are.
+        20 log10 of amplitude, 10 log10 of power, decibels unchanged.
 
     Raises:
         ConfigError: Unknown `radar`.
@@ -44,13 +44,13 @@ def to_decibels(images: Tensor, radar: str) -> Tensor:
 
 @final
 class Decibels(nn.Module):
-    """Bring radar images to 0..1 between two limits of each band.
+    """Scale radar images to 0..1 between two limits per band.
 
     Args:
         radar: How they are stored: one of `RADAR`.
         low: Decibels that become 0, one per band.
         high: Decibels that become 1, one per band.
-        looks: Looks of the speckle that training adds; None draws them for every image.
+        looks: Number of looks of the speckle added in training; None draws it for every image.
 
     Raises:
         BackboneError: A limit is missing, or not above the other one.
@@ -73,20 +73,21 @@ class Decibels(nn.Module):
             raise unknown_name("kind of radar image", radar, RADAR)
         if len(low) != len(high) or any(b <= a for a, b in zip(low, high, strict=True)):
             raise BackboneError(
-                f"limits of decibels must rise in every band, got {list(low)} and {list(high)}"
+                f"limits of decibels must be increasing in every band, got {list(low)} and "
+                f"{list(high)}"
             )
         self.radar, self.looks = radar, looks
-        # arguments of the constructor, not weights: they stay out of the state dict
+        # constructor arguments, not weights: not in the state dict
         self.register_buffer("low", _per_band(low), persistent=False)
         self.register_buffer("high", _per_band(high), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(batch, bands, height, width) as stored to the same shape in 0..1."""
+        """Map (batch, bands, height, width) as stored to the same shape in 0..1."""
         found = to_decibels(images, self.radar)
         return ((found - self.low) / (self.high - self.low)).clamp(0, 1)
 
     def multiply_power(self, images: Tensor, factors: Tensor) -> Tensor:
-        """Multiply the power of stored images, whatever they are stored as.
+        """Multiply the power of stored images, however they are stored.
 
         Args:
             images: (batch, bands, height, width).

@@ -21,7 +21,7 @@ from tailora.backbones.layout import (
 from tailora.errors import BackboneError, unknown_name
 
 Pooling = Literal["class", "mean", "both"]
-"""What of a transformer's tokens is the feature: class token, mean of the patches, or both."""
+"""Which tokens of a transformer make the feature: class token, mean of the patches, or both."""
 Precision = Literal["fp32", "bf16"]
 """Floating-point type of the encoder's weights and activations."""
 
@@ -47,26 +47,25 @@ class FeatureMaps:
 class Encoder(nn.Module):
     """Normalise images, run a vision model and pool its tokens.
 
-    `backbone` is the part an adapter goes into; it may be assigned anew, for example with what
-    `peft.get_peft_model` returns. `features` is the length of a feature vector.
+    `backbone` is the part that takes the adapter; it may be reassigned, for example to the output
+    of `peft.get_peft_model`. `features` is the length of a feature vector.
 
     Args:
         backbone: A transformers vision model or a `FoundationModel`, bare or wrapped by PEFT.
         pooling: `class`: the class token, after the model's last norm. `mean`: the mean of the
-            patch tokens or of the feature map, without class and register tokens. `both`: the
-            two side by side, class first.
-        mean: Per band, subtracted after the division by `scale`.
-        std: Per band, divided by afterwards.
-        scale: What stored values are divided by first: 255 takes 8-bit values to 0..1; 1 leaves
-            values in their own units, which `mean` and `std` then have too.
-        radar: Turns stored radar images into what `scale`, `mean` and `std` are for; None for
-            other images.
-        precision: `"fp32"`, or `"bf16"` for the model's products of matrices (autocast); weights,
-            features and whatever learns from them stay float32.
+            patch tokens or of the feature map, without class and register tokens. `both`: both
+            concatenated, class first.
+        mean: Per band, subtracted after dividing by `scale`.
+        std: Per band, divided by after that.
+        scale: Divisor of stored values: 255 maps 8-bit values to 0..1; 1 keeps values in their own
+            units, which `mean` and `std` must then have too.
+        radar: Converts stored radar images before `scale`, `mean` and `std`; None for other images.
+        precision: `"fp32"`, or `"bf16"` for autocast of the model; weights, features and everything
+            trained on them stay float32.
 
     Raises:
         BackboneError: The model has no class token to pool, takes another number of bands, or is
-            no vision model.
+            not a vision model.
         ConfigError: Unknown precision.
 
     Example:
@@ -106,7 +105,7 @@ class Encoder(nn.Module):
         self.radar = radar
         self.precision: Precision = precision
         self.features = self._layout.width * (2 if pooling == "both" else 1)
-        # arguments of the constructor, not weights: they stay out of the state dict
+        # constructor arguments, not weights: not in the state dict
         self.register_buffer("mean", _per_band(mean), persistent=False)
         self.register_buffer("std", _per_band(std), persistent=False)
 
@@ -124,9 +123,8 @@ class Encoder(nn.Module):
     def patch_features(self, images: Tensor) -> Tensor:
         """Return one feature vector per patch, whose mean over an image is what `forward` returns.
 
-        A head that is linear therefore takes apart its logits without a remainder: those of an
-        image are the mean of those of its patches. The class token has no place in the image and is
-        the same for all its patches.
+        A linear head therefore decomposes exactly: its logits for an image are the mean of those of
+        the patches. The class token has no location in the image and is the same for all patches.
 
         Args:
             images: As for `forward`, square.
@@ -135,15 +133,15 @@ class Encoder(nn.Module):
             Float32, shape (batch, rows, columns, features).
 
         Raises:
-            BackboneError: Only the class token is pooled, so no part of a feature has a place.
+            BackboneError: Only the class token is pooled, so features have no location.
 
         Reference:
             Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016, eq. 2.
         """
         if self.pooling == "class":
             raise BackboneError(
-                "pooling 'class' looks at no patch by itself, so there is no map of patches; "
-                "fit with --set backbone.pooling=mean or both"
+                "pooling 'class' does not use the patches, so there is no patch map; train with "
+                "--set backbone.pooling=mean or both"
             )
         outputs = self._run(images)
         tokens: Tensor = outputs.last_hidden_state
@@ -198,12 +196,12 @@ class Encoder(nn.Module):
         return patches.unflatten(1, (side, side)).movedim(-1, 1).float()
 
     def patches_a_side(self, size: int) -> int:
-        """Patches along a side of a square image of `size` pixels, as `patch_features` has them."""
+        """Return the number of patches along a side of a square image of `size` pixels."""
         shape = output_shape(base_model(self.backbone), self._call, size)
         return shape[2] if len(shape) == 4 else math.isqrt(shape[1] - self._layout.prefix)
 
     def _run(self, images: Tensor, *, hidden: bool = False) -> Any:
-        if images.shape[1] != self.mean.shape[1]:  # one band would be broadcast, silently
+        if images.shape[1] != self.mean.shape[1]:  # one band would be broadcast silently
             raise BackboneError(
                 f"the encoder takes {self.mean.shape[1]} bands, got images of shape "
                 f"{tuple(images.shape)!r}; select bands with `--set data.bands=...`"
@@ -216,14 +214,14 @@ class Encoder(nn.Module):
             return self._call(self.backbone, pixels, hidden=hidden)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Turn stored values (batch, bands, height, width) into what the backbone takes."""
+        """Convert stored values (batch, bands, height, width) to the backbone's input."""
         values = images.float() if self.radar is None else self.radar(images)
         return (values / self.scale - self.mean) / self.std
 
     def check_image_size(self, size: int) -> None:
         """Raise a `BackboneError` unless the model takes square images of that side.
 
-        Patches must fill the image: a model would drop the pixels that are left over.
+        Patches must tile the image: models would drop the remaining pixels.
 
         Args:
             size: Side in pixels.
@@ -233,8 +231,8 @@ class Encoder(nn.Module):
         if size < 1 or size % patch:
             below = max(size // patch, 1) * patch
             raise BackboneError(
-                f"images of {size} px do not divide into patches of {patch} px; "
-                f"resize them to {below} or {below + patch} px"
+                f"images of {size} px are not a multiple of the patch size {patch} px; resize "
+                f"them to {below} or {below + patch} px"
             )
         if size != native_size(base.config):
             output_shape(base, self._call, size)
@@ -251,7 +249,7 @@ class Encoder(nn.Module):
         return torch.cat(parts, dim=1)
 
     def _class_token(self, outputs: Any) -> Tensor:
-        """Prefer the pooled output where it adds the last norm only, as CLIP's does."""
+        """Prefer the pooled output if it only adds the last norm, as in CLIP."""
         pooled = getattr(outputs, "pooler_output", None)
         if pooled is None or self._layout.has_learned_pooler:
             return outputs.last_hidden_state[:, 0]
@@ -260,7 +258,7 @@ class Encoder(nn.Module):
 
 @final
 class ModuleEncoder(nn.Module):
-    """Any module that maps a batch to features, in the shape that the rest of tailora expects.
+    """Any module that maps a batch to features, with the interface of an encoder.
 
     Args:
         backbone: Maps a batch of any kind to a tensor (batch, features).
@@ -303,7 +301,7 @@ def _per_band(values: Sequence[float]) -> Tensor:
 def _check_normalization(mean: Sequence[float], std: Sequence[float], scale: float) -> None:
     if len(mean) != len(std) or min(*std, scale) <= 0:
         raise BackboneError(
-            f"mean {tuple(mean)!r}, std {tuple(std)!r} and scale {scale!r} do not fit; "
+            f"mean {tuple(mean)!r}, std {tuple(std)!r} and scale {scale!r} are inconsistent; "
             "give one mean and one positive std per band, and a positive scale"
         )
 
@@ -312,4 +310,4 @@ def _check_pooling(pooling: str, model: str, *, has_class_token: bool) -> None:
     if pooling not in get_args(Pooling):
         raise unknown_name("pooling", pooling, get_args(Pooling))
     if pooling != "mean" and not has_class_token:
-        raise BackboneError(f"a {model} has no class token, got pooling {pooling!r}; use 'mean'")
+        raise BackboneError(f"{model} has no class token, got pooling {pooling!r}; use 'mean'")

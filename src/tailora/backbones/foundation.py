@@ -1,4 +1,4 @@
-"""What an encoder that is no transformers model must have to stand where one stands."""
+"""What an encoder outside transformers must provide to be used like one."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -11,14 +11,14 @@ Units = Literal["8-bit", "reflectance"]
 
 @dataclass(frozen=True)
 class FoundationConfig:
-    """The facts that `Encoder` and its checks ask of a model.
+    """The facts about a model that `Encoder` and its checks need.
 
     Args:
         model_type: Name of the architecture.
         num_channels: Bands of its images.
-        patch_size: Pixels that must divide an image's side.
+        patch_size: Divisor of an image's side in pixels.
         image_size: Side in pixels of the images it was trained on.
-        band_names: What the bands are, in order; empty where any three colours will do.
+        band_names: Names of the bands, in order; empty if any three colours will do.
     """
 
     model_type: str
@@ -29,7 +29,7 @@ class FoundationConfig:
 
 
 class FoundationModel(nn.Module):
-    """A module that is called and read like a transformers vision model.
+    """A module with the interface of a transformers vision model.
 
     `forward(pixel_values)` takes normalised images (batch, bands, height, width) and returns a
     transformers `BaseModelOutput` whose `last_hidden_state` is tokens (batch, tokens, width) or a
@@ -38,9 +38,9 @@ class FoundationModel(nn.Module):
     Attributes:
         config: See `FoundationConfig`.
         prefix_tokens: Tokens before those of the patches; the first is the class token.
-        adapted_parts: Beginnings of the names of layers an adapter goes on; empty means all.
-        beyond_features: Beginnings of the names of layers that features do not depend on.
-        units: Of the stored values that the model's own mean and std are for.
+        adapted_parts: Prefixes of the names of layers to adapt; empty means all.
+        beyond_features: Prefixes of the names of layers that features do not depend on.
+        units: Units of the stored values for the model's own mean and std.
     """
 
     main_input_name: ClassVar[str] = "pixel_values"

@@ -1,6 +1,6 @@
-"""Ask once and quickly whether the model hub can be reached.
+"""Check once and quickly whether the model hub can be reached.
 
-Without a network the hub's own client retries for some 25 seconds before it gives up.
+Without a network the hub's client retries for about 25 seconds.
 """
 
 import os
@@ -16,9 +16,9 @@ _YES = {"1", "ON", "YES", "TRUE"}
 
 
 def hub_is_reachable() -> bool:
-    """Try one connection to the hub, or to the proxy that leads there.
+    """Try one connection to the hub, or to its proxy.
 
-    False at once when `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE` is set.
+    False at once if `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE` is set.
     """
     if any(os.environ.get(name, "").upper() in _YES for name in _OFFLINE):
         return False
@@ -31,7 +31,7 @@ def hub_is_reachable() -> bool:
 
 
 def _first_hop() -> tuple[str, int]:
-    """Host and port that a request to the hub connects to first."""
+    """Return host and port that a request to the hub connects to first."""
     hub = urlsplit(constants.ENDPOINT)
     proxy = getproxies().get(hub.scheme)
     if proxy and not proxy_bypass(hub.hostname or ""):

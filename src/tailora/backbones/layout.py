@@ -1,7 +1,7 @@
-"""What a transformers vision model takes and gives, found out without computing anything.
+"""Inputs and outputs of a transformers vision model, determined without computation.
 
-Configs of different models name these facts differently or not at all. A copy of the model whose
-tensors have shapes but no values tells them all, for any size of image, in a tenth of a second.
+Configs of different models name these facts differently or not at all. A copy of the model on the
+meta device reveals them all, for any image size, in a tenth of a second.
 """
 
 import copy
@@ -24,11 +24,11 @@ Config = PreTrainedConfig | FoundationConfig
 
 @dataclass(frozen=True, slots=True)
 class CallingConvention:
-    """What a model's forward must be told beside the pixels.
+    """Arguments of a model's forward besides the pixels.
 
     Args:
-        interpolates: Pass the flag that stretches the position table to the image's size.
-        noise_patch: Side of a patch where patches would be shuffled at random (ViT-MAE).
+        interpolates: Pass the flag that interpolates the position embedding to the image's size.
+        noise_patch: Patch size if patches would be shuffled at random (ViT-MAE).
         has_hidden: Whether it gives out the states between its layers.
     """
 
@@ -45,7 +45,7 @@ class CallingConvention:
         if self.noise_patch is not None:
             batch, _, height, width = pixels.shape
             patches = (height // self.noise_patch) * (width // self.noise_patch)
-            # rising "noise" sorts the patches into the order they have
+            # increasing "noise" keeps the patches in order
             extra["noise"] = torch.arange(patches, device=pixels.device).expand(batch, -1)
         if hidden and self.has_hidden:
             extra["output_hidden_states"] = True
@@ -54,12 +54,13 @@ class CallingConvention:
 
 @dataclass(frozen=True, slots=True)
 class TokenLayout:
-    """Where the parts of a model's output are.
+    """Positions of the parts of a model's output.
 
     Args:
         width: Numbers per token or, for a feature map, channels.
         prefix: Tokens before those of the patches: class, distillation and register tokens.
-        has_class_token: Whether the first token is a class token.
+        has_learned_pooler: Whether the pooled output has one more dense layer, which many
+            checkpoints never trained.
         has_learned_pooler: Whether the pooled output went through one more dense layer, which
             many checkpoints never trained.
     """
@@ -74,25 +75,25 @@ def base_model(backbone: nn.Module) -> VisionModel:
     """Return the vision model inside a PEFT wrapper, or the model itself.
 
     Raises:
-        BackboneError: It is no transformers vision model, or one that hides patches.
+        BackboneError: It is not a transformers vision model, or masks patches.
     """
     base = backbone.get_base_model() if isinstance(backbone, PeftModel) else backbone
     kinds = (PreTrainedModel, FoundationModel)
     if not isinstance(base, kinds) or base.main_input_name != "pixel_values":
         raise BackboneError(
-            f"a {type(base).__name__} is no transformers vision model; "
-            "wrap a module that returns features in ModuleEncoder"
+            f"{type(base).__name__} is not a transformers vision model; wrap a module that "
+            "returns features in ModuleEncoder"
         )
     if share := getattr(base.config, "mask_ratio", 0):
         raise BackboneError(
-            f"the encoder hides a share of {share!r} of its patches; "
-            "set config.mask_ratio = 0, or load it with load_backbone"
+            f"the encoder masks a share of {share!r} of its patches; set config.mask_ratio = 0, "
+            "or load it with load_backbone"
         )
     return base
 
 
 def calling_convention(base: VisionModel) -> CallingConvention:
-    """Read off the signature of a model's forward how it wants to be called."""
+    """Determine from the signature of a model's forward how to call it."""
     arguments = inspect.signature(base.forward).parameters
     return CallingConvention(
         interpolates="interpolate_pos_encoding" in arguments,
@@ -102,7 +103,7 @@ def calling_convention(base: VisionModel) -> CallingConvention:
 
 
 def token_layout(base: VisionModel, call: CallingConvention) -> TokenLayout:
-    """Compare the output's shape with the grid of patches."""
+    """Compare the output's shape with the patch grid."""
     size = native_size(base.config)
     shape = output_shape(base, call, size)
     learned = getattr(base, "pooler", None) is not None
@@ -112,26 +113,26 @@ def token_layout(base: VisionModel, call: CallingConvention) -> TokenLayout:
     if isinstance(base, FoundationModel):
         known = base.prefix_tokens
         return TokenLayout(width, known, has_class_token=known > 0, has_learned_pooler=False)
-    # fewer tokens than patches: the model merged them (Swin), and has no token beside them
+    # fewer tokens than patches: the model merges them (Swin) and has no other tokens
     prefix = max(0, tokens - (size // patch_size(base.config)) ** 2)
     return TokenLayout(width, prefix, has_class_token=prefix > 0, has_learned_pooler=learned)
 
 
 def has_class_token(model: VisionModel) -> bool:
-    """Return whether a model gives a class token beside the tokens of its patches."""
+    """Return whether a model has a class token besides the patch tokens."""
     return token_layout(model, calling_convention(model)).has_class_token
 
 
 def output_shape(base: VisionModel, call: CallingConvention, size: int) -> torch.Size:
-    """Shape of `last_hidden_state` for one square image, without running the model.
+    """Return the shape of `last_hidden_state` for one square image, without running the model.
 
     Args:
-        base: The model; neither its tensors nor its state are touched.
-        call: Of the same model.
+        base: The model; neither its tensors nor its state are changed.
+        call: Calling convention of the model.
         size: Side in pixels.
 
     Raises:
-        BackboneError: The model cannot take that size.
+        BackboneError: The model does not accept that size.
     """
     bands = getattr(base.config, "num_channels", 3)
     pixels = torch.empty(1, bands, size, size, device="meta")
@@ -141,19 +142,19 @@ def output_shape(base: VisionModel, call: CallingConvention, size: int) -> torch
     except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError) as error:
         native = native_size(base.config)
         raise BackboneError(
-            f"a {type(base).__name__} made for images of {native} px cannot take {size} px "
+            f"{type(base).__name__} for images of {native} px does not accept {size} px "
             f"({str(error).splitlines()[0]}); resize the images to {native} px"
         ) from error
 
 
 def patch_size(config: Config) -> int:
-    """Return the side of an encoder's patches in pixels; 1 where it has none."""
+    """Return the patch size of an encoder in pixels; 1 without patches."""
     size = getattr(config, "patch_size", None) or 1
     return size if isinstance(size, int) else max(size)
 
 
 def native_size(config: Config) -> int:
-    """Return the side in pixels of the images that an encoder was made for."""
+    """Return the image size in pixels that an encoder was trained for."""
     size = getattr(config, "image_size", None) or _USUAL_SIZE
     return size if isinstance(size, int) else max(size)
 
@@ -168,17 +169,17 @@ def check_bands(config: Config, bands: int) -> None:
                 "; select those in this order with `--set data.bands=[...]`"
             )
         raise BackboneError(
-            f"the encoder takes {wanted} bands and the images have {bands}; "
-            f"select {wanted} with `--set data.bands=...`, or use an encoder made for {bands} bands"
+            f"the encoder takes {wanted} bands and the images have {bands}; select {wanted} with "
+            f"`--set data.bands=...`, or use an encoder for {bands} bands"
         )
 
 
 def _without_values(base: VisionModel) -> VisionModel:
-    """Copy a model with tensors that have no memory, so that the copy costs none."""
+    """Copy a model with tensors without memory, at no cost."""
     empty: dict[int, Any] = {}
     for tensor in chain(base.parameters(), base.buffers()):
         shape_only = torch.empty_like(tensor, device="meta")
         if isinstance(tensor, nn.Parameter):
             shape_only = nn.Parameter(shape_only, requires_grad=False)
         empty[id(tensor)] = shape_only
-    return copy.deepcopy(base, empty)  # finds each tensor in `empty`, as if copied already
+    return copy.deepcopy(base, empty)  # treats each tensor in `empty` as already copied

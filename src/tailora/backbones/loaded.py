@@ -1,4 +1,4 @@
-"""What a loader hands on: a model, and what must be known to use it and to cite it."""
+"""The result of a loader: a model, and the facts to use and cite it."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,19 +10,19 @@ Source = Literal["folder", "hub", "packaged"]
 
 @dataclass(frozen=True, slots=True)
 class LoadedBackbone:
-    """An encoder in evaluation mode, and what must be known to use it and to cite it.
+    """An encoder in evaluation mode, and the facts to use and cite it.
 
     Args:
-        model: The vision model, float32, without pooler, heads or text tower.
-        name: As it was asked for.
-        source: Where the weights came from; `hub` also means the local cache of the hub.
-        sha256: Fingerprint of the weights' values.
+        model: The vision model, float32, without pooler, heads or text encoder.
+        name: As requested.
+        source: Where the weights came from; `hub` includes its local cache.
+        sha256: Hash of the weights' values.
         revision: Commit on the hub.
         mean: Per band, in `units`.
-        std: Per band, likewise.
-        patch_size: Pixels that must divide an image's side; 1 if any side will do.
-        license: Licence of weights that came in a package; those of others are on their cards.
-        units: Of the images it was trained on: `"8-bit"` values divided by 255, or `"reflectance"`
+        std: Per band, in `units`.
+        patch_size: Divisor of an image's side in pixels; 1 if there is none.
+        license: Licence of packaged weights; for others see the model card.
+        units: Units of its training images: `"8-bit"` values divided by 255, or `"reflectance"`
             from 0 to 1, which integer files store times 10,000.
     """
 

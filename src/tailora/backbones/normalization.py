@@ -1,4 +1,4 @@
-"""What an encoder subtracts from its images and divides them by."""
+"""Normalisation constants of an encoder."""
 
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,15 @@ FILE_NAME = "preprocessor_config.json"
 
 
 def stored_normalization(name: str, bands: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Read the mean and standard deviation that an encoder was trained with, for values in 0..1.
+    """Read the mean and standard deviation of an encoder's training images, for values in 0..1.
 
     Args:
         name: A folder, or a name on the hub.
-        bands: Channels of the encoder.
+        bands: Number of channels of the encoder.
 
     Returns:
-        Per band, what `preprocessor_config.json` says. Without one: ImageNet's for 3 bands, and
-        0.5 for any other number, which maps 0..1 to -1..1.
+        Per band, from `preprocessor_config.json`. Without one: ImageNet's for 3 bands, and 0.5 for
+        any other number, which maps 0..1 to -1..1.
     """
     file = _find_file(name)
     stored = _read(file) if file else {}
@@ -42,7 +42,7 @@ def _read(file: Path) -> dict[str, Any]:
         return read_json(file)
     except ValueError as error:
         raise BackboneError(
-            f"{str(file)!r} is not JSON: {error}; mend it, or remove it to use the usual values"
+            f"{str(file)!r} is not JSON: {error}; fix it, or remove it to use the defaults"
         ) from error
 
 
@@ -52,7 +52,7 @@ def _find_file(name: str) -> Path | None:
     try:
         return Path(hf_hub_download(name, FILE_NAME, local_files_only=True))
     except LocalEntryNotFoundError:
-        # the model alone may have been fetched before
+        # the model may have been fetched without it before
         return _fetch_file(name) if hub_is_reachable() else None
 
 
@@ -61,7 +61,7 @@ def _fetch_file(name: str) -> Path | None:
         return Path(hf_hub_download(name, FILE_NAME))
     except RemoteEntryNotFoundError:
         return None
-    except OSError as error:  # other values instead would be wrong, silently
+    except OSError as error:  # other values would be silently wrong
         raise BackboneError(
             f"cannot fetch {FILE_NAME} of {name!r}: {str(error).splitlines()[0]}; try again"
         ) from error

@@ -1,4 +1,4 @@
-"""Encoders that are no transformers folder: a checkpoint, a diffusers pipeline, timm, a package."""
+"""Encoders outside transformers: a checkpoint, a diffusers pipeline, timm, a package."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,16 +28,16 @@ Found = tuple[FoundationModel, Source, tuple[float, ...], tuple[float, ...], str
 
 
 def find_elsewhere(name: str, options: Mapping[str, Any]) -> LoadedBackbone | None:
-    """Load an encoder that transformers does not know; None where the name is not of that kind.
+    """Load an encoder that transformers does not support; None for other names.
 
     Args:
         name: A `.pth` file of SatMAE; a diffusers folder, or `diffusers:` and a name on the hub;
             `timm:` and a name there; `ukis-csmask/efficientnet-b4`.
-        options: Of the kind of encoder; only Stable Diffusion and ukis-csmask have any.
+        options: Only Stable Diffusion and ukis-csmask have any.
 
     Raises:
         ConfigError: An unknown option or value.
-        BackboneError: The weights cannot be had or do not fit.
+        BackboneError: The weights are unavailable or do not fit.
     """
     for is_kind, load in _KINDS:
         if is_kind(name):
@@ -65,7 +65,7 @@ def no_options(name: str, options: Mapping[str, Any]) -> None:
     """
     if options:
         raise ConfigError(
-            f"encoder {name!r} takes no backbone.options, got {', '.join(map(repr, options))}; "
+            f"encoder {name!r} has no backbone.options, got {', '.join(map(repr, options))}; "
             "leave them out"
         )
 
@@ -93,10 +93,10 @@ def _pipeline_folder(name: str, options: dict[str, Any]) -> Found:
 
 
 def _pipeline_on_hub(name: str, options: dict[str, Any]) -> Found:
-    """Take the hub's cache on this machine, else the hub itself."""
+    """Use the hub cache on this machine, else the hub."""
     where = name.removeprefix(DIFFUSERS)
     if Path(where).expanduser().is_dir():
-        raise ConfigError(f"leave {DIFFUSERS!r} out before a folder: give {where!r}")
+        raise ConfigError(f"leave out {DIFFUSERS!r} before a folder: use {where!r}")
     try:
         model = load_stable_diffusion(where, local=True, options=options)
     except TailoraError:
@@ -105,7 +105,7 @@ def _pipeline_on_hub(name: str, options: dict[str, Any]) -> Found:
         if not hub_is_reachable():
             raise BackboneError(
                 f"no weights for {name!r} on this machine, and the hub cannot be reached; give a "
-                "folder with model_index.json, or run once where it can be"
+                "folder with model_index.json, or run once with access to the hub"
             ) from error
         try:
             model = load_stable_diffusion(where, local=False, options=options)
@@ -123,7 +123,7 @@ def _timm(name: str, options: dict[str, Any]) -> Found:
 
 
 def _cloud(name: str, options: dict[str, Any]) -> Found:
-    del name  # there is one
+    del name  # it exists
     model, mean, std = load_cloud_efficientnet(options)
     return model, "packaged", mean, std, CLOUD_LICENSE
 
@@ -132,7 +132,7 @@ def _broken(name: str, error: Exception) -> BackboneError:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     return BackboneError(
         f"cannot load the pipeline {name!r}: {reason}; it needs unet, vae, scheduler, tokenizer "
-        "and text_encoder, as save_pretrained writes them"
+        "and text_encoder, as written by save_pretrained"
     )
 
 

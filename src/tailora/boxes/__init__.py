@@ -1,4 +1,4 @@
-"""Oriented boxes: their forms, overlap, and what a detector's answers are measured by."""
+"""Oriented boxes: formats, overlap, and detection metrics."""
 
 from tailora.boxes.dota_evaluation import (
     COCO_THRESHOLDS,

@@ -1,9 +1,9 @@
 """Average precision of oriented detections by the rules of DOTA's development kit (task 1).
 
-Detections of a class are taken by falling score. Each looks at the true box it overlaps most: if by
-more than the threshold (strictly), it is right where that box is not difficult and not yet found,
-wrong where it was found before, and not counted where it is difficult. Difficult boxes are not
-counted among those to be found.
+Detections of a class are processed by decreasing score. Each is matched to the ground-truth box it
+overlaps most: if the IoU strictly exceeds the threshold, it is a true positive if that box is not
+difficult and unmatched, a false positive if it was matched before, and ignored if it is difficult.
+Difficult boxes do not count towards recall.
 
 Reference: Xia et al., CVPR 2018; Everingham et al., "The PASCAL Visual Object Classes (VOC)
 Challenge", IJCV 88 (2010), section 4.2.
@@ -20,7 +20,7 @@ from tailora.boxes.overlap import iou_matrix
 from tailora.errors import ConfigError, DataError, unknown_name
 
 PROTOCOLS: Final = ("voc07-official", "voc07-exact", "area")
-"""Ways to integrate precision over recall; see `average_precision`."""
+"""Protocols for averaging precision over recall; see `average_precision`."""
 COCO_THRESHOLDS: Final = tuple(round(0.5 + 0.05 * k, 2) for k in range(10))
 """IoU thresholds that COCO averages over: 0.5 to 0.95 in steps of 0.05."""
 
@@ -30,14 +30,14 @@ _POINTS: Final = 11
 @final
 @dataclass(frozen=True)
 class Boxes:
-    """Oriented boxes of many images, true or detected.
+    """Oriented boxes of many images, ground truth or detections.
 
     Args:
         images: Image of each box (boxes,).
         classes: Class name of each box (boxes,).
         corners: (boxes, 4, 2).
-        scores: Of detections (boxes,); None for true boxes.
-        difficult: Flags of true boxes (boxes,), 0 for those that count; None takes all as 0.
+        scores: Of detections (boxes,); None for ground truth.
+        difficult: Flags of ground-truth boxes (boxes,), 0 for those that count; None means all 0.
 
     Raises:
         ConfigError: Arrays of different lengths.
@@ -63,10 +63,10 @@ class DetectionScores:
 
     Attributes:
         protocol: How precision was averaged over recall.
-        thresholds: Overlaps that a detection had to exceed (thresholds,).
+        thresholds: IoU thresholds (thresholds,).
         classes: Class names.
         precision: Average precision in [0, 1] (thresholds, classes).
-        found_of: True boxes that count, by class (classes,), all above 0.
+        found_of: Number of ground-truth boxes that count, per class (classes,), all above 0.
     """
 
     protocol: str
@@ -76,24 +76,24 @@ class DetectionScores:
     found_of: NDArray[np.int64]
 
     def mean(self, classes: Sequence[str] | None = None) -> float:
-        """Mean over classes and thresholds.
+        """Return the mean over classes and thresholds.
 
         Args:
-            classes: Some of the names, such as those of a group; None takes all.
+            classes: Some of the names, such as those of a group; None means all.
 
         Raises:
-            ConfigError: A name that is none of the classes, or no name.
+            ConfigError: An unknown name, or no name.
         """
         names = self.classes if classes is None else tuple(classes)
         for name in names:
             if name not in self.classes:
                 raise unknown_name("class", name, self.classes)
         if not names:
-            raise ConfigError("a mean over no class is no number; name some")
+            raise ConfigError("the mean over no class is undefined; name at least one")
         return float(self.precision[:, [self.classes.index(name) for name in names]].mean())
 
     def by_group(self, groups: Mapping[str, Sequence[str]]) -> dict[str, float]:
-        """Mean of each group of classes, such as head, middle and tail."""
+        """Return the mean of each group of classes, such as head, middle and tail."""
         return {group: self.mean(names) for group, names in groups.items()}
 
 
@@ -104,20 +104,21 @@ def evaluate_detections(
     thresholds: Sequence[float] = (0.5,),
     protocol: str = "voc07-official",
 ) -> DetectionScores:
-    """Measure detections against true boxes, class by class.
+    """Evaluate detections against ground truth, per class.
 
     Args:
         detections: With scores.
         truth: With difficult flags, if there are any.
-        thresholds: Overlaps; `COCO_THRESHOLDS` are .5 to .95.
+        thresholds: IoU thresholds; `COCO_THRESHOLDS` are .5 to .95.
         protocol: See `average_precision`.
 
     Returns:
-        One entry for each class that has a true box that counts; of others nothing can be said.
+        One entry for each class with a ground-truth box that counts.
 
     Raises:
         ConfigError: Unknown protocol, a threshold outside [0, 1), or detections without scores.
-        DataError: A detection of a class that has no true box at all, or no true box counts.
+        DataError: A detection of a class without any ground-truth box, or no ground-truth box
+            counts.
     """
     _check(detections, thresholds, protocol)
     difficult = np.zeros(len(truth.classes)) if truth.difficult is None else truth.difficult
@@ -125,10 +126,12 @@ def evaluate_detections(
     true_class = np.asarray(truth.classes, dtype=np.str_)
     names = tuple(sorted(set(true_class[~hard].tolist())))
     if not names:
-        raise DataError("no true box counts: there is none, or all are difficult")
+        raise DataError("no ground-truth box counts: there are none, or all are difficult")
     unknown = sorted(set(detections.classes) - set(truth.classes))
     if unknown:
-        raise DataError(f"detections of {unknown}, classes without any true box; check the names")
+        raise DataError(
+            f"detections of {unknown}, classes without any ground-truth box; check the names"
+        )
     precision = np.zeros((len(thresholds), len(names)))
     to_find = np.zeros(len(names), dtype=np.int64)
     for c, name in enumerate(names):
@@ -144,16 +147,16 @@ def evaluate_detections(
 def average_precision(
     flags: NDArray[Any], to_find: int, *, protocol: str = "voc07-official"
 ) -> float:
-    """Average precision over recall.
+    """Return average precision over recall.
 
     Args:
-        flags: Of detections by falling score, those not counted left out (detections,): 1 right,
-            0 wrong.
-        to_find: True boxes that count, at least 1.
+        flags: Of detections by decreasing score, without ignored ones (detections,): 1 true
+            positive, 0 false positive.
+        to_find: Number of ground-truth boxes that count, at least 1.
         protocol: `"voc07-official"` averages the best precision at 11 recalls as DOTA's program
             does, bit for bit: its recalls of .3 and .6 are a rounding error larger, so that a
-            recall of exactly .3 misses its point. `"voc07-exact"` does not miss it. `"area"` is the
-            area under the falling hull (VOC from 2010 on).
+            recall of exactly .3 misses its point. `"voc07-exact"` omits the rounding. `"area"` is
+            the area under the monotone envelope (VOC from 2010 on).
 
     Raises:
         ConfigError: Unknown protocol, or nothing to find.
@@ -168,7 +171,7 @@ def average_precision(
         raise ConfigError(f"to_find must be at least 1, got {to_find}")
     right = np.cumsum(np.asarray(flags, dtype=np.float64))
     precision = right / np.arange(1, len(right) + 1)
-    best = np.maximum.accumulate(precision[::-1])[::-1]  # at this recall or any higher one
+    best = np.maximum.accumulate(precision[::-1])[::-1]  # at this or any higher recall
     if protocol == "area":
         gained = np.diff(right, prepend=0.0) / to_find
         return float((gained * best).sum())
@@ -192,7 +195,7 @@ def _check(detections: Boxes, thresholds: Sequence[float], protocol: str) -> Non
 def _best_boxes(
     detections: Boxes, truth: Boxes, name: str, rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """By falling score, each detection's largest overlap and the row of that true box."""
+    """Return each detection's largest IoU and that ground-truth row, by decreasing score."""
     mine = np.flatnonzero(np.asarray(detections.classes, dtype=np.str_) == name)
     mine = mine[np.argsort(-np.asarray(detections.scores)[mine], kind="stable")]
     overlap = np.zeros(len(mine))
@@ -216,11 +219,11 @@ def _flags(
     hard: NDArray[np.bool_],
     threshold: float,
 ) -> NDArray[np.int64]:
-    """1 for a right detection, 0 for a wrong one; those on difficult boxes are left out."""
+    """Return 1 for true and 0 for false positives, without those on difficult boxes."""
     matched = overlap > threshold
     counted = ~(matched & hard[owner])
     right = np.zeros(len(overlap), dtype=np.int64)
     found = np.flatnonzero(matched & counted)
-    _, first = np.unique(owner[found], return_index=True)  # the best score finds it
+    _, first = np.unique(owner[found], return_index=True)  # the best score matches it
     right[found[first]] = 1
     return right[counted]

@@ -1,10 +1,10 @@
 """Oriented boxes as four corners and as centre, sides and angle.
 
-Coordinates are those of images: x to the right, y down, pixel (row 0, column 0) covers [0, 1) in
-both. A box is (cx, cy, w, h, theta) with theta in radians: the side of length `w` points along
-(cos theta, sin theta), so that a positive angle turns clockwise on the screen.
+Image coordinates: x to the right, y down, pixel (row 0, column 0) covers [0, 1) in both. A box is
+(cx, cy, w, h, theta) with theta in radians: the side of length `w` points along (cos theta, sin
+theta), so positive angles are clockwise on the screen.
 
-Reference: the conventions are those of MMRotate (Zhou et al., ACM MM 2022, section 3.1).
+Reference: the conventions of MMRotate (Zhou et al., ACM MM 2022, section 3.1).
 """
 
 from typing import Any, Final
@@ -28,7 +28,7 @@ def to_corners(boxes: NDArray[Any]) -> NDArray[np.float64]:
         boxes: (boxes, 5), as described above, in any convention.
 
     Returns:
-        (boxes, 4, 2) x and y, clockwise on the screen; the first lies at minus half of both sides.
+        (boxes, 4, 2) x and y, clockwise on the screen; the first is at minus half of both sides.
 
     Example:
         >>> to_corners(np.array([[5.0, 3.0, 4.0, 2.0, 0.0]]))[0].tolist()
@@ -49,17 +49,17 @@ def to_corners(boxes: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def to_boxes(corners: NDArray[Any], *, convention: str = "le90") -> NDArray[np.float64]:
-    """Return the smallest box around four points each.
+    """Return the minimum-area box around four points each.
 
-    A side of the smallest rectangle lies on a side of the convex hull, so of the six directions
-    between two of the points one is right.
+    A side of the minimum-area rectangle lies on a side of the convex hull, so one of the six
+    directions between two of the points is right.
 
     Args:
-        corners: (boxes, 4, 2) x and y, in any order; labels drawn by hand are no exact rectangles.
+        corners: (boxes, 4, 2) x and y, in any order; hand-drawn labels are not exact rectangles.
         convention: See `CONVENTIONS`.
 
     Returns:
-        (boxes, 5); a side is 0 where the points lie on a line.
+        (boxes, 5); a side is 0 if the points are collinear.
 
     Raises:
         ConfigError: Unknown convention, or corners of another shape.
@@ -71,7 +71,7 @@ def to_boxes(corners: NDArray[Any], *, convention: str = "le90") -> NDArray[np.f
     points = np.asarray(corners, dtype=np.float64)
     if points.ndim != 3 or points.shape[1:] != (4, 2):
         raise ConfigError(f"corners must have the shape (boxes, 4, 2), got {points.shape}")
-    origin = points.mean(axis=1, keepdims=True)  # far from zero the products would lose digits
+    origin = points.mean(axis=1, keepdims=True)  # far from zero the products would lose precision
     local = points - origin
     starts, ends = (local[:, [pair[k] for pair in _PAIRS]] for k in (0, 1))
     u = _unit(ends - starts)  # (boxes, 6, 2)
@@ -92,7 +92,7 @@ def to_boxes(corners: NDArray[Any], *, convention: str = "le90") -> NDArray[np.f
 
 
 def to_convention(boxes: NDArray[Any], convention: str) -> NDArray[np.float64]:
-    """Name the same boxes by the sides and the angle that a convention asks for.
+    """Convert boxes to a convention for sides and angle.
 
     Args:
         boxes: (boxes, 5), in any convention.
@@ -113,7 +113,7 @@ def to_convention(boxes: NDArray[Any], convention: str) -> NDArray[np.float64]:
         theta = np.where(swap, theta + _HALF, theta)
         theta = (theta + _HALF) % np.pi - _HALF
     else:
-        turns = np.ceil(theta / _HALF) - 1  # quarter turns too many to lie in (0, pi/2]
+        turns = np.ceil(theta / _HALF) - 1  # quarter turns beyond (0, pi/2]
         swap = turns % 2 == 1
         theta = theta - turns * _HALF
     sides = np.where(swap[:, None], sides[:, ::-1], sides)
@@ -132,7 +132,7 @@ def _parts(
 
 
 def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Directions of length 1; where two points coincide, along x."""
+    """Return directions of length 1; along x if two points coincide."""
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     along_x = np.broadcast_to([1.0, 0.0], vectors.shape)
     return np.where(lengths > 0, vectors / np.where(lengths > 0, lengths, 1), along_x)

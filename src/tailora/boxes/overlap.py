@@ -1,7 +1,7 @@
-"""How much oriented boxes overlap, by exact polygons.
+"""Exact overlap of oriented boxes, by polygons.
 
-Shapes are given by their corners (shapes, 4, 2) in any order: what counts is the convex hull of the
-four, which for a box is the box. `to_corners` gives the corners of (cx, cy, w, h, theta).
+Shapes are given by their corners (shapes, 4, 2) in any order: the convex hull of the four counts,
+which for a box is the box. `to_corners` returns the corners of (cx, cy, w, h, theta).
 """
 
 from typing import Any, Final
@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 
 from tailora.errors import ConfigError
 
-_PAIRS_AT_ONCE: Final = 200_000  # some 100 MB of polygons
+_PAIRS_AT_ONCE: Final = 200_000  # about 100 MB of polygons
 
 
 def iou_matrix(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
-    """Intersection over union of every shape with every other.
+    """Return the IoU of every shape with every other.
 
-    Only pairs whose level hulls meet are intersected, found through a tree.
+    Only pairs whose axis-aligned bounds intersect are computed, found through a tree.
 
     Args:
         first: (n, 4, 2) x and y.
         second: (m, 4, 2).
 
     Returns:
-        (n, m) in [0, 1]; 0 where both have no area.
+        (n, m) in [0, 1]; 0 if neither has an area.
 
     Raises:
         ConfigError: Corners of another shape.
@@ -43,7 +43,7 @@ def iou_matrix(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]
 
 
 def hulls(corners: NDArray[Any]) -> NDArray[Any]:
-    """Shapely geometries (shapes,) around four corners each.
+    """Return shapely geometries (shapes,) around four corners each.
 
     Raises:
         ConfigError: Corners of another shape.
@@ -59,7 +59,7 @@ def hulls(corners: NDArray[Any]) -> NDArray[Any]:
 def meeting_pairs(
     shapes: NDArray[Any], others: NDArray[Any]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Index pairs of two sets of geometries that may overlap, sorted by the first."""
+    """Return index pairs of two sets of geometries that may overlap, sorted by the first."""
     if not len(shapes) or not len(others):
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
     rows, columns = shapely.STRtree(others).query(shapes)
@@ -73,7 +73,7 @@ def iou_of_pairs(
     rows: NDArray[np.int64],
     columns: NDArray[np.int64],
 ) -> NDArray[np.float64]:
-    """Intersection over union of chosen pairs (pairs,), in blocks to bound memory."""
+    """Return the IoU of chosen pairs (pairs,), in blocks to bound memory."""
     areas, other_areas = shapely.area(shapes), shapely.area(others)
     found = np.zeros(len(rows))
     for start in range(0, len(rows), _PAIRS_AT_ONCE):

@@ -1,4 +1,4 @@
-"""Detections in the files that DOTA's evaluation server takes (task 1), one per class."""
+"""Detections in the files of DOTA's evaluation server (task 1), one per class."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -18,12 +18,12 @@ def write_submission(folder: Path, detections: Boxes, *, classes: tuple[str, ...
     """Write `Task1_CLASS.txt` with lines `image score x1 y1 x2 y2 x3 y3 x4 y4`.
 
     Args:
-        folder: Made when absent.
+        folder: Created if missing.
         detections: With scores.
         classes: Every class of the task; one without detections gets an empty file.
 
     Returns:
-        The files, in the order of the classes.
+        The files, in class order.
 
     Raises:
         ConfigError: Detections without scores, or of another class.
@@ -33,7 +33,7 @@ def write_submission(folder: Path, detections: Boxes, *, classes: tuple[str, ...
         raise ConfigError("detections need scores to be submitted")
     unknown = sorted(set(detections.classes) - set(classes))
     if unknown:
-        raise ConfigError(f"detections of {unknown}, which are none of the task's classes")
+        raise ConfigError(f"detections of {unknown}, which are not classes of the task")
     lines: dict[str, list[str]] = defaultdict(list)
     columns = (detections.images, detections.classes, detections.scores, detections.corners)
     for image, name, score, corners in zip(*columns, strict=True):
@@ -66,7 +66,7 @@ def read_submission(folder: Path) -> Boxes:
                 continue
             try:
                 if len(words) != _WORDS:
-                    raise ValueError(f"{len(words)} words")
+                    raise ValueError(f"{len(words)} fields")
                 values.append([float(word) for word in words[1:]])
             except ValueError as error:
                 raise DataError(

@@ -1,4 +1,4 @@
-"""Non-maximum suppression of oriented boxes: of detections that overlap the best stays."""
+"""Non-maximum suppression of oriented boxes."""
 
 from typing import Any
 
@@ -16,21 +16,21 @@ def rotated_nms(
     threshold: float = 0.1,
     classes: NDArray[Any] | None = None,
 ) -> NDArray[np.int64]:
-    """Choose detections: each suppresses those of lower score that overlap it by more.
+    """Select detections: each suppresses those of lower score with a larger overlap.
 
     Args:
         corners: (detections, 4, 2).
-        scores: (detections,); of equal ones the first goes before.
-        threshold: Overlap (intersection over union) that is still kept, in [0, 1]. 0.1 is usual in
-            oriented detection, where true boxes hardly overlap.
+        scores: (detections,); ties go to the first.
+        threshold: Largest IoU that is kept, in [0, 1]. 0.1 is usual in oriented detection, where
+            ground-truth boxes hardly overlap.
         classes: (detections,); detections of different classes do not suppress each other. None
-            takes all for one class.
+            treats all as one class.
 
     Returns:
-        Indices of what stays, best first.
+        Indices of the selected detections, best first.
 
     Raises:
-        ConfigError: Arrays of different lengths, scores that are NaN, or a threshold outside.
+        ConfigError: Arrays of different lengths, NaN scores, or a threshold out of range.
     """
     score = np.asarray(scores, dtype=np.float64)
     kind = np.zeros(len(score)) if classes is None else np.asarray(classes)
@@ -53,7 +53,7 @@ def rotated_nms(
 
 
 def _greedy(n: int, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which of `n`, best first, stay when each kept row suppresses its columns."""
+    """Return which of `n`, best first, are kept when each kept row suppresses its columns."""
     kept = np.ones(n, dtype=bool)
     starts = np.searchsorted(rows, np.arange(n + 1))
     for k in range(n):

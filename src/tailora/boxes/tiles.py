@@ -1,7 +1,7 @@
-"""Cut large images into overlapping windows, and bring what was found in them together again.
+"""Cut large images into overlapping tiles, and merge the detections found in them.
 
-Reference: the sizes, shares and names are those of MMRotate's tool for DOTA (window 1024, gap 200);
-the older development kit of DOTA names windows alike.
+Reference: sizes, shares and names follow MMRotate's tool for DOTA (window 1024, gap 200);
+the older development kit of DOTA names tiles alike.
 """
 
 import math
@@ -19,7 +19,7 @@ from tailora.boxes.suppression import rotated_nms
 from tailora.errors import ConfigError, DataError
 
 CUT: Final = 2
-"""Difficult flag of an object that a window's border cuts."""
+"""Difficult flag of an object truncated by a tile border."""
 
 _NAME: Final = re.compile(r"(?P<image>.+)__(?P<size>[\d.]+)__(?P<x>-?\d+)___(?P<y>-?\d+)")
 _WHOLE: Final = 1 - 1e-6
@@ -28,14 +28,14 @@ _WHOLE: Final = 1 - 1e-6
 @final
 @dataclass(frozen=True)
 class Tile:
-    """A square window of an image, in pixels; it may reach over the right and lower border."""
+    """A square tile of an image, in pixels; it may extend beyond the right and lower border."""
 
     left: int
     top: int
     size: int
 
     def name(self, image: str) -> str:
-        """Name of this window of an image, e.g. `P0000__1024__824___0`."""
+        """Return the name of this tile of an image, e.g. `P0000__1024__824___0`."""
         return f"{image}__{self.size}__{self.left}___{self.top}"
 
 
@@ -43,27 +43,27 @@ def parse_tile_name(name: str) -> tuple[str, float, int, int]:
     """Read `image__size__x___y`, or the older kit's `image__rate__x___y`.
 
     Returns:
-        Image, what stands for size or rate, left and top.
+        Image, size or rate, left and top.
 
     Raises:
-        DataError: The name is of another form.
+        DataError: The name has another format.
     """
     match = _NAME.fullmatch(name)
     if not match:
-        raise DataError(f"{name!r} names no window; expected image__1024__x___y")
+        raise DataError(f"{name!r} is not the name of a tile; expected image__1024__x___y")
     return match["image"], float(match["size"]), int(match["x"]), int(match["y"])
 
 
 def tile_starts(length: int, *, size: int = 1024, gap: int = 200) -> list[int]:
-    """Where windows begin along one side: `size - gap` apart, the last moved back to end with it.
+    """Return tile origins along one side: `size - gap` apart, the last shifted back to its end.
 
     Args:
-        length: Of the side in pixels, at least 1.
-        size: Of a window, in pixels.
-        gap: What neighbours share, in [0, size).
+        length: Pixels of the side, at least 1.
+        size: Pixels of a tile.
+        gap: Overlap of neighbours, in [0, size).
 
     Raises:
-        ConfigError: A length or size below 1, or a gap outside.
+        ConfigError: A length or size below 1, or a gap out of range.
 
     Example:
         >>> tile_starts(4000)
@@ -80,10 +80,10 @@ def tile_starts(length: int, *, size: int = 1024, gap: int = 200) -> list[int]:
 
 
 def make_tiles(height: int, width: int, *, size: int = 1024, gap: int = 200) -> list[Tile]:
-    """Windows that cover an image, row by row; small images give a single one.
+    """Return tiles that cover an image, row by row; small images give a single one.
 
-    All windows of an image hold an equal share of it, so that MMRotate's rule for windows that are
-    mostly padding, which keeps the best and those as good, drops none.
+    All tiles of an image contain an equal share of it, so MMRotate's rule for tiles that are mostly
+    padding, which keeps the best and those as good, drops none.
 
     Raises:
         ConfigError: See `tile_starts`.
@@ -102,20 +102,20 @@ def objects_in_tile(
     *,
     least_inside: float = 0.7,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-    """Objects that a window shows well enough to be its labels.
+    """Return the objects that are sufficiently inside a tile to be its labels.
 
     Args:
         corners: (objects, 4, 2) in the image.
         difficult: (objects,) flags.
-        tile: The window.
-        least_inside: Share of an object's area that must lie inside, in (0, 1].
+        tile: The tile.
+        least_inside: Minimum share of an object's area inside the tile, in (0, 1].
 
     Returns:
-        Indices of the objects (kept,), their corners in the window, not clipped (kept, 4, 2), and
-        their flags, `CUT` where the border cuts the object.
+        Indices of the objects (kept,), their corners in the tile, not clipped (kept, 4, 2), and
+        their flags, `CUT` if the border truncates the object.
 
     Raises:
-        ConfigError: The share is outside.
+        ConfigError: The share is out of range.
     """
     if not 0 < least_inside <= 1:
         raise ConfigError(f"least_inside must lie in (0, 1], got {least_inside}")
@@ -141,14 +141,14 @@ def merge_tiles(
     *,
     threshold: float = 0.1,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[Any]]:
-    """Bring the detections of an image's windows into the image; what two windows saw stays once.
+    """Merge the detections of an image's tiles; duplicates in overlaps are suppressed.
 
     Args:
-        tiles: The windows.
-        corners: Detections of each window (detections, 4, 2), in the window.
+        tiles: The tiles.
+        corners: Detections of each tile (detections, 4, 2), in the tile.
         scores: Their scores.
         classes: Their classes.
-        threshold: Of the suppression; see `rotated_nms`.
+        threshold: For the suppression; see `rotated_nms`.
 
     Returns:
         Corners in the image (kept, 4, 2), scores and classes, best first.
@@ -157,7 +157,7 @@ def merge_tiles(
         ConfigError: Lists of different lengths, or see `rotated_nms`.
     """
     if not len(tiles) == len(corners) == len(scores) == len(classes):
-        raise ConfigError("tiles, corners, scores and classes must be as many")
+        raise ConfigError("tiles, corners, scores and classes must have the same length")
     moved = [
         np.asarray(found, dtype=np.float64).reshape(-1, 4, 2) + np.array([tile.left, tile.top])
         for tile, found in zip(tiles, corners, strict=True)

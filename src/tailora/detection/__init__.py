@@ -1,4 +1,4 @@
-"""What a detector's many anchors need: losses and starting biases without sampling."""
+"""Components for detectors with many anchors: losses and initial biases without sampling."""
 
 from tailora.detection.guided_loss_scaling import guided_loss_scaling, sampling_free_cross_entropy
 from tailora.detection.prior_bias_init import init_bias_from_prior, prior_bias

@@ -6,15 +6,15 @@ from torch.nn import functional
 
 
 def guided_loss_scaling(classification: Tensor, regression: Tensor, *, factor: float = 1) -> Tensor:
-    """Give the classification loss the size of the regression loss, and keep its direction.
+    """Rescale the classification loss to the regression loss, keeping its gradient direction.
 
     Without sampling or focusing, negatives make the classification loss huge or tiny; the
-    regression loss comes from positives only and so says what size is right.
+    regression loss comes from positives only and provides the right scale.
 
     Args:
         classification: Loss of all anchors, a scalar, at least 0.
         regression: Loss of the positives' boxes, a scalar; no gradient flows into it.
-        factor: The result is worth this much of `regression`: 1 for one stage and proposals, 2
+        factor: The result equals this multiple of `regression`: 1 for one stage and proposals, 2
             for the second stage.
 
     Returns:
@@ -33,7 +33,7 @@ def sampling_free_cross_entropy(logits: Tensor, targets: Tensor, num_images: int
 
     Args:
         logits: (anchors, classes).
-        targets: 1 where an anchor shows a class, else 0, (anchors, classes).
+        targets: 1 where an anchor is of a class, else 0, (anchors, classes).
         num_images: Images the anchors come from, at least 1; keeps a batch without positives
             finite.
 

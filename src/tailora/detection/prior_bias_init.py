@@ -1,4 +1,4 @@
-"""Start a sigmoid classifier's biases at the prior (Chen et al., sampling-free detection)."""
+"""Initialise a sigmoid classifier's biases at the prior (Chen et al., sampling-free detection)."""
 
 import math
 
@@ -9,14 +9,14 @@ from tailora.errors import ConfigError
 
 
 def prior_bias(num_foreground: int, num_background: int, num_classes: int = 1) -> float:
-    """Find the bias at which every class's sigmoid is its share of all anchors.
+    """Return the bias at which every class's sigmoid equals its share of all anchors.
 
     Then the gradient of the many negatives is as large as that of the few positives from the first
-    step on, and nothing need be sampled.
+    step on, and no sampling is needed.
 
     Args:
-        num_foreground: Anchors that show an object, at least 1.
-        num_background: Anchors that show none, at least 0; ignored anchors count as neither.
+        num_foreground: Number of foreground anchors, at least 1.
+        num_background: Number of background anchors, at least 0; ignored anchors count as neither.
         num_classes: Classes that share the foreground; 1 for a proposal network.
 
     Returns:
@@ -36,7 +36,7 @@ def prior_bias(num_foreground: int, num_background: int, num_classes: int = 1) -
     share = foreground_share(num_foreground, num_background)
     if num_classes < 1 or share / num_classes == 1:
         raise ConfigError(
-            "a finite bias needs a class at least, and background where there is one class; got "
+            "a finite bias needs at least one class, and background if there is one class; got "
             f"{num_background} background anchors and {num_classes} classes"
         )
     share /= num_classes
@@ -44,7 +44,7 @@ def prior_bias(num_foreground: int, num_background: int, num_classes: int = 1) -
 
 
 def foreground_share(num_foreground: int, num_background: int) -> float:
-    """Share of anchors that show an object; also the score below which a detection is dropped.
+    """Return the share of foreground anchors; also the score below which a detection is dropped.
 
     Raises:
         ConfigError: There is no foreground, or a negative number of background anchors.
@@ -60,12 +60,12 @@ def foreground_share(num_foreground: int, num_background: int) -> float:
 def init_bias_from_prior(
     layer: nn.Linear | nn.Conv2d, num_foreground: int, num_background: int, num_classes: int = 1
 ) -> None:
-    """Set the biases of a sigmoid classifier's last layer in place to `prior_bias`.
+    """Initialise the biases of a sigmoid classifier's last layer in place with `prior_bias`.
 
     Args:
-        layer: Gives one logit an anchor and class.
-        num_foreground: Anchors that show an object, at least 1.
-        num_background: Anchors that show none.
+        layer: Returns one logit per anchor and class.
+        num_foreground: Number of foreground anchors, at least 1.
+        num_background: Number of background anchors.
         num_classes: Classes that share the foreground.
 
     Raises:
@@ -76,6 +76,6 @@ def init_bias_from_prior(
         optimal bias initialisation.
     """
     if layer.bias is None:
-        raise ConfigError("the layer has no bias to start at the prior; build it with bias=True")
+        raise ConfigError("the layer has no bias to initialise; build it with bias=True")
     with torch.no_grad():
         layer.bias.fill_(prior_bias(num_foreground, num_background, num_classes))

@@ -1,4 +1,4 @@
-"""Features: extract them once, keep them with a note of what made them."""
+"""Features: extracted once, stored with a manifest of their origin."""
 
 from tailora.features.bank import FeatureBank
 from tailora.features.extract import extract

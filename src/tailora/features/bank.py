@@ -1,10 +1,10 @@
-"""A bank of features on disk: one array and a manifest of what made it.
+"""A feature bank on disk: one array and a manifest of its origin.
 
 Features are one vector for each image, or a map of tokens, kept in half precision: slices of the
 array that is given read only what they take.
 
-A bank is used again only when its manifest equals the one asked for, to the letter: another
-encoder, adapter, image size or row gives new features, never old ones under a new name.
+A bank is reused only if its manifest equals the requested one exactly: another encoder, adapter,
+image size or row gives new features, never old ones under a new name.
 """
 
 import json
@@ -27,7 +27,7 @@ class FeatureBank:
     """A folder that holds `features.npy` (rows, ..., features) and `manifest.json`.
 
     Args:
-        folder: Where the bank lies or will lie.
+        folder: Folder of the bank, which may not exist yet.
         manifest: JSON-able facts that determine the features.
         dtype: Of the array; half precision has a relative error of 5e-4.
     """
@@ -42,7 +42,7 @@ class FeatureBank:
         return self.folder / "features.npy"
 
     def share(self, index: int, of: int) -> "FeatureBank":
-        """Name the bank in which one of several processes keeps its share until all are done."""
+        """Return the bank for one process's share, until all are done."""
         facts = {**self.manifest, "share": index, "of": of}
         return replace(self, folder=self.folder / f"share-{index}-of-{of}", manifest=facts)
 
@@ -51,15 +51,15 @@ class FeatureBank:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def matches(self) -> bool:
-        """Return whether features made by exactly this manifest are already there."""
+        """Return whether features with exactly this manifest exist."""
         try:
             kept = read_json(self.folder / "manifest.json")
-        except (OSError, ValueError):  # there is none, or it was cut short
+        except (OSError, ValueError):  # there is none, or it is truncated
             return False
         return self.array_path.is_file() and _letters(kept) == _letters(self.manifest)
 
     def kept(self, rows: int, width: Width) -> NDArray[np.float32] | None:
-        """Return the features if they are there, made by exactly this manifest, and whole.
+        """Return the features if they exist with exactly this manifest, and are complete.
 
         Args:
             rows: Number of samples.
@@ -72,7 +72,7 @@ class FeatureBank:
             return None
         try:
             array = np.load(self.array_path, mmap_mode="r")
-        except (OSError, ValueError, EOFError):  # cut short, or something else altogether
+        except (OSError, ValueError, EOFError):  # truncated, or something else
             return None
         shape = getattr(array, "shape", None)
         is_whole = shape == whole_shape(rows, width) and array.dtype == self.dtype
@@ -81,7 +81,7 @@ class FeatureBank:
     def load_or_make(
         self, rows: int, width: Width, fill: Callable[[NDArray[np.float32]], None]
     ) -> NDArray[np.float32]:
-        """Return the features, computing them only when no matching and whole bank exists.
+        """Return the features, computing them only without a matching and complete bank.
 
         Args:
             rows: Number of samples.
@@ -94,7 +94,7 @@ class FeatureBank:
         kept = self.kept(rows, width)
         if kept is not None:
             return kept
-        # a bank of another making goes first, so that no manifest ever names a foreign array
+        # delete a bank of another origin first, so that no manifest ever describes a foreign array
         delete(self.folder / "manifest.json")
         delete(self.array_path)
         shape = whole_shape(rows, width)

@@ -28,25 +28,25 @@ def extract(
 ) -> NDArray[np.float32]:
     """Encode samples without augmentation.
 
-    A batch is collected after the next is on its way, so that a device works while images are read.
+    Each batch is collected after the next one is submitted, so that a device works while images are
+    read.
 
     Args:
-        encoder: Maps a batch of images to (batch, features); left in the mode it was in, part by
-            part.
-        read_batch: Gives the images (batch, bands, height, width) of some sample numbers.
-        rows: Sample numbers to encode, in the order wanted.
+        encoder: Maps a batch of images to (batch, features); its train/eval modes are restored.
+        read_batch: Returns the images (batch, bands, height, width) of some samples.
+        rows: Samples to encode, in the desired order.
         out: Array (len(rows), ..., features) to fill, e.g. a memory map; None makes one.
-        batch_size: Images a forward pass.
-        device: Where the encoder lies.
-        progress: Shows how far it is.
-        title: What the progress bar says.
+        batch_size: Images per forward pass.
+        device: Device of the encoder.
+        progress: Shows progress.
+        title: Text of the progress bar.
         model: Computes features (batch, ..., features) with the encoder; None is the encoder.
 
     Returns:
         Features (len(rows), ..., features), float32 unless `out` has another dtype.
 
     Raises:
-        ValueError: `rows` is empty and `out` is not given, so the width is unknown.
+        ValueError: `rows` is empty and `out` is None, so the width is unknown.
     """
     call = encoder if model is None else model
     modes = [(part, part.training) for part in encoder.modules()]
@@ -72,7 +72,7 @@ def extract(
 
 
 def _after_the_next(items: Iterable[Item]) -> Iterator[Item]:
-    """Give each item only when the next is there, or there is none."""
+    """Yield each item only when the next one is submitted, or there is none."""
     waiting: deque[Item] = deque()
     for item in items:
         waiting.append(item)

@@ -1,4 +1,4 @@
-"""One bank of features made by several processes, each its share of the rows."""
+"""One feature bank computed by several processes, each its share of the rows."""
 
 from collections.abc import Callable
 
@@ -15,17 +15,17 @@ Fill = Callable[[NDArray[np.int64], NDArray[np.float32]], None]
 def make_together(
     bank: FeatureBank, rows: NDArray[np.int64], width: Width, fill: Fill, accelerator: Accelerator
 ) -> NDArray[np.float32]:
-    """Return a bank's features; where they are missing every process makes a share of them.
+    """Return a bank's features; missing ones are computed in shares by all processes.
 
-    Shares go through files beside the bank, so that no process holds more than a batch; the first
-    process puts them together in the rows' order.
+    Shares go through files next to the bank, so that no process holds more than a batch; the first
+    process merges them in row order.
 
     Args:
-        bank: Where features lie or will lie.
-        rows: Sample numbers in the wanted order.
+        bank: The feature bank.
+        rows: Samples in the desired order.
         width: Number of features, or the shape (..., features) of a map of them.
         fill: Writes the features of some sample numbers (n,) into an array (n, ..., features).
-        accelerator: Knows the processes.
+        accelerator: Provides the process group.
 
     Returns:
         Read-only memory map (rows, ..., features).
