@@ -77,21 +77,17 @@ def gathered(values: Tensor, total: int, accelerator: Accelerator) -> Tensor:
     return every.reshape(accelerator.num_processes, -1).T.reshape(-1)[:total]
 
 
-def every_name(names: Iterable[str], accelerator: Accelerator) -> list[str]:
+def every_name(names: Iterable[str]) -> list[str]:
     """Return the names that any process has, in alphabetical order.
 
     Raises:
         ProcessError: One of the processes has ended.
     """
-    if accelerator.num_processes == 1:
-        return sorted(names)
     with _ended_elsewhere():
         return sorted(set(gather_object([*names])))
 
 
-def sum_gradients(
-    parameters: Iterable[nn.Parameter], losses: Tensor, accelerator: Accelerator
-) -> Tensor:
+def sum_gradients(parameters: Iterable[nn.Parameter], losses: Tensor) -> Tensor:
     """Sum gradients and losses over all processes, in one all-reduce.
 
     A parameter without a gradient in any process keeps none, so that optimisers skip it. An
@@ -101,7 +97,6 @@ def sum_gradients(
     Args:
         parameters: Trainable parameters, in the same order everywhere.
         losses: Loss and its parts on this process's share (numbers,), detached.
-        accelerator: Provides the process group.
 
     Returns:
         The sums over all processes (numbers,).
@@ -109,8 +104,6 @@ def sum_gradients(
     Raises:
         ProcessError: One of the processes has ended.
     """
-    if accelerator.num_processes == 1:
-        return losses
     learning = list(parameters)
     present = torch.tensor([float(p.grad is not None) for p in learning]).to(losses)
     parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in learning]

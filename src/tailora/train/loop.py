@@ -190,16 +190,8 @@ class _Stepper:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         own, noted = self._backward(objective, batch, generator)
-        parts = self._keep_orthogonal()
-        plain = [p for p in self.learning if not is_sharded(p)]  # the others sum by themselves
-        if self.accelerator.num_processes == 1:
-            self.names = list(noted)
-        elif epoch != self.named_in:  # a share without labels notes nothing
-            self.names, self.named_in = processes.every_name(noted, self.accelerator), epoch
-        zero = torch.zeros_like(own)
-        numbers = torch.stack([own, *(noted.get(name, zero).to(own) for name in self.names)])
-        loss, *others = processes.sum_gradients(plain, numbers, self.accelerator)
-        parts = dict(zip(self.names, others, strict=True)) | parts
+        orthogonal = self._keep_orthogonal()
+        loss, parts = self._sum(epoch, own, noted)
         if self.number == 0:
             for adapter in self.adapters:
                 require_gradients(adapter)
@@ -210,7 +202,9 @@ class _Stepper:
             after_step(adapter, self.number)
         self.number += 1
         lr = self.schedule.lr * factor
-        return Step(epoch, self.number, loss, norm.detach().to(loss.device), lr, parts, batch)
+        return Step(
+            epoch, self.number, loss, norm.detach().to(loss.device), lr, parts | orthogonal, batch
+        )
 
     def _backward(
         self, objective: Objective, batch: NDArray[np.int64], generator: np.random.Generator
@@ -233,6 +227,20 @@ class _Stepper:
                 total = total + loss.detach()
                 noted = {n: noted.get(n, 0) + share * value for n, value in named.items()}
         return total, noted
+
+    def _sum(
+        self, epoch: int, own: Tensor, noted: Mapping[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Sum gradients, losses and parts of losses over the processes; give the last two."""
+        if self.accelerator.num_processes == 1:
+            return own, dict(noted)
+        if epoch != self.named_in:  # a share without labels notes nothing
+            self.names, self.named_in = processes.every_name(noted), epoch
+        plain = [p for p in self.learning if not is_sharded(p)]  # the others sum by themselves
+        zero = torch.zeros_like(own)
+        numbers = torch.stack([own, *(noted.get(name, zero).to(own) for name in self.names)])
+        loss, *parts = processes.sum_gradients(plain, numbers)
+        return loss, dict(zip(self.names, parts, strict=True))
 
     def _keep_orthogonal(self) -> dict[str, Tensor]:
         """Add the gradient of what AdaLoRA asks of its matrices, once for all processes."""
