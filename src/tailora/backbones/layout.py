@@ -6,7 +6,7 @@ meta device reveals them all, for any image size, in a tenth of a second.
 
 import copy
 import inspect
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any
 
@@ -105,7 +105,7 @@ def calling_convention(base: VisionModel) -> CallingConvention:
 def token_layout(base: VisionModel, call: CallingConvention) -> TokenLayout:
     """Compare the output's shape with the patch grid."""
     size = native_size(base.config)
-    shape = output_shape(base, call, size)
+    shape = _native_shape(base, call, size)
     learned = getattr(base, "pooler", None) is not None
     if len(shape) == 4:
         return TokenLayout(shape[1], 0, has_class_token=False, has_learned_pooler=learned)
@@ -172,6 +172,20 @@ def check_bands(config: Config, bands: int) -> None:
             f"the encoder takes {wanted} bands and the images have {bands}; select {wanted} with "
             f"`--set data.bands=...`, or use an encoder for {bands} bands"
         )
+
+
+_SHAPES: dict[tuple[object, ...], torch.Size] = {}
+
+
+def _native_shape(base: VisionModel, call: CallingConvention, size: int) -> torch.Size:
+    """`output_shape`, found once for all copies of a model: a run makes several."""
+    config = base.config
+    facts = asdict(config) if isinstance(config, FoundationConfig) else config.to_dict()
+    shapes = tuple(parameter.shape for parameter in base.parameters())
+    key = (type(base), repr(facts), shapes, call, size)
+    if key not in _SHAPES:
+        _SHAPES[key] = output_shape(base, call, size)
+    return _SHAPES[key]
 
 
 def _without_values(base: VisionModel) -> VisionModel:

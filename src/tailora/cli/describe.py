@@ -40,7 +40,7 @@ def listing() -> dict[str, dict[str, Any]]:
     }
     families["metrics"] = _texts("metrics")
     families["tuners"] = {name: f"PEFT's {name}" for name in tuner_names()}
-    families["recipe"] = recipes.recipe_keys()
+    families["recipe"] = dict(recipes.recipe_keys())
     return families
 
 

@@ -11,6 +11,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -353,7 +354,8 @@ class Recipe:
         return tomli_w.dumps(_without_none(dataclasses.asdict(self)))
 
 
-def recipe_keys() -> dict[str, Any]:
+@cache
+def recipe_keys() -> Mapping[str, Any]:
     """Return every recipe key with its default, in order."""
     keys: dict[str, Any] = {}
     default = Recipe()
@@ -364,7 +366,7 @@ def recipe_keys() -> dict[str, Any]:
                 keys[f"{item.name}.{inner.name}"] = getattr(value, inner.name)
         else:
             keys[item.name] = value
-    return keys
+    return types.MappingProxyType(keys)
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -427,8 +429,12 @@ def _key_type(key: str) -> Any:
     if key not in recipe_keys():
         raise unknown_name("recipe key", key, recipe_keys())
     section, _, name = key.rpartition(".")
-    owner = type(getattr(Recipe(), section)) if section else Recipe
-    return typing.get_type_hints(owner)[name]
+    return _types(type(getattr(Recipe(), section)) if section else Recipe)[name]
+
+
+@cache
+def _types(section: type) -> dict[str, Any]:
+    return typing.get_type_hints(section)
 
 
 def _cast(key: str, value: Any, kind: Any) -> Any:
