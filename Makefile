@@ -13,7 +13,7 @@ demo: $(VENV)/.demo
 	HF_HUB_OFFLINE=1 $(BIN)/tailora fit bluemarble --out runs/demo --force
 
 test: $(VENV)/.test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2  # one thread a worker: two cores, two workers
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope  # one thread a worker; what a file shares is made once
 
 slow: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import rasterio
+from matplotlib.figure import Figure
 from PIL import Image
 
 from tailora.cli.main import main
@@ -23,9 +24,10 @@ COUNTS = {"007": 62, "ship, small": 26, 'été "x"': 12, "[red]": 6, "日本": 5
 SIDE = 14
 QUICK = (
     "--image-size", str(SIDE), "--clusters", "4", "--epochs", "2", "--rank", "2", "--quiet",
-    "--set", "probe.l2=[0.1,0.001]", "--set", "evaluate.replicates=40",
+    "--set", "probe.l2=[1.0,0.1]", "--set", "evaluate.replicates=40",
     "--set", "train.batch_size=16",
 )  # fmt: skip
+RENDER = Figure.savefig
 UNLIKE_FROM_RUN_TO_RUN = ("seconds", "peak_memory_mb")
 
 

@@ -1,11 +1,14 @@
 """One small encoder, one set of chips and one finished run for all end-to-end tests."""
 
+from pathlib import Path
+
 import huggingface_hub.constants
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from tailora.storage import write_text
-from tests.end_to_end.chips import QUICK, refused, snapshot, succeed, tailora, write_chips
+from tests.end_to_end.chips import QUICK, RENDER, refused, snapshot, succeed, tailora, write_chips
 from tests.tiny import tiny_encoder_folder
 
 
@@ -24,6 +27,21 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Figures are drawn but not rendered, which takes most of a page's time, nor in fixtures."""
+    with pytest.MonkeyPatch.context() as patch:
+        if Path(__file__).parent in item.path.parents:  # this hook is asked of all tests
+            patch.setattr(Figure, "savefig", lambda _figure, out, **_options: out.write(b"<svg/>"))
+        return (yield)
+
+
+@pytest.fixture
+def rendered(monkeypatch):
+    """Pages as a user gets them."""
+    monkeypatch.setattr(Figure, "savefig", RENDER)
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +66,9 @@ def quick(encoder):
 def finished(tmp_path_factory, data, quick):
     """A finished debLoRA run that nobody may change."""
     run = tmp_path_factory.mktemp("finished") / "run"
-    succeed("fit", data, "--out", run, *quick)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", RENDER)
+        succeed("fit", data, "--out", run, *quick)
     return run
 
 

@@ -122,17 +122,21 @@ DAMAGE = {
 }
 
 
-@pytest.mark.usefixtures("plain_page")
 @pytest.mark.parametrize("row", DAMAGE)
-def test_a_damaged_result_is_named_and_done_again_once_it_is_deleted(
-    row, compared, data, quick, tmp_path
-):
+def test_a_damaged_result_is_named(row, compared, data, quick, tmp_path):
     harm, says = DAMAGE[row]
     out = copy_run(compared, tmp_path / "c")
     [place] = out.glob("results/zero-shot/*/seed-0")
     harm(place)
     words = ("compare", data, "--out", out, *quick, *WORDS, "--resume")
     refused(tailora(*words), says, str(place), "delete that folder")
+
+
+@pytest.mark.usefixtures("plain_page")
+def test_a_result_that_was_deleted_is_done_again(compared, data, quick, tmp_path):
+    out = copy_run(compared, tmp_path / "c")
+    [place] = out.glob("results/zero-shot/*/seed-0")
+    words = ("compare", data, "--out", out, *quick, *WORDS, "--resume")
     for path in place.iterdir():
         path.unlink()
     place.rmdir()

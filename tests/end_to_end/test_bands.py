@@ -32,9 +32,9 @@ def chips(tmp_path_factory):
     return write_chips(tmp_path_factory.mktemp("bands") / "chips")
 
 
-@pytest.fixture
-def fitted(chips, quick, tmp_path, plain_report):
-    run = tmp_path / "run"
+@pytest.fixture(scope="module")
+def fitted(chips, quick, tmp_path_factory):
+    run = tmp_path_factory.mktemp("fitted") / "run"
     succeed(
         "fit", chips, "--out", run, *quick, "--method", "lora",
         "--set", 'data.bands=["red","green","blue"]', "--set", "data.sensor=sentinel-2",
@@ -158,7 +158,7 @@ def test_a_scene_with_polygons_is_fitted_and_evaluated(quick, tmp_path, plain_re
     assert record["dataset"]["n_train"] > record["dataset"]["n_test"] > 0
 
 
-def test_inspect_shows_a_scene_its_bands_and_pixels_by_class(tmp_path):
+def test_inspect_shows_a_scene_its_bands_and_pixels_by_class(rendered, tmp_path):
     rng = np.random.default_rng(0)
     pixels = rng.integers(100, 4000, (3, 200, 200)).astype(np.uint16)
     pixels[1] = 7

@@ -11,24 +11,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from sklearn.metrics import f1_score
 
 import tailora as package
 from tailora import Recipe, compare, open_dataset
 from tailora.errors import ConfigError
-from tests.end_to_end.chips import snapshot, succeed, tailora, write_chips
+from tests.end_to_end.chips import RENDER, snapshot, succeed, tailora, write_chips
 from tests.tiny_foundation import clip_folder
 
 PAPER = "zero-shot,fine-tune,clora,clora+deblora,clora-oracle,lora,deblora,lora+reslt"
 PROBES = "logit-adjusted,cross-entropy,logit-adjusted:tau=0,ncm-cl2n"
+ONE_PENALTY = ("--set", "probe.l2=[0.1]")  # many heads are fitted
 
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory, data, quick):
     """All methods under four probes, two seeds; nobody may change it."""
     out = tmp_path_factory.mktemp("compared") / "out"
-    succeed("compare", data, "--out", out, *quick, "--methods", PAPER, "--probes", PROBES,
-            "--seeds", 2)  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", RENDER)
+        succeed("compare", data, "--out", out, *quick, *ONE_PENALTY, "--methods", PAPER,
+                "--probes", PROBES, "--seeds", 2)  # fmt: skip
     return out
 
 
@@ -119,8 +123,8 @@ def test_adapters_of_categories_differ_and_count_together(compared):
 
 def test_going_on_with_a_finished_comparison_trains_nothing(compared, data, quick, tmp_path):
     before = {k: v for k, v in snapshot(compared).items() if "stages" in str(k)}
-    succeed("compare", data, "--out", compared, *quick, "--methods", PAPER, "--probes", PROBES,
-            "--seeds", 2, "--resume")  # fmt: skip
+    succeed("compare", data, "--out", compared, *quick, *ONE_PENALTY, "--methods", PAPER,
+            "--probes", PROBES, "--seeds", 2, "--resume")  # fmt: skip
     assert {k: v for k, v in snapshot(compared).items() if "stages" in str(k)} == before
 
 
@@ -129,8 +133,8 @@ def test_the_same_seeds_give_the_same_table_also_in_two_processes(
     compared, data, quick, tmp_path, plain_page
 ):
     out = tmp_path / "again"
-    words = ["compare", data, "--out", out, *quick, "--methods", "lora,deblora", "--seeds", 2]
-    succeed(*words, "--jobs", 2)
+    words = ["compare", data, "--out", out, *quick, *ONE_PENALTY, "--methods", "lora,deblora"]
+    succeed(*words, "--seeds", 2, "--jobs", 2)
     first = {row["name"]: row for row in numbers(compared)}
     for row in numbers(out):
         row.pop("ranks")  # among fewer rows
@@ -309,7 +313,7 @@ def test_a_folder_of_something_else_is_left_alone(refuse, data, quick, tmp_path)
 
 
 def test_another_recipe_or_data_set_is_not_mixed_in(compared, data, quick, tmp_path):
-    words = ["compare", "--out", compared, *quick, "--methods", "lora", "--seeds", 1]
+    words = ["compare", "--out", compared, *quick, *ONE_PENALTY, "--methods", "lora", "--seeds", 1]
     answer = tailora(*words, data)
     assert "add --resume" in answer.err
     answer = tailora(*words, data, "--resume", "--set", "train.epochs=1")

@@ -2,18 +2,19 @@
 
 import resource
 from contextlib import contextmanager
+from importlib import import_module
 
 import pytest
 
 from tests.end_to_end.chips import assert_same_result, copy_run, refused, snapshot, succeed, tailora
 
-PLACES = {
+PLACES = {  # in the order of a run
     "decoded images": ("methods.prepare.prepare_images", "run"),
     "the run folder": ("runs.folder.write_text", "recipe.toml"),
     "features": ("features.bank.write_atomically", "features.npy"),
+    "a head": ("methods.method.save_head", "head.safetensors"),
     "a checkpoint": ("train.loop.write_atomically", ".pt"),
     "an adapter": ("methods.stages.save_adapted", "adapter"),
-    "a head": ("methods.method.save_head", "head.safetensors"),
     "metrics": ("methods.scoring.write_json", "metrics.json"),
     "predictions": ("methods.scoring.write_text", "predictions.csv"),
     "arrays of the report": ("methods.fit.write_evidence", "report.npz"),
@@ -33,25 +34,26 @@ def no_file_longer_than(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize("what", PLACES)
 def test_a_full_disk_costs_nothing_that_was_done(
-    what, finished, data, quick, tmp_path, monkeypatch, plain_report
+    finished, data, quick, tmp_path, monkeypatch, plain_report
 ):
-    place, named = PLACES[what]
-    module, _, name = f"tailora.{place}".rpartition(".")
-    original = getattr(__import__(module, fromlist=[name]), name)
-
-    def on_full_disk(*arguments, **options):
-        with no_file_longer_than(8):
-            return original(*arguments, **options)
-
-    words = ["fit", data, "--out", tmp_path / "run", *quick]
-    with monkeypatch.context() as patch:
-        patch.setattr(f"{module}.{name}", on_full_disk)
-        refused(tailora(*words), "no space left", named, "--resume")
-    assert not [left for left in snapshot(tmp_path) if "writing" in left or ".decoding" in left]
-    succeed(*words, "--resume")
+    words = ["fit", data, "--out", tmp_path / "run", *quick, "--resume"]
+    for place, named in PLACES.values():
+        module, _, name = f"tailora.{place}".rpartition(".")
+        with monkeypatch.context() as patch:
+            patch.setattr(f"{module}.{name}", _on_full_disk(getattr(import_module(module), name)))
+            refused(tailora(*words), "no space left", named, "--resume")
+        assert not [left for left in snapshot(tmp_path) if "writing" in left or ".decoding" in left]
+    succeed(*words)
     assert_same_result(tmp_path / "run", finished)
+
+
+def _on_full_disk(write):
+    def fail(*arguments, **options):
+        with no_file_longer_than(8):
+            return write(*arguments, **options)
+
+    return fail
 
 
 @pytest.mark.parametrize("verb", ["predict", "evaluate", "report", "inspect"])

@@ -37,7 +37,7 @@ def test_deblora_on_stable_diffusion_adapted_by_denoising(targets, rgb, tmp_path
     folder, run = pipeline_folder(tmp_path / "sd"), tmp_path / "run"
     settings = [
         "train.objective=denoising", "backbone.options={draws=2, timestep=5}",
-        f"adapter.targets={targets}", "train.batch_size=8",
+        f"adapter.targets={targets}", "train.batch_size=8", "train.epochs=1", "deblora.epochs=1",
     ]  # fmt: skip
     words = [word for setting in settings for word in ("--set", setting)]
     succeed("fit", rgb, "--out", run, "--backbone", folder, *QUICK, "--image-size", 16, *words)

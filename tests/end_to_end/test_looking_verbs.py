@@ -153,7 +153,7 @@ def test_a_terminal_without_unicode_is_no_reason_to_fail(data, monkeypatch):
     assert set(names) == set(COUNTS)
 
 
-def test_the_report_can_be_written_again_or_elsewhere(finished, tmp_path):
+def test_the_report_can_be_written_again_or_elsewhere(rendered, finished, tmp_path):
     run = copy_run(finished, tmp_path / "run")
     before = snapshot(run)
     (run / "report.html").unlink()

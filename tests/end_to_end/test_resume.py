@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -54,35 +55,37 @@ def interrupted(answer):
     assert answer.err == "error: interrupted; continue with --resume\n"
 
 
-@pytest.mark.parametrize(
-    ("title", "at", "done_before"),
-    [
-        ("decoding images", 40, []),
-        ("zero-shot: train features", 1, ["decoding images"]),
-        ("adapting to labels", 3, ["decoding images", "zero-shot: train features"]),
-        ("adapting to labels", STEPS_AN_EPOCH + 2, ["zero-shot: val features"]),
-        ("lora: val features", 1, ["adapting to labels", "lora: train features"]),
-        ("learning the moved features", 1, ["adapting to labels"]),
-        ("learning the moved features", 5, ["lora: val features"]),
-        ("deblora: train features", 2, ["learning the moved features"]),
-        ("deblora: test features", 1, ["learning the moved features", "lora: test features"]),
-    ],
-)
-def test_a_run_interrupted_at_a_step_ends_as_if_it_had_not_been(
-    title, at, done_before, watch, finished, data, quick, tmp_path
+# in the order of a run: a bar, its step, and what is not done again
+STOPS = [
+    ("decoding images", 40, []),
+    ("zero-shot: train features", 1, ["decoding images"]),
+    ("adapting to labels", 3, ["decoding images", "zero-shot: train features"]),
+    ("adapting to labels", STEPS_AN_EPOCH + 2, ["zero-shot: val features"]),
+    ("lora: val features", 1, ["adapting to labels", "lora: train features"]),
+    ("learning the moved features", 1, ["adapting to labels"]),
+    ("learning the moved features", 5, ["lora: val features"]),
+    ("deblora: train features", 2, ["learning the moved features"]),
+    ("deblora: test features", 1, ["learning the moved features", "lora: test features"]),
+]
+
+
+def test_a_run_interrupted_at_every_kind_of_step_ends_as_if_it_had_not_been(
+    watch, finished, data, quick, tmp_path
 ):
-    words = ["fit", data, "--out", tmp_path / "run", *quick]
-    watch(title, at)
+    words = ["fit", data, "--out", tmp_path / "run", *quick, "--resume"]
+    watch(*STOPS[0][:2])
     interrupted(tailora(*words))
-    resumed = watch()
-    succeed(*words, "--resume")
+    for (title, at, done), (following, its_step, _) in pairwise([*STOPS, (None, 0, None)]):
+        resumed = watch(following, its_step)
+        answer = tailora(*words)
+        assert answer.code == (0 if following is None else 130), answer.err
+        assert not set(done) & set(resumed.steps)
+        if title in TRAINING and following != title:
+            steps, epochs = TRAINING[title]
+            # a checkpoint follows the last step of an epoch, so that step counts as not done
+            epochs_kept = (at - 1) // steps
+            assert resumed.steps[title] == (epochs - epochs_kept) * steps
     assert_same_result(tmp_path / "run", finished)
-    assert not set(done_before) & set(resumed.steps)
-    if title in TRAINING:
-        steps, epochs = TRAINING[title]
-        # a checkpoint follows the last step of an epoch, so that step counts as not done
-        epochs_kept = (at - 1) // steps
-        assert resumed.steps[title] == (epochs - epochs_kept) * steps
 
 
 def test_an_interruption_before_anything_was_decoded_leaves_nothing(watch, data, quick, tmp_path):
@@ -91,31 +94,32 @@ def test_an_interruption_before_anything_was_decoded_leaves_nothing(watch, data,
     assert snapshot(tmp_path) == {}
 
 
-@pytest.mark.parametrize(
-    "place",
-    [
-        "methods.method.fit_head",
-        "methods.deblora.method.calibrate_features",
-        "methods.scoring.evaluate_methods",
-        "methods.fit.write_evidence",
-        "methods.fit.copy_saved",
-        "methods.fit.write_report",
-    ],
+# in the order of a run
+PLACES = (
+    "methods.method.fit_head",
+    "methods.deblora.method.calibrate_features",
+    "methods.scoring.evaluate_methods",
+    "methods.fit.write_evidence",
+    "methods.fit.copy_saved",
+    "methods.fit.write_report",
 )
+
+
 def test_a_run_interrupted_between_its_steps_ends_as_if_it_had_not_been(
-    place, finished, data, quick, tmp_path, monkeypatch
+    finished, data, quick, tmp_path, monkeypatch
 ):
     def interrupt(*_arguments, **_options):
         raise KeyboardInterrupt
 
-    words = ["fit", data, "--out", tmp_path / "run", *quick]
-    with monkeypatch.context() as patch:
-        patch.setattr(f"tailora.{place}", interrupt)
-        interrupted(tailora(*words))
-    incomplete = tailora("predict", tmp_path / "run", data, "--quiet")
-    assert incomplete.code == 2
-    assert "--resume" in incomplete.err
-    succeed(*words, "--resume")
+    words = ["fit", data, "--out", tmp_path / "run", *quick, "--resume"]
+    for place in PLACES:
+        with monkeypatch.context() as patch:
+            patch.setattr(f"tailora.{place}", interrupt)
+            interrupted(tailora(*words))
+        incomplete = tailora("predict", tmp_path / "run", data, "--quiet")
+        assert incomplete.code == 2
+        assert "--resume" in incomplete.err
+    succeed(*words)
     assert_same_result(tmp_path / "run", finished)
 
 

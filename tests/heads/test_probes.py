@@ -72,9 +72,15 @@ def test_rows():
 
 
 @pytest.fixture(scope="module")
-def fitted(data, test_rows):
-    """Logits of a probe for the test rows, by name; each is fitted once for all tests."""
-    return cache(lambda name: fit_probe(name, data)(test_rows[0]))
+def heads(data):
+    """Fitted heads by name, with default options; each is fitted once for all tests."""
+    return cache(lambda name: find_probe(name).fit(data))
+
+
+@pytest.fixture(scope="module")
+def fitted(heads, test_rows):
+    """Logits of a probe for the test rows, by name."""
+    return cache(lambda name: as_logits(heads(name))(test_rows[0]))
 
 
 def standardised(data, rows):
@@ -121,34 +127,28 @@ def test_cross_entropy_is_scikit_learns_logistic_regression(data, test_rows):
     assert mine == pytest.approx(theirs, abs=2e-3)
 
 
-def test_balanced_softmax_is_logit_adjustment_of_strength_one(data, test_rows):
-    one, other = (fit_probe(name, data)(test_rows[0]) for name in ("balanced-softmax",
-                                                                   "logit-adjusted"))  # fmt: skip
+def test_balanced_softmax_is_logit_adjustment_of_strength_one(fitted):
+    one, other = fitted("balanced-softmax"), fitted("logit-adjusted")
     assert one == pytest.approx(other, abs=1e-4)
 
 
-def test_logit_adjustment_of_strength_zero_is_cross_entropy(data, test_rows):
+def test_logit_adjustment_of_strength_zero_is_cross_entropy(fitted, data, test_rows):
     adjusted = fit_probe("logit-adjusted", data, {"tau": 0.0})(test_rows[0])
-    assert adjusted == pytest.approx(fit_probe("cross-entropy", data)(test_rows[0]), abs=1e-5)
+    assert adjusted == pytest.approx(fitted("cross-entropy"), abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["balanced-softmax", "logit-adjusted", "post-hoc"])
-def test_adjusted_probes_beat_cross_entropy_on_the_tail(name, data, test_rows):
-    rows, labels = test_rows
-
+def test_adjusted_probes_beat_cross_entropy_on_the_tail(name, fitted, test_rows):
     def tail(probe):
-        predicted = fit_probe(probe, data)(rows).argmax(1)
-        return f1_score(labels == 2, predicted == 2)
+        return f1_score(test_rows[1] == 2, fitted(probe).argmax(1) == 2)
 
     assert tail(name) > tail("cross-entropy")
 
 
-def test_post_hoc_takes_the_log_prior_off(data, test_rows):
-    plain = fit_probe("cross-entropy", data)(test_rows[0])
+def test_post_hoc_takes_the_log_prior_off(fitted):
     prior = np.array(COUNTS) / sum(COUNTS)
-    assert fit_probe("post-hoc", data)(test_rows[0]) == pytest.approx(
-        plain - np.log(prior), abs=1e-5
-    )
+    expected = fitted("cross-entropy") - np.log(prior)
+    assert fitted("post-hoc") == pytest.approx(expected, abs=1e-5)
 
 
 def test_nearest_class_mean_is_scikit_learns(data, test_rows):
@@ -194,16 +194,15 @@ def test_tau_is_the_best_on_validation_and_not_on_training_rows(data):
     assert best(rows, data.labels) != best(val, data.val_labels)
 
 
-def test_lws_only_rescales_the_logits_of_cross_entropy(data, test_rows):
-    logits = fit_probe("lws", data)(test_rows[0])
-    plain = fit_probe("cross-entropy", data)(test_rows[0])
+def test_lws_only_rescales_the_logits_of_cross_entropy(fitted):
+    logits, plain = fitted("lws"), fitted("cross-entropy")
     for c in range(3):
         assert np.corrcoef(logits[:, c], plain[:, c])[0, 1] == pytest.approx(1, abs=1e-3)
     assert np.ptp([np.std(logits[:, c]) / np.std(plain[:, c]) for c in range(3)]) > 1e-3
 
 
-def test_cosine_logits_do_not_know_the_length_of_a_feature(data):
-    fitted = fit_probe("cosine", data)
+def test_cosine_logits_do_not_know_the_length_of_a_feature(heads, data):
+    fitted = as_logits(heads("cosine"))
     mean = data.features.mean(0, dtype=np.float64)
     row = data.features[:1] - mean
     assert fitted((mean + row).astype("f")) == pytest.approx(
@@ -233,13 +232,13 @@ def test_what_does_not_fit_is_refused(name, options, says, data):
         find_probe(name).check(options, data.counts)
 
 
-def test_views_that_agree_leave_the_experts_mixed_evenly(data, test_rows):
+def test_views_that_agree_leave_the_experts_mixed_evenly(fitted, data, test_rows):
     same = replace(data, views=(data.val_features, data.val_features))
-    evenly = fit_probe("sade", data)(test_rows[0])
+    evenly = fitted("sade")
     assert np.allclose(fit_probe("sade-test-time", same)(test_rows[0]), evenly, atol=1e-4)
 
 
-def test_the_mix_of_experts_is_the_most_stable_one(data, test_rows):
+def test_the_mix_of_experts_is_the_most_stable_one(fitted, data, test_rows):
     scaler = partial(standardised, data)
     head = fit_experts(
         "sade", scaler(data.features).astype("f"), data.labels, data.counts, seed=data.seed
@@ -249,7 +248,7 @@ def test_the_mix_of_experts_is_the_most_stable_one(data, test_rows):
             head.branches(torch.from_numpy(scaler(x).astype("f")))
             for x in (test_rows[0], *data.views)
         )
-    found = fit_probe("sade-test-time", data)(test_rows[0])
+    found = fitted("sade-test-time")
     # three logits of a row give the three weights back
     weights = np.linalg.lstsq(
         rows.flatten(1).T.double().numpy(), found.ravel().astype(float), rcond=None
@@ -281,9 +280,9 @@ def test_a_head_of_class_names_is_taken_as_it_is(data, test_rows):
     ("name", "options"), [*((name, {}) for name in FITTED), ("ldam", {"scale": 12.0})]
 )
 def test_a_head_that_was_saved_gives_the_same_logits_to_the_bit(
-    name, options, data, test_rows, tmp_path
+    name, options, heads, data, test_rows, tmp_path
 ):
-    head = find_probe(name).fit(data, options)
+    head = find_probe(name).fit(data, options) if options else heads(name)
     save_head(head, tmp_path / "head.safetensors", HeadFacts(name, options, 8, 3))
     assert (tmp_path / "head.json").exists() == (not find_probe(name).is_linear)
     state = torch.get_rng_state()
@@ -296,9 +295,9 @@ def test_a_head_that_was_saved_gives_the_same_logits_to_the_bit(
 
 
 @pytest.mark.parametrize("name", FITTED)
-def test_a_head_of_another_name_cannot_be_read(name, data, tmp_path):
+def test_a_head_of_another_name_cannot_be_read(name, heads, tmp_path):
     """Its weights are of another shape, or its file is not there."""
-    head = find_probe(name).fit(data)
+    head = heads(name)
     other = "crt" if name in ("reslt", "lws") else "reslt"
     save_head(head, tmp_path / "head.safetensors", HeadFacts(name, {}, 8, 3))
     facts = {"name": other, "options": {}, "width": 8, "classes": 3}
@@ -317,9 +316,9 @@ def test_options_are_kept_with_their_defaults(data, tmp_path):
     assert "max_margin" in kept
 
 
-def test_a_linear_head_takes_the_place_of_another(data, tmp_path):
+def test_a_linear_head_takes_the_place_of_another(heads, tmp_path):
     for name in ("crt", "cross-entropy"):
-        head = find_probe(name).fit(data)
+        head = heads(name)
         save_head(head, tmp_path / "head.safetensors", HeadFacts(name, {}, 8, 3))
     assert [path.name for path in tmp_path.iterdir()] == ["head.safetensors"]
     assert type(load_head(tmp_path / "head.safetensors")) is nn.Linear
@@ -343,10 +342,8 @@ def test_a_linear_head_takes_the_place_of_another(data, tmp_path):
         ('{"name": "ldam", "options": {"scale": "x"}, "width": 8, "classes": 3}', "head.json"),
     ],
 )
-def test_a_damaged_description_of_a_head_is_named(content, says, data, tmp_path):
-    save_head(
-        find_probe("crt").fit(data), tmp_path / "head.safetensors", HeadFacts("crt", {}, 8, 3)
-    )
+def test_a_damaged_description_of_a_head_is_named(content, says, heads, tmp_path):
+    save_head(heads("crt"), tmp_path / "head.safetensors", HeadFacts("crt", {}, 8, 3))
     (tmp_path / "head.json").write_text(content)
     with pytest.raises(RunError, match=re.escape(says)) as caught:
         load_head(tmp_path / "head.safetensors", classes=3, features=8)
@@ -355,9 +352,9 @@ def test_a_damaged_description_of_a_head_is_named(content, says, data, tmp_path)
 
 
 @pytest.mark.parametrize("name", FITTED)
-def test_a_head_is_exported_whole(name, data, test_rows):
+def test_a_head_is_exported_whole(name, heads, test_rows):
     """As one graph, its standardisation within."""
-    head = find_probe(name).fit(data).eval()
+    head = heads(name).eval()
     rows = torch.from_numpy(test_rows[0][:64])
     program = torch.export.export(head, (rows,)).module()
     torch.testing.assert_close(program(rows), head(rows), atol=1e-5, rtol=1e-5)
@@ -366,8 +363,8 @@ def test_a_head_is_exported_whole(name, data, test_rows):
 # its rule for experts adds in logarithms, which the exporter by tracing does not know
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
 @pytest.mark.parametrize("name", [name for name in FITTED if name != "tlc"])
-def test_onnx_says_what_the_head_says(name, data, test_rows):
-    head = find_probe(name).fit(data).eval()
+def test_onnx_says_what_the_head_says(name, heads, test_rows):
+    head = heads(name).eval()
     rows, buffer = test_rows[0][:64], io.BytesIO()
     torch.onnx.export(
         head, (torch.from_numpy(rows),), buffer, dynamo=False, input_names=["features"]

@@ -2,6 +2,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 
 def beside(name):
@@ -10,6 +11,12 @@ def beside(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def unrendered(monkeypatch):
+    """Figures are drawn but not rendered: most of a page's time, where no figure is looked at."""
+    monkeypatch.setattr(Figure, "savefig", lambda _figure, out, **_options: out.write(b"<svg/>"))
 
 
 @pytest.fixture(scope="session")

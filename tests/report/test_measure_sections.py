@@ -9,24 +9,29 @@ from tailora.report import write_report
 from tailora.report.method_comparison import write_method_comparison
 from tailora.runs.comparison import ComparisonResult
 
+pytestmark = pytest.mark.usefixtures("unrendered")  # `test_run_report.py` looks at whole figures
 
-@pytest.fixture(autouse=True)
-def _figures_are_drawn_but_not_laid_out(monkeypatch):
-    """Most of a page's time; `test_run_report.py` looks at whole figures."""
-    monkeypatch.setattr(
-        "matplotlib.figure.Figure.savefig", lambda _figure, out, **_options: out.write(b"<svg/>")
-    )
+
+@pytest.fixture(scope="module")
+def pages():
+    return {}
 
 
 @pytest.fixture
-def write(fake_run, tmp_path):
+def write(fake_run, pages, tmp_path):
     def make(change=None, **options):
+        key = repr(sorted(options.items()))
+        if change is None and key in pages:
+            return pages[key]
         folder = fake_run.write_fake_run(tmp_path / "run", **options)
         if change is not None:
             metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
             change(metrics)
             (folder / "metrics.json").write_text(json.dumps(metrics), "utf-8")
-        return write_report(folder).read_text("utf-8")
+        page = write_report(folder).read_text("utf-8")
+        if change is None:
+            pages[key] = page
+        return page
 
     return make
 
