@@ -217,7 +217,7 @@ def test_inspect_lays_the_raster_on_the_scene(place):
          "--chip", "8", "--out", str(page)],
     )  # fmt: skip
     assert told.exit_code == 0, told.output
-    assert "under its labels, 4 classes" in page.read_text("utf-8")
+    assert "with its labels overlaid, 4 classes" in page.read_text("utf-8")
 
 
 def _bands(folder):

@@ -35,7 +35,7 @@ def test_a_raster_is_shown_by_itself(scene, tmp_path):
         assert band["median"] == np.median(values)
     page = (tmp_path / "page.html").read_text("utf-8")
     assert page.count("<img") >= 2  # quick-look, histograms
-    assert "No labels were given" in page
+    assert "There are no labels" in page
     assert "under its labels" not in page
 
 

@@ -92,7 +92,7 @@ def test_more_trials_go_on_with_the_study(tuned, data, quick):
 
 def test_the_page_shows_every_trial(tuned):
     page = (tuned / "comparison.html").read_text("utf-8")
-    assert "Options chosen on validation" in page
+    assert "Options tuned on validation" in page
     for trial in only_row(tuned)["trials"][1:]:
         assert str(trial["values"]["deblora.pull"]) in page
 

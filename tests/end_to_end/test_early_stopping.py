@@ -109,7 +109,7 @@ def test_parts_of_a_loss_are_drawn(data, quick, tmp_path):
         assert set(row.parts) == {"classification", "evidence", "diversity"}
         assert sum(row.parts.values()) == pytest.approx(row.loss, rel=1e-4)
     page = write_report(run).read_text("utf-8")
-    assert "Dashed lines are what a loss of several parts adds up." in page
+    assert "Dashed lines are the terms of a composite loss." in page
 
 
 def test_without_validation_it_is_refused(encoder, tmp_path, refuse):

@@ -64,7 +64,7 @@ def test_a_run_keeps_its_head_and_all_verbs_use_it(which, name, request, data, t
 
     page = (run / "report.html").read_text("utf-8")
     assert f"only linear heads under a loss are fitted again, and the head here is {name}" in page
-    assert "Collapse is left out for" in page
+    assert "Collapse is not computed for" in page
     last = metrics(run)["methods"][-1]
     assert last["collapse"] is None
     assert last["shift"] is not None
@@ -73,7 +73,7 @@ def test_a_run_keeps_its_head_and_all_verbs_use_it(which, name, request, data, t
     again = json.loads((tmp_path / "m.json").read_text("utf-8"))["methods"][-1]
     assert again["macro_f1"] == last["macro_f1"]
     succeed("report", run, "--quiet", "--out", "r.html")
-    assert "What more labels would buy" in (tmp_path / "r.html").read_text("utf-8")
+    assert "The value of more labels" in (tmp_path / "r.html").read_text("utf-8")
 
     pixels, _ = country(42, 56)
     scene = write_scene(tmp_path / "scene.tif", pixels)

@@ -169,7 +169,7 @@ def test_the_report_shows_how_training_went(finished, tmp_path):
     run = copy_run(finished, tmp_path / "run")
     page = write_report(run).read_text("utf-8")
     assert "<h2" in page
-    assert "How training went" in page
+    assert "Training curves" in page
     assert "Loss and learning rate over training steps, for LoRA, debLoRA." in page
     rows = lines(run / "history.jsonl")
     lora = [row["loss"] for row in rows if row["stage"] == "lora"]
@@ -181,7 +181,7 @@ def test_a_run_of_version_0_1_says_that_it_kept_no_history(finished, tmp_path):
     (run / "history.jsonl").unlink()
     shutil.rmtree(run / "stages")
     page = write_report(run).read_text("utf-8")
-    assert "Left out: the run is of an earlier version, which kept no history" in page
+    assert "Not shown: the run is from an earlier version without training history" in page
     assert len(package.load_run(run).history) == 0
     assert list(package.load_run(run).history.to_frame().columns) == KEYS[:-1]
 

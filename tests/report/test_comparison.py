@@ -36,7 +36,7 @@ def test_other_data_forbid_a_winner(runs, fake_run, tmp_path):
     run["dataset"]["fingerprint"] = "other"
     (other / "run.json").write_text(json.dumps(run))
     text = text_of(write_comparison([runs[0], other], tmp_path / "page.html").read_text("utf-8"))
-    assert "The runs saw different data" in text
+    assert "The runs used different data" in text
     assert "the runs have different classes" in text
 
 

@@ -47,8 +47,8 @@ def section(page, anchor):
         ("priors", ["natural macro-F1", "78 samples", "data:image/svg"]),
         ("labels", ["too few to thin", "60.0", "[50.0, 70.0]", "+10.0", "data:image/svg"]),
         ("collapse", ["3.21", "0.20", "[0.10, 0.30]"]),
-        ("calibration", ["as it is", "one temperature", "before and after"]),
-        ("coverage", ["91.0", "1.7", "88.0", "2.5", "90 promised", "always in"]),
+        ("calibration", ["unscaled", "one temperature", "before and after"]),
+        ("coverage", ["91.0", "1.7", "88.0", "2.5", "target 90", "always in"]),
     ],
 )
 def test_each_section_shows_its_numbers(anchor, texts, write):
@@ -58,7 +58,7 @@ def test_each_section_shows_its_numbers(anchor, texts, write):
 
 @pytest.mark.parametrize("anchor", ["ranking", "priors", "labels", "collapse", "coverage"])
 def test_a_run_of_schema_1_says_that_it_was_not_measured(anchor, write):
-    assert "Left out: " in section(write(measured=False), anchor)
+    assert "Not shown: " in section(write(measured=False), anchor)
 
 
 def test_other_schemas_of_the_metrics_are_refused(write):
@@ -95,8 +95,8 @@ def test_few_effective_samples_are_warned_of(write):
     def change(metrics):
         metrics["methods"][-1]["priors"]["backward-50"]["effective_rows"] = 12.4
 
-    assert "rest on 12 equally weighted samples" in section(write(change), "priors")
-    assert "equally weighted samples or fewer" not in section(write(), "priors")
+    assert "effective sample size of 12" in section(write(change), "priors")
+    assert "effective sample size of" not in section(write(), "priors")
 
 
 def test_relative_accuracy_has_a_column_only_where_it_is_known(write):

@@ -93,17 +93,17 @@ def said(comparison):
 
 def test_sections_stand_in_the_order_of_the_questions(full_page):
     assert Outline(full_page).headings == [
-        "What came out",
+        "Results",
         "Scores",
         "Method by probe",
-        "What is gained",
-        "Who is ahead from seed to seed",
+        "Gains",
+        "Ranks over seeds",
         "F1 per class",
         "Worst class, ranking and coverage",
         "Distances between classes",
-        "Accuracy and honesty of confidence",
-        "What it cost",
-        "How it was made",
+        "Accuracy and calibration",
+        "Cost",
+        "Reproducibility",
     ]
 
 
@@ -159,7 +159,7 @@ def test_a_supported_gain_is_said_to_be_one(fake_comparison):
         f"{100 * score['deviation']:.1f} over 3 seeds. Next: LoRA, "
     )
     assert notes[0][1].endswith(
-        "Against LoRA it changes by +3.0 points [1.0, 5.0]: this gain is supported."
+        "Relative to LoRA it changes by +3.0 points [1.0, 5.0]: this gain is supported."
     )
     assert notes[1][1].endswith("+1.5 points [-0.5, 3.5]: no gain can be claimed.")
 
@@ -175,11 +175,11 @@ def test_no_gain_is_claimed_where_no_interval_lies_above_zero(fake_comparison, g
 def test_several_probes_are_named_and_compared_within_each(fake_comparison):
     text = said(fake_comparison(n_probes=2, n_adapters=3))
     assert (
-        "On the tail, better than LoRA under the same probe: debLoRA with logit-adjusted "
+        "On the tail, better than LoRA with the same probe: debLoRA with logit-adjusted "
         "+3.0 [1.0, 5.0]; debLoRA with cross-entropy +3.0 [1.0, 5.0]. Worse: zero-shot (2 probes)."
     ) in text
     assert "by chance alone" not in text
-    assert "among 18 comparisons about 0.5 would show a gain" in said(fake_comparison())
+    assert "of 18, about 0.5 would show a gain" in said(fake_comparison())
 
 
 def test_what_leaks_is_never_praised(fake_comparison, full_page):
@@ -190,7 +190,7 @@ def test_what_leaks_is_never_praised(fake_comparison, full_page):
     assert "Highest tail macro-F1: fine-tuning with logit-adjusted" in text
     assert "On the tail no gain over LoRA" in text
     assert text.count("cLoRA (oracle)") == 1
-    assert "Left out of these verdicts (leaks the label): cLoRA (oracle)." in text
+    assert "Not included in these verdicts (leaks the label): cLoRA (oracle)." in text
     assert '<span class="badge weak">leaks the label</span>' in full_page
     assert "cLoRA (oracle) (leaks)" in svg_texts(full_page, "Heat map")
 
@@ -199,7 +199,7 @@ def test_the_method_compared_against_may_be_the_highest(fake_comparison):
     comparison = fake_comparison(n_probes=1, n_adapters=2)
     text = said(comparison)
     assert "Highest tail macro-F1: LoRA" in text
-    assert "It is the method that the others are compared against." in text
+    assert "It is the reference method." in text
     assert "can be claimed: the one interval does not" in text
 
 
@@ -209,7 +209,7 @@ def test_without_a_method_to_compare_against_nothing_is_claimed(fake_comparison,
         row["difference"] = None
     assert said(comparison).count("no gain can be claimed") == 1
     page = page_of(comparison)
-    assert "Left out: no method was compared against." in page
+    assert "Not shown: there is no reference method." in page
     assert Outline(page).table("method")[0][4:6] == ["all", "time"]
     assert "None" not in text_of(page).replace("None is bold", "")
 
@@ -218,24 +218,30 @@ def test_one_seed_says_that_the_deviation_is_unknown(fake_comparison, page_of):
     comparison = fake_comparison(n_seeds=1, n_probes=1, n_adapters=3)
     page = page_of(comparison)
     text = text_of(page)
-    assert "One seed: the deviation over seeds is unknown." in text
-    assert "3 methods under 1 probe over 1 seed" in text
-    assert "one seed has one order" in text
+    assert "One seed: the standard deviation over seeds is unknown." in text
+    assert "3 methods with 1 probe over 1 seed" in text
+    assert "with one seed, ranks are not informative" in text
     assert "±" not in " ".join(cell for row in Outline(page).table("method") for cell in row)
     assert "One seed" not in said(fake_comparison(n_probes=1, n_adapters=3))
 
 
 def test_an_unfinished_comparison_says_so(fake_comparison):
     notes = words(fake_comparison(n_probes=1, n_adapters=3, complete=False))
-    assert notes[0] == ("bad", "The comparison is not complete: what follows may still change.")
+    assert notes[0] == ("bad", "The comparison is incomplete: results may still change.")
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"resplit": False}, "redraws of whole groups of samples of the test split and the spread"),
+        (
+            {"resplit": False},
+            "bootstrap resamples of whole groups of samples of the test split and the spread",
+        ),
         ({"resplit": True}, "from the spread of paired differences over seeds (Student's t)"),
-        ({"unit": "sample", "seeds": [7]}, "1,000 redraws of single samples of the test split; "),
+        (
+            {"unit": "sample", "seeds": [7]},
+            "1,000 bootstrap resamples of single samples of the test split; ",
+        ),
     ],
 )
 def test_the_record_says_how_intervals_came_about(fake_comparison, page_of, changes, sentence):
@@ -246,7 +252,7 @@ def test_sizes_that_differ_from_seed_to_seed_are_given_as_a_range(fake_compariso
     dataset = {"name": "x", "n_train": [900, 1100, 1000], "n_val": [50, 50], "n_test": None}
     page = page_of(fake_comparison(n_probes=1, n_adapters=3, resplit=True, dataset=dataset))
     assert "900 to 1,100 train / 50 validation images" in text_of(page)
-    assert "drawn anew by every seed" in page
+    assert "drawn per seed" in page
 
 
 def test_every_name_is_escaped(fake_comparison, page_of):
@@ -284,8 +290,8 @@ def test_nulls_are_dashes_and_sections_say_what_is_missing(fake_comparison, page
     assert "No row has a tail macro-F1" in text
     assert "On the tail no gain over LoRA can be claimed: no difference has an interval." in text
     assert "It was not compared with LoRA." in text
-    for reason in ("no method was compared", "no ranks", "no scores per class", "no distances"):
-        assert f"Left out: {reason}" in text
+    for reason in ("there is no reference", "no ranks", "no per-class scores", "no distances"):
+        assert f"Not shown: {reason}" in text
     score = comparison["rows"][2]["scores"]["all"]
     over_all = f"{100 * score['mean']:.1f} ± {100 * score['deviation']:.1f}"
     shown = Outline(page).table("probe: logit-adjusted")[3]
@@ -304,7 +310,7 @@ def test_at_most_six_methods_are_drawn_per_class(full_page, page_of, fake_compar
     shown = svg_texts(full_page, "Dot plot")
     assert "LoRA" in shown
     assert not {"zero-shot", "cLoRA (oracle)"} & set(shown)
-    assert "6 of 8 methods, LoRA and those highest on the tail" in text_of(full_page)
+    assert "6 of 8 methods, LoRA and those best on the tail" in text_of(full_page)
     few = page_of(fake_comparison(n_probes=1, n_adapters=3))
     assert {"zero-shot", "LoRA", "debLoRA"} <= set(svg_texts(few, "Dot plot"))
     assert "Method by probe" not in Outline(few).headings
@@ -353,7 +359,7 @@ def test_the_terminal_shows_scores_and_differences(fake_comparison):
     assert "+3.0 [1.0, 5.0] │ +1.5 [-0.5, 3.5]" in text
     assert "cLoRA (oracle) (leaks the label)" in text
     assert text.index("probe: logit-adjusted") < text.index("probe: cross-entropy")
-    assert "mean ± deviation over 3 seeds; paired differences with 95 % intervals" in text
+    assert "mean ± standard deviation over 3 seeds; paired differences with 95 % intervals" in text
     assert "resampled: whole groups, 1,000 times" in text
 
 

@@ -16,27 +16,27 @@ from tailora.report import write_report
 from tailora.report.map_figure import asked_means
 
 HEADINGS = [
-    "How good is it?",
+    "Results",
     "Which classes to trust",
     "The long tail",
     "F1 per class",
-    "What more labels would buy",
+    "The value of more labels",
     "Shots, worst class and ranking",
-    "If classes came in other shares",
-    "The map of features, before and after",
-    "What the clusters are made of",
-    "What is taken for what",
-    "Rare samples that went wrong",
-    "Where the errors lie",
+    "Other class priors",
+    "Map of features, before and after",
+    "Composition of the clusters",
+    "Confusions",
+    "Misclassified samples of rare classes",
+    "Map of errors",
     "Distances between classes",
-    "Collapse of features, shift of the test",
-    "Is its confidence honest?",
-    "Sets instead of one guess",
-    "How training went",
-    "What it cost",
+    "Neural collapse and distribution shift",
+    "Probability calibration",
+    "Prediction sets",
+    "Training curves",
+    "Cost",
     "What was adapted",
-    "Caveats of the data",
-    "How to repeat it",
+    "Data caveats",
+    "Reproducibility",
 ]
 
 
@@ -146,7 +146,10 @@ def test_sections_stand_in_the_promised_order(page_of):
     ("tail", "verdict"),
     [
         ((0.021, 0.003, 0.04), "+2.1 points over LoRA, 95 % interval [0.3, 4.0]: it helps."),
-        ((-0.02, -0.04, -0.001), "-2.0 points over LoRA, 95 % interval [-4.0, -0.1]: it hurts."),
+        (
+            (-0.02, -0.04, -0.001),
+            "-2.0 points over LoRA, 95 % interval [-4.0, -0.1]: it hurts.",
+        ),
         ((0.004, -0.012, 0.02), "[-1.2, 2.0]: no difference can be claimed."),
     ],
 )
@@ -159,8 +162,8 @@ def test_the_verdict_on_the_tail_comes_first(page_of, unrendered, tail, verdict)
 def test_without_the_arrays_the_page_says_what_is_left_out(page_of, unrendered):
     page = page_of(arrays=False)
     assert Outline(page).headings == HEADINGS
-    assert page.count("Left out: report.npz is absent.") == 2
-    assert "The heat map is left out" in page
+    assert page.count("Not shown: report.npz is missing.") == 2
+    assert "The heat map is not shown" in page
 
 
 def test_the_same_folder_gives_the_same_bytes(fake_run, tmp_path):
@@ -219,7 +222,7 @@ def test_confusion_figure_shows_shares_of_the_true_class(fake_run, tmp_path):
     numbers = [text for text in texts if text.isdigit()]
     assert numbers == ["75", "25", "17", "83"]  # 150/200, 50/200, 1/6, 5/6
     assert {"residential (200)", "forest (6)"} <= set(texts)
-    assert "residential taken for forest (50 of 200)" in page
+    assert "residential predicted as forest (50 of 200)" in page
     assert "forest taken for residential (" not in page  # one sample is no pattern
 
 
@@ -328,8 +331,8 @@ def test_a_run_without_mistakes_on_rare_classes_says_so(fake_run, unrendered, tm
     empty = {name: value[:0] for name, value in arrays.items() if name.startswith("thumb")}
     np.savez(folder / "report.npz", **empty)
     page = write_report(folder).read_text("utf-8")
-    assert "Left out: no test sample of a rare class was taken for another." in page
-    assert "Left out: no map was kept." in page
+    assert "Not shown: no test sample of a rare class was misclassified." in page
+    assert "Not shown: no map was stored." in page
 
 
 def test_with_many_pairs_only_the_one_that_decides_is_put_into_words(
@@ -353,7 +356,7 @@ def test_with_many_pairs_only_the_one_that_decides_is_put_into_words(
 
 
 def test_a_run_that_moved_no_class_says_so(fake_run, unrendered, tmp_path, page_of):
-    words = "No class was rare enough to be pulled"
+    words = "No class was rare enough to be moved"
     assert words not in page_of(n_classes=3)
     folder = fake_run.write_fake_run(tmp_path, n_classes=3)
     arrays = dict(np.load(folder / "report.npz"))

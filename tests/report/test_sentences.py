@@ -122,7 +122,7 @@ def test_one_method_alone_or_without_interval_is_no_winner():
 
 @pytest.mark.parametrize(
     ("purity", "words"),
-    [(0.71, "nearly pure in class: little is shared"), (0.7, "in part"), (0.4, "in common")],
+    [(0.71, "nearly pure: little is shared"), (0.7, "partly"), (0.4, "shared attributes")],
 )
 def test_purity_is_put_into_words(purity, words):
     text = describe_purity(purity, largest_share=0.3).text
@@ -131,7 +131,7 @@ def test_purity_is_put_into_words(purity, words):
 
 
 def test_a_majority_class_explains_pure_clusters():
-    assert "holds 80 %" in describe_purity(0.85, largest_share=0.8).text
+    assert "has 80 %" in describe_purity(0.85, largest_share=0.8).text
 
 
 def test_geometry_tells_wanted_from_unwanted_moves():
@@ -144,14 +144,14 @@ def test_geometry_tells_wanted_from_unwanted_moves():
         )
     )
     assert describe_geometry(before, after).text == (
-        "From LoRA to debLoRA: head and tail classes are further apart (wanted); tail classes "
-        "are, among themselves, closer together (not wanted); samples of one tail class are "
-        "closer together (wanted)."
+        "From LoRA to debLoRA: head and tail classes are further apart (desired); tail classes "
+        "are, from each other, closer together (not desired); samples of one tail class are "
+        "closer together (desired)."
     )
     assert describe_geometry(before, before) is None
     assert describe_geometry(before, unknown) is None
 
 
 def test_a_small_test_split_is_pointed_out():
-    assert "rest on 12 test samples" in small_test_warning(12).text
+    assert "based on 12 test samples" in small_test_warning(12).text
     assert small_test_warning(50) is None

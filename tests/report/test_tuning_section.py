@@ -49,7 +49,7 @@ def test_every_trial_is_a_row_and_the_chosen_one_is_marked():
     cells = [[cell.text for cell in line] for line in table.rows]
     assert cells[0] == ["0", "adaptive", "–", "50.0", "90.0", "–", "10.0", "50.0", "12.0 s", ""]
     assert cells[1][:4] == ["1", "0.3", "0.01", "61.0"]
-    assert [line[-1] for line in cells] == ["", "chosen", "no score: diverged <badly>"]
+    assert [line[-1] for line in cells] == ["", "selected", "no score: diverged <badly>"]
     assert cells[2][3:8] == ["–"] * 5
     assert "over the tail classes, 40 images, seed 0" in section.caption
     assert isinstance(section.blocks[0], Picture)
@@ -60,12 +60,12 @@ def test_every_trial_is_a_row_and_the_chosen_one_is_marked():
     [
         (
             row(1, {"deblora.pull": 0.3}),
-            "debLoRA: deblora.pull = 0.3, 61.0 on validation against 50.0 with the recipe's own. "
+            "debLoRA: deblora.pull = 0.3, 61.0 on validation; recipe: 50.0. "
             "Recipe: tuning/deblora-1/best.toml.",
         ),
         (
             row(0, {}),
-            "debLoRA: none of 3 trials was above 50.0 with the recipe's own, which were kept.",
+            "debLoRA: none of 3 trials was better than the recipe (50.0).",
         ),
     ],
 )
@@ -82,6 +82,6 @@ def test_the_page_of_a_comparison_shows_it(fake_comparison, tmp_path):
     found = fake_comparison(n_probes=1, n_adapters=3, tuning=tuning(row(0, {})))
     page = write_method_comparison(ComparisonResult.from_json(found), tmp_path / "page.html")
     text = page.read_text("utf-8")
-    assert "Options chosen on validation" in text
+    assert "Options tuned on validation" in text
     assert "diverged &lt;badly&gt;" in text
     assert "diverged <badly>" not in text

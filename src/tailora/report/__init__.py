@@ -1,4 +1,4 @@
-"""The page a finished run leaves behind: one HTML file that needs nothing outside itself."""
+"""The report of a finished run: one self-contained HTML file."""
 
 from tailora.report.comparison import write_comparison
 from tailora.report.inspection import ClassRow, write_inspection, write_scene_page

@@ -1,7 +1,7 @@
-"""What a page is made of: sections of tables, pictures, thumbnails and sentences.
+"""Building blocks of a page: sections of tables, figures, thumbnails and sentences.
 
 The run report, the comparison and the inspection differ only in their blocks, so one template
-lays out all three.
+renders all three.
 """
 
 import unicodedata
@@ -21,7 +21,7 @@ SHORT: Final = 22  # characters of a name that a figure has room for
 @final
 @dataclass(frozen=True)
 class Bar:
-    """A score in [0, 1] drawn as a dot on a line, with its interval as a thick stroke."""
+    """A score in [0, 1] drawn as a dot on a line, with its interval as a thick line."""
 
     value: float
     low: float | None = None
@@ -34,13 +34,13 @@ class Cell:
     """One entry of a table.
 
     Args:
-        text: What is read first.
+        text: The main text.
         detail: Smaller text after it, such as an interval.
-        title: Shown when the pointer rests on the cell.
-        bold: A statement that this is the best entry, not decoration.
-        bar: Drawn beside the text.
+        title: Shown on hovering.
+        bold: Marks the best entry, not decoration.
+        bar: Drawn next to the text.
         badge: Style of a coloured label around the text, e.g. `"trusted"`; empty for none.
-        tag: A warning beside the text, as a coloured label of its own.
+        tag: A warning next to the text, as a separate coloured label.
     """
 
     text: str
@@ -55,7 +55,7 @@ class Cell:
 @final
 @dataclass(frozen=True)
 class Column:
-    """A column heading; numbers are set flush right."""
+    """A column heading; numbers are right-aligned."""
 
     title: str
     hint: str = ""
@@ -65,7 +65,7 @@ class Column:
 @final
 @dataclass(frozen=True)
 class Table:
-    """Rows under headings, sums or differences last; the first cell of each row names the row."""
+    """Rows under headings, sums or differences last; the first cell of each row is its name."""
 
     kind: ClassVar[str] = "table"
     columns: tuple[Column, ...]
@@ -77,7 +77,7 @@ class Table:
 @final
 @dataclass(frozen=True)
 class Picture:
-    """A figure as a data URI; `alt` says in words what it shows."""
+    """A figure as a data URI; `alt` describes it in words."""
 
     kind: ClassVar[str] = "picture"
     uri: str
@@ -108,7 +108,7 @@ class Gallery:
 @final
 @dataclass(frozen=True)
 class Note:
-    """A sentence that draws a conclusion; `tone` is `"good"`, `"bad"`, `"open"` or `"plain"`."""
+    """A sentence with a conclusion; `tone` is `"good"`, `"bad"`, `"open"` or `"plain"`."""
 
     kind: ClassVar[str] = "note"
     text: str
@@ -127,7 +127,7 @@ class Facts:
 @final
 @dataclass(frozen=True)
 class Listing:
-    """Sentences or file names, one a line."""
+    """Sentences or file names, one per line."""
 
     kind: ClassVar[str] = "listing"
     items: tuple[str, ...]
@@ -136,7 +136,7 @@ class Listing:
 @final
 @dataclass(frozen=True)
 class Source:
-    """Text shown letter by letter, such as a recipe."""
+    """Text shown verbatim, such as a recipe."""
 
     kind: ClassVar[str] = "source"
     text: str
@@ -149,7 +149,7 @@ Block = Table | Picture | Gallery | Note | Facts | Listing | Source
 @final
 @dataclass(frozen=True)
 class Section:
-    """A heading, a caption in plain words, and blocks.
+    """A heading, a plain caption, and blocks.
 
     Args:
         anchor: Identifier in the page, `[a-z-]`.
@@ -167,7 +167,7 @@ class Section:
 @final
 @dataclass(frozen=True)
 class Page:
-    """A whole document; `subtitle` stands under the title, `made_by` at the foot."""
+    """A document; `subtitle` is shown under the title, `made_by` in the footer."""
 
     title: str
     subtitle: str
@@ -181,12 +181,12 @@ def text_cells(texts: Iterable[str]) -> tuple[Cell, ...]:
 
 
 def left_out(anchor: str, title: str, reason: str) -> Section:
-    """Build the section that says why there is nothing to show, so that no gap goes unnoticed."""
-    return Section(anchor, title, "", (Note(f"Left out: {reason}."),))
+    """Build a section that explains why it is empty, so that nothing is silently missing."""
+    return Section(anchor, title, "", (Note(f"Not shown: {reason}."),))
 
 
 def shorten(name: str, at_most: int = SHORT) -> str:
-    """Cut a long name of any script in the middle, since names of classes often differ at the end.
+    """Shorten a long name in any script in the middle, since class names often differ at the end.
 
     Example:
         >>> shorten("ground track field", 11)
@@ -200,23 +200,23 @@ def shorten(name: str, at_most: int = SHORT) -> str:
 
 
 def full_names(names: Sequence[str], at_most: int = SHORT) -> str:
-    """List the names that `shorten` cuts, for the text shown on hovering; empty when none is."""
+    """List the names that `shorten` shortens, for the text shown on hovering; empty if none."""
     shown = ((shorten(name, at_most), name) for name in names)
     return "; ".join(f"{short} = {name}" for short, name in shown if short != name)
 
 
 def class_cell(name: str) -> Cell:
-    """Write a class name in a table; the whole name shows on hovering."""
+    """Format a class name for a table; the full name shows on hovering."""
     return Cell(shorten(name, 32), title=name)
 
 
 def n_wide(name: str) -> int:
-    """Count the characters that are about as wide as high: Chinese, Japanese, Korean."""
+    """Count full-width characters: Chinese, Japanese, Korean."""
     return sum(unicodedata.east_asian_width(character) in "WF" for character in name)
 
 
 def write_page(page: Page, out: Path) -> Path:
-    """Write a page atomically; everything it needs is inside the file."""
+    """Write a self-contained page atomically."""
     write_text(out, _template().render(page=page))
     return out
 

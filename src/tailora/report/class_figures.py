@@ -90,8 +90,8 @@ def score_dots(
     Args:
         names: Class names in drawing order.
         groups: Group of each class, same order.
-        series: At most about six stay legible.
-        lines: What the lines show, for the text that stands for the figure.
+        series: About six remain legible.
+        lines: What the lines show, for the figure's alt text.
     """
 
     def draw(figure: Figure) -> None:
@@ -159,7 +159,7 @@ def _shade_groups(axes: Axes, groups: Sequence[str | None]) -> None:
 
 
 def _runs(ascending: Sequence[int]) -> list[tuple[int, int]]:
-    """First and last of each run of numbers that follow one another."""
+    """Return first and last of each run of consecutive numbers."""
     gaps = [i for i in range(1, len(ascending)) if ascending[i] != ascending[i - 1] + 1]
     edges = zip([0, *gaps], [*gaps, len(ascending)], strict=True)
     return [(ascending[first], ascending[end - 1]) for first, end in edges]

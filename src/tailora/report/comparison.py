@@ -1,4 +1,4 @@
-"""Several runs side by side: scores, what they were given, and each class."""
+"""Several runs compared: scores, settings, and each class."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,10 +38,10 @@ _SCORE_COLUMNS: Final = (
 
 
 def write_comparison(found: Sequence[RunResult | Path], out: Path) -> Path:
-    """Write one page that sets several finished runs side by side.
+    """Write one page that compares several finished runs.
 
     Args:
-        found: At least two runs from `read_run`, or their folders, in the order to show them.
+        found: At least two runs from `read_run`, or their folders, in display order.
         out: File to write.
 
     Returns:
@@ -49,15 +49,15 @@ def write_comparison(found: Sequence[RunResult | Path], out: Path) -> Path:
 
     Raises:
         ConfigError: Fewer than two runs.
-        RunError: A file of a folder is absent or unreadable.
+        RunError: A file of a folder is missing or unreadable.
         StorageError: The file cannot be written.
     """
     if len(found) < 2:
-        raise ConfigError(f"a comparison needs at least two runs, got {len(found)}; name more")
+        raise ConfigError(f"a comparison needs at least two runs, got {len(found)}; add more")
     read = [run if isinstance(run, RunResult) else read_run(run) for run in found]
     runs = dict(zip(_labels([run.folder.path for run in read]), read, strict=True))
     page = Page(
-        title="Runs side by side",
+        title="Comparison of runs",
         subtitle=" · ".join(runs),
         sections=(_scores_section(runs), _settings_section(runs), _classes_section(runs)),
         made_by="tailora report",
@@ -66,7 +66,7 @@ def write_comparison(found: Sequence[RunResult | Path], out: Path) -> Path:
 
 
 def _labels(folders: Sequence[Path]) -> list[str]:
-    """Name each folder by its last part, or by its whole path where last parts coincide."""
+    """Name each folder by its last part, or by its full path if last parts are equal."""
     short = [folder.resolve().name for folder in folders]
     if len(set(short)) == len(short):
         return short
@@ -93,11 +93,11 @@ def _scores_section(runs: Mapping[str, RunResult]) -> Section:
     )
     caption = (
         "Macro-F1 in percent on the test split, with intervals in brackets. The best value of a "
-        "column is bold only where its interval clears every other one."
+        "column is bold only if its interval does not overlap any other."
     )
     blocks: list[Block] = [Table(_SCORE_COLUMNS, rows, "Macro-F1 of every run and method")]
     if not same_data:
-        text = "The runs saw different data: their scores cannot be compared directly."
+        text = "The runs used different data: their scores are not directly comparable."
         blocks.insert(0, Note(text, "bad"))
     return Section("scores", "Scores", caption, tuple(blocks))
 
@@ -110,12 +110,12 @@ def _settings_section(runs: Mapping[str, RunResult]) -> Section:
         for key in keys
         if len({found.get(key) for found in settings.values()}) > 1
     )
-    caption = "Only what differs; every other setting is the same in all runs."
+    caption = "Only settings that differ are shown."
     if not rows:
         note = Note("The runs have the same recipe, data, seed and encoder.")
-        return Section("settings", "What differs", caption, (note,))
+        return Section("settings", "Differences", caption, (note,))
     columns = (Column("setting", numeric=False), *(Column(label, numeric=False) for label in runs))
-    return Section("settings", "What differs", caption, (Table(columns, rows, "Settings"),))
+    return Section("settings", "Differences", caption, (Table(columns, rows, "Settings"),))
 
 
 def _settings(run: RunResult) -> dict[str, str]:
@@ -155,7 +155,7 @@ def recipe_settings(recipe: str) -> dict[str, str]:
 def _classes_section(runs: Mapping[str, RunResult]) -> Section:
     first = next(iter(runs.values()))
     if any(set(run.class_names) != set(first.class_names) for run in runs.values()):
-        note = Note("Left out: the runs have different classes.")
+        note = Note("Not shown: the runs have different classes.")
         return Section("classes", "F1 per class", "", (note,))
     names = [first.class_names[c] for c in first.order]
     groups = [first.groups[c] for c in first.order]

@@ -29,29 +29,29 @@ _MEASURES: Final = ("measures", "Worst class, ranking and coverage")
 
 
 def verdict_section(found: ComparisonResult) -> Section:
-    """Say which method is best and which gains are supported."""
+    """Report which method is best and which gains are supported."""
     caption = (
-        "Macro-F1 in percent on the test split: the mean over classes, so a rare class counts as "
-        "much as a frequent one."
+        "Macro-F1 in percent on the test split: the mean over classes, so rare classes count as "
+        "much as frequent ones."
     )
     if found.against_title is not None:
         caption += (
-            f" A gain over {found.against_title} is claimed only where the "
-            f"{100 * found.confidence:g} % interval of the paired difference, under the same "
+            f" A gain over {found.against_title} is claimed only if the "
+            f"{100 * found.confidence:g} % interval of the paired difference, with the same "
             "probe, lies above zero."
         )
-    return Section("verdict", "What came out", caption, verdict_notes(found))
+    return Section("verdict", "Results", caption, verdict_notes(found))
 
 
 def scores_section(found: ComparisonResult) -> Section:
-    """Macro-F1 of each method, a table per probe."""
-    what = "mean ± deviation over seeds" if len(found.seeds) > 1 else "of the one seed"
-    caption = f"Macro-F1 in percent, {what}; one table a probe, the same columns in each."
+    """Macro-F1 of each method, one table per probe."""
+    what = "mean ± standard deviation over seeds" if len(found.seeds) > 1 else "one seed"
+    caption = f"Macro-F1 in percent, {what}; one table per probe, with the same columns."
     if len(found.probes) == 1:
-        caption = f"Macro-F1 in percent, {what}, all under the probe {found.probes[0]}."
+        caption = f"Macro-F1 in percent, {what}, all with the probe {found.probes[0]}."
     caption += (
-        " None is bold: the highest mean is no proof of a lead, the differences and their "
-        "intervals are what to go by."
+        " None is bold: the highest mean does not prove a lead; rely on the differences and "
+        "their intervals."
     )
     tables = tuple(_score_table(found, probe) for probe in found.probes)
     return Section("scores", "Scores", caption, tables)
@@ -65,11 +65,11 @@ def _score_table(found: ComparisonResult, probe: str) -> Table:
         hint = "paired difference of macro-F1, points, with its interval; same probe, same seeds"
         columns += [Column(f"{scope} − {against}", hint) for scope in ("tail", "all")]
     columns += [
-        Column("time", "with all that the method builds on"),
+        Column("time", "including everything the method builds on"),
         Column("parameters", "that were trained"),
     ]
     rows = tuple(_score_row(found, row) for row in found.under(probe))
-    return Table(tuple(columns), rows, f"Macro-F1 per method under the probe {probe}")
+    return Table(tuple(columns), rows, f"Macro-F1 per method with the probe {probe}")
 
 
 def _score_row(found: ComparisonResult, row: ComparisonRow) -> tuple[Cell, ...]:
@@ -84,7 +84,7 @@ def _score_row(found: ComparisonResult, row: ComparisonRow) -> tuple[Cell, ...]:
 
 
 def _difference_cell(change: MeanDifference | None) -> Cell:
-    """Write a difference in points with its interval."""
+    """Format a difference in points with its interval."""
     return Cell(MISSING) if change is None else Cell(points(change.mean), change.ends_text())
 
 
@@ -100,24 +100,24 @@ def _label_cell(row: ComparisonRow) -> Cell:
 
 
 def grid_section(found: ComparisonResult) -> Section:
-    """Macro-F1 of each method under each probe, as shades."""
+    """Macro-F1 of each method with each probe, as a heat map."""
     caption = (
-        "Every method under every probe. Down a column the probe is the same, so what changes is "
-        "the method's; along a row it is the probe's. Shades are scaled to each panel."
+        "Every method with every probe. Within a column the probe is the same, so differences "
+        "are due to the method; within a row, to the probe. Each panel has its own colour scale."
     )
     return Section("grid", "Method by probe", caption, (score_grid(found),))
 
 
 def forest_section(found: ComparisonResult) -> Section:
-    """Difference of each method to the one compared against."""
-    title = "What is gained"
+    """Difference of each method to the reference method."""
+    title = "Gains"
     picture = difference_forest(found)
     if picture is None:
-        return left_out("differences", title, "no method was compared against")
+        return left_out("differences", title, "there is no reference method")
     over = ", mean over seeds" if len(found.seeds) > 1 else ""
     caption = (
-        f"Macro-F1 minus that of {found.against_title} under the same probe{over}, with "
-        f"{100 * found.confidence:g} % intervals. A line that crosses zero leaves it open which "
+        f"Macro-F1 minus that of {found.against_title} with the same probe{over}, with "
+        f"{100 * found.confidence:g} % intervals. If an interval includes zero, it is open which "
         "of the two is better."
     )
     return Section("differences", title, caption, (picture,))
@@ -125,15 +125,15 @@ def forest_section(found: ComparisonResult) -> Section:
 
 def ranks_section(found: ComparisonResult) -> Section:
     """Mean rank of each row over seeds."""
-    title = "Who is ahead from seed to seed"
+    title = "Ranks over seeds"
     if len(found.seeds) == 1:
-        return left_out("ranks", title, "one seed has one order, which says nothing of the next")
+        return left_out("ranks", title, "with one seed, ranks are not informative")
     picture = rank_lines(found)
     if picture is None:
-        return left_out("ranks", title, "no ranks were kept")
+        return left_out("ranks", title, "no ranks were stored")
     caption = (
         "The rank of each row in each seed, averaged over seeds; best on the tail first, ties "
-        "share their mean. It shows the order, not how large a lead is."
+        "share their mean rank. Ranks show the order, not the size of a lead."
     )
     return Section("ranks", title, caption, (picture,))
 
@@ -144,13 +144,13 @@ def geometry_section(found: ComparisonResult) -> Section:
     # one probe suffices: the features of an adapter are the same under every probe
     rows = [row for row in _one_per_adapter(found) if row.geometry]
     if not rows:
-        return left_out("geometry", title, "no distances were measured")
+        return left_out("geometry", title, "no distances were computed")
     columns = (
         Column("method", numeric=False),
-        Column("head to tail ↑", "between a head class and a tail class; more is better"),
-        Column("tail to tail ↑", "between two tail classes; more is better"),
-        Column("within tail ↓", "between samples of one tail class; less is better"),
-        Column("purity of clusters", "share of samples in the majority class of their cluster"),
+        Column("head to tail ↑", "between a head class and a tail class; higher is better"),
+        Column("tail to tail ↑", "between two tail classes; higher is better"),
+        Column("within tail ↓", "between samples of one tail class; lower is better"),
+        Column("cluster purity", "share of samples in the majority class of their cluster"),
     )
     cells = tuple(
         (
@@ -163,8 +163,8 @@ def geometry_section(found: ComparisonResult) -> Section:
     if all(row.purity is None for row in rows):
         columns, cells = columns[:-1], tuple(row[:-1] for row in cells)
     caption = (
-        "Mean cosine distance of features on the test split. Rare classes should move away from "
-        "the others (↑ more is better) and huddle together (↓ less is better)."
+        "Mean cosine distance of features on the test split. Rare classes should be far from the "
+        "others (↑ higher is better) and compact (↓ lower is better)."
     )
     table = Table(columns, cells, "Cosine distances per method")
     return Section("geometry", title, caption, (table,))
@@ -178,7 +178,7 @@ def other_section(found: ComparisonResult) -> Section:
     """Accuracy and calibration error of each row."""
     columns = (
         Column("method", numeric=False),
-        Column("accuracy", "share of all test samples; frequent classes dominate it"),
+        Column("accuracy", "share of all test samples; dominated by frequent classes"),
         Column("balanced accuracy", "mean recall over classes"),
         Column("ECE", "expected calibration error, points; 0 is perfect"),
         Column("tail ECE", "expected calibration error on tail classes, points"),
@@ -192,17 +192,20 @@ def other_section(found: ComparisonResult) -> Section:
         )
         for row in found.rows
     )
-    caption = "In percent. Calibration error: how far a stated probability is from the truth."
+    caption = (
+        "In percent. Calibration error: how far predicted probabilities are from observed "
+        "frequencies."
+    )
     table = Table(columns, rows, "Accuracy and calibration")
-    return Section("other", "Accuracy and honesty of confidence", caption, (table,))
+    return Section("other", "Accuracy and calibration", caption, (table,))
 
 
 def cost_section(found: ComparisonResult) -> Section:
     """Time, memory and trained parameters of each row."""
     columns = (
         Column("method", numeric=False),
-        Column("own time", "training of this method alone"),
-        Column("total time", "with all that the method builds on"),
+        Column("own time", "training of this method only"),
+        Column("total time", "including everything the method builds on"),
         Column("peak memory"),
         Column("trained parameters"),
     )
@@ -221,27 +224,31 @@ def cost_section(found: ComparisonResult) -> Section:
         for row in found.rows
     )
     caption = (
-        "For one seed, on the machine named below. The total counts what a method builds on, such "
-        "as the adapter that de-biasing starts from, as if nothing were shared."
+        "For one seed, on the machine named below. The total includes what a method builds on, "
+        "such as the adapter that de-biasing starts from, as if nothing were shared."
     )
-    return Section("cost", "What it cost", caption, (Table(columns, rows, "Cost"),))
+    return Section("cost", "Cost", caption, (Table(columns, rows, "Cost"),))
 
 
 def classes_section(found: ComparisonResult) -> Section:
-    """Draw and list F1 per class; a few methods where there are many."""
+    """Draw and list F1 per class; only a few methods if there are many."""
     title = "F1 per class"
     names = [one.name for one in found.classes]
     rows = _drawn_rows(found)
     if not names or not any(row.per_class for row in rows):
-        return left_out("classes", title, "no scores per class were kept")
+        return left_out("classes", title, "no per-class scores were stored")
     several = len(found.seeds) > 1
     caption = (
         "F1 of each class in percent, most frequent first"
-        + (", mean and deviation over the seeds whose test has the class" if several else "")
+        + (
+            ", mean and standard deviation over the seeds whose test split has the class"
+            if several
+            else ""
+        )
         + f"{_which_rows(found, rows)}."
     )
     groups = [found.group_of.get(name) for name in names]
-    lines = "deviations over seeds" if several else "no lines for one seed"
+    lines = "standard deviations over seeds" if several else "no intervals for one seed"
     picture = score_dots(names, groups, _series(rows, names), lines=lines)
     blocks = (picture, _class_table(found, rows, names))
     return Section("classes", title, caption, blocks)
@@ -251,9 +258,9 @@ def _which_rows(found: ComparisonResult, rows: Sequence[ComparisonRow]) -> str:
     if len(rows) == len(found.rows):
         return ""
     candidates = found.under(rows[0].probe)
-    text = f"; under the probe {rows[0].probe}" if len(found.probes) > 1 else ""
+    text = f"; with the probe {rows[0].probe}" if len(found.probes) > 1 else ""
     if len(rows) < len(candidates):
-        kept = "those highest on the tail"
+        kept = "those best on the tail"
         if found.against_title is not None:
             kept = f"{found.against_title} and {kept}"
         text += f"; {len(rows)} of {len(candidates)} methods, {kept}"
@@ -261,7 +268,7 @@ def _which_rows(found: ComparisonResult, rows: Sequence[ComparisonRow]) -> str:
 
 
 def _drawn_rows(found: ComparisonResult) -> list[ComparisonRow]:
-    """At most six rows of the first probe: the one compared against, then the best on the tail."""
+    """Return at most six rows of the first probe: the reference, then the best on the tail."""
     rows = found.under(found.probes[0])
 
     def importance(row: ComparisonRow) -> tuple[bool, bool, float]:
@@ -285,7 +292,7 @@ def _series(rows: Sequence[ComparisonRow], names: Sequence[str]) -> list[Series]
 
 
 def _around(one: ClassSpread) -> tuple[float | None, tuple[float, float] | None]:
-    """F1 with its deviation to either side."""
+    """Return F1 minus and plus its standard deviation."""
     if one.mean is None or one.deviation is None:
         return one.mean, None
     return one.mean, (max(one.mean - one.deviation, 0.0), min(one.mean + one.deviation, 1.0))
@@ -323,29 +330,30 @@ def _mean_over_seeds(found: ComparisonResult) -> str:
 
 
 def measures_section(found: ComparisonResult) -> Section:
-    """One compact table: mean over seeds with its deviation."""
+    """One compact table: mean over seeds with standard deviation."""
     cells = tuple(_measure_cells(row, row.measures) for row in found.rows if row.measures)
     if not cells:
-        return left_out(*_MEASURES, "an earlier version measured the rows")
+        return left_out(*_MEASURES, "the rows were measured by an earlier version")
     caption = (
-        "In percent, mean ± deviation over seeds. AUROC and AUPRC ask whether a class's own "
-        "probability ranks its samples before all others; AUPRC depends on how common classes are "
-        "in the test, in grey what chance would score. Held: share of tail samples whose "
-        "prediction set, calibrated on validation, holds the true class; beside it the mean size."
+        "In percent, mean ± standard deviation over seeds. AUROC and AUPRC measure whether a "
+        "class's own probability ranks its samples above all others; AUPRC depends on class "
+        "frequencies in the test split, and its chance level is shown in grey. Tail coverage: "
+        "share of tail samples whose prediction set, with thresholds from validation, contains "
+        "the true class; next to it the mean set size."
     )
     columns = (
         Column("method", numeric=False),
         Column("few-shot", "mean recall of classes with fewer than 20 training samples"),
         Column("worst class", "lowest recall of any class"),
         Column("G-mean", "geometric mean of the recalls; one class at 0 makes it 0"),
-        Column("AUROC", "mean over classes; 50 is chance"),
+        Column("AUROC", "mean over classes; chance is 50"),
         *(Column(f"{scope} AUPRC", "mean average precision") for scope in ("head", "tail")),
-        Column("tail held"),
-        Column("in a set", "classes in the set of a tail sample"),
+        Column("tail coverage"),
+        Column("set size", "classes in the prediction set of a tail sample"),
     )
     table = Table(columns, cells, "Worst class, ranking and coverage per method")
     without = [row.label for row in found.rows if not row.measures]
-    text = f"Left out, measured by an earlier version: {', '.join(without)}."
+    text = f"Not shown, measured by an earlier version: {', '.join(without)}."
     return Section(*_MEASURES, caption, (table, *([Note(text)] if without else [])))
 
 

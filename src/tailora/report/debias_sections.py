@@ -1,4 +1,4 @@
-"""What de-biasing did to the features: the map, the clusters and the distances."""
+"""Effect of de-biasing on the features: map, clusters and distances."""
 
 import math
 from typing import Any, Final
@@ -14,34 +14,36 @@ from tailora.report.matrix_figures import composition_picture
 from tailora.report.sentences import describe_geometry, describe_purity
 from tailora.runs.result import RunResult
 
-_MAP: Final = ("map", "The map of features, before and after")
-_CLUSTERS: Final = ("clusters", "What the clusters are made of")
+_MAP: Final = ("map", "Map of features, before and after")
+_CLUSTERS: Final = ("clusters", "Composition of the clusters")
 _GEOMETRY: Final = ("geometry", "Distances between classes")
 DISTANCES: Final = ("inter_head_tail", "inter_tail_tail", "intra_tail")
 
 
 def map_section(run: RunResult) -> Section:
-    """Samples and class means in a plane, before and after."""
+    """Samples and class means in two dimensions, before and after."""
     if not run.has_evidence(*NEEDED):
-        return left_out(*_MAP, "no map was kept" if run.evidence else "report.npz is absent")
+        return left_out(*_MAP, "no map was stored" if run.evidence else "report.npz is missing")
     caption = (
-        "Each dot is a sample, flattened to the two directions that differ most, so what overlaps "
-        "here may still be apart in full. Rare classes are in strong colours. Arrows show where "
-        "de-biasing pulls a rare class; rings show how far it was asked to go."
+        "Each dot is a sample, projected onto the two directions of largest variation, so what "
+        "overlaps here may be separate in the full space. Rare classes have strong colours. "
+        "Arrows show where de-biasing moves a rare class; rings show the target."
     )
     picture = map_picture(run)
     if (run.evidence["keep"] < 1).any():
         return Section(*_MAP, caption, (picture,))
-    text = "No class was rare enough to be pulled: debLoRA had nothing to move in this run."
+    text = (
+        "No class was rare enough to be moved: debLoRA had no effect on the features of this run."
+    )
     return Section(*_MAP, caption, (Note(text, "open"), picture))
 
 
 def composition_section(run: RunResult) -> Section:
-    """Where the rare classes lie among the clusters, and what purity says."""
+    """Distribution of rare classes over the clusters, and their purity."""
     caption = (
-        "Each row is a rare class, each column a cluster of features. A class spread over several "
-        "cells shares its traits with other classes; a class in one cell has a cluster to itself "
-        "or hides in a frequent class's cluster."
+        "Each row is a rare class, each column a cluster of features. A class spread over "
+        "several cells shares attributes with other classes; a class in one cell has a cluster "
+        "of its own or is hidden in a frequent class's cluster."
     )
     blocks: list[Block] = [*_purity_notes(run)]
     shown = _moved_or_tail(run)
@@ -51,9 +53,9 @@ def composition_section(run: RunResult) -> Section:
     if run.has_evidence("composition", "keep") and shown:
         blocks.append(_pull_table(run, shown))
     if not blocks:
-        return left_out(*_CLUSTERS, "this run made no clusters")
+        return left_out(*_CLUSTERS, "this run has no clusters")
     if not run.has_evidence("composition"):
-        blocks.append(Note("The heat map is left out: report.npz is absent."))
+        blocks.append(Note("The heat map is not shown: report.npz is missing."))
     return Section(*_CLUSTERS, caption, tuple(blocks))
 
 
@@ -65,13 +67,13 @@ def geometry_section(run: RunResult) -> Section:
     )
     columns = (
         Column("method", numeric=False),
-        Column("head to tail ↑", "between a head class and a tail class; more is better"),
-        Column("tail to tail ↑", "between two tail classes; more is better"),
-        Column("within tail ↓", "between samples of one tail class; less is better"),
+        Column("head to tail ↑", "between a head class and a tail class; higher is better"),
+        Column("tail to tail ↑", "between two tail classes; higher is better"),
+        Column("within tail ↓", "between samples of one tail class; lower is better"),
     )
     caption = (
-        "Mean cosine distance of features on the test split. Rare classes should move away from "
-        "the others (↑ more is better) and huddle together (↓ less is better)."
+        "Mean cosine distance of features on the test split. Rare classes should be far from the "
+        "others (↑ higher is better) and compact (↓ lower is better)."
     )
     table = Table(columns, rows, "Cosine distances per method")
     return Section(*_GEOMETRY, caption, (*_geometry_notes(run), table))
@@ -112,14 +114,14 @@ def _pull_table(run: RunResult, shown: list[int]) -> Table:
     columns = (
         Column("class", numeric=False),
         Column("train", "training samples"),
-        Column("kept, %", "share of its own position that a sample keeps; 100 is not moved"),
+        Column("kept, %", "weight of a sample's own feature; 100 means not moved"),
         Column("in its main cluster, %"),
         Column(
             "other classes there", "classes with the largest shares in that cluster", numeric=False
         ),
     )
     rows = tuple(_pull_row(run, c) for c in shown)
-    return Table(columns, rows, "How far rare classes were pulled, and towards whom")
+    return Table(columns, rows, "How far rare classes were moved, and towards which classes")
 
 
 def _pull_row(run: RunResult, c: int) -> tuple[Cell, ...]:
@@ -135,7 +137,7 @@ def _pull_row(run: RunResult, c: int) -> tuple[Cell, ...]:
 
 
 def _neighbours(run: RunResult, c: int, cluster: int) -> list[str]:
-    """Other classes in a cluster, most samples first; shares become samples by the class counts."""
+    """Return other classes in a cluster, most samples first; shares times class counts."""
     counts = np.array([one.n_train for one in run.classes])
     samples: NDArray[Any] = run.evidence["composition"][:, cluster] * counts
     order = np.argsort(-samples, kind="stable")

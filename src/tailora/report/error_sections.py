@@ -1,4 +1,4 @@
-"""The worst errors as pictures, and where errors crowd on the ground."""
+"""The worst errors as images, and where errors cluster on the ground."""
 
 import math
 from typing import Final
@@ -13,8 +13,8 @@ from tailora.report.matrix_figures import confusion_picture
 from tailora.report.style import FAINT, GROUP_COLOURS, INK, SOFT, WIDTH, figure_uri, image_uri
 from tailora.runs.result import RunResult
 
-_CONFUSION: Final = ("confusion", "What is taken for what")
-_EXAMPLES: Final = ("examples", "Rare samples that went wrong")
+_CONFUSION: Final = ("confusion", "Confusions")
+_EXAMPLES: Final = ("examples", "Misclassified samples of rare classes")
 _MOST_EXAMPLES: Final = 24
 _FEWEST: Final = 3  # one misread sample is no pattern
 _NEEDED: Final = ("thumbs", "thumb_true", "thumb_pred", "thumb_prob", "thumb_id")
@@ -26,25 +26,27 @@ def confusion_section(run: RunResult) -> Section:
     ordered = counts[np.ix_(run.order, run.order)]
     names = [run.class_names[c] for c in run.order]
     caption = (
-        f"Test samples of {method_title(run.final.method)}: each row is a true class and adds up "
-        "to 100 %; what is off the diagonal is wrong. Behind each name the number of test samples; "
-        "grey rows have none."
+        f"Test samples of {method_title(run.final.method)}: each row is a true class and sums to "
+        "100 %; off-diagonal cells are errors. After each name the number of test samples; grey "
+        "rows have none."
     )
     picture = confusion_picture(ordered, names)
     worst = _largest_confusions(run)
-    notes = (Note(f"Largest confusions of {_FEWEST} samples or more: {worst}."),) if worst else ()
+    notes = (
+        (Note(f"Largest confusions with at least {_FEWEST} samples: {worst}."),) if worst else ()
+    )
     return Section(*_CONFUSION, caption, (*notes, picture))
 
 
 def examples_section(run: RunResult) -> Section:
-    """Thumbnails of misread samples of rare classes."""
+    """Thumbnails of misclassified samples of rare classes."""
     if not run.has_evidence(*_NEEDED):
-        none = "no test sample of a rare class was taken for another"
-        return left_out(*_EXAMPLES, none if "thumbs" in run.evidence else "report.npz is absent")
+        none = "no test sample of a rare class was misclassified"
+        return left_out(*_EXAMPLES, none if "thumbs" in run.evidence else "report.npz is missing")
     n_shown = min(_MOST_EXAMPLES, len(run.evidence["thumbs"]))
     caption = (
-        "Test samples of rare classes that were taken for another class, with the probability the "
-        "model gave to its wrong answer. Look for wrong labels first."
+        "Misclassified test samples of rare classes, with the probability of the predicted "
+        "class. Check for wrong labels first."
     )
     items = tuple(_example(run, position) for position in range(n_shown))
     return Section(*_EXAMPLES, caption, (Gallery(items),))
@@ -57,14 +59,14 @@ def _example(run: RunResult, position: int) -> Thumbnail:
     identity = str(arrays["thumb_id"][position])
     return Thumbnail(
         uri=image_uri(arrays["thumbs"][position]),
-        alt=f"{true} taken for {predicted}",
+        alt=f"{true} predicted as {predicted}",
         lines=(true, f"→ {predicted}", f"{100 * float(arrays['thumb_prob'][position]):.0f} % sure"),
         title=f"{identity}: {true} → {predicted}",
     )
 
 
 def _largest_confusions(run: RunResult) -> str:
-    """Name the three most frequent confusions, as shares of their true class."""
+    """Return the three most frequent confusions, as shares of their true class."""
     counts = np.asarray(run.final.confusion)
     totals = counts.sum(axis=1)
     wrong = counts - np.diag(np.diag(counts))
@@ -74,28 +76,28 @@ def _largest_confusions(run: RunResult) -> str:
     found = [(int(i // len(totals)), int(i % len(totals))) for i in order]
     return named_list(
         [
-            f"{run.class_names[t]} taken for {run.class_names[p]} ({wrong[t, p]} of {totals[t]})"
+            f"{run.class_names[t]} predicted as {run.class_names[p]} ({wrong[t, p]} of {totals[t]})"
             for t, p in found
             if wrong[t, p] > 0
         ]
     )
 
 
-_PLACES: Final = ("places", "Where the errors lie")
+_PLACES: Final = ("places", "Map of errors")
 _PLACE_ARRAYS: Final = ("place_at", "place_true", "place_pred", "place_units")
 _SHAPES: Final = (0.35, 0.8)  # height of the map over its width, at least and at most
 _AXES: Final = {
     "degrees": ("longitude", "latitude"),
     "local": ("x of the local system", "y"),
-    "pixels": ("column of the picture", "row (negative, north is up)"),
+    "pixels": ("column of the image", "row (negative, north is up)"),
 }
 _MARKERS: Final = {"head": "s", "middle": "o", "tail": "^"}
 
 
 def places_section(run: RunResult) -> Section:
-    """Map of the test samples: pale dots are right, marks wrong, by the group of their class."""
+    """Map of the test samples: pale dots are correct, markers wrong, by group."""
     if not run.has_evidence(*_PLACE_ARRAYS):
-        return left_out(*_PLACES, "the images have no place on the ground that the run knows of")
+        return left_out(*_PLACES, "the images have no known location")
     at, true = run.evidence["place_at"], run.evidence["place_true"]
     wrong = true != run.evidence["place_pred"]
     units = str(run.evidence["place_units"][0])
@@ -121,11 +123,12 @@ def places_section(run: RunResult) -> Section:
         figure.legend(loc="outside lower center", ncols=4)
 
     text = (
-        f"Test samples at their places; {int(wrong.sum())} of {len(wrong)} are wrong. Errors that "
-        "crowd point to something there: a cloud, a wrong polygon, ground unlike that of training."
+        f"Test samples at their locations; {int(wrong.sum())} of {len(wrong)} are wrong. "
+        "Clusters of errors point to a local cause: a cloud, a wrong polygon, ground unlike the "
+        "training data."
     )
-    alt = f"Map of {len(wrong)} test samples, {int(wrong.sum())} of them taken for another class."
-    notes = () if wrong.any() else (Note("No test sample was taken for another class."),)
+    alt = f"Map of {len(wrong)} test samples, {int(wrong.sum())} of them misclassified."
+    notes = () if wrong.any() else (Note("No test sample was misclassified."),)
     return Section(
         *_PLACES, text, (*notes, Picture(figure_uri(draw, height=WIDTH * shape + 0.7), alt))
     )

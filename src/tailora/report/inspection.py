@@ -1,4 +1,4 @@
-"""A first look at a dataset: how many images each class has, and what they look like."""
+"""Overview of a dataset: images per class, and examples."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,13 +32,13 @@ _TRAIN: Final = "train"
 @final
 @dataclass(frozen=True)
 class ClassRow:
-    """What a dataset holds of one class.
+    """Counts of one class of a dataset.
 
     Args:
         name: Class name.
         counts: Images per split, e.g. `{"train": 40, "val": 5, "test": 10}`.
         group: `"head"`, `"middle"` or `"tail"`; None when no groups were made.
-        pixels: Labelled pixels on the scenes that chips are cut from; None for other images.
+        pixels: Labelled pixels in the scenes that chips are cut from; None for other images.
     """
 
     name: str
@@ -57,7 +57,7 @@ def write_inspection(
     duplicates: Sequence[Copies] = (),
     more: Sequence[Section] = (),
 ) -> Path:
-    """Write a page of counts and thumbnails of a dataset not yet trained on; return `out`.
+    """Write a page of counts and thumbnails of a dataset before training; return `out`.
 
     Args:
         out: File to write.
@@ -96,7 +96,7 @@ def _subtitle(rows: Sequence[ClassRow]) -> str:
 
 
 def _frequency(row: ClassRow) -> int:
-    """Training images of a class, or all its images where the data are not split yet."""
+    """Return training images of a class, or all its images without splits."""
     return row.counts[_TRAIN] if _TRAIN in row.counts else sum(row.counts.values())
 
 
@@ -108,8 +108,8 @@ def _counts_section(rows: Sequence[ClassRow]) -> Section:
         Column("class", numeric=False),
         Column("group", numeric=False),
         *(Column(split) for split in splits),
-        *([Column("pixels", "labelled pixels on the scenes")] if with_pixels else []),
-        Column("imbalance", "how many times the most frequent class is larger"),
+        *([Column("pixels", "labelled pixels in the scenes")] if with_pixels else []),
+        Column("imbalance", "ratio of the most frequent class to this one"),
     )
     table_rows = tuple(
         (
@@ -121,7 +121,7 @@ def _counts_section(rows: Sequence[ClassRow]) -> Section:
         )
         for row, count in zip(rows, counts, strict=True)
     )
-    caption = "Images per class, most frequent first. Equal steps of the scale are equal factors."
+    caption = "Images per class, most frequent first, on a logarithmic scale."
     figure = long_tail([row.name for row in rows], counts, [row.group for row in rows])
     table = Table(columns, table_rows, "Images per class and split")
     return Section("counts", "Images per class", caption, (figure, table))
@@ -138,22 +138,20 @@ def _thumbnails_section(
     rows: Sequence[ClassRow], thumbnails: Sequence[tuple[str, NDArray[np.uint8]]]
 ) -> Section:
     if not thumbnails:
-        return left_out("images", "What the classes look like", "no images were given")
+        return left_out("images", "Examples per class", "no images were given")
     rank = {row.name: position for position, row in enumerate(rows)}
     ordered = sorted(thumbnails, key=lambda pair: rank.get(pair[0], len(rank)))
     items = tuple(
         Thumbnail(image_uri(pixels), f"a sample of {label}", (label,), title=label)
         for label, pixels in ordered
     )
-    caption = (
-        "A few images of each class. A class that you cannot tell apart here is hard to learn."
-    )
+    caption = "A few images of each class. A class that you cannot recognise here is hard to learn."
     pictured = len({label for label, _ in thumbnails} & rank.keys())
     if pictured < len(rows):
         caption += f" {integer(pictured)} of {integer(len(rows))} classes are shown."
-    return Section("images", "What the classes look like", caption, (Gallery(items),))
+    return Section("images", "Examples per class", caption, (Gallery(items),))
 
 
 def _findings_section(notes: Sequence[str], duplicates: Sequence[Copies]) -> Section:
     blocks = data_caveats(notes, duplicates, ())
-    return Section("findings", "Findings", "What to mend before training.", blocks)
+    return Section("findings", "Findings", "Fix these before training.", blocks)

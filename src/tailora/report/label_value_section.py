@@ -1,4 +1,4 @@
-"""What more labels of rare classes would buy."""
+"""The value of more labels for rare classes."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -25,16 +25,16 @@ from tailora.report.blocks import (
 from tailora.report.style import MARKERS, STRONG_COLOURS, figure_uri, leave_room, percent_axis
 from tailora.runs.result import RunResult
 
-_TITLE: Final = ("labels", "What more labels would buy")
+_TITLE: Final = ("labels", "The value of more labels")
 _MOST_DRAWN: Final = 7
 _WORTH: Final = 0.05  # five points are worth a sentence
 
 
 def label_value_section(run: RunResult) -> Section:
-    """F1 of rare classes over their labels, extrapolated."""
+    """F1 of rare classes against their number of labels, extrapolated."""
     found = run.metrics.label_value
     if found is None:
-        return left_out(*_TITLE, "it was not asked for (evaluate.label_value)")
+        return left_out(*_TITLE, "it was turned off (evaluate.label_value)")
     if found.left_out:
         return left_out(*_TITLE, found.left_out)
     curves = [curve for curve in found.classes if curve.values]
@@ -44,19 +44,19 @@ def label_value_section(run: RunResult) -> Section:
         *_left_out(found.classes),
     ]
     caption = (
-        "Rare classes were thinned to a quarter and more of their training samples, the head was "
-        "fitted again each time, and a power law was drawn through the scores (dashed). Intervals "
-        "hold the chance of thinning and test, not that the law may be wrong. All rare classes are "
-        "thinned together, and the encoder stays as it is."
+        "Rare classes were subsampled to a quarter and more of their training samples, the head "
+        "was refitted each time, and a power law was fitted to the scores (dashed). Intervals "
+        "cover the variation of subsampling and of the test split, not that the law may be "
+        "wrong. All rare classes are subsampled together, and the encoder is unchanged."
     )
     return Section(*_TITLE, caption, tuple(blocks))
 
 
 def label_curves(curves: Sequence[LabelCurve]) -> Picture:
-    """Draw the F1 of rare classes over their labels, and how it may go on.
+    """Draw the F1 of rare classes against their number of labels, with the extrapolation.
 
     Args:
-        curves: At most about seven stay legible.
+        curves: About seven remain legible.
     """
 
     def draw(figure: Figure) -> None:
@@ -76,12 +76,12 @@ def label_curves(curves: Sequence[LabelCurve]) -> Picture:
         figure.legend(loc="outside right upper", numpoints=1)
 
     names = [curve.name for curve in curves]
-    alt = f"F1 over the number of labels for {len(names)} rare classes, extrapolated."
+    alt = f"F1 against the number of labels for {len(names)} rare classes, extrapolated."
     return Picture(figure_uri(draw, height=3.8), alt, full_names(names))
 
 
 def _ahead(curve: LabelCurve) -> list[tuple[float, LabelValue]]:
-    """Labels and what they would give, for each multiple of today's."""
+    """Return the expected F1 for each multiple of the current labels."""
     return [(curve.labels * value.factor, value) for value in curve.values or ()]
 
 
@@ -116,23 +116,23 @@ def _label_ticks(curves: Sequence[LabelCurve]) -> list[float]:
 def _table(curves: Sequence[LabelCurve]) -> Table:
     columns = (
         Column("class", numeric=False),
-        Column("labels today"),
-        Column("F1 today"),
+        Column("labels now"),
+        Column("F1 now"),
         *(
             column
             for value in curves[0].values or ()
             for column in (
                 Column(f"F1 at {value.factor:g} ×", "expected, with its interval"),
-                Column("gain, points", "over the F1 measured today"),
+                Column("gain, points", "relative to the F1 measured now"),
             )
         ),
     )
-    return Table(columns, tuple(map(_row, curves)), "What more labels would buy")
+    return Table(columns, tuple(map(_row, curves)), "The value of more labels")
 
 
 def _left_out(curves: Sequence[LabelCurve]) -> list[Note]:
     reasons = [f"{curve.name} ({curve.left_out})" for curve in curves if curve.left_out]
-    return [Note(f"Left out: {'; '.join(reasons)}.")] if reasons else []
+    return [Note(f"Not shown: {'; '.join(reasons)}.")] if reasons else []
 
 
 def _row(curve: LabelCurve) -> tuple[Cell, ...]:
@@ -147,18 +147,18 @@ def _row(curve: LabelCurve) -> tuple[Cell, ...]:
 
 
 def _conclusion(curves: Sequence[LabelCurve]) -> list[Note]:
-    """Say for which class twice the labels are surely worth it."""
+    """Report for which class doubling the labels is clearly worth it."""
     if not curves:
         return []
     firsts = [(value, curve) for curve in curves for value in (curve.values or ())[:1]]
     sure = [(value, curve) for value, curve in firsts if value.gain_low >= _WORTH]
     if not sure:
-        text = "For none of these classes is a gain of 5 points from twice the labels supported."
+        text = "For none of these classes is a gain of 5 points from doubling the labels supported."
         return [Note(text, "open")]
     value, best = max(sure, key=lambda pair: pair[0].gain)
     text = (
-        f"If the law holds, labelling {best.name} pays most: "
-        f"{integer(best.labels * (value.factor - 1))} more samples for {points(value.gain)} points "
-        f"of F1 {points_interval((value.gain_low, value.gain_high))}."
+        f"If the law holds, labelling {best.name} pays off most: "
+        f"{integer(best.labels * (value.factor - 1))} more samples for {points(value.gain)} "
+        f"points of F1 {points_interval((value.gain_low, value.gain_high))}."
     )
     return [Note(text, "good")]

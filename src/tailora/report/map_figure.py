@@ -1,4 +1,4 @@
-"""The features in two dimensions, before and after de-biasing, in one and the same plane."""
+"""Features in two dimensions, before and after de-biasing, in the same projection."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,9 +28,9 @@ _LEGEND_COLUMNS: Final = 4
 
 
 def map_picture(run: RunResult) -> Picture:
-    """Draw samples, class means, cluster centres and the pull towards the de-biased centres.
+    """Draw samples, class means, cluster centres and the moves towards the de-biased centres.
 
-    Rare classes get strong colours and shapes; the others stay pale, as the ground they move on.
+    Rare classes have strong colours and distinct markers; the others are pale.
     """
     arrays = run.evidence
     styles = _class_styles(run)
@@ -52,8 +52,9 @@ def map_picture(run: RunResult) -> Picture:
     height = 0.5 * WIDTH * ratio + 0.4 + 0.24 * -(-len(handles) // _LEGEND_COLUMNS)
     moved = int((arrays["keep"] < 1).sum())
     alt = (
-        f"Two scatter plots of {len(arrays['map_labels'])} samples in {len(run.classes)} classes, "
-        f"before and after de-biasing; {moved} classes are pulled towards de-biased centres."
+        f"Two scatter plots of {len(arrays['map_labels'])} samples in {len(run.classes)} "
+        f"classes, before and after de-biasing; {moved} classes are moved towards de-biased "
+        "centres."
     )
     return Picture(figure_uri(draw, height=height), alt, full_names(run.class_names))
 
@@ -61,12 +62,12 @@ def map_picture(run: RunResult) -> Picture:
 def asked_means(
     keep: NDArray[Any], means: NDArray[Any], targets: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """Return where calibration asks the means of the moved classes to go, (moved, 2).
+    """Return the target means of the moved classes, (moved, 2).
 
-    Calibration is linear, so the mean of the calibrated samples is the calibrated mean.
+    De-biasing is linear, so the mean of the moved samples is the moved mean.
 
     Args:
-        keep: Share of its own position that each class keeps (classes,); 1 is not moved.
+        keep: Weight of each class's own features (classes,); 1 means not moved.
         means: Class means before (classes, 2).
         targets: De-biased centres (classes, 2); NaN rows are left out.
 
@@ -90,7 +91,7 @@ class _ClassStyle:
 
 
 def _class_styles(run: RunResult) -> dict[int, _ClassStyle]:
-    """Give each class a style; rare classes come last, so that they lie on top."""
+    """Assign each class a style; rare classes come last, so that they are on top."""
     styles: dict[int, _ClassStyle] = {}
     common = run.in_group("head", "middle")
     told_apart = len(common) <= len(PASTEL_COLOURS)
@@ -105,7 +106,7 @@ def _class_styles(run: RunResult) -> dict[int, _ClassStyle]:
 
 
 def _limits(arrays: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Corners (2,) of a frame, not too oblong, that holds everything drawn in either panel."""
+    """Return corners (2,) of a frame, not too elongated, around everything in both panels."""
     drawn = ("map_before", "map_after", "means_before", "means_after", "targets", "center_points")
     points = np.concatenate([arrays[name].reshape(-1, 2) for name in drawn]).astype(np.float64)
     low, high = np.nanmin(points, axis=0), np.nanmax(points, axis=0)
@@ -134,7 +135,7 @@ def _draw_samples(
 def _draw_pull(
     axes: Axes, arrays: Mapping[str, NDArray[Any]], styles: Mapping[int, _ClassStyle]
 ) -> None:
-    axes.set_title("Before: where the pull points")
+    axes.set_title("Before: direction of the move")
     centers = arrays["center_points"]
     axes.plot(centers[:, 0], centers[:, 1], "x", color=INK, markersize=6, mew=1.2, zorder=5)
     _draw_means(axes, arrays["means_before"], styles)
@@ -148,7 +149,7 @@ def _draw_pull(
 def _draw_arrival(
     axes: Axes, arrays: Mapping[str, NDArray[Any]], styles: Mapping[int, _ClassStyle]
 ) -> None:
-    axes.set_title("After: where the classes came to lie")
+    axes.set_title("After: actual positions")
     asked = asked_means(arrays["keep"], arrays["means_before"], arrays["targets"])
     axes.plot(asked[:, 0], asked[:, 1], "o", mfc="none", mec=INK, markersize=12, zorder=5)
     _draw_means(axes, arrays["means_after"], styles)
@@ -183,7 +184,7 @@ def _legend_handles(run: RunResult, styles: Mapping[int, _ClassStyle]) -> list[L
     return [
         *handles,
         Line2D([], [], marker=">", color=INK, label="to the de-biased centre"),
-        _symbol("class mean asked for", "o", fill="none", edge=INK, size=11),
+        _symbol("target mean", "o", fill="none", edge=INK, size=11),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Shares drawn as shaded cells: who is mistaken for whom, and which clusters a class lives in."""
+"""Heat maps: the confusion matrix, and the clusters of each class."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -17,7 +17,7 @@ _GRIDDED: Final = 40
 
 
 def confusion_picture(counts: NDArray[np.int64], names: Sequence[str]) -> Picture:
-    """Draw a confusion matrix with each true class's row scaled to 100 %.
+    """Draw a confusion matrix with rows normalised to 100 %.
 
     Args:
         counts: Test samples (classes, classes); rows are true, columns predicted.
@@ -43,13 +43,13 @@ def confusion_picture(counts: NDArray[np.int64], names: Sequence[str]) -> Pictur
 
     side = min(max(0.42 * n_classes, 2.2), 6.2)
     kept = float(np.nanmean(np.diag(shares))) if np.isfinite(shares).any() else 0.0
-    alt = f"Confusion matrix of {n_classes} classes; on average {kept:.0%} of a class is found."
+    alt = f"Confusion matrix of {n_classes} classes; mean recall {kept:.0%}."
     uri = figure_uri(draw, height=side + 1.9, width=min(side + 3.2, WIDTH))
     return Picture(uri, alt, full_names(names))
 
 
 def composition_picture(shares: NDArray[np.floating[Any]], names: Sequence[str]) -> Picture:
-    """Draw in which clusters the samples of each class lie.
+    """Draw the distribution of each class over the clusters.
 
     Args:
         shares: Share of each class in each cluster (classes, clusters); rows sum to 1.

@@ -1,4 +1,4 @@
-"""Methods over seeds on one page, in the order in which a busy practitioner asks."""
+"""The page of a comparison over seeds, most important results first."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ from tailora.runs.comparison import ComparisonResult
 
 
 def write_method_comparison(found: ComparisonResult, out: Path) -> Path:
-    """Write one page that sets methods side by side over seeds, as a file that opens offline.
+    """Write the page of a comparison over seeds, as a self-contained file.
 
     Args:
         found: The comparison.
@@ -50,7 +50,7 @@ def write_method_comparison(found: ComparisonResult, out: Path) -> Path:
         _record_section(found),
     )
     page = Page(
-        title=f"Methods side by side: {found.dataset.name or 'unnamed data'}",
+        title=f"Comparison of methods: {found.dataset.name or 'unnamed data'}",
         subtitle=_subtitle(found),
         sections=sections,
         made_by=f"tailora {found.tailora or ''}".strip(),
@@ -61,7 +61,7 @@ def write_method_comparison(found: ComparisonResult, out: Path) -> Path:
 def _subtitle(found: ComparisonResult) -> str:
     n_adapters = len({row.title for row in found.rows})
     parts = [
-        f"{_counted(n_adapters, 'method')} under {_counted(len(found.probes), 'probe')} over "
+        f"{_counted(n_adapters, 'method')} with {_counted(len(found.probes), 'probe')} over "
         f"{_counted(len(found.seeds), 'seed')}",
         f"on {found.backbone.name or 'an unnamed encoder'}",
     ]
@@ -109,19 +109,16 @@ def _record_section(found: ComparisonResult) -> Section:
     recipe = (found.recipe or "").strip()
     if recipe:
         blocks.append(Source(recipe, "Recipe"))
-    caption = "Seeds, splits and resampling, and the recipe that all methods share."
-    return Section("record", "How it was made", caption, tuple(blocks))
+    caption = "Seeds, splits and resampling, and the common recipe."
+    return Section("record", "Reproducibility", caption, tuple(blocks))
 
 
 def _split_text(found: ComparisonResult) -> str:
     if len(found.seeds) == 1:
         return "one"
     if found.resplit:
-        return (
-            "drawn anew by every seed; such splits overlap, so the spread over seeds is somewhat "
-            "too small"
-        )
-    return "the same in all seeds: what differs from seed to seed is training alone"
+        return "drawn per seed; such splits overlap, so the spread over seeds is slightly too small"
+    return "the same in all seeds: only training differs between seeds"
 
 
 def _interval_text(found: ComparisonResult) -> str:
@@ -129,14 +126,16 @@ def _interval_text(found: ComparisonResult) -> str:
     if found.resplit and len(found.seeds) > 1:
         return f"{level}, from the spread of paired differences over seeds (Student's t)"
     unit = "whole groups of samples" if found.unit == "group" else "single samples"
-    text = f"{level}, from {integer(found.replicates)} redraws of {unit} of the test split"
+    text = (
+        f"{level}, from {integer(found.replicates)} bootstrap resamples of {unit} of the test split"
+    )
     if len(found.seeds) == 1:
-        return f"{text}; the chance of training is not in them"
+        return f"{text}; without the variation of training"
     return f"{text} and the spread over seeds (Student's t), in quadrature"
 
 
 def _machines_text(found: ComparisonResult) -> str:
-    """Name each kind of machine; times of unlike ones cannot be compared."""
+    """List each type of machine; times on different types are not comparable."""
     kinds = found.machines or (found.machine,)
     text = "; ".join(map(machine_text, kinds))
-    return text if len(kinds) < 2 else f"{text} (unlike machines: compare no times)"
+    return text if len(kinds) < 2 else f"{text} (different machines: times are not comparable)"

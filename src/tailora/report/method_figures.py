@@ -1,4 +1,4 @@
-"""Figures of a comparison of methods: scores by adapter and probe, differences, and ranks."""
+"""Figures of a comparison: scores by adapter and probe, differences, and ranks."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -23,14 +23,14 @@ _ROW: Final = 0.27  # inches
 
 
 def short_label(row: ComparisonRow) -> str:
-    """The row in a figure or table, cut so that both its title and its probe can be told."""
+    """Return a row label, shortened so that title and probe remain recognisable."""
     if not row.several:
         return shorten(row.title, 44)
     return f"{shorten(row.title, 30)} · {shorten(row.probe, 16)}"
 
 
 def score_grid(found: ComparisonResult) -> Picture:
-    """Draw macro-F1 of every adapter under every probe, on the tail and on all classes."""
+    """Draw macro-F1 of every adapter with every probe, on the tail and on all classes."""
     adapters = list(dict.fromkeys(row.title for row in found.rows))
     leaking = {row.title for row in found.rows if row.leaks}
     names = [_marked(name, leaks=name in leaking) for name in adapters]
@@ -45,7 +45,7 @@ def score_grid(found: ComparisonResult) -> Picture:
         leave_room(figure, [*names, *found.probes])
 
     alt = (
-        f"Heat map of the macro-F1 of {len(adapters)} methods under {len(found.probes)} probes, "
+        f"Heat map of the macro-F1 of {len(adapters)} methods with {len(found.probes)} probes, "
         "on the tail and on all classes."
     )
     height = 1.3 + 0.36 * len(names) + 0.05 * max(map(len, found.probes))
@@ -53,7 +53,7 @@ def score_grid(found: ComparisonResult) -> Picture:
 
 
 def difference_forest(found: ComparisonResult) -> Picture | None:
-    """Draw paired differences with intervals on the tail and on all; None where there is none."""
+    """Draw paired differences with intervals on the tail and on all; None if there are none."""
     lines = _forest_lines(found)
     rows = [line for line in lines if isinstance(line, ComparisonRow)]
     if not rows:
@@ -80,7 +80,7 @@ def difference_forest(found: ComparisonResult) -> Picture | None:
 
 
 def rank_lines(found: ComparisonResult) -> Picture | None:
-    """Draw the mean rank of each row on the tail and on all; None where there is none."""
+    """Draw the mean rank of each row on the tail and on all; None if there are none."""
     known = [row for row in found.rows if any(row.ranks[scope] is not None for scope in SHOWN)]
     if not known:
         return None
@@ -144,7 +144,7 @@ def _draw_grid(axes: Axes, grid: NDArray[np.float64], probes: Sequence[str]) -> 
 
 
 def _forest_lines(found: ComparisonResult) -> list[ComparisonRow | str]:
-    """Rows with a difference, each probe's after the probe's name where there are several."""
+    """Return rows with a difference, grouped by probe if there are several."""
     lines: list[ComparisonRow | str] = []
     for probe in found.probes:
         rows = [
@@ -242,7 +242,7 @@ def _scopes(rows: Sequence[ComparisonRow]) -> list[Line2D]:
 
 
 def _hover(rows: Sequence[ComparisonRow]) -> str:
-    """The whole names of rows whose names a figure cuts."""
+    """Return the full names of rows that a figure shortens."""
     cut = {short_label(row): row.label for row in rows if row.title not in short_label(row)}
     return "; ".join(f"{short} = {label}" for short, label in cut.items())
 

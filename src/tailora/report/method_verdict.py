@@ -1,8 +1,8 @@
-"""What a comparison of methods allows to be said, in words computed from its numbers.
+"""Conclusions that a comparison supports, computed from its numbers.
 
-The row with the highest mean is named as just that. A gain is claimed only where the interval of
-the paired difference, under the same probe, lies above zero; a row that leaks the label is named
-apart and never praised.
+The row with the highest mean is only reported as such. A gain is claimed only if the interval of
+the paired difference, with the same probe, lies above zero; a row that leaks the label is reported
+separately and never ranked.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ _WHAT: Final = {"tail": "tail macro-F1", "all": "macro-F1 over all classes"}
 
 
 def verdict_notes(found: ComparisonResult) -> tuple[Note, ...]:
-    """Say which row is best on the tail and on all, and which gains are supported."""
+    """Report which row is best on the tail and on all, and which gains are supported."""
     honest = [row for row in found.rows if not row.leaks]
     notes = [_incomplete(found)]
     notes += [_highest(found, honest, scope) for scope in _WHAT]
@@ -31,7 +31,7 @@ def verdict_notes(found: ComparisonResult) -> tuple[Note, ...]:
 def _incomplete(found: ComparisonResult) -> Note | None:
     if found.complete:
         return None
-    return Note("The comparison is not complete: what follows may still change.", "bad")
+    return Note("The comparison is incomplete: results may still change.", "bad")
 
 
 def _highest(found: ComparisonResult, rows: Sequence[ComparisonRow], scope: str) -> Note:
@@ -50,17 +50,17 @@ def _highest(found: ComparisonResult, rows: Sequence[ComparisonRow], scope: str)
 
 
 def _standing(found: ComparisonResult, row: ComparisonRow, scope: str) -> str:
-    """How the best row stands to the method compared against."""
+    """Return the comparison of the best row with the reference method."""
     if found.against_title is None:
         return ""
     if row.adapter == found.against and not row.difference:
-        return f"It is the method that the others are compared against{_same(found)}."
+        return f"It is the reference method{_same(found)}."
     change = row.difference_on(scope)
     if change is None:
         return f"It was not compared with {found.against_title}."
     start = (
-        f"Against {found.against_title}{_same(found)} it changes by {points(change.mean)} points "
-        f"{change.ends_text()}: "
+        f"Relative to {found.against_title}{_same(found)} it changes by {points(change.mean)} "
+        f"points {change.ends_text()}: "
     )
     if change.is_gain:
         return f"{start}this gain is supported."
@@ -68,7 +68,7 @@ def _standing(found: ComparisonResult, row: ComparisonRow, scope: str) -> str:
 
 
 def _same(found: ComparisonResult) -> str:
-    return " under the same probe" if len(found.probes) > 1 else ""
+    return " with the same probe" if len(found.probes) > 1 else ""
 
 
 def _supported(found: ComparisonResult, rows: Sequence[ComparisonRow], scope: str) -> Note | None:
@@ -76,7 +76,7 @@ def _supported(found: ComparisonResult, rows: Sequence[ComparisonRow], scope: st
     if found.against_title is None:
         if scope == "all":
             return None
-        return Note("No method to compare against was named: no gain can be claimed.", "open")
+        return Note("There is no reference method: no gain can be claimed.", "open")
     tested = [row for row in rows if (d := row.difference_on(scope)) is not None and d.ends]
     if not tested:
         return Note(
@@ -92,7 +92,7 @@ def _supported(found: ComparisonResult, rows: Sequence[ComparisonRow], scope: st
     else:
         text = (
             f"{where} no gain over {found.against_title} can be claimed: {_none_of(len(tested))} "
-            "lies above zero."
+            "above zero."
         )
     if losses:
         text += f" Worse: {_worse(losses, scope)}."
@@ -101,8 +101,8 @@ def _supported(found: ComparisonResult, rows: Sequence[ComparisonRow], scope: st
 
 def _none_of(n_tested: int) -> str:
     if n_tested == 1:  # "none of 1" is no English
-        return "the one interval does not"
-    return f"none of {integer(n_tested)} intervals"
+        return "the one interval does not lie"
+    return f"none of {integer(n_tested)} intervals lies"
 
 
 def _changes(rows: Sequence[ComparisonRow], scope: str) -> str:
@@ -114,7 +114,7 @@ def _changes(rows: Sequence[ComparisonRow], scope: str) -> str:
 
 
 def _worse(rows: Sequence[ComparisonRow], scope: str) -> str:
-    """Name losses in brief: the tables have the numbers."""
+    """List losses briefly: the tables have the numbers."""
     if not rows[0].several:
         return _changes(rows, scope)
     counts = Counter(row.title for row in rows)
@@ -128,8 +128,8 @@ def _chance(found: ComparisonResult, rows: Sequence[ComparisonRow]) -> Note | No
         return None
     expected = tested * (1 - found.confidence) / 2
     return Note(
-        f"Each interval stands alone: among {tested} comparisons about {expected:.1f} would show a "
-        "gain by chance alone where there is none.",
+        f"Intervals are not adjusted for multiple comparisons: of {tested}, about {expected:.1f} "
+        "would show a gain by chance alone.",
         "open",
     )
 
@@ -139,8 +139,8 @@ def _leaking(found: ComparisonResult) -> Note | None:
     if not names:
         return None
     return Note(
-        f"Left out of these verdicts ({LEAKS}): {named_list(names)}. Such a score is a bound that "
-        "no honest method can count on.",
+        f"Not included in these verdicts ({LEAKS}): {named_list(names)}. Such a score is an "
+        "upper bound that no valid method can rely on.",
         "open",
     )
 
@@ -149,7 +149,8 @@ def _one_seed(found: ComparisonResult) -> Note | None:
     if len(found.seeds) > 1:
         return None
     return Note(
-        "One seed: the deviation over seeds is unknown. The intervals hold the chance of the test "
-        "alone, not that of training, and are too narrow; compare over three seeds or more.",
+        "One seed: the standard deviation over seeds is unknown. The intervals cover only the "
+        "variation of the test split, not of training, and are too narrow; use three seeds or "
+        "more.",
         "open",
     )

@@ -1,4 +1,4 @@
-"""Ranking, other class shares, and the collapse of features."""
+"""Ranking, other class priors, and neural collapse."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from tailora.report.blocks import Cell, Column, Note, Picture, Section, Table, l
 from tailora.report.style import figure_uri, method_style, percent_axis
 from tailora.runs.result import RunResult
 
-OLD: Final = "an earlier version measured the run"
+OLD: Final = "the run was measured by an earlier version"
 _TITLE: Final = ("ranking", "Shots, worst class and ranking")
 _SHOTS: Final = ("many", "medium", "few")
 
@@ -24,9 +24,9 @@ def ranking_section(run: RunResult) -> Section:
         return left_out(*_TITLE, OLD)
     caption = (
         "In percent. First recall: many-shot classes have over 100 training samples, few-shot "
-        "fewer than 20. Then the ranking: does a class's own probability put its samples before "
-        "all others, whatever the threshold? AUPRC depends on how common a class is in the test: "
-        "read it down a column, beside its chance, and not from group to group."
+        "fewer than 20. Then ranking: does a class's own probability rank its samples above all "
+        "others, at any threshold? AUPRC depends on how frequent a class is in the test split: "
+        "compare it down a column, and with its chance level, not between groups."
     )
     return Section(*_TITLE, caption, (_recall_table(run), _ranking_table(run)))
 
@@ -37,11 +37,11 @@ def _recall_table(run: RunResult) -> Table:
         *(Column(name, f"mean recall of {name}-shot classes") for name in _SHOTS),
         Column("worst class", "lowest recall of any class"),
         Column("G-mean", "geometric mean of the recalls; one class at 0 makes it 0"),
-        Column("disparity", "highest less lowest recall"),
+        Column("disparity", "highest minus lowest recall"),
     ]
     known = any(method.relative_accuracy is not None for method in run.metrics.methods)
     if known:
-        columns.append(Column("relative", "balanced accuracy over that of balanced training"))
+        columns.append(Column("relative", "balanced accuracy relative to balanced training"))
     rows = tuple(
         (
             Cell(method_title(method.method)),
@@ -64,10 +64,10 @@ def _worst_cell(method: MethodMetrics) -> Cell:
 def _ranking_table(run: RunResult) -> Table:
     columns = (
         Column("method", numeric=False),
-        Column("AUROC", "mean over classes, each against the rest; 50 is chance"),
+        Column("AUROC", "mean over classes, one vs. rest; chance is 50"),
         Column("tail AUROC", "the same over tail classes"),
         *(
-            Column(f"{scope} AUPRC", "mean average precision; in grey what chance would score")
+            Column(f"{scope} AUPRC", "mean average precision; chance level in grey")
             for scope in ("head", "middle", "tail")
         ),
     )
@@ -111,7 +111,7 @@ class PriorLine:
     accuracy: tuple[float | None, ...]
 
 
-_PRIORS: Final = ("priors", "If classes came in other shares")
+_PRIORS: Final = ("priors", "Other class priors")
 _NAMED: Final = ("natural", "uniform", "reversed")
 _FEW_ROWS: Final = 50
 _SCALE: Final = ("forward", "uniform", "backward")
@@ -123,10 +123,10 @@ def priors_section(run: RunResult) -> Section:
     if not found:
         return left_out(*_PRIORS, OLD)
     caption = (
-        "The same test, its samples weighted as if the most frequent training class came up to 50 "
-        "times as often as the rarest (left), all alike (middle), or the other way round (right). "
-        "Natural are the training's shares, reversed gives the largest to the rarest class. Only "
-        "shares change here: another season or sensor is not in it."
+        "The same test split, reweighted as if the most frequent training class were up to 50 "
+        "times as frequent as the rarest (left), all equally frequent (middle), or the reverse "
+        "(right). Natural is the training prior, reversed gives the largest share to the rarest "
+        "class. Only the prior changes: other seasons or sensors are not covered."
     )
     first, last = next(iter(found.values())), [*found.values()][-1]
     order = [name for name in first if name.partition("-")[0] in _SCALE]
@@ -157,7 +157,7 @@ def prior_lines(ticks: Sequence[str], lines: Sequence[PriorLine]) -> Picture:
 
     Args:
         ticks: Names of the priors, in drawing order.
-        lines: One a method.
+        lines: One per method.
     """
 
     def draw(figure: Figure) -> None:
@@ -179,12 +179,12 @@ def prior_lines(ticks: Sequence[str], lines: Sequence[PriorLine]) -> Picture:
                 )
             axes.set_title(title)
             axes.set_xticks(range(len(ticks)), ticks)
-            axes.set_xlabel("← head-heavy · class shares of the test · tail-heavy →")
+            axes.set_xlabel("← head-heavy · class prior of the test · tail-heavy →")
             percent_axis(axes)
         figure.legend(loc="outside upper right", ncols=min(len(lines), 4))
 
     labels = ", ".join(line.label for line in lines)
-    alt = f"Macro-F1 and accuracy over the class shares of the test, for {labels}."
+    alt = f"Macro-F1 and accuracy against the class prior of the test split, for {labels}."
     return Picture(figure_uri(draw, height=3.6), alt)
 
 
@@ -193,7 +193,7 @@ def _table(found: Mapping[str, Mapping[str, ShiftedScores]]) -> Table:
     for name in _NAMED:
         columns += [
             Column(f"{name} macro-F1"),
-            Column(f"{name} accuracy", "in grey, how many equally weighted samples it rests on"),
+            Column(f"{name} accuracy", "effective sample size in grey"),
         ]
     rows = tuple(
         (
@@ -214,18 +214,18 @@ def _cells(priors: Mapping[str, ShiftedScores], name: str) -> tuple[Cell, Cell]:
 
 
 def _warning(priors: Mapping[str, ShiftedScores]) -> list[Note]:
-    """Warn where the tail-heavy side rests on hardly any sample."""
+    """Warn if the tail-heavy side has a very small effective sample size."""
     fewest = min(one.effective_rows for one in priors.values())
     if fewest >= _FEW_ROWS:
         return []
     text = (
-        f"The most lopsided shares rest on {integer(fewest)} equally weighted samples or fewer: "
-        "read the ends of the lines as a direction, not as a number."
+        f"The most extreme priors have an effective sample size of {integer(fewest)} or fewer: "
+        "treat the ends of the lines as a tendency only."
     )
     return [Note(text, "open")]
 
 
-_COLLAPSE: Final = ("collapse", "Collapse of features, shift of the test")
+_COLLAPSE: Final = ("collapse", "Neural collapse and distribution shift")
 _DISTANCES: Final = ("nc2_classifier", "nc2_means", "nc3_product")
 
 
@@ -235,19 +235,19 @@ def collapse_section(run: RunResult) -> Section:
     if not methods:
         return left_out(*_COLLAPSE, OLD)
     caption = (
-        "Trained to the end, classes shrink to points (spread 0) that stand evenly; a distance of "
-        "0 is full collapse, towards the shape of balanced data or, in grey, towards the one of "
-        "these class sizes. The last column is the Fréchet distance between training and test "
-        "features in units of the training variance, less the bias of small samples, with its "
-        "interval; other class shares in the test count as a shift too."
+        "At the end of training, classes collapse to equally spaced points (variability 0); a "
+        "distance of 0 means full collapse, towards the geometry of balanced data or, in grey, "
+        "of these class sizes. The last column is the Fréchet distance between training and test "
+        "features in units of the training variance, corrected for small-sample bias, with its "
+        "interval; a changed class prior counts as a shift too."
     )
     columns = (
         Column("method", numeric=False),
-        Column("spread", "within classes over between classes (NC1)"),
-        Column("head vectors", "Gram matrix of class vectors from its target (NC2), 0 to 2"),
-        Column("class means", "Gram matrix of class means from its target (NC2), 0 to 2"),
-        Column("their products", "class vectors with class means from their target (NC3)"),
-        Column("shift of the test"),
+        Column("spread", "within-class over between-class variability (NC1)"),
+        Column("head vectors", "Gram matrix of class vectors relative to its target (NC2), 0 to 2"),
+        Column("class means", "Gram matrix of class means relative to its target (NC2), 0 to 2"),
+        Column("their products", "class vectors with class means relative to their target (NC3)"),
+        Column("distribution shift"),
     )
     rows = tuple(
         (
@@ -261,8 +261,8 @@ def collapse_section(run: RunResult) -> Section:
     table = Table(columns, rows, "Neural collapse and shift")
     lacking = [method_title(m.method) for m in methods if not m.collapse]
     note = (
-        f"Collapse is left out for {', '.join(lacking)}: a head that is no linear layer has no "
-        "class vectors to compare."
+        f"Collapse is not computed for {', '.join(lacking)}: a head that is not a linear layer "
+        "has no class vectors."
     )
     return Section(*_COLLAPSE, caption, (*((Note(note),) if lacking else ()), table))
 

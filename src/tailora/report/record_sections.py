@@ -1,4 +1,4 @@
-"""The record: what it cost, what was adapted, what is wrong with the data, how to repeat it."""
+"""Record: cost, adapted layers, data problems, reproducibility."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -27,7 +27,7 @@ def cost_section(run: RunResult) -> Section:
     """Time, memory and parameters per stage."""
     stages = run.costs
     if not stages:
-        return left_out("cost", "What it cost", "the run kept no times")
+        return left_out("cost", "Cost", "no times were stored")
     rows = tuple(_stage_row(stage) for stage in stages)
     seconds = sum(stage.seconds or 0 for stage in stages)
     memory = max(stage.peak_memory_mb or 0 for stage in stages)
@@ -39,11 +39,11 @@ def cost_section(run: RunResult) -> Section:
         Column("trained parameters"),
     )
     caption = "Time, peak memory and trained parameters of each stage on the machine named below."
-    return Section("cost", "What it cost", caption, (Table(columns, rows, "Cost", (total,)),))
+    return Section("cost", "Cost", caption, (Table(columns, rows, "Cost", (total,)),))
 
 
 def adapted_section(run: RunResult) -> Section:
-    """Which modules of the encoder got an adapter."""
+    """Modules of the encoder with an adapter."""
     adapted = run.record.adapted
     if not adapted:
         return left_out("adapted", "What was adapted", "no module of the encoder was adapted")
@@ -56,21 +56,22 @@ def adapted_section(run: RunResult) -> Section:
         Column("weight"),
         Column("adapter parameters"),
     )
-    caption = "The encoder's weights stay as they were; only these small additions were trained."
+    caption = "The encoder's weights are unchanged; only these small additions were trained."
     table = Table(columns, rows, "Adapted modules", (total,))
     return Section("adapted", "What was adapted", caption, (table, *_spectrum_note(run)))
 
 
 def _spectrum_note(run: RunResult) -> tuple[Block, ...]:
-    """Say how evenly the adapter uses its directions; tuners without a product B A say nothing."""
+    """Report how evenly the adapter uses its directions; empty for tuners without a product B A."""
     found = run.record.spectrum
     if found is None:
         return ()
     return (
         Note(
-            f"How evenly the adapter uses its directions: on average {found.effective_rank:.1f} "
-            f"directions a layer carry its change, the strongest with {found.top_energy:.0%} of "
-            f"it (evenness {found.entropy:.2f}, from 0 for one direction to 1 for all alike)."
+            "How evenly the adapter uses its rank: the effective rank is "
+            f"{found.effective_rank:.1f} per layer on average, the strongest direction has "
+            f"{found.top_energy:.0%} of the energy (entropy {found.entropy:.2f}, from 0 for one "
+            "direction to 1 for equal use)."
         ),
     )
 
@@ -79,14 +80,14 @@ def caveats_section(run: RunResult) -> Section:
     """Notes on the data, duplicates across splits and broken files."""
     data = run.record.dataset
     blocks = data_caveats(data.notes, data.duplicates, data.broken)
-    caption = "What to know about the images before believing any number above."
-    return Section("caveats", "Caveats of the data", caption, blocks)
+    caption = "Known problems of the images that affect the numbers above."
+    return Section("caveats", "Data caveats", caption, blocks)
 
 
 def data_caveats(
     notes: Sequence[str], duplicates: Sequence[Copies], broken: Sequence[str]
 ) -> tuple[Block, ...]:
-    """Turn findings about the data into blocks; says so when there are none.
+    """Turn findings about the data into blocks; reports it if there are none.
 
     Args:
         notes: Sentences.
@@ -98,14 +99,14 @@ def data_caveats(
     blocks: list[Block] = []
     if leaks:
         text = (
-            f"In more than one split: {_how_many(leaks, 'image')}. Test scores are too good "
-            "by what the model remembers."
+            f"In more than one split: {_how_many(leaks, 'image')}. Test scores are inflated by "
+            "memorisation."
         )
         blocks += [Note(text, "bad"), _listing([_leak(entry) for entry in leaks])]
     if inside:
         blocks.append(Note(f"More than once inside one split: {_how_many(inside, 'image')}."))
     if broken:
-        text = f"Unreadable and left out: {_how_many(broken, 'file')}."
+        text = f"Unreadable and skipped: {_how_many(broken, 'file')}."
         blocks += [Note(text, "open"), _listing(broken)]
     if notes:
         blocks.append(_listing(notes))
@@ -129,13 +130,13 @@ def record_section(run: RunResult) -> Section:
             )
         )
     )
-    caption = "Everything needed to run it again: the full recipe, every default filled in."
+    caption = "Everything needed to repeat the run: the full recipe with all defaults."
     blocks = (facts, Source(run.recipe_text.strip(), "Recipe"))
-    return Section("record", "How to repeat it", caption, blocks)
+    return Section("record", "Reproducibility", caption, blocks)
 
 
 def machine_text(machine: Machine | None) -> str:
-    """Name the machine, most telling facts first."""
+    """Describe the machine, most important facts first."""
     if machine is None:
         return MISSING
     parts = [text for text in (machine.device, machine.cpu, machine.platform) if text]
@@ -147,7 +148,7 @@ def machine_text(machine: Machine | None) -> str:
 
 
 def code_state(git: GitState | None) -> str:
-    """Name the commit, and whether it was as committed."""
+    """Return the commit, and whether there were uncommitted changes."""
     if git is None:
         return "not under version control"
     return f"commit {git.commit}" + (" with uncommitted changes" if git.dirty else "")
@@ -159,7 +160,7 @@ def version_list(versions: Mapping[str, str | None] | None) -> str:
 
 
 def listed(*texts: str | None) -> str:
-    """Join what is known with commas; a dash where nothing is."""
+    """Join known values with commas; a dash if there are none."""
     return ", ".join(text for text in texts if text) or MISSING
 
 

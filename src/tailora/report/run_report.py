@@ -1,4 +1,4 @@
-"""The report of one run, in the order in which a busy practitioner asks."""
+"""The report of one run, most important results first."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -58,20 +58,20 @@ _SECTIONS: Final[tuple[RunSection, ...]] = (
 def write_report(
     run: RunResult | Path, *, out: Path | None = None, more: Sequence[RunSection] = ()
 ) -> Path:
-    """Write the report of a finished run as one HTML file that opens anywhere, offline.
+    """Write the report of a finished run as one self-contained HTML file.
 
     The same folder always gives the same bytes.
 
     Args:
         run: From `read_run`, or its folder.
-        out: Where to write; default `report.html` in the folder.
+        out: Output file; default `report.html` in the folder.
         more: Sections of the run's task, after those on scores.
 
     Returns:
         The file written.
 
     Raises:
-        RunError: A file of the folder is absent or unreadable.
+        RunError: A file of the folder is missing or unreadable.
         StorageError: The file cannot be written.
     """
     run = read_unreported(run) if isinstance(run, Path) else run

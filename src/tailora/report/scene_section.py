@@ -1,4 +1,4 @@
-"""Scenes as people see them, with their labels laid over them, and the values of their bands."""
+"""Scenes with their labels overlaid, and the values of their bands."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,10 +38,10 @@ class SceneLook:
     """One scene to show.
 
     Args:
-        name: Of the scene.
+        name: Name of the scene.
         picture: Stretched colours (rows, columns, 3), uint8.
-        labels: Class index of each of its pixels, `UNLABELLED` where none is (rows, columns).
-        facts: Names and texts, such as size and coordinates.
+        labels: Class index of each of its pixels, `UNLABELLED` for none (rows, columns).
+        facts: Names and texts, such as size and CRS.
     """
 
     name: str
@@ -51,32 +51,30 @@ class SceneLook:
 
 
 def scene_section(scenes: Sequence[SceneLook], classes: Sequence[str], left_out: int) -> Section:
-    """Show scenes plain and with their labels, if they have any.
+    """Show scenes without and with their labels, if any.
 
     Args:
         scenes: At least one.
-        classes: Class names, by index of the labels; none of scenes without labels.
-        left_out: Scenes that are not shown.
+        classes: Class names, by index of the labels; empty for scenes without labels.
+        left_out: Number of scenes not shown.
     """
     blocks: list[Block] = []
     for scene in scenes:
-        plain = f"{scene.name}, colours stretched from the 2nd to the 98th percentile"
+        plain = f"{scene.name}, contrast stretched from the 2nd to the 98th percentile"
         blocks += [
             Facts((("scene", scene.name), *scene.facts)),
             Picture(photo_uri(scene.picture), f"Quick-look of {plain}.", scene.name),
         ]
         if classes:
-            under = f"The same scene under its labels, {len(classes)} classes."
+            under = f"The same scene with its labels overlaid, {len(classes)} classes."
             blocks.append(Picture(photo_uri(_overlay(scene)), under, scene.name))
     if not classes:
-        caption = "No labels were given; with --labels and --class-field they are laid over it."
+        caption = "There are no labels; add them with --labels and --class-field."
         return Section("scenes", "Scene", caption, tuple(blocks))
     blocks.append(_legend(classes))
     if left_out:
         blocks.append(Note(f"{integer(left_out)} more scenes are not shown."))
-    caption = (
-        "Labels must lie where the things are: a shift of the coordinates or an old map shows here."
-    )
+    caption = "Check that labels match the image: a shifted CRS or an outdated map is visible here."
     return Section("scenes", "Scenes and labels", caption, tuple(blocks))
 
 
@@ -113,19 +111,19 @@ _MOST: Final = 24  # bands drawn
 
 
 def band_section(bands: Sequence[BandSummary], units: str, warnings: Sequence[str]) -> Section:
-    """Show values of each band.
+    """Show the values of each band.
 
     Args:
         bands: At least one.
-        units: What the values seem to be.
-        warnings: What looks wrong, a sentence each.
+        units: Probable units of the values.
+        warnings: Suspected problems, one sentence each.
     """
     blocks: list[Block] = [Note(f"The values look like {units}.")]
     blocks += [Note(f"{text[:1].upper()}{text[1:]}.", "bad") for text in warnings]
     blocks += [_band_table(bands), _histograms(bands[:_MOST])]
     caption = (
-        "Values as stored, of a sample of pixels. Bands are matched by name, so names should be "
-        "right before anything is trained."
+        "Stored values of a sample of pixels. Bands are matched by name, so check the names "
+        "before training."
     )
     return Section("bands", "Bands", caption, tuple(blocks))
 

@@ -1,4 +1,4 @@
-"""How good each method is: overall, per class, and in its stated probabilities."""
+"""Scores of each method: overall, per class, and probability calibration."""
 
 from typing import Final
 
@@ -24,7 +24,7 @@ SCOPES: Final = (*GROUP_NAMES, "all")
 
 
 def headline_section(run: RunResult) -> Section:
-    """Macro-F1 of each method, the paired differences, and what may be concluded."""
+    """Macro-F1 of each method, the paired differences, and the conclusions they support."""
     bootstrap = run.metrics.bootstrap
     notes = [
         compare_scores(pair, scope, confidence=bootstrap.confidence)
@@ -35,11 +35,11 @@ def headline_section(run: RunResult) -> Section:
     warning = small_test_warning(tested)
     blocks = (*alarm_notes(run), *notes, *([warning] if warning else []), headline_table(run))
     caption = (
-        "Macro-F1 in percent on the test split: the mean over classes, so a rare class counts as "
-        f"much as a frequent one.{_bootstrap_text(bootstrap)} The best value of a column is bold "
-        "only where the intervals support the lead."
+        "Macro-F1 in percent on the test split: the mean over classes, so rare classes count as "
+        f"much as frequent ones.{_bootstrap_text(bootstrap)} The best value of a column is bold "
+        "only if the intervals support the lead."
     )
-    return Section("scores", "How good is it?", caption, (*blocks, _group_facts(run)))
+    return Section("scores", "Results", caption, (*blocks, _group_facts(run)))
 
 
 def headline_table(run: RunResult) -> Table:
@@ -60,16 +60,16 @@ def headline_table(run: RunResult) -> Table:
 
 
 def score_columns() -> tuple[Column, ...]:
-    """Head the columns of scores that every table of methods shares."""
+    """Return the score columns common to all tables of methods."""
     return (
         *(Column(scope) for scope in SCOPES),
         Column("balanced accuracy", "mean recall over classes"),
-        Column("accuracy", "share of all test samples; frequent classes dominate it"),
+        Column("accuracy", "share of all test samples; dominated by frequent classes"),
     )
 
 
 def score_cell(method: MethodMetrics, scope: str, *, bold: bool) -> Cell:
-    """Write a macro-F1 with its interval."""
+    """Format a macro-F1 with its interval."""
     ends = percent_interval(method.macro_f1_interval[scope])
     return Cell(percent(method.macro_f1[scope]), ends, bold=bold)
 
@@ -79,12 +79,12 @@ def tail_section(run: RunResult) -> Section:
     names = [run.class_names[c] for c in run.order]
     counts = [run.classes[c].n_train for c in run.order]
     groups = [run.groups[c] for c in run.order]
-    caption = "Training samples per class. The scale is logarithmic: equal steps are equal factors."
+    caption = "Training samples per class, on a logarithmic scale."
     return Section("long-tail", "The long tail", caption, (long_tail(names, counts, groups),))
 
 
 def class_scores_section(run: RunResult) -> Section:
-    """F1 of each class under each method."""
+    """F1 of each class with each method."""
     names = [run.class_names[c] for c in run.order]
     series = [
         Series(
@@ -95,21 +95,21 @@ def class_scores_section(run: RunResult) -> Section:
         for position, method in enumerate(run.metrics.methods)
     ]
     caption = (
-        "F1 of each class, most frequent first. Where the lines of two methods overlap widely, "
-        "the test split cannot tell them apart."
+        "F1 of each class, most frequent first. If the intervals of two methods overlap widely, "
+        "the test split cannot distinguish them."
     )
     groups = [run.groups[c] for c in run.order]
     return Section("classes", "F1 per class", caption, (score_dots(names, groups, series),))
 
 
 def alarm_notes(run: RunResult) -> list[Note]:
-    """Say at the top which classes the final method has given up."""
+    """Report at the top which classes the final method never or hardly predicts."""
     text = run.metrics.alarm()
     return [Note(f"{text[0].upper()}{text[1:]}.", "bad")] if text else []
 
 
 def _deciding_pair(run: RunResult) -> list[PairedDifference]:
-    """The final method against the one it stands on, or else against the last other one."""
+    """Return the final method against the one it builds on, or else against the last other one."""
     base = method_base(run.final.method)
     pairs = [pair for pair in run.metrics.paired if pair.method == run.final.method]
     return ([pair for pair in pairs if pair.against == base] or pairs)[-1:]
@@ -138,7 +138,7 @@ def _bootstrap_text(bootstrap: BootstrapInfo) -> str:
     unit = "groups of samples" if bootstrap.unit == "group" else "test samples"
     return (
         f" In brackets the {100 * bootstrap.confidence:g} % interval from "
-        f"{integer(bootstrap.replicates)} redraws of the {unit}."
+        f"{integer(bootstrap.replicates)} bootstrap resamples of the {unit}."
     )
 
 

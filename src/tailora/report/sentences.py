@@ -1,6 +1,6 @@
-"""Conclusions in words, each computed from the numbers beside it.
+"""Conclusions in words, computed from the numbers.
 
-A difference is claimed only when its interval leaves out zero; everything else is said to be open.
+A difference is claimed only if its interval excludes zero; otherwise it is reported as open.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _SMALL_TEST: Final = 50
 
 
 def compare_scores(pair: PairedDifference, group: str, *, confidence: float) -> Note:
-    """Say whether one method beats another on a group of classes.
+    """Report whether one method beats another on a group of classes.
 
     Args:
         pair: An entry of `paired` in the metrics.
@@ -46,10 +46,10 @@ def compare_scores(pair: PairedDifference, group: str, *, confidence: float) -> 
 def supported_best(
     methods: Sequence[MethodMetrics], pairs: Sequence[PairedDifference], group: str
 ) -> int | None:
-    """Return the position of the method whose lead on a group the intervals support, else None.
+    """Return the index of the method whose lead on a group the intervals support, else None.
 
-    A paired interval decides where there is one, since it is the sharper comparison; otherwise the
-    two methods' own intervals must not overlap.
+    Uses the paired interval if there is one, since it is more powerful; otherwise the two methods'
+    own intervals must not overlap.
     """
     scores = [method.macro_f1[group] for method in methods]
     known = [(score, i) for i, score in enumerate(scores) if score is not None]
@@ -62,39 +62,36 @@ def supported_best(
 
 
 def describe_purity(purity: float, *, largest_share: float | None) -> Note:
-    """Say what the purity of the clusters means for the de-biased centres.
+    """Report what the purity of the clusters means for the de-biased centres.
 
     Args:
         purity: Share of samples that belong to the most frequent class of their cluster, in [0, 1].
-        largest_share: Share of the largest class among the training samples; purity can hardly be
-            less.
+        largest_share: Share of the largest class among the training samples; a lower bound of
+            purity.
     """
     start = f"Purity {decimal(purity, digits=2)}: "
     if purity > _PURE:
         text = (
-            f"{start}clusters are nearly pure in class: little is shared, so the de-biased centre "
-            "is close to the class mean."
+            f"{start}clusters are nearly pure: little is shared, so the de-biased centre is "
+            "close to the class mean."
         )
     elif purity > _MIXED:
-        text = f"{start}clusters mix classes in part: de-biased centres borrow from neighbours."
+        text = f"{start}clusters partly mix classes: de-biased centres borrow from other classes."
     else:
-        text = (
-            f"{start}clusters mix classes: de-biased centres are built from what classes have in "
-            "common."
-        )
+        text = f"{start}clusters mix classes: de-biased centres consist of shared attributes."
     if largest_share is not None and largest_share > 0.5:  # a majority class
         text += (
-            f" The largest class alone holds {100 * largest_share:.0f} % of the training samples, "
+            f" The largest class alone has {100 * largest_share:.0f} % of the training samples, "
             "which by itself makes clusters look pure."
         )
     return Note(text, "open" if purity > _PURE else "plain")
 
 
 def describe_geometry(before: MethodMetrics, after: MethodMetrics) -> Note | None:
-    """Say which of the three distances moved the wanted way from one method to the other."""
+    """Report which of the three distances improved from one method to the other."""
     wanted = (
         ("inter_head_tail", "head and tail classes are", 1),
-        ("inter_tail_tail", "tail classes are, among themselves,", 1),
+        ("inter_tail_tail", "tail classes are, from each other,", 1),
         ("intra_tail", "samples of one tail class are", -1),
     )
     parts: list[str] = []
@@ -103,7 +100,7 @@ def describe_geometry(before: MethodMetrics, after: MethodMetrics) -> Note | Non
         if old is None or new is None or round(old, 3) == round(new, 3):
             continue
         direction = "further apart" if new > old else "closer together"
-        verdict = "wanted" if sign * (new - old) > 0 else "not wanted"
+        verdict = "desired" if sign * (new - old) > 0 else "not desired"
         parts.append(f"{subject} {direction} ({verdict})")
     if not parts:
         return None
@@ -112,12 +109,12 @@ def describe_geometry(before: MethodMetrics, after: MethodMetrics) -> Note | Non
 
 
 def small_test_warning(n_test: int) -> Note | None:
-    """Warn when the tail's scores rest on few test samples."""
+    """Warn if the tail's scores depend on few test samples."""
     if n_test >= _SMALL_TEST:
         return None
     return Note(
-        f"The tail's scores rest on {integer(n_test)} test samples, too few even for the intervals "
-        "to be exact: label more test samples before relying on them.",
+        f"The tail's scores are based on {integer(n_test)} test samples, too few even for "
+        "accurate intervals: label more test samples before relying on them.",
         "open",
     )
 

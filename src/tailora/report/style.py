@@ -1,7 +1,7 @@
-"""One look for all figures, and pictures turned into text that a page can hold.
+"""One style for all figures, and figures embedded as data URIs.
 
-Figures are drawn on `Figure` objects inside a style context, so nobody's matplotlib settings are
-read or left changed. Text stays text: the browser sets it in the page's own typeface.
+Figures are drawn on `Figure` objects inside a style context, so the user's matplotlib settings are
+neither used nor changed. Text stays text: the browser renders it in the page's font.
 """
 
 import base64
@@ -82,7 +82,7 @@ _STYLE: Final[dict[str, Any]] = {
 
 
 def figure_uri(draw: Callable[[Figure], None], *, height: float, width: float = WIDTH) -> str:
-    """Draw on a fresh figure and return it as an SVG data URI, the same bytes every time.
+    """Draw a new figure and return it as an SVG data URI, deterministic to the byte.
 
     Args:
         draw: Fills the figure.
@@ -117,7 +117,7 @@ def image_uri(pixels: NDArray[np.uint8], *, at_most: int = 128) -> str:
 
 
 def photo_uri(pixels: NDArray[np.uint8]) -> str:
-    """Return a large picture as a JPEG data URI, a tenth of what PNG would take.
+    """Return a large image as a JPEG data URI, a tenth of the size of PNG.
 
     Args:
         pixels: uint8 (height, width, 3).
@@ -128,11 +128,11 @@ def photo_uri(pixels: NDArray[np.uint8]) -> str:
 
 
 def as_picture(image: NDArray[Any], names: Sequence[str] | None = None) -> NDArray[np.uint8]:
-    """(bands, height, width) to an 8-bit RGB picture; other ranges are stretched to percentiles.
+    """Convert (bands, height, width) to 8-bit RGB; other ranges are stretched to percentiles.
 
     Args:
         image: Stored values.
-        names: Of its bands, where known: red, green and blue are then shown as such.
+        names: Band names, if known: then red, green and blue are shown as such.
     """
     rgb = image[colour_bands(names, len(image))]
     if rgb.dtype != np.uint8:
@@ -142,7 +142,7 @@ def as_picture(image: NDArray[Any], names: Sequence[str] | None = None) -> NDArr
 
 
 def colour_bands(names: Sequence[str] | None, count: int) -> list[int]:
-    """Positions of red, green and blue; else of the first three bands, or of the first thrice."""
+    """Return the indices of red, green and blue; else of the first bands."""
     if names is not None:
         with suppress(ConfigError):
             return [find_band(colour, names) for colour in ("red", "green", "blue")]
@@ -152,7 +152,7 @@ def colour_bands(names: Sequence[str] | None, count: int) -> list[int]:
 def leave_room(figure: Figure, names: Sequence[str]) -> None:
     """Widen the margins for Chinese, Japanese and Korean names.
 
-    The font used for measuring lacks their glyphs and takes them for narrower than they are.
+    The measuring font lacks their glyphs and underestimates their width.
     """
     widest = max(n_wide(shorten(name)) for name in names)
     if widest and len(names) <= MOST_NAMED:
@@ -161,19 +161,19 @@ def leave_room(figure: Figure, names: Sequence[str]) -> None:
 
 
 def percent_axis(axes: Axes) -> None:
-    """Let the vertical axis of shares show percent, with lines across."""
+    """Format the vertical axis as percent, with horizontal grid lines."""
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}"))
     axes.grid(axis="y")
 
 
 def method_style(method: str, position: int) -> tuple[str, str]:
-    """Return the colour and marker that a method asks for, or else those of its position."""
+    """Return the colour and marker declared by a method, or else those of its position."""
     by_place = STRONG_COLOURS[position % len(STRONG_COLOURS)], MARKERS[position % len(MARKERS)]
     return registry.method_style(method) or by_place
 
 
 def name_classes_below(axes: Axes, names: Sequence[str]) -> None:
-    """Write class names under the axis, turned as far as their number demands.
+    """Write class names under the axis, rotated if there are many.
 
     Beyond `MOST_NAMED` the classes are numbered.
     """

@@ -1,4 +1,4 @@
-"""How training went: loss, learning rate and speed of each stage."""
+"""Training curves: loss, learning rate and speed of each stage."""
 
 import itertools
 import statistics
@@ -26,7 +26,7 @@ from tailora.report.style import FAINT, STRONG_COLOURS, figure_uri, method_style
 from tailora.runs.history import HistoryRow, ValidatedEpoch
 from tailora.runs.result import RunResult
 
-_TITLE: Final = "How training went"
+_TITLE: Final = "Training curves"
 _MOST_BESIDE: Final = 4  # stages; rounds of debLoRA can be more than a page is wide
 _MOST_EPOCHS: Final = 30  # whose ends can be told apart in a figure
 _STEPS_AN_EPOCH: Final = 3  # fewer are shown by the axis itself
@@ -40,27 +40,25 @@ def training_section(run: RunResult) -> Section:
     stages = run.history.by_stage()
     if not stages:
         trained = any(stage.trained_parameters for stage in run.costs)
-        reason = "the run is of an earlier version, which kept no history of its training"
-        return left_out(
-            "training", _TITLE, reason if trained else "nothing but the head was trained"
-        )
+        reason = "the run is from an earlier version without training history"
+        return left_out("training", _TITLE, reason if trained else "only the head was trained")
     columns = (
         Column("stage", numeric=False),
         Column("epochs"),
         Column("steps"),
-        Column("loss at first", "mean of the first tenth of the steps"),
-        Column("loss at last", "mean of the last tenth of the steps"),
-        Column("gradient, median", "length of the gradient before it is shortened to at most 1"),
-        Column("gradient, largest"),
+        Column("initial loss", "mean of the first tenth of the steps"),
+        Column("final loss", "mean of the last tenth of the steps"),
+        Column("gradient norm, median", "gradient norm before clipping to 1"),
+        Column("gradient norm, maximum"),
         Column("time"),
         Column("images per second", "median"),
     )
     rows = tuple(_row(name, found) for name, found in stages.items())
     caption = (
-        "The loss on training batches over the optimiser steps of each stage, thin as it was and "
-        "thick as a mean of a tenth of the steps; losses of different stages are not comparable. "
-        "It says whether training converged, not how good the result is. Dashed lines are what a "
-        "loss of several parts adds up."
+        "The training loss over the optimiser steps of each stage: thin lines are single steps, "
+        "thick lines a moving average over a tenth of the steps; losses of different stages are "
+        "not comparable. It shows whether training converged, not how good the result is. Dashed "
+        "lines are the terms of a composite loss."
     )
     blocks = (
         Note(" ".join(_sentence(name, found) for name, found in stages.items())),
@@ -72,7 +70,7 @@ def training_section(run: RunResult) -> Section:
 
 
 def loss_curves(stages: dict[str, list[HistoryRow]]) -> Picture:
-    """Draw loss above and learning rate below, a column per stage.
+    """Draw loss above and learning rate below, one column per stage.
 
     Args:
         stages: Logged steps by stage.
@@ -124,7 +122,7 @@ def _draw_stage(upper: Axes, lower: Axes, rows: Sequence[HistoryRow], colour: st
     lower.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}"))
     lower.set_yticks([0, max(row.lr for row in rows)])
     lower.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    lower.set_xlabel("step; grey lines end epochs" if ends else "step")
+    lower.set_xlabel("step; grey lines mark epochs" if ends else "step")
 
 
 def _draw_parts(axes: Axes, rows: Sequence[HistoryRow]) -> None:
@@ -142,12 +140,12 @@ def _draw_parts(axes: Axes, rows: Sequence[HistoryRow]) -> None:
 
 
 def _stopped(epochs: Sequence[ValidatedEpoch]) -> str:
-    """Say where each stage with early stopping ended and which epoch was kept."""
+    """Report where each stage with early stopping ended and which epoch was kept."""
     last = {epoch.stage: epoch for epoch in epochs}
     sentences = []
     for name, end in last.items():
         best = next(e for e in epochs if (e.stage, e.epoch) == (name, end.best_epoch))
-        how = "stopped after epoch" if end.epoch < end.epochs else "went on to epoch"
+        how = "stopped after epoch" if end.epoch < end.epochs else "ran to epoch"
         what = _MEASURES.get(best.measure, best.measure)
         sentences.append(
             f"{_stage_name(name)} {how} {end.epoch} of {end.epochs}; best epoch {best.epoch} "
@@ -157,7 +155,7 @@ def _stopped(epochs: Sequence[ValidatedEpoch]) -> str:
 
 
 def _smooth(values: Sequence[float]) -> list[float]:
-    """Centred means of a tenth of the values each, fewer at the ends."""
+    """Return centred moving averages over a tenth of the values, fewer at the ends."""
     half = len(values) // _SHARE // 2
     return [statistics.fmean(values[max(0, i - half) : i + half + 1]) for i in range(len(values))]
 
@@ -174,8 +172,8 @@ def _sentence(name: str, rows: Sequence[HistoryRow]) -> str:
     verb = "fell" if last < first else "rose" if last > first else "stayed"
     return (
         f"{_stage_name(name)}: the loss {verb} from {magnitude(first)} to {magnitude(last)} in "
-        f"{integer(rows[-1].step)} steps, {duration(rows[-1].seconds)}, {magnitude(speed)} images "
-        "a second."
+        f"{integer(rows[-1].step)} steps, {duration(rows[-1].seconds)}, {magnitude(speed)} "
+        "images per second."
     )
 
 
@@ -196,6 +194,6 @@ def _row(name: str, rows: Sequence[HistoryRow]) -> tuple[Cell, ...]:
 
 
 def _stage_name(name: str) -> str:
-    """Write a stage as its authors do: deblora/round-1 is debLoRA, round 1."""
+    """Format a stage name: deblora/round-1 becomes debLoRA, round 1."""
     method, _, part = name.partition("/")
     return method_title(method) + (f", {part.replace('-', ' ')}" if part else "")

@@ -1,4 +1,4 @@
-"""Which classes to rely on: verdicts, calibration of probabilities, prediction sets."""
+"""Trust: verdicts, probability calibration, prediction sets."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -23,12 +23,12 @@ from tailora.report.rank_sections import OLD
 from tailora.report.score_sections import SCOPES
 from tailora.runs.result import RunResult
 
-_TITLE: Final = ("calibration", "Is its confidence honest?")
+_TITLE: Final = ("calibration", "Probability calibration")
 _SCALINGS: Final = {
-    "none": "as it is",
+    "none": "unscaled",
     "temperature": "one temperature",
     "group-temperatures": "one temperature per group",
-    "vector": "a factor and a shift per class",
+    "vector": "a factor and an offset per class",
 }
 
 
@@ -43,36 +43,37 @@ def calibration_section(run: RunResult) -> Section:
     )
     columns = (Column("method", numeric=False), *(Column(scope) for scope in SCOPES))
     caption = (
-        "Expected calibration error in percentage points: how far, on average, a stated "
-        "probability is from the share of right answers. 0 is perfect."
+        "Expected calibration error in percentage points: the mean gap between confidence and "
+        "accuracy. 0 is perfect."
     )
     blocks: list[Block] = [Table(columns, rows, "Calibration error per group")]
     if run.final.scaling:
         caption += (
             f" Below, {method_title(run.final.method)} before and after scaling its "
-            "probabilities; every scaling is fitted on validation and measured here on the test. "
-            "Log-likelihood is in nats a sample: less is better, and it sees what the error's bins "
-            f"hide. {_what_is_said(run)}"
+            "probabilities; every scaling is fitted on validation and evaluated here on the test "
+            "split. Log-likelihood is in nats per sample: lower is better, and it detects what "
+            f"binning hides. {_what_is_said(run)}"
         )
         blocks.append(_scaling_table(run.final.scaling))
     return Section(*_TITLE, caption, tuple(blocks))
 
 
 def _what_is_said(run: RunResult) -> str:
-    """Which probabilities predictions, maps, verdicts and sets have, and why."""
+    """Report which probabilities predictions, maps, verdicts and sets use, and why."""
     fit = run.calibration
     if fit is None or fit.held_out_loss is None:
-        return "Predictions in this run are not scaled."
+        return "Predictions of this run are not scaled."
     before, after = fit.held_out_loss["none"], fit.held_out_loss["temperature"]
     scaling = fit.scalings["temperature"]
     if fit.applied is None or not isinstance(scaling, Temperature):
         return (
-            "Predictions are not scaled: on held-out validation folds a temperature took the loss "
-            f"from {before:.3f} to {after:.3f} nats a sample."
+            "Predictions are not scaled: on held-out validation folds, temperature scaling "
+            f"changed the loss from {before:.3f} to {after:.3f} nats per sample."
         )
     return (
-        f"Predictions, maps, verdicts and sets use one temperature, {scaling.value:.2f}: it took "
-        f"the loss of held-out validation folds from {before:.3f} to {after:.3f} nats a sample."
+        f"Predictions, maps, verdicts and sets use temperature scaling with {scaling.value:.2f}: "
+        f"it lowered the loss on held-out validation folds from {before:.3f} to {after:.3f} nats "
+        "per sample."
     )
 
 
@@ -94,7 +95,7 @@ def _scaling_table(scaling: Mapping[str, Honesty]) -> Table:
     return Table(columns, rows, "Calibration before and after scaling")
 
 
-_COVERAGE: Final = ("coverage", "Sets instead of one guess")
+_COVERAGE: Final = ("coverage", "Prediction sets")
 
 
 def coverage_section(run: RunResult) -> Section:
@@ -102,22 +103,25 @@ def coverage_section(run: RunResult) -> Section:
     found = run.final.coverage
     if found is None:
         reason = "there was no validation split" if run.final.shots else OLD
-        return left_out(*_COVERAGE, f"{reason}, so no set was calibrated")
+        return left_out(*_COVERAGE, f"{reason}, so there are no prediction sets")
     level = f"{100 * found.level:g}"
     caption = (
-        "Beside each prediction stands the set of classes that cannot be ruled out (column set of "
-        "predictions.csv). Each class has a threshold of its own, set on validation so that "
-        f"{level} % of its samples have it in their set; here is what came of it on the test under "
-        f"{method_title(run.final.method)}. A small set says much, a large one is a shrug."
+        "With each prediction comes the set of classes that cannot be ruled out (column set of "
+        "predictions.csv). Each class has its own threshold, chosen on validation so that "
+        f"{level} % of its samples have it in their set; this table shows the coverage on the "
+        f"test split with {method_title(run.final.method)}. Small sets are informative, large "
+        "ones are not."
     )
     columns = (
         Column("class", numeric=False),
         Column("group", numeric=False),
-        Column("validation", "validation samples that calibrate the class"),
+        Column("validation", "validation samples for the threshold of the class"),
         Column("test", "test samples"),
-        Column(f"held, % ({level} promised)", "share of the class's samples whose set holds it"),
+        Column(
+            f"coverage, % (target {level})", "share of the class's samples whose set contains it"
+        ),
         Column("", numeric=False),
-        Column("classes in a set", "mean over the class's samples"),
+        Column("set size", "mean over the class's samples"),
     )
     rows = tuple(_row(run, c, found) for c in run.order)
     table = Table(columns, rows, "Coverage and size of prediction sets", _totals(found))
@@ -156,8 +160,8 @@ def _notes(found: Coverage, classes: int) -> list[Note]:
         return []
     what = "All classes" if len(loose) == classes else named_list(loose)
     text = (
-        f"{what}: too few validation samples for a threshold at this level, so in every set. That "
-        "keeps the promise and says nothing; more validation samples would."
+        f"{what}: too few validation samples for a threshold at this level, so in every set. "
+        "Coverage is reached without information; more validation samples would help."
     )
     return [Note(text, "open")]
 
@@ -166,22 +170,22 @@ _VERDICTS: Final = ("trusted", "weak", "untested")
 
 
 def trust_section(run: RunResult) -> Section:
-    """One row per class: how it was scored and whether that suffices to rely on it."""
+    """One row per class: scores, and whether they suffice to rely on it."""
     rows = tuple(_trust_row(run, c) for c in run.order)
     columns = (
         Column("class", numeric=False),
         Column("group", numeric=False),
         Column("train", "training samples"),
         Column("test", "test samples"),
-        Column("precision", "of those called this class, how many are"),
-        Column("recall", "of those that are this class, how many were found"),
+        Column("precision", "share of predictions of this class that are right"),
+        Column("recall", "share of samples of this class that were found"),
         Column("F1", "harmonic mean of precision and recall"),
         Column("F1 and its interval", numeric=False),
         Column("verdict", numeric=False),
     )
     caption = (
         f"Scores of {method_title(run.final.method)} in percent, most frequent class first. A "
-        "long bar means that the score could as well be quite different on other test samples."
+        "long bar means that the score could differ considerably on other test samples."
     )
     table = Table(columns, rows, "Scores and verdict per class")
     return Section("trust", "Which classes to trust", caption, (*_trust_notes(run), table))
@@ -215,7 +219,7 @@ def _trust_notes(run: RunResult) -> list[Note]:
     notes = [Note(" ".join([trusted, *others]))]
     never = named_list(_never_predicted(run))
     if never:
-        text = f"Never predicted on the test split: {never}. The model has given these classes up."
+        text = f"Never predicted on the test split: {never}."
         notes.append(Note(text, "bad"))
     return notes
 

@@ -1,4 +1,4 @@
-"""How options were chosen on validation: every trial, the curve, what was taken."""
+"""Tuning on validation: every trial, the curve, the selection."""
 
 from collections.abc import Sequence
 from itertools import accumulate
@@ -33,47 +33,47 @@ _BY: Final = {
 
 
 def tuning_section(tuning: TuningResult) -> Section:
-    """One table of trials a row, and a figure of all.
+    """One table of trials per row, and a figure of all.
 
     Args:
         tuning: Of a comparison.
     """
     space = "; ".join(f"{key} from {text}" for key, text in tuning.space.items())
     caption = (
-        f"Chosen by macro-F1 on validation {_BY.get(tuning.by or '', '')}, "
-        f"{tuning.n_val} images, seed {tuning.seed}; {space}. The test was not read: "
-        "each row looked at it once, with what was chosen here. Trial 0 is the recipe's own. The "
-        "best of many trials is lucky on validation, so its score there is too high; compare "
-        "methods by the test."
+        f"Tuned by macro-F1 on validation {_BY.get(tuning.by or '', '')}, {tuning.n_val} images, "
+        f"seed {tuning.seed}; {space}. The test split was not used: each row is evaluated on it "
+        "once, with the selected values. Trial 0 is the recipe itself. The best of many trials "
+        "is lucky on validation, so its score there is too high; compare methods by the test "
+        "split."
     )
     blocks: list[Block] = [_curve(tuning.rows)]
     without = tuning.classes_without_validation
     if without:
-        text = f"{without} classes have no validation sample: nothing was chosen with them in mind."
+        text = f"{without} classes have no validation sample and had no influence."
         blocks.append(Note(text, "bad"))
     for row in tuning.rows:
         blocks += [Note(_sentence(row)), _table(row)]
-    return Section("tuning", "Options chosen on validation", caption, tuple(blocks))
+    return Section("tuning", "Options tuned on validation", caption, tuple(blocks))
 
 
 def _sentence(row: TunedRow) -> str:
     name, trials = method_title(row.row), row.trials
     best = next(trial for trial in trials if trial.number == row.chosen)
-    gain = f"{percent(trials[0].value)} with the recipe's own"
+    default = percent(trials[0].value)
     if not row.values:
-        return f"{name}: none of {len(trials)} trials was above {gain}, which were kept."
+        return f"{name}: none of {len(trials)} trials was better than the recipe ({default})."
     told = ", ".join(f"{key} = {value}" for key, value in row.values.items())
     where = f" Recipe: {row.recipe}." if row.recipe else ""
-    return f"{name}: {told}, {percent(best.value)} on validation against {gain}.{where}"
+    return f"{name}: {told}, {percent(best.value)} on validation; recipe: {default}.{where}"
 
 
 def _table(row: TunedRow) -> Table:
     columns = (
         Column("trial"),
         *(Column(key) for key in row.own),
-        Column("chosen by", "macro-F1 on validation, %"),
+        Column("tuned by", "macro-F1 on validation, %"),
         *(Column(scope, "macro-F1 on validation, %") for scope in SCOPES),
-        Column("time", "what other trials had left done is not in it"),
+        Column("time", "without stages reused from other trials"),
         Column("", numeric=False),
     )
     rows = tuple(_cells(row, trial) for trial in row.trials)
@@ -83,7 +83,7 @@ def _table(row: TunedRow) -> Table:
 def _cells(row: TunedRow, trial: Trial) -> tuple[Cell, ...]:
     chosen = trial.number == row.chosen
     values = row.own | trial.values
-    told = "chosen" if chosen else f"no score: {trial.reason}" if trial.reason else ""
+    told = "selected" if chosen else f"no score: {trial.reason}" if trial.reason else ""
     return (
         Cell(str(trial.number), bold=chosen),
         *(Cell(MISSING if value is None else str(value)) for value in values.values()),
@@ -95,7 +95,7 @@ def _cells(row: TunedRow, trial: Trial) -> tuple[Cell, ...]:
 
 
 def _curve(rows: Sequence[TunedRow]) -> Picture:
-    """Every trial as a marker, the best so far as a line, one colour a row."""
+    """Draw every trial as a marker, the best so far as a line, one colour per row."""
     names = [method_title(row.row) for row in rows]
 
     def draw(figure: Figure) -> None:

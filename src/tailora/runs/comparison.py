@@ -459,7 +459,7 @@ def _cells(row: ComparisonRow, *, compared: bool) -> list[str]:
 def _caption(found: ComparisonResult) -> str:
     n_seeds = len(found.seeds)
     if n_seeds > 1:
-        text = f"macro-F1 in points, mean ± deviation over {n_seeds} seeds"
+        text = f"macro-F1 in points, mean ± standard deviation over {n_seeds} seeds"
     else:
         text = "macro-F1 in points, one seed: the deviation over seeds is unknown"
     if found.against is None:
