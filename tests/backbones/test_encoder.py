@@ -350,3 +350,38 @@ def test_a_layer_is_what_the_model_itself_gives_out(tmp_path, images):
 def test_a_layer_that_is_not_there_is_refused(layer, tmp_path, images):
     with pytest.raises(BackboneError, match=rf"layer {layer} .* gives out 0 to 2, and -1"):
         make(tmp_path, "vit").maps(images, layers=(layer,))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_layers_stand_side_by_side_in_a_feature(kind, tmp_path, images):
+    """Means of the maps of each layer, and of the last what a feature always was."""
+    loaded = load_backbone(str(tiny_encoder_folder(tmp_path / kind, kind)))
+    plain = Encoder(loaded.model, pooling="mean", mean=MEAN, std=STD)
+    wide = Encoder(loaded.model, pooling="mean", mean=MEAN, std=STD, layers=(1, -1))
+    with torch.inference_mode():
+        maps = plain.maps(images, layers=(1, -1)).tokens
+        found = wide(images)
+    expected = torch.cat([tokens.mean(dim=(2, 3)) for tokens in maps], dim=1)
+    assert found.shape == (len(images), wide.features)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found[:, -plain.features :], plain(images), atol=1e-5, rtol=1e-5)
+
+
+def test_class_tokens_of_layers_come_with_their_patches(tmp_path, images):
+    loaded = load_backbone(str(tiny_encoder_folder(tmp_path / "vit", "vit")))
+    encoder = Encoder(loaded.model, pooling="both", mean=MEAN, std=STD, layers=(0, 1))
+    with torch.inference_mode():
+        states = encoder.backbone(
+            pixel_values=encoder.normalise(images), output_hidden_states=True,
+            interpolate_pos_encoding=True,
+        ).hidden_states  # fmt: skip
+        found, patches = encoder(images), encoder.patch_features(images)
+    expected = [part for s in states[:2] for part in (s[:, 0], s[:, 1:].mean(dim=1))]
+    torch.testing.assert_close(found, torch.cat(expected, dim=1), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(patches.mean(dim=(1, 2)), found, atol=1e-5, rtol=1e-5)
+
+
+def test_an_encoder_refuses_layers_it_has_not(tmp_path):
+    loaded = load_backbone(str(tiny_encoder_folder(tmp_path / "vit", "vit")))
+    with pytest.raises(BackboneError, match=r"layer 7 .* gives out 0 to 2"):
+        Encoder(loaded.model, pooling="mean", mean=MEAN, std=STD, layers=(7,))

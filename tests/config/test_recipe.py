@@ -37,6 +37,7 @@ OTHER = {
     "data.looks": 3.0,
     "backbone.name": "some/folder",
     "backbone.pooling": "class",
+    "backbone.layers": [3, -1],
     "backbone.stem": "by-wavelength",
     "backbone.new_bands": "mean",
     "backbone.new_bands_rate": 0.5,

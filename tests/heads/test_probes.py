@@ -372,3 +372,27 @@ def test_onnx_says_what_the_head_says(name, heads, test_rows):
     evaluator = ReferenceEvaluator(onnx.load_from_string(buffer.getvalue()))
     [found] = evaluator.run(None, {"features": rows})
     assert found == pytest.approx(as_logits(head)(rows), rel=1e-4, abs=1e-4)
+
+
+def test_of_several_values_of_an_option_the_best_on_validation_is_taken(data):
+    taus = [0.0, 0.5, 1.0, 2.0]
+    scores = []
+    for tau in taus:
+        logits = fit_probe("logit-adjusted", data, {"tau": tau})
+        scores.append(macro_f1(data.val_labels, logits(data.val_features).argmax(axis=1)))
+    assert max(scores) > min(scores)
+    best = fit_probe("logit-adjusted", data, {"tau": taus[int(np.argmax(scores))]})
+    chosen = fit_probe("logit-adjusted", data, {"tau": taus})
+    np.testing.assert_array_equal(chosen(data.val_features), best(data.val_features))
+
+
+def test_several_values_need_a_validation_split_and_none_is_no_value(data):
+    alone = replace(
+        data, val_features=data.val_features[:0], val_labels=data.val_labels[:0], l2=(1,)
+    )
+    with pytest.raises(ConfigError, match="no validation sample to choose by; give one value"):
+        find_probe("logit-adjusted").fit(alone, {"tau": [0.5, 1.0]})
+    with pytest.raises(ConfigError, match="must not be empty lists"):
+        find_probe("logit-adjusted").check({"tau": []}, data.counts)
+    with pytest.raises(ConfigError, match="tau"):
+        find_probe("logit-adjusted").check({"tau": [1.0, "a"]}, data.counts)

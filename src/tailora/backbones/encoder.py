@@ -13,6 +13,7 @@ from tailora.backbones.layout import (
     base_model,
     calling_convention,
     check_bands,
+    hidden_shapes,
     native_size,
     output_shape,
     patch_size,
@@ -62,6 +63,8 @@ class Encoder(nn.Module):
         radar: Converts stored radar images before `scale`, `mean` and `std`; None for other images.
         precision: `"fp32"`, or `"bf16"` for autocast of the model; weights, features and everything
             trained on them stay float32.
+        layers: Hidden states whose pooled tokens form the features, side by side, counted as in
+            `maps`; empty is the model's output alone.
 
     Raises:
         BackboneError: The model has no class token to pool, takes another number of bands, or is
@@ -89,6 +92,7 @@ class Encoder(nn.Module):
         scale: float = 255.0,
         radar: Decibels | None = None,
         precision: Precision = "fp32",
+        layers: Sequence[int] = (),
     ) -> None:
         super().__init__()
         if precision not in get_args(Precision):
@@ -104,7 +108,8 @@ class Encoder(nn.Module):
         self.scale = scale
         self.radar = radar
         self.precision: Precision = precision
-        self.features = self._layout.width * (2 if pooling == "both" else 1)
+        self.layers = tuple(layers) or (-1,)
+        self.features = sum(map(self._width, self.layers)) * (2 if pooling == "both" else 1)
         # constructor arguments, not weights: not in the state dict
         self.register_buffer("mean", _per_band(mean), persistent=False)
         self.register_buffer("std", _per_band(std), persistent=False)
@@ -118,7 +123,7 @@ class Encoder(nn.Module):
         Returns:
             Float32, shape (batch, features).
         """
-        return self._pool(self._run(images)).float()
+        return self._pool(self._run(images, hidden=self.layers != (-1,))).float()
 
     def patch_features(self, images: Tensor) -> Tensor:
         """Return one feature vector per patch, whose mean over an image is what `forward` returns.
@@ -143,17 +148,20 @@ class Encoder(nn.Module):
                 "pooling 'class' does not use the patches, so there is no patch map; train with "
                 "--set backbone.pooling=mean or both"
             )
-        outputs = self._run(images)
-        tokens: Tensor = outputs.last_hidden_state
-        if tokens.ndim == 4:
-            return tokens.movedim(1, -1).float()
-        patches = tokens[:, self._layout.prefix :]
-        side = math.isqrt(patches.shape[1])
-        grid = patches.unflatten(1, (side, side))
-        if self.pooling == "mean":
-            return grid.float()
-        shared = self._class_token(outputs)[:, None, None].expand(-1, side, side, -1)
-        return torch.cat([shared, grid], dim=-1).float()
+        outputs = self._run(images, hidden=self.layers != (-1,))
+        parts: list[Tensor] = []
+        for layer in self.layers:
+            tokens = self._token_map(self._layer(outputs, layer)).movedim(1, -1)
+            if parts and tokens.shape[1:3] != parts[0].shape[1:3]:
+                raise BackboneError(
+                    f"layers {list(self.layers)} have maps of unlike sizes, so there is no map of "
+                    "their patches side by side; choose layers of one stage"
+                )
+            if self.pooling == "both":
+                shared = self._class_token(outputs, layer).float()[:, None, None]
+                parts.append(shared.expand(-1, *tokens.shape[1:3], -1))
+            parts.append(tokens)
+        return torch.cat(parts, dim=-1)
 
     def maps(self, images: Tensor, layers: Sequence[int] = (-1,)) -> FeatureMaps:
         """Return pooled features and the token maps of some layers, from one forward pass.
@@ -167,7 +175,7 @@ class Encoder(nn.Module):
             BackboneError: A layer that the model does not have or does not give out, or tokens that
                 are no square map.
         """
-        outputs = self._run(images, hidden=any(layer != -1 for layer in layers))
+        outputs = self._run(images, hidden={*layers, *self.layers} != {-1})
         found = [self._token_map(self._layer(outputs, layer)) for layer in layers]
         strides = tuple(images.shape[-1] / tokens.shape[-1] for tokens in found)
         return FeatureMaps(self._pool(outputs).float(), tuple(found), strides)
@@ -176,10 +184,7 @@ class Encoder(nn.Module):
         if layer == -1:
             return outputs.last_hidden_state
         states = getattr(outputs, "hidden_states", None) or ()
-        if not -len(states) <= layer < len(states):
-            name = type(base_model(self.backbone)).__name__
-            known = f"0 to {len(states) - 1}, and -1" if states else "only -1, its last"
-            raise BackboneError(f"layer {layer} of {name} cannot be had; it gives out {known}")
+        self._require_layer(layer, len(states))
         return states[layer]
 
     def _token_map(self, tokens: Tensor) -> Tensor:
@@ -238,22 +243,40 @@ class Encoder(nn.Module):
             output_shape(base, self._call, size)
 
     def _pool(self, outputs: Any) -> Tensor:
-        tokens: Tensor = outputs.last_hidden_state
-        if tokens.ndim == 4:
-            return tokens.mean(dim=(2, 3))
         parts: list[Tensor] = []
-        if self.pooling != "mean":
-            parts.append(self._class_token(outputs))
-        if self.pooling != "class":
-            parts.append(tokens[:, self._layout.prefix :].mean(dim=1))
+        for layer in self.layers:
+            tokens = self._layer(outputs, layer)
+            if tokens.ndim == 4:
+                parts.append(tokens.mean(dim=(2, 3)))
+                continue
+            if self.pooling != "mean":
+                parts.append(self._class_token(outputs, layer))
+            if self.pooling != "class":
+                parts.append(tokens[:, self._layout.prefix :].mean(dim=1))
         return torch.cat(parts, dim=1)
 
-    def _class_token(self, outputs: Any) -> Tensor:
+    def _class_token(self, outputs: Any, layer: int = -1) -> Tensor:
         """Prefer the pooled output if it only adds the last norm, as in CLIP."""
         pooled = getattr(outputs, "pooler_output", None)
-        if pooled is None or self._layout.has_learned_pooler:
-            return outputs.last_hidden_state[:, 0]
+        if layer != -1 or pooled is None or self._layout.has_learned_pooler:
+            return self._layer(outputs, layer)[:, 0]
         return pooled
+
+    def _width(self, layer: int) -> int:
+        """Numbers per token of a layer."""
+        if layer == -1:
+            return self._layout.width
+        base = base_model(self.backbone)
+        shapes = hidden_shapes(base, self._call, native_size(base.config))
+        self._require_layer(layer, len(shapes))
+        shape = shapes[layer]
+        return shape[1] if len(shape) == 4 else shape[2]
+
+    def _require_layer(self, layer: int, count: int) -> None:
+        if not -count <= layer < count:
+            name = type(base_model(self.backbone)).__name__
+            known = f"0 to {count - 1}, and -1" if count else "only -1, its last"
+            raise BackboneError(f"layer {layer} of {name} cannot be had; it gives out {known}")
 
 
 @final

@@ -147,6 +147,24 @@ def output_shape(base: VisionModel, call: CallingConvention, size: int) -> torch
         ) from error
 
 
+def hidden_shapes(base: VisionModel, call: CallingConvention, size: int) -> list[torch.Size]:
+    """Shapes of the states between layers for one square image, without running the model.
+
+    Args:
+        base: The model.
+        call: Of the same model.
+        size: Side in pixels that it takes.
+
+    Returns:
+        From what enters the first layer to what leaves the last; none if the model gives out none.
+    """
+    bands = getattr(base.config, "num_channels", 3)
+    pixels = torch.empty(1, bands, size, size, device="meta")
+    with torch.no_grad():
+        outputs = call(_without_values(base).eval(), pixels, hidden=True)
+    return [state.shape for state in getattr(outputs, "hidden_states", None) or ()]
+
+
 def patch_size(config: Config) -> int:
     """Return the patch size of an encoder in pixels; 1 without patches."""
     size = getattr(config, "patch_size", None) or 1

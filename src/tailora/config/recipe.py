@@ -245,6 +245,8 @@ class BackboneOptions:
         name: Hub id, local folder or `dinov2-small`.
         pooling: `"class"` token, `"mean"` of the patches, or `"both"` concatenated; None means both
             if the encoder has a class token, else the mean.
+        layers: Layers whose pooled tokens form the features, side by side: -1 is the encoder's
+            output, others count its hidden states from 0; empty is the output alone.
         stem: `"by-wavelength"` lets an RGB encoder take any bands: its kernels go to the bands
             nearest red, green and blue, every other band gets a new, trainable kernel; None accepts
             only the encoder's bands.
@@ -260,6 +262,7 @@ class BackboneOptions:
 
     name: str = "dinov2-small"
     pooling: str | None = None
+    layers: list[int] = field(default_factory=list)
     stem: str | None = None
     new_bands: str = "zero"
     new_bands_rate: float = 0.1
@@ -274,7 +277,8 @@ class ProbeOptions:
     Args:
         loss: Loss of a linear head, or any other head from `tailora methods probes`, such as
             `"crt"`; `--probe` on the command line.
-        loss_options: Options of the loss; the other heads have none.
+        loss_options: Options of the loss; the other heads have none. Of a list of values, such as
+            `tau = [0.7, 1.0, 1.3]`, the one with the best validation macro-F1 is taken.
         l2: L2 penalties of linear heads, selected by validation macro-F1.
         views: 8: train the head on all eight flips and quarter turns of each training image, and
             predict from the mean feature over those of each new image, at eight times the cost;

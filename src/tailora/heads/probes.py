@@ -8,6 +8,7 @@ by the unit of a dimension.
 Reference: decoupled training, Kang et al., ICLR 2020; each head names its own paper.
 """
 
+import itertools
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -32,6 +33,7 @@ from tailora.heads.linear_probe import (
     L2_GRID,
     Score,
     fit_linear_probe,
+    predict_logits,
     unit_spread,
     zero_linear,
 )
@@ -48,6 +50,8 @@ Options = Mapping[str, Any]
 
 _LWS_EPOCHS: Final = 5
 _NONE: Final[Options] = {}
+CHOSEN: Final = "chosen_options"
+"""Attribute of a fitted head: the options it has of those that were given as lists."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,19 @@ class Probe(ABC):
         """
 
 
+def _choices(options: Options) -> list[dict[str, Any]]:
+    """Every combination of the values of options that are lists.
+
+    Example:
+        >>> _choices({"tau": [0.7, 1.0], "weight": 2})
+        [{'tau': 0.7, 'weight': 2}, {'tau': 1.0, 'weight': 2}]
+    """
+    listed = [value if isinstance(value, list) else [value] for value in options.values()]
+    if not all(listed):
+        raise ConfigError(f"probe options must not be empty lists, got {dict(options)}")
+    return [dict(zip(options, values, strict=True)) for values in itertools.product(*listed)]
+
+
 def probe_names() -> list[str]:
     """Names of all heads: one under each loss, then the others."""
     return list(_probes())
@@ -179,10 +196,25 @@ class _UnderLoss(Probe):
         return registry.options(self.loss)
 
     def check(self, options: Options, counts: ClassCounts) -> None:
-        registry.build(self.loss, {"counts": counts}, options)
+        for chosen in _choices(options):
+            registry.build(self.loss, {"counts": counts}, chosen)
 
     def fit(self, data: ProbeData, options: Options = _NONE) -> nn.Module:
-        return _linear(data, registry.build(self.loss, {"counts": data.counts}, options))
+        choices = _choices(options)
+        if len(choices) > 1 and not len(data.val_labels):
+            raise ConfigError(
+                f"probe {self.name!r} has several values of an option and no validation sample to "
+                "choose by; give one value"
+            )
+        losses = [registry.build(self.loss, {"counts": data.counts}, one) for one in choices]
+        heads = [_linear(data, loss) for loss in losses]
+        for head, chosen in zip(heads, choices, strict=True):
+            setattr(head, CHOSEN, chosen)
+        if len(heads) == 1:
+            return heads[0]
+        predicted = [predict_logits(head, data.val_features).argmax(axis=1) for head in heads]
+        scores = [data.score(data.val_labels, classes) for classes in predicted]
+        return heads[int(np.argmax(scores))]  # of equals the first
 
     def empty(self, width: int, classes: int, options: Options = _NONE) -> nn.Module:  # noqa: ARG002
         return zero_linear(width, classes)

@@ -228,7 +228,13 @@ def check_encoder(
         BackboneError: The encoder takes no such images.
     """
     pooling = cast("Pooling", recipe.backbone.pooling)  # the encoder refuses any other word
-    encoder = Encoder(loaded.model, pooling=pooling, mean=loaded.mean, std=loaded.std)
+    encoder = Encoder(
+        loaded.model,
+        pooling=pooling,
+        mean=loaded.mean,
+        std=loaded.std,
+        layers=recipe.backbone.layers,
+    )
     encoder.check_image_size(image_size)
     if recipe.compute.checkpointing:
         recompute_activations(loaded.model)
@@ -259,6 +265,10 @@ def check_text(
     """
     if find_probe(probe.kind).text:
         text_head(loaded, names)
+        if recipe.backbone.layers:
+            raise ConfigError(
+                f"probe {probe.kind!r} reads CLIP's last layer; leave out backbone.layers"
+            )
         if recipe.backbone.pooling != "class":
             raise ConfigError(
                 f"probe {probe.kind!r} reads CLIP's class token; add --set backbone.pooling=class"

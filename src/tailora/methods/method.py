@@ -15,13 +15,14 @@ from tailora.backbones.clip_text import text_head
 from tailora.config.probe_choice import ProbeChoice, own_probe
 from tailora.config.recipe import TRACKERS, Recipe
 from tailora.counts import ClassCounts
-from tailora.heads.probes import Logits, ProbeData, find_probe
+from tailora.heads.probes import CHOSEN, Logits, ProbeData, find_probe
 from tailora.methods.deblora.calibrate import Calibration
 from tailora.methods.experts import Experts
 from tailora.methods.job import Job
 from tailora.methods.stages import stage_features, train_once, trainable
 from tailora.metrics.confusion import present_macro_f1
 from tailora.runs.weights import HeadFacts, load_adapted, load_head, save_head
+from tailora.storage import read_json, typed, write_json
 from tailora.train.base_adaptation import AnyEncoder
 
 Rows = NDArray[np.float32]
@@ -283,6 +284,18 @@ def head_rows(job: Job, method: Method) -> tuple[Rows, Classes]:
     return np.concatenate([rows, *turned]), np.concatenate([labels, *[own] * len(turned)])
 
 
+def head_options(job: Job, method: Method) -> dict[str, Any]:
+    """Options of the head that was fitted on a method's features, chosen where there were several.
+
+    Raises:
+        RunError: What the run keeps of it is damaged.
+    """
+    path = job.folder.stage(method.name) / "head.options.json"
+    if not path.is_file():  # fitted by version 0.1
+        return dict(job.recipe.probe.loss_options)
+    return typed(dict[str, Any], read_json(path), path)
+
+
 def starting_probe(job: Job) -> nn.Linear:
     """Return the linear head on pretrained features that a training starts at.
 
@@ -307,6 +320,7 @@ def _kept_head(
         train, labels = head_rows(job, method)
         with job.folder.costs(method.name).measure("probe" if name == "head" else f"{name} probe"):
             head = fit_head(job, probe, train, labels, val)
+        write_json(path.with_suffix(".options.json"), getattr(head, CHOSEN, probe.options))
         save_head(head, path, facts)
     processes.wait(job.accelerator)
     return load_head(path, classes=facts.classes, features=facts.width)

@@ -20,7 +20,7 @@ from tailora.heads.probes import find_probe
 from tailora.methods.deblora.calibrate import Calibration
 from tailora.methods.job import Job
 from tailora.methods.label_curves import label_curves
-from tailora.methods.method import Method, StageResult, head_rows
+from tailora.methods.method import Method, StageResult, head_options, head_rows
 from tailora.metrics import (
     ClassEvidence,
     ClusterSummary,
@@ -320,7 +320,7 @@ def _label_value(job: Job, last: StageResult) -> LabelCurves:
             last.head,
             (train, labels),
             (test, job.decisions("test").labels),
-            loss=job.loss(job.recipe.probe),
+            loss=job.loss(replace(job.recipe.probe, loss_options=head_options(job, last.method))),
             classes=job.groups.tail,
             l2=job.recipe.probe.l2,
             units=job.units("test"),
