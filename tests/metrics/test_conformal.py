@@ -27,21 +27,24 @@ def draw(generator, sizes):
 def test_every_class_is_covered_as_promised_and_no_more_than_its_rows_allow(score, alpha):
     generator, repeats, tested = np.random.default_rng(0), 400, 40
     sizes = (60, 25, 12)
-    covered = np.zeros((repeats, 3))
+    covered, exact = np.zeros((2, repeats, 3))
     for i in range(repeats):
         calibrated = conformal_thresholds(*draw(generator, sizes), alpha=alpha, score=score)
         probabilities, targets = draw(generator, (tested,) * 3)
         sets = prediction_sets(probabilities, calibrated)
+        assert sets[np.arange(len(sets)), probabilities.argmax(axis=1)].all()
         covered[i] = set_coverage(sets, targets, Groups((0,), (1,), (2,))).coverage
+        if score == "probability":
+            under = 1 - probabilities <= calibrated.thresholds
+            exact[i] = [under[targets == c, c].mean() for c in range(3)]
     for c, n in enumerate(sizes):
         expected = math.ceil((n + 1) * (1 - alpha) - 1e-9) / (n + 1)
         assert expected >= 1 - alpha
         # coverage given a calibration set is Beta, of a test set binomial about it
         error = math.sqrt(expected * (1 - expected) * (1 / (n + 2) + 1 / tested) / repeats)
-        found = covered[:, c].mean()
-        assert found >= expected - 4 * error
+        assert covered[:, c].mean() >= expected - 4 * error
         if score == "probability":  # the other has ties at 1, where the class is least likely
-            assert found <= expected + 4 * error
+            assert exact[:, c].mean() == pytest.approx(expected, abs=4 * error)
 
 
 def test_threshold_is_the_exact_rank_worked_by_hand():
@@ -57,10 +60,10 @@ def test_threshold_is_the_exact_rank_worked_by_hand():
 
 def test_a_class_at_its_threshold_is_in_the_set():
     """Without the row that made the threshold, coverage would fall short by a rank."""
-    top = np.array([0.875, 0.75, 0.625, 0.5])  # whole eighths: nothing is rounded
+    top = np.array([0.875, 0.75, 0.625, 0.375])  # whole eighths: nothing is rounded
     probabilities = np.stack([top, 1 - top], axis=1)
     found = conformal_thresholds(probabilities, [0] * 4, alpha=0.4)
-    assert found.thresholds[0] == 0.375  # the third smallest of 1 / 8, 2 / 8, 3 / 8, 4 / 8
+    assert found.thresholds[0] == 0.375  # the third smallest of 1 / 8, 2 / 8, 3 / 8, 5 / 8
     assert prediction_sets(probabilities, found)[:, 0].tolist() == [True, True, True, False]
 
 
@@ -79,6 +82,19 @@ def test_a_class_needs_rows_before_it_has_a_threshold(alpha, enough):
         found = conformal_thresholds(probabilities, targets, alpha=alpha)
         assert found.too_few == ((1,) if rows < enough else ())
         assert prediction_sets([[1.0, 0.0]], found)[0, 1] == (rows < enough)
+
+
+@pytest.mark.parametrize("score", ["probability", "aps"])
+def test_the_predicted_class_is_in_its_set_where_others_have_no_threshold(score):
+    """Else a set said that a class without any threshold is likelier than the prediction."""
+    calibrated = ConformalThresholds(np.array([0.2, np.inf, 0.1]), (1,), 0.1, score)
+    sets = prediction_sets([[0.7, 0.2, 0.1], [0.2, 0.1, 0.7], [0.1, 0.5, 0.4]], calibrated)
+    assert sets.tolist() == [[True, True, False], [False, True, True], [False, True, False]]
+    none = ConformalThresholds(np.array([0.1, 0.1]), (), 0.1, score)
+    assert prediction_sets([[0.4, 0.6], [0.5, 0.5]], none).tolist() == [
+        [False, True],
+        [True, False],
+    ]
 
 
 def test_cumulated_score_is_the_probability_down_to_the_class():

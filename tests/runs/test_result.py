@@ -102,6 +102,7 @@ def test_predictions_are_read_as_they_were_meant(folder, tmp_path):
         + [repr(float(share)) for share in shares[i]]
         for i in range(4)
     ]
+    rows[1][5] = "-"  # how earlier versions wrote an empty set
     (run_folder / "predictions.csv").write_text(csv_text([head, *rows]), "utf-8")
     found = read_run(run_folder).predictions
     assert found.labels == ODD

@@ -57,12 +57,11 @@ def set_text(names: Sequence[str] | None) -> str:
         names: From `set_names`; a semicolon in one is written `\;`.
 
     Returns:
-        Nothing where no set was calibrated, `"-"` for an empty set: the image resembles no class as
-        calibrated.
+        Nothing where no set was calibrated.
     """
     if names is None:
         return ""
-    return ";".join(name.replace("\\", "\\\\").replace(";", "\\;") for name in names) or "-"
+    return ";".join(name.replace("\\", "\\\\").replace(";", "\\;") for name in names)
 
 
 def yes_no(verdict: str) -> str:

@@ -104,29 +104,34 @@ def conformal_thresholds(
 
 
 def prediction_sets(probabilities: ArrayLike, calibrated: ConformalThresholds) -> NDArray[np.bool_]:
-    """Tell for each row which classes are in its set.
+    """Tell for each row which classes are in its set: those under their thresholds, and its best.
+
+    The most probable class is in its set also where it misses its own threshold, so that no set
+    contradicts the prediction. Coverage only rises by it.
 
     Args:
         probabilities: (rows, classes), rows sum to 1.
         calibrated: Of `conformal_thresholds`, from other rows.
 
     Returns:
-        (rows, classes). A set may be empty: the row resembles no class as calibrated.
+        (rows, classes); at least one class a row.
 
     Raises:
         DataError: Another number of classes, or see `checked_probabilities`.
 
     Example:
         >>> calibrated = ConformalThresholds(np.array([0.4, np.inf]), (1,), 0.4, "probability")
-        >>> prediction_sets([[0.7, 0.3], [0.5, 0.5]], calibrated).tolist()
-        [[True, True], [False, True]]
+        >>> prediction_sets([[0.7, 0.3], [0.55, 0.45], [0.3, 0.7]], calibrated).tolist()
+        [[True, True], [True, True], [False, True]]
     """
     rows, _ = checked_probabilities(probabilities, np.zeros(len(np.asarray(probabilities)), int))
     if rows.shape[1] != len(calibrated.thresholds):
         raise DataError(
             f"thresholds are for {len(calibrated.thresholds)} classes, got {rows.shape[1]}"
         )
-    return _scores(rows, calibrated.score) <= calibrated.thresholds
+    sets = _scores(rows, calibrated.score) <= calibrated.thresholds
+    sets[np.arange(len(rows)), rows.argmax(axis=1)] = True
+    return sets
 
 
 def set_coverage(sets: ArrayLike, targets: ArrayLike, groups: Groups) -> SetCoverage:

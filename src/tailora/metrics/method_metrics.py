@@ -94,7 +94,8 @@ class Coverage:
         by_class: Share of each class's samples, in index order; None without test samples.
         size_by_class: Mean number of classes in their sets.
         uncalibrated: Classes with too few validation samples, which are in every set.
-        empty: Share of the test whose set is empty.
+        empty: Of earlier versions, share of the test whose set was empty; now every set holds the
+            predicted class.
     """
 
     level: Share
@@ -103,7 +104,7 @@ class Coverage:
     by_class: tuple[Share | None, ...]
     size_by_class: tuple[Score, ...]
     uncalibrated: tuple[str, ...]
-    empty: Share
+    empty: Share = 0.0
 
 
 @final

@@ -144,7 +144,6 @@ def coverage_of(
         by_class=tuple(defined(value) for value in found.coverage.tolist()),
         size_by_class=tuple(defined(value) for value in found.size.tolist()),
         uncalibrated=tuple(names[c] for c in fit.sets.too_few),
-        empty=float((~sets.any(axis=1)).mean()),
     )
 
 
