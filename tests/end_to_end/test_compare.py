@@ -254,7 +254,7 @@ def test_a_killed_comparison_goes_on(data, quick, tmp_path):
 
 
 BAD = {
-    "class names without a text tower": (
+    "class names without a text encoder": (
         ["--methods", "lora", "--probes", "clip-zero-shot"],
         ["CLIP"],
     ),

@@ -172,7 +172,7 @@ def test_a_sampler_runs_by_name_and_stands_in_the_recipe(
         (["train.sampler_options={m=1}"], ["need a train.sampler"]),
         (
             ["train.sampler=m-per-class", "train.sampler_options={m=2}"],
-            ["needs 8 classes, got 5", "raise m or lower the batch size"],
+            ["needs 8 classes, got 5", "increase m or lower the batch size"],
         ),
         (["deblora.move=shft"], ["unknown deblora.move", "did you mean 'shift'"]),
         (["deblora.pull=0.0", "deblora.move=shift"], ["has no effect where no class moves"]),

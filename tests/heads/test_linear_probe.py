@@ -245,7 +245,7 @@ def test_several_penalties_need_something_to_choose_by(given):
     options = {
         name: (x, y) if name == "validation" else (lambda _truth, _guess: 0.0) for name in given
     }
-    with pytest.raises(ConfigError, match="choosing among several l2 needs validation samples"):
+    with pytest.raises(ConfigError, match="selecting among several l2 needs validation samples"):
         fit(x, y, l2=[0.1, 0.01], **options)
 
 
@@ -258,8 +258,8 @@ def broken(value):
 @pytest.mark.parametrize(
     ("x", "y", "message"),
     [
-        (broken(np.nan), sample()[1], "features hold NaN or infinite values"),
-        (broken(np.inf), sample()[1], "features hold NaN or infinite values"),
+        (broken(np.nan), sample()[1], "features contain NaN or infinite values"),
+        (broken(np.inf), sample()[1], "features contain NaN or infinite values"),
         (sample()[0], sample()[1][:-1], r"got \(132, 5\) and \(131,\)"),
         (sample()[0][:0], sample()[1][:0], "at least one row"),
         (sample()[0], sample()[1] + 1, r"labels must lie in \[0, 2\], got 1..3"),

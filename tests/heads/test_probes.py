@@ -222,7 +222,7 @@ def test_ldam_s_head_is_bounded_by_its_scale(scale, data):
     ("name", "options", "says"),
     [
         ("logit-adjustd", {}, "did you mean 'logit-adjusted'"),
-        ("crt", {"tau": 1}, "takes no options"),
+        ("crt", {"tau": 1}, "has no options"),
         ("logit-adjusted", {"tao": 1}, "no option 'tao'"),
         ("logit-adjusted", {"tau": -1}, "tau"),
     ],
@@ -269,7 +269,7 @@ def test_a_head_of_class_names_is_taken_as_it_is(data, test_rows):
     logits = fit_probe("clip-zero-shot", replace(data, text=lambda: head))(test_rows[0])
     with torch.no_grad():
         assert np.array_equal(logits, head(torch.from_numpy(test_rows[0])).numpy())
-    with pytest.raises(ConfigError, match="text tower"):
+    with pytest.raises(ConfigError, match="text encoder"):
         fit_probe("clip-zero-shot", data)
 
 

@@ -48,9 +48,9 @@ def test_classes_of_a_bucket_stay_as_frequent_as_they_are():
     ("options", "size", "says"),
     [
         ({"shares": (4, 1)}, 8, "multiple of the sum of shares, got 8"),
-        ({"shares": (1,)}, 8, "two or more whole parts"),
-        ({"shares": (1, 0)}, 8, "two or more whole parts"),
-        ({"shares": (1.5, 0.5)}, 8, "two or more whole parts"),
+        ({"shares": (1,)}, 8, "two or more integers"),
+        ({"shares": (1, 0)}, 8, "two or more integers"),
+        ({"shares": (1.5, 0.5)}, 8, "two or more integers"),
         ({"shares": (1,) * 8}, 8, "8 buckets need as many classes, got 5"),
     ],
 )

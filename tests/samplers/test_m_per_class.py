@@ -60,7 +60,11 @@ def test_an_epoch_has_at_least_as_many_rows_as_the_data():
         (10, 4, "batch_size must be a multiple of m, got batch_size=10 and m=4"),
         (8, 0, "batch_size must be a multiple of m"),
         (0, 4, "batch_size must be a multiple of m"),
-        (24, 4, "a batch of 24 with m=4 needs 6 classes, got 5; raise m or lower the batch size"),
+        (
+            24,
+            4,
+            "a batch of 24 with m=4 needs 6 classes, got 5; increase m or lower the batch size",
+        ),
     ],
 )
 def test_batches_that_cannot_be_filled_are_refused(batch_size, m, message):

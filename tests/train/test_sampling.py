@@ -74,7 +74,7 @@ def test_none_is_no_sampler_and_takes_no_options():
         ("oversampling", {"ratio": "half"}, r"oversampling cannot use .*'half'"),
         ("m-per-class", {"m": 2.0}, r"sampler 'm-per-class' cannot use \{'m': 2.0\}"),
         ("m-per-class", {"m": 4}, "batch_size must be a multiple of m, got batch_size=6 and m=4"),
-        ("m-per-class", {"m": 1}, r"needs 6 classes, got 3; raise m or lower the batch size"),
+        ("m-per-class", {"m": 1}, r"needs 6 classes, got 3; increase m or lower the batch size"),
         ("class-balanced", {"seed": -1}, "seed must be at least 0, got -1"),
     ],
 )

@@ -22,7 +22,7 @@ class MarginExperts(nn.Module):
         counts: Training samples per class, all at least 1.
         options: All options of the loss, `max_margin` and `spread` among them; `reweighted` makes
             the second phase of the same.
-        ignore_index: Target of rows that take no part, as in torch.
+        ignore_index: Target value of ignored rows, as in torch.
 
     Raises:
         ConfigError: `spread` is out of range.

@@ -31,7 +31,7 @@ class RIDELoss(MarginExperts):
         diversity: Strength of the push, at least 0; large values make the loss fall without end.
         spread: Share of the temperature that follows a class's count in the second phase, in
             [0, 1); 0 gives all classes the temperature 1.
-        ignore_index: Target of rows that take no part, as in torch.
+        ignore_index: Target value of ignored rows, as in torch.
 
     Attributes:
         cosine_head_scale: `scale`; says that the loss takes the logits of cosine heads.

@@ -65,7 +65,7 @@ class SADELoss(RowLoss):
         counts: Training samples per class, all at least 1.
         tau: How far the third expert leans to the tail, at least 0: at the optimum it implies the
             reversed prior to the power tau; 0 makes it the second expert.
-        ignore_index: Target of rows that take no part, as in torch.
+        ignore_index: Target value of ignored rows, as in torch.
 
     Raises:
         ConfigError: `tau` is negative or not finite.

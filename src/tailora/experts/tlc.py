@@ -124,7 +124,7 @@ class TLCLoss(MarginExperts):
         annealing: Epochs after which evidence for wrong classes costs its full KL divergence, above
             0; told for a training of 200 epochs, which shorter ones go through faster: 13200 gives
             the last epochs a weight of some 0.015 in all of them.
-        ignore_index: Target of rows that take no part, as in torch.
+        ignore_index: Target value of ignored rows, as in torch.
 
     Attributes:
         follows_epoch: It is told the epoch, since it changes from one to the next.

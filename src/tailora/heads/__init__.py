@@ -1,4 +1,4 @@
-"""Classification heads, and what can be done to a trained one afterwards."""
+"""Classification heads, and post-hoc adjustments of trained ones."""
 
 from tailora.heads.class_mean_init import init_from_class_means
 from tailora.heads.classifier_retraining import retrain_classifier

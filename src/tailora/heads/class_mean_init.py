@@ -1,4 +1,4 @@
-"""Start a head from class means, and LIFT's adapter width (Shi et al. 2024)."""
+"""Initialise a head from class means, and LIFT's adapter width (Shi et al. 2024)."""
 
 import torch
 from torch import nn
@@ -10,15 +10,15 @@ from tailora.heads.ncm import Features, Labels, class_means
 
 
 def init_from_class_means(head: nn.Linear | CosineHead, features: Features, labels: Labels) -> None:
-    """Set `head` in place so that it starts as a nearest-class-mean classifier.
+    """Initialise `head` in place as a nearest-class-mean classifier.
 
-    A good start spares rare classes the many steps they would need to be found at all. A cosine
-    head takes the means' directions. A linear head takes the means c and the biases -|c|^2 / 2,
-    with which its largest logit is the nearest mean; without a bias, the directions.
+    A good initialisation spares rare classes many steps. A cosine head takes the directions of the
+    means. A linear head takes the means c and the biases -|c|^2 / 2, so that its largest logit is
+    the nearest mean; without a bias, the directions.
 
     Args:
         head: Linear or cosine head, (classes, width).
-        features: Training features (rows, width) of the backbone as it is before training.
+        features: Training features (rows, width) of the backbone before training.
         labels: Class index of each row (rows,).
 
     Raises:
@@ -38,12 +38,12 @@ def init_from_class_means(head: nn.Linear | CosineHead, features: Features, labe
 
 
 def lift_adapter_width(num_classes: int, num_blocks: int, *, minimum: int = 4) -> int:
-    """Choose an adapter's bottleneck: 2^floor(log2(K / 2L)), so that all adapters match one head.
+    """Return an adapter's bottleneck width, 2^floor(log2(K / 2L)): all adapters match one head.
 
     Args:
         num_classes: K, at least 1.
-        num_blocks: L, blocks with an adapter, at least 1.
-        minimum: Narrowest width; the paper's code goes down to 1 where classes are few.
+        num_blocks: L, number of blocks with an adapter, at least 1.
+        minimum: Smallest width; the paper's code goes down to 1 for few classes.
 
     Raises:
         ConfigError: An argument is below 1.

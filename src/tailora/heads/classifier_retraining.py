@@ -11,7 +11,7 @@ from tailora.samplers.oversampling import OversamplingSampler
 
 
 def fresh_linear(num_features: int, num_classes: int, *, seed: int = 0) -> nn.Linear:
-    """Make a linear head initialised as `nn.Linear` is, from a generator of its own."""
+    """Build a linear head initialised like `nn.Linear`, with its own generator."""
     # on the meta device nothing is drawn from the global generator
     head = nn.Linear(num_features, num_classes, device="meta").to_empty(device="cpu")
     generator = torch.Generator().manual_seed(seed)
@@ -36,19 +36,19 @@ def retrain_classifier(
 ) -> None:
     """Train `head` in place with class-balanced sampling and plain cross-entropy.
 
-    The second stage of decoupled training: features learnt from the data as they are, a boundary
-    from equally frequent classes. With `fresh_linear(...)` it is cRT, with `LWSHead(...)` and 5
-    epochs it is LWS. SGD; the learning rate falls to 0 along a cosine.
+    The second stage of decoupled training: features from the natural distribution, a boundary from
+    balanced classes. With `fresh_linear(...)` it is cRT, with `LWSHead(...)` and 5 epochs it is
+    LWS. SGD with a cosine learning-rate schedule to 0.
 
     Args:
-        head: Maps features (rows, width) to logits (rows, classes); what it froze stays.
+        head: Maps features (rows, width) to logits (rows, classes); frozen parameters stay frozen.
         features: Training features (rows, width) of the frozen backbone in evaluation mode.
         labels: Class index of each row (rows,).
-        epochs: Passes of classes x largest class draws, so that the largest is seen whole.
-        learning_rate: Of the first step.
-        batch_size: Rows in a step.
-        momentum: Of SGD.
-        weight_decay: Of SGD.
+        epochs: Epochs of classes x largest-class draws, so that the largest class is fully used.
+        learning_rate: Initial learning rate.
+        batch_size: Rows per step.
+        momentum: Momentum of SGD.
+        weight_decay: Weight decay of SGD.
         seed: Seed of the order.
 
     Reference:

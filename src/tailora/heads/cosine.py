@@ -1,4 +1,4 @@
-"""Cosine head: logits from directions alone (Gidaris and Komodakis 2018)."""
+"""Cosine head: logits from directions only (Gidaris and Komodakis 2018)."""
 
 import math
 from typing import final
@@ -13,23 +13,23 @@ from tailora.errors import ConfigError
 def cosine_logits(features: Tensor, weight: Tensor, *, scale: float = 30.0) -> Tensor:
     """Scale the cosine of `features` (rows, width) to each row of `weight` (classes, width).
 
-    A feature of length 0 has the logit 0 for every class.
+    A zero feature has the logit 0 for every class.
     """
     return scale * functional.linear(functional.normalize(features), functional.normalize(weight))
 
 
 @final
 class CosineHead(nn.Module):
-    """A linear head without bias whose features and class vectors have length 1.
+    """A linear head without bias on normalised features and class vectors.
 
-    A plain linear head learns longer class vectors for larger classes; here length cannot tell.
+    A plain linear head learns longer class vectors for larger classes; here length has no effect.
 
     Args:
         num_features: Width of a feature.
         num_classes: Number of classes.
         scale: Largest logit, above 0; 30 as in LDAM, 25 as in LIFT. Small scales cannot reach
             confident probabilities, large ones have steep gradients.
-        seed: Seed of the first class vectors.
+        seed: Seed of the initial class vectors.
 
     Raises:
         ConfigError: `scale` is not positive.
@@ -50,5 +50,5 @@ class CosineHead(nn.Module):
         self.weight = nn.Parameter(functional.normalize(2 * drawn - 1))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Turn `features` (rows, width) into logits (rows, classes) in [-scale, scale]."""
+        """Map `features` (rows, width) to logits (rows, classes) in [-scale, scale]."""
         return cosine_logits(features, self.weight, scale=self.scale)

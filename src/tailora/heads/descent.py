@@ -1,4 +1,4 @@
-"""Full-batch AdamW along a cosine, for heads whose objective is not convex."""
+"""Full-batch AdamW with a cosine schedule, for heads whose objective is not convex."""
 
 from collections.abc import Callable
 from typing import Final
@@ -13,9 +13,9 @@ def descend(head: nn.Module, objective: Callable[[int], Tensor], *, steps: int =
     """Train every parameter of `head`.
 
     Args:
-        head: What learns.
+        head: The module to train.
         objective: Loss of all rows at a step, from 0; a scalar.
-        steps: How many.
+        steps: Number of steps.
     """
     optimizer = torch.optim.AdamW(head.parameters(), lr=1e-2, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)

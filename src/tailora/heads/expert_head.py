@@ -12,17 +12,17 @@ from tailora.heads.cosine import CosineHead
 
 @final
 class ExpertHead(nn.Module):
-    """Cosine heads that start apart and see the same features; `branches` has the logits of each.
+    """Cosine heads with different initialisations; `branches` returns the logits of each.
 
-    In the papers experts have last blocks of their own. On an adapted encoder they share
-    everything but the class vectors (our reading), so that the encoder stays one.
+    In the papers, experts have their own last blocks. On an adapted encoder they share everything
+    but the class vectors (our interpretation), so that there is one encoder.
 
     Args:
         num_features: Width of a feature.
         num_classes: Number of classes.
-        experts: How many, at least 2.
+        experts: Number of experts, at least 2.
         scale: Largest logit, above 0.
-        seed: Seed of the first class vectors.
+        seed: Seed of the initial class vectors.
 
     Raises:
         ConfigError: Fewer than two experts, or `scale` is not positive.
@@ -50,12 +50,12 @@ class ExpertHead(nn.Module):
         self.weight = nn.Parameter(drawn.detach().unflatten(0, (experts, num_classes)))
 
     def branches(self, features: Tensor) -> Tensor:
-        """Turn `features` (rows, width) into logits of every expert (experts, rows, classes)."""
+        """Map `features` (rows, width) to logits of every expert (experts, rows, classes)."""
         directions = functional.normalize(self.weight, dim=-1)
         return self.scale * torch.matmul(
             functional.normalize(features), directions.transpose(-1, -2)
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Turn `features` (rows, width) into mean logits (rows, classes)."""
+        """Map `features` (rows, width) to mean logits (rows, classes)."""
         return self.branches(features).mean(dim=0)

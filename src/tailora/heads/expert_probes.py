@@ -1,6 +1,6 @@
-"""SADE, RIDE and TLC on frozen features: cosine experts under each method's loss.
+"""SADE, RIDE and TLC on frozen features: cosine experts with each method's loss.
 
-The features are fixed, so experts differ by their loss and their initialisation alone (our reading;
+The features are fixed, so experts differ only by their loss and initialisation (our interpretation;
 see `ExpertHead`). Losses with a re-weighted version are trained in two phases, as LDAM-DRW: the
 last fifth is re-weighted.
 """
@@ -30,10 +30,10 @@ def fit_experts(
 
     Args:
         name: A loss of `tailora methods experts`.
-        features: Of zero mean and unit spread.
+        features: Standardised features.
         labels: Class indices.
         counts: Training samples per class, all at least 1.
-        seed: Of the initial class vectors.
+        seed: Seed of the initial class vectors.
     """
     head = ExpertHead(features.shape[1], len(counts.names), seed=seed)
     first = registry.build(registry.find("experts", name), {"counts": counts}, {})

@@ -1,7 +1,7 @@
-"""A linear classifier on frozen features, fitted to the end (stage 6 of debLoRA).
+"""A linear classifier on frozen features, trained to convergence (stage 6 of debLoRA).
 
-The objective is convex for cross-entropy and its re-weighted or logit-adjusted kin, so L-BFGS
-reaches the same head from any start: adapters are compared, not the luck of an optimiser.
+The objective is convex for cross-entropy and its re-weighted or logit-adjusted variants, so L-BFGS
+reaches the same head from any initialisation: adapters are compared, not the luck of an optimiser.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,13 +25,13 @@ _ROUNDING = 1e-6  # of single precision, a few times over
 
 
 def unit_spread(features: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the standard deviation of each dimension, 1 where it varies by rounding alone.
+    """Return the standard deviation of each dimension, 1 if it varies only by rounding.
 
     Args:
         features: (rows, features).
 
     Returns:
-        (features,), positive: what to divide by so that no dimension rules by its unit.
+        (features,), positive: divisors that make dimensions comparable.
     """
     mean, spread = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
     return np.where(spread > _ROUNDING * np.abs(mean), spread, 1.0)
@@ -39,12 +39,12 @@ def unit_spread(features: NDArray[np.floating]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class LinearProbe:
-    """A fitted head.
+    """A trained linear head.
 
     Attributes:
-        linear: `nn.Linear` on features as the encoder gives them (standardisation is folded in).
-        l2: Chosen penalty.
-        scores: Validation score of each penalty tried; empty when there was nothing to choose.
+        linear: `nn.Linear` on unstandardised features (standardisation is folded in).
+        l2: Selected penalty.
+        scores: Validation score of each penalty tried; empty without a selection.
     """
 
     linear: nn.Linear
@@ -69,16 +69,16 @@ def fit_linear_probe(
         features: (rows, features).
         labels: (rows,) in [0, num_classes).
         loss: Takes logits (rows, classes) and targets (rows,); its mean over rows.
-        num_classes: Classes of the head, also those without a row.
-        l2: Penalty > 0 on the weights (not the bias), or several to choose from by validation;
-            of equal scores the strongest wins.
-        validation: Features and labels to choose by.
+        num_classes: Number of classes of the head, including those without a row.
+        l2: Penalty > 0 on the weights (not the bias), or several to select from by validation; ties
+            go to the strongest.
+        validation: Features and labels for the selection.
         score: Higher is better, of validation targets and predictions.
-        max_iter: L-BFGS iterations for each penalty at most, each starting from the one before; the
-            search ends where the gradient vanishes.
+        max_iter: Maximum L-BFGS iterations per penalty, each warm-started from the previous one;
+            stops when the gradient vanishes.
 
     Raises:
-        ConfigError: A penalty is not positive, or there are several and nothing to choose by.
+        ConfigError: A penalty is not positive, or there are several without validation.
         DataError: Shapes disagree, a label is out of range, or a feature is not finite.
 
     Reference: stage 6 of debLoRA (linear probe); its public scripts use SGD with early stopping.
@@ -87,7 +87,7 @@ def fit_linear_probe(
     if not grid or not all(0 < penalty < np.inf for penalty in grid):
         raise ConfigError(f"probe l2 must be positive, got {l2!r}")
     if len(grid) > 1 and (validation is None or score is None):
-        raise ConfigError("choosing among several l2 needs validation samples; give one number")
+        raise ConfigError("selecting among several l2 needs validation samples; give one number")
     _check_rows(features, labels, num_classes)
     axes = _Axes(features)
     x = torch.from_numpy(axes.project(features))
@@ -111,7 +111,7 @@ def predict_logits(
 ) -> NDArray[np.float32]:
     """Return the logits (rows, classes) of features (rows, features).
 
-    Rows go through in batches as images do at prediction, because a matrix product of another
+    Rows are processed in batches like images at prediction, because a matrix product of another
     shape may differ in the last bit.
     """
     rows = torch.from_numpy(np.array(features, dtype=np.float32))
@@ -124,9 +124,9 @@ def predict_logits(
 class _Axes:
     """Principal axes of standardised features.
 
-    Features are far from independent, and a first-order method creeps along their weak directions.
+    Features are strongly correlated, and first-order methods converge slowly along weak directions.
     Along the principal axes the curvature is nearly known, so each axis can be scaled to curvature
-    one; the rotation leaves |W|^2 and the scaling is undone, so the minimum is the same.
+    one; the rotation preserves |W|^2 and the scaling is undone, so the minimum is the same.
     """
 
     def __init__(self, features: NDArray[np.floating]) -> None:
@@ -139,7 +139,7 @@ class _Axes:
         return ((features - self.mean) / self.spread @ self.rotation).astype(np.float32)
 
     def fold(self, linear: nn.Linear, scale: Tensor) -> nn.Linear:
-        """Return the head that does on plain features what `linear` does on scaled axes."""
+        """Return the head on plain features that equals `linear` on scaled axes."""
         rotated = linear.weight.detach().double().numpy() * scale.double().numpy()
         weight = rotated @ self.rotation.T / self.spread
         bias = linear.bias.detach().double().numpy() - weight @ self.mean
@@ -173,7 +173,7 @@ def _minimise(
 
 
 def zero_linear(features: int, classes: int) -> nn.Linear:
-    """Make a linear layer of zeros without drawing from torch's global generator."""
+    """Build a zero linear layer without using torch's global generator."""
     linear = cast("nn.Linear", nn.utils.skip_init(nn.Linear, features, classes))
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
@@ -194,5 +194,6 @@ def _check_rows(
         )
     if not np.isfinite(features).all():
         raise DataError(
-            "features hold NaN or infinite values; train the encoder at a lower rate (train.lr)"
+            "features contain NaN or infinite values; train the encoder with a lower learning "
+            "rate (train.lr)"
         )

@@ -9,10 +9,11 @@ from torch.nn import functional
 
 @final
 class LWSHead(nn.Module):
-    """A trained linear head, frozen, with one learnable factor on each class's logit.
+    """A trained, frozen linear head with one learnable factor per class logit.
 
-    Directions from all the data are kept and only the class scales are learnt anew, with
-    class-balanced sampling (`retrain_classifier(head, ..., epochs=5)`), so little can overfit.
+    Directions learnt from all data are kept and only the class scales are retrained, with
+    class-balanced sampling (`retrain_classifier(head, ..., epochs=5)`), so there is little
+    overfitting.
 
     Args:
         linear: The trained head; its weight and bias are copied.
@@ -33,5 +34,5 @@ class LWSHead(nn.Module):
         self.class_scale = nn.Parameter(torch.ones_like(self.weight[:, 0]))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Turn `features` (rows, width) into logits (rows, classes)."""
+        """Map `features` (rows, width) to logits (rows, classes)."""
         return self.class_scale * functional.linear(features, self.weight, self.bias)

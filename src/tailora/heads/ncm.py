@@ -19,7 +19,7 @@ Labels = NDArray[np.int64] | Tensor
 
 
 def class_means(features: Features, labels: Labels, num_classes: int) -> Tensor:
-    """Average the features of each class, (classes, width).
+    """Return the mean feature of each class, (classes, width).
 
     Args:
         features: (rows, width).
@@ -45,16 +45,16 @@ def nearest_class_mean(
     variant: str = "cl2n",
     metric: str = "euclidean",
 ) -> "NearestClassMeanHead":
-    """Build a head from class means: nothing is trained, and class sizes play no part.
+    """Build a head from class means, without training or influence of class sizes.
 
     Args:
         features: Training features (rows, width).
         labels: Class index of each row (rows,).
         num_classes: Number of classes.
-        variant: `"un"` (features as they are), `"l2n"` (scaled to length 1), `"cl2n"` (the mean
-            of the class means taken off first; the paper's code takes the mean feature, which
-            lies on a large class and turns its rows into mere noise directions).
-        metric: `"euclidean"` (logit: minus the squared distance) or `"cosine"`.
+        variant: `"un"` (raw features), `"l2n"` (normalised to length 1), `"cl2n"` (centred at the
+            mean of the class means first; the paper's code uses the mean feature, which is
+            dominated by a large class and turns its rows into noise directions).
+        metric: `"euclidean"` (logit: negative squared distance) or `"cosine"`.
 
     Raises:
         ConfigError: Unknown variant or metric.
@@ -74,7 +74,7 @@ def nearest_class_mean(
 
 
 def prepare(features: Tensor, centre: Tensor, *, variant: str) -> Tensor:
-    """Take `centre` (width,) off, and scale to length 1 unless the variant is `"un"`."""
+    """Subtract `centre` (width,), and normalise to length 1 unless the variant is `"un"`."""
     if variant not in VARIANTS:
         raise unknown_name("nearest-class-mean variant", variant, VARIANTS)
     centred = features - centre
@@ -83,11 +83,11 @@ def prepare(features: Tensor, centre: Tensor, *, variant: str) -> Tensor:
 
 @final
 class NearestClassMeanHead(nn.Module):
-    """The means as buffers; made by `nearest_class_mean`, or again from a saved state.
+    """The means as buffers; built by `nearest_class_mean`, or from a saved state.
 
     Args:
         means: Class means of prepared features (classes, width).
-        centre: Taken off every feature (width,).
+        centre: Subtracted from every feature (width,).
         variant: As in `nearest_class_mean`.
         metric: As in `nearest_class_mean`.
 
@@ -121,7 +121,7 @@ class NearestClassMeanHead(nn.Module):
         self.register_buffer("centre", centre)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Turn `features` (rows, width) into logits (rows, classes), at most 0 or 1."""
+        """Map `features` (rows, width) to logits (rows, classes), at most 0 or 1."""
         rows = prepare(features, self.centre, variant=self.variant)
         if self.metric == "cosine":
             return functional.linear(functional.normalize(rows), functional.normalize(self.means))

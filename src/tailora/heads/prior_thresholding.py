@@ -1,4 +1,4 @@
-"""Take the training prior out of trained outputs (Buda et al. 2018; Menon et al. 2021, eq. 9)."""
+"""Remove the training prior from trained outputs (Buda et al. 2018; Menon et al. 2021, eq. 9)."""
 
 import math
 
@@ -12,15 +12,15 @@ from tailora.errors import ConfigError
 
 
 def divide_by_prior(probabilities: Tensor, counts: ClassCounts) -> Tensor:
-    """Divide posteriors by the training prior and let them sum to 1 again.
+    """Divide posteriors by the training prior and renormalise.
 
-    By Bayes' rule the result is the posterior for equally frequent classes. It needs calibrated
+    By Bayes' rule the result is the posterior for balanced classes. It requires calibrated
     probabilities.
 
     Args:
         probabilities: (rows, classes), each row sums to 1.
-        counts: Samples of each class in the stream actually trained on, all at least 1: after
-            oversampling to equality there is nothing left to divide by.
+        counts: Samples per class in the stream actually trained on, all at least 1: after
+            oversampling to balance there is nothing to divide by.
 
     Raises:
         DataError: A class has no sample.
@@ -45,7 +45,7 @@ def adjust_logits(logits: Tensor, counts: ClassCounts, *, tau: float = 1.0) -> T
 
     Args:
         logits: (rows, classes).
-        counts: Samples of each class in training, all at least 1.
+        counts: Training samples per class, all at least 1.
         tau: Strength, at least 0; 0 changes nothing, 1 is consistent for the balanced error.
 
     Raises:

@@ -1,9 +1,9 @@
 """Heads by name: the probe axis of a comparison, and the head of a run.
 
-Each is fitted on frozen features to a module from features (rows, width) to logits (rows, classes)
-whose state is all that has to be kept of it. A head's choices (penalty, tau) are made on validation
-features, never on the test. All heads see features standardised by the training set, so none wins
-by the unit of a dimension.
+Each is trained on frozen features and becomes a module from features (rows, width) to logits (rows,
+classes) whose state is all that is saved. Hyperparameters (penalty, tau) are selected on validation
+features, never on the test split. All heads use features standardised by the training split, so the
+scale of dimensions does not matter.
 
 Reference: decoupled training, Kang et al., ICLR 2020; each head names its own paper.
 """
@@ -56,7 +56,7 @@ CHOSEN: Final = "chosen_options"
 
 @dataclass(frozen=True)
 class ProbeData:
-    """What a head is fitted on.
+    """Training data of a head.
 
     Args:
         features: Training features (rows, width).
@@ -66,11 +66,11 @@ class ProbeData:
         counts: Training samples per class.
         groups: Head, middle and tail.
         score: Higher is better, of validation targets and predictions.
-        seed: Of heads that start at random.
-        l2: Penalties of linear heads to choose from.
-        views: Features of two views of the images that will be predicted, both (rows, width),
-            without their labels; for heads that need `views`.
-        text: Makes a head of class names, for heads that need `text`.
+        seed: Seed of heads with a random initialisation.
+        l2: L2 penalties of linear heads to select from.
+        views: Features of two views of the images to be predicted, both (rows, width), without
+            their labels; for heads that need `views`.
+        text: Builds a head from class names, for heads that need `text`.
     """
 
     features: Rows
@@ -87,16 +87,17 @@ class ProbeData:
 
 
 class Probe(ABC):
-    """A head of frozen features.
+    """A head on frozen features.
 
-    Name and summary are constants, so that `tailora methods` can read them from the source.
+    Name and summary are constants, so that `tailora methods` can read them from source.
 
     Attributes:
-        name: In recipes and on the command line, e.g. `"crt"`.
-        summary: What it is, with its paper, on one line.
-        views: Whether it needs two views of the images to predict, so that no run can keep it.
-        text: Whether it needs the text tower of a CLIP encoder.
-        is_linear: Whether it is a linear layer fitted under the loss of its name.
+        name: Name in recipes and on the command line, e.g. `"crt"`.
+        summary: Description with its paper, on one line.
+        views: Whether it needs two views of the images to predict, so that it cannot be saved in a
+            run.
+        text: Whether it needs the text encoder of CLIP.
+        is_linear: Whether it is a linear layer trained with the loss of its name.
     """
 
     name: str
@@ -107,33 +108,33 @@ class Probe(ABC):
 
     @property
     def options(self) -> dict[str, Any]:
-        """Options with their defaults."""
+        """Return its options with their defaults."""
         return {}
 
     def check(self, options: Options, counts: ClassCounts) -> None:  # noqa: ARG002
-        """Reject options that it does not have, or that do not fit the classes.
+        """Reject unknown options, and those that do not fit the classes.
 
         Raises:
-            ConfigError: The message has the options there are.
+            ConfigError: The message lists the options.
         """
         if options:
-            raise ConfigError(f"probe {self.name!r} takes no options, got {sorted(options)}")
+            raise ConfigError(f"probe {self.name!r} has no options, got {sorted(options)}")
 
     @abstractmethod
     def fit(self, data: ProbeData, options: Options = _NONE) -> nn.Module:
-        """Fit it: a module from features (rows, width) to logits (rows, classes).
+        """Train it: returns a module from features (rows, width) to logits (rows, classes).
 
         Raises:
-            ConfigError: An option does not fit, or `views` or `text` are needed and absent.
+            ConfigError: An option does not fit, or `views` or `text` are needed and missing.
         """
 
     @abstractmethod
     def empty(self, width: int, classes: int, options: Options = _NONE) -> nn.Module:
-        """Make the module that `fit` gives, without what it learnt: to load a state into.
+        """Build the module that `fit` returns without its state, for loading.
 
         Args:
-            width: Of the features.
-            classes: How many.
+            width: Width of the features.
+            classes: Number of classes.
             options: As given to `fit`.
 
         Raises:
@@ -155,7 +156,7 @@ def _choices(options: Options) -> list[dict[str, Any]]:
 
 
 def probe_names() -> list[str]:
-    """Names of all heads: one under each loss, then the others."""
+    """Return the names of all heads: one per loss, then the others."""
     return list(_probes())
 
 
@@ -163,7 +164,7 @@ def find_probe(name: str) -> Probe:
     """Return the head called `name`.
 
     Raises:
-        ConfigError: There is none; the message has the nearest name.
+        ConfigError: There is none; the message suggests the nearest name.
     """
     probes = _probes()
     if name not in probes:
@@ -172,7 +173,7 @@ def find_probe(name: str) -> Probe:
 
 
 def as_logits(head: nn.Module) -> Logits:
-    """Return a fitted head as a function of arrays, all rows at once."""
+    """Return a trained head as a function of arrays, all rows at once."""
     head.eval()
 
     def logits(rows: Rows) -> Rows:
@@ -183,12 +184,12 @@ def as_logits(head: nn.Module) -> Logits:
 
 
 class _UnderLoss(Probe):
-    """A linear head, fitted to its end under a loss."""
+    """A linear head, trained to convergence with a loss."""
 
     is_linear = True
 
     def __init__(self, name: str, loss: registry.Method) -> None:
-        self.name, self.summary = name, f"a linear head, fitted to its end under {name}"
+        self.name, self.summary = name, f"linear head trained to convergence with the {name} loss"
         self.loss = loss
 
     @property
@@ -224,7 +225,7 @@ class _UnderLoss(Probe):
 class _PostHoc(Probe):
     name = "post-hoc"
     summary = (
-        "a linear head under cross-entropy, then minus the log prior (Menon et al., ICLR 2021)"
+        "linear head trained with cross-entropy, minus the log prior (Menon et al., ICLR 2021)"
     )
 
     def fit(self, data: ProbeData, options: Options = _NONE) -> nn.Module:
@@ -241,8 +242,8 @@ class _PostHoc(Probe):
 class _FromText(Probe):
     name = "clip-zero-shot"
     summary = (
-        "CLIP's text features of the class names, nothing fitted; CLIP encoders only (Radford et "
-        "al., ICML 2021)"
+        "CLIP's text features of the class names, without training; CLIP encoders only (Radford "
+        "et al., ICML 2021)"
     )
 
     text = True
@@ -251,8 +252,7 @@ class _FromText(Probe):
         self.check(options, data.counts)
         if data.text is None:
             raise ConfigError(
-                f"probe {self.name!r} needs the text tower of a CLIP encoder; `tailora compare` "
-                "and `tailora fit` with such a --backbone give it"
+                f"probe {self.name!r} needs the text encoder of CLIP; use a CLIP --backbone"
             )
         return data.text()
 
@@ -261,7 +261,7 @@ class _FromText(Probe):
 
 
 class _Standardised(Probe):
-    """A head that learns from standardised features; subclasses say which."""
+    """A head trained on standardised features; subclasses define it."""
 
     def fit(self, data: ProbeData, options: Options = _NONE) -> nn.Module:
         self.check(options, data.counts)
@@ -281,11 +281,11 @@ class _Standardised(Probe):
 
     @abstractmethod
     def learn(self, data: ProbeData, options: Options) -> nn.Module:
-        """Fit the head on features of zero mean and unit spread."""
+        """Train the head on standardised features."""
 
     @abstractmethod
     def shape(self, width: int, classes: int, options: Options) -> nn.Module:
-        """Make what `learn` gives, without what it learnt."""
+        """Build the module that `learn` returns, without its state."""
 
 
 class _NearestMean(_Standardised):
@@ -310,14 +310,14 @@ class _NearestRawMean(_NearestMean):
 @final
 class _NearestMeanDirection(_NearestMean):
     name = "ncm-l2n"
-    summary = "nearest class mean of features of length one"
+    summary = "nearest class mean of normalised features"
     variant = "l2n"
 
 
 @final
 class _NearestCentredDirection(_NearestMean):
     name = "ncm-cl2n"
-    summary = "nearest class mean of centred features of length one"
+    summary = "nearest class mean of centred, normalised features"
     variant = "cl2n"
 
 
@@ -325,7 +325,7 @@ class _NearestCentredDirection(_NearestMean):
 class _TauNormalised(_Standardised):
     name = "tau-normalised"
     summary = (
-        "a linear head under cross-entropy whose class vectors are shortened, tau by validation "
+        "linear head trained with cross-entropy, tau-normalised, tau selected on validation "
         "(Kang et al., ICLR 2020)"
     )
 
@@ -343,7 +343,7 @@ class _TauNormalised(_Standardised):
 @final
 class _Retrained(_Standardised):
     name = "crt"
-    summary = "a fresh linear head, class-balanced sampling (Kang et al., ICLR 2020)"
+    summary = "cRT: new linear head with class-balanced sampling (Kang et al., ICLR 2020)"
 
     def learn(self, data: ProbeData, options: Options) -> nn.Module:  # noqa: ARG002
         head = fresh_linear(data.features.shape[1], len(data.counts.names), seed=data.seed)
@@ -358,7 +358,8 @@ class _Retrained(_Standardised):
 class _LearntScales(_Standardised):
     name = "lws"
     summary = (
-        "a linear head under cross-entropy, then one factor per class (Kang et al., ICLR 2020)"
+        "LWS: linear head trained with cross-entropy, then one factor per class (Kang et al., "
+        "ICLR 2020)"
     )
 
     def learn(self, data: ProbeData, options: Options) -> nn.Module:  # noqa: ARG002
@@ -372,7 +373,7 @@ class _LearntScales(_Standardised):
 
 class _Cosine(_Standardised):
     name = "cosine"
-    summary = "a cosine head under logit adjustment (Gidaris and Komodakis, CVPR 2018)"
+    summary = "cosine head with logit adjustment (Gidaris and Komodakis, CVPR 2018)"
     loss: registry.Method = LogitAdjustedLoss
 
     def learn(self, data: ProbeData, options: Options) -> nn.Module:
@@ -388,10 +389,10 @@ class _Cosine(_Standardised):
 
 @final
 class _LDAM(_Cosine):
-    """Its margins are cosines, and no other head is bounded: it stands in for the linear one."""
+    """LDAM's margins need cosine logits, so this replaces the linear head."""
 
     name = "ldam"
-    summary = "a cosine head under LDAM's margins, of the loss's scale (Cao et al., NeurIPS 2019)"
+    summary = "cosine head with LDAM's margins and scale (Cao et al., NeurIPS 2019)"
     loss = LDAMLoss
 
     @property
@@ -408,7 +409,7 @@ class _LDAM(_Cosine):
 @final
 class _Residual(_Standardised):
     name = "reslt"
-    summary = "three residual heads and their loss (Cui et al., TPAMI 2022)"
+    summary = "three residual heads with their loss (Cui et al., TPAMI 2022)"
 
     def learn(self, data: ProbeData, options: Options) -> nn.Module:  # noqa: ARG002
         head = ResLTHead(data.features.shape[1], len(data.counts.names), seed=data.seed)
@@ -437,42 +438,42 @@ class _Experts(_Standardised):
 class _SADE(_Experts):
     name = "sade"
     summary = (
-        "three cosine experts for the classes' own, an even and a reversed distribution, mixed "
-        "evenly (Zhang et al., NeurIPS 2022)"
+        "three cosine experts for the training, uniform and reversed distribution, averaged "
+        "(Zhang et al., NeurIPS 2022)"
     )
 
 
 @final
 class _RIDE(_Experts):
     name = "ride"
-    summary = "three cosine experts with LDAM margins, pushed apart (Wang et al., ICLR 2021)"
+    summary = "three diverse cosine experts with LDAM margins (Wang et al., ICLR 2021)"
 
 
 @final
 class _TLC(_Experts):
     name = "tlc"
     summary = (
-        "three evidential cosine experts, weighed by what those before left uncertain (Li et al., "
-        "CVPR 2022)"
+        "three evidential cosine experts, weighted by the uncertainty of previous ones (Li et "
+        "al., CVPR 2022)"
     )
 
 
 @final
 class _WeighedExperts(_Standardised):
-    """Experts of another head, mixed as is most stable over two views of the images to predict."""
+    """Experts of another head, weighted for agreement on two views of the images to predict."""
 
     name = "sade-test-time"
     summary = (
-        "the experts of SADE, mixed as is most stable over two views of the images to predict, "
-        "without their labels; `tailora compare` only (Zhang et al., NeurIPS 2022)"
+        "the experts of SADE, weighted for agreement on two views of the unlabelled test images; "
+        "`tailora compare` only (Zhang et al., NeurIPS 2022)"
     )
     views = True
 
     def learn(self, data: ProbeData, options: Options) -> nn.Module:  # noqa: ARG002
         if data.views is None:
             raise ConfigError(
-                f"probe {self.name!r} needs two views of the images to predict; `tailora compare` "
-                "gives them to adapters that look at an image once"
+                f"probe {self.name!r} needs two views of the images to predict, which `tailora "
+                "compare` provides for some adapters only"
             )
         head = fit_experts(_SADE.name, data.features, data.labels, data.counts, seed=data.seed)
         with torch.inference_mode():
@@ -487,7 +488,7 @@ class _WeighedExperts(_Standardised):
 
 
 class Standardisation(nn.Module):
-    """Zero mean and unit spread of each dimension; what they are is state, (width,) float64."""
+    """Standardise each dimension; mean and standard deviation are state, (width,) float64."""
 
     mean: Tensor
     spread: Tensor
@@ -504,7 +505,7 @@ class Standardisation(nn.Module):
 
 @final
 class ShiftedHead(nn.Module):
-    """A linear head and what is added to its logits (classes,)."""
+    """A linear head with an offset for its logits (classes,)."""
 
     shift: Tensor
 
@@ -514,20 +515,20 @@ class ShiftedHead(nn.Module):
         self.register_buffer("shift", shift)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Turn `features` (rows, width) into logits (rows, classes)."""
+        """Map `features` (rows, width) to logits (rows, classes)."""
         return self.linear(features) + self.shift
 
 
 @final
 class CombinedExperts(nn.Module):
-    """Experts and the rule that makes one answer of theirs."""
+    """Experts and the rule that combines their predictions."""
 
     def __init__(self, experts: ExpertHead, rule: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.experts, self.rule = experts, rule
 
     def forward(self, features: Tensor) -> Tensor:
-        """Turn `features` (rows, width) into logits (rows, classes)."""
+        """Map `features` (rows, width) to logits (rows, classes)."""
         return self.rule(self.experts.branches(features))
 
 
@@ -543,7 +544,7 @@ class WeighedExperts(nn.Module):
         self.register_buffer("weights", weights)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Turn `features` (rows, width) into logits (rows, classes)."""
+        """Map `features` (rows, width) to logits (rows, classes)."""
         return combine_experts(self.experts.branches(features), self.weights)
 
 
@@ -598,7 +599,7 @@ _OTHERS: Final[tuple[Probe, ...]] = (
 
 
 def _probes() -> dict[str, Probe]:
-    """All heads by name; losses are asked for anew, since some may have been added."""
+    """Return all heads by name, including those for registered losses."""
     under = {
         name: _UnderLoss(name, registry.find("losses", name)) for name in registry.names("losses")
     }

@@ -1,4 +1,4 @@
-"""ResLT: heads for all, for fewer and for few classes, and their loss (Cui et al. 2022)."""
+"""ResLT: heads for all, fewer and few classes, and their loss (Cui et al. 2022)."""
 
 from typing import final
 
@@ -19,14 +19,14 @@ BRANCHES = 3
 class ResLTHead(nn.Module):
     """Three linear heads on the same features whose logits are summed.
 
-    The first learns from all classes, the second from middle and tail, the third from the tail:
-    the latter two are residuals that give rare classes parameters of their own. Train `branches`
-    with `ResLTLoss`; `forward` predicts.
+    The first is trained on all classes, the second on middle and tail, the third on the tail: the
+    latter two are residuals that give rare classes their own parameters. Train `branches` with
+    `ResLTLoss`; `forward` predicts.
 
     Args:
         num_features: Width of a feature.
         num_classes: Number of classes.
-        seed: Seed of the first weights.
+        seed: Seed of the initial weights.
 
     Reference:
         Cui et al., ResLT: Residual Learning for Long-Tailed Recognition, TPAMI 2022, section 3.
@@ -40,11 +40,11 @@ class ResLTHead(nn.Module):
         self.bias = nn.Parameter(drawn.bias.detach().unflatten(0, (BRANCHES, num_classes)))
 
     def branches(self, features: Tensor) -> Tensor:
-        """Turn `features` (rows, width) into logits of every head (3, rows, classes)."""
+        """Map `features` (rows, width) to logits of every head (3, rows, classes)."""
         return features @ self.weight.transpose(-1, -2) + self.bias[:, None]
 
     def forward(self, features: Tensor) -> Tensor:
-        """Turn `features` (rows, width) into summed logits (rows, classes)."""
+        """Map `features` (rows, width) to summed logits (rows, classes)."""
         return self.branches(features).sum(dim=0)
 
 
@@ -56,14 +56,14 @@ def reslt_cross_entropy(
     beta: float = 0.995,
     ignore_index: int = IGNORE_INDEX,
 ) -> Tensor:
-    """(1 - beta) x the sum's cross-entropy + beta x the heads' own, on their classes.
+    """Return (1 - beta) x the sum's cross-entropy + beta x that of each head on its classes.
 
     Args:
         branches: Logits (heads, rows, classes).
         targets: Class of each row (rows,).
-        learns: 1 where a head learns a class, else 0 (heads, classes).
+        learns: 1 for the classes of a head, else 0 (heads, classes).
         beta: Weight of the heads' own losses, in [0, 1].
-        ignore_index: Target of rows that take no part, as in torch.
+        ignore_index: Target value of ignored rows, as in torch.
     """
     branches, targets, kept = without_ignored(branches, targets, ignore_index)
     fused = functional.cross_entropy(branches.sum(dim=0), targets, reduction="none")
@@ -79,13 +79,13 @@ def reslt_cross_entropy(
 
 @final
 class ResLTLoss(nn.Module):
-    """The loss of a `ResLTHead`: every head also answers alone for its own classes.
+    """The loss of a `ResLTHead`: each head is also trained alone on its own classes.
 
     Args:
         groups: Head, middle and tail classes; together all of them.
-        beta: Weight of the heads' own losses in [0, 1]; 0 is cross-entropy of the sum, 0.995 the
-            paper's for CIFAR-100.
-        ignore_index: Target of rows that take no part, as in torch.
+        beta: Weight of the heads' own losses in [0, 1]; 0 is cross-entropy of the sum, 0.995 is the
+            paper's value for CIFAR-100.
+        ignore_index: Target value of ignored rows, as in torch.
 
     Raises:
         ConfigError: `beta` lies outside [0, 1].
@@ -111,7 +111,7 @@ class ResLTLoss(nn.Module):
         self.register_buffer("learns", learns)
 
     def forward(self, branches: Tensor, targets: Tensor) -> Tensor:
-        """Average `branches` (3, rows, classes) over heads and `targets` (rows,); a scalar."""
+        """Return the loss of `branches` (3, rows, classes) and `targets` (rows,); a scalar."""
         return reslt_cross_entropy(
             branches, targets, self.learns, beta=self.beta, ignore_index=self.ignore_index
         )

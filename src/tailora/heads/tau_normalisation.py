@@ -14,14 +14,14 @@ TAUS: Final = tuple(step / 10 for step in range(21))
 
 
 def tau_normalise(weight: Tensor, *, tau: float = 1.0) -> Tensor:
-    """Divide each class vector by its length to the power tau; use the result without bias.
+    """Divide each class vector by its norm to the power tau; use the result without bias.
 
-    Large classes learn long vectors; shortening them moves the boundary away from the tail, and
-    nothing is trained.
+    Large classes learn long vectors; shortening them moves the boundary away from the tail, without
+    training.
 
     Args:
         weight: Class vectors of a linear head (classes, width).
-        tau: At least 0; 0 changes nothing, 1 gives length 1, above 1 favours the tail.
+        tau: At least 0; 0 changes nothing, 1 normalises to length 1, above 1 favours the tail.
 
     Raises:
         ConfigError: `tau` is negative or not finite.
@@ -45,7 +45,7 @@ def tau_normalise(weight: Tensor, *, tau: float = 1.0) -> Tensor:
 def choose_tau(
     weight: Tensor, features: Features, labels: Labels, *, taus: Sequence[float] = TAUS
 ) -> float:
-    """Choose the tau with the best balanced accuracy on validation rows; the smallest of equals.
+    """Select the tau with the best balanced accuracy on validation rows; ties go to the smallest.
 
     Args:
         weight: Class vectors of a linear head (classes, width).

@@ -1,4 +1,4 @@
-"""Losses on rows of logits: an image, a box or a pixel is one row."""
+"""Losses on rows of logits: one row per image, box or pixel."""
 
 from tailora.losses.action_aware import ActionAwareLoss
 from tailora.losses.balanced_softmax import BalancedSoftmaxLoss

@@ -1,4 +1,4 @@
-"""BRL's action-aware weights and their detached schedule (Liu et al., long-tailed actions)."""
+"""BRL's action-aware weights and detached schedule (Liu et al., long-tailed actions)."""
 
 from typing import Final, final
 
@@ -19,13 +19,13 @@ LARGEST_OVERLAP: Final = 0.9999
 def action_aware_weights(
     counts: ClassCounts, *, low: float = SMALLEST_OVERLAP, high: float = LARGEST_OVERLAP
 ) -> NDArray[np.float64]:
-    """Weigh each class by its effective number under an overlap of its own, mean 1, (classes,).
+    """Return class weights by effective number with class-specific overlap, mean 1, (classes,).
 
     Args:
         counts: Training samples per class, all at least 1.
         low: Overlap of the rarest class, in (0, 1).
-        high: Overlap of the largest class, in [low, 1); at `low` all classes share one overlap.
-            Between them it grows linearly with the count.
+        high: Overlap of the largest class, in [low, 1); equal to `low`, all classes share one
+            overlap. In between it grows linearly with the count.
 
     Raises:
         ConfigError: 0 < low <= high < 1 does not hold.
@@ -42,17 +42,18 @@ def action_aware_weights(
 
 @final
 class ActionAwareLoss(RowLoss):
-    """Cross-entropy with class weights whose overlap grows with the class (BRL).
+    """Cross-entropy with class weights whose overlap grows with the class size (BRL).
 
-    One overlap for all classes weighs everything beyond its reach alike; with one that grows, the
-    weights keep falling along the whole tail. The paper trains without weights first: see
+    A single overlap for all classes saturates beyond its range; with a growing one, the weights
+    keep decreasing along the whole tail. The paper trains without weights first: see
     `detached_schedule`.
 
     Args:
         counts: Training samples per class, all at least 1.
         low: Overlap of the rarest class, in (0, 1).
-        high: Overlap of the largest class, in [low, 1); at `low` it is the class-balanced loss.
-        ignore_index: Target of rows that take no part, as in torch.
+        high: Overlap of the largest class, in [low, 1); equal to `low`, it is the class-balanced
+            loss.
+        ignore_index: Target value of ignored rows, as in torch.
 
     Raises:
         ConfigError: 0 < low <= high < 1 does not hold.
@@ -85,12 +86,12 @@ class ActionAwareLoss(RowLoss):
 def detached_schedule(counts: ClassCounts, epoch: int, *, start: int = 19) -> RowLoss:
     """Return the loss of an epoch: plain cross-entropy before `start`, then `ActionAwareLoss`.
 
-    Features are learnt from the data as they are, the boundary is moved at the end. Each call
-    builds its loss anew, so no epoch changes the weights of another.
+    Features are learnt from the natural distribution, and the boundary is moved at the end. Each
+    call builds a new loss, so epochs do not affect each other's weights.
 
     Args:
         counts: Training samples per class, all at least 1.
         epoch: From 0.
-        start: First epoch with weights, from 0; the released code weighs the last 5 of 24.
+        start: First epoch with weights, from 0; the released code uses weights in the last 5 of 24.
     """
     return CrossEntropyLoss(counts) if epoch < start else ActionAwareLoss(counts)

@@ -19,14 +19,14 @@ def balanced_softmax_cross_entropy(logits: Tensor, targets: Tensor, log_counts: 
 
 @final
 class BalancedSoftmaxLoss(RowLoss):
-    """Cross-entropy under a softmax in which every class competes with its own frequency.
+    """Cross-entropy with a softmax weighted by class frequency.
 
-    The training softmax absorbs the label distribution, so the raw logits estimate the
-    likelihood and their argmax is right for balanced classes.
+    The training softmax absorbs the label distribution, so the raw logits estimate the likelihood
+    and their argmax is correct for balanced classes.
 
     Args:
         counts: Training samples per class, all at least 1.
-        ignore_index: Target of rows that take no part, as in torch.
+        ignore_index: Target value of ignored rows, as in torch.
 
     Raises:
         DataError: A class has no sample.

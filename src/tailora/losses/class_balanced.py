@@ -18,13 +18,13 @@ from tailora.losses.row_loss import IGNORE_INDEX, RowLoss
 class ClassBalancedLoss(RowLoss):
     """Cross-entropy with class weights 1 / effective number of samples, normalised to mean 1.
 
-    Samples of a class overlap, so each further one adds less; the weights level off for classes
-    that are large already.
+    Samples of a class overlap, so each additional one adds less; the weights saturate for large
+    classes.
 
     Args:
         counts: Training samples per class, all at least 1.
-        beta: Overlap in [0, 1); 0 weighs all classes alike, towards 1 it is inverse frequency.
-        ignore_index: Target of rows that take no part, as in torch.
+        beta: Overlap in [0, 1); 0 weights all classes equally, towards 1 it is inverse frequency.
+        ignore_index: Target value of ignored rows, as in torch.
 
     Raises:
         ConfigError: `beta` lies outside [0, 1).

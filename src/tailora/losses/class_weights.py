@@ -1,4 +1,4 @@
-"""Class weights from counts or by hand."""
+"""Class weights from counts, or manual ones."""
 
 import math
 from collections.abc import Mapping
@@ -22,19 +22,19 @@ def class_weights(
     *,
     cap: float | None = None,
 ) -> NDArray[np.float64]:
-    """Weigh each class so that rare ones count more, float64 (classes,), mean 1.
+    """Return class weights that increase for rare classes, float64 (classes,), mean 1.
 
     Args:
         counts: Training samples per class.
         weights: `"none"`, `"inverse"` (1 / n), `"square-root"` (1 / sqrt n), `"effective-number"`
-            (Cui et al. with beta 0.9999), or `{class name: weight}`, where a class not named
-            weighs 1.
-        cap: The heaviest class weighs at most `cap` times the lightest; 1 is no weighting.
+            (Cui et al. with beta 0.9999), or `{class name: weight}`, where missing classes have
+            weight 1.
+        cap: Largest ratio of class weights; 1 turns weighting off.
 
     Raises:
         ConfigError: Unknown scheme or class, a weight that is negative or not finite, or a cap
-            where it has nothing to act on.
-        DataError: A scheme that divides by the count meets an empty class.
+            without weights.
+        DataError: An empty class with a scheme that divides by the count.
 
     Example:
         >>> counts = ClassCounts(("ship", "plane"), (300, 100))
@@ -42,7 +42,7 @@ def class_weights(
         [0.5, 1.5]
     """
     if isinstance(weights, Mapping):
-        _refuse_cap(cap, "weights given by hand")
+        _refuse_cap(cap, "manual weights")
         return _mean_one(_by_hand(counts, weights))
     if weights not in WEIGHT_SCHEMES:
         raise unknown_name("class weights", weights, WEIGHT_SCHEMES)
@@ -56,7 +56,7 @@ def class_weights(
 def effective_number(
     counts: NDArray[np.float64], *, beta: float = DEFAULT_BETA
 ) -> NDArray[np.float64]:
-    """Count samples with overlap: (1 - beta^n) / (1 - beta), float64 (classes,).
+    """Return the effective number of samples: (1 - beta^n) / (1 - beta), float64 (classes,).
 
     Args:
         counts: Samples per class (classes,), at least 1.
@@ -78,7 +78,7 @@ def effective_number(
 
 
 def weights_buffer(weights: NDArray[np.float64]) -> Tensor:
-    """Turn weights, margins or log-priors (classes,) into a tensor of torch's default dtype."""
+    """Convert weights, margins or log-priors (classes,) to a tensor of torch's default dtype."""
     return torch.as_tensor(weights, dtype=torch.get_default_dtype())
 
 
@@ -98,15 +98,15 @@ def _by_hand(counts: ClassCounts, weights: Mapping[str, float]) -> NDArray[np.fl
             )
     values = np.array([weights.get(name, 1.0) for name in counts.names], dtype=np.float64)
     if not values.any():
-        raise ConfigError("every class weighs 0; give at least one class a weight above 0")
+        raise ConfigError("every class has weight 0; give at least one a weight above 0")
     return values
 
 
 def _refuse_cap(cap: float | None, what: str) -> None:
     if cap is not None:
         raise ConfigError(
-            f"cap={cap!r} has nothing to act on with {what}; leave it out, or choose weights "
-            "'inverse', 'square-root' or 'effective-number'"
+            f"cap={cap!r} has no effect with {what}; leave it out, or use weights 'inverse', "
+            "'square-root' or 'effective-number'"
         )
 
 
@@ -114,7 +114,7 @@ def _capped(weights: NDArray[np.float64], cap: float | None) -> NDArray[np.float
     if cap is None:
         return weights
     if not cap >= 1:
-        raise ConfigError(f"cap must be at least 1 (heaviest over lightest class), got {cap!r}")
+        raise ConfigError(f"cap must be at least 1 (ratio of class weights), got {cap!r}")
     return np.minimum(weights, cap * weights.min())
 
 

@@ -1,4 +1,4 @@
-"""Cross-entropy, with class weights where asked (King and Zeng 2001)."""
+"""Cross-entropy, optionally with class weights (King and Zeng 2001)."""
 
 from collections.abc import Mapping
 from typing import final
@@ -12,24 +12,24 @@ from tailora.losses.row_loss import IGNORE_INDEX, RowLoss
 
 
 def weighted_rows(logits: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Weighted cross-entropy of each row of `logits` (rows, classes), and its weight, (rows,)."""
+    """Return weighted cross-entropy and weight of each row (rows,); `logits` (rows, classes)."""
     own = weights[targets]
     return own * functional.cross_entropy(logits, targets, reduction="none"), own
 
 
 @final
 class CrossEntropyLoss(RowLoss):
-    """Cross-entropy whose classes may weigh differently.
+    """Cross-entropy with optional class weights.
 
-    Weights move the decision boundary only as long as the training data are not separated; a
-    logit adjustment keeps acting after that.
+    Weights move the decision boundary only until the training data are separated; a logit
+    adjustment keeps acting after that.
 
     Args:
         counts: Training samples per class.
-        weights: `"none"`, `"inverse"`, `"square-root"`, `"effective-number"`, or
-            `{class name: weight}` (a class not named weighs 1); always normalised to mean 1.
-        cap: The heaviest class weighs at most `cap` times the lightest; 1 is no weighting.
-        ignore_index: Target of rows that take no part, as in torch.
+        weights: `"none"`, `"inverse"`, `"square-root"`, `"effective-number"`, or `{class name:
+            weight}` (1 for missing classes); always normalised to mean 1.
+        cap: Largest ratio of class weights; 1 turns weighting off.
+        ignore_index: Target value of ignored rows, as in torch.
 
     Raises:
         ConfigError: See `class_weights`.

@@ -19,20 +19,20 @@ _BACKGROUND_RATIO: Final = 6.3313
 
 
 def ecm_log_odds(counts: ClassCounts) -> NDArray[np.float64]:
-    """Offset each class's logit by log(n+ / n-) / 4, float64 (classes,); n- is all the others."""
+    """Return logit offsets log(n+ / n-) / 4, float64 (classes,); n- counts all others."""
     positive, negative = _positives_and_negatives(counts)
     return np.log(positive / negative) / 4
 
 
 def ecm_weights(counts: ClassCounts) -> NDArray[np.float64]:
-    """Weigh each class by r log(1 + 1/r) with r = n- / n+, float64 (classes,), in (0, 1)."""
+    """Return each class's weight r log(1 + 1/r) with r = n- / n+, float64 (classes,), in (0, 1)."""
     positive, negative = _positives_and_negatives(counts)
     ratio = negative / positive
     return ratio * np.log1p(1 / ratio)
 
 
 def ecm_cross_entropy(logits: Tensor, targets: Tensor, log_odds: Tensor, weights: Tensor) -> Tensor:
-    """Sum over classes of weight x binary cross-entropy of sigmoid(2z + offset), (rows,)."""
+    """Sum weight x binary cross-entropy of sigmoid(2z + offset) over classes, (rows,)."""
     own = functional.one_hot(targets, logits.shape[1]).bool()  # refuses what is no class
     margin = 2 * logits + log_odds
     return (weights * functional.softplus(torch.where(own, -margin, margin))).sum(dim=1)
@@ -40,19 +40,19 @@ def ecm_cross_entropy(logits: Tensor, targets: Tensor, log_odds: Tensor, weights
 
 @final
 class EffectiveClassMarginLoss(RowLoss):
-    """One sigmoid a class, its boundary moved by how rare the class is (ECM).
+    """One sigmoid per class, with a margin that depends on class size (ECM).
 
-    A margin-based bound on the error of each one-against-all classifier is tightest where positives
-    and negatives keep margins in the ratio n+^(1/4) : n-^(1/4). The raw logits predict; as each
-    class is a question of its own, a softmax over them ranks classes but is not calibrated.
+    A margin-based bound on the error of each one-vs-rest classifier is tightest if positives and
+    negatives have margins in the ratio n+^(1/4) : n-^(1/4). Predict with the raw logits; as classes
+    are independent, a softmax over them ranks classes but is not calibrated.
 
     Args:
         counts: Training samples per class, all at least 1, two classes or more. For detection, with
             `with_background(counts)`.
-        ignore_index: Target of rows that take no part, as in torch.
+        ignore_index: Target value of ignored rows, as in torch.
 
     Raises:
-        ConfigError: There is only one class, so nothing is negative.
+        ConfigError: There is only one class, so there are no negatives.
         DataError: A class has no sample.
 
     Reference:
@@ -83,7 +83,7 @@ def with_background(counts: ClassCounts, *, ratio: float = _BACKGROUND_RATIO) ->
 
     Args:
         counts: Boxes per class.
-        ratio: Background boxes for each box of a class; 6.3313 was measured on LVIS.
+        ratio: Background boxes per foreground box; 6.3313 was measured on LVIS.
 
     Raises:
         ConfigError: `ratio` is not positive.

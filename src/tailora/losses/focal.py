@@ -15,7 +15,7 @@ from tailora.losses.row_loss import IGNORE_INDEX, RowLoss
 
 
 def focal_cross_entropy(logits: Tensor, targets: Tensor, *, gamma: float = 2.0) -> Tensor:
-    """Cross-entropy times (1 - p)^gamma, p the probability of the true class, per row (rows,)."""
+    """Return cross-entropy times (1 - p)^gamma, p that of the true class, per row (rows,)."""
     losses = functional.cross_entropy(logits, targets, reduction="none")
     # the clamp stops the infinite slope of x^gamma at x = 0 for gamma < 1; 0 times it is NaN
     misses = -torch.expm1(-losses.clamp_min(torch.finfo(losses.dtype).tiny))
@@ -24,18 +24,18 @@ def focal_cross_entropy(logits: Tensor, targets: Tensor, *, gamma: float = 2.0) 
 
 @final
 class FocalLoss(RowLoss):
-    """Cross-entropy in which rows already classified well count less.
+    """Cross-entropy that down-weights well-classified rows.
 
-    The factor uses the probability itself, never the class-weighted loss, so a heavy class is not
-    taken for a hard one.
+    The factor uses the probability, not the class-weighted loss, so a class with a large weight is
+    not mistaken for a hard one.
 
     Args:
         counts: Training samples per class.
         gamma: Focus, at least 0; 0 is cross-entropy, at 2 a row with p = 0.9 counts a hundredth.
-        weights: Class weights as in `CrossEntropyLoss`; `"effective-number"` makes the
+        weights: Class weights as in `CrossEntropyLoss`; `"effective-number"` gives the
             class-balanced focal loss.
-        cap: The heaviest class weighs at most `cap` times the lightest.
-        ignore_index: Target of rows that take no part, as in torch.
+        cap: Largest ratio of class weights.
+        ignore_index: Target value of ignored rows, as in torch.
 
     Raises:
         ConfigError: `gamma` is negative or not finite, or see `class_weights`.

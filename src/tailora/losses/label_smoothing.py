@@ -15,13 +15,13 @@ from tailora.losses.row_loss import IGNORE_INDEX, RowLoss
 def smoothed_cross_entropy(
     logits: Tensor, targets: Tensor, weights: Tensor, *, smoothing: float = 0.1
 ) -> Tensor:
-    """Cross-entropy with `smoothing` of the target spread evenly over all classes, (rows,).
+    """Return cross-entropy with `smoothing` of the target spread over all classes, (rows,).
 
     Args:
         logits: (rows, classes).
         targets: Class of each row (rows,).
-        weights: Of each class (classes,); each class's part of the target weighs by its own, as in
-            torch, so that a rare class also weighs where it is asked for by smoothing alone.
+        weights: Class weights (classes,); each class's part of the target has its own weight, as in
+            torch, so that a rare class also counts where it is a target only by smoothing.
         smoothing: Share that is spread, in [0, 1).
     """
     log_shares = functional.log_softmax(logits, dim=1)
@@ -31,19 +31,19 @@ def smoothed_cross_entropy(
 
 @final
 class LabelSmoothingLoss(RowLoss):
-    """Cross-entropy whose targets are not quite certain.
+    """Cross-entropy with softened targets.
 
     Logits stop growing once the true class has its share, which calibrates the probabilities and
-    softens wrong labels. It does not know the counts: combine it with class weights.
+    softens wrong labels. It ignores class counts: combine it with class weights.
 
     Args:
         counts: Training samples per class.
-        smoothing: Share of each target that is spread over all classes, in [0, 1); 0 is
-            cross-entropy, towards 1 every row asks for equal probabilities.
-        weights: Class weights as in `CrossEntropyLoss`. A row's sum over classes is weighed class
-            by class and divided by the weight of its own class, as torch does.
-        cap: The heaviest class weighs at most `cap` times the lightest.
-        ignore_index: Target of rows that take no part, as in torch.
+        smoothing: Share of each target spread over all classes, in [0, 1); 0 is cross-entropy,
+            towards 1 targets become uniform.
+        weights: Class weights as in `CrossEntropyLoss`. A row's sum over classes is weighted class
+            by class and divided by the weight of its own class, as in torch.
+        cap: Largest ratio of class weights.
+        ignore_index: Target value of ignored rows, as in torch.
 
     Raises:
         ConfigError: `smoothing` lies outside [0, 1), or see `class_weights`.

@@ -17,7 +17,7 @@ from tailora.losses.row_loss import IGNORE_INDEX, RowLoss
 
 
 def ldam_margins(counts: ClassCounts, *, max_margin: float = 0.5) -> NDArray[np.float64]:
-    """Margin of each class, float64 (classes,): n^(-1/4), the rarest class at `max_margin`."""
+    """Return class margins n^(-1/4), float64 (classes,), scaled to `max_margin` at the rarest."""
     counts.require_all_present("LDAM margins")
     margins = counts.array() ** -0.25
     return margins * (max_margin / margins.max())
@@ -26,31 +26,30 @@ def ldam_margins(counts: ClassCounts, *, max_margin: float = 0.5) -> NDArray[np.
 def ldam_cross_entropy(
     logits: Tensor, targets: Tensor, margins: Tensor, *, scale: float = 30.0
 ) -> Tensor:
-    """Cross-entropy with `scale` x margin taken off the true class's logit, per row (rows,)."""
+    """Return cross-entropy with `scale` x margin subtracted from the true logit, (rows,)."""
     own = targets[:, None] == torch.arange(logits.shape[1], device=logits.device)
     return functional.cross_entropy(logits - scale * margins * own, targets, reduction="none")
 
 
 @final
 class LDAMLoss(RowLoss):
-    """Cross-entropy that keeps the boundary further from rare classes, as generalisation asks.
+    """Cross-entropy with larger margins for rare classes, from a generalisation bound.
 
-    It takes the logits of a cosine head that has scaled them already: s (cos - m) is
-    s cos - s m, so the same logits serve every other loss and the evaluation.
+    It takes the logits of a cosine head, which are already scaled: s (cos - m) is s cos - s m, so
+    the same logits work with every other loss and at evaluation.
 
-    Deferred re-weighting (DRW) is two phases: this loss for most epochs, then
-    `loss.reweighted()` for the rest.
+    Deferred re-weighting (DRW) has two phases: this loss for most epochs, then `loss.reweighted()`.
 
     Args:
         counts: Training samples per class, all at least 1.
         max_margin: Margin of the rarest class, in cosine units; 0 is cross-entropy.
-        scale: The cosine head's own scale, above 0.
+        scale: Scale of the cosine head, above 0.
         weights: Class weights as in `CrossEntropyLoss`.
-        cap: The heaviest class weighs at most `cap` times the lightest.
-        ignore_index: Target of rows that take no part, as in torch.
+        cap: Largest ratio of class weights.
+        ignore_index: Target value of ignored rows, as in torch.
 
     Attributes:
-        cosine_head_scale: `scale`; says that the loss takes the logits of a cosine head.
+        cosine_head_scale: `scale`; marks that the loss takes the logits of a cosine head.
 
     Raises:
         ConfigError: A negative margin, a scale that is not positive, or see `class_weights`.

@@ -17,21 +17,21 @@ from tailora.losses.row_loss import IGNORE_INDEX, RowLoss
 def logit_adjusted_cross_entropy(
     logits: Tensor, targets: Tensor, log_prior: Tensor, *, tau: float = 1.0
 ) -> Tensor:
-    """Cross-entropy of logits + tau log prior, per row (rows,)."""
+    """Return cross-entropy of logits + tau log prior, per row (rows,)."""
     return functional.cross_entropy(logits + tau * log_prior, targets, reduction="none")
 
 
 @final
 class LogitAdjustedLoss(RowLoss):
-    """Cross-entropy that asks rare classes for a larger margin.
+    """Cross-entropy with larger margins for rare classes, from the log prior.
 
-    Adding the log-prior while training makes the plain argmax at test time minimise the balanced
-    error; predict with the logits as they are.
+    Adding the log prior in training makes the argmax at test time minimise the balanced error;
+    predict with the plain logits.
 
     Args:
         counts: Training samples per class, all at least 1.
         tau: Strength, at least 0; 0 is cross-entropy, 1 is consistent for the balanced error.
-        ignore_index: Target of rows that take no part, as in torch.
+        ignore_index: Target value of ignored rows, as in torch.
 
     Raises:
         ConfigError: `tau` is negative or not finite.

@@ -1,4 +1,4 @@
-"""Terms of a loss by name: a loss records what it adds up, and the history keeps it."""
+"""Named terms of a loss: a loss records what it adds up, for the training history."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,11 +11,11 @@ _NOTED: Final[ContextVar[dict[str, Tensor] | None]] = ContextVar("noted", defaul
 
 
 def note_part(name: str, value: Tensor) -> None:
-    """Record a term of the loss that is being computed; does nothing outside a training.
+    """Record a term of the current loss; does nothing outside training.
 
     Args:
-        name: What it is, e.g. `"diversity"`. Terms of one name are added up. With several
-            processes, those are kept that the first batch of an epoch has.
+        name: Name, e.g. `"diversity"`. Terms of the same name are added up. With several processes,
+            the names of an epoch's first batch are kept.
         value: A scalar, with its sign and weight in the loss.
     """
     noted = _NOTED.get()

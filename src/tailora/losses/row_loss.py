@@ -1,4 +1,4 @@
-"""What every loss on rows of logits shares: rows that are ignored, and the weighted mean."""
+"""Common parts of losses on rows of logits: ignored rows, and the weighted mean."""
 
 from abc import ABC, abstractmethod
 from typing import Final
@@ -12,28 +12,27 @@ IGNORE_INDEX: Final = -100  # torch's
 def without_ignored(
     logits: Tensor, targets: Tensor, ignore_index: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Replace ignored rows by harmless ones, and tell which rows are kept.
+    """Replace ignored rows by harmless ones, and return which rows are kept.
 
-    Rows stay where they are, so that no size depends on the data (a GPU need not wait).
+    Shapes are unchanged, so that nothing depends on the data (a GPU need not synchronise).
 
     Args:
         logits: (..., rows, classes).
         targets: Class of each row (rows,), or `ignore_index`.
-        ignore_index: Target of rows that take no part.
+        ignore_index: Target value of ignored rows.
 
     Returns:
-        Logits that are 0 in ignored rows, whatever they held; targets that are 0 there; booleans
-        (rows,), true where a row is kept.
+        Logits with 0 in ignored rows; targets with 0 there; booleans (rows,), True for kept rows.
     """
     kept = targets != ignore_index
     return logits.masked_fill(~kept[:, None], 0.0), targets.masked_fill(~kept, 0), kept
 
 
 def ratio_of_sums(terms: Tensor, weights: Tensor) -> Tensor:
-    """Divide the sum of weighted terms by the sum of their weights, as torch does.
+    """Divide the sum of weighted terms by the sum of their weights, as in torch.
 
-    A batch without rows (a tile that is all nodata), whose rows are all ignored, or whose rows
-    weigh nothing, gives 0 with a gradient of 0; torch gives NaN.
+    A batch without rows (an all-nodata tile), or whose rows are all ignored or have weight 0,
+    returns 0 with zero gradient; torch returns NaN.
 
     Args:
         terms: Weighted loss of each row (rows,).
@@ -45,18 +44,18 @@ def ratio_of_sums(terms: Tensor, weights: Tensor) -> Tensor:
 
 
 def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
-    """Mean of row losses (rows,) by their weights (rows,); 0 where nothing weighs."""
+    """Return the weighted mean of row losses (rows,); 0 if all weights are 0."""
     return ratio_of_sums(losses * weights, weights)
 
 
 class RowLoss(nn.Module, ABC):
-    """A weighted mean of one term per row, so that a row may be left out or count for a share.
+    """A weighted mean of one term per row, so that rows may be ignored or count partially.
 
-    A loss says what a row's term is in `terms`, where targets are classes and nothing else; rows
-    to ignore are dealt with here.
+    Subclasses define a row's term in `terms`, where all targets are classes; ignored rows are
+    handled here.
 
     Args:
-        ignore_index: Target of rows that take no part.
+        ignore_index: Target value of ignored rows.
     """
 
     def __init__(self, *, ignore_index: int = IGNORE_INDEX) -> None:
@@ -68,7 +67,7 @@ class RowLoss(nn.Module, ABC):
         """Return each row's weighted loss (rows,) and its weight (rows,), all `targets` classes."""
 
     def per_row(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the weighted loss of each row and how much it weighs; ignored rows have 0 and 0.
+        """Return the weighted loss of each row and its weight; both 0 for ignored rows.
 
         Args:
             logits: (rows, classes); of several experts (experts, rows, classes).
@@ -82,7 +81,7 @@ class RowLoss(nn.Module, ABC):
         return terms * kept, weights * kept
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Average over the rows kept, by their weights: a scalar, 0 where all are ignored.
+        """Return the weighted mean over kept rows: a scalar, 0 if all are ignored.
 
         Args:
             logits: (rows, classes); of several experts (experts, rows, classes).

@@ -1,4 +1,4 @@
-"""Optimisers of adapter matrices and of all else; what they do to a spectrum is `spectrum`."""
+"""Optimisers for adapter matrices and other parameters; `spectrum` measures their effect."""
 
 from tailora.optim.adamw import adamw
 from tailora.optim.muon import muon

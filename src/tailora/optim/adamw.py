@@ -1,4 +1,4 @@
-"""AdamW: Adam whose weight decay stands apart from the gradient (Loshchilov and Hutter 2019)."""
+"""AdamW: Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,10 +12,10 @@ def adamw(
     lr: float = 1e-3,
     weight_decay: float = 0.0,
 ) -> torch.optim.Optimizer:
-    """Build torch's AdamW, which moves each number by its own gradient's size.
+    """Build torch's AdamW, Adam with decoupled weight decay.
 
     Args:
-        params: Of any shape, or groups of them as torch has them.
+        params: Of any shape, or parameter groups as in torch.
         lr: Learning rate, at least 0.
         weight_decay: Decoupled, at least 0.
 

@@ -1,4 +1,4 @@
-"""Muon: momentum SGD whose step on a matrix is its orthogonal factor (Jordan et al. 2024)."""
+"""Muon: momentum SGD with orthogonalised updates of matrices (Jordan et al. 2024)."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -16,16 +16,16 @@ ADJUSTMENTS: Final = ("original", "match_rms_adamw")
 def orthogonalised(
     matrix: Tensor, *, steps: int = 5, eps: float = 1e-7, dtype: torch.dtype = torch.bfloat16
 ) -> Tensor:
-    """Pull the singular values of a matrix towards 1, into about [0.7, 1.15], and keep its vectors.
+    """Move a matrix's singular values towards 1, to about [0.7, 1.15], keeping its vectors.
 
-    Newton-Schulz steps of a quintic polynomial chosen to rise fast from 0, not to converge: exact
-    orthogonality was found not to matter.
+    Newton-Schulz iterations of a quintic polynomial chosen to rise fast from 0, not to converge:
+    exact orthogonality was found not to matter.
 
     Args:
         matrix: (rows, columns).
-        steps: Of the iteration, at least 0; 5 lift all singular values above a fiftieth of the
+        steps: Number of iterations, at least 0; 5 lift all singular values above a fiftieth of the
             norm.
-        eps: Added to the norm, so that a gradient of 0 stays 0.
+        eps: Added to the norm, so that a zero gradient stays 0.
         dtype: Of the products; float32 for tests on a CPU.
 
     Returns:
@@ -46,13 +46,13 @@ def orthogonalised(
 
 
 def step_scale(rows: int, columns: int, adjustment: str) -> float:
-    """Scale the step of a matrix: sqrt(max(1, rows / columns)), or 0.2 sqrt of the longer side.
+    """Return a matrix's update scale: sqrt(max(1, rows / columns)), or 0.2 sqrt(longer side).
 
     Raises:
         ConfigError: Unknown adjustment.
     """
     if adjustment not in ADJUSTMENTS:
-        raise unknown_name("adjustment of Muon's steps", adjustment, ADJUSTMENTS)
+        raise unknown_name("adjustment of Muon's updates", adjustment, ADJUSTMENTS)
     if adjustment == "original":
         return math.sqrt(max(1.0, rows / columns))
     return 0.2 * math.sqrt(max(rows, columns))
@@ -60,24 +60,24 @@ def step_scale(rows: int, columns: int, adjustment: str) -> float:
 
 @final
 class MatrixMuon(torch.optim.Optimizer):
-    """Muon for any torch, for matrices and for convolutions as matrices of their outputs.
+    """Muon for any torch version, for matrices and for convolutions reshaped to matrices.
 
-    Every direction of a gradient moves a matrix by the same amount, so what rare classes ask for is
-    learnt as fast as what frequent ones do.
+    All directions of a gradient update a matrix equally, so rare classes are learnt as fast as
+    frequent ones.
 
     Args:
-        params: Matrices, or convolutions, which are taken as (outputs, the rest).
+        params: Matrices, or convolutions, reshaped to (outputs, the rest).
         lr: Learning rate, at least 0.
         weight_decay: Decoupled, at least 0.
         momentum: In [0, 1).
-        nesterov: Look one step ahead.
-        steps: Of Newton-Schulz.
-        adjustment: `"original"`, or `"match_rms_adamw"`, whose steps are as large as AdamW's, so
+        nesterov: Use Nesterov momentum.
+        steps: Newton-Schulz iterations.
+        adjustment: `"original"`, or `"match_rms_adamw"`, whose updates have the size of AdamW's, so
             that its learning rates can be used.
         dtype: Of the Newton-Schulz products.
 
     Raises:
-        ConfigError: A parameter is no matrix, or an option is out of range.
+        ConfigError: A parameter is not a matrix, or an option is out of range.
 
     Reference:
         Jordan et al., Muon: An optimizer for hidden layers in neural networks, 2024.
@@ -115,13 +115,13 @@ class MatrixMuon(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.ndim < 2:
                     raise ConfigError(
-                        f"Muon moves matrices, got a parameter of shape {tuple(parameter.shape)}; "
-                        "give it to AdamW"
+                        "Muon needs matrices, got a parameter of shape "
+                        f"{tuple(parameter.shape)}; use AdamW for it"
                     )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take one step; `closure` evaluates the loss again where it is given."""
+        """Take one step; `closure` re-evaluates the loss, if given."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -155,7 +155,7 @@ def muon(
     momentum: float = 0.95,
     adjustment: str = "original",
 ) -> torch.optim.Optimizer:
-    """Build torch's own Muon where it has one (2.9 and later), else `MatrixMuon`.
+    """Build torch's own Muon if available (2.9 and later), else `MatrixMuon`.
 
     Args:
         params: Matrices.
@@ -165,7 +165,7 @@ def muon(
         adjustment: As in `MatrixMuon`.
 
     Raises:
-        ConfigError: A parameter is no matrix, or an option is out of range.
+        ConfigError: A parameter is not a matrix, or an option is out of range.
 
     Reference:
         Jordan et al., Muon: An optimizer for hidden layers in neural networks, 2024.
@@ -183,16 +183,16 @@ def muon(
 
 
 def adapter_matrices(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Divide what trains in an adapted encoder into matrices for Muon and the rest for AdamW.
+    """Divide an adapted encoder's trainable parameters into matrices, for Muon, and the rest.
 
-    Give it the encoder with its adapters, not the classification head, which is for AdamW as are
-    embeddings: whatever an `nn.Embedding` holds is in the rest.
+    Pass the encoder with its adapters, not the classification head, which is for AdamW, like
+    embeddings: parameters of an `nn.Embedding` are in the rest.
 
     Args:
-        module: Its parameters that ask for gradients are divided.
+        module: Its trainable parameters are divided.
 
     Returns:
-        Matrices and convolutions; all others. Each parameter is in one of them once.
+        Matrices and convolutions; all others. Each parameter is in exactly one.
     """
     embedded = {
         id(parameter)

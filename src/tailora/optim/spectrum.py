@@ -10,14 +10,13 @@ from tailora.errors import ConfigError, DataError
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Summary of singular values s, most of it through their energies q = s^2 / sum of s^2.
+    """Summary of singular values s, mostly through their energies q = s^2 / sum of s^2.
 
     Attributes:
-        entropy: -sum q log q / log n, in [0, 1]: 0 one direction, 1 all alike.
+        entropy: -sum q log q / log n, in [0, 1]: 0 for one direction, 1 for equal use.
         effective_rank: exp of -sum p log p with p = s / sum of s, in [1, n] (Roy and Vetterli).
         top_energy: Energy of the k largest values, in [0, 1].
-        quartile_ratio: Third quartile of the energies over the first; infinite where the first
-            is 0.
+        quartile_ratio: Third over first quartile of the energies; infinite if the first is 0.
     """
 
     entropy: float
@@ -29,7 +28,7 @@ class Spectrum:
 def spectrum(matrix: Tensor, *, top: int = 1) -> Spectrum:
     """Summarise the singular values of a weight, an update, or an adapter's product B A.
 
-    Muon's weights have flatter spectra than Adam's, which goes with rarer facts being learnt.
+    Muon's weights have flatter spectra than Adam's, which is associated with learning rarer facts.
 
     Args:
         matrix: (rows, columns), not all 0.
@@ -37,7 +36,7 @@ def spectrum(matrix: Tensor, *, top: int = 1) -> Spectrum:
 
     Raises:
         ConfigError: `top` is out of range.
-        DataError: `matrix` is no matrix of finite numbers, or is all 0.
+        DataError: `matrix` is not a matrix of finite numbers, or is all 0.
 
     Reference:
         Roy and Vetterli, The effective rank: A measure of effective dimensionality, EUSIPCO 2007.
@@ -48,7 +47,7 @@ def spectrum(matrix: Tensor, *, top: int = 1) -> Spectrum:
         raise ConfigError(f"top must lie in [1, {min(matrix.shape)}], got {top!r}")
     values = torch.linalg.svdvals(matrix.detach().double())
     if values[0] == 0:
-        raise DataError("a matrix of zeros has no spectrum; train a step first")
+        raise DataError("a zero matrix has no spectrum; train for at least one step first")
     # by the largest value first, or its square may leave the range
     energies = (values / values[0]).square()
     energies = energies / energies.sum()

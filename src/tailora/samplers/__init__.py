@@ -1,4 +1,4 @@
-"""Samplers of row indices that know the classes; every process draws the same order."""
+"""Class-aware samplers of row indices; every process draws the same order."""
 
 from tailora.samplers.bucketed import BucketedSampler
 from tailora.samplers.class_balanced import ClassBalancedSampler

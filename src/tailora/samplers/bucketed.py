@@ -1,4 +1,4 @@
-"""Batches with fixed shares of large, middling and rare classes (MagicMirror's buckets)."""
+"""Batches with fixed shares of large, medium and rare classes (MagicMirror's buckets)."""
 
 from collections.abc import Sequence
 from typing import final
@@ -13,20 +13,20 @@ from tailora.samplers.members import Labels, deal_hands, members_by_class
 
 @final
 class BucketedSampler(EpochSampler):
-    """Fill every batch from buckets of classes, each bucket with the same rows per batch.
+    """Fill every batch from buckets of classes, with a fixed number of rows per bucket.
 
-    Drawing by class makes every class equal; buckets only promise that each batch has some of the
-    rare ones, and leave classes of one bucket as frequent as they are. A bucket whose rows are used
-    up is shuffled and begun again.
+    Class-balanced sampling equalises classes; buckets only ensure that each batch has some of the
+    rare ones, and keep the relative frequencies within a bucket. An exhausted bucket is reshuffled
+    and restarted.
 
     Args:
         labels: Class index of each row (rows,); a class that does not occur is not drawn.
         batch_size: Rows in the loader's batch (per process), a multiple of the sum of `shares`.
         rank: This process, in [0, world_size).
         world_size: Number of processes.
-        shares: Whole parts of a batch for each bucket, at least 1, two or more. Classes go from the
-            largest to the rarest into as many buckets of as many classes; the first ones take one
-            more where they do not divide.
+        shares: Integer parts of a batch per bucket, at least 1, two or more. Classes are assigned
+            from largest to rarest to buckets of equal numbers of classes; the first ones take one
+            more if they do not divide.
         seed: Seed of the order, at least 0.
 
     Raises:
@@ -40,8 +40,8 @@ class BucketedSampler(EpochSampler):
         [2, 2, 2]
 
     Reference:
-        MagicMirror, arXiv 2509.10260, multi-bucket sampling in 4:1:1:1:1; its buckets are given
-        labels, those by the size of a class are our reading.
+        MagicMirror, arXiv 2509.10260, multi-bucket sampling in 4:1:1:1:1; there buckets are given
+        labels, buckets by class size are our interpretation.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class BucketedSampler(EpochSampler):
         seed: int = 0,
     ) -> None:
         if len(shares) < 2 or not all(isinstance(s, int) and s >= 1 for s in shares):
-            raise ConfigError(f"shares must be two or more whole parts, got {list(shares)}")
+            raise ConfigError(f"shares must be two or more integers, got {list(shares)}")
         if batch_size < 1 or batch_size % sum(shares):
             raise ConfigError(
                 f"batch_size must be a multiple of the sum of shares, got {batch_size} and "

@@ -11,10 +11,10 @@ from tailora.samplers.members import Labels, draw_by_shares, members_by_class
 
 @final
 class ClassBalancedSampler(EpochSampler):
-    """Draw every class equally often, as many rows per epoch as there are.
+    """Draw all classes equally often, with the number of rows of the data per epoch.
 
-    The usual second stage (classifier re-training): the boundary no longer sees the label
-    distribution. Rare rows repeat often, so a whole network overfits them.
+    The usual second stage (classifier re-training): the boundary no longer depends on the label
+    distribution. Rare rows repeat often, so a full network overfits them.
 
     Args:
         labels: Class index of each row (rows,); a class that does not occur is not drawn.

@@ -12,16 +12,16 @@ from tailora.samplers.members import Labels, draw_by_shares, members_by_class, s
 
 @final
 class EffectiveNumberSampler(EpochSampler):
-    """Draw each row with the weight 1 / effective number of samples of its class.
+    """Sample each row with weight 1 / effective number of samples of its class.
 
     Small classes are drawn equally often; among classes beyond about 1 / (1 - beta) rows, where
-    further rows add little, the larger are drawn more.
+    additional rows add little, larger ones are drawn more.
 
     Args:
         labels: Class index of each row (rows,); a class that does not occur is not drawn.
         rank: This process, in [0, world_size).
         world_size: Number of processes.
-        beta: Overlap in [0, 1); 0 keeps the data's own shares, towards 1 they become equal.
+        beta: Overlap in [0, 1); 0 keeps the natural class shares, towards 1 they become equal.
         seed: Seed of the order, at least 0.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What every sampler shares: an order that depends on seed and epoch alone, dealt to processes."""
+"""Base of all samplers: an order from seed and epoch only, distributed over processes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -11,22 +11,23 @@ from tailora.errors import ConfigError
 
 
 class EpochSampler(Sampler[int], ABC):
-    """A sampler with its own generator, made anew each epoch from `seed` and the epoch.
+    """A sampler with its own generator, seeded each epoch from `seed` and the epoch.
 
     All processes draw the same order and keep every `world_size`-th piece, so that together they
-    see what one process would see, each row once. Where the order does not divide evenly, its
-    first indices are used again: fewer than `world_size` of them.
+    see what one process would see, each row once. If the order does not divide evenly, its first
+    indices are reused: fewer than `world_size` of them.
 
-    Call `set_epoch` before each epoch, or every epoch repeats the first. A loader that shards by
-    itself (Accelerate's does) needs the whole order: leave `rank` and `world_size` as they are.
+    Call `set_epoch` before each epoch, otherwise every epoch repeats the first. A loader that
+    shards by itself (such as Accelerate's) needs the full order: leave `rank` and `world_size`
+    unchanged.
 
     Args:
         length: Indices in one epoch over all processes.
         rank: This process, in [0, world_size).
         world_size: Number of processes.
         seed: At least 0.
-        chunk: Neighbouring indices that stay in one process, e.g. a batch with a make-up of its
-            own; a remainder too short to give every process one is dealt singly.
+        chunk: Consecutive indices that stay in one process, e.g. a composed batch; a remainder too
+            short for one chunk per process is distributed singly.
 
     Raises:
         ConfigError: `rank`, `world_size` or `seed` is out of range.
@@ -51,7 +52,7 @@ class EpochSampler(Sampler[int], ABC):
         """Draw one epoch for all processes, row indices (length,)."""
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, from 0, whose order the next iteration draws."""
+        """Set the epoch, from 0, whose order the next iteration draws."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
@@ -65,7 +66,7 @@ class EpochSampler(Sampler[int], ABC):
 def deal(
     order: NDArray[np.int64], rank: int, world_size: int, *, chunk: int = 1
 ) -> NDArray[np.int64]:
-    """Take one process's part of `order`: chunks in turn, then the remainder index by index.
+    """Return one process's part of `order`: chunks in turn, then the remainder index by index.
 
     Example:
         >>> deal(np.arange(7), 1, 2, chunk=2).tolist()

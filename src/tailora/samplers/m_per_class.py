@@ -22,7 +22,7 @@ class MPerClassSampler(EpochSampler):
         batch_size: Rows in the loader's batch (per process), a multiple of `m`.
         rank: This process, in [0, world_size).
         world_size: Number of processes.
-        m: Rows of each class in a batch, at least 1.
+        m: Rows per class in a batch, at least 1.
         seed: Seed of the order, at least 0.
 
     Raises:
@@ -55,7 +55,7 @@ class MPerClassSampler(EpochSampler):
         if self.classes_per_batch > len(self.members):
             raise ConfigError(
                 f"a batch of {batch_size} with m={m} needs {self.classes_per_batch} classes, got "
-                f"{len(self.members)}; raise m or lower the batch size"
+                f"{len(self.members)}; increase m or lower the batch size"
             )
         # whole batches for every process: at least as many rows as there are
         length = -(-len(labels) // (batch_size * world_size)) * batch_size * world_size

@@ -1,4 +1,4 @@
-"""Rows of each class, and how many of them an epoch takes."""
+"""Rows of each class, and how many of them an epoch draws."""
 
 from collections.abc import Iterator, Sequence
 
@@ -42,10 +42,10 @@ def draw_by_shares(
     shares: NDArray[np.float64],
     generator: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """Draw as many rows as there are, in random order, classes in the given shares.
+    """Draw as many rows as there are, in random order, with the given class shares.
 
-    Each class gets its share to within one row, and all its rows are used equally often to
-    within one: less noise than independent draws of the same probabilities.
+    Each class gets its share to within one row, and all its rows are used equally often to within
+    one: less variance than independent draws.
 
     Args:
         members: Rows of each class.
@@ -77,9 +77,9 @@ def draw_counts(
 def deal_hands(
     deck: NDArray[np.int64], size: int, generator: np.random.Generator
 ) -> Iterator[NDArray[np.int64]]:
-    """Deal hands of `size` cards for ever, shuffling a fresh deck in whenever one runs out.
+    """Yield hands of `size` cards forever, shuffling in a new deck when one runs out.
 
-    No card is dealt a second time more than others, and none twice in a hand unless the deck is
+    No card is dealt twice more often than others, and none twice in a hand unless the deck is
     smaller than the hand.
     """
     left = generator.permutation(deck)

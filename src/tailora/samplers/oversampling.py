@@ -12,17 +12,17 @@ from tailora.samplers.members import Labels, draw_counts, members_by_class, size
 
 @final
 class OversamplingSampler(EpochSampler):
-    """Use every row, and repeat those of small classes until none is too small.
+    """Use every row, and repeat rows of small classes up to a class ratio.
 
-    Nothing is thrown away; an epoch grows longer. Each row of a class is repeated equally often
-    to within one.
+    No data are discarded; an epoch gets longer. Each row of a class is repeated equally often to
+    within one.
 
     Args:
         labels: Class index of each row (rows,); a class that does not occur is not drawn.
         rank: This process, in [0, world_size).
         world_size: Number of processes.
-        ratio: Smallest over largest class after sampling, in (0, 1]; 1 is equality, a ratio that
-            the data have already changes nothing.
+        ratio: Smallest over largest class after sampling, in (0, 1]; 1 balances the classes, a
+            ratio that the data already have changes nothing.
         seed: Seed of the order, at least 0.
 
     Raises:

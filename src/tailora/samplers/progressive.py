@@ -12,14 +12,14 @@ from tailora.samplers.members import Labels, draw_by_shares, members_by_class, s
 
 @final
 class ProgressiveSampler(EpochSampler):
-    """Move from the data's own class shares to equal ones over the epochs.
+    """Interpolate from the natural class shares to equal ones over the epochs.
 
-    Early epochs learn the representation from every row, late ones fit the boundary; no second
-    stage is needed.
+    Early epochs learn the representation from every row, late ones the boundary; no second stage is
+    needed.
 
     Args:
         labels: Class index of each row (rows,); a class that does not occur is not drawn.
-        epochs: Length of the training, at least 1; epoch t is t / epochs of the way to equal
+        epochs: Number of training epochs, at least 1; epoch t is t / epochs of the way to equal
             shares, later epochs have equal shares.
         rank: This process, in [0, world_size).
         world_size: Number of processes.

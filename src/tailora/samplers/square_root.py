@@ -1,4 +1,4 @@
-"""Square-root sampling: between the data's own shares and equal ones (Kang et al. 2020, eq. 1)."""
+"""Square-root sampling: between natural and equal class shares (Kang et al. 2020, eq. 1)."""
 
 from typing import final
 
@@ -11,9 +11,9 @@ from tailora.samplers.members import Labels, draw_by_shares, members_by_class, s
 
 @final
 class SquareRootSampler(EpochSampler):
-    """Draw each class in proportion to the square root of its count.
+    """Sample each class in proportion to the square root of its count.
 
-    A milder class balance: an imbalance of 100 becomes one of 10, and rare rows repeat less.
+    A milder class balance: an imbalance of 100 becomes 10, and rare rows repeat less.
 
     Args:
         labels: Class index of each row (rows,); a class that does not occur is not drawn.

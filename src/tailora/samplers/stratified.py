@@ -12,10 +12,10 @@ from tailora.samplers.members import Labels, members_by_class
 
 @final
 class StratifiedSampler(EpochSampler):
-    """Use every row once, in batches whose class counts are as near to the shares as integers get.
+    """Use every row once, in batches that follow the class shares as closely as possible.
 
-    With rare classes a plain shuffle leaves long runs of batches without them and clumps of
-    several; here each batch has its share rounded up or down.
+    With rare classes, plain shuffling leaves long runs of batches without them and clumps of
+    several; here each batch has its share, rounded up or down.
 
     Args:
         labels: Class index of each row (rows,).

@@ -12,16 +12,16 @@ from tailora.samplers.members import Labels, draw_counts, members_by_class, size
 
 @final
 class UndersamplingSampler(EpochSampler):
-    """Leave out rows of large classes until none is too large, others every epoch.
+    """Discard random rows of large classes down to a class ratio, different ones every epoch.
 
-    Epochs are short; over many of them a large class is still seen whole.
+    Epochs are short; over many of them all rows of a large class are used.
 
     Args:
         labels: Class index of each row (rows,); a class that does not occur is not drawn.
         rank: This process, in [0, world_size).
         world_size: Number of processes.
-        ratio: Smallest over largest class after sampling, in (0, 1]; 1 is equality, a ratio that
-            the data have already changes nothing.
+        ratio: Smallest over largest class after sampling, in (0, 1]; 1 balances the classes, a
+            ratio that the data already have changes nothing.
         seed: Seed of the order, at least 0.
 
     Raises:
