@@ -13,7 +13,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModel
 
-from tailora import DebLoRA, load_run, open_dataset
+from tailora import DebLoRA, load_run, open_dataset, read_run
 from tailora.backbones import load_backbone
 from tailora.counts import make_groups
 from tailora.data import prepare_images
@@ -379,3 +379,20 @@ def test_the_class_on_a_module_and_the_command_line_are_one_method(finished, dat
     )  # fmt: skip
     for name, tensor in run.model.head.state_dict().items():
         assert torch.equal(result.head.state_dict()[name], tensor), name
+
+
+def test_a_run_is_read_without_its_model_and_says_what_its_files_say(finished):
+    result, loaded = read_run(finished), load_run(finished)
+    rows = read_rows((finished / "predictions.csv").read_text("utf-8"))
+    found = result.predictions
+    assert found.labels == tuple(row["label"] for row in rows)
+    assert found.predicted == tuple(row["class"] for row in rows)
+    names = np.array(result.class_names)
+    assert found.predicted == tuple(names[found.probabilities.argmax(axis=1)])
+    written = [[float(row[f"p({name})"]) for name in names] for row in rows]
+    np.testing.assert_array_equal(found.probabilities, written)
+    assert [len(within) for within in found.sets] == [row["set"].count(";") + 1 for row in rows]
+    assert loaded.metrics == result.metrics
+    assert loaded.record == result.record
+    assert result.metrics.to_json() == json.loads((finished / "metrics.json").read_text("utf-8"))
+    assert result.has_evidence("map_before", "keep")
