@@ -80,15 +80,15 @@ def measure(stage: str, point: Point, *, limit: float, repeats: int) -> dict[str
         with ledger.measure("first"):
             run()
         (first,) = ledger.entries()
-    seconds = [first["seconds"]]
-    if first["seconds"] < ONCE_ABOVE * limit:
+    seconds = [first.seconds]
+    if first.seconds < ONCE_ABOVE * limit:
         seconds = [_timed(run) for _ in range(repeats)]
     return {
-        "warmed_up": first["seconds"] < ONCE_ABOVE * limit,
+        "warmed_up": first.seconds < ONCE_ABOVE * limit,
         "seconds": seconds,
         "median_seconds": statistics.median(seconds),
         "memory_before_mb": round(before, 1),
-        "peak_memory_mb": first["peak_memory_mb"],
+        "peak_memory_mb": first.peak_memory_mb,
     }
 
 

@@ -210,7 +210,7 @@ def _figures(size: _Size) -> Run:
     names, counts = size.names, size.counts()
     group_of = {c: name for name, members in make_groups(counts).items() for c in members}
     groups = [group_of[c] for c in range(size.classes)]
-    scores = tuple({"f1": 0.5, "f1_interval": (0.4, 0.6)} for _ in names)
+    scores = tuple((0.5, (0.4, 0.6)) for _ in names)
     confusion = np.eye(size.classes, dtype=np.int64)
 
     def draw() -> None:

@@ -99,7 +99,7 @@ def measure(
                 pass
         seconds = time.perf_counter() - start
         (entry,) = ledger.entries()
-    return {"peak_mb": entry["peak_memory_mb"], "seconds": round(seconds, 1)}
+    return {"peak_mb": entry.peak_memory_mb, "seconds": round(seconds, 1)}
 
 
 def images_that_fit(peaks: Sequence[float], images: Sequence[int], limit_mb: float) -> int:

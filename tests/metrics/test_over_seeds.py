@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from tailora.errors import ConfigError, DataError
 from tailora.metrics import SeedOutcome, compare_over_seeds
 from tailora.metrics.bootstrap import bootstrap_f1
 from tailora.metrics.intervals import undetected_share
+from tailora.metrics.method_metrics import plain
 
 GROUPS = Groups(head=(0,), middle=(1,), tail=(2, 3))
 CLASSES = ("a", "b", "c", "d")
@@ -244,7 +246,7 @@ def test_a_scope_without_samples_is_undefined_and_json_stays_plain():
         [outcome([0, 0], {"p": [0, 0], "q": [0, 1]})] * 2,
         against="q", shared_test=True, replicates=10,
     )  # fmt: skip
-    entry = result.to_json()
+    entry = plain(asdict(result))
     assert json.loads(json.dumps(entry, allow_nan=False)) == entry
     assert entry["rows"][0]["difference"]["tail"] == {"mean": None, "low": None, "high": None}
     assert entry["rows"][0]["scores"]["tail"]["per_seed"] == [None, None]

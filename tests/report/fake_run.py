@@ -205,6 +205,7 @@ def _row(score, c, n_classes):
 
 
 def _run(counts, n_test, seed):
+    quick = {"seconds": 12.1, "peak_memory_mb": 900.0, "trained_parameters": 0}
     stage = {"seconds": 61.5, "peak_memory_mb": 1830.0, "trained_parameters": 294912}
     return {
         "schema": 1,
@@ -248,10 +249,10 @@ def _run(counts, n_test, seed):
             "std": [0.25, 0.25, 0.25],
         },
         "stages": [
-            {"name": "features", "seconds": 12.1, "peak_memory_mb": 900.0, "trained_parameters": 0},
-            {"name": "lora", **stage},
-            {"name": "clusters", "seconds": 0.8, "peak_memory_mb": None, "trained_parameters": 0},
-            {"name": "deblora", **stage},
+            {"name": "zero-shot: features", "method": "zero-shot", **quick},
+            {"name": "lora: train", "method": "lora", **stage},
+            {"name": "deblora: clusters", "method": "deblora", **quick},
+            {"name": "deblora: train", "method": "deblora", **stage},
         ],
         "adapted": [
             {"module": "attention.query", "count": 12, "shape": "384x384", "parameters": 73728},

@@ -1,10 +1,11 @@
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 from tailora.errors import RunError
-from tailora.runs.folder import CostLedger
+from tailora.runs.folder import CostLedger, StageCost
 from tailora.storage import write_json
 
 
@@ -22,7 +23,7 @@ def clock(monkeypatch):
 
 
 def names(ledger):
-    return [entry["name"] for entry in ledger.entries()]
+    return [entry.name for entry in ledger.entries()]
 
 
 def test_nothing_was_spent_before_the_first_stage(ledger):
@@ -54,7 +55,7 @@ def test_a_resumed_run_goes_on_with_the_ledger_of_the_one_before(ledger, clock):
     with resumed.measure("train"):
         clock[0] += 2
     assert names(resumed) == ["lora: probe", "lora: train"]
-    assert [entry["seconds"] for entry in resumed.entries()] == [1, 2]
+    assert [entry.seconds for entry in resumed.entries()] == [1, 2]
 
 
 def test_a_stage_done_again_replaces_its_entry(ledger, clock):
@@ -63,7 +64,7 @@ def test_a_stage_done_again_replaces_its_entry(ledger, clock):
             clock[0] += seconds
     with ledger.measure("train features"):
         clock[0] += 1
-    assert [(e["name"], e["seconds"]) for e in ledger.entries()] == [
+    assert [(e.name, e.seconds) for e in ledger.entries()] == [
         ("lora: train", 3),
         ("lora: train features", 1),
     ]
@@ -72,7 +73,7 @@ def test_a_stage_done_again_replaces_its_entry(ledger, clock):
 def test_the_ledger_is_plain_json(ledger):
     with ledger.measure("probe"):
         pass
-    assert json.loads(ledger.path.read_text()) == ledger.entries()
+    assert json.loads(ledger.path.read_text()) == [asdict(e) for e in ledger.entries()]
 
 
 def test_the_peak_holds_what_was_held_meanwhile(ledger):
@@ -83,7 +84,7 @@ def test_the_peak_holds_what_was_held_meanwhile(ledger):
         del held
     with ledger.measure("small again"):
         pass
-    small, large, again = (entry["peak_memory_mb"] for entry in ledger.entries())
+    small, large, again = (entry.peak_memory_mb for entry in ledger.entries())
     assert large > small + 150 or large >= again  # where the peak cannot start anew it only grows
     if again < large:  # where it can
         assert large > again + 150
@@ -103,7 +104,7 @@ ENTRY = {
 def test_damaged_costs_are_refused(content, tmp_path):
     path = tmp_path / "lora" / "costs.json"
     write_json(path, [ENTRY])
-    assert CostLedger(path, "lora").entries() == [ENTRY]
+    assert CostLedger(path, "lora").entries() == [StageCost(**ENTRY)]
     write_json(path, content)
     with pytest.raises(RunError, match=r"costs\.json' is damaged.*delete the folder.*--resume"):
         CostLedger(path, "lora").entries()

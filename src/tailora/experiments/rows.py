@@ -242,7 +242,7 @@ def _score(
         place / "predictions.npz",
         lambda path: np.savez_compressed(path, **arrays),  # pyright: ignore[reportArgumentType]
     )
-    own = sum(entry["seconds"] for entry in find_method(row.method).own_costs(job))
+    own = sum(entry.seconds for entry in find_method(row.method).own_costs(job))
     facts = {
         "own_seconds": own,
         "seconds": output.seconds,

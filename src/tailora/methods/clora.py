@@ -9,8 +9,8 @@ Reference: "cLoRA" in Tian, Chen, Sun, NeurIPS 2024, table 1; training one categ
 others is our reading, since a classifier needs something to tell it from.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, final
+from collections.abc import Callable, Sequence
+from typing import Final, final
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from tailora.methods.job import Job
 from tailora.methods.method import INPUT, Classes, Method, Rows
 from tailora.methods.stages import stage_features, stage_folder, train_once, trainable
 from tailora.methods.training_parts import training_optimizer
+from tailora.runs.folder import StageCost
 from tailora.runs.weights import load_adapted
 from tailora.train.base_adaptation import AnyEncoder, adapt_to_labels
 
@@ -79,14 +80,14 @@ class CLoRA(Method):
                 found.append(own.log_softmax(dim=1)[:, category])
         return [torch.stack(found, dim=1).softmax(dim=1).numpy() for found in scores.values()]
 
-    def own_costs(self, job: Job) -> list[dict[str, Any]]:
+    def own_costs(self, job: Job) -> list[StageCost]:
         """What was spent on the adapters of all categories."""
         return _spent(job, self.name)
 
-    def trained_parameters(self, spent: Sequence[Mapping[str, Any]]) -> int:
+    def trained_parameters(self, spent: Sequence[StageCost]) -> int:
         """Parameters of all categories' last adapters together."""
-        own = [entry for entry in spent if entry["method"].startswith(f"{self.stages()[-1]}/")]
-        return sum(entry["trained_parameters"] for entry in own)
+        own = [entry for entry in spent if entry.method.startswith(f"{self.stages()[-1]}/")]
+        return sum(entry.trained_parameters for entry in own)
 
     def idle_keys(self) -> Sequence[str]:
         """Each adapter learns one category against the others, whatever these say."""
@@ -143,7 +144,7 @@ class CLoRAOracle(CLoRA):
             chosen[rows] = stage_features(job, part(_CLORA, int(category)), split)[rows]
         return chosen
 
-    def own_costs(self, job: Job) -> list[dict[str, Any]]:
+    def own_costs(self, job: Job) -> list[StageCost]:
         """What was spent on cLoRA."""
         return _spent(job, _CLORA)
 
@@ -152,7 +153,7 @@ class CLoRAOracle(CLoRA):
         return (_CLORA,)
 
 
-def _spent(job: Job, method: str) -> list[dict[str, Any]]:
+def _spent(job: Job, method: str) -> list[StageCost]:
     return [
         entry
         for category in range(len(job.counts.names))

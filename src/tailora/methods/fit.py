@@ -254,7 +254,7 @@ def _record(job: Job, last: StageResult, started: str) -> dict[str, Any]:
             "license": job.loaded.license,
         },
         "input": job.input.to_json(),
-        "stages": last.method.costs(job),
+        "stages": [asdict(cost) for cost in last.method.costs(job)],
         "adapted": _adapted(last.encoder.backbone),
         "spectrum": (adapter_spectrum(last.encoder.backbone) or {}).get("mean"),
     }

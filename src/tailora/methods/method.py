@@ -1,9 +1,9 @@
 """A method: how an encoder is adapted before a head is fitted; one row of a table of results."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from tailora.methods.experts import Experts
 from tailora.methods.job import Job
 from tailora.methods.stages import stage_features, train_once, trainable
 from tailora.metrics.confusion import present_macro_f1
+from tailora.runs.folder import StageCost
 from tailora.runs.weights import HeadFacts, load_adapted, load_head, save_head
 from tailora.storage import read_json, typed, write_json
 from tailora.train.base_adaptation import AnyEncoder
@@ -176,22 +177,22 @@ class Method:
 
     # what it cost
 
-    def own_costs(self, job: Job) -> list[dict[str, Any]]:
+    def own_costs(self, job: Job) -> list[StageCost]:
         """What was spent on it alone, entry by entry."""
         return job.folder.costs(self.name).entries()
 
-    def costs(self, job: Job) -> list[dict[str, Any]]:
+    def costs(self, job: Job) -> list[StageCost]:
         """What was spent on it and on what it stands on."""
         before = [entry for method in stood_on(self) for entry in method.own_costs(job)]
         return before + self.own_costs(job)
 
-    def trained_parameters(self, spent: Sequence[Mapping[str, Any]]) -> int:
+    def trained_parameters(self, spent: Sequence[StageCost]) -> int:
         """Parameters that learnt, of the largest stage; 0 where only the head did.
 
         Args:
             spent: What `costs` gives.
         """
-        return max((entry["trained_parameters"] for entry in spent), default=0)
+        return max((entry.trained_parameters for entry in spent), default=0)
 
     def stages(self) -> tuple[str, ...]:
         """Names of the methods whose folders it reads or writes, in the order they are done."""

@@ -265,8 +265,8 @@ def cost_of(job: Job, method: Method, *, head: int) -> dict[str, Any]:
     spent = method.costs(job)
     return {
         "trained_parameters": method.trained_parameters(spent) or head,
-        "seconds": sum(entry["seconds"] for entry in spent),
-        "peak_memory_mb": max((entry["peak_memory_mb"] for entry in spent), default=0.0),
+        "seconds": sum(entry.seconds for entry in spent),
+        "peak_memory_mb": max((entry.peak_memory_mb for entry in spent), default=0.0),
     }
 
 

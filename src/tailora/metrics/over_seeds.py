@@ -5,8 +5,8 @@ Reference: Demsar, "Statistical comparisons of classifiers over multiple dataset
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Final, final
+from dataclasses import dataclass
+from typing import Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 from tailora.errors import ConfigError, unknown_name
 from tailora.metrics.confusion import class_scores, confusion_matrix
 from tailora.metrics.group_f1 import MACRO_KEYS, group_f1
-from tailora.metrics.method_metrics import defined, plain
+from tailora.metrics.method_metrics import defined
 from tailora.metrics.seed_differences import (
     MeanDifference,
     ResampledTests,
@@ -120,10 +120,6 @@ class OverSeeds:
     def mean_ranks(self) -> dict[str, dict[str, Score]]:
         """For each scope, the mean rank of each row."""
         return {key: {row.name: row.ranks[key] for row in self.rows} for key in MACRO_KEYS}
-
-    def to_json(self) -> dict[str, Any]:
-        """Lists and dictionaries, None where undefined; the rows are those of comparison.json."""
-        return plain(asdict(self))
 
 
 def compare_over_seeds(

@@ -17,8 +17,9 @@ from tailora.report.blocks import (
     left_out,
     text_cells,
 )
+from tailora.runs.folder import StageCost
 from tailora.runs.provenance import GitState, Machine
-from tailora.runs.result import AdapterLayers, Copies, RunResult, StageCost
+from tailora.runs.result import AdapterLayers, Copies, RunResult
 
 _MOST_LISTED: Final = 12
 
@@ -29,8 +30,8 @@ def cost_section(run: RunResult) -> Section:
     if not stages:
         return left_out("cost", "Cost", "no times were stored")
     rows = tuple(_stage_row(stage) for stage in stages)
-    seconds = sum(stage.seconds or 0 for stage in stages)
-    memory = max(stage.peak_memory_mb or 0 for stage in stages)
+    seconds = sum(stage.seconds for stage in stages)
+    memory = max(stage.peak_memory_mb for stage in stages)
     total = text_cells(("all", duration(seconds), megabytes(memory or None), ""))
     columns = (
         Column("stage", numeric=False),

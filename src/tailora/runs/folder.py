@@ -5,10 +5,10 @@ import sys
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, final
 
 from pydantic import Field
 
@@ -24,8 +24,19 @@ _STATUS = Path("/proc/self/status")
 _Amount = Annotated[float, Field(ge=0, le=1e15)]
 
 
+@final
 @dataclass(frozen=True)
-class _Entry:
+class StageCost:
+    """What one stage took.
+
+    Args:
+        name: Method and stage, e.g. `"lora: train"`.
+        method: Row of the results that it was done for.
+        seconds: Wall time.
+        peak_memory_mb: In MB.
+        trained_parameters: Parameters that learnt in it.
+    """
+
     name: str
     method: str
     seconds: _Amount
@@ -58,19 +69,19 @@ class CostLedger:
         _reset_peak()
         start = time.perf_counter()
         yield
-        entry = {
-            "name": f"{self.method}: {stage}",
-            "method": self.method,
-            "seconds": round(time.perf_counter() - start, 3),
-            "peak_memory_mb": round(_peak_mb(), 1),
-            "trained_parameters": trained_parameters,
-        }
         if not self.writes:
             return
-        kept = [old for old in self.entries() if old["name"] != entry["name"]]
-        write_json(self.path, [*kept, entry])
+        entry = StageCost(
+            f"{self.method}: {stage}",
+            self.method,
+            round(time.perf_counter() - start, 3),
+            round(_peak_mb(), 1),
+            trained_parameters,
+        )
+        kept = [old for old in self.entries() if old.name != entry.name]
+        write_json(self.path, [asdict(one) for one in (*kept, entry)])
 
-    def entries(self) -> list[dict[str, Any]]:
+    def entries(self) -> list[StageCost]:
         """All finished stages.
 
         Raises:
@@ -79,14 +90,12 @@ class CostLedger:
         if not self.path.is_file():
             return []
         try:
-            entries = read_json(self.path)
-            typed(list[_Entry], entries, self.path)
+            return typed(list[StageCost], read_json(self.path), self.path)
         except RunError as error:
             raise RunError(
                 f"{error}: delete the folder {str(self.path.parent)!r} and add --resume, which "
                 "does this stage again"
             ) from error
-        return entries
 
 
 def _reset_peak() -> None:

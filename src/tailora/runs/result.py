@@ -21,7 +21,7 @@ from tailora.counts import GROUP_NAMES
 from tailora.errors import RunError
 from tailora.frames import Rows, frame
 from tailora.metrics import MethodMetrics, RunMetrics, ValidationFit
-from tailora.runs.folder import RunFolder, read_object
+from tailora.runs.folder import RunFolder, StageCost, read_object
 from tailora.runs.history import TrainingHistory, read_history
 from tailora.runs.input_format import InputFormat
 from tailora.runs.provenance import GitState, Machine
@@ -41,26 +41,6 @@ class Copies:
 
     ids: tuple[str, ...]
     splits: tuple[str, ...]
-
-
-@final
-@dataclass(frozen=True)
-class StageCost:
-    """What one stage took.
-
-    Args:
-        name: Method and stage, e.g. `"lora: train"`.
-        method: Row of the results that it was done for.
-        seconds: Wall time.
-        peak_memory_mb: In MB.
-        trained_parameters: Parameters that learnt in it.
-    """
-
-    name: str
-    method: str = ""
-    seconds: _Amount | None = None
-    peak_memory_mb: _Amount | None = None
-    trained_parameters: _Count | None = None
 
 
 @final
