@@ -75,7 +75,7 @@ def test_labels_that_are_no_class_cannot_be_shared(make, batch, wrong):
     images, labels = batch
     spoilt = labels.clone()
     spoilt[1] = wrong
-    with pytest.raises(DataError, match=f"label {wrong} is none of {len(VALUES)} classes"):
+    with pytest.raises(DataError, match=f"label {wrong} is not one of {len(VALUES)} classes"):
         make(make_counts())(images, spoilt, rng())
 
 
@@ -124,7 +124,7 @@ def test_a_batch_without_rows_stays_one(make):
 @pytest.mark.parametrize("make", BLENDING)
 def test_whole_numbers_are_not_blended(make, batch):
     images, labels = batch
-    with pytest.raises(DataError, match=r"floating point, got torch\.uint8"):
+    with pytest.raises(DataError, match=r"floating-point images, got torch\.uint8"):
         make(make_counts())(images.to(torch.uint8), labels, rng())
 
 

@@ -81,7 +81,7 @@ def test_options_out_of_range_are_refused(name):
 def test_facts_that_do_not_fit_are_refused():
     with pytest.raises(DataError, match="'b'"):
         PaCoLoss(ClassCounts(("a", "b"), (4, 0)))
-    with pytest.raises(ConfigError, match="belong together"):
+    with pytest.raises(ConfigError, match="must be given together"):
         PaCoLoss(COUNTS)(LOGITS, FEATURES, torch.tensor(TARGETS), MEMORY)
 
 

@@ -1,4 +1,4 @@
-"""Mixing images and their labels: a batch in, a batch with soft labels out."""
+"""Mixing augmentations: a batch in, a batch with soft labels out."""
 
 from tailora.augment.adpmix_style import AdpMixStyle
 from tailora.augment.cmo import CMO

@@ -21,7 +21,7 @@ from tailora.errors import ConfigError
 
 
 def adapted_label_shares(shares: Shares, old: Shares, new: Shares, *, kappa: float = 1.0) -> Shares:
-    """Turn the old image's share into its label's: share r / (share r + 1 - share).
+    """Convert the old image's share to its label's: share r / (share r + 1 - share).
 
     Args:
         shares: Of the old image (rows,).
@@ -35,23 +35,23 @@ def adapted_label_shares(shares: Shares, old: Shares, new: Shares, *, kappa: flo
 
 @final
 class AdpMixStyle:
-    """Blend an old class's image with a new one's, the label leaning to the class seen less.
+    """Mix an old class's image with a new one's, with a label biased to the class seen less.
 
-    In a stream new classes drown the few remembered images of old ones; the same holds for large
-    and rare classes of one batch. Only the abstract of DualMix was at hand: this is a design that
-    fits it, not the paper's method.
+    In a stream, new classes outnumber the few remembered images of old ones, like large and rare
+    classes in a batch. We had only the abstract of DualMix: this is a design consistent with it,
+    not the paper's method.
 
     Args:
         counts: Samples seen per class, all at least 1.
-        alpha: Of the Beta(alpha, alpha) that draws each old image's share, above 0.
-        kappa: How much the counts bend the label, in [0, 1]; 0 is mixup.
+        alpha: Parameter of Beta(alpha, alpha), the distribution of the old image's share, above 0.
+        kappa: Effect of the counts on the label, in [0, 1]; 0 is mixup.
 
     Raises:
         ConfigError: An option is out of range.
         DataError: A class has no sample.
 
     Reference:
-        After DualMix (AdpMix), known to us by its abstract alone; mixup, Zhang et al., ICLR 2018.
+        After DualMix (AdpMix), of which we know only the abstract; mixup, Zhang et al., ICLR 2018.
     """
 
     def __init__(self, counts: ClassCounts, *, alpha: float = 1.0, kappa: float = 1.0) -> None:
@@ -74,8 +74,8 @@ class AdpMixStyle:
         Args:
             images: Old ones, of the buffer (rows, bands, height, width).
             labels: Their classes (rows,).
-            generator: Source of all randomness.
-            stream: As many new ones; when left out, the same batch in another order.
+            generator: Random generator.
+            stream: The same number of new ones; by default the same batch in another order.
         """
         require_classes(labels, len(self.counts))
         if stream is None:

@@ -1,4 +1,4 @@
-"""What mixing methods share: partners, shares, and the two ways to put images together."""
+"""Common parts of mixing augmentations: partners, ratios, and the two ways to combine images."""
 
 import math
 from typing import NamedTuple
@@ -27,12 +27,12 @@ class Batch(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Two labels of each row, and how it is shared between them.
+    """Two labels per row, and their shares.
 
     Attributes:
         first: Class of each row (rows,).
         second: The other class of each row (rows,).
-        shares: Of the first (rows,), in [0, 1]; the second has the rest.
+        shares: Share of the first (rows,), in [0, 1]; the second has the rest.
     """
 
     first: Tensor
@@ -41,12 +41,12 @@ class Pair(NamedTuple):
 
 
 class Mixed(NamedTuple):
-    """Mixed images and what they show; `functional.cross_entropy` takes such targets.
+    """Mixed images and soft labels; `functional.cross_entropy` takes such targets.
 
     Attributes:
         images: (rows, bands, height, width).
         targets: Share of each class (rows, classes), each row summing to 1.
-        pair: The same as two labels a row.
+        pair: The same as two labels per row.
     """
 
     images: Tensor
@@ -55,10 +55,10 @@ class Mixed(NamedTuple):
 
 
 def require_classes(labels: Tensor, num_classes: int) -> None:
-    """Reject labels (rows,) that are no class: a row to be ignored has nothing to share.
+    """Reject labels (rows,) that are not a class: ignored rows cannot be mixed.
 
     Raises:
-        DataError: One does not lie in [0, num_classes).
+        DataError: One is not in [0, num_classes).
     """
     if (
         len(labels)
@@ -67,8 +67,8 @@ def require_classes(labels: Tensor, num_classes: int) -> None:
     ):
         wrong = labels[(labels < 0) | (labels >= num_classes)][0]
         raise DataError(
-            f"label {int(wrong)} is none of {num_classes} classes, so it cannot be shared between "
-            "mixed images; leave such rows out of the batch"
+            f"label {int(wrong)} is not one of {num_classes} classes, so it cannot be mixed; "
+            "leave such rows out of the batch"
         )
 
 
@@ -78,7 +78,7 @@ def draw_shares(generator: np.random.Generator, rows: int, *, alpha: float) -> S
 
 
 def shuffled_partners(batch: Batch, generator: np.random.Generator) -> Batch:
-    """Give each row another of the batch by a random order; some may meet themselves."""
+    """Return a random permutation of the batch as partners; some rows may get themselves."""
     order = torch.from_numpy(generator.permutation(len(batch.labels))).to(batch.labels.device)
     return Batch(batch.images[order], batch.labels[order])
 
@@ -87,10 +87,12 @@ def blend(first: Tensor, second: Tensor, shares: Shares) -> Tensor:
     """Weighted sum of images: `shares` (rows,) of the first, the rest of the second.
 
     Raises:
-        DataError: Images hold whole numbers, which a weighted sum would cut off.
+        DataError: Integer images, which a weighted sum would truncate.
     """
     if not first.is_floating_point():
-        raise DataError(f"images are blended as floating point, got {first.dtype}; convert first")
+        raise DataError(
+            f"mixing needs floating-point images, got {first.dtype}; convert them first"
+        )
     weights = torch.from_numpy(shares).to(first)[:, None, None, None]
     return weights * first + (1 - weights) * second
 
@@ -98,13 +100,13 @@ def blend(first: Tensor, second: Tensor, shares: Shares) -> Tensor:
 def share_labels(
     images: Tensor, first: Tensor, second: Tensor, shares: Shares, num_classes: int
 ) -> Mixed:
-    """Give mixed `images` `shares` (rows,) of the first label (rows,) and the rest of the second.
+    """Attach soft labels to mixed images: `shares` (rows,) of the first, the rest of the second.
 
     Args:
-        images: Mixed already (rows, bands, height, width).
+        images: Already mixed (rows, bands, height, width).
         first: Class of each row (rows,).
         second: The other class of each row (rows,).
-        shares: Of the first.
+        shares: Share of the first.
         num_classes: Width of the targets.
     """
     pair = Pair(first, second, torch.from_numpy(shares).to(first.device, torch.get_default_dtype()))
@@ -116,16 +118,16 @@ def share_labels(
 def boxes(
     generator: np.random.Generator, shares: Shares, height: int, width: int
 ) -> NDArray[np.int64]:
-    """Draw a box a row that covers 1 - share of the image, cut off at its border.
+    """Draw a box per row that covers 1 - share of the image, clipped at its border.
 
     Args:
-        generator: Of the centres, which are uniform over the image.
-        shares: Of the image outside the box, before the cut (rows,).
-        height: Of the image.
-        width: Of the image.
+        generator: Draws the centres, uniform over the image.
+        shares: Share of the image outside the box, before clipping (rows,).
+        height: Image height.
+        width: Image width.
 
     Returns:
-        Top, bottom, left, right in pixels, ends excluded (rows, 4).
+        Top, bottom, left, right in pixels, half-open (rows, 4).
     """
     sides = np.sqrt(1 - shares)
     ends = []
@@ -137,7 +139,7 @@ def boxes(
 
 
 def paste(background: Tensor, patches: Tensor, where: NDArray[np.int64]) -> tuple[Tensor, Shares]:
-    """Put the box of each patch into its background, and measure what is left of the background.
+    """Paste the box of each patch into its background, and return the background's share.
 
     Args:
         background: (rows, bands, height, width).
@@ -145,7 +147,7 @@ def paste(background: Tensor, patches: Tensor, where: NDArray[np.int64]) -> tupl
         where: From `boxes` (rows, 4).
 
     Returns:
-        Images, and the background's share of each one's area (rows,).
+        Images, and the background's share of each area (rows,).
     """
     height, width = background.shape[-2:]
     top, bottom, left, right = where.T[:, :, None]

@@ -1,4 +1,4 @@
-"""CMO: rare classes pasted onto the rich backgrounds of large ones (Park et al. 2022)."""
+"""CMO: rare classes pasted onto backgrounds of large ones (Park et al. 2022)."""
 
 from typing import final
 
@@ -22,19 +22,19 @@ from tailora.errors import ConfigError
 
 @final
 class CMO:
-    """CutMix whose pasted box comes from a rare class, its background from the data as they are.
+    """CutMix with boxes from rare classes pasted onto naturally distributed backgrounds.
 
-    Repeating rare images repeats their few backgrounds as well; pasted onto large classes' images
-    they are seen in many. The released code leaves it off in the first 4 and the last 3 of 200
+    Repeating rare images repeats their few backgrounds; pasted onto images of large classes they
+    appear in many contexts. The released code turns it off in the first 4 and the last 3 of 200
     epochs.
 
     Args:
         counts: Training samples per class, all at least 1.
-        alpha: Of the Beta(alpha, alpha) that draws the background's share, above 0.
+        alpha: Parameter of Beta(alpha, alpha), the distribution of the background's share, above 0.
         probability: Share of rows that are mixed, in [0, 1]; 0.5 as in the released
             code.
-        power: Boxes are drawn by n to the minus this, at least 0; 1 draws all classes alike, 0 is
-            CutMix.
+        power: Boxes are drawn with weight n to the minus this, at least 0; 1 balances the classes,
+            0 is CutMix.
 
     Raises:
         ConfigError: An option is out of range.
@@ -74,9 +74,9 @@ class CMO:
         Args:
             images: Backgrounds (rows, bands, height, width).
             labels: Their classes (rows,).
-            generator: Source of all randomness.
-            patches: As many rows of a class-balanced sampler, as the paper has it; when left out
-                they are drawn from this batch, which may lack rare classes.
+            generator: Random generator.
+            patches: The same number of rows from a class-balanced sampler, as in the paper; by
+                default they are drawn from this batch, which may lack rare classes.
         """
         require_classes(labels, len(self.weights))
         if patches is None:

@@ -21,13 +21,14 @@ from tailora.counts import ClassCounts
 
 @final
 class CutMix:
-    """Paste a box of another image of the batch into each, and share the label by area.
+    """Paste a box of another image of the batch into each, and mix the labels by area.
 
-    Unlike a blend, every pixel stays natural, and the model must find a class by a part of it.
+    Unlike in mixup, pixels stay natural, and the model must recognise a class from a part.
 
     Args:
         counts: Training samples per class; only their number is used.
-        alpha: Of the Beta(alpha, alpha) that draws the share each row keeps, above 0.
+        alpha: Parameter of Beta(alpha, alpha), the distribution of the share each row keeps, above
+            0.
 
     Raises:
         ConfigError: `alpha` is not positive.

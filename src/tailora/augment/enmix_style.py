@@ -24,23 +24,23 @@ Augment = Callable[[Tensor, np.random.Generator], Tensor]
 
 @final
 class EnMixStyle:
-    """Blend two differently augmented images from replay and stream together, and their labels.
+    """Mix two differently augmented images from replay and stream, and their labels.
 
-    A replay buffer is small; mixing what is remembered with what is new, each time altered, makes
-    more of it. Only the abstract of DualMix was at hand: this is a design that fits it, not the
+    A replay buffer is small; mixing it with new data, augmented differently each time, uses it
+    better. We had only the abstract of DualMix: this is a design consistent with it, not the
     paper's method.
 
     Args:
         counts: Samples seen per class; only their number is used.
-        alpha: Of the Beta(alpha, alpha) that draws each row's share, above 0.
-        augment: Alters images (rows, bands, height, width) with a generator; called once for each
-            side. None leaves them as they are, which is mixup.
+        alpha: Parameter of Beta(alpha, alpha), the distribution of mixing ratios, above 0.
+        augment: Augments images (rows, bands, height, width) with a generator; called once per
+            side. None does not augment, which is mixup.
 
     Raises:
         ConfigError: `alpha` is not positive.
 
     Reference:
-        After DualMix (EnMix), known to us by its abstract alone; mixup, Zhang et al., ICLR 2018.
+        After DualMix (EnMix), of which we know only the abstract; mixup, Zhang et al., ICLR 2018.
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class EnMixStyle:
         Args:
             images: Of the stream (rows, bands, height, width).
             labels: Their classes (rows,).
-            generator: Source of all randomness.
+            generator: Random generator.
             replay: Rows of the buffer, any number.
 
         Returns:
-            As many rows as stream and replay have together, stream first.
+            As many rows as stream and replay together, stream first.
         """
         batch = Batch(images, labels)
         if replay is not None:

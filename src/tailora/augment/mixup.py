@@ -20,15 +20,15 @@ from tailora.counts import ClassCounts
 
 @final
 class Mixup:
-    """Blend each image with another of the batch, and their labels by the same share.
+    """Mix each image with another of the batch, and their labels with the same ratio.
 
-    Between two images the model learns to go from one label to the other in a straight line, which
-    tames confidence. Partners come as the data are, so most are of large classes.
+    The model learns to interpolate linearly between labels, which reduces overconfidence. Partners
+    follow the natural distribution, so most are of large classes.
 
     Args:
         counts: Training samples per class; only their number is used.
-        alpha: Of the Beta(alpha, alpha) that draws each row's share, above 0; 1 is uniform, small
-            values leave most images nearly whole.
+        alpha: Parameter of Beta(alpha, alpha), the distribution of mixing ratios, above 0; 1 is
+            uniform, small values leave most images nearly unmixed.
 
     Raises:
         ConfigError: `alpha` is not positive.

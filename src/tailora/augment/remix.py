@@ -1,4 +1,4 @@
-"""Remix: mixup whose labels lean to the rarer class (Chou et al. 2020)."""
+"""Remix: mixup with labels biased to the rarer class (Chou et al. 2020)."""
 
 import math
 from typing import final
@@ -24,17 +24,17 @@ from tailora.errors import ConfigError
 def remix_label_shares(
     shares: Shares, first: Shares, second: Shares, *, kappa: float = 3.0, tau: float = 0.5
 ) -> Shares:
-    """Turn each image's share into its label's.
+    """Convert each image's share to its label's.
 
     Args:
         shares: Of the first image (rows,).
         first: Training samples of the first image's class (rows,).
         second: Those of the second's (rows,).
-        kappa: Classes differ when one has at least this many times the samples, at least 1.
-        tau: The rarer class gets the whole label where the other image's share is below this.
+        kappa: Count ratio from which one class is much larger, at least 1.
+        tau: The rarer class gets the full label if the other image's share is below this.
 
     Returns:
-        0 where the first class is much larger and its share is below tau, 1 where the second is,
+        0 if the first class is much larger and its share is below tau, 1 if the second is,
         otherwise the image's share (rows,).
     """
     to_second = (first >= kappa * second) & (shares < tau)
@@ -44,17 +44,17 @@ def remix_label_shares(
 
 @final
 class Remix:
-    """Mixup that gives the whole label to the much rarer class unless the larger one dominates.
+    """Mixup that gives the full label to the much rarer class unless the larger one dominates.
 
-    Mixed images then widen the region of rare classes at the expense of large ones. Counts that
-    are alike make it mixup.
+    Mixed images thus extend the region of rare classes at the expense of large ones. With similar
+    counts it is mixup.
 
     Args:
         counts: Training samples per class, all at least 1.
-        alpha: Of the Beta(alpha, alpha) that draws each row's share, above 0.
-        kappa: How many times the samples make a class much larger, above 1; infinity is mixup.
-        tau: The larger class keeps no label where its share of the image is below this, in
-            [0, 1]; 0 is mixup.
+        alpha: Parameter of Beta(alpha, alpha), the distribution of mixing ratios, above 0.
+        kappa: Count ratio from which one class is much larger, above 1; infinity is mixup.
+        tau: The larger class gets no label if its share of the image is below this, in [0, 1]; 0 is
+            mixup.
 
     Raises:
         ConfigError: An option is out of range.

@@ -1,4 +1,4 @@
-"""Rotation as a pretext before long-tailed training, SSP (Yang and Xu 2020)."""
+"""Rotation prediction as pretext task before long-tailed training, SSP (Yang and Xu 2020)."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,19 +15,19 @@ TURNS = 4
 
 
 def balanced_turns(rows: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Draw quarter turns 0..3 for each row, all four equally often to within one, shuffled."""
+    """Draw quarter turns 0..3 for each row, balanced to within one, shuffled."""
     return generator.permutation(np.arange(rows) % TURNS)
 
 
 def rotated_batch(images: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Turn each image once, and tell how far.
+    """Rotate each image, and return the quarter turns.
 
     Args:
         images: Square (rows, bands, size, size).
-        generator: Source of all randomness.
+        generator: Random generator.
 
     Returns:
-        Turned images, and quarter turns counter-clockwise (rows,).
+        Rotated images, and quarter turns counter-clockwise (rows,).
 
     Raises:
         DataError: Images are not square.
@@ -44,17 +44,17 @@ def rotated_batch(images: Tensor, generator: np.random.Generator) -> tuple[Tenso
 def rotation_loss(
     encoder: nn.Module, head: nn.Module, images: Tensor, generator: np.random.Generator
 ) -> Tensor:
-    """Cross-entropy of telling by how many quarter turns each image was turned; a scalar.
+    """Return the cross-entropy of predicting each image's rotation; a scalar.
 
-    It needs no label, so its features do not know which classes are large; they are the start of
-    any long-tailed training. Imagery seen from straight above has no up: there the pretext can only
-    learn shadows and artefacts, and another start is the better one.
+    It needs no labels, so its features are not biased by class sizes; they initialise any
+    long-tailed training. Nadir imagery has no "up": the pretext task can then only learn shadows
+    and artefacts, and another initialisation is better.
 
     Args:
         encoder: (rows, bands, size, size) to (rows, width).
         head: (rows, width) to (rows, 4).
         images: Square (rows, bands, size, size).
-        generator: Source of all randomness.
+        generator: Random generator.
 
     Raises:
         DataError: Images are not square.
@@ -71,15 +71,16 @@ def rotation_loss(
 def load_all_but_head(
     module: nn.Module, state: Mapping[str, Tensor], *, heads: Sequence[str] = ("fc", "linear")
 ) -> None:
-    """Load pretext weights in place and leave the classifier as it is.
+    """Load pretext weights in place, except the classifier.
 
     Args:
-        module: What will be trained on labels.
-        state: Of the same backbone after the pretext.
-        heads: Names of classifier layers, of any depth; `"fc"` is `fc.weight` and `head.fc.bias`.
+        module: The module to be trained on labels.
+        state: State of the same backbone after the pretext task.
+        heads: Names of classifier layers, at any depth; `"fc"` matches `fc.weight` and
+            `head.fc.bias`.
 
     Raises:
-        DataError: Something other than a head is missing, or does not belong.
+        DataError: Something other than a head is missing or unexpected.
     """
     kept = {name: tensor for name, tensor in state.items() if not _is_head(name, heads)}
     wanted = [name for name in module.state_dict() if not _is_head(name, heads)]

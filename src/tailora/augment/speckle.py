@@ -1,4 +1,4 @@
-"""Speckle: the grain of coherent radar, as an augmentation in linear power."""
+"""Speckle noise of coherent radar, as an augmentation in linear power."""
 
 from typing import Final
 
@@ -14,16 +14,16 @@ LOOKS: Final = (1, 10)
 def speckle_factors(
     shape: tuple[int, ...], generator: np.random.Generator, *, looks: float | None = None
 ) -> Tensor:
-    """Draw factors of unit mean that power is multiplied by, anew for each pixel.
+    """Draw multiplicative speckle factors of mean 1 for each pixel.
 
     Speckle of L averaged looks is Gamma distributed with shape L and mean 1, so its standard
-    deviation is 1 / sqrt(L): as large as the signal in single-look images. An image with another
-    grain is still of its class.
+    deviation is 1 / sqrt(L): as large as the signal in single-look images. The class does not
+    depend on the speckle.
 
     Args:
         shape: (batch, bands, height, width).
-        generator: Draws.
-        looks: L, positive; fewer are rougher. None draws 1 to 10 for every image.
+        generator: Random generator.
+        looks: L, positive; fewer means stronger speckle. None draws 1 to 10 for every image.
 
     Raises:
         ConfigError: `looks` is not positive.

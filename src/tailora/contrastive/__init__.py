@@ -1,4 +1,4 @@
-"""Losses that compare rows with rows by the angle between their features."""
+"""Contrastive losses: rows are compared by the angle between their features."""
 
 from tailora.contrastive.paco import PaCoLoss
 from tailora.contrastive.sbcl import SBCLLoss

@@ -1,4 +1,4 @@
-"""A queue of remembered features and an encoder that follows slowly (He et al. 2020, MoCo)."""
+"""A feature queue and a momentum encoder (He et al. 2020, MoCo)."""
 
 from collections.abc import Iterable
 from typing import final
@@ -14,8 +14,8 @@ class FeatureQueue(nn.Module):
     """The last `size` features with their classes, first in, first out.
 
     Args:
-        size: Rows to remember, at least 1; more rows than that in one push keep the last.
-        width: Of a feature.
+        size: Rows to store, at least 1; a larger push keeps the last ones.
+        width: Width of a feature.
 
     Raises:
         ConfigError: `size` or `width` is below 1.
@@ -44,28 +44,28 @@ class FeatureQueue(nn.Module):
         self.register_buffer("classes", torch.full((size,), -1))
 
     def push(self, features: Tensor, targets: Tensor) -> None:
-        """Remember `features` (rows, width) without their gradients, and `targets` (rows,)."""
+        """Store `features` (rows, width), detached, and `targets` (rows,)."""
         rows = torch.cat([self.rows, features.detach().to(self.rows)])
         self.rows = rows[-self.size :].clone()
         self.classes = torch.cat([self.classes, targets.to(self.classes)])[-self.size :].clone()
 
     def features(self) -> Tensor:
-        """Features remembered, oldest first (remembered, width)."""
+        """Stored features, oldest first (stored, width)."""
         return self.rows[self.classes >= 0]
 
     def targets(self) -> Tensor:
-        """Their classes (remembered,)."""
+        """Their classes (stored,)."""
         return self.classes[self.classes >= 0]
 
 
 @torch.no_grad()
 def follow(slow: nn.Module, fast: nn.Module, *, momentum: float = 0.999) -> None:
-    """Move every weight of `slow` towards that of `fast`, in place, and copy its buffers.
+    """Update every weight of `slow` towards that of `fast`, in place, and copy its buffers.
 
     Args:
-        slow: The key encoder, of the same layout as `fast`.
-        fast: The encoder that is trained.
-        momentum: Share that stays, in [0, 1]; 0 copies, 1 leaves `slow` as it is.
+        slow: The momentum encoder, with the same layout as `fast`.
+        fast: The trained encoder.
+        momentum: In [0, 1]; 0 copies, 1 leaves `slow` unchanged.
 
     Raises:
         ConfigError: `momentum` lies outside [0, 1].
@@ -83,11 +83,11 @@ def follow(slow: nn.Module, fast: nn.Module, *, momentum: float = 0.999) -> None
 def follow_tensors(
     slow: Iterable[Tensor], fast: Iterable[Tensor], *, momentum: float = 0.999
 ) -> None:
-    """Move each of `slow` towards its counterpart in `fast`, in place.
+    """Update each of `slow` towards its counterpart in `fast`, in place.
 
     Args:
-        slow: Of the key encoder.
-        fast: Of the encoder that is trained, in the same order.
+        slow: Tensors of the momentum encoder.
+        fast: Those of the trained encoder, in the same order.
         momentum: As in `follow`.
 
     Raises:

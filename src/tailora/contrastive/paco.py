@@ -23,20 +23,20 @@ from tailora.losses.row_loss import IGNORE_INDEX, weighted_mean, without_ignored
 
 @final
 class PaCoLoss(nn.Module):
-    """Balanced softmax whose classes compete with other rows as well as with each other.
+    """Balanced softmax over class centres and other rows.
 
-    In a contrastive loss a large class has many positives and each is pulled little; one class
-    centre that always counts in full evens that out. Alone (alpha and gamma 0) the centres are
+    In a contrastive loss a large class has many positives, each with little weight; a class centre
+    of constant weight compensates for that. On their own (alpha and gamma 0) the centres are
     balanced softmax.
 
     Args:
         counts: Training samples per class, all at least 1.
         alpha: Weight of each other row of the same class, at least 0.
-        beta: Weight of the own class's centre, above 0.
+        beta: Weight of the row's own class centre, above 0.
         gamma: Weight of other rows in the denominator, at least 0.
-        temperature: Of cosines between rows, above 0.
-        center_temperature: Of the centres' logits, above 0.
-        ignore_index: Target of rows, also remembered ones, that take no part in anything.
+        temperature: Temperature of cosines between rows, above 0.
+        center_temperature: Temperature of the centres' logits, above 0.
+        ignore_index: Target value of ignored rows, also in the queue.
 
     Raises:
         ConfigError: An option is out of range.
@@ -79,14 +79,14 @@ class PaCoLoss(nn.Module):
         memory: Tensor | None = None,
         memory_targets: Tensor | None = None,
     ) -> Tensor:
-        """Average over rows; a scalar.
+        """Return the mean over rows; a scalar.
 
         Args:
-            logits: Of the class centres (rows, classes); they predict.
-            features: Of the same rows (rows, width); every view is a row.
+            logits: Logits of the class centres (rows, classes), used for prediction.
+            features: Features of the same rows (rows, width); every view is a row.
             targets: Class of each row (rows,).
-            memory: Features of earlier rows (remembered, width), from a `FeatureQueue`.
-            memory_targets: Their classes (remembered,).
+            memory: Features of earlier rows (stored, width), from a `FeatureQueue`.
+            memory_targets: Their classes (stored,).
         """
         labelled = targets if memory_targets is None else torch.cat([targets, memory_targets])
         logits, _, kept = without_ignored(logits, targets, self.ignore_index)
@@ -113,10 +113,10 @@ class PaCoLoss(nn.Module):
 def _keys(
     features: Tensor, targets: Tensor, memory: Tensor | None, memory_targets: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows to compare with (keys, width), their classes, and which are not the row itself."""
+    """Return keys (keys, width), their classes, and which are not the row itself."""
     others = apart_from_itself(len(features), features.device)
     if (memory is None) != (memory_targets is None):
-        raise ConfigError("memory and memory_targets belong together; give both or none")
+        raise ConfigError("memory and memory_targets must be given together, or not at all")
     if memory is None or memory_targets is None:
         return functional.normalize(features, dim=1), targets, others
     keys = functional.normalize(torch.cat([features, memory]), dim=1)

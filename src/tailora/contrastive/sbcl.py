@@ -28,18 +28,18 @@ def contrast_subclasses(
     temperatures: Tensor,
     kept: Tensor | None = None,
 ) -> Tensor:
-    """Pull subclasses of a class together: the second level, (rows,).
+    """Return the second-level loss, which pulls subclasses of a class together, (rows,).
 
-    Positives are rows of the same class in other subclasses and the anchor's other views; they
-    compete with all rows of other subclasses and the other views.
+    Positives are rows of the same class in other subclasses and the anchor's other views; negatives
+    are all rows of other subclasses and the other views.
 
     Args:
-        features: Length one, (rows, width), each view a row.
+        features: Normalised, (rows, width), each view a row.
         targets: Class of each row (rows,).
         subclasses: Subclass of each row (rows,), numbered over all classes.
-        views: Rows of the same number are views of one image (rows,).
-        temperatures: Of each row (rows,).
-        kept: Booleans (rows,); rows not kept are compared with nothing. None keeps all.
+        views: Rows with the same number are views of one image (rows,).
+        temperatures: Temperature of each row (rows,).
+        kept: Booleans (rows,); other rows are not compared. None keeps all.
     """
     others = apart_from_itself(len(features), features.device)
     if kept is not None:
@@ -54,16 +54,17 @@ def contrast_subclasses(
 
 @final
 class SBCLLoss(nn.Module):
-    """Contrast subclasses of even size, and more softly the classes they make up.
+    """Contrast balanced subclasses, and more softly the classes they form.
 
-    Large classes are divided into subclasses as large as the rarest class (`balanced_subclasses`),
-    so no class gives more pairs than another; the second term keeps a class's subclasses together.
+    Large classes are divided into subclasses of the size of the rarest class
+    (`balanced_subclasses`), so all classes give equally many pairs; the second term keeps a class's
+    subclasses together.
 
     Args:
-        temperature: Of the first level, above 0.
-        base_temperature: The first level weighs temperature / base_temperature, above 0.
-        second: Weight of the second level, at least 0; 0 forgets which subclasses make up a class.
-        ignore_index: Target of rows that are neither pulled nor pushed, nor push others.
+        temperature: Temperature of the first level, above 0.
+        base_temperature: The first level has weight temperature / base_temperature; above 0.
+        second: Weight of the second level, at least 0; 0 ignores which subclasses form a class.
+        ignore_index: Target value of ignored rows.
 
     Raises:
         ConfigError: An option is out of range.
@@ -97,17 +98,17 @@ class SBCLLoss(nn.Module):
         subclasses: Tensor,
         temperatures: Tensor | None = None,
     ) -> Tensor:
-        """Average over all views; a scalar.
+        """Return the mean over all views; a scalar.
 
         Args:
-            features: (rows, views, width), two views or more.
+            features: (rows, views, width), at least two views.
             targets: Class of each row (rows,).
             subclasses: Subclass of each row (rows,), numbered over all classes.
-            temperatures: Of each class in the second level (classes,), from `class_temperatures`;
-                `temperature` for all when left out.
+            temperatures: Temperature of each class in the second level (classes,), from
+                `class_temperatures`; by default `temperature` for all.
 
         Raises:
-            DataError: There are not two views of each row.
+            DataError: There are fewer than two views of each row.
         """
         if features.ndim == 3 and features.shape[1] < 2:
             raise DataError(f"SBCL needs two views of each row, got {features.shape[1]}")

@@ -1,4 +1,4 @@
-"""What contrastive losses share: cosines of all views, and means over the pairs that count."""
+"""Common parts of contrastive losses: cosines of all views, and masked means."""
 
 import math
 
@@ -10,7 +10,7 @@ from tailora.errors import ConfigError, DataError
 
 
 def flatten_views(features: Tensor, *labels: Tensor) -> tuple[Tensor, ...]:
-    """Turn (rows, views, width) into (rows x views, width) of length one, and labels alike.
+    """Reshape (rows, views, width) to normalised (rows x views, width), and labels accordingly.
 
     Raises:
         DataError: `features` are not (rows, views, width).
@@ -26,17 +26,17 @@ def flatten_views(features: Tensor, *labels: Tensor) -> tuple[Tensor, ...]:
 
 
 def hidden(features: Tensor, kept: Tensor) -> Tensor:
-    """Put 0 in the rows of `features` (rows, ...) that are not `kept` (rows,)."""
+    """Set the rows of `features` (rows, ...) that are not `kept` (rows,) to 0."""
     return features.masked_fill(~kept.reshape(-1, *[1] * (features.ndim - 1)), 0.0)
 
 
 def apart_from_itself(rows: int, device: torch.device) -> Tensor:
-    """Booleans (rows, rows), false on the diagonal."""
+    """Return booleans (rows, rows), False on the diagonal."""
     return ~torch.eye(rows, dtype=torch.bool, device=device)
 
 
 def masked_logsumexp(values: Tensor, mask: Tensor) -> Tensor:
-    """Log of the summed exponentials of the entries in `mask`, by row; the lowest number if none.
+    """Return the log-sum-exp of the entries in `mask`, by row; the lowest number if none.
 
     Args:
         values: (rows, columns).
@@ -48,7 +48,7 @@ def masked_logsumexp(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def mean_over(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of the entries in `mask` by row (rows,); 0 where there are none."""
+    """Return the mean of the entries in `mask` by row (rows,); 0 if there are none."""
     return (values * mask).sum(dim=1) / mask.sum(dim=1).clamp_min(1)
 
 

@@ -1,4 +1,4 @@
-"""Subclasses of even size and temperatures of classes, for SBCL (Hou et al. 2023)."""
+"""Balanced subclasses and class temperatures, for SBCL (Hou et al. 2023)."""
 
 from typing import Final
 
@@ -14,11 +14,11 @@ PERCENTILE: Final = 10.0
 
 
 def subclass_numbers(counts: ClassCounts, *, minimum: int = MINIMUM) -> NDArray[np.int64]:
-    """Number of subclasses of each class: count // max(rarest count, minimum), at least 1.
+    """Return each class's number of subclasses: count // max(rarest count, minimum), at least 1.
 
     Args:
         counts: Training samples per class.
-        minimum: Samples of a subclass at the least, above 0.
+        minimum: Smallest number of samples of a subclass, above 0.
 
     Raises:
         ConfigError: `minimum` is below 1.
@@ -41,17 +41,17 @@ def balanced_subclasses(
     minimum: int = MINIMUM,
     seed: int = 0,
 ) -> NDArray[np.int64]:
-    """Divide each class into subclasses of alike samples whose sizes differ by at most one.
+    """Divide each class into subclasses of similar samples whose sizes differ by at most one.
 
-    Centres come from balanced k-means of directions; samples are then given away by similarity,
-    the most similar pair of sample and centre with room first.
+    Centres come from balanced k-means of directions; samples are then assigned by similarity, the
+    most similar pair of sample and available centre first.
 
     Args:
         features: (samples, width); only directions count.
         labels: Class of each sample (samples,).
         counts: Samples per class, those of `labels`.
-        minimum: Samples of a subclass at the least.
-        seed: Of the clustering.
+        minimum: Smallest number of samples of a subclass.
+        seed: Seed of the clustering.
 
     Returns:
         Subclass of each sample (samples,), numbered over all classes in class order.
@@ -77,7 +77,7 @@ def balanced_subclasses(
 
 
 def even_assignment(similarity: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Give samples to centres, the most similar pair first, sizes differing by at most one.
+    """Assign samples to centres, the most similar pair first, in sizes that differ by at most 1.
 
     Args:
         similarity: (samples, centres).
@@ -104,10 +104,10 @@ def class_temperatures(
     minimum: int = MINIMUM,
     percentile: float = PERCENTILE,
 ) -> NDArray[np.float64]:
-    """Give loose classes a higher temperature, so that none collapses and none is neglected.
+    """Return class temperatures, higher for loose classes, so that none collapses or is neglected.
 
-    The mean distance of directions to their class's mean over log(n + 10), clipped to a
-    percentile of all classes at either end, and scaled to a mean of `temperature`.
+    The mean distance of directions to their class mean over log(n + 10), clipped to a percentile
+    over all classes at either end, and scaled to a mean of `temperature`.
 
     Args:
         features: (samples, width); only directions count.
@@ -115,9 +115,9 @@ def class_temperatures(
         counts: Samples per class, those of `labels`, all at least 1.
         temperature: The mean, and that of classes with one subclass.
         minimum: As in `balanced_subclasses`.
-        percentile: Clipped below it and above 100 minus it, in [0, 50]: 0 clips nothing, 50 gives
-            all classes one temperature. Released code has 10 in one version and 20 in another; 10
-            is the default because it changes fewer classes.
+        percentile: Clipping percentile at either end, in [0, 50]: 0 does not clip, 50 gives all
+            classes one temperature. Released code has 10 in one version and 20 in another; 10 is
+            the default because it changes fewer classes.
 
     Returns:
         (classes,), above 0.
@@ -132,7 +132,7 @@ def class_temperatures(
     """
     if not 0 <= percentile <= 50:
         raise ConfigError(f"percentile must lie in [0, 50], got {percentile!r}")
-    counts.require_all_present("temperatures of classes")
+    counts.require_all_present("class temperatures")
     directions = _directions(features)
     loose = np.empty(len(counts.names))
     members = rows_by_class(labels, len(counts.values))

@@ -18,13 +18,13 @@ from tailora.losses.row_loss import IGNORE_INDEX, weighted_mean
 def contrast(
     features: Tensor, labels: Tensor, *, temperature: float = 0.1, kept: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Mean over a row's positives of -log of their share among all other rows.
+    """Return the mean over a row's positives of -log of their share among all other rows.
 
     Args:
-        features: Length one, (rows, width).
+        features: Normalised, (rows, width).
         labels: Rows of the same label are positives (rows,).
         temperature: Divides the cosines.
-        kept: Booleans (rows,); rows not kept are compared with nothing. None keeps all.
+        kept: Booleans (rows,); other rows are not compared. None keeps all.
 
     Returns:
         Loss of each row (rows,), and whether it has a positive (rows,); without one it is 0.
@@ -40,14 +40,14 @@ def contrast(
 
 @final
 class SupConLoss(nn.Module):
-    """Pull rows of a class together and apart from all others, by the angle of their features.
+    """Pull rows of a class together and apart from all others, by the cosine of their features.
 
-    Features are learnt without a classifier whose vectors could favour large classes; but large
-    classes still give most pairs, which `SBCLLoss` and `PaCoLoss` mend.
+    Features are learnt without class vectors that could favour large classes; but large classes
+    still give most pairs, which `SBCLLoss` and `PaCoLoss` correct.
 
     Args:
-        temperature: Divides the cosines, above 0; small values look at the nearest rows only.
-        ignore_index: Target of rows that are neither pulled nor pushed, nor push others.
+        temperature: Divides the cosines, above 0; small values focus on the nearest rows.
+        ignore_index: Target value of ignored rows.
 
     Raises:
         ConfigError: `temperature` is not positive.
@@ -62,7 +62,7 @@ class SupConLoss(nn.Module):
         self.temperature, self.ignore_index = temperature, ignore_index
 
     def forward(self, features: Tensor, targets: Tensor) -> Tensor:
-        """Average over views that have a positive: (rows, views, width), (rows,); a scalar."""
+        """Return the mean over views with a positive: (rows, views, width), (rows,); a scalar."""
         kept = targets != self.ignore_index
         features = hidden(features, kept)
         flat, labels, kept = flatten_views(features, targets, kept)

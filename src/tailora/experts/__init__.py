@@ -1,4 +1,4 @@
-"""Several experts on one stem: their logits are (experts, rows, classes)."""
+"""Several experts on one backbone: their logits are (experts, rows, classes)."""
 
 from tailora.experts.ride import RIDELoss
 from tailora.experts.sade import SADELoss

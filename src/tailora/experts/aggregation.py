@@ -1,4 +1,4 @@
-"""Weights of experts for a test set without labels (SADE; Zhang et al. 2022, section 4.2)."""
+"""Weights of experts for an unlabelled test set (SADE; Zhang et al. 2022, section 4.2)."""
 
 from collections.abc import Callable
 
@@ -10,14 +10,14 @@ from tailora.errors import ConfigError, DataError
 
 
 def combine_experts(experts: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Average logits (experts, rows, classes) by `weights` (experts,), evenly when left out."""
+    """Average logits (experts, rows, classes) with `weights` (experts,), by default uniformly."""
     if weights is None:
         return experts.mean(dim=0)
     return torch.tensordot(weights, experts, dims=1)
 
 
 def combination(loss: object) -> Callable[[Tensor], Tensor]:
-    """Return how the experts of a loss are combined: by its `combine`, or evenly.
+    """Return how the experts of a loss are combined: by its `combine`, or uniformly.
 
     Args:
         loss: A loss of experts, or its class.
@@ -29,7 +29,7 @@ def combination(loss: object) -> Callable[[Tensor], Tensor]:
 
 
 def view_agreement(first: Tensor, second: Tensor, weights: Tensor) -> Tensor:
-    """Mean cosine of the combined probabilities of two views (experts, rows, classes), a scalar."""
+    """Return the mean cosine of combined probabilities of two views (experts, rows, classes)."""
     seen = (combine_experts(view, weights).softmax(dim=1) for view in (first, second))
     return functional.cosine_similarity(*seen, dim=1).mean()
 
@@ -44,28 +44,28 @@ def weigh_experts(
     momentum: float = 0.9,
     floor: float = 0.05,
 ) -> Tensor:
-    """Find the mix of experts that answers most alike for two views of the same test images.
+    """Find the expert weights with the most similar predictions on two views of the test images.
 
-    An expert is surest, and so least moved by an augmentation, on the classes it was made for; the
-    mix that is stable therefore leans to the experts that suit the test's unknown label
-    distribution. The model itself stays as it is. SGD on three numbers under a softmax, which
-    begins with equal weights.
+    An expert is most confident, and so least affected by augmentation, on the classes it was
+    trained for; the most stable mix therefore favours the experts that suit the test set's unknown
+    label distribution. The model is unchanged. SGD on the softmax of three numbers, starting from
+    uniform weights.
 
     Args:
         first: Logits of one augmented view (experts, rows, classes), in evaluation mode.
         second: Logits of another view of the same rows.
-        epochs: Passes over the rows; 0 gives equal weights.
-        batch_size: Rows in a step, taken in order: shuffle before if rows are sorted by class.
-        learning_rate: Of SGD.
-        momentum: Of SGD.
-        floor: The search ends before the step that would bring a weight below it, in
-            [0, 1 / experts); 0 never ends it early.
+        epochs: Number of epochs; 0 returns uniform weights.
+        batch_size: Rows per step, taken in order: shuffle first if rows are sorted by class.
+        learning_rate: Learning rate of SGD.
+        momentum: Momentum of SGD.
+        floor: Stops before a step that would bring a weight below this, in [0, 1 / experts); 0
+            never stops early.
 
     Returns:
         Weights (experts,), at least `floor`, sum 1.
 
     Raises:
-        ConfigError: `floor` leaves no room.
+        ConfigError: `floor` is out of range.
         DataError: The views' shapes differ, or there are no rows.
 
     Reference:

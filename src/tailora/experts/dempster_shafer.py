@@ -1,7 +1,7 @@
-"""Beliefs from evidence, and Dempster and Shafer's rule to fuse two of them (TLC's uncertainty).
+"""Beliefs from evidence, and Dempster-Shafer fusion of two of them (TLC's uncertainty).
 
-Everything is in logarithms: evidence is the exponential of a logit, which overflows, and beliefs
-of certain experts that disagree leave almost nothing to divide by.
+Everything is in logarithms: evidence is the exponential of a logit, which overflows, and the
+conflict of confident experts leaves almost nothing to divide by.
 """
 
 import math
@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Opinion:
-    """Belief in each class and what is left for not knowing; together they are 1.
+    """Belief in each class and the uncertainty that remains; they sum to 1.
 
     Args:
         log_belief: (rows, classes).
@@ -35,7 +35,7 @@ class Opinion:
 
 
 def opinion(logits: Tensor) -> Opinion:
-    """Read logits as log-evidence e: belief e / S, uncertainty K / S, S = sum of e + 1.
+    """Interpret logits as log-evidence e: belief e / S, uncertainty K / S, S = sum of e + 1.
 
     Args:
         logits: (rows, classes).
@@ -51,7 +51,7 @@ def opinion(logits: Tensor) -> Opinion:
 
 
 def log_accord(first: Opinion, second: Opinion) -> Tensor:
-    """log(1 - C), C the mass of pairs that name two different classes, (rows,)."""
+    """Return log(1 - C), C the conflicting mass of pairs of different classes, (rows,)."""
     # belief and uncertainty of the first sum to 1, so 1 - C = sum_j b1_j (b2_j + u2) + u1
     leaves = torch.logaddexp(second.log_belief, second.log_uncertainty[:, None])
     agreed = (first.log_belief + leaves).logsumexp(dim=1)
@@ -61,7 +61,7 @@ def log_accord(first: Opinion, second: Opinion) -> Tensor:
 def fuse(first: Opinion, second: Opinion) -> Opinion:
     """Combine two opinions: (b1 b2 + b1 u2 + b2 u1) / (1 - C) and u1 u2 / (1 - C).
 
-    The order does not matter, and not knowing changes nothing.
+    Commutative; total uncertainty is neutral.
 
     Reference:
         Shafer, A Mathematical Theory of Evidence, 1976, chapter 3; Li et al., Trustworthy

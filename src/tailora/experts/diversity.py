@@ -1,4 +1,4 @@
-"""How far experts are from what they say together, with a temperature for each class (RIDE)."""
+"""Distance of experts from their mean, with class-wise temperatures (RIDE)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,14 +10,13 @@ from tailora.errors import ConfigError
 
 
 def class_temperature(counts: ClassCounts, *, spread: float = 0.05) -> NDArray[np.float64]:
-    """Cool rare classes: K pi_c spread + 1 - spread, over its maximum, float64 (classes,), <= 1.
+    """Return temperatures K pi_c spread + 1 - spread over their maximum, float64 (classes,).
 
-    A class with a low temperature has its differences enlarged, so experts are told apart most
-    where data are few.
+    A low temperature enlarges differences, so experts are pushed apart most where data are few.
 
     Args:
         counts: Training samples per class, all at least 1.
-        spread: Share that follows the count, in [0, 1); 0 is 1 for all classes.
+        spread: Share that depends on the count, in [0, 1); 0 gives 1 for all classes.
 
     Raises:
         ConfigError: `spread` lies outside [0, 1).
@@ -34,13 +33,13 @@ def class_temperature(counts: ClassCounts, *, spread: float = 0.05) -> NDArray[n
 
 
 def expert_diversity(experts: Tensor, together: Tensor, temperature: Tensor) -> Tensor:
-    """Mean temperature squared x KL(softmax of `together` || softmax of each expert).
+    """Return mean temperature squared x KL(softmax of `together` || softmax of each expert).
 
     Args:
         experts: Logits (experts, rows, classes).
-        together: Logits that experts are compared with, (rows, classes); RIDE takes the experts'
-            mean and lets no gradient through it.
-        temperature: Of each class (classes,), above 0.
+        together: Logits that experts are compared with, (rows, classes); RIDE uses the experts'
+            mean, detached.
+        temperature: Temperature of each class (classes,), above 0.
 
     Returns:
         (experts, rows), at least 0.

@@ -1,4 +1,4 @@
-"""What RIDE and TLC share: LDAM margins, a push apart, and a second phase that is re-weighted."""
+"""Common parts of RIDE and TLC: LDAM margins, diversity, and a re-weighted second phase."""
 
 from collections.abc import Mapping
 from typing import Any, Final, Self
@@ -20,8 +20,8 @@ class MarginExperts(nn.Module):
 
     Args:
         counts: Training samples per class, all at least 1.
-        options: All options of the loss, `max_margin` and `spread` among them; `reweighted` makes
-            the second phase of the same.
+        options: All options of the loss, including `max_margin` and `spread`; `reweighted` builds
+            the second phase from the same.
         ignore_index: Target value of ignored rows, as in torch.
 
     Raises:
@@ -50,7 +50,7 @@ class MarginExperts(nn.Module):
         *,
         cap: float | None = None,
     ) -> Self:
-        """Build the loss of the deferred phase: class weights, and a temperature for each class."""
+        """Build the loss of the deferred phase: class weights, and class-wise temperatures."""
         make: Any = type(self)
         loss = make(self.counts, **self.options, ignore_index=self.ignore_index)
         temperature = class_temperature(self.counts, spread=self.options["spread"])

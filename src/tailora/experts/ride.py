@@ -1,4 +1,4 @@
-"""RIDE: experts that are told apart, and the router that stops early (Wang et al. 2021)."""
+"""RIDE: diverse experts, and a router that stops early (Wang et al. 2021)."""
 
 import math
 from typing import final
@@ -18,23 +18,23 @@ from tailora.losses.row_loss import IGNORE_INDEX, weighted_mean, without_ignored
 
 @final
 class RIDELoss(MarginExperts):
-    """Each expert learns with LDAM margins and is pushed away from the experts' mean.
+    """Diverse experts with LDAM margins, pushed away from their mean.
 
-    Diverse experts err independently, so their mean varies less; a mean of several varies least
-    where one varies most, on rare classes. Train in two phases as LDAM-DRW: this loss first, then
-    `loss.reweighted()`.
+    Diverse experts make independent errors, so their mean has less variance, most of all on rare
+    classes. Train in two phases as LDAM-DRW: this loss first, then `loss.reweighted()`.
 
     Args:
         counts: Training samples per class, all at least 1.
         max_margin: Margin of the rarest class, in cosine units.
-        scale: The cosine heads' own scale, above 0.
-        diversity: Strength of the push, at least 0; large values make the loss fall without end.
-        spread: Share of the temperature that follows a class's count in the second phase, in
-            [0, 1); 0 gives all classes the temperature 1.
+        scale: Scale of the cosine heads, above 0.
+        diversity: Strength of the diversity term, at least 0; large values make the loss unbounded
+            below.
+        spread: Share of the temperature that depends on a class's count in the second phase, in [0,
+            1); 0 gives all classes temperature 1.
         ignore_index: Target value of ignored rows, as in torch.
 
     Attributes:
-        cosine_head_scale: `scale`; says that the loss takes the logits of cosine heads.
+        cosine_head_scale: `scale`; marks that the loss takes the logits of cosine heads.
 
     Raises:
         ConfigError: An option is out of range.
@@ -73,7 +73,7 @@ class RIDELoss(MarginExperts):
         self.diversity = diversity
 
     def forward(self, experts: Tensor, targets: Tensor) -> Tensor:
-        """Add the experts' means over rows kept: (experts, rows, classes), (rows,); a scalar."""
+        """Return the sum of the experts' means over rows: (experts, rows, classes), (rows,)."""
         experts, targets, kept = without_ignored(experts, targets, self.ignore_index)
         apart = expert_diversity(experts, experts.mean(dim=0).detach(), self.temperature)
         weights, ones = self.class_weight[targets] * kept, kept.to(apart)
@@ -89,10 +89,10 @@ class RIDELoss(MarginExperts):
 
 
 def routing_targets(experts: Tensor, targets: Tensor) -> Tensor:
-    """Tell after which experts a row should go on: the mean so far is wrong, a later one is right.
+    """Return after which experts a row should continue: the mean is wrong, a later one right.
 
     Args:
-        experts: Logits (experts, rows, classes), in the order they are asked.
+        experts: Logits (experts, rows, classes), in the order of evaluation.
         targets: Class of each row (rows,).
 
     Returns:
@@ -104,13 +104,13 @@ def routing_targets(experts: Tensor, targets: Tensor) -> Tensor:
 
 
 def routing_loss(router: Tensor, targets: Tensor, *, positive_weight: float = 100.0) -> Tensor:
-    """Binary cross-entropy of a router, rows that should go on weighing more; a scalar.
+    """Return the router's binary cross-entropy, weighted towards rows that should continue.
 
     Args:
-        router: Logits of going on (experts - 1, rows).
+        router: Logits for continuing (experts - 1, rows).
         targets: From `routing_targets`.
-        positive_weight: Of rows that should go on, above 0: they are few, and a row stopped too
-            early is lost. 100 is remembered of the paper, not confirmed.
+        positive_weight: Weight of rows that should continue, above 0: they are few, and stopping
+            too early loses them. 100 is the paper's value from memory, not confirmed.
     """
     weight = router.new_tensor(positive_weight)
     losses = functional.binary_cross_entropy_with_logits(
@@ -120,16 +120,16 @@ def routing_loss(router: Tensor, targets: Tensor, *, positive_weight: float = 10
 
 
 def route(experts: Tensor, router: Tensor) -> tuple[Tensor, Tensor]:
-    """Ask experts in turn until the router stops, and average those asked.
+    """Evaluate experts in turn until the router stops, and average them.
 
     Args:
-        experts: Logits (experts, rows, classes); an implementation that saves time computes only
-            those asked.
-        router: Logits of going on after each expert but the last (experts - 1, rows); a row goes on
-            where they are above 0.
+        experts: Logits (experts, rows, classes); an efficient implementation computes only those
+            needed.
+        router: Logits for continuing after each expert but the last (experts - 1, rows); a row
+            continues if they are above 0.
 
     Returns:
-        Mean logits (rows, classes) of the experts asked, and how many they were (rows,).
+        Mean logits (rows, classes) of the evaluated experts, and their number (rows,).
     """
     asked = 1 + (router > 0).long().cumprod(dim=0).sum(dim=0)
     rows = torch.arange(experts.shape[1], device=experts.device)

@@ -1,4 +1,4 @@
-"""SADE: three experts, each for another label distribution (Zhang et al. 2022, section 4)."""
+"""SADE: three experts for different label distributions (Zhang et al. 2022, section 4)."""
 
 import math
 from typing import Final, final
@@ -18,10 +18,10 @@ EXPERTS: Final = 3
 
 
 def reversed_prior(counts: ClassCounts) -> NDArray[np.float64]:
-    """Give the rarest class the share of the largest and so on, float64 (classes,), sums to 1.
+    """Return the reversed prior: the rarest class has the largest share, float64 (classes,).
 
-    Classes of equal counts share their places' mean, so the result does not depend on how classes
-    are numbered.
+    Classes of equal count share the mean of their ranks, so the result does not depend on class
+    order.
 
     Example:
         >>> reversed_prior(ClassCounts(("a", "b", "c"), (6, 3, 1))).tolist()
@@ -38,14 +38,14 @@ def reversed_prior(counts: ClassCounts) -> NDArray[np.float64]:
 def sade_cross_entropy(
     experts: Tensor, targets: Tensor, log_prior: Tensor, log_reversed: Tensor, *, tau: float = 2.0
 ) -> Tensor:
-    """Cross-entropy of v1, of v2 + log pi, and of v3 + log pi - tau log reversed pi, (3, rows).
+    """Return cross-entropy of v1, v2 + log pi, and v3 + log pi - tau log reversed pi, (3, rows).
 
     Args:
         experts: Logits (3, rows, classes).
         targets: Class of each row (rows,).
         log_prior: log pi (classes,).
         log_reversed: log of `reversed_prior` (classes,).
-        tau: How far beyond balance the third expert goes.
+        tau: How far the third expert goes beyond balance.
     """
     offsets = torch.stack([torch.zeros_like(log_prior), log_prior, log_prior - tau * log_reversed])
     adjusted = experts + offsets[:, None]
@@ -56,15 +56,15 @@ def sade_cross_entropy(
 
 @final
 class SADELoss(RowLoss):
-    """Three experts learn the classes' own, the uniform and the reversed label distribution.
+    """Three experts for the training, the uniform and the reversed label distribution.
 
-    The first is good where the test looks like training, the third where it is turned around;
-    mixed evenly they serve all, and `weigh_experts` finds the mix for a test set without labels.
+    The first suits test sets like the training set, the third reversed ones; averaged they suit
+    all, and `weigh_experts` finds the weights for an unlabelled test set.
 
     Args:
         counts: Training samples per class, all at least 1.
-        tau: How far the third expert leans to the tail, at least 0: at the optimum it implies the
-            reversed prior to the power tau; 0 makes it the second expert.
+        tau: How strongly the third expert favours the tail, at least 0: at the optimum it implies
+            the reversed prior to the power tau; 0 equals the second expert.
         ignore_index: Target value of ignored rows, as in torch.
 
     Raises:

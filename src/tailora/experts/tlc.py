@@ -1,4 +1,4 @@
-"""TLC: evidential experts that say how sure they are, and engage when needed (Li et al. 2022)."""
+"""TLC: evidential experts with uncertainty, engaged when needed (Li et al. 2022)."""
 
 import math
 from typing import Final, final
@@ -19,7 +19,7 @@ _LARGEST_LOG_EVIDENCE: Final = 30.0  # the largest logit of a cosine head of sca
 
 
 def log_running_uncertainty(experts: Tensor) -> Tensor:
-    """Log of w: w_0 = 1, w_m = w_(m-1) u_m / (1 - C_m), C_m between experts m - 1 and m.
+    """Return log w: w_0 = 1, w_m = w_(m-1) u_m / (1 - C_m), C_m between experts m - 1 and m.
 
     Args:
         experts: Logits (experts, rows, classes).
@@ -38,15 +38,16 @@ def log_running_uncertainty(experts: Tensor) -> Tensor:
 
 
 def engaged(experts: Tensor, *, threshold: float = 0.54, kept: Tensor | None = None) -> Tensor:
-    """Return which rows each expert trains on: those the experts before it left uncertain.
+    """Return which rows each expert trains on: those that previous experts left uncertain.
 
     Args:
         experts: Logits (experts, rows, classes).
-        threshold: Of the uncertainty relative to the batch's most uncertain row, in [0, 1).
-        kept: Booleans (rows,); rows not kept engage no expert and set no measure. None keeps all.
+        threshold: Uncertainty threshold relative to the batch's most uncertain row, in [0, 1).
+        kept: Booleans (rows,); other rows engage no expert and do not count for the maximum. None
+            keeps all.
 
     Returns:
-        Booleans (experts, rows); the first expert has all that are kept.
+        Booleans (experts, rows); the first expert has all kept rows.
     """
     before = log_running_uncertainty(experts.detach())[:-1]
     if not before.shape[1]:
@@ -57,15 +58,15 @@ def engaged(experts: Tensor, *, threshold: float = 0.54, kept: Tensor | None = N
 
 
 def tlc_predict(experts: Tensor, *, eta: float = 0.2) -> tuple[Tensor, Tensor]:
-    """Weigh experts by how uncertain those before them were, and tell the uncertainty of all.
+    """Weight experts by the uncertainty of the previous ones, and return the combined uncertainty.
 
     Weights are normalised over the experts of a row, not over a batch as in the released code, so a
-    prediction does not depend on its neighbours.
+    prediction does not depend on the batch.
 
     Args:
         experts: Logits (experts, rows, classes).
         eta: Temperature of the weights, above 0; towards 0 only the first expert counts, large
-            values weigh all alike. 0.2 for CIFAR, 0.5 for ImageNet.
+            values weight all equally. 0.2 for CIFAR, 0.5 for ImageNet.
 
     Returns:
         Logits (rows, classes) and uncertainty (rows,) in [0, 1].
@@ -84,10 +85,10 @@ def tlc_predict(experts: Tensor, *, eta: float = 0.2) -> tuple[Tensor, Tensor]:
 
 
 def evidence_against(logits: Tensor, targets: Tensor) -> Tensor:
-    """KL(Dir(a) || Dir(1)), a = 1 + evidence but for the true class, where it is 1; (rows,).
+    """Return KL(Dir(a) || Dir(1)) (rows,), a = 1 + evidence, but 1 for the true class.
 
     Args:
-        logits: Log-evidence (rows, classes); beyond 30 it counts as 30.
+        logits: Log-evidence (rows, classes), clipped at 30.
         targets: Class of each row (rows,).
     """
     own = targets[:, None] == torch.arange(logits.shape[1], device=logits.device)
@@ -107,28 +108,28 @@ def _weighed(experts: Tensor) -> Tensor:
 
 @final
 class TLCLoss(MarginExperts):
-    """Evidential experts, each trained on what those before it left uncertain.
+    """Evidential experts, each trained on rows that previous ones left uncertain.
 
-    A logit is log-evidence, so one pass tells a class and how much is known at all; later experts
-    engage for uncertain rows only. Train in two phases as LDAM-DRW: this loss, then
+    A logit is log-evidence, so one forward pass gives class and uncertainty; later experts are
+    engaged for uncertain rows only. Train in two phases as LDAM-DRW: this loss, then
     `loss.reweighted()`.
 
     Args:
         counts: Training samples per class, all at least 1.
         max_margin: Margin of the rarest class, in cosine units.
-        scale: The cosine heads' own scale, above 0.
-        diversity: Strength of the push away from the experts' mean, at least 0.
-        spread: Share of the temperature that follows a class's count in the second phase.
-        engagement: An expert trains on rows whose uncertainty is above this share of the batch's
+        scale: Scale of the cosine heads, above 0.
+        diversity: Strength of the diversity term, at least 0.
+        spread: Share of the temperature that depends on a class's count in the second phase.
+        engagement: An expert trains on rows whose uncertainty exceeds this fraction of the batch's
             largest, in [0, 1); 0 is all rows.
-        annealing: Epochs after which evidence for wrong classes costs its full KL divergence, above
-            0; told for a training of 200 epochs, which shorter ones go through faster: 13200 gives
-            the last epochs a weight of some 0.015 in all of them.
+        annealing: Epochs until evidence for wrong classes has its full KL penalty, above 0, on a
+            scale of 200 training epochs, which shorter training passes through faster: 13200 gives
+            the last epochs a weight of about 0.015.
         ignore_index: Target value of ignored rows, as in torch.
 
     Attributes:
-        follows_epoch: It is told the epoch, since it changes from one to the next.
-        combine: Makes one answer of the experts': the logits of `tlc_predict`.
+        follows_epoch: It is told the epoch, since it changes over training.
+        combine: Combines the experts' predictions: the logits of `tlc_predict`.
 
     Raises:
         ConfigError: An option is out of range.
@@ -167,14 +168,14 @@ class TLCLoss(MarginExperts):
         super().__init__(counts, options, ignore_index=ignore_index)
 
     def rows(self, experts: Tensor, targets: Tensor, epoch: float = 0) -> Tensor:
-        """Loss of each expert and row, (experts, rows), before engagement."""
+        """Return the loss of each expert and row, (experts, rows), before engagement."""
         own, against, away = self._terms(experts, targets, epoch)
         return own + against + away
 
     def _terms(
         self, experts: Tensor, targets: Tensor, epoch: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Cross-entropy with margins, divergence of evidence, push apart: (experts, rows) each."""
+        """Return cross-entropy with margins, KL and diversity: (experts, rows) each."""
         scale, diversity = self.options["scale"], self.options["diversity"]
         apart = expert_diversity(experts, experts.mean(dim=0).detach(), self.temperature)
         weights, share = self.class_weight[targets], epoch / self.options["annealing"]
@@ -189,12 +190,12 @@ class TLCLoss(MarginExperts):
         return own, against, -diversity * apart
 
     def forward(self, experts: Tensor, targets: Tensor, epoch: float = 0) -> Tensor:
-        """Add each expert's mean over the rows it is engaged for; a scalar.
+        """Return the sum of each expert's mean over the rows it is engaged for; a scalar.
 
         Args:
             experts: Logits (experts, rows, classes).
             targets: Class of each row (rows,).
-            epoch: From 0, of 200; the weight of evidence for wrong classes grows with it.
+            epoch: From 0, of 200; the penalty on evidence for wrong classes grows with it.
         """
         experts, targets, kept = without_ignored(experts, targets, self.ignore_index)
         own, against, away = self._terms(experts, targets, epoch)
@@ -205,7 +206,7 @@ class TLCLoss(MarginExperts):
 
 
 def _engaged_mean(losses: Tensor, asked: Tensor) -> Tensor:
-    """Sum over experts of the mean over the rows that each is engaged for, both (experts, rows)."""
+    """Return the sum over experts of the mean over engaged rows, both (experts, rows)."""
     return torch.stack(
         [weighted_mean(row, mask) for row, mask in zip(losses, asked, strict=True)]
     ).sum()
