@@ -10,7 +10,7 @@ import importlib
 import inspect
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -31,9 +31,17 @@ FAMILIES: Final = {
     "detection": "detection method",
 }
 """Shelves of components for recipes, and the singular name of each."""
-_PACKAGES: Final = FAMILIES | {"methods": "method", "metrics": "metric", "tasks": "task"}
+_PACKAGES: Final = FAMILIES | {
+    "methods": "method",
+    "metrics": "metric",
+    "tasks": "task",
+    "backbones": "encoder",
+}
+_ONLY_ADDED: Final = ("backbones",)  # tailora's own are found by the form of their name
 _KINDS: Final = ("Loss", "Sampler", "Head")
-_SELF_NAMED: Final = ("methods", "tasks")
+_SELF_NAMED: Final = ("methods", "tasks", "heads")
+OBJECT: Final = "object:"
+"""Before the class of an object that stands in a recipe in the place of a name."""
 
 Method = Callable[..., Any]
 
@@ -80,7 +88,8 @@ def entries(family: str) -> dict[str, Entry]:
     if family not in _PACKAGES:
         raise unknown_name("family", family, _PACKAGES)
     load_plugins()
-    return _shipped(family) | _REGISTERED.get(family, {})
+    shipped = {} if family in _ONLY_ADDED else _shipped(family)
+    return shipped | _REGISTERED.get(family, {})
 
 
 @cache
@@ -118,9 +127,19 @@ def find(family: str, name: str) -> Method:
     """
     known = entries(family)
     if name not in known:
-        raise unknown_name(_PACKAGES[family], name, known)
+        raise missing(_PACKAGES[family], name, known)
     entry = known[name]
     return entry.part or getattr(importlib.import_module(entry.module), entry.symbol)
+
+
+def missing(kind: str, name: str, known: Iterable[str]) -> ConfigError:
+    """Build the error for a name that is not there; objects must be given again."""
+    if name.startswith(OBJECT):
+        return ConfigError(
+            f"{kind} {name!r} is an object that was given in Python: give it again, or register "
+            "its class under a name"
+        )
+    return unknown_name(kind, name, known)
 
 
 def method_name(method: Method) -> str:
@@ -251,8 +270,8 @@ def register(family: str, name: str, part: Method) -> None:
     """Register your own component on a shelf, for recipes and the command line.
 
     Args:
-        family: `"losses"`, `"samplers"`, `"experts"`, `"contrastive"`, `"augment"`, `"optim"`,
-            `"detection"`, `"methods"` or `"tasks"`.
+        family: `"losses"`, `"samplers"`, `"heads"`, `"backbones"`, `"experts"`, `"contrastive"`,
+            `"augment"`, `"optim"`, `"detection"`, `"methods"` or `"tasks"`.
         name: Lower case, e.g. `"my-loss"`.
         part: A class or function; its positional parameters are facts such as `counts`, its
             keyword-only parameters the options that a recipe may set.
@@ -273,9 +292,28 @@ def register(family: str, name: str, part: Method) -> None:
         raise ConfigError(f"{kind} must be {wanted}, got {part!r}")
     if family in _SELF_NAMED and getattr(part, "name", None) != name:
         raise ConfigError(f"{kind} must have name = {name!r} as an attribute of its class")
-    if name in entries(family):
+    if name in entries(family) or name in _elsewhere(family):
         raise ConfigError(f"{kind} exists already: register it under another name")
     _REGISTERED.setdefault(family, {})[name] = _entry_of(part)
+
+
+def head_texts() -> dict[str, str]:
+    """What each head of `fit` and `compare` is, by name: one per loss, then the others."""
+    found = [one.attributes() for one in source.classes("tailora.heads.probes")]
+    losses = {
+        name: f"linear head trained to convergence with the {name} loss" for name in names("losses")
+    }
+    own = {about["name"]: about["summary"] for about in found if "summary" in about}
+    shelf = _REGISTERED.get("heads", {})
+    added = {name: of.attributes.get("summary") or of.summary for name, of in shelf.items()}
+    return losses | own | added
+
+
+def _elsewhere(family: str) -> Iterable[str]:
+    """Names that a new one would hide, beside those of its shelf."""
+    if family in ("heads", "losses"):
+        return head_texts()
+    return source.table("tailora.backbones.load", "NAMES") if family == "backbones" else ()
 
 
 _REGISTERED: dict[str, dict[str, Entry]] = {}
@@ -334,7 +372,7 @@ def _is_a(module: str, name: str) -> Callable[[object], bool]:
 
     def fits(part: object) -> bool:
         base = getattr(importlib.import_module(module), name)
-        return isinstance(part, type) and issubclass(part, base)
+        return isinstance(part, type) and issubclass(part, base) and not inspect.isabstract(part)
 
     return fits
 
@@ -357,6 +395,11 @@ _WANTED: Final[Mapping[str, tuple[str, Callable[[object], bool]]]] = {
         "a class with __iter__, __len__ and set_epoch, such as those of tailora.samplers",
         _has("__iter__", "__len__", "set_epoch"),
     ),
+    "heads": (
+        "a subclass of tailora.heads.probes.Probe that defines fit and empty",
+        _is_a("tailora.heads.probes", "Probe"),
+    ),
+    "backbones": ("a function or a class that returns an encoder", _named),
     "augment": ("a class whose objects are called with a batch", _has("__call__")),
     "optim": ("a function that makes a torch optimiser", _named),
     "detection": ("a function or a class", _named),

@@ -112,16 +112,26 @@ def constant(module: str, name: str) -> Any:
     raise ValueError(f"{module} has no constant {name}")
 
 
-def keys(module: str, name: str) -> tuple[str, ...]:
-    """Return the keys of a dictionary of a module, whatever their values are.
+def table(module: str, name: str) -> dict[str, Any]:
+    """Return the keys of a dictionary of a module, each with its value or the first part of it.
+
+    A value that is no constant is None.
 
     Raises:
         ValueError: There is no such dictionary, or a key is computed.
     """
     for target, node in _assignments(_parsed(module).body):
         if target == name and isinstance(node, ast.Dict):
-            return tuple(_values(module, [key for key in node.keys if key is not None]))
+            keys = _values(module, [key for key in node.keys if key is not None])
+            return dict(zip(keys, (_first(module, value) for value in node.values), strict=True))
     raise ValueError(f"{module} has no dictionary {name}")
+
+
+def _first(module: str, node: ast.expr) -> Any:
+    try:
+        return _value(module, node.elts[0] if isinstance(node, ast.Tuple) else node)
+    except ValueError:
+        return None
 
 
 def import_when_asked(package: str) -> None:

@@ -10,6 +10,7 @@ from torch import nn
 import tailora as package
 from tailora import registry
 from tailora.errors import ConfigError
+from tailora.heads.probes import Probe
 from tailora.methods.lora import LoRA
 from tailora.methods.method import Method
 from tailora.report.style import MARKERS, STRONG_COLOURS, method_style
@@ -48,6 +49,27 @@ class Mix:
 
     def __call__(self, images, labels, generator):
         return images, labels, generator
+
+
+class Unfinished(Probe):
+    """A head that cannot be loaded."""
+
+    name = "own"
+    summary = "a head of my own"
+
+    def fit(self, data, options=None):
+        return nn.Linear(1, 1)
+
+
+class Head(Unfinished):
+    """A head of my own."""
+
+    def empty(self, width, classes, options=None):
+        return nn.Linear(width, classes)
+
+
+def encoder_of_my_own():
+    """An encoder of my own."""
 
 
 class Own(Method):
@@ -121,6 +143,81 @@ def test_a_loss_of_another_package_trains_from_the_command_line(tempered, data, 
     refused(tailora(*words, "--out", tmp_path / "b", *options), "tempered has no option 'heat'")
 
 
+def test_loss_head_and_encoder_of_a_package_from_the_command_line(
+    tempered, data, tmp_path, monkeypatch
+):
+    run = tmp_path / "run"
+    words = ("fit", data, "--backbone", "pyramid", *QUICK, "--method", "lora")
+    options = ("--set", "train.loss=tempered", "--set", "train.loss_options={temperature=2.0}")
+    chosen = ("--set", "backbone.options={width=6}", "--probe", "ridge:penalty=0.5")
+    succeed(*words, *options, *chosen, "--out", run)
+    record = json.loads((run / "run.json").read_text("utf-8"))
+    assert (record["backbone"]["name"], record["backbone"]["source"]) == ("pyramid", "plugin")
+    head = json.loads((run / "head.json").read_text("utf-8"))
+    assert (head["name"], head["options"]) == ("ridge", {"penalty": 0.5})
+    said = succeed("predict", run, data / "007", "--out", tmp_path / "a.csv")
+    assert said.code == 0
+    from_loaded = package.load_run(run)
+    images = from_loaded.model.encoder.backbone.get_base_model().net
+    assert images[0].base_layer.out_channels == 6
+    refused(
+        tailora(*words, "--out", tmp_path / "b", "--set", "backbone.options={wide=6}"),
+        "pyramid has no option 'wide'",
+    )
+    # without the package it is said what is needed, and the report is made all the same
+    monkeypatch.setattr(registry, "_REGISTERED", {})
+    monkeypatch.setenv("TAILORA_NO_PLUGINS", "1")
+    refused(tailora("predict", run, data / "007", "-q"), "unknown encoder or folder 'pyramid'")
+    succeed("report", run, "-q")
+
+
+def test_a_run_needs_the_package_of_its_head(tempered, data, quick, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    succeed("fit", data, "--out", run, *quick, "--method", "zero-shot", "--probe", "ridge")
+    monkeypatch.setattr(registry, "_REGISTERED", {})
+    monkeypatch.setenv("TAILORA_NO_PLUGINS", "1")
+    refused(
+        tailora("predict", run, data / "007", "-q"),
+        "unknown probe 'ridge'", "(a head of a package needs that package; ",
+    )  # fmt: skip
+    succeed("report", run, "-q")
+
+
+@pytest.mark.parametrize(
+    ("learns", "said"),
+    [
+        ("attribute", "its state is not all of it"),
+        ("wide", "size mismatch for weight"),
+        ("none", "'NoneType' object has no attribute"),
+        ("flat", "it returns (32,) where (32, 5) was expected"),
+    ],
+)
+def test_a_head_that_cannot_be_saved_is_refused(learns, said, data, quick, tmp_path):
+    class Kept(nn.Linear):
+        shift = 0.0
+
+        def forward(self, rows):
+            found = super().forward(rows) + self.shift
+            return found[:, 0] if learns == "flat" else found
+
+    class Odd(Probe):
+        name = "odd"
+        summary = "keeps something elsewhere"
+
+        def fit(self, data, options=None):
+            head = Kept(data.features.shape[1], len(data.counts.names))
+            head.shift = 1.0 if learns == "attribute" else 0.0
+            return None if learns == "none" else head
+
+        def empty(self, width, classes, options=None):
+            return Kept(width + (learns == "wide"), classes)
+
+    package.register("heads", "odd", Odd)
+    run = tmp_path / "run"
+    answer = tailora("fit", data, "--out", run, *quick, "--probe", "odd", "--method", "zero-shot")
+    refused(answer, "head 'odd' cannot be saved: ", said)
+
+
 def test_a_run_outlives_the_package_that_it_was_fitted_with(
     tempered, data, encoder, tmp_path, monkeypatch
 ):
@@ -138,6 +235,10 @@ def test_what_a_package_adds_is_listed_and_described(tempered):
     line = "Cross-entropy of logits divided by a temperature (Guo et al., ICML 2017)"
     assert found["losses"]["tempered"] == line
     assert "tempered" in found["probes"]
+    assert found["probes"]["ridge"].startswith("least squares on one-hot labels")
+    assert found["backbones"]["pyramid"].startswith("A convolution whose responses are averaged")
+    about = json.loads(succeed("methods", "pyramid", "--json").out)["pyramid"]
+    assert about["options"] == "set as backbone.options"
     about = json.loads(succeed("methods", "tempered", "--json").out)["tempered"]
     assert about["option temperature"] == "1.0"
     assert "test" not in about
@@ -177,8 +278,9 @@ def test_a_plugin_that_fails_is_named_and_leaves_nothing(code, said, install, mo
 
 @pytest.mark.parametrize(
     ("family", "part"),
-    [("losses", Loss), ("experts", Loss), ("contrastive", Loss), ("samplers", Epochs),
-     ("augment", Mix), ("optim", optimiser), ("detection", optimiser), ("methods", Own)],
+    [("losses", Loss), ("heads", Head), ("backbones", encoder_of_my_own), ("experts", Loss),
+     ("contrastive", Loss), ("samplers", Epochs), ("augment", Mix), ("optim", optimiser),
+     ("detection", optimiser), ("methods", Own)],
 )  # fmt: skip
 def test_every_shelf_takes_a_part(family, part):
     package.register(family, "own", part)
@@ -208,6 +310,12 @@ def test_a_method_of_one_s_own_has_its_place_among_the_others():
         ("samplers", "own", Sampler, "__iter__, __len__ and set_epoch"),
         ("augment", "own", Sampler, "called with a batch"),
         ("optim", "own", 3, "a function that makes a torch optimiser, got 3"),
+        ("heads", "own", Loss, "a subclass of tailora.heads.probes.Probe that defines fit and"),
+        ("heads", "own", Unfinished, "that defines fit and empty"),
+        ("heads", "other", Head, "must have name = 'other'"),
+        ("losses", "crt", Loss, "loss 'crt' exists already"),
+        ("backbones", "dinov2-small", encoder_of_my_own, "encoder 'dinov2-small' exists already"),
+        ("backbones", "own", 7, "a function or a class that returns an encoder, got 7"),
         ("methods", "own", Loss, "a subclass of tailora.methods.method.Method"),
         ("methods", "other", Own, "must have name = 'other'"),
         ("loses", "own", Loss, "did you mean 'losses'"),

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from torch import nn
 from transformers import PreTrainedModel
 
-Units = Literal["8-bit", "reflectance"]
+Units = Literal["8-bit", "reflectance", "unknown"]
 
 
 @dataclass(frozen=True)

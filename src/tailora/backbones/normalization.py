@@ -34,6 +34,11 @@ def stored_normalization(name: str, bands: int) -> tuple[tuple[float, ...], tupl
     mean, std = stored.get("image_mean") or (), stored.get("image_std") or ()
     if len(mean) == len(std) == bands:
         return tuple(mean), tuple(std)
+    return usual_normalization(bands)
+
+
+def usual_normalization(bands: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """ImageNet's for 3 bands, and 0.5 for any other number, which maps 0..1 to -1..1."""
     return (IMAGENET_MEAN, IMAGENET_STD) if bands == 3 else ((0.5,) * bands, (0.5,) * bands)
 
 

@@ -39,7 +39,7 @@ def find_elsewhere(name: str, options: Mapping[str, Any]) -> LoadedBackbone | No
         ConfigError: An unknown option or value.
         BackboneError: The weights are unavailable or do not fit.
     """
-    for is_kind, load in _KINDS:
+    for _, is_kind, load in KINDS.values():
         if is_kind(name):
             model, source, mean, std, license_ = load(name, dict(options))
             return LoadedBackbone(
@@ -141,10 +141,25 @@ def _minus_one_to_one(model: FoundationModel) -> tuple[tuple[float, ...], tuple[
     return half, half
 
 
-_KINDS: Final[list[tuple[Callable[[str], bool], Callable[[str, dict[str, Any]], Found]]]] = [
-    (lambda name: name == CLOUD_NAME, _cloud),
-    (lambda name: name.startswith(TIMM), _timm),
-    (lambda name: name.startswith(DIFFUSERS), _pipeline_on_hub),
-    (lambda name: name.endswith(SUFFIXES) and not Path(name).expanduser().is_dir(), _satmae),
-    (lambda name: (Path(name).expanduser() / _PIPELINE).is_file(), _pipeline_folder),
-]
+_IsKind = Callable[[str], bool]
+_Load = Callable[[str, dict[str, Any]], Found]
+KINDS: Final[dict[str, tuple[str, _IsKind, _Load]]] = {
+    CLOUD_NAME: (
+        "EfficientNet-B4 for Sentinel-2 of ukis-csmask", lambda name: name == CLOUD_NAME, _cloud,
+    ),
+    "timm:name": ("an encoder of timm", lambda name: name.startswith(TIMM), _timm),
+    "diffusers:name": (
+        "Stable Diffusion on the hub", lambda name: name.startswith(DIFFUSERS), _pipeline_on_hub,
+    ),
+    "name.pth": (
+        "a checkpoint of SatMAE",
+        lambda name: name.endswith(SUFFIXES) and not Path(name).expanduser().is_dir(),
+        _satmae,
+    ),
+    "folder of a pipeline": (
+        "Stable Diffusion, as diffusers writes it",
+        lambda name: (Path(name).expanduser() / _PIPELINE).is_file(),
+        _pipeline_folder,
+    ),
+}  # fmt: skip
+"""Forms of names: what each is, how it is told, and how it is loaded."""

@@ -33,7 +33,8 @@ def listing() -> dict[str, dict[str, Any]]:
     families: dict[str, dict[str, Any]] = {"methods": method_texts()}
     for family in registry.FAMILIES:
         families[family] = _texts(family)
-    families["probes"] = probe_texts()
+    families["probes"] = registry.head_texts()
+    families["backbones"] = _encoder_texts()
     families["objectives"] = dict(OBJECTIVE_TEXTS)
     families["tasks"] = {
         name: entry.attributes["summary"] for name, entry in registry.entries("tasks").items()
@@ -60,15 +61,20 @@ def method_texts() -> dict[str, str]:
     return found
 
 
-def probe_texts() -> dict[str, str]:
-    """What each head is, by name."""
-    found = [one.attributes() for one in source.classes("tailora.heads.probes")]
-    texts = {about["name"]: about["summary"] for about in found if "summary" in about}
-    losses = {
-        name: f"linear head trained to convergence with the {name} loss"
-        for name in registry.names("losses")
+_HOW = {
+    "objectives": "set as train.objective_options",
+    "backbones": "set as backbone.options",
+    "tasks": "none",
+}
+
+
+def _encoder_texts() -> dict[str, str]:
+    """Encoders by name, or by the form of their name."""
+    shipped = {
+        **source.table("tailora.backbones.load", "NAMES"),
+        **source.table("tailora.backbones.other_sources", "KINDS"),
     }
-    return losses | texts
+    return shipped | _texts("backbones")
 
 
 def describe(name: str) -> dict[str, dict[str, Any]]:
@@ -145,10 +151,13 @@ def _details(family: str, name: str, entry: Any) -> dict[str, Any]:
         return {"what": entry, **options, **reference, **test}
     if family == "probes":
         is_loss = name in registry.names("losses")
+        added = registry.entries("heads").get(name)
         options = "those of the loss, as NAME:option=value" if is_loss else "none"
+        if added is not None and added.part is not None:
+            options = ", ".join(f"{k}={v!r}" for k, v in added.part().options.items()) or "none"
         return {"what": entry, "options": options}
-    if family == "objectives":
-        return {"what": entry, "options": "set as train.objective_options"}
+    if family in _HOW:
+        return {"what": entry, "options": _HOW[family]}
     return {"what": entry, "options": "those of PEFT's configuration, set as adapter.options"}
 
 

@@ -156,14 +156,14 @@ Set = Annotated[
 
 
 _CHOICES: Mapping[str, Callable[[], Iterable[str]]] = {
-    "built-in datasets": lambda: source.keys("tailora.data.open", "_OPENERS"),
+    "built-in datasets": lambda: source.table("tailora.data.open", "_OPENERS"),
     "fitted methods": registry.fitted_methods,
     "compared methods": registry.compared_methods,
     "measures": lambda: source.constant("tailora.experiments.tuning_space", "MEASURES"),
     "presets": lambda: PRESETS,
-    "profiles": lambda: source.keys("tailora.data.imbalance", "_PROFILES"),
-    "public datasets": lambda: source.keys("tailora.data.readers.published", "_OPENERS"),
-    "sensors": lambda: source.keys("tailora.data.bands.names", "SENSORS"),
+    "profiles": lambda: source.table("tailora.data.imbalance", "_PROFILES"),
+    "public datasets": lambda: source.table("tailora.data.readers.published", "_OPENERS"),
+    "sensors": lambda: source.table("tailora.data.bands.names", "SENSORS"),
     "starts": lambda: source.constant("tailora.backbones.stem", "NEW_BANDS"),
     "tables": lambda: source.constant("tailora.experiments.plan", "TABLES"),
     "trackers": lambda: source.constant("tailora.train.trackers", "TRACKERS"),

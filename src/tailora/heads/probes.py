@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from tailora import registry
 from tailora.counts import ClassCounts, Groups
-from tailora.errors import ConfigError, unknown_name
+from tailora.errors import ConfigError
 from tailora.experts.aggregation import combination, combine_experts, weigh_experts
 from tailora.heads.classifier_retraining import fresh_linear, retrain_classifier
 from tailora.heads.cosine import CosineHead
@@ -52,6 +52,7 @@ _LWS_EPOCHS: Final = 5
 _NONE: Final[Options] = {}
 CHOSEN: Final = "chosen_options"
 """Attribute of a fitted head: the options it has of those that were given as lists."""
+_COMPARED: Final = 32  # rows that a head and its copy are compared on
 
 
 @dataclass(frozen=True)
@@ -168,8 +169,44 @@ def find_probe(name: str) -> Probe:
     """
     probes = _probes()
     if name not in probes:
-        raise unknown_name("probe", name, probes)
+        raise registry.missing("probe", name, probes)
     return probes[name]
+
+
+def empty_head(probe: Probe, width: int, classes: int, options: Options) -> nn.Module:
+    """Return `probe.empty`; a head that draws weights leaves torch's global state as it is."""
+    with torch.random.fork_rng():
+        return probe.empty(width, classes, options)
+
+
+def check_kept(probe: Probe, head: nn.Module, rows: Rows, classes: int, options: Options) -> None:
+    """Reject a head whose state dict is not all of it, since a run keeps nothing else.
+
+    Args:
+        probe: That trained it.
+        head: As trained.
+        rows: Features (rows, width) to compare answers on.
+        classes: How many it tells apart.
+        options: As given to `probe.fit`.
+
+    Raises:
+        ConfigError: `probe.empty` with its state is not the same head.
+    """
+    some = _tensor(rows[:_COMPARED])
+    try:
+        again = empty_head(probe, rows.shape[1], classes, options)
+        again.load_state_dict(head.state_dict())
+        with torch.inference_mode():
+            expected, found = head.eval()(some), again.eval()(some)
+        if expected.shape != (len(some), classes):
+            reason = f"it returns {tuple(expected.shape)} where {(len(some), classes)} was expected"
+        elif not torch.allclose(expected, found, rtol=0, atol=0, equal_nan=True):
+            reason = "its state is not all of it; keep what it learns in parameters or buffers"
+        else:
+            return
+    except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+    raise ConfigError(f"head {probe.name!r} cannot be saved: {reason}")
 
 
 def as_logits(head: nn.Module) -> Logits:
@@ -603,4 +640,5 @@ def _probes() -> dict[str, Probe]:
     under = {
         name: _UnderLoss(name, registry.find("losses", name)) for name in registry.names("losses")
     }
-    return {**under, **{probe.name: probe for probe in _OTHERS}}
+    added = [entry.part for entry in registry.entries("heads").values() if entry.part is not None]
+    return {**under, **{probe.name: probe for probe in (*_OTHERS, *(make() for make in added))}}

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, ClassVar, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -15,7 +16,7 @@ from tailora.backbones.clip_text import text_head
 from tailora.config.probe_choice import ProbeChoice, own_probe
 from tailora.config.recipe import TRACKERS, Recipe
 from tailora.counts import ClassCounts
-from tailora.heads.probes import CHOSEN, Logits, ProbeData, find_probe
+from tailora.heads.probes import CHOSEN, Logits, ProbeData, check_kept, find_probe
 from tailora.methods.deblora.calibrate import Calibration
 from tailora.methods.experts import Experts
 from tailora.methods.job import Job
@@ -271,7 +272,9 @@ def fit_head(
         views=views,
         text=partial(text_head, job.loaded, job.counts.names, features=train),
     )
-    return find_probe(probe.kind).fit(data, probe.options)
+    with torch.random.fork_rng():
+        torch.manual_seed(job.recipe.seed)  # for heads of others that draw from the global state
+        return find_probe(probe.kind).fit(data, probe.options)
 
 
 def head_rows(job: Job, method: Method) -> tuple[Rows, Classes]:
@@ -321,7 +324,9 @@ def _kept_head(
         train, labels = head_rows(job, method)
         with job.folder.costs(method.name).measure("probe" if name == "head" else f"{name} probe"):
             head = fit_head(job, probe, train, labels, val)
-        write_json(path.with_suffix(".options.json"), getattr(head, CHOSEN, probe.options))
+        options = getattr(head, CHOSEN, probe.options)
+        check_kept(find_probe(probe.kind), head, train, facts.classes, options)
+        write_json(path.with_suffix(".options.json"), options)
         save_head(head, path, facts)
     processes.wait(job.accelerator)
     return load_head(path, classes=facts.classes, features=facts.width)

@@ -72,7 +72,8 @@ def own_normalization(
 ) -> tuple[tuple[float, ...], tuple[float, ...], float] | None:
     """Mean, std and scale of the encoder where the images are stored as those it learnt from."""
     is_byte = images.source_dtype == "uint8"
-    if is_byte != (loaded.units == "8-bit") or (plan is not None and plan.new):
+    is_alike = loaded.units != "unknown" and is_byte == (loaded.units == "8-bit")
+    if not is_alike or (plan is not None and plan.new):
         return None
     order = (
         range(len(loaded.mean)) if plan is None else [k for k in plan.kernel_of if k is not None]

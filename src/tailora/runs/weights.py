@@ -22,7 +22,7 @@ from torch import nn
 from tailora.adapters import tuner_names, without_peft_noise
 from tailora.errors import ConfigError, RunError
 from tailora.heads.linear_probe import zero_linear
-from tailora.heads.probes import find_probe
+from tailora.heads.probes import empty_head, find_probe
 from tailora.storage import guard_disk, read_json, typed, write_atomically, write_json
 from tailora.train.base_adaptation import AnyEncoder
 
@@ -325,11 +325,20 @@ def _empty_head(path: Path, classes: int | None, features: int | None) -> nn.Mod
         )
     try:
         probe = find_probe(facts.name)
+    except ConfigError as error:
+        raise RunError(f"{str(path)!r} cannot be used: {error}{_NEEDED}") from error
+    try:
         if unknown := sorted(facts.options.keys() - probe.options.keys()):
             raise ConfigError(f"probe {facts.name!r} has no option {unknown[0]!r}")
-        return probe.empty(facts.width, facts.classes, facts.options)
+        return empty_head(probe, facts.width, facts.classes, facts.options)
     except (ConfigError, TypeError) as error:
         raise _refused(path, str(error)) from error
+
+
+_NEEDED: Final = (
+    " (a head of a package needs that package; one that was given as an object needs "
+    "tailora.load_run(..., probe=...))"
+)
 
 
 def _damaged(path: Path, error: Exception) -> RunError:
