@@ -1,5 +1,6 @@
 """Numbers as a reader wants them: percentages with one decimal, times in seconds to hours."""
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -67,6 +68,22 @@ def integer(value: float | None) -> str:
         ('1,234,567', '–')
     """
     return MISSING if value is None else f"{round(value):,}"
+
+
+def counted(number: int, what: str) -> str:
+    """Write how many there are, in the singular where it is one.
+
+    Example:
+        >>> counted(1, "test sample"), counted(1200, "class"), counted(0, "copy")
+        ('1 test sample', '1,200 classes', '0 copies')
+    """
+    if number == 1:
+        return f"1 {what}"
+    if what.endswith(("s", "x", "ch", "sh")):
+        what += "es"
+    else:
+        what = f"{what[:-1]}ies" if re.search("[^aeiou]y$", what) else f"{what}s"
+    return f"{number:,} {what}"
 
 
 def decimal(value: float | None, *, digits: int = 3) -> str:

@@ -50,7 +50,7 @@ def test_rows_lengths_and_every_fourth_row(samples):
 
 def test_what_is_not_finite_is_counted_over_all_blocks(samples):
     samples[70, 2], samples[300, 0], samples[300, 1] = np.nan, np.inf, np.nan
-    with pytest.raises(DataError, match="2 samples have NaN or infinite features, the first is"):
+    with pytest.raises(DataError, match="NaN or infinite features in 2 samples, the first is"):
         require_finite(samples)
     samples[:] = 1e30 if samples.dtype == np.float32 else 1e300
     with pytest.raises(DataError, match="scale them down"):

@@ -258,7 +258,7 @@ def test_wrong_option_is_named_with_its_value(options, words):
         ([["a"], ["b"]], "must be real numbers"),
         (
             [[0.0], [np.nan], [np.inf]],
-            "2 samples have NaN or infinite features, the first is row 1",
+            "NaN or infinite features in 2 samples, the first is row 1",
         ),
         (np.float32([[1e19], [0.0]]), "features reach 1e.19, whose squares overflow float32"),
     ],
@@ -276,7 +276,7 @@ def test_a_result_below_its_minimum_cannot_be_built():
         "n_iter": 1,
     }
     SizeConstrainedKMeans(**parts, sizes=np.array([2, 1]), minimum_size=1)
-    with pytest.raises(DataError, match="has 1 samples, below the minimum 2"):
+    with pytest.raises(DataError, match="has 1 sample, below the minimum 2"):
         SizeConstrainedKMeans(**parts, sizes=np.array([2, 1]), minimum_size=2)
     with pytest.raises(DataError, match="do not count the labels"):
         SizeConstrainedKMeans(**parts, sizes=np.array([1, 2]), minimum_size=1)

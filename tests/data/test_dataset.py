@@ -109,7 +109,7 @@ def test_group_in_two_given_splits_is_noted(tmp_path):
         splits=["train", "test", "train", "test", "val"],
         groups=["g", "g", "h", "i", "h"],
     )
-    assert dataset.notes == ("2 group(s) are in more than one of the given splits",)
+    assert dataset.notes == ("in more than one of the given splits: 2 groups",)
 
 
 def test_fingerprint_notices_a_mask_beside_an_image(tmp_path):

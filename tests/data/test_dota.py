@@ -187,7 +187,7 @@ def test_pixels_outside_the_picture_are_zero(tmp_path):
     assert crop.shape == (3, 4, 12)
     assert not crop[:, :, :6].any()
     assert np.array_equal(crop[:, :, 6:], picture[:, :4, :6])
-    assert "1 objects extend beyond the border of their image" in data.notes
+    assert "1 object partly beyond the border of the image" in data.notes
 
 
 def test_tiff_is_read_in_windows_and_equals_the_png(tmp_path, monkeypatch):
@@ -246,7 +246,7 @@ def test_difficult_objects_are_kept_or_dropped(planted):
     kept, dropped = (open_dataset(f"dota:{root}:difficult={way}") for way in ("keep", "drop"))
     assert len(kept) == len(items)
     assert len(dropped) == len(items) - hard
-    assert f"{hard} objects are marked difficult and kept" in kept.notes
+    assert f"{hard} objects marked difficult and kept" in kept.notes
     assert any(f"left out {hard} objects marked difficult" in note for note in dropped.notes)
 
 
@@ -318,7 +318,7 @@ def test_published_archives_are_read_as_they_unpack(tmp_path):
     write_picture(tmp_path / "test" / "images" / "P9.png", np.zeros((8, 8, 3), np.uint8))
     data = open_dataset(tmp_path)
     assert len(data) == sum(sum(counts.values()) for counts in DOTA_COUNTS.values())
-    assert "test: ignored 1 images without labels" in data.notes
+    assert "test: ignored 1 image without labels" in data.notes
     assert "read with the 15 class names of DOTA 1.0" in data.notes
 
 
@@ -443,11 +443,11 @@ def test_bad_lines_are_named_by_file_and_line(tmp_path, line, message):
 @pytest.mark.parametrize(
     ("line", "note"),
     [
-        ("10 10 20 10 20 10 10 10 ship 0", "1 objects without area (first P0000.txt:1)"),
+        ("10 10 20 10 20 10 10 10 ship 0", "1 object without area (first P0000.txt:1)"),
         ("12 12 12 12 12 12 12 12 ship 0", "without area"),
-        ("70 5 90 5 90 15 70 15 ship 0", "1 objects outside their image (first P0000.txt:1)"),
+        ("70 5 90 5 90 15 70 15 ship 0", "1 object outside their image (first P0000.txt:1)"),
         ("-9 5 -2 5 -2 15 -9 15 ship 0", "outside their image"),
-        ("", "1 images have no object"),
+        ("", "1 image without objects"),
     ],
 )
 def test_what_cannot_be_cut_is_left_out_and_counted(tmp_path, line, note):
@@ -478,7 +478,7 @@ def test_labels_that_are_not_utf8_or_all_empty_are_refused(tmp_path):
         open_dataset(root)
     for text in root.rglob("*.txt"):
         text.write_text("imagesource:GoogleEarth\ngsd:0.1\n")
-    with pytest.raises(DataError, match=r"no object is left.*7 images have no object"):
+    with pytest.raises(DataError, match=r"no object is left.*7 images without objects"):
         open_dataset(root)
 
 

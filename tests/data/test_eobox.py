@@ -182,7 +182,7 @@ def test_brandenburg_has_a_long_tail_and_a_balanced_test(brandenburg):
     assert max(data.counts("test").values) == 60
     assert min(data.counts("test").values) >= 40
     assert "left out: 1013 pixels" in " ".join(data.notes)
-    assert "tested on few polygons: grass (2)" in data.notes
+    assert "tested on few polygons: 'grass' (2 polygons)" in data.notes
 
 
 @pytest.mark.packaged

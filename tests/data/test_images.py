@@ -298,7 +298,7 @@ def test_limits_of_one_image_on_both_sides(tmp_path, monkeypatch):
 
 
 def test_bands_are_counted_before_they_are_read(tmp_path, monkeypatch):
-    with pytest.raises(DataError, match="20000 band"):
+    with pytest.raises(DataError, match="20,000 bands"):
         decode(sparse_tiff(tmp_path / "a.tif", 2, 20_000))
     monkeypatch.setattr(images, "MOST_BANDS", 5)
     assert len(decode(sparse_tiff(tmp_path / "b.tif", 2, 5))) == 5

@@ -144,7 +144,7 @@ def test_category_names_alone_count_from_zero(place):
     found = read_label_raster(place / "classes.tif", grid_of(place))
     assert found.classes == ("2", "4", "farm", "sea")
     assert [found.classes[code] for code in found.codes] == ["farm", "2", "sea", "4"]
-    assert any("2 value(s) without a name" in note for note in found.notes)
+    assert any("named by their number: 2 values without a name" in note for note in found.notes)
 
 
 def test_the_table_that_arcgis_keeps_is_read(place):

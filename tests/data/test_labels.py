@@ -46,7 +46,7 @@ def test_each_part_is_a_thing_of_its_own(tmp_path):
     points = labels.shapes[labels.is_point]
     assert sorted(shapely.get_x(points) - WEST) == [0, 5, 50]
     notes = " ".join(labels.notes)
-    assert "split 3 multi-part feature(s) into 7 polygons or points" in notes
+    assert "split 3 multi-part features into 7 polygons or points" in notes
     assert "skipped empty, broken or line geometries: 1" in notes
 
 

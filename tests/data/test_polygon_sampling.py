@@ -127,7 +127,7 @@ def test_rare_class_is_dropped_and_named_and_few_polygons_are_told(fields):
     notes = " ".join(sample.notes)
     assert f"dropped as too rare to train or test: c ({n} training crops)" in notes
     few = draw(fields, test_per_class=3)
-    assert "tested on few polygons: a (" in few.notes[-1]
+    assert "tested on few polygons: 'a' (3 polygons)" in few.notes[-1]
 
 
 def test_wrong_chip_and_too_many_chips_are_refused(fields):

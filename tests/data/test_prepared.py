@@ -193,7 +193,7 @@ def test_broken_images_are_left_out_counted_and_listed(tmp_path, with_broken):
         assert prepared.kept.tolist() == [1, 2, 3, 4, 5, 6, 7, 9]
         assert len(prepared) == len(prepared.dataset) == 8
         assert prepared.dataset.ids() == [with_broken.source.id(i) for i in prepared.kept]
-        assert prepared.dataset.notes[-1] == "2 broken image(s) left out: a/0.png, b/3.png"
+        assert prepared.dataset.notes[-1] == "2 broken images left out: a/0.png, b/3.png"
         values = prepared.batch(range(8)).amax(dim=(1, 2, 3)).tolist()
         assert values == [10, 20, 30, 40, 0, 10, 20, 40]
     reasons = [
@@ -224,7 +224,7 @@ def test_class_lost_with_its_broken_images_is_named(tmp_path, write_picture):
 def test_no_readable_image_at_all_is_an_error(tmp_path, with_broken):
     for path in (tmp_path / "data").rglob("*.png"):
         path.write_bytes(b"")
-    with pytest.raises(DataError, match="none of the 10 images can be decoded"):
+    with pytest.raises(DataError, match="no image of 10 can be decoded"):
         prepare_images(with_broken, tmp_path / "out", image_size=4, skip_broken=True)
 
 

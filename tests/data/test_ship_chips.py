@@ -65,14 +65,14 @@ def test_chips_that_the_table_lacks_stand_alone(fusar):
     lines = (root / "meta.csv").read_text().replace(",", "\t").splitlines()
     write_lines(root / "meta.csv", lines[:-3])
     data = open_fusar(root)
-    assert "3 chips are not in meta.csv and are treated as separate ships" in data.notes
+    assert "not in meta.csv and treated as ships of their own: 3 chips" in data.notes
     assert len(data) == sum(FUSAR_COUNTS.values())
 
 
 def test_clutter_is_passed_over(fusar):
     root, _ = fusar
     write_picture(root / "Land" / "Urban" / "patch.png", CHIP)
-    assert "ignored 1 images with other names" in open_fusar(root).notes
+    assert "ignored 1 image with other names" in open_fusar(root).notes
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_published_counts_of_fusrs_add_up():
         ("chips/train_cargo_0.png", r"line 1 of .*train\.txt' is malformed"),
         ("chips/train_cargo_0.png 5", r"line 1 of .*: class number 5 must lie in \[0, 4\]"),
         ("chips/train_cargo_0.png kargo", "unknown class 'kargo'; did you mean 'cargo'"),
-        ("chips/no.png 0", r"lists 1 images that do not exist, such as 'chips/no\.png'"),
+        ("chips/no.png 0", r"lists 1 missing image, such as 'chips/no\.png'"),
     ],
 )
 def test_bad_lists_are_named_by_file_and_line(tmp_path, line, message):

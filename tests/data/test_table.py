@@ -188,5 +188,5 @@ def test_rows_that_list_an_image_again_are_left_out_and_several_labels_are_said(
     data = open_table(tmp_path / "t.csv")
     assert data.ids() == [*(line.split(",")[0] for line in lines), "a/0.png"]
     said = " ".join(data.notes)
-    assert "left out 7 row(s) that list an image again" in said
-    assert "1 image(s) are listed with several labels, e.g. 'a/0.png' as a, b" in said
+    assert "listed before and left out: 7 rows" in said
+    assert "listed with several labels: 1 image, e.g. 'a/0.png' as a, b" in said

@@ -97,10 +97,10 @@ def test_broken_images_are_left_out_and_counted_when_asked_for(finished, data, t
     assert tailora("predict", finished, good, "no.png", "--quiet").code == 2
     answer = succeed("predict", finished, "no.png", good, "--skip-broken")
     assert [row["path"] for row in read_rows(answer.out)] == [str(good)]
-    assert "left out 1 unreadable images: no.png" in answer.err
+    assert "left out 1 unreadable image: no.png" in answer.err
     only = tailora("predict", finished, "no.png", "--skip-broken", "--quiet")
     assert only.code == 2
-    assert "none of the 1 images can be read" in only.err
+    assert "no image of 1 can be read" in only.err
 
 
 def test_grey_images_serve_a_run_on_colour(finished, tmp_path):

@@ -17,7 +17,7 @@ def fit(*thresholds):
     [
         ((0.5, 0.5, 0.5), "a\\;b", ["a;b"]),
         ((0.5, 0.7, np.inf), "a\\;b;c\\\\d;e", ["a;b", "c\\d", "e"]),
-        ((0.1, 0.1, 0.1), "-", []),
+        ((0.1, 0.8, 0.1), "a\\;b;c\\\\d", ["a;b", "c\\d"]),
     ],
 )
 def test_a_set_is_written_so_that_names_can_be_told_apart(thresholds, text, names):

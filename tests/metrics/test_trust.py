@@ -71,8 +71,9 @@ def test_the_reason_says_every_check_that_failed_and_by_how_much():
         "coverage: sets hold it in 50 % of its test samples, 90 % were promised"
     )
     assert judge(ClassEvidence((0.9, 1), 9, 9)).reason == "support: 9 test samples, fewer than 10"
+    assert judge(ClassEvidence((0.9, 1), 1, 1)).reason == "support: 1 test sample, fewer than 10"
     one_place = judge(ClassEvidence((0.9, 1), 90, 1)).reason
-    assert one_place == "support: all 90 test samples come from 1 place"
+    assert one_place == "support: 90 test samples from one place only"
     assert "not checked: calibration, coverage" in judge(ClassEvidence(**GOOD)).reason
 
 

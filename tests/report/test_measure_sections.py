@@ -46,7 +46,7 @@ def section(page, anchor):
         ("ranking", ["12.3", "34.5", "90.0", "chance 8.3", "many-shot"]),
         ("priors", ["natural macro-F1", "78 samples", "data:image/svg"]),
         ("labels", ["too few to thin", "60.0", "[50.0, 70.0]", "+10.0", "data:image/svg"]),
-        ("collapse", ["3.21", "0.20", "[0.10, 0.30]"]),
+        ("collapse", ["3.21", "0.20", "[0.10, 0.30]", "(0.50)"]),
         ("calibration", ["unscaled", "one temperature", "before and after"]),
         ("coverage", ["91.0", "1.7", "88.0", "2.5", "target 90", "always in"]),
     ],

@@ -57,7 +57,7 @@ class Outline(HTMLParser):
     def handle_data(self, data):
         if self.tags and self.tags[-1] == "h2" and data.strip():
             self.headings.append(data)
-        if self.rows and self.rows[-1]:
+        if self.rows and self.rows[-1] and data.strip():
             self.rows[-1][-1] += data.strip() + " "
 
     def handle_endtag(self, tag):
@@ -291,6 +291,21 @@ def test_what_every_version_wrote_may_not_be_missing(name, key, fake_run, tmp_pa
     change_json(folder / name, lambda content: content.pop(key))
     with pytest.raises(RunError, match=f"{name}' is damaged: {key}: Field required"):
         write_report(folder)
+
+
+def test_no_two_numbers_of_a_cell_stand_together_when_it_is_copied(page_of):
+    scores = page_of().partition("<body>")[2].partition('<section id="record"')[0]
+    text = re.sub(r"<[^>]+>", "", scores)
+    assert not re.search(r"\d\.\d+\.\d|\d\[", text)
+
+
+def test_code_that_is_under_no_version_control_is_not_spoken_of(fake_run, unrendered, tmp_path):
+    folder = fake_run.write_fake_run(tmp_path, n_classes=3, arrays=False)
+    assert "<dt>code</dt>" in write_report(folder).read_text("utf-8")
+    change_json(folder / "run.json", lambda run: run.update(git=None))
+    page = write_report(folder).read_text("utf-8")
+    assert "<dt>code</dt>" not in page
+    assert "<dt>versions</dt>" in page
 
 
 def test_recipe_leaks_and_code_state_are_shown(page_of):

@@ -75,7 +75,7 @@ def test_a_sentence_says_what_was_taken(found, says):
 
 def test_classes_that_nothing_was_chosen_for_are_told():
     first, _ = notes(section_of(row(0, {}), without=2))
-    assert first.startswith("2 classes have no validation sample")
+    assert first.startswith("Without a validation sample, and so without influence: 2 classes.")
 
 
 def test_the_page_of_a_comparison_shows_it(fake_comparison, tmp_path):

@@ -17,6 +17,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from tailora.backbones.foundation import FoundationConfig, FoundationModel, VisionModel
 from tailora.errors import BackboneError
+from tailora.numbers import counted
 
 _USUAL_SIZE = 224
 Config = PreTrainedConfig | FoundationConfig
@@ -183,12 +184,13 @@ def check_bands(config: Config, bands: int) -> None:
     if wanted != bands:
         if names := getattr(config, "band_names", ()):
             raise BackboneError(
-                f"the encoder takes {wanted} bands ({', '.join(names)}) and the images have {bands}"
-                "; select those in this order with `--set data.bands=[...]`"
+                f"the encoder takes {counted(wanted, 'band')} ({', '.join(names)}) and the images "
+                f"have {bands}; select those in this order with `--set data.bands=[...]`"
             )
         raise BackboneError(
-            f"the encoder takes {wanted} bands and the images have {bands}; select {wanted} with "
-            f"`--set data.bands=...`, or use an encoder for {bands} bands"
+            f"the encoder takes {counted(wanted, 'band')} and the images have {bands}; select "
+            f"{wanted} with "
+            f"`--set data.bands=...`, or use an encoder for {counted(bands, 'band')}"
         )
 
 

@@ -26,6 +26,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from tailora.errors import BackboneError, ConfigError, unknown_name
+from tailora.numbers import counted
 
 if TYPE_CHECKING:
     from tailora.backbones.foundation import VisionModel
@@ -185,8 +186,8 @@ def find_stem(model: "VisionModel") -> tuple[str, nn.Conv2d]:
     bands = getattr(model.config, "num_channels", 3)
     if not convolutions or {bands, convolutions[0][1].in_channels} != {_RGB_BANDS}:
         raise BackboneError(
-            f"{type(model).__name__} with {bands} bands has no RGB stem to adapt; leave out "
-            "backbone.stem and select its bands with data.bands"
+            f"{type(model).__name__} with {counted(bands, 'band')} has no RGB stem to adapt; leave "
+            "out backbone.stem and select its bands with data.bands"
         )
     return convolutions[0]
 

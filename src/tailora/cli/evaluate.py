@@ -23,6 +23,7 @@ from tailora.cli.options import (
     screen,
     tell_notes,
 )
+from tailora.numbers import counted
 
 
 def evaluate(
@@ -108,8 +109,8 @@ def _said(notes: Sequence[str], learnt_from: int | None) -> list[str]:
         return list(notes)
     return [
         *notes,
-        f"left out {learnt_from} images used for training or validation (same content, or chips "
-        "that overlap the same ground)",
+        f"left out {counted(learnt_from, 'image')} used for training or validation (same content, "
+        "or chips that overlap the same ground)",
     ]
 
 

@@ -39,6 +39,7 @@ from tailora.cli.options import (
     tell_notes,
 )
 from tailora.launcher import is_first
+from tailora.numbers import counted
 from tailora.progress import Progress
 
 
@@ -145,8 +146,8 @@ def _announce(dataset: Any, recipe: Any) -> None:
     screen(stderr=True).print(
         f"{listed([dataset.name])}: {len(dataset.indices('train'))} training, "
         f"{len(dataset.indices('val'))} validation, {len(dataset.indices('test'))} test images, "
-        f"{len(dataset.classes)} classes, {max(counts.values)} to {min(counts.values)} per class; "
-        f"{recipe.method} on {listed([recipe.backbone.name])}",
+        f"{counted(len(dataset.classes), 'class')}, {max(counts.values)} to {min(counts.values)} "
+        f"per class; {recipe.method} on {listed([recipe.backbone.name])}",
         soft_wrap=True,
     )
 
@@ -156,7 +157,8 @@ def _warnings(run: Any) -> list[str]:
     facts = run.record.dataset
     copies = [d for d in facts.duplicates if len(set(d.splits)) > 1]
     leak = (
-        f"{len(copies)} image(s) are in more than one split, inflating test scores; see the report"
+        f"in more than one split, inflating test scores: {counted(len(copies), 'image')}; see the "
+        "report"
     )
     told = [note for note in facts.notes if "range check: " in note or "several labels" in note]
     return ([leak] if copies else []) + told
@@ -172,7 +174,7 @@ def _conclude(run: Any, show: Any, folder: Path) -> None:
         screen(stderr=True).print(table)
     broken = run.record.dataset.broken
     if broken:
-        show.print(f"left out {len(broken)} unreadable images: {listed(broken[:5])}")
+        show.print(f"left out {counted(len(broken), 'unreadable image')}: {listed(broken[:5])}")
     show.print(run.metrics.table())
     if run.metrics.alarm():
         show.print(listed([run.metrics.alarm()]), soft_wrap=True)

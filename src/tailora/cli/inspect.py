@@ -148,6 +148,8 @@ def _show_stem(rows: Any) -> None:
 def _show(found: Any) -> None:
     from rich.table import Table
 
+    from tailora.numbers import counted
+
     show = screen()
     pixels = any(row.pixels is not None for row in found.rows)
     columns = ("class", "group", "train", "val", "test", *(["pixels"] if pixels else []))
@@ -160,7 +162,7 @@ def _show(found: Any) -> None:
     show.print(table)
     image = found.image
     show.print(
-        f"imbalance {found.imbalance:.1f} : 1; first image {image['bands']} bands, "
+        f"imbalance {found.imbalance:.1f} : 1; first image {counted(image['bands'], 'band')}, "
         f"{image['height']} x {image['width']}, {image['dtype']}"
     )
     _show_values(found.values, show)

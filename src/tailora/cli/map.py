@@ -22,6 +22,7 @@ from tailora.cli.options import (
     screen,
     tell_notes,
 )
+from tailora.numbers import counted
 
 _FOR_READING = ("sensor", "band_names", "nodata")
 _FOR_MAPPING = ("chip", "step", "dense", "most_nodata", "raw")
@@ -189,15 +190,16 @@ def _left_out(found: Any) -> str:
     rows, columns = found.shape
     doubtful = sum(n for name, n in found.cells.items() if found.verdicts[name] != "trusted")
     parts = [
-        f"{rows} x {columns} cells of {found.cell} pixels from {found.chips} chips",
+        f"{rows} x {columns} cells of {counted(found.cell, 'pixel')} from "
+        f"{counted(found.chips, 'chip')}",
         f"{doubtful / sum(found.cells.values()):.0%} of the map is in classes that are not trusted",
     ]
     if found.no_class:
-        parts.append(f"{found.no_class} cells have no class")
+        parts.append(f"no class: {counted(found.no_class, 'cell')}")
     if found.left_out:
-        parts.append(f"{found.left_out} chips have too few pixels with data")
+        parts.append(f"too few pixels with data: {counted(found.left_out, 'chip')}")
     if found.broken:
-        parts.append(f"{found.broken} chips could not be read")
+        parts.append(f"unreadable: {counted(found.broken, 'chip')}")
     if found.polygons is not None:
-        parts.append(f"{found.polygons} polygons")
+        parts.append(counted(found.polygons, "polygon"))
     return "; ".join(parts)

@@ -22,6 +22,7 @@ from tailora.cli.options import (
     tell_notes,
 )
 from tailora.cli.streams import write_data
+from tailora.numbers import counted
 
 _OF_MAPS: Any = typer.Option(hidden=True)  # options of `tailora map`, once part of this command
 
@@ -133,5 +134,5 @@ def _predict_table(
         write_data(text)
     if found.broken and not quiet:
         screen(stderr=True).print(
-            f"left out {len(found.broken)} unreadable images: {listed(found.broken[:5])}"
+            f"left out {counted(len(found.broken), 'unreadable image')}: {listed(found.broken[:5])}"
         )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tailora.clustering.block_threads import for_each
 from tailora.clustering.processes import ALONE, Processes
 from tailora.errors import DataError
+from tailora.numbers import counted
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.integer] | slice
@@ -109,7 +110,7 @@ def require_finite(samples: NDArray[np.floating]) -> None:
 def _not_finite(samples: NDArray[np.floating], blocks: list[slice]) -> DataError:
     bad = [rows.start + np.flatnonzero(~np.isfinite(samples[rows]).all(axis=1)) for rows in blocks]
     return DataError(
-        f"{sum(map(len, bad))} samples have NaN or infinite features, the first is row "
+        f"NaN or infinite features in {counted(sum(map(len, bad)), 'sample')}, the first is row "
         f"{bad[0][0]}; remove or fill them"
     )
 

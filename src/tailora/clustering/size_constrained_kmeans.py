@@ -23,6 +23,7 @@ from tailora.clustering.plus_plus import plus_plus
 from tailora.clustering.prices import Floats, Integers
 from tailora.clustering.processes import ALONE, Group, Processes
 from tailora.errors import ConfigError, DataError
+from tailora.numbers import counted
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -61,7 +62,7 @@ class SizeConstrainedKMeans:
             raise DataError("cluster sizes do not count the labels; build the result from one fit")
         if self.sizes.min() < self.minimum_size:
             raise DataError(
-                f"a cluster has {self.sizes.min()} samples, below the minimum "
+                f"a cluster has {counted(int(self.sizes.min()), 'sample')}, below the minimum "
                 f"{self.minimum_size}; report this as a bug"
             )
 

@@ -21,6 +21,7 @@ from tailora.data.splits import (
 )
 from tailora.data.targets import SelectedTargets, Targets, rarest_present
 from tailora.errors import DataError, unknown_name
+from tailora.numbers import counted
 
 
 @final
@@ -192,7 +193,8 @@ def assemble_targets(
     tally = targets.tally()
     if tally.shape != (len(source), len(classes)):
         raise DataError(
-            f"data set {name!r} has {len(source)} images and {len(classes)} classes, but its "
+            f"data set {name!r} has {counted(len(source), 'image')} and "
+            f"{counted(len(classes), 'class')}, but its "
             f"annotations count {' x '.join(map(str, tally.shape))}"
         )
     group_rows = None if groups is None else np.array(groups, dtype=np.str_)
@@ -296,7 +298,8 @@ def _divided_groups(splits: NDArray[np.str_], groups: NDArray[np.str_] | None) -
     sides = {(group, split) for group, split in zip(groups.tolist(), splits.tolist(), strict=True)}
     splits_of = Counter(group for group, _ in sides)
     divided = sum(count > 1 for count in splits_of.values())
-    return (f"{divided} group(s) are in more than one of the given splits",) if divided else ()
+    note = f"in more than one of the given splits: {counted(divided, 'group')}"
+    return (note,) if divided else ()
 
 
 def _fingerprint(dataset: Dataset) -> str:

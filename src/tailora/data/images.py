@@ -18,6 +18,7 @@ from torch.nn import functional
 from tailora.data.rasters.files import gdal_settings, open_raster, quietly
 from tailora.data.rasters.values import fill_gaps, find_gaps, read_values
 from tailora.errors import ConfigError, DataError, unknown_name
+from tailora.numbers import counted
 
 BUDGET: Final = 3 * 2**29
 """Bytes of images being decoded, over all threads; a larger image is decoded alone."""
@@ -158,8 +159,8 @@ def _reserve(height: int, width: int, bands: int, itemsize: int) -> None:
     size = height * width * bands * itemsize  # about twice that of the array
     if height * width > MOST_PIXELS or bands > MOST_BANDS:
         raise ValueError(
-            f"it claims {height} x {width} pixels of {bands} band(s), more than the limit of "
-            f"{MOST_PIXELS:,} pixels and {MOST_BANDS} bands; cut it into chips"
+            f"it claims {height} x {width} pixels of {counted(bands, 'band')}, more than the limit "
+            f"of {MOST_PIXELS:,} pixels and {MOST_BANDS} bands; cut it into chips"
         )
     if size > 2 * MOST_BYTES:
         raise ValueError(f"it decodes to {size / 2**31:.1f} GiB, more than 1; cut it into chips")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tailora.data.dataset import Dataset
 from tailora.data.images import one_image, require_size, resize
 from tailora.errors import DataError
+from tailora.numbers import counted
 from tailora.progress import Progress, silent
 from tailora.storage import read_json, write_atomically, write_json
 
@@ -270,7 +271,7 @@ def _without_broken(dataset: Dataset, kept: NDArray[np.int64], broken: tuple[str
         return dataset
     more = f" and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
     names = ", ".join(broken[:_NAMED]) + more
-    return dataset.select(kept, note=f"{len(broken)} broken image(s) left out: {names}")
+    return dataset.select(kept, note=f"{counted(len(broken), 'broken image')} left out: {names}")
 
 
 @final
@@ -316,7 +317,7 @@ class _Decoding:
                     writer.append(image.pixels)
                 advance(1)
         if self.first is None:
-            raise DataError(f"none of the {rows} images can be decoded")
+            raise DataError(f"no image of {rows} can be decoded")
 
     def _decode_in_order(self) -> Iterator[_Decoded | DataError]:
         rows = len(self.dataset)

@@ -20,6 +20,7 @@ from tailora.errors import ConfigError, DataError, RunError, unknown_name
 from tailora.methods.band_choice import with_band_names
 from tailora.methods.scoring import with_task_metrics
 from tailora.metrics import MethodOutput, RunMetrics, evaluate_methods
+from tailora.numbers import counted
 from tailora.progress import Progress, silent
 from tailora.runs.input_format import pick
 from tailora.runs.run import Run
@@ -164,7 +165,7 @@ def _unseen(
     is_seen |= share_ground(images.dataset.source, rows, rows[is_seen])
     if is_seen.all():
         raise DataError(
-            f"all {len(rows)} images are training or validation images of run "
+            f"every image ({len(rows)}) is a training or validation image of run "
             f"{str(run.folder.path)!r}; use others"
         )
     return rows[~is_seen], int(is_seen.sum())
@@ -209,8 +210,8 @@ def _match_bands(run: Run, data: Dataset, images: PreparedImages) -> tuple[int, 
     known = {1, 3} if stored == 3 else {stored}
     if images.source_dtype != run.input.dtype or not (named or images.bands in known):
         raise DataError(
-            f"the images have {images.bands} bands of {images.source_dtype}, but the run was "
-            f"trained on {stored} of {run.input.dtype}; convert them"
+            f"the images have {counted(images.bands, 'band')} of {images.source_dtype}, but the "
+            f"run was trained on {stored} of {run.input.dtype}; convert them"
         )
     return run.input.find_bands(data.bands, images.bands)
 

@@ -17,6 +17,7 @@ from tailora.data.readers.visible_files import visible_files
 from tailora.errors import DataError
 from tailora.methods.names import require_utf8
 from tailora.methods.scoring import csv_text, set_names, set_text, yes_no
+from tailora.numbers import counted
 from tailora.progress import Progress, silent
 from tailora.runs.run import Run
 from tailora.tasks.task import require_per_image
@@ -90,7 +91,7 @@ def predict(
                 shares.append(some)
             advance(len(files[start : start + _BATCH]))
     if not shares:
-        raise DataError(f"none of the {len(files)} images can be read, e.g. {broken[0]!r}")
+        raise DataError(f"no image of {len(files)} can be read, e.g. {broken[0]!r}")
     probabilities = np.concatenate(shares)
     # sets are those of the probabilities that the run says, also where raw ones are shown
     said = run.said(probabilities)
@@ -146,8 +147,8 @@ def _read(run: Run, path: Path) -> NDArray[Any]:
     named = names is not None and run.input.names is not None
     if (len(image) != stored and not named) or str(image.dtype) != run.input.dtype:
         raise DataError(
-            f"image {str(path)!r} has {len(image)} bands of {image.dtype}, but the run was "
-            f"trained on {stored} of {run.input.dtype}"
+            f"image {str(path)!r} has {counted(len(image), 'band')} of {image.dtype}, but the run "
+            f"was trained on {stored} of {run.input.dtype}"
         )
     if not np.isfinite([image.min(), image.max()]).all():
         raise DataError(f"image {str(path)!r} has NaN or infinite pixels")

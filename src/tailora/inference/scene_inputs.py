@@ -10,6 +10,7 @@ from tailora.data.readers.visible_files import visible_entries
 from tailora.data.scenes.scene import SCENE_EXTENSIONS, Scene, open_scene
 from tailora.errors import DataError
 from tailora.methods.names import require_utf8
+from tailora.numbers import counted
 from tailora.runs.run import Run
 
 _WITHOUT_TAGS: Final = (
@@ -91,8 +92,8 @@ def open_for(
         stored = run.record.dataset.bands
         if len(scene.bands) != stored:
             raise DataError(
-                f"scene {name!r} has {len(scene.bands)} bands, but the run was trained on "
-                f"{stored}; use a file with those"
+                f"scene {name!r} has {counted(len(scene.bands), 'band')}, but the run was trained "
+                f"on {stored}; use a file with those"
             )
     else:
         read = tuple(dict.fromkeys(wanted))
@@ -127,7 +128,7 @@ def _open(
         return scene
     if scene.names is None:
         raise DataError(
-            f"scene {name!r} does not name its {len(scene.bands)} bands, and the run uses "
-            f"{', '.join(bands)}; set --sensor or --band-names"
+            f"scene {name!r} does not name its {counted(len(scene.bands), 'band')}, and the run "
+            f"uses {', '.join(bands)}; set --sensor or --band-names"
         )
     return open_scene(files, bands=bands, **told)

@@ -15,6 +15,7 @@ from tailora.data.bands.names import find_band
 from tailora.data.bands.reading import name_bands
 from tailora.data.bands.value_ranges import check_values
 from tailora.errors import ConfigError, DataError, unknown_name
+from tailora.numbers import counted
 from tailora.runs.input_format import InputFormat
 
 CHECK: Final = "range check: "
@@ -110,7 +111,8 @@ def _number(band: int | str, present: int, names: Sequence[str] | None, sensor: 
         return band
     if names is None or len(names) != present:
         raise ConfigError(
-            f"data.bands asks for {band!r}, but the images do not name their {present} bands; "
+            f"data.bands asks for {band!r}, but the images do not name their "
+            f"{counted(present, 'band')}; "
             "state them by data.band_names or data.sensor, or give numbers"
         )
     return find_band(band, names, sensor=sensor) + 1
@@ -157,7 +159,8 @@ def _one_each(values: Sequence[float], bands: Sequence[int]) -> tuple[float, ...
     each = tuple(values) * len(bands) if len(values) == 1 else tuple(values)
     if len(each) != len(bands) or (len(values) == 1 and len(set(bands)) > 1):
         raise ConfigError(
-            f"data.mean and data.std have {len(values)} values, the encoder sees {len(bands)} bands"
+            f"data.mean and data.std have {counted(len(values), 'value')}, the encoder sees "
+            f"{counted(len(bands), 'band')}"
         )
     return each
 

@@ -24,6 +24,7 @@ from tailora.heads.linear_probe import (
     unit_spread,
 )
 from tailora.metrics import LabelCurve, LabelCurves, bootstrap_f1, label_value
+from tailora.numbers import counted
 
 SHARES: Final = (0.25, 0.4, 0.64)  # of a class's labels; each size is 1.6 times the one before
 FACTORS: Final = (2.0, 5.0)
@@ -187,5 +188,5 @@ def _curve(
 
 def _too_few(c: int, labels: Labels) -> LabelCurve:
     count = int((labels == c).sum())
-    reason = f"{count} training samples, fewer than {FEWEST_LABELS}: too few to thin"
+    reason = f"{counted(count, 'training sample')}, fewer than {FEWEST_LABELS}: too few to thin"
     return LabelCurve(index=c, labels=count, left_out=reason)

@@ -26,6 +26,7 @@ from tailora.methods.checks import check_encoder, check_recipe, check_task, chec
 from tailora.methods.job import Job
 from tailora.methods.method import Method, find_method, stood_on
 from tailora.methods.names import check_names
+from tailora.numbers import counted
 from tailora.progress import Progress
 from tailora.runs.folder import RunFolder
 from tailora.runs.input_format import InputFormat
@@ -53,7 +54,8 @@ def check_stem(recipe: Recipe, loaded: LoadedBackbone, bands: int) -> None:
     given = recipe.backbone.wavelengths
     if given and len(given) != bands:
         raise ConfigError(
-            f"backbone.wavelengths has {len(given)} values for {bands} bands; give one for each, "
+            f"backbone.wavelengths has {counted(len(given), 'value')} for "
+            f"{counted(bands, 'band')}; give one for each, "
             "in the order of data.bands"
         )
     if given:
@@ -265,8 +267,8 @@ def choose_bands(
         expected = getattr(loaded.model.config, "band_names", ())
         example = ", ".join(expected) or f"for example data.bands={list(range(1, wanted + 1))}"
         raise BackboneError(
-            f"{loaded.name!r} takes {wanted} bands, the images have {len(bands)}: choose some with "
-            f"--set data.bands=[...] ({example})"
+            f"{loaded.name!r} takes {counted(wanted, 'band')}, the images have {len(bands)}: "
+            f"choose some with --set data.bands=[...] ({example})"
             + (wanted == 3)
             * ", or show it all of them with --set backbone.stem=by-wavelength"
         )

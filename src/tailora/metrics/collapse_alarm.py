@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError, DataError
+from tailora.numbers import counted
 
 
 @final
@@ -89,7 +90,7 @@ def alarm_text(found: Sequence[CollapsedClass]) -> str:
 
 def _times(one: CollapsedClass) -> str:
     shown = f"{one.predicted} for " if one.predicted else ""
-    return f"{one.name} ({shown}{one.support} samples)"
+    return f"{one.name} ({shown}{counted(one.support, 'sample')})"
 
 
 def _entries(cells: np.ndarray, counts: ClassCounts) -> Iterator[CollapsedClass]:

@@ -18,6 +18,8 @@ from typing import Final, Literal, final
 import numpy as np
 from scipy.stats import beta
 
+from tailora.numbers import counted
+
 Verdict = Literal["trusted", "weak", "untested"]
 CHECKS: Final = ("support", "interval", "calibration", "coverage")
 
@@ -138,9 +140,9 @@ def share_limit(share: float, units: int) -> float:
 
 def _support(evidence: ClassEvidence, limits: TrustLimits) -> str:
     if evidence.f1_interval is None or evidence.n_test < limits.support:
-        return f"{evidence.n_test} test samples, fewer than {max(limits.support, 1)}"
+        return f"{counted(evidence.n_test, 'test sample')}, fewer than {max(limits.support, 1)}"
     if evidence.n_units < _FEWEST_UNITS:
-        return f"all {evidence.n_test} test samples come from {evidence.n_units} place"
+        return f"{counted(evidence.n_test, 'test sample')} from one place only"
     return ""
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tailora.numbers import decimal, integer, percent
+from tailora.numbers import counted, decimal, integer, percent
 from tailora.registry import method_base, method_title
 from tailora.report.blocks import Block, Cell, Column, Note, Section, Table, class_cell, left_out
 from tailora.report.map_figure import NEEDED, map_picture
@@ -94,9 +94,9 @@ def _purity_notes(run: RunResult) -> list[Note]:
         return []
     counts = [one.n_train for one in run.classes]
     share = max(counts) / sum(counts) if sum(counts) else None
-    text = f"{integer(clusters.count)} clusters"
+    text = counted(clusters.count, "cluster")
     if clusters.sizes:
-        text += f" of {integer(min(clusters.sizes))} to {integer(max(clusters.sizes))} samples"
+        text += f" of {integer(min(clusters.sizes))} to {counted(max(clusters.sizes), 'sample')}"
     if math.isfinite(clusters.balance):
         text += f" (balance factor {clusters.balance:g})"
     note = describe_purity(clusters.purity, largest_share=share)

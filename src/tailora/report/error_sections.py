@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from matplotlib.figure import Figure
 
-from tailora.numbers import named_list
+from tailora.numbers import counted, named_list
 from tailora.registry import method_title
 from tailora.report.blocks import Gallery, Note, Picture, Section, Thumbnail, left_out
 from tailora.report.matrix_figures import confusion_picture
@@ -127,7 +127,7 @@ def places_section(run: RunResult) -> Section:
         "Clusters of errors point to a local cause: a cloud, a wrong polygon, ground unlike the "
         "training data."
     )
-    alt = f"Map of {len(wrong)} test samples, {int(wrong.sum())} of them misclassified."
+    alt = f"Map of {counted(len(wrong), 'test sample')}, {int(wrong.sum())} of them misclassified."
     notes = () if wrong.any() else (Note("No test sample was misclassified."),)
     return Section(
         *_PLACES, text, (*notes, Picture(figure_uri(draw, height=WIDTH * shape + 0.7), alt))

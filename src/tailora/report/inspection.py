@@ -8,7 +8,7 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from tailora.numbers import MISSING, integer
+from tailora.numbers import MISSING, counted, integer
 from tailora.report.blocks import (
     Cell,
     Column,
@@ -92,7 +92,7 @@ def write_scene_page(out: Path, *, name: str, sections: Sequence[Section]) -> Pa
 
 def _subtitle(rows: Sequence[ClassRow]) -> str:
     n_images = sum(sum(row.counts.values()) for row in rows)
-    return f"{len(rows)} classes · {integer(n_images)} images"
+    return f"{counted(len(rows), 'class')} · {counted(n_images, 'image')}"
 
 
 def _frequency(row: ClassRow) -> int:

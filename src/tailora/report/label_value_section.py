@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from tailora.metrics import LabelCurve, LabelValue
-from tailora.numbers import integer, percent, percent_interval, points, points_interval
+from tailora.numbers import counted, integer, percent, percent_interval, points, points_interval
 from tailora.report.blocks import (
     Block,
     Cell,
@@ -158,7 +158,7 @@ def _conclusion(curves: Sequence[LabelCurve]) -> list[Note]:
     value, best = max(sure, key=lambda pair: pair[0].gain)
     text = (
         f"If the law holds, labelling {best.name} pays off most: "
-        f"{integer(best.labels * (value.factor - 1))} more samples for {points(value.gain)} "
-        f"points of F1 {points_interval((value.gain_low, value.gain_high))}."
+        f"{counted(round(best.labels * (value.factor - 1)), 'more sample')} for "
+        f"{points(value.gain)} points of F1 {points_interval((value.gain_low, value.gain_high))}."
     )
     return [Note(text, "good")]

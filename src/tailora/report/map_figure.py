@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from tailora.numbers import counted
 from tailora.report.blocks import Picture, full_names, shorten
 from tailora.report.style import INK, MARKERS, PASTEL_COLOURS, STRONG_COLOURS, WIDTH, figure_uri
 from tailora.runs.result import RunResult
@@ -52,9 +53,9 @@ def map_picture(run: RunResult) -> Picture:
     height = 0.5 * WIDTH * ratio + 0.4 + 0.24 * -(-len(handles) // _LEGEND_COLUMNS)
     moved = int((arrays["keep"] < 1).sum())
     alt = (
-        f"Two scatter plots of {len(arrays['map_labels'])} samples in {len(run.classes)} "
-        f"classes, before and after de-biasing; {moved} classes are moved towards de-biased "
-        "centres."
+        f"Two scatter plots of {counted(len(arrays['map_labels']), 'sample')} in "
+        f"{counted(len(run.classes), 'class')}, before and after de-biasing, which moves "
+        f"{counted(moved, 'class')} towards de-biased centres."
     )
     return Picture(figure_uri(draw, height=height), alt, full_names(run.class_names))
 

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
+from tailora.numbers import counted
 from tailora.report.blocks import Picture, full_names, shorten
 from tailora.report.style import INK, MOST_NAMED, WIDTH, figure_uri, leave_room
 
@@ -68,7 +69,7 @@ def composition_picture(shares: NDArray[np.floating[Any]], names: Sequence[str])
         axes.set_xlabel("cluster")
         _colour_bar(figure, axes, image, "share of the class")
 
-    alt = f"Heat map of {n_rows} rare classes over {n_clusters} clusters."
+    alt = f"Heat map of {counted(n_rows, 'rare class')} over {counted(n_clusters, 'cluster')}."
     uri = figure_uri(draw, height=min(max(0.3 * n_rows, 1.3), 8) + 0.8)
     return Picture(uri, alt, full_names(names))
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from tailora.numbers import MISSING, integer
+from tailora.numbers import MISSING, counted, integer
 from tailora.report.blocks import Block, Facts, Listing, Note, Page, Section, Source, write_page
 from tailora.report.comparison_sections import (
     classes_section,
@@ -61,23 +61,19 @@ def write_method_comparison(found: ComparisonResult, out: Path) -> Path:
 def _subtitle(found: ComparisonResult) -> str:
     n_adapters = len({row.title for row in found.rows})
     parts = [
-        f"{_counted(n_adapters, 'method')} with {_counted(len(found.probes), 'probe')} over "
-        f"{_counted(len(found.seeds), 'seed')}",
+        f"{counted(n_adapters, 'method')} with {counted(len(found.probes), 'probe')} over "
+        f"{counted(len(found.seeds), 'seed')}",
         f"on {found.backbone.name or 'an unnamed encoder'}",
     ]
     if found.started:
         parts.append(_minute(found.started))
-    parts.append(_counted(len(found.classes), "class", "classes"))
+    parts.append(counted(len(found.classes), "class"))
     data = found.dataset
     splits = {"train": data.n_train, "validation": data.n_val, "test": data.n_test}
     sizes = [f"{_extent(values)} {split}" for split, values in splits.items() if values]
     if sizes:
         parts.append(f"{' / '.join(sizes)} images")
     return " · ".join(parts)
-
-
-def _counted(count: int, one: str, several: str = "") -> str:
-    return f"{count} {one if count == 1 else several or one + 's'}"
 
 
 def _extent(values: Sequence[int]) -> str:
@@ -99,7 +95,7 @@ def _record_section(found: ComparisonResult) -> Section:
             ("encoder", listed(encoder.name, encoder.source, encoder.license)),
             ("started, finished", f"{_minute(found.started)}, {_minute(found.finished)}"),
             ("machine", _machines_text(found)),
-            ("code", code_state(found.git)),
+            *((("code", code_state(found.git)),) if found.git else ()),
             ("versions", version_list(found.versions)),
         )
     )

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from tailora.metrics import MeanDifference
+from tailora.numbers import counted
 from tailora.report.blocks import Picture, full_names, shorten
 from tailora.report.style import FAINT, GROUP_COLOURS, INK, SOFT, figure_uri, leave_room
 from tailora.runs.comparison import LEAKS, ComparisonResult, ComparisonRow
@@ -45,8 +46,8 @@ def score_grid(found: ComparisonResult) -> Picture:
         leave_room(figure, [*names, *found.probes])
 
     alt = (
-        f"Heat map of the macro-F1 of {len(adapters)} methods with {len(found.probes)} probes, "
-        "on the tail and on all classes."
+        f"Heat map of the macro-F1 of {counted(len(adapters), 'method')} with "
+        f"{counted(len(found.probes), 'probe')}, on the tail and on all classes."
     )
     height = 1.3 + 0.36 * len(names) + 0.05 * max(map(len, found.probes))
     return Picture(figure_uri(draw, height=height), alt, full_names(names, LABEL))
@@ -74,7 +75,8 @@ def difference_forest(found: ComparisonResult) -> Picture | None:
         leave_room(figure, [row.title for row in rows])
         figure.legend(handles=_outcomes(rows), loc="outside upper right", ncols=4)
 
-    alt = f"Paired differences of {len(rows)} rows to {found.against_title} with intervals."
+    n_rows = counted(len(rows), "row")
+    alt = f"Paired differences of {n_rows} to {found.against_title} with intervals."
     height = 1.35 + _ROW * len(lines)
     return Picture(figure_uri(draw, height=height), alt, _hover(rows))
 
@@ -100,8 +102,8 @@ def rank_lines(found: ComparisonResult) -> Picture | None:
         figure.legend(handles=_scopes(rows), loc="outside upper right", ncols=3)
 
     alt = (
-        f"Mean ranks of {len(rows)} rows on the tail and on all classes; first on the tail is "
-        f"{rows[0].label}."
+        f"Mean ranks of {counted(len(rows), 'row')} on the tail and on all classes; first on the "
+        f"tail is {rows[0].label}."
     )
     return Picture(figure_uri(draw, height=1.25 + _ROW * len(rows)), alt, _hover(rows))
 

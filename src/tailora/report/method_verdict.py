@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from tailora.numbers import integer, named_list, points
+from tailora.numbers import counted, integer, named_list, points
 from tailora.report.blocks import Note
 from tailora.runs.comparison import LEAKS, ComparisonResult, ComparisonRow
 
@@ -118,7 +118,7 @@ def _worse(rows: Sequence[ComparisonRow], scope: str) -> str:
     if not rows[0].several:
         return _changes(rows, scope)
     counts = Counter(row.title for row in rows)
-    texts = [f"{name} ({n} {'probe' if n == 1 else 'probes'})" for name, n in counts.items()]
+    texts = [f"{name} ({counted(n, 'probe')})" for name, n in counts.items()]
     return named_list(texts, at_most=_MOST_NAMED)
 
 

@@ -7,7 +7,7 @@ from typing import Final, final
 from matplotlib.figure import Figure
 
 from tailora.metrics import Collapse, FeatureShift, GroupScores, MethodMetrics, ShiftedScores
-from tailora.numbers import MISSING, decimal, integer, percent
+from tailora.numbers import MISSING, counted, decimal, integer, percent
 from tailora.registry import method_title
 from tailora.report.blocks import Cell, Column, Note, Picture, Section, Table, left_out, shorten
 from tailora.report.style import figure_uri, method_style, percent_axis
@@ -209,7 +209,7 @@ def _cells(priors: Mapping[str, ShiftedScores], name: str) -> tuple[Cell, Cell]:
     if name not in priors:
         return Cell(MISSING), Cell(MISSING)
     one = priors[name]
-    detail = f"{integer(one.effective_rows)} samples"
+    detail = counted(round(one.effective_rows), "sample")
     return Cell(percent(one.macro_f1)), Cell(percent(one.accuracy), detail)
 
 
@@ -236,10 +236,10 @@ def collapse_section(run: RunResult) -> Section:
         return left_out(*_COLLAPSE, OLD)
     caption = (
         "At the end of training, classes collapse to equally spaced points (variability 0); a "
-        "distance of 0 means full collapse, towards the geometry of balanced data or, in grey, "
-        "of these class sizes. The last column is the Fréchet distance between training and test "
-        "features in units of the training variance, corrected for small-sample bias, with its "
-        "interval; a changed class prior counts as a shift too."
+        "distance of 0 means full collapse, towards the geometry of balanced data or, in "
+        "brackets, of these class sizes. The last column is the Fréchet distance between training "
+        "and test features in units of the training variance, corrected for small-sample bias, "
+        "with its interval; a changed class prior counts as a shift too."
     )
     columns = (
         Column("method", numeric=False),
@@ -271,7 +271,7 @@ def _distance_cell(collapse: Collapse | None, key: str) -> Cell:
     if collapse is None or (balanced := getattr(collapse.balanced, key)) is None:
         return Cell(MISSING)
     sized = getattr(collapse.imbalanced, key)
-    return Cell(decimal(balanced, digits=2), decimal(sized, digits=2))
+    return Cell(decimal(balanced, digits=2), f"({decimal(sized, digits=2)})")
 
 
 def _shift_cell(shift: FeatureShift | None) -> Cell:

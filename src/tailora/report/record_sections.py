@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from tailora.numbers import MISSING, duration, integer, megabytes
+from tailora.numbers import MISSING, counted, duration, integer, megabytes
 from tailora.report.blocks import (
     Block,
     Cell,
@@ -100,14 +100,14 @@ def data_caveats(
     blocks: list[Block] = []
     if leaks:
         text = (
-            f"In more than one split: {_how_many(leaks, 'image')}. Test scores are inflated by "
+            f"In more than one split: {counted(len(leaks), 'image')}. Test scores are inflated by "
             "memorisation."
         )
         blocks += [Note(text, "bad"), _listing([_leak(entry) for entry in leaks])]
     if inside:
-        blocks.append(Note(f"More than once inside one split: {_how_many(inside, 'image')}."))
+        blocks.append(Note(f"More than once inside one split: {counted(len(inside), 'image')}."))
     if broken:
-        text = f"Unreadable and skipped: {_how_many(broken, 'file')}."
+        text = f"Unreadable and skipped: {counted(len(broken), 'file')}."
         blocks += [Note(text, "open"), _listing(broken)]
     if notes:
         blocks.append(_listing(notes))
@@ -129,6 +129,7 @@ def record_section(run: RunResult) -> Section:
                 ("code", code_state(record.git)),
                 ("versions", version_list(record.versions)),
             )
+            if text
         )
     )
     caption = "Everything needed to repeat the run: the full recipe with all defaults."
@@ -142,7 +143,7 @@ def machine_text(machine: Machine | None) -> str:
         return MISSING
     parts = [text for text in (machine.device, machine.cpu, machine.platform) if text]
     if machine.cores:
-        parts.append(f"{machine.cores} cores")
+        parts.append(counted(machine.cores, "core"))
     if machine.memory_gb is not None:
         parts.append(f"{machine.memory_gb:g} GB memory")
     return listed(*parts)
@@ -150,8 +151,8 @@ def machine_text(machine: Machine | None) -> str:
 
 def code_state(git: GitState | None) -> str:
     """Return the commit, and whether there were uncommitted changes."""
-    if git is None:
-        return "not under version control"
+    if git is None:  # nobody asks of an installed package
+        return ""
     return f"commit {git.commit}" + (" with uncommitted changes" if git.dirty else "")
 
 
@@ -184,10 +185,6 @@ def _listing(lines: Sequence[str]) -> Listing:
     more = len(lines) - _MOST_LISTED
     shown = tuple(lines[:_MOST_LISTED])
     return Listing(shown if more <= 0 else (*shown, f"and {integer(more)} more"))
-
-
-def _how_many(found: Sequence[object], what: str) -> str:
-    return f"1 {what}" if len(found) == 1 else f"{integer(len(found))} {what}s"
 
 
 def _leak(entry: Copies) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from tailora.numbers import integer
+from tailora.numbers import counted, integer
 from tailora.registry import method_title
 from tailora.report.blocks import Page, Section, write_page
 from tailora.report.debias_sections import composition_section, geometry_section, map_section
@@ -90,10 +90,10 @@ def _subtitle(run: RunResult) -> str:
     parts = [f"{method_title(run.final.method)} on {run.record.backbone.name}"]
     if run.record.started:
         parts.append(run.record.started[:16].replace("T", " "))
-    parts.append(f"{len(run.classes)} classes")
+    parts.append(counted(len(run.classes), "class"))
     sizes = {"train": data.n_train, "validation": data.n_val, "test": data.n_test}
     splits = [f"{integer(size)} {name}" for name, size in sizes.items() if size is not None]
-    parts += [f"{' / '.join(splits)} images", f"{data.bands} bands"]
+    parts += [f"{' / '.join(splits)} images", counted(data.bands, "band")]
     if data.image_size:
         size = f"{data.image_size} × {data.image_size} px"
         parts.append(size.replace(" ", "\N{NO-BREAK SPACE}"))

@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from tailora.data.bands.summary import BandSummary
-from tailora.numbers import MISSING, integer, magnitude
+from tailora.numbers import MISSING, counted, integer, magnitude
 from tailora.report.blocks import (
     Block,
     Cell,
@@ -66,7 +66,7 @@ def scene_section(scenes: Sequence[SceneLook], classes: Sequence[str], left_out:
             Picture(photo_uri(scene.picture), f"Quick-look of {plain}.", scene.name),
         ]
         if classes:
-            under = f"The same scene with its labels overlaid, {len(classes)} classes."
+            under = f"The same scene with its labels overlaid, {counted(len(classes), 'class')}."
             blocks.append(Picture(photo_uri(_overlay(scene)), under, scene.name))
     if not classes:
         caption = "There are no labels; add them with --labels and --class-field."
@@ -101,7 +101,7 @@ def _legend(classes: Sequence[str]) -> Picture:
         figure.legend(handles=handles, loc="center", ncols=_ACROSS)
 
     again = f"; colours repeat after {len(_COLOURS)}" if len(classes) > len(_COLOURS) else ""
-    alt = f"Colours of {len(classes)} classes{again}."
+    alt = f"Colours of {counted(len(classes), 'class')}{again}."
     return Picture(figure_uri(draw, height=0.25 + 0.24 * rows), alt, full_names(classes))
 
 
@@ -160,7 +160,8 @@ def _histograms(bands: Sequence[BandSummary]) -> Picture:
             axes.set_visible(False)
 
     alt = (
-        f"Histograms of {len(bands)} bands between the 2nd and 98th percentile; lines are medians."
+        f"Histograms of {counted(len(bands), 'band')} between the 2nd and 98th percentile; lines "
+        "are medians."
     )
     uri = figure_uri(draw, height=_ROW_HEIGHT * rows + 0.2)
     return Picture(uri, alt, full_names([band.name for band in bands]))

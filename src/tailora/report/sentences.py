@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from tailora.metrics import MethodMetrics, PairedDifference
-from tailora.numbers import decimal, integer, points, points_interval
+from tailora.numbers import counted, decimal, points, points_interval
 from tailora.registry import method_title
 from tailora.report.blocks import Note
 
@@ -113,7 +113,7 @@ def small_test_warning(n_test: int) -> Note | None:
     if n_test >= _SMALL_TEST:
         return None
     return Note(
-        f"The tail's scores are based on {integer(n_test)} test samples, too few even for "
+        f"The tail's scores are based on {counted(n_test, 'test sample')}, too few even for "
         "accurate intervals: label more test samples before relying on them.",
         "open",
     )

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from tailora.numbers import duration, integer, magnitude
+from tailora.numbers import counted, duration, integer, magnitude
 from tailora.registry import method_title
 from tailora.report.blocks import (
     Cell,
@@ -172,7 +172,7 @@ def _sentence(name: str, rows: Sequence[HistoryRow]) -> str:
     verb = "fell" if last < first else "rose" if last > first else "stayed"
     return (
         f"{_stage_name(name)}: the loss {verb} from {magnitude(first)} to {magnitude(last)} in "
-        f"{integer(rows[-1].step)} steps, {duration(rows[-1].seconds)}, {magnitude(speed)} "
+        f"{counted(rows[-1].step, 'step')}, {duration(rows[-1].seconds)}, {magnitude(speed)} "
         "images per second."
     )
 

@@ -6,7 +6,15 @@ from typing import Final
 import numpy as np
 
 from tailora.metrics import Coverage, Honesty, Temperature
-from tailora.numbers import MISSING, decimal, integer, named_list, percent, percent_interval
+from tailora.numbers import (
+    MISSING,
+    counted,
+    decimal,
+    integer,
+    named_list,
+    percent,
+    percent_interval,
+)
 from tailora.registry import method_title
 from tailora.report.blocks import (
     Bar,
@@ -210,7 +218,7 @@ def _trust_row(run: RunResult, c: int) -> tuple[Cell, ...]:
 def _trust_notes(run: RunResult) -> list[Note]:
     ordered = [run.classes[c] for c in run.order]
     by_verdict = {v: [one.name for one in ordered if one.verdict == v] for v in _VERDICTS}
-    trusted = f"Trusted: {len(by_verdict['trusted'])} of {len(ordered)} classes."
+    trusted = f"Trusted: {len(by_verdict['trusted'])} of {counted(len(ordered), 'class')}."
     others = [
         f"{verdict.capitalize()}: {named_list(by_verdict[verdict])}."
         for verdict in _VERDICTS[1:]

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from tailora.counts import GROUP_NAMES
-from tailora.numbers import MISSING, duration, percent
+from tailora.numbers import MISSING, counted, duration, percent
 from tailora.registry import method_title
 from tailora.report.blocks import (
     Block,
@@ -49,7 +49,8 @@ def tuning_section(tuning: TuningResult) -> Section:
     blocks: list[Block] = [_curve(tuning.rows)]
     without = tuning.classes_without_validation
     if without:
-        text = f"{without} classes have no validation sample and had no influence."
+        what = counted(without, "class")
+        text = f"Without a validation sample, and so without influence: {what}."
         blocks.append(Note(text, "bad"))
     for row in tuning.rows:
         blocks += [Note(_sentence(row)), _table(row)]

@@ -25,6 +25,7 @@ from tailora.data.builtin.ground_sampling import (
 from tailora.data.scenes.labels import reproject
 from tailora.data.splits import SPLITS
 from tailora.errors import ConfigError, DataError
+from tailora.numbers import counted
 
 UNLABELLED: Final = -1
 
@@ -280,5 +281,5 @@ def _few_polygons(sample: Sample, classes: tuple[str, ...]) -> tuple[str, ...]:
         is_tested = (sample.crops.codes == code) & (sample.splits == "test")
         n = len(np.unique(sample.groups[is_tested]))
         if n < _FEW_POLYGONS:
-            few.append(f"{classes[code]} ({n})")
+            few.append(f"{classes[code]!r} ({counted(n, 'polygon')})")
     return (f"tested on few polygons: {', '.join(few)}",) if few else ()

@@ -11,6 +11,7 @@ from tailora.data.readers.visible_files import visible_entries, visible_files
 from tailora.data.sources import FileImages
 from tailora.data.splits import split_name
 from tailora.errors import DataError
+from tailora.numbers import counted
 
 _WITH_MASKS: Final = ({"image", "mask"}, {"image", "label"}, {"img", "mask"})
 _LAYOUT: Final = (
@@ -79,7 +80,8 @@ class _Found:
         empty = [folder for folder in self.class_folders if folder.name not in labels]
         if empty:
             raise DataError(
-                f"{len(empty)} class folder(s) without any image ({', '.join(EXTENSIONS)}), such "
+                f"{counted(len(empty), 'class folder')} without any image "
+                f"({', '.join(EXTENSIONS)}), such "
                 f"as {str(empty[0])!r}; add images or remove the folder"
             )
 
@@ -119,8 +121,8 @@ def _require_no_loose_images(folder: Path) -> None:
     loose = [path.name for path in visible_entries(folder) if path.suffix.lower() in EXTENSIONS]
     if loose:
         raise DataError(
-            f"{len(loose)} image(s) such as {loose[0]!r} are directly in {str(folder)!r}, so "
-            f"their class is unknown; {_LAYOUT}"
+            f"{counted(len(loose), 'image')} directly in {str(folder)!r}, so of unknown class, "
+            f"such as {loose[0]!r}; {_LAYOUT}"
         )
 
 

@@ -17,6 +17,7 @@ from tailora.data.images import EXTENSIONS
 from tailora.data.readers.visible_files import visible_files
 from tailora.data.sources import FileImages
 from tailora.errors import ConfigError, DataError, unknown_name
+from tailora.numbers import counted
 
 LEVELS: Final = ("category", "subcategory")
 GROUP_BY: Final = ("ship", "chip")
@@ -107,7 +108,7 @@ def _find(root: Path) -> tuple[list[_Chip], list[str]]:
     if not chips:
         raise DataError(f"no FUSAR-Ship chips in {str(root)!r}; {_LAYOUT}")
     _require_consistent(chips)
-    return chips, [f"ignored {others} images with other names"] if others else []
+    return chips, [f"ignored {counted(others, 'image')} with other names"] if others else []
 
 
 def _require_consistent(chips: list[_Chip]) -> None:
@@ -136,11 +137,12 @@ def _groups(
         )
     ships = dict(_ships(path))
     unknown = sum(chip.path.stem not in ships for chip in chips)
-    told = (
-        (f"{unknown} chips are not in {META} and are treated as separate ships",) if unknown else ()
-    )
+    note = f"not in {META} and treated as ships of their own: {counted(unknown, 'chip')}"
     groups = [ships.get(chip.path.stem, chip.path.stem) for chip in chips]
-    return groups, (*told, f"all chips of one ship (MMSI, {META}) are in one split")
+    return groups, (
+        *([note] if unknown else []),
+        f"all chips of one ship (MMSI, {META}) are in one split",
+    )
 
 
 def _ships(path: Path) -> Iterator[tuple[str, str]]:

@@ -14,6 +14,7 @@ from tailora.data.dataset import Dataset, assemble
 from tailora.data.readers.folder import open_folder
 from tailora.data.sources import FileImages
 from tailora.errors import DataError, unknown_name
+from tailora.numbers import counted
 
 
 def read_class_names(path: Path) -> list[str]:
@@ -134,7 +135,7 @@ def _from_lists(root: Path, seed: int) -> Dataset:
         missing = [image for image, _ in rows if not (root / image).is_file()]
         if missing:
             raise DataError(
-                f"{str(path)!r} lists {len(missing)} images that do not exist, such as "
+                f"{str(path)!r} lists {counted(len(missing), 'missing image')}, such as "
                 f"{missing[0]!r}; paths are relative to {str(root)!r}"
             )
         images += [image for image, _ in rows]

@@ -19,6 +19,7 @@ from tailora.data.readers.dota_labels import LabelFile, read_label_file
 from tailora.data.readers.visible_files import visible_entries, visible_files
 from tailora.data.splits import split_name
 from tailora.errors import DataError, unknown_name
+from tailora.numbers import counted
 
 UNPAIRED: Final = ("refuse", "skip")
 
@@ -175,8 +176,10 @@ def _choose(
 
 def _unlabelled(folder: Path, split: str | None, pictures: Mapping[str, Path]) -> list[str]:
     if split in ("train", "val"):  # labels of the published test split are not released
-        raise DataError(f"{len(pictures)} images but no label files in {str(folder)!r}; add them")
-    return [f"{folder.name}: ignored {len(pictures)} images without labels"]
+        raise DataError(
+            f"{counted(len(pictures), 'image')} but no label files in {str(folder)!r}; add them"
+        )
+    return [f"{folder.name}: ignored {counted(len(pictures), 'image')} without labels"]
 
 
 def _check_partners(

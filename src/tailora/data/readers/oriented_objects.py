@@ -16,6 +16,7 @@ from tailora.data.readers.labelled_images import LabelledImage
 from tailora.data.readers.object_crops import CropOptions, ObjectCrops
 from tailora.data.readers.picture_windows import PictureWindows, picture_size
 from tailora.errors import ConfigError, DataError, unknown_name
+from tailora.numbers import counted
 
 DIFFICULT: Final = ("keep", "drop")
 HELD_OUT: Final = ("test", "val")
@@ -177,14 +178,14 @@ class _Chosen:
         notes = []
         for reason, places in self.left_out.items():
             first = f" (first {places[0]})" if places[0] else ""
-            notes.append(f"left out {len(places)} objects {reason}{first}")
-        for count, what in (
-            (self.empty, "images have no object"),
-            (self.difficult, "objects are marked difficult and kept"),
-            (self.partly, "objects extend beyond the border of their image"),
+            notes.append(f"left out {counted(len(places), 'object')} {reason}{first}")
+        for count, what, how in (
+            (self.empty, "image", "without objects"),
+            (self.difficult, "object", "marked difficult and kept"),
+            (self.partly, "object", "partly beyond the border of the image"),
         ):
             if count:
-                notes.append(f"{count} {what}")
+                notes.append(f"{counted(count, what)} {how}")
         return notes
 
 

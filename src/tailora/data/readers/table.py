@@ -13,6 +13,7 @@ from tailora.data.dataset import Dataset, assemble
 from tailora.data.sources import FileImages
 from tailora.data.splits import SPELLINGS, split_name
 from tailora.errors import DataError, unknown_name
+from tailora.numbers import counted
 
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
@@ -107,11 +108,12 @@ class _Table:
         unclear = {name: labels for name, labels in several.items() if len(labels) > 1}
         notes = []
         if len(kept) < len(facts):
-            notes.append(f"left out {len(facts) - len(kept)} row(s) that list an image again")
+            notes.append(f"listed before and left out: {counted(len(facts) - len(kept), 'row')}")
         for name, labels in list(unclear.items())[:1]:
             told = ", ".join(sorted(labels))
             notes.append(
-                f"{len(unclear)} image(s) are listed with several labels, e.g. {name!r} as {told}"
+                f"listed with several labels: {counted(len(unclear), 'image')}, e.g. {name!r} as "
+                f"{told}"
             )
         columns = {name: [values[i] for i in kept] for name, values in self.columns.items()}
         return _Table(self.path, [self.rows[i] for i in kept], columns), tuple(notes)

@@ -17,6 +17,7 @@ from tailora.data.scenes.places import LEAST_CHIP, FoundPlaces, Places, find_pla
 from tailora.data.scenes.scene import SCENE_EXTENSIONS, Scene, open_scene
 from tailora.data.splits import SPLITS
 from tailora.errors import ConfigError, DataError
+from tailora.numbers import counted
 
 LARGEST_CHIP: Final = 8192  # more pixels than any encoder takes or an image may have
 LARGEST_BLOCK: Final = 2**20  # wider than any scene
@@ -285,7 +286,7 @@ def _nothing_left(
 ) -> DataError:
     if before:
         return DataError(
-            f"none of the {before} chips can be used: more than {how.most_nodata:.0%} of the "
+            f"no chip of {before} can be used: more than {how.most_nodata:.0%} of the "
             "pixels of each have no data; check nodata, or increase most_nodata"
         )
     large = max((scene.shape for scene in scenes), key=min)
@@ -296,10 +297,10 @@ def _nothing_left(
         )
     size = scenes[0].grid.pixel[0]
     return DataError(
-        f"no chip of {how.chip} pixels can be cut: {sum(f.too_small for f in found)} polygons "
-        f"are smaller than 3 x 3 pixels of {size:g} or overlap others, and "
-        f"{sum(f.off_edge for f in found)} points are too close to the edge; use smaller chips, "
-        "finer pixels or larger areas per class"
+        f"no chip of {how.chip} pixels can be cut: smaller than 3 x 3 pixels of {size:g} or "
+        f"overlapping others: {counted(sum(f.too_small for f in found), 'polygon')}; too close to "
+        f"the edge: {counted(sum(f.off_edge for f in found), 'point')}; use smaller chips, finer "
+        "pixels or larger areas per class"
     )
 
 
@@ -313,12 +314,16 @@ def _learnable(
     good = (train >= min_train) & (test > 0)
     if good.sum() < 2:
         raise DataError(
-            f"{len(codes)} chips of {len(classes)} class(es) are too few to train and test two "
-            "classes on separate ground: a class needs labels in at least two blocks; use a "
-            "smaller chip, stride or block, or more labels"
+            f"{counted(len(codes), 'chip')} of {counted(len(classes), 'class')}: too few to train "
+            "and "
+            "test two classes on separate ground; a class needs labels in at least two blocks; use "
+            "a smaller chip, stride or block, or more labels"
         )
     bad = np.flatnonzero(~good)
-    rare = [f"{classes[c]} ({train[c]} training, {test[c]} test chips)" for c in bad[:_NAMED]]
+    rare = [
+        f"{classes[c]!r} ({train[c]} training, {counted(int(test[c]), 'test chip')})"
+        for c in bad[:_NAMED]
+    ]
     more = f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
     note = (f"dropped as too rare to train or test: {', '.join(rare)}{more}",) if rare else ()
     return np.flatnonzero(used & good[codes]), note
@@ -382,6 +387,6 @@ def _few_tested(
     for code, name in enumerate(names):
         count = len(np.unique(groups[(rows == code) & (splits == "test")]))
         if count < _FEW:
-            few.append(f"{name} ({count})")
+            few.append(f"{name!r} ({counted(count, 'place')})")
     more = f" and {len(few) - _NAMED} more" if len(few) > _NAMED else ""
     return (f"tested on few places: {', '.join(few[:_NAMED])}{more}",) if few else ()

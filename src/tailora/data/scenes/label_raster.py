@@ -26,6 +26,7 @@ from tailora.data.rasters.headers import shell
 from tailora.data.rasters.readers import Grid, reading
 from tailora.data.scenes.labels import MOST_CLASSES, UNLABELLED
 from tailora.errors import DataError, unknown_name
+from tailora.numbers import counted
 
 _NAME, _VALUE = "2", "5"  # GDAL's codes for the use of a column
 _NAME_COLUMNS: Final = ("class", "class_name", "classname", "name", "label", "category")
@@ -213,9 +214,9 @@ def read_label_raster(
     codes = np.array([classes.index(name) for name in called], dtype=np.int64)
     notes = [f"labels: raster of {pixel} pixels in {crs}, read at the centre of each scene pixel"]
     if names and unnamed:
-        notes.append(f"labels: {unnamed} value(s) without a name are named by their number")
+        notes.append(f"labels: named by their number: {counted(unnamed, 'value')} without a name")
     if names and len(classes) < len(called):
-        notes.append(f"labels: {len(called)} values have {len(classes)} different names")
+        notes.append(f"labels: {len(called)} values have {counted(len(classes), 'different name')}")
     notes += [f"labels: {text}" for text in merged_names(classes)]
     if 0 in values and 0 not in names and unlabelled is None:
         notes.append(

@@ -24,6 +24,7 @@ from rasterio.warp import transform as transform_points
 from tailora.class_names import canonical_name, merged_names
 from tailora.data.rasters.readers import Grid
 from tailora.errors import DataError
+from tailora.numbers import counted
 
 UNLABELLED: Final = -1
 """Code of ground without a label."""
@@ -200,7 +201,7 @@ def _clean(
     notes = [f"labels: {what}: {count}" for what, count in counts.items() if count]
     if (several > 1).any():
         notes.append(
-            f"labels: split {(several > 1).sum()} multi-part feature(s) into "
+            f"labels: split {counted(int((several > 1).sum()), 'multi-part feature')} into "
             f"{several[several > 1].sum()} polygons or points"
         )
     notes += [f"labels: {text}" for text in merged_names(_spelt(values))]
