@@ -93,9 +93,7 @@ def test_a_method_costs_what_the_stages_it_stands_on_cost_too(plain):
         with job.folder.costs(name).measure("train", trained_parameters=parameters):
             pass
     told = {
-        name: [
-            (entry["method"], entry["trained_parameters"]) for entry in find_method(name).costs(job)
-        ]
+        name: [(cost.method, cost.trained_parameters) for cost in find_method(name).costs(job)]
         for name in ("zero-shot", "lora", "deblora")
     }
     zero_shot, lora = ("zero-shot", 0), ("lora", 2)

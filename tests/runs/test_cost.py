@@ -36,13 +36,8 @@ def test_a_stage_is_noted_when_it_ends(ledger, clock):
         clock[0] += 12.3456
         assert ledger.entries() == []
     (entry,) = ledger.entries()
-    assert entry.pop("peak_memory_mb") > 1
-    assert entry == {
-        "name": "lora: train",
-        "method": "lora",
-        "seconds": 12.346,
-        "trained_parameters": 123,
-    }
+    assert entry.peak_memory_mb > 1
+    assert entry == StageCost("lora: train", "lora", 12.346, entry.peak_memory_mb, 123)
 
 
 def test_a_resumed_run_goes_on_with_the_ledger_of_the_one_before(ledger, clock):
