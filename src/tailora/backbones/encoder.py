@@ -315,6 +315,7 @@ class ModuleEncoder(nn.Module):
 
 
 AnyEncoder = Encoder | ModuleEncoder
+"""An encoder of a foundation model, or a module of one's own as one."""
 
 
 def _per_band(values: Sequence[float]) -> Tensor:
