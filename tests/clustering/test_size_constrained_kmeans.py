@@ -278,5 +278,5 @@ def test_a_result_below_its_minimum_cannot_be_built():
     SizeConstrainedKMeans(**parts, sizes=np.array([2, 1]), minimum_size=1)
     with pytest.raises(DataError, match="has 1 sample, below the minimum 2"):
         SizeConstrainedKMeans(**parts, sizes=np.array([2, 1]), minimum_size=2)
-    with pytest.raises(DataError, match="do not count the labels"):
+    with pytest.raises(DataError, match="do not match the labels"):
         SizeConstrainedKMeans(**parts, sizes=np.array([1, 2]), minimum_size=1)

@@ -40,8 +40,7 @@ def test_what_is_stated_is_held_against_what_is_right_where_the_class_is_predict
     sure, other = judged(*said)
     assert sure["failed"] == ["calibration"]
     assert sure["reason"] == (
-        f"calibration: where it is predicted, {100 * stated:.0f} % sure on average and right in "
-        f"{100 * right:.0f} %"
+        f"calibration: mean confidence {100 * stated:.0f} %, but precision {100 * right:.0f} %"
     )
     assert (other["verdict"], other["failed"]) == ("trusted", [])
 

@@ -150,11 +150,11 @@ def test_two_classes_have_no_middle_and_no_nan():
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(DataError, match="'lora' gives 3 probabilities per sample but there are 4"):
+    with pytest.raises(DataError, match="'lora' has 3 probabilities per sample but there are 4"):
         evaluate(probabilities=np.full((len(TARGETS), 3), 1 / 3))
     with pytest.raises(ConfigError, match="features but no feature_center"):
         evaluate(features=np.ones((len(TARGETS), 2)))
-    with pytest.raises(ConfigError, match="a name of its own"):
+    with pytest.raises(ConfigError, match="a unique name"):
         evaluate_methods(
             [MethodOutput("a", probabilities(0))] * 2, targets=TARGETS, counts=COUNTS, groups=GROUPS
         )

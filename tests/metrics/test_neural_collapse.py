@@ -158,10 +158,10 @@ def test_class_means_that_agree_are_infinitely_far_from_collapse():
 @pytest.mark.parametrize(
     ("features", "labels", "weight", "message"),
     [
-        (np.ones((2, 3)), [0, 1], np.ones((2, 4)), "do not fit 2 classes"),
-        (np.ones((2, 3)), [0, 1], np.ones((3, 3)), "do not fit 2 classes"),
-        (np.ones((2, 3)), [0], np.ones((2, 3)), "do not fit 2 classes"),
-        (np.ones(3), [0], np.ones((2, 3)), "do not fit"),
+        (np.ones((2, 3)), [0, 1], np.ones((2, 4)), "do not match 2 classes"),
+        (np.ones((2, 3)), [0, 1], np.ones((3, 3)), "do not match 2 classes"),
+        (np.ones((2, 3)), [0], np.ones((2, 3)), "do not match 2 classes"),
+        (np.ones(3), [0], np.ones((2, 3)), "do not match"),
         (np.ones((2, 3)), [0, 0], np.ones((2, 3)), r"classes \[1\] have no row"),
         (np.full((2, 3), np.nan), [0, 1], np.ones((2, 3)), "finite"),
         (np.eye(2), [0, 1], np.zeros((2, 2)), "classifier are all zero"),

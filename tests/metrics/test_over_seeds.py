@@ -262,7 +262,7 @@ def test_a_scope_without_samples_is_undefined_and_json_stays_plain():
         ([], {}, DataError, "at least one seed, got none"),
         ([{}], {}, DataError, "at least one row"),
         ([{"lora": [0, 1]}], {"against": "loar"}, ConfigError, "did you mean 'lora'"),
-        ([{"p": [0, 1]}], {"against": {"p": "q"}}, ConfigError, "unknown row .* 'q'"),
+        ([{"p": [0, 1]}], {"against": {"p": "q"}}, ConfigError, "unknown reference row 'q'"),
         ([{"p": [0, 1], "q": [0, 1]}, {"p": [0, 1]}], {}, DataError, r"seed 2 of 2 lacks .*'q'"),
         ([{"p": [0, 1]}], {"confidence": 95}, ConfigError, "strictly between 0 and 1"),
         ([{"p": [0, 1]}], {"replicates": 0}, ConfigError, "at least 1, got 0"),
@@ -278,7 +278,7 @@ def test_what_cannot_be_compared_is_refused_in_one_line(seeds, options, kind, me
 
 def test_groups_that_miss_a_class_are_refused():
     wrong = outcome([0, 1], {"p": [0, 1]}, groups=Groups((0,), (), (2,)))
-    with pytest.raises(DataError, match="must hold each of the 2 classes once"):
+    with pytest.raises(DataError, match="must contain each of the 2 classes once"):
         compare_over_seeds([wrong], against=None, shared_test=True)
 
 

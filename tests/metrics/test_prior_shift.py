@@ -112,7 +112,7 @@ def test_the_table_goes_from_the_head_to_the_tail():
     ("kind", "ratio", "message"),
     [
         ("unifrm", None, "did you mean 'uniform'"),
-        ("uniform", 2, "no other has one"),
+        ("uniform", 2, "the others have none"),
         ("forward", None, "need a ratio"),
         ("backward", 0.5, "at least 1, got 0.5"),
     ],

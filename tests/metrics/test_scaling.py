@@ -151,7 +151,7 @@ def test_a_strong_pull_leaves_the_logits_as_they_are():
 @pytest.mark.parametrize(
     ("logits", "targets", "message"),
     [
-        ([[1.0, 0.0]], [0], "every validation row is right"),
+        ([[1.0, 0.0]], [0], "every validation row is correct"),
         ([[1.0, 1.0], [2.0, 2.0]], [0, 1], "nothing to scale"),
         ([[1.0, np.inf]], [0], "finite"),
         ([1.0, 2.0], [0, 1], r"must be \(rows, classes\)"),

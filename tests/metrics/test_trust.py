@@ -67,8 +67,8 @@ def test_the_reason_says_every_check_that_failed_and_by_how_much():
     evidence = ClassEvidence((0.2, 0.9), 50, 50, 0.9, 0.5, 40, 0.5)
     assert judge(evidence).reason == (
         "interval: F1 may be as low as 0.20, below 0.50; "
-        "calibration: where it is predicted, 90 % sure on average and right in 50 %; "
-        "coverage: sets hold it in 50 % of its test samples, 90 % were promised"
+        "calibration: mean confidence 90 %, but precision 50 %; "
+        "coverage: prediction sets contain it in 50 % of its test samples, target 90 %"
     )
     assert judge(ClassEvidence((0.9, 1), 9, 9)).reason == "support: 9 test samples, fewer than 10"
     assert judge(ClassEvidence((0.9, 1), 1, 1)).reason == "support: 1 test sample, fewer than 10"
@@ -87,4 +87,4 @@ def test_a_test_without_places_says_so():
     assert "not checked" not in judge(ClassEvidence(**whole)).reason
     one = judge(ClassEvidence(**whole, has_places=False))
     assert (one.verdict, one.failed) == ("trusted", ())
-    assert one.reason.endswith("not checked: places (the images name no groups)")
+    assert one.reason.endswith("not checked: places (the images have no groups)")

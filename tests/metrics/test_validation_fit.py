@@ -108,7 +108,7 @@ def test_what_cannot_be_fitted_is_left_out_with_its_reason():
     sure = np.eye(3)[TARGETS] * 0.9 + 0.1 / 3
     fit = fit_on_validation(sure, TARGETS, GROUPS)
     assert set(fit.scalings) == {"vector"}
-    assert "every validation row is right" in fit.left_out["temperature"]
+    assert "every validation row is correct" in fit.left_out["temperature"]
     few = fit_on_validation(probabilities()[:70], TARGETS[:70], GROUPS)
     assert "no validation row" in few.left_out["vector"]
 

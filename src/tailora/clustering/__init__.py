@@ -1,1 +1,1 @@
-"""K-means whose clusters have a least size, on arrays."""
+"""K-means with a minimum cluster size, on arrays."""

@@ -1,8 +1,8 @@
-"""Assign samples to centres at least total squared distance, every cluster having its minimum size.
+"""Assign samples to centres at minimum total squared distance, with a minimum cluster size.
 
-With a price lambda_k >= 0 paid by under-filled clusters, an optimum gives every sample the cluster
-of least d_ik - lambda_k, so the search costs what an unconstrained one costs. When prices or
-centres move a little, only samples near a boundary can change cluster; the rest is left alone.
+With a price lambda_k >= 0 for under-filled clusters, an optimum assigns every sample to the cluster
+of smallest d_ik - lambda_k, so the search costs as much as without constraint. When prices or
+centres move a little, only samples near a boundary can change cluster; the rest is skipped.
 
 Reference: Bradley, Bennett, Demiriz, "Constrained K-Means Clustering" (2000), the assignment step.
 """
@@ -29,15 +29,15 @@ NEARLY_ALL: Final = 0.6  # of the samples: to score all in order is faster than 
 
 
 def balanced_assignment(X: NDArray[np.floating], centers: Floats, *, minimum_size: int) -> Integers:
-    """Assign each sample to a centre so that every centre has `minimum_size` samples or more.
+    """Assign each sample to a centre so that every centre has at least `minimum_size` samples.
 
     Args:
-        X: Samples, float32 or float64, (samples, features); precise when their mean is near 0.
+        X: Samples, float32 or float64, (samples, features); most accurate if their mean is near 0.
         centers: Centres, (clusters, features).
         minimum_size: At least 0; `clusters * minimum_size` may not exceed the number of samples.
 
     Returns:
-        Index of each sample's centre, (samples,): an optimum of the sum of squared distances.
+        Index of each sample's centre, (samples,), minimising the sum of squared distances.
 
     Raises:
         ConfigError: There are too few samples for the minimum.
@@ -63,18 +63,18 @@ class BalancedAssignment:
     """The labels of `balanced_assignment`, cheap to update when the centres move a little.
 
     Each sample has a margin: a lower bound on how much worse its second-best cluster is. Moving
-    centres eat the margins, and only samples whose margin is spent are scored again.
+    centres reduce the margins, and only samples whose margin is used up are scored again.
 
-    Where processes share the samples, each has its own labels and margins, all have the same sizes
-    and prices. Few samples are near enough to a boundary to change cluster when a size is wrong;
-    these are gathered, and dealt out as one process would.
+    If processes share the samples, each has its own labels and margins, and all have the same sizes
+    and prices. Few samples are close enough to a boundary to change cluster when a size is wrong;
+    these are gathered and assigned as in one process.
 
     Args:
         X: Samples of this process, read in blocks.
-        clusters: Number of centres, seen from where the samples are seen from.
+        clusters: Number of centres.
         minimum_size: Samples every cluster must have, in all processes.
         search: Finds the nearest centres of `X`; None for NumPy.
-        processes: Those that share the samples.
+        processes: Processes that share the samples.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Blocks of rows on all cores: NumPy lets go of Python's lock, so threads do."""
+"""Blocks of rows on all cores, with threads, since NumPy releases Python's lock."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +15,7 @@ FEWEST_A_THREAD: Final = 2  # blocks: to wake another thread takes as long as a 
 
 
 def thread_count() -> int:
-    """Threads to use: `OMP_NUM_THREADS` as for other numeric libraries, else the cores allowed."""
+    """Return the number of threads: `OMP_NUM_THREADS`, else the allowed cores."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdigit() and int(asked):
         return int(asked)
@@ -23,10 +23,10 @@ def thread_count() -> int:
 
 
 def for_each(function: Callable[[Block], None], blocks: Iterable[Block]) -> None:
-    """Call `function` with every block, in any order and side by side.
+    """Call `function` with every block, in any order and in parallel.
 
-    A block is worked on by one thread of the linear algebra library, so what it gives does not
-    depend on how many there are.
+    The linear algebra library uses one thread per block, so results do not depend on the number of
+    threads.
 
     Args:
         function: Writes where no other block does.
@@ -52,10 +52,10 @@ def _work(function: Callable[[Block], None], blocks: Iterator[Block]) -> None:
 
 
 def one_thread_of_linear_algebra() -> AbstractContextManager[object]:
-    """Keep the linear algebra library to one thread.
+    """Limit the linear algebra library to one thread.
 
-    Beside the threads of `for_each` it needs no more, and its own would go on spinning for a while
-    after each product, on the cores where the others want to work.
+    Next to the threads of `for_each` it needs no more, and its own would keep spinning after each
+    product, on cores that the others need.
     """
     return _linear_algebra().limit(limits=1, user_api="blas")
 

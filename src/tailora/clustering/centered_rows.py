@@ -1,7 +1,7 @@
-"""Samples less their mean, block by block: no copy of all of them is ever made.
+"""Centred samples, block by block: no full copy is ever made.
 
-Distances between samples far from 0 lose digits; taking the mean off first saves them. Done on the
-way, it also works for arrays that lie on disk and are larger than the memory.
+Distances between samples far from 0 lose digits; subtracting the mean avoids that. Done on the fly,
+it also works for arrays on disk that are larger than memory.
 """
 
 import math
@@ -24,11 +24,11 @@ NUMBERS_AT_ONCE: Final = 2**17  # a block in float64 is 1 MB and stays in the pr
 
 @final
 class CenteredRows:
-    """Some samples as seen from their mean.
+    """Samples relative to their mean.
 
     Args:
-        samples: float32 or float64 (samples, features), in memory or mapped from a file.
-        mean: What is taken off (features,); None or zeros leave them as they are.
+        samples: float32 or float64 (samples, features), in memory or memory-mapped.
+        mean: Subtracted (features,); None or zeros leave them unchanged.
     """
 
     def __init__(self, samples: NDArray[np.floating], mean: Floats | None = None) -> None:
@@ -45,10 +45,10 @@ class CenteredRows:
         return self._samples.shape[1]
 
     def take(self, rows: Rows) -> NDArray[np.floating]:
-        """Some rows (rows, features), centred; what is given may be a view and is not for writing.
+        """Return some rows (rows, features), centred; may be a view and must not be written to.
 
         Args:
-            rows: Row numbers, or a slice of them.
+            rows: Row indices, or a slice.
         """
         if isinstance(rows, slice) or not self._samples.flags.c_contiguous:
             found = self._samples[rows]
@@ -59,13 +59,13 @@ class CenteredRows:
         return np.subtract(found, self._mean, out=None if isinstance(rows, slice) else found)
 
     def every(self, step: int, *, first: int = 0) -> "CenteredRows":
-        """Every `step`-th sample from the one numbered `first`, as seen from the same mean."""
+        """Return every `step`-th sample from number `first`, relative to the same mean."""
         few = CenteredRows(self._samples[first::step])
         few._mean = self._mean
         return few
 
     def norms(self) -> NDArray[np.floating]:
-        """Length of every row (samples,), in the dtype of the samples."""
+        """Return the norm of every row (samples,), in the dtype of the samples."""
         found = np.empty(len(self), dtype=self.dtype)
 
         def measure(rows: slice) -> None:
@@ -83,10 +83,10 @@ def row_slices(count: int, width: int) -> Iterator[slice]:
 
 
 def require_finite(samples: NDArray[np.floating]) -> None:
-    """Reject samples whose distances cannot be computed.
+    """Reject samples whose distances would overflow or be NaN.
 
     Raises:
-        DataError: A feature is NaN or infinite, or so large that its square is.
+        DataError: A feature is NaN or infinite, or its square overflows.
     """
     blocks = list(row_slices(*samples.shape))
     largest = np.zeros(len(blocks))
@@ -102,8 +102,8 @@ def require_finite(samples: NDArray[np.floating]) -> None:
         )
     if largest.max() > 1e-3 * math.sqrt(np.finfo(samples.dtype).max / samples.shape[1]):
         raise DataError(
-            f"features reach {largest.max():.3g}, whose squares overflow {samples.dtype}; "
-            "scale them down"
+            f"features reach {largest.max():.3g}, whose squares overflow {samples.dtype}; scale "
+            "them down"
         )
 
 
@@ -118,14 +118,14 @@ def _not_finite(samples: NDArray[np.floating], blocks: list[slice]) -> DataError
 def mean_and_variance(
     samples: NDArray[np.floating], processes: Processes = ALONE
 ) -> tuple[Floats, Floats]:
-    """Mean and variance of every feature, both (features,), in one pass of float64.
+    """Return mean and variance of every feature, both (features,), in one pass in float64.
 
-    Sums are of differences from the first sample's block, near which the mean is, so that squares
-    lose few digits.
+    Sums are of differences from the first block, near which the mean is, so that squares lose few
+    digits.
 
     Args:
         samples: Of this process, (samples, features).
-        processes: Those that share the samples.
+        processes: Processes that share the samples.
     """
     blocks = list(row_slices(*samples.shape))
     near = processes.once(_mean_of, samples[blocks[0]])
@@ -148,9 +148,9 @@ def _mean_of(samples: NDArray[np.floating]) -> Floats:
 
 
 def origin(mean: Floats, variance: Floats) -> Floats:
-    """From where to see the samples, (features,): 0 unless their mean is farther than they spread.
+    """Return the origin to use, (features,): 0 unless the mean exceeds the standard deviation.
 
-    Near enough to 0, taking the mean off saves no digit, only costs a copy of every block. Lengths
+    Close enough to 0, subtracting the mean saves no digit and costs a copy of every block. Norms
     grow by less than half, in the root mean square.
 
     Args:

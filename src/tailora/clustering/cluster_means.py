@@ -1,4 +1,4 @@
-"""Means of clusters, kept up to date by the samples that change cluster."""
+"""Cluster means, updated with the samples that change cluster."""
 
 from typing import Final, final
 
@@ -23,7 +23,7 @@ class ClusterMeans:
     Args:
         X: Samples of this process.
         clusters: Number of clusters.
-        processes: Those that share the samples.
+        processes: Processes that share the samples.
     """
 
     def __init__(self, X: CenteredRows, *, clusters: int, processes: Processes = ALONE) -> None:
@@ -33,7 +33,7 @@ class ClusterMeans:
         self._processes = processes
 
     def follow(self, labels: Integers) -> bool:
-        """Take over `labels`, (samples,), and say whether any changed, in any process."""
+        """Update to `labels`, (samples,), and return whether any changed, in any process."""
         changed = np.flatnonzero(labels != self._labels)
         blocks = list(row_slices(len(changed), self._X.width))
         lanes = [blocks[start::LANES] for start in range(min(LANES, len(blocks)))]
@@ -61,15 +61,15 @@ class ClusterMeans:
         return moves @ self._X.take(rows).astype(np.float64)
 
     def centers(self, old: Floats, sizes: Integers) -> Floats:
-        """Mean of each cluster, (clusters, features).
+        """Return the mean of each cluster, (clusters, features).
 
         Args:
-            old: Centres the labels were found for, (clusters, features).
+            old: Centres the labels were computed for, (clusters, features).
             sizes: Samples per cluster in all processes, (clusters,).
 
         Returns:
-            Means; an empty cluster gets one of the samples farthest from their centres, or stays
-            where it is if all samples coincide with their centres.
+            Means; an empty cluster gets one of the samples farthest from their centres, or stays if
+            all samples coincide with their centres.
         """
         sums = self._processes.sum(self._sums)
         if not sizes.all():
@@ -94,7 +94,7 @@ class ClusterMeans:
 
 
 def squared_distances(X: CenteredRows, centers: Floats, labels: Integers) -> Floats:
-    """Of each sample to the centre of its cluster, (samples,), by differences: exact near 0."""
+    """Return squared distances to own centres, (samples,), by differences: exact near 0."""
     distances = np.empty(len(X))
 
     def measure(rows: slice) -> None:

@@ -1,8 +1,8 @@
-"""Nearest and second-nearest cluster of many samples: where K-means spends its time.
+"""Nearest and second-nearest cluster of many samples: the hot loop of K-means.
 
-NumPy by default, torch on the device that is asked for. Both multiply matrices, block by block, and
-look for the two least scores of a sample. Faiss is not among them: it searches the same way, and
-its search for two neighbours was slower here (`benchmarks/speed/nearest.py` times it if installed).
+NumPy by default, torch on a requested device. Both multiply matrices, block by block, and find the
+two lowest scores of a sample. Faiss is not used: it searches the same way, and its two-neighbour
+search was slower here (`benchmarks/speed/nearest.py` times it if installed).
 """
 
 from collections.abc import Iterable, Iterator
@@ -31,7 +31,7 @@ DEVICE_SCORES_AT_ONCE: Final = 2**25
 
 
 class NearestSearch(Protocol):
-    """Finds the best cluster of samples, and by how much the second-best is worse."""
+    """Finds the best cluster of samples, and the gap to the second-best."""
 
     def update(
         self,
@@ -42,12 +42,12 @@ class NearestSearch(Protocol):
         slopes: Numbers,
         offsets: Numbers,
     ) -> None:
-        """Write the cluster k of least x . slopes_k + offsets_k, the first if several have it.
+        """Write the cluster k of smallest x . slopes_k + offsets_k, the first in case of ties.
 
         Args:
-            labels: Where the cluster goes, (samples,).
-            margins: Where the lead over the second-best goes, (samples,); infinite for one cluster.
-            rows: Which samples, (rows,); None for all.
+            labels: Output for the cluster, (samples,).
+            margins: Output for the lead over the second-best, (samples,); infinite for one cluster.
+            rows: Sample indices, (rows,); None for all.
             slopes: (features, clusters).
             offsets: (clusters,).
         """
@@ -59,21 +59,21 @@ class NearestSearch(Protocol):
 
 
 def nearest_search(X: CenteredRows, device: str | None = None) -> NearestSearch:
-    """Choose how to search.
+    """Select the search implementation.
 
     Args:
         X: Samples.
-        device: As torch names it, "cuda" or "cpu"; None for NumPy.
+        device: A torch device, such as "cuda" or "cpu"; None for NumPy.
 
     Raises:
-        ConfigError: torch cannot compute there, or the samples do not fit.
+        ConfigError: torch cannot use it, or the samples do not fit in memory.
     """
     return NumpySearch(X) if device is None else TorchSearch.on(device, X)
 
 
 @final
 class NumpySearch:
-    """Searches blocks of samples on all cores, without a copy of the samples.
+    """Searches blocks of samples on all cores, without copying the samples.
 
     Args:
         X: Samples.
@@ -115,15 +115,15 @@ def _by_cluster(scores: Numbers, offsets: Numbers) -> tuple[Integers, Numbers]:
 
 
 def take_least(turned: Numbers) -> tuple[Integers, Numbers]:
-    """Find the least of each column, and set it to infinity.
+    """Find the minimum of each column, and set it to infinity.
 
-    Many times faster than `argmin` for columns much shorter than there are.
+    Much faster than `argmin` for many short columns.
 
     Args:
-        turned: (clusters, samples), fewer clusters than 256; written to.
+        turned: (clusters, samples), fewer than 256 clusters; overwritten.
 
     Returns:
-        The row of the least, the first of several, and the least itself, (samples,).
+        The row of the minimum, the first in case of ties, and the minimum, (samples,).
     """
     last = len(turned) - 1
     rank = np.arange(last, -1, -1, dtype=np.uint8)[:, None]
@@ -144,7 +144,7 @@ def _by_sample(scores: Numbers, offsets: Numbers) -> tuple[Integers, Numbers]:
 
 @final
 class TorchSearch:
-    """Searches on a device that holds a copy of the samples.
+    """Searches on a device with a copy of the samples.
 
     Args:
         samples: (samples, features), centred, on the device.
@@ -155,10 +155,10 @@ class TorchSearch:
 
     @classmethod
     def on(cls, device: str, X: CenteredRows) -> "TorchSearch":
-        """Bring the samples to a device, block by block.
+        """Copy the samples to a device, block by block.
 
         Raises:
-            ConfigError: torch cannot compute there, or the samples do not fit.
+            ConfigError: torch cannot use it, or the samples do not fit in memory.
         """
         import torch
 

@@ -1,9 +1,9 @@
-"""Starting centres by k-means++, over as many processes as share the samples.
+"""k-means++ initialisation, over any number of processes that share the samples.
 
-Each centre is a sample drawn with probability proportional to its squared distance to the centres
-there are; of a few such draws the one that leaves the least sum of distances is kept. Draws are
-those of scikit-learn's `kmeans_plusplus` in float64. It is not called, because it needs all samples
-in one process and adds float32 up in float32, where a draw depends on the order of the sums.
+Each centre is a sample drawn with probability proportional to its squared distance to the previous
+centres; of a few candidates the one with the smallest sum of distances is kept. Draws equal those
+of scikit-learn's `kmeans_plusplus` in float64. That function is not called, because it needs all
+samples in one process and sums float32 in float32, where a draw depends on the order of the sums.
 
 Reference: Arthur, Vassilvitskii, "k-means++: The Advantages of Careful Seeding" (2007).
 """
@@ -29,17 +29,17 @@ def plus_plus(
     seed: int,
     processes: Processes = ALONE,
 ) -> Floats:
-    """Draw starting centres.
+    """Draw initial centres.
 
     Args:
         X: Samples of this process, (samples, features).
-        clusters: How many centres, at most the samples of all processes.
-        mean: Of the samples of all processes, (features,); distances are taken from there.
-        seed: Of the draws.
-        processes: Those that share the samples.
+        clusters: Number of centres, at most the samples of all processes.
+        mean: Mean of the samples of all processes, (features,), used as origin.
+        seed: Seed of the draws.
+        processes: Processes that share the samples.
 
     Returns:
-        Samples that are centres, (clusters, features).
+        Samples used as centres, (clusters, features).
 
     Example:
         >>> X = np.array([[0.0], [0.1], [9.0], [9.1]])
@@ -72,7 +72,7 @@ class _Nearest:
         self.total = int(processes.sum(np.array(len(X))))
 
     def places(self, shares: Floats) -> NDArray[np.intp]:
-        """Numbers of the samples up to which `shares`, from 0 to 1, of all distances lie."""
+        """Return the samples at the fractions `shares`, from 0 to 1, of the total distance."""
         sums = np.cumsum(self._distances)
         ends, mine = self._processes.gathered(sums[-1:])
         before = float(ends[: mine.start].sum())
@@ -80,7 +80,7 @@ class _Nearest:
         return np.minimum(self._processes.sum(short), self.total - 1)
 
     def choose(self, places: NDArray[np.intp]) -> Floats:
-        """Make the best of some samples a centre, and give it, (features,)."""
+        """Make the best of some candidates a centre, and return it, (features,)."""
         own = (places >= self._first) & (places < self._first + len(self._X))
         candidates = np.zeros((len(places), self._X.shape[1]))
         candidates[own] = self._X[places[own] - self._first]

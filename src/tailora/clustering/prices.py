@@ -1,8 +1,8 @@
 """Prices that nearly fill every cluster to its minimum, by Newton steps on the dual.
 
-How many samples a small rise of a price wins from another cluster is read off the samples that are
-almost tied between the two. The result need not be optimal: it is where the exact repair of
-`tailora.clustering.transport` starts, and the better it is the fewer paths that has to find.
+How many samples a small increase of a price wins from another cluster is estimated from samples
+that are almost tied between the two. The result need not be optimal: it is the starting point of
+the exact repair of `tailora.clustering.transport`, which then needs fewer paths.
 
 Reference: Kitagawa, Merigot, Thibert, "Convergence of a Newton algorithm for semi-discrete optimal
 transport" (2019), algorithm 1, with sums over samples for its integrals.
@@ -24,16 +24,16 @@ LONGEST_STEP: Final = 8  # widths of the band of ties; 2 took a third longer at 
 
 
 def improve_prices(costs: Floats, *, fixed: Integers, prices: Floats, minimum_size: int) -> Floats:
-    """Bring the clusters that have a price or lack samples near their minimum size.
+    """Bring the clusters that have a price or lack samples close to their minimum size.
 
     Args:
         costs: Cost of each movable sample in each cluster, (samples, clusters).
         fixed: Samples of each cluster that may not move, (clusters,).
-        prices: Where to start, (clusters,), >= 0.
+        prices: Initial prices, (clusters,), >= 0.
         minimum_size: Samples each cluster must have.
 
     Returns:
-        Prices, (clusters,), >= 0; `prices` itself where no step helps.
+        Prices, (clusters,), >= 0; `prices` itself if no step helps.
 
     Example:
         >>> costs = np.array([[0.0, gap] for gap in range(100)])
@@ -68,7 +68,7 @@ def improve_prices(costs: Floats, *, fixed: Integers, prices: Floats, minimum_si
 
 
 def two_best(costs: Floats, prices: Floats) -> tuple[Integers, Integers, Floats]:
-    """Find the two clusters of least cost - price of each sample, and by how much they differ.
+    """Find the two clusters of smallest cost - price of each sample, and their difference.
 
     Returns:
         First, second, (samples,), and the gap between them, (samples,), infinite for one cluster.

@@ -1,8 +1,8 @@
-"""One clustering over several processes, each of which holds some of the rows.
+"""One clustering over several processes, each with some of the rows.
 
-Whatever is decided for all rows goes through `Processes`, so that the mathematics is written once:
-`Alone` answers at once, `Group` asks the others. The rows of all processes are counted in the order
-of the processes, and what is gathered is in that order, as if one process held them.
+All global decisions go through `Processes`, so that the mathematics is written once: `Alone`
+answers at once, `Group` communicates. Rows of all processes are numbered in process order, and
+gathered in that order, as if one process had them.
 """
 
 from collections.abc import Callable
@@ -21,28 +21,28 @@ Numbers = NDArray[Any]
 
 
 class Processes(Protocol):
-    """What the processes of a clustering ask one another; every one must ask the same."""
+    """Communication between the processes of a clustering; all must make the same calls."""
 
     def sum(self, values: Numbers) -> Numbers:
-        """Add `values`, of one shape everywhere, over the processes."""
+        """Sum `values`, of the same shape everywhere, over the processes."""
         ...
 
     def gathered(self, values: Numbers) -> tuple[Numbers, slice]:
-        """Lay the rows of `values` of all processes one after another, and say which are own."""
+        """Concatenate the rows of `values` of all processes, and return which are own."""
         ...
 
     def once(self, function: Callable[..., Answer], *arguments: Any) -> Answer:
-        """Call a function in the first process alone and give its answer to all."""
+        """Call a function in the first process only and broadcast the result."""
         ...
 
     def each(self, function: Callable[..., Answer], *arguments: Any) -> Answer:
-        """Call a function in every process; a `DataError` of one is raised in all."""
+        """Call a function in every process; a `DataError` in one is raised in all."""
         ...
 
 
 @final
 class Alone:
-    """One process that holds all rows."""
+    """One process with all rows."""
 
     def sum(self, values: Numbers) -> Numbers:
         """Return `values`."""
@@ -66,10 +66,10 @@ class Group:
     """The processes of a `torch.distributed` group.
 
     Args:
-        group: A group that carries tensors in main memory, as gloo does.
+        group: A group for tensors in main memory, such as gloo.
 
     Raises:
-        ConfigError: The group carries tensors of GPUs only.
+        ConfigError: The group supports GPU tensors only.
     """
 
     def __init__(self, group: "ProcessGroup") -> None:
@@ -77,7 +77,7 @@ class Group:
 
         if "cpu:" not in distributed.get_backend_config(group):
             raise ConfigError(
-                "the process group carries no tensors in main memory; give one made by "
+                "the process group does not support tensors in main memory; use one made by "
                 "torch.distributed.new_group(backend='gloo')"
             )
         self._group: Final = group
@@ -85,7 +85,7 @@ class Group:
         self._count: Final = distributed.get_world_size(group)
 
     def sum(self, values: Numbers) -> Numbers:
-        """Add by all-reduce; every process gets the same bits."""
+        """Sum by all-reduce; every process gets the same bits."""
         import torch
 
         added = torch.tensor(values)
@@ -93,13 +93,13 @@ class Group:
         return added.numpy()
 
     def gathered(self, values: Numbers) -> tuple[Numbers, slice]:
-        """Gather rows, of which every process may have another number."""
+        """Gather rows, of which every process may have a different number."""
         parts = self._told(values)
         start = sum(map(len, parts[: self._rank]))
         return np.concatenate(parts), slice(start, start + len(values))
 
     def once(self, function: Callable[..., Answer], *arguments: Any) -> Answer:
-        """Call in the process of rank 0 and broadcast: no rounding of a machine's own comes in."""
+        """Call in the process of rank 0 and broadcast, so that rounding does not differ."""
         from torch import distributed
 
         answer = [function(*arguments) if self._rank == 0 else None]
@@ -108,7 +108,7 @@ class Group:
         return answer[0]  # pyright: ignore[reportReturnType] - what rank 0 put there
 
     def each(self, function: Callable[..., Answer], *arguments: Any) -> Answer:
-        """Call, then tell the others what was wrong: one that stopped would leave them waiting."""
+        """Call, then report errors to the others, which would wait otherwise."""
         answer, wrong = None, ""
         try:
             answer = function(*arguments)
@@ -131,6 +131,6 @@ ALONE: Final = Alone()
 
 
 def rows_before(processes: Processes, rows: int) -> int:
-    """How many rows the processes before this one hold; `rows` are its own."""
+    """Return how many rows the previous processes have; `rows` are its own."""
     held, mine = processes.gathered(np.array([rows]))
     return int(held[: mine.start].sum())

@@ -1,6 +1,6 @@
-"""K-means in which no cluster is small: n_k >= floor(N / (K rho)) for every cluster k.
+"""K-means with a minimum cluster size: n_k >= floor(N / (K rho)) for every cluster k.
 
-Clusters stand for attributes that classes share; one that holds a handful of samples shares none.
+Clusters represent attributes that classes share; one with a handful of samples shares none.
 
 Reference: Tian, Chen, Sun, "Learning De-Biased Representations for Remote-Sensing Imagery" (2024),
 the clustering step; Bradley, Bennett, Demiriz, "Constrained K-Means Clustering" (2000).
@@ -34,20 +34,20 @@ LARGEST_SEED: Final = 2**31
 @final
 @dataclass(frozen=True, eq=False)
 class SizeConstrainedKMeans:
-    """Clusters, each with `minimum_size` samples or more.
+    """Clusters, each with at least `minimum_size` samples.
 
     Args:
         centers: Centres in the dtype of the samples, (clusters, features).
-        labels: Cluster of each sample, (samples,); no other assignment that respects the minimum
-            size is nearer to `centers`.
+        labels: Cluster of each sample, (samples,); an optimal assignment to `centers` under the
+            minimum size.
         sizes: Samples per cluster, (clusters,).
         inertia: Sum of squared distances of the samples to their centres.
-        n_iter: Assignments made until nothing changed, centres moved less than `tol`, or
+        n_iter: Number of assignments until nothing changed, centres moved less than `tol`, or
             `max_iter`.
         minimum_size: floor(N / (K rho)).
 
     Raises:
-        DataError: `sizes` are not those of `labels`, or one is below the minimum.
+        DataError: `sizes` do not match `labels`, or one is below the minimum.
     """
 
     centers: NDArray[np.floating]
@@ -59,7 +59,7 @@ class SizeConstrainedKMeans:
 
     def __post_init__(self) -> None:
         if not np.array_equal(self.sizes, np.bincount(self.labels, minlength=len(self.centers))):
-            raise DataError("cluster sizes do not count the labels; build the result from one fit")
+            raise DataError("cluster sizes do not match the labels; build the result from one fit")
         if self.sizes.min() < self.minimum_size:
             raise DataError(
                 f"a cluster has {counted(int(self.sizes.min()), 'sample')}, below the minimum "
@@ -82,36 +82,36 @@ def size_constrained_kmeans(
 ) -> SizeConstrainedKMeans:
     """Cluster samples so that every cluster has at least floor(N / (K rho)) of them.
 
-    Lloyd's algorithm whose assignment is the best one that respects the minimum, so the objective
-    never rises. Where the minimum does not bind, labels are those of plain K-means.
+    Lloyd's algorithm with an optimal assignment under the size constraint, so the objective never
+    increases. Where the constraint does not bind, labels are those of plain K-means.
 
     Args:
-        X: N samples, (samples, features). float32 is computed in float32, all else in float64.
+        X: N samples, (samples, features). float32 is computed in float32, everything else in
+            float64.
         n_clusters: K, from 1 to N.
-        balance: rho >= 1. 1 makes clusters equal, but for N mod K samples that go where they fit
-            best; infinity removes the constraint.
-        seed: Of the k-means++ starts.
-        n_init: Starts; the run of lowest inertia is returned.
-        max_iter: Most iterations of a run.
+        balance: rho >= 1. 1 makes clusters equal, except for N mod K samples assigned where they
+            fit best; infinity removes the constraint.
+        seed: Seed of the k-means++ initialisations.
+        n_init: Number of initialisations; the run of lowest inertia is returned.
+        max_iter: Maximum iterations of a run.
         tol: A run ends when the squared shift of all centres is at most `tol` times the mean
             variance of the features; 0 runs until no label changes.
-        init: Starting centres, (clusters, features), instead of k-means++.
-        device: Where torch looks for the nearest centres, such as "cuda"; it holds a copy of the
-            samples there. None: NumPy on all cores, without a copy.
+        init: Initial centres, (clusters, features), instead of k-means++.
+        device: Torch device for the nearest-centre search, such as "cuda", with a copy of the
+            samples. None: NumPy on all cores, without a copy.
         group: Processes of `torch.distributed` (gloo) that share the samples: `X` are the rows of
-            this one, the N samples those of all, in the order of the processes. All call with the
-            same options, and all get the whole result, that of one process but for the rounding of
-            sums: centres to 1e-9 of the spread in float64, 1e-5 in float32, labels equal where the
-            two nearest clusters differ by more.
+            this one, the N samples those of all, in process order. All call with the same options,
+            and all get the full result, equal to that of one process up to rounding of sums:
+            centres to 1e-9 of the spread in float64, 1e-5 in float32, labels equal if the two
+            nearest clusters differ by more.
 
     Returns:
-        Centres, labels, sizes, inertia and iterations. With no minimum, a cluster that empties
-        restarts at the sample farthest from its centre, or stays where it is if all samples
-        coincide with their centres.
+        Centres, labels, sizes, inertia and iterations. Without a minimum, an empty cluster restarts
+        at the sample farthest from its centre, or stays if all samples coincide with their centres.
 
     Raises:
-        ConfigError: An option is out of range, `init` does not have the right shape, or `device` or
-            `group` cannot be used.
+        ConfigError: An option is out of range, `init` has the wrong shape, or `device` or `group`
+            cannot be used.
         DataError: `X` is not a matrix of finite numbers, or has another width or dtype in another
             process.
 
@@ -122,7 +122,7 @@ def size_constrained_kmeans(
         >>> sorted(size_constrained_kmeans(X, 2, balance=float("inf")).sizes.tolist())
         [2, 4]
 
-    Reference: Tian, Chen, Sun (2024), the clustering step; rho = 10 is our reading, the paper names
+    Reference: Tian, Chen, Sun (2024), the clustering step; rho = 10 is our choice, the paper gives
     no value.
     """
     processes = ALONE if group is None else Group(group)
@@ -241,7 +241,7 @@ def _checked_samples(X: ArrayLike) -> NDArray[np.floating]:
 def _check_alike(found: Integers, _: slice) -> None:
     if (found != found[0]).any():
         widths = ", ".join(f"{width} of {8 * size} bits" for width, size in found.tolist())
-        raise DataError(f"processes must have features of one number and dtype, got {widths}")
+        raise DataError(f"processes must have features of the same width and dtype, got {widths}")
 
 
 def _checked_start(init: ArrayLike, shape: tuple[int, int], *, n_init: int) -> Floats:
@@ -249,7 +249,7 @@ def _checked_start(init: ArrayLike, shape: tuple[int, int], *, n_init: int) -> F
     if start.shape != shape:
         raise ConfigError(f"init must have shape (clusters, features) = {shape}, got {start.shape}")
     if start.dtype.kind not in "biuf" or not np.isfinite(start).all():
-        raise ConfigError("init must be finite numbers; remove NaN and infinite centres")
+        raise ConfigError("init must be finite; remove NaN and infinite centres")
     if n_init != 1:
         raise ConfigError(f"n_init must be 1 when init is given, got {n_init!r}; leave one out")
     return start.astype(np.float64)
@@ -262,5 +262,6 @@ def _check_clusters(samples: int, n_clusters: int, *, balance: float) -> None:
         )
     if not balance >= 1:
         raise ConfigError(
-            f"balance must be at least 1 (equal clusters), or infinity (free), got {balance!r}"
+            "balance must be at least 1 (equal clusters), or infinity (unconstrained), got "
+            f"{balance!r}"
         )

@@ -1,11 +1,11 @@
-"""The few samples that can change cluster when some clusters lack samples.
+"""The few samples that can change cluster when some clusters are too small.
 
-Only *free* clusters, those that pay a price or may come to, take part: a sample of another cluster
-stays or goes to a free one, and where a sample of a free cluster may leave to, only the best of the
-others counts. So the transportation problem has a column for each free cluster and one, *home*, for
-the best of the others, and a row for each sample near enough to a free cluster to be concerned.
+Only *free* clusters, those with a price or that may need one, take part: a sample of another
+cluster stays or goes to a free one, and for a sample that leaves a free cluster, only the best of
+the others counts. So the transportation problem has a column for each free cluster and one, *home*,
+for the best of the others, and a row for each sample close enough to a free cluster to be affected.
 
-How near is near enough is read off a subsample, so that one look at all samples is enough.
+How close is close enough is estimated on a subsample, so that one pass over all samples suffices.
 """
 
 from dataclasses import dataclass
@@ -37,8 +37,8 @@ class Assigned:
         prices: (clusters,), >= 0.
         slopes: (clusters, features), in the dtype of `X`, and
         offsets: (clusters,), of |x - mu_k|^2 - price_k - |x|^2.
-        rounding: How far a lead can be wrong in the dtype of `X`.
-        processes: Those that share the samples.
+        rounding: Possible error of a lead in the dtype of `X`.
+        processes: Processes that share the samples.
     """
 
     X: CenteredRows
@@ -52,7 +52,7 @@ class Assigned:
     processes: Processes
 
     def leads(self, rows: slice | Integers, columns: Integers) -> NDArray[np.floating]:
-        """By how much own clusters are better than those of `columns`, (columns, rows)."""
+        """Return by how much own clusters are better than those of `columns`, (columns, rows)."""
         samples, own = self.X.take(rows), self.labels[rows]
         here = np.einsum("nd,nd->n", samples, self.slopes[own]) + self.offsets[own]
         scores = samples @ np.ascontiguousarray(self.slopes[columns].T)  # BLAS is faster this way
@@ -64,15 +64,15 @@ class Assigned:
 @final
 @dataclass(frozen=True, eq=False)
 class Subproblem:
-    """A transportation problem of few samples and columns.
+    """A transportation problem with few samples and columns.
 
     Args:
         columns: Free clusters, (columns,).
-        rows: Own samples that are concerned, (rows,).
-        homes: The best cluster of each that is not free, (rows,); -1 where all are free.
-        costs: Squared distances less the square of the sample, (rows, columns + 1); without the
-            last column, which is for homes, where all clusters are free.
-        limits: How far prices may go before another sample is concerned.
+        rows: Indices of own affected samples, (rows,).
+        homes: The best non-free cluster of each, (rows,); -1 if all are free.
+        costs: Squared distances minus the square of the sample, (rows, columns + 1); without the
+            last column, for homes, if all clusters are free.
+        limits: How far prices may change before another sample is affected.
         nearest: Lead of each sample of no free cluster over the nearest free one, (samples,).
     """
 
@@ -84,20 +84,20 @@ class Subproblem:
     nearest: NDArray[np.floating]
 
     def clusters(self, labels: Integers) -> Integers:
-        """Translate columns, (rows,), into clusters."""
+        """Map columns, (rows,), to clusters."""
         return np.where(
             labels == len(self.columns), self.homes, np.append(self.columns, -1)[labels]
         )
 
 
 def subproblem(state: Assigned, free: Flags, wanted: Integers, slack: float = 0.0) -> Subproblem:
-    """Find the samples concerned.
+    """Find the affected samples.
 
     Args:
         state: Samples and their clusters.
-        free: Which clusters take part, (clusters,); all that have a price do.
-        wanted: About how many samples should be near enough to each cluster, (clusters,).
-        slack: By how much the rises of prices of free clusters should be able to differ at least.
+        free: Which clusters take part, (clusters,); includes all with a price.
+        wanted: Approximate number of samples to include for each cluster, (clusters,).
+        slack: Minimum allowed difference between the price increases of free clusters.
     """
     columns = np.flatnonzero(free)
     reach = _reach(state, free, wanted[columns])

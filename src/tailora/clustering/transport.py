@@ -1,10 +1,10 @@
-"""Fill every cluster to its minimum at least cost, by shortest augmenting paths.
+"""Fill every cluster to its minimum at minimum cost, by shortest augmenting paths.
 
-Clusters are the nodes of a graph with one more node, the *reserve*, which holds what clusters have
-above their minimum. Moving one sample from cluster k to j costs its difference in cost, so the edge
-k -> j carries the cheapest such sample; surplus goes to the reserve and back at no cost. Prices
-(the dual variables) keep every reduced cost non-negative, so each path is a cheapest one and what
-results is an optimum of the transportation problem.
+Clusters are the nodes of a graph with one more node, the *reserve*, for samples above the minimum.
+Moving one sample from cluster k to j costs its difference in cost, so the edge k -> j has the
+cheapest such sample; surplus goes to the reserve and back at no cost. Prices (the dual variables)
+keep every reduced cost non-negative, so each path is a cheapest one and the result is an optimum of
+the transportation problem.
 
 Reference: Ahuja, Magnanti, Orlin, "Network Flows" (1993), section 9.7, successive shortest paths.
 """
@@ -24,12 +24,12 @@ Flags = NDArray[np.bool_]
 @final
 @dataclass(frozen=True)
 class Limits:
-    """How far prices may go before a sample that is held fixed would have to move.
+    """How far prices may change before a fixed sample would have to move.
 
     Args:
-        anchor: Prices for which the fixed samples are known to be well placed, (clusters,).
+        anchor: Prices for which the fixed samples are known to be optimal, (clusters,).
         reach: By how much each price may exceed that of `anchor`, (clusters,).
-        slack: The rises of two prices may differ by at most this much.
+        slack: Maximum difference between two price increases.
     """
 
     anchor: Floats
@@ -37,16 +37,16 @@ class Limits:
     slack: float = np.inf
 
     def hold(self, prices: Floats) -> bool:
-        """Whether `prices`, (clusters,), are within the limits."""
+        """Return whether `prices`, (clusters,), are within the limits."""
         rise = prices - self.anchor
         return bool((rise <= self.reach).all() and np.ptp(rise) <= self.slack)
 
 
 @final
 class Transport:
-    """Samples that may change cluster, the room in the clusters and their prices.
+    """Samples that may change cluster, the free capacity of clusters and their prices.
 
-    Each sample starts in the cluster of least cost - price.
+    Each sample starts in the cluster of smallest cost - price.
 
     Args:
         costs: Cost of each movable sample in each cluster, (samples, clusters).
@@ -87,15 +87,15 @@ class Transport:
 
     @property
     def prices(self) -> Floats:
-        """Price of each cluster relative to the reserve's, (clusters,), >= 0."""
+        """Return the price of each cluster relative to the reserve's, (clusters,), >= 0."""
         return np.maximum(self._prices[:-1] - self._prices[-1], 0.0)
 
     def repair(self, limits: Limits) -> bool:
-        """Move samples until every cluster has its minimum, at least cost.
+        """Move samples until every cluster has its minimum, at minimum cost.
 
         Returns:
-            Whether all minimums are met; if not, samples held fixed are in the way: `prices` left
-            the limits, or nothing movable remains.
+            Whether all minimums are met; if not, fixed samples prevent it: `prices` left the
+            limits, or nothing movable remains.
         """
         while self._excess.any():
             distance, parent, target = self._shortest_paths()

@@ -1,4 +1,4 @@
-"""Metrics, intervals, calibration and feature geometry on plain NumPy arrays."""
+"""Metrics, intervals, probability calibration and feature geometry on plain NumPy arrays."""
 
 from typing import TYPE_CHECKING
 

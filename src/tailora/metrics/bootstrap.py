@@ -1,7 +1,7 @@
 """Bootstrap of confusion matrices and of per-class F1, over samples or over groups of samples.
 
 Neighbouring samples are not independent: resampling whole groups (spatial blocks, scenes) keeps
-what they share together, so that the interval is not too narrow.
+dependent samples together, so that the interval is not too narrow.
 
 Reference: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 6, 8 and 13.
 """
@@ -29,11 +29,11 @@ _BLOCK_BYTES: Final = 32 * 2**20
 @final
 @dataclass(frozen=True, eq=False)
 class BootstrappedF1:
-    """F1 of each class, in the test as it is and in every resampled test.
+    """F1 of each class, on the test split and on every resample.
 
     Args:
-        point: F1 in the test itself, (classes,); NaN for a class without samples.
-        replicates: (replicates, classes); NaN where the resample holds no sample of the class.
+        point: F1 on the test split, (classes,); NaN for a class without samples.
+        replicates: (replicates, classes); NaN if the resample has no sample of the class.
         num_units: Units with a sample of each class, (classes,).
     """
 
@@ -47,13 +47,13 @@ def unit_weights(
 ) -> Iterator[NDArray[np.int64]]:
     """Draw units with replacement within their stratum; yield how often each was drawn.
 
-    The weights depend on the strata and the seed alone, never on predictions or on `block`, so
-    methods on one test see the same resamples and can be compared pair by pair.
+    The weights depend only on strata and seed, never on predictions or on `block`, so methods on
+    one test split see the same resamples and can be compared in pairs.
 
     Args:
-        strata: Stratum of each unit, (units,); as many are drawn from each as it has.
-        replicates: Resamples in all.
-        seed: Seed of the draw.
+        strata: Stratum of each unit, (units,); each stratum keeps its size.
+        replicates: Number of resamples.
+        seed: Seed of the resampling.
         block: Resamples per yielded array; bounds the memory.
 
     Yields:
@@ -80,22 +80,22 @@ def bootstrap_confusions(
     seed: int = 0,
     units: ArrayLike | None = None,
 ) -> NDArray[np.int64]:
-    """Confusion matrices of resampled tests.
+    """Return confusion matrices of bootstrap resamples.
 
-    Single samples are resampled within their true class, because the size of a class in the test
-    is a choice of whoever made the test, and so that a class of three samples never vanishes.
-    Groups are resampled as wholes; a class may then be absent from a resample.
+    Single samples are resampled within their true class, because class sizes in a test split are a
+    choice, and so that a class of three samples never vanishes. Groups are resampled as a whole; a
+    class may then be absent from a resample.
 
     Args:
         targets: (rows,), integers in [0, num_classes).
         predictions: (rows,), integers in [0, num_classes).
-        num_classes: Classes of the problem.
-        replicates: Resamples.
-        seed: Equal seeds give equal resamples to all predictions for the same test.
+        num_classes: Number of classes.
+        replicates: Number of resamples.
+        seed: Equal seeds give equal resamples for all predictions on the same test split.
         units: Group of each sample (rows,), integers or names; None resamples single samples.
 
     Returns:
-        (replicates, num_classes, num_classes), rows true.
+        (replicates, num_classes, num_classes), rows are true classes.
 
     Raises:
         ConfigError: `replicates` below 1.
@@ -116,9 +116,9 @@ def bootstrap_f1(
     seed: int = 0,
     units: ArrayLike | None = None,
 ) -> BootstrappedF1:
-    """F1 of each class in resampled tests; arguments as in `bootstrap_confusions`.
+    """Return the F1 of each class on bootstrap resamples; arguments as in `bootstrap_confusions`.
 
-    Only the sums that F1 needs are resampled, three per class, so that time and memory grow with
+    Only the sums that F1 needs are resampled, three per class, so time and memory grow with
     replicates x classes and not with their square.
     """
     blocks = _f1_blocks(
@@ -134,7 +134,7 @@ def bootstrap_f1(
 def units_per_class(
     targets: ArrayLike, num_classes: int, *, units: ArrayLike | None = None
 ) -> NDArray[np.int64]:
-    """Independent units with a sample of each class: its samples, or the groups that hold one.
+    """Return the number of independent units per class: its samples, or the groups that contain it.
 
     Example:
         >>> units_per_class([0, 0, 0, 1], 3, units=["north", "north", "south", "south"]).tolist()

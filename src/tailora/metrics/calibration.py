@@ -1,4 +1,4 @@
-"""Whether the probability of the chosen class means what it says, overall and per group.
+"""Probability calibration of the predicted class, overall and per group.
 
 Reference: Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017,
 equation 3.
@@ -25,7 +25,7 @@ class ReliabilityBins:
         edges: (bins + 1,), from 0 to 1; a bin holds its upper edge, the first also 0.
         count: Samples in each bin, (bins,).
         confidence: Mean top probability in each bin, (bins,); NaN in an empty bin.
-        accuracy: Share that is right in each bin, (bins,); NaN in an empty bin.
+        accuracy: Share of correct predictions in each bin, (bins,); NaN in an empty bin.
     """
 
     edges: NDArray[np.float64]
@@ -37,11 +37,11 @@ class ReliabilityBins:
 def checked_probabilities(
     probabilities: ArrayLike, targets: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Check class probabilities (rows, classes) and targets (rows,) against each other.
+    """Validate class probabilities (rows, classes) against targets (rows,).
 
     Raises:
         DataError: Not one row per target, a value outside [0, 1] or not finite, or rows that do not
-            sum to 1 (within 0.01, which half precision needs).
+            sum to 1 (within 0.01, as half precision requires).
     """
     scores = np.asarray(probabilities, dtype=np.float64)
     if scores.ndim != 2 or np.shape(targets) != scores.shape[:1]:
@@ -90,9 +90,10 @@ def reliability_bins(
 def expected_calibration_error(
     probabilities: ArrayLike, targets: ArrayLike, *, bins: int = 15
 ) -> float:
-    """Mean gap between confidence and accuracy over bins, weighted by the samples in each.
+    """Return the expected calibration error: mean gap between confidence and accuracy over bins.
 
-    0 is perfectly calibrated; 1 is always wrong and always sure.
+    Weighted by the samples per bin. 0 is perfectly calibrated; 1 is always wrong and fully
+    confident.
 
     Args:
         probabilities: (rows, classes), rows sum to 1.
@@ -111,9 +112,9 @@ def expected_calibration_error(
 def group_calibration_error(
     probabilities: ArrayLike, targets: ArrayLike, groups: Groups, *, bins: int = 15
 ) -> dict[str, float]:
-    """Expected calibration error of the samples whose true class is in each group.
+    """Return the expected calibration error of samples whose true class is in each group.
 
-    A model calibrated on average is often sure and wrong on the tail; the mean hides it.
+    A model calibrated on average is often overconfident on the tail; the mean hides it.
 
     Returns:
         Errors keyed `all`, `head`, `middle`, `tail`; NaN for a group without samples.

@@ -1,4 +1,4 @@
-"""Classes that a model has given up: never predicted, or hardly ever."""
+"""Classes that a model never or hardly ever predicts."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ class CollapsedClass:
         index: Class index.
         name: Class name.
         training: Training samples of it.
-        support: Rows of the split that are of this class, at least 1.
-        predicted: Rows predicted as it, right or wrong.
+        support: Rows of this class in the split, at least 1.
+        predicted: Rows predicted as this class, right or wrong.
     """
 
     index: int
@@ -37,9 +37,9 @@ def collapse_alarm(
 ) -> list[CollapsedClass]:
     """List the classes predicted less than `share` times as often as they occur.
 
-    Overall accuracy hardly notices a tail that has collapsed into the head. The rule looks at
-    predictions, not at hits: a class predicted often and wrongly is confused, not collapsed. A
-    class with two rows that is never predicted is little evidence; `support` says so.
+    Overall accuracy hardly changes when the tail collapses into the head. The rule uses
+    predictions, not hits: a class predicted often and wrongly is confused, not collapsed. A class
+    with two rows that is never predicted is little evidence; see `support`.
 
     Args:
         confusion: (classes, classes), rows true.
@@ -48,7 +48,7 @@ def collapse_alarm(
             less often than it occurs.
 
     Returns:
-        Lowest ratio of predicted to support first, then larger support; empty if all is well. A
+        Lowest ratio of predicted to support first, then larger support; empty if there are none. A
         class without rows in the split is never listed.
 
     Raises:
@@ -75,7 +75,7 @@ def collapse_alarm(
 
 
 def alarm_text(found: Sequence[CollapsedClass]) -> str:
-    """Say in one sentence which classes were given up; empty if all is well.
+    """Return a sentence on the collapsed classes; empty if there are none.
 
     Example:
         >>> alarm_text([CollapsedClass(2, "dam", 9, 4, 0), CollapsedClass(1, "river", 80, 30, 2)])

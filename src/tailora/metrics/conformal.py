@@ -1,10 +1,9 @@
-"""Conformal prediction sets with coverage for every class: sets of classes instead of one guess.
+"""Conformal prediction sets with class-conditional coverage.
 
-With one threshold for all classes the promised coverage holds on average and the tail pays for it.
-Here each class has its own threshold (Mondrian), from calibration rows of that class alone, so a
-row of class y has y in its set with probability at least 1 - alpha, for every y. It holds when the
-calibration rows and the new rows of a class are exchangeable; neighbouring tiles on both sides of
-the split are not.
+With one threshold for all classes, coverage holds on average at the expense of the tail. Here each
+class has its own threshold (Mondrian), from calibration rows of that class only, so a row of class
+y has y in its set with probability at least 1 - alpha, for every y. This requires that calibration
+and new rows of a class are exchangeable; neighbouring tiles on both sides of the split are not.
 
 Reference: Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2005, section 4.5
 (label-conditional); Sadinle, Lei, Wasserman, "Least Ambiguous Set-Valued Classifiers with Bounded
@@ -31,13 +30,13 @@ SCORES: Final = ("probability", "aps")
 @final
 @dataclass(frozen=True, eq=False)
 class ConformalThresholds:
-    """What a calibration split says about each class.
+    """Thresholds of each class from a calibration split.
 
     Args:
         thresholds: Highest score at which a class is in the set, (classes,); infinite for a class
             that is always in it.
         too_few: Classes with too few calibration rows for any threshold: always in the set.
-        alpha: Share of misses allowed in each class.
+        alpha: Allowed miscoverage per class.
         score: Name of the score, `"probability"` or `"aps"`.
     """
 
@@ -50,11 +49,11 @@ class ConformalThresholds:
 @final
 @dataclass(frozen=True, eq=False)
 class SetCoverage:
-    """How often sets hold the true class, and how large they are.
+    """Coverage of the true class, and size of the sets.
 
     Args:
-        coverage: Of each true class, (classes,), in [0, 1]; NaN without rows.
-        size: Mean classes in the sets of rows of each true class, (classes,); NaN without rows.
+        coverage: Per true class, (classes,), in [0, 1]; NaN without rows.
+        size: Mean set size per true class, (classes,); NaN without rows.
         group_coverage: Mean over classes, keyed `all`, `head`, `middle`, `tail`.
         group_size: Mean over classes, same keys.
     """
@@ -68,20 +67,20 @@ class SetCoverage:
 def conformal_thresholds(
     probabilities: ArrayLike, targets: ArrayLike, *, alpha: float = 0.1, score: str = "probability"
 ) -> ConformalThresholds:
-    """Find each class's threshold: its ceil((n + 1)(1 - alpha))-th smallest calibration score.
+    """Return class thresholds: the ceil((n + 1)(1 - alpha))-th smallest calibration score.
 
-    That rank, not the plain quantile, makes the promise exact for n rows. A class with fewer than
+    That rank, not the plain quantile, makes the guarantee exact for n rows. A class with fewer than
     1 / alpha - 1 rows (9 for 90 %, 19 for 95 %) has no such rank: it gets an infinite threshold,
-    which keeps the promise, costs set size, and is listed.
+    which keeps the guarantee, increases set size, and is listed.
 
     Args:
         probabilities: Calibration rows (rows, classes), rows sum to 1; not used for training.
         targets: (rows,), integers in [0, classes).
-        alpha: Share of misses allowed in each class, in (0, 1).
-        score: `"probability"` (1 - p_y: smallest sets), or `"aps"` (summed probability of all
+        alpha: Allowed miscoverage per class, in (0, 1).
+        score: `"probability"` (1 - p_y: smallest sets), or `"aps"` (cumulative probability of all
             classes at least as likely as y: more even over easy and hard rows, larger sets; without
-            the paper's randomisation, so larger still, above all for a class that is often the
-            least likely one).
+            the paper's randomisation, so even larger, mainly for a class that is often the least
+            likely one).
 
     Raises:
         ConfigError: `alpha` outside (0, 1), or an unknown score.
@@ -104,17 +103,17 @@ def conformal_thresholds(
 
 
 def prediction_sets(probabilities: ArrayLike, calibrated: ConformalThresholds) -> NDArray[np.bool_]:
-    """Tell for each row which classes are in its set: those under their thresholds, and its best.
+    """Return which classes are in each row's set: those under their thresholds, and the top class.
 
-    The most probable class is in its set also where it misses its own threshold, so that no set
-    contradicts the prediction. Coverage only rises by it.
+    The most probable class is in its set even if it misses its threshold, so that no set
+    contradicts the prediction. This can only increase coverage.
 
     Args:
         probabilities: (rows, classes), rows sum to 1.
-        calibrated: Of `conformal_thresholds`, from other rows.
+        calibrated: From `conformal_thresholds`, fitted on other rows.
 
     Returns:
-        (rows, classes); at least one class a row.
+        (rows, classes); at least one class per row.
 
     Raises:
         DataError: Another number of classes, or see `checked_probabilities`.
@@ -135,10 +134,10 @@ def prediction_sets(probabilities: ArrayLike, calibrated: ConformalThresholds) -
 
 
 def set_coverage(sets: ArrayLike, targets: ArrayLike, groups: Groups) -> SetCoverage:
-    """Measure coverage and mean set size, per class and as means over the classes of each group.
+    """Return coverage and mean set size, per class and averaged over the classes of each group.
 
     Args:
-        sets: (rows, classes), booleans of `prediction_sets`.
+        sets: (rows, classes), booleans from `prediction_sets`.
         targets: (rows,), integers in [0, classes).
         groups: Head, middle and tail.
 

@@ -1,4 +1,4 @@
-"""Confusion matrices and the precision, recall and F1 of each class that follow from them."""
+"""Confusion matrices, and precision, recall and F1 per class."""
 
 from dataclasses import dataclass
 from typing import final
@@ -12,7 +12,7 @@ from tailora.errors import DataError
 @final
 @dataclass(frozen=True, eq=False)
 class ClassScores:
-    """Scores of each class; NaN where the class has no sample to be scored on.
+    """Scores of each class; NaN for a class without samples.
 
     Args:
         precision: (..., classes), in [0, 1]; 0 for a class that is never predicted.
@@ -32,12 +32,12 @@ def confusion_matrix(
 ) -> NDArray[np.int64]:
     """Count samples by true class (rows) and predicted class (columns).
 
-    The number of classes is given, not inferred, so a class that does not occur keeps its index.
+    The number of classes is given, not inferred, so a missing class keeps its index.
 
     Args:
         targets: (rows,), integers in [0, num_classes).
         predictions: (rows,), integers in [0, num_classes).
-        num_classes: Classes of the problem.
+        num_classes: Number of classes.
 
     Returns:
         (num_classes, num_classes).
@@ -57,7 +57,7 @@ def confusion_matrix(
 def confusion_cells(
     targets: ArrayLike, predictions: ArrayLike, num_classes: int
 ) -> NDArray[np.int64]:
-    """Give each sample the flat index of its confusion cell, `true * num_classes + predicted`."""
+    """Return each sample's flat confusion index, `true * num_classes + predicted`."""
     true = class_indices(targets, num_classes, "targets")
     predicted = class_indices(predictions, num_classes, "predictions")
     if true.shape != predicted.shape:
@@ -71,7 +71,7 @@ def class_indices(values: ArrayLike, num_classes: int, kind: str) -> NDArray[np.
     """Check that `values` (rows,) are class indices, and return them as int64.
 
     Raises:
-        DataError: Naming `kind`, if a value is out of range, not an integer, or there is none.
+        DataError: If a value is out of range, not an integer, or there is none; names `kind`.
     """
     labels = np.asarray(values)
     if labels.ndim != 1 or labels.size == 0:
@@ -85,14 +85,14 @@ def class_indices(values: ArrayLike, num_classes: int, kind: str) -> NDArray[np.
 
 
 def class_scores(confusion: NDArray[np.int64]) -> ClassScores:
-    """Precision, recall and F1 of each class, for one confusion matrix or a stack of them.
+    """Return precision, recall and F1 of each class, for one confusion matrix or a stack of them.
 
     Args:
         confusion: (..., classes, classes), rows true.
 
     Returns:
-        A class without true samples is undefined (NaN) in all three: the test says nothing about
-        it. A class that has samples and is never predicted has precision 0 and F1 0.
+        A class without true samples is undefined (NaN) in all three. A class that has samples and
+        is never predicted has precision 0 and F1 0.
 
     Example:
         >>> class_scores(np.array([[3, 1], [0, 4]])).f1.round(3).tolist()
@@ -111,7 +111,7 @@ def class_scores(confusion: NDArray[np.int64]) -> ClassScores:
 def f1_of_sums(
     hits: NDArray[np.int64], support: NDArray[np.int64], predicted: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """F1 of each class, (..., classes); NaN for a class without true samples.
+    """Return F1 of each class, (..., classes); NaN for a class without true samples.
 
     Args:
         hits: Samples of the class predicted as it, (..., classes).
@@ -126,23 +126,23 @@ def f1_of_sums(
 
 
 def accuracy(confusion: NDArray[np.int64]) -> float:
-    """Share of samples on the diagonal."""
+    """Return the share of correct predictions."""
     return float(np.trace(confusion) / confusion.sum())
 
 
 def balanced_accuracy(confusion: NDArray[np.int64]) -> float:
-    """Mean recall over the classes that have samples: every class weighs the same."""
+    """Return the mean recall over the classes that have samples."""
     return float(np.nanmean(class_scores(confusion).recall))
 
 
 def present_macro_f1(
     targets: NDArray[np.int64], predictions: NDArray[np.int64], *, num_classes: int
 ) -> float:
-    """Mean F1 over the classes that occur in `targets`.
+    """Return the mean F1 over the classes in `targets`.
 
     Args:
         targets: Class indices (rows,), at least one row.
         predictions: Class indices (rows,).
-        num_classes: How many classes there are.
+        num_classes: Number of classes.
     """
     return float(np.nanmean(class_scores(confusion_matrix(targets, predictions, num_classes)).f1))

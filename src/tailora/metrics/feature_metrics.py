@@ -1,4 +1,4 @@
-"""What training features say beside the test: neural collapse, and how far the test has moved."""
+"""Metrics of features: neural collapse, and distribution shift of the test split."""
 
 from dataclasses import asdict, dataclass
 from typing import Final, final
@@ -30,12 +30,12 @@ _SHIFT_REPLICATES: Final = 100
 @final
 @dataclass(frozen=True, eq=False)
 class TrainedFeatures:
-    """What a head was fitted on.
+    """Training data of a head.
 
     Args:
         features: Training features (rows, width).
         labels: Their class indices (rows,).
-        weight: Class vectors of the head (classes, width); None where it is not linear.
+        weight: Class vectors of the head (classes, width); None if it is not linear.
     """
 
     features: ArrayLike
@@ -44,13 +44,13 @@ class TrainedFeatures:
 
 
 def collapse_of(trained: TrainedFeatures, counts: ClassCounts) -> Collapse | None:
-    """Distances from neural collapse, to the balanced targets and to those of these class sizes.
+    """Return the distances from neural collapse, for balanced and for these class sizes.
 
-    The imbalanced targets are those of weak decay, where their shape no longer depends on it:
-    lengths of class vectors grow with the fourth root of the class, those of means shrink with it.
+    The imbalanced targets are those of weak decay, where they no longer depend on it: norms of
+    class vectors grow with the fourth root of the class size, those of means shrink with it.
 
     Returns:
-        None without a linear head or where a class has no training row.
+        None without a linear head or if a class has no training row.
     """
     if trained.weight is None or min(counts.values) == 0:
         return None
@@ -74,12 +74,12 @@ def _distances(
 def shift_of(
     train: ArrayLike, test: ArrayLike, *, confidence: float, seed: int
 ) -> FeatureShift | None:
-    """Fréchet distance between training and test features along the main axes of training.
+    """Return the Fréchet distance from training to test features on principal axes.
 
-    On all axes a few thousand rows would give mostly the bias of small samples, and take minutes;
-    the axes are those of the training features, at most one for ten rows. The unit is the variance
-    of the training features along them, so methods can be compared. A test of other class shares
-    than the training has a distance from that alone.
+    On all axes, a few thousand rows would mostly give small-sample bias, and take minutes; the axes
+    are those of the training features, at most one per ten rows. The unit is the variance of the
+    training features along them, so methods are comparable. A test split with other class shares
+    has a distance from that alone.
 
     Returns:
         None with too few rows.

@@ -1,8 +1,8 @@
-"""Fréchet distance between two sets of features: how far one pool has shifted from another.
+"""Fréchet distance between two sets of features: distribution shift.
 
-**Small samples are biased upwards.** Two draws from one distribution are never at distance 0: with
-8 dimensions two pools of 100 rows give about 0.4 to 0.7, and the excess grows with the dimensions
-and falls with the rows. Never compare distances between pools of unequal size; read the interval.
+**Small samples are biased upwards.** Two samples of one distribution are never at distance 0: with
+8 dimensions, two sets of 100 rows give about 0.4 to 0.7, and the excess grows with the dimensions
+and falls with the rows. Never compare distances between sets of unequal size; use the interval.
 
 Reference: Dowson and Landau, "The Fréchet distance between multivariate normal distributions",
 Journal of Multivariate Analysis 1982; its use as a shift score for semi-supervised
@@ -24,14 +24,14 @@ Matrix = NDArray[np.float64]
 @final
 @dataclass(frozen=True)
 class FrechetEstimate:
-    """A distance and what the rows can say about it, in squared units of the features.
+    """A distance and its uncertainty, in squared units of the features.
 
     Args:
         distance: Between the samples, at least 0; biased upwards.
-        bias: How much more than that resampled sets differ on average: an estimate of the excess.
-        corrected: Distance less bias, at least 0.
-        low: Lower end of the interval of the distance between the populations, at least 0; 0 says
-            that a shift is not shown.
+        bias: Mean excess on resampled sets: an estimate of the bias.
+        corrected: Distance minus bias, at least 0.
+        low: Lower end of the interval of the distance between the populations, at least 0; 0 means
+            that no shift is shown.
         high: Its upper end.
     """
 
@@ -45,9 +45,9 @@ class FrechetEstimate:
 def frechet_distance(first: ArrayLike, second: ArrayLike) -> float:
     """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), between normal distributions with these moments.
 
-    The trace of the matrix root is the sum of the singular values of A B^T, with A and B the
-    centred rows over sqrt(rows - 1). So no root of a singular matrix is taken, nothing turns
-    complex, and fewer rows than dimensions need no shrinkage.
+    The trace of the matrix root is the sum of the singular values of A
+    B^T, with A and B the centred rows over sqrt(rows - 1). So no root of a singular matrix is
+    needed, nothing becomes complex, and fewer rows than dimensions need no shrinkage.
 
     Args:
         first: (rows, features), finite, at least 2 rows.
@@ -57,7 +57,7 @@ def frechet_distance(first: ArrayLike, second: ArrayLike) -> float:
         At least 0, in squared units of the features; 0 for equal means and covariances.
 
     Raises:
-        DataError: Shapes that do not fit, fewer than 2 rows, or values that are not finite.
+        DataError: Inconsistent shapes, fewer than 2 rows, or values that are not finite.
 
     Example:
         >>> frechet_distance([[0.0, 0.0], [2.0, 0.0]], [[3.0, 4.0], [5.0, 4.0]])
@@ -74,18 +74,18 @@ def frechet_interval(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> FrechetEstimate:
-    """Fréchet distance with a basic bootstrap interval, which reflects the bias and so removes it.
+    """Return the Fréchet distance with a basic bootstrap interval, which corrects the bias.
 
     Rows of both sets are resampled as if independent: neighbouring tiles are not, and make it too
     narrow. With fewer rows than about ten times the dimensions the correction is only partial;
-    project to a few dimensions first. Each replicate costs a decomposition of both sets.
+    project to a few dimensions first. Each replicate needs a decomposition of both sets.
 
     Args:
         first: (rows, features), finite, at least 2 rows.
         second: (other rows, features).
-        replicates: Resamples, at least 2.
-        confidence: Two-sided level, in (0, 1).
-        seed: Of the resamples.
+        replicates: Number of resamples, at least 2.
+        confidence: Confidence level, in (0, 1).
+        seed: Seed of the resampling.
 
     Raises:
         ConfigError: `replicates` below 2, or `confidence` outside (0, 1).
@@ -143,5 +143,5 @@ def _checked(first: ArrayLike, second: ArrayLike) -> tuple[Matrix, Matrix]:
     if min(len(one), len(two)) < 2 or one.shape[1] == 0:
         raise DataError(f"each set needs two rows and a feature, got {one.shape} and {two.shape}")
     if not (np.isfinite(one).all() and np.isfinite(two).all()):
-        raise DataError("feature sets hold NaN or infinite values")
+        raise DataError("feature sets contain NaN or infinite values")
     return one, two

@@ -1,7 +1,7 @@
-"""How far apart the classes lie in feature space, by mean pairwise cosine distance.
+"""Distances between classes in feature space, by mean pairwise cosine distance.
 
 A long-tailed encoder crowds its rare classes together and spreads each of them out; de-biasing
-should raise the distance between classes and lower it within.
+should increase the distance between classes and reduce it within.
 
 Reference: Tian, Chen, Sun, "Learning De-Biased Representations for Remote-Sensing Imagery",
 NeurIPS 2024 (feature distances of head and tail).
@@ -20,7 +20,7 @@ from tailora.errors import DataError
 @final
 @dataclass(frozen=True)
 class FeatureGeometry:
-    """Mean pairwise cosine distances, in [0, 2]; NaN where there is no pair to measure.
+    """Mean pairwise cosine distances, in [0, 2]; NaN without a pair.
 
     Args:
         inter_head_tail: Between a head class and a tail class.
@@ -36,21 +36,20 @@ class FeatureGeometry:
 def feature_geometry(
     features: ArrayLike, labels: ArrayLike, groups: Groups, *, center: ArrayLike
 ) -> FeatureGeometry:
-    """Mean over pairs of classes of the mean cosine distance over pairs of samples.
+    """Return class-averaged mean cosine distances over pairs of samples.
 
-    Every class weighs the same whatever its size. The mean over pairs follows from the sums of
-    the unit vectors, so the cost is linear in the samples.
+    Every class has the same weight. The mean over pairs follows from the sums of the unit vectors,
+    so the cost is linear in the samples.
 
     Args:
         features: (rows, features).
         labels: Class of each row, (rows,).
         groups: Head, middle and tail.
         center: Mean of the *training* features, (features,). Without it the common offset of an
-            encoder makes all cosines nearly 1. A row at the centre has no direction: it is left
-            out.
+            encoder makes all cosines nearly 1. A row equal to the centre is left out.
 
     Raises:
-        DataError: Shapes that do not fit.
+        DataError: Inconsistent shapes.
 
     Example:
         >>> groups = Groups(head=(0,), middle=(), tail=(1,))
@@ -70,7 +69,7 @@ def feature_geometry(
 
 
 def cluster_purity(labels: ArrayLike, clusters: ArrayLike) -> float:
-    """Share of samples that belong to the majority class of their cluster.
+    """Return the share of samples that belong to the majority class of their cluster.
 
     Near 1, clusters are classes: debLoRA's centres then share nothing between classes.
 
@@ -109,8 +108,8 @@ def _directions(
     classes = np.asarray(labels)
     if rows.ndim != 2 or classes.shape != rows.shape[:1] or origin.shape != rows.shape[1:]:
         raise DataError(
-            f"features (rows, features), labels (rows,) and center (features,) do not fit: got "
-            f"{rows.shape}, {classes.shape} and {origin.shape}"
+            "features (rows, features), labels (rows,) and center (features,) have inconsistent "
+            f"shapes: {rows.shape}, {classes.shape} and {origin.shape}"
         )
     offsets = rows - origin
     length = np.linalg.norm(offsets, axis=1)

@@ -11,7 +11,7 @@ MACRO_KEYS: Final = ("all", *GROUP_NAMES)
 
 
 def group_members(groups: Groups) -> dict[str, list[int]]:
-    """Class indices behind each macro mean, keyed `all`, `head`, `middle`, `tail`.
+    """Return the class indices of each macro mean, keyed `all`, `head`, `middle`, `tail`.
 
     Example:
         >>> group_members(Groups(head=(1,), middle=(), tail=(0, 2)))
@@ -22,13 +22,13 @@ def group_members(groups: Groups) -> dict[str, list[int]]:
 
 
 def group_f1(class_f1: NDArray[np.float64], groups: Groups) -> dict[str, NDArray[np.float64]]:
-    """Mean F1 over the classes of each group.
+    """Return the mean F1 over the classes of each group.
 
-    A false alarm from any class lowers the F1 of the class it names, so a tail class cannot look
+    A false alarm from any class lowers the F1 of the predicted class, so a tail class cannot look
     good by being predicted everywhere.
 
     Args:
-        class_f1: F1 of each class over *all* samples, (..., classes); NaN is left out of the mean.
+        class_f1: F1 of each class over *all* samples, (..., classes); NaN is ignored.
         groups: Head, middle and tail.
 
     Returns:
@@ -46,11 +46,11 @@ def group_f1(class_f1: NDArray[np.float64], groups: Groups) -> dict[str, NDArray
 
 
 def group_f1_released(confusion: NDArray[np.int64], groups: Groups) -> dict[str, float]:
-    """Group F1 by the rule of debLoRA's released scripts; for comparison with them only.
+    """Return group F1 by the rule of debLoRA's released scripts; for comparison with them only.
 
-    It keeps the samples whose true class is in the group and averages over every label that is
-    true or predicted there. False alarms from other groups go unseen, and each foreign label
-    that was predicted adds a zero to the mean.
+    It uses only the samples whose true class is in the group and averages over every label that is
+    true or predicted there. False alarms from other groups are ignored, and each foreign predicted
+    label adds a zero to the mean.
 
     Args:
         confusion: (classes, classes), rows true.
@@ -75,7 +75,7 @@ def group_f1_released(confusion: NDArray[np.int64], groups: Groups) -> dict[str,
 
 
 def mean_of_defined(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over the last axis, NaN left out; NaN where nothing is left, without a warning."""
+    """Return the mean over the last axis, ignoring NaN; NaN if nothing is left."""
     defined = ~np.isnan(values)
     total, count = np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -1,8 +1,8 @@
 """Intervals for per-class F1, for its macro means, and for the difference of two methods.
 
-Percentiles of the bootstrap, made at least as wide as the number of independent units can
-support: a resample of three right answers is three right answers, so the plain bootstrap would
-print [1, 1] for a class of which almost nothing is known.
+Bootstrap percentiles, at least as wide as the number of independent units supports: a resample of
+three correct predictions is always three correct predictions, so the plain bootstrap would report
+[1, 1] for a class about which almost nothing is known.
 
 Reference: Clopper and Pearson, "The use of confidence or fiducial limits", Biometrika 1934 (all
 units alike); Zou and Donner, "Construction of confidence limits about effect measures", Statistics
@@ -25,11 +25,11 @@ Limits = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def undetected_share(num_units: ArrayLike, *, confidence: float = 0.95) -> NDArray[np.float64]:
-    """Largest share of all units that may differ although `num_units` units were all alike.
+    """Return the largest share of units that may differ although `num_units` were alike.
 
     Args:
-        num_units: Units seen, any shape; below 2 nothing is excluded and the share is 1.
-        confidence: Two-sided level, in (0, 1).
+        num_units: Observed units, any shape; below 2 nothing is excluded and the share is 1.
+        confidence: Confidence level, in (0, 1).
 
     Raises:
         ConfigError: `confidence` outside (0, 1).
@@ -46,16 +46,16 @@ def undetected_share(num_units: ArrayLike, *, confidence: float = 0.95) -> NDArr
 
 
 def class_f1_intervals(f1: BootstrappedF1, *, confidence: float = 0.95) -> NDArray[np.float64]:
-    """Interval of each class's F1.
+    """Return the interval of each class's F1.
 
     Args:
         f1: Result of `bootstrap_f1`.
-        confidence: Two-sided level, in (0, 1).
+        confidence: Confidence level, in (0, 1).
 
     Returns:
         (classes, 2), low and high in [0, 1]. A class seen in fewer than two units gets [0, 1], and
-        with n units the lower end never exceeds, nor the upper end falls below, what n right
-        or n wrong units could show. NaN for a class without samples.
+        with n units the lower end never exceeds, nor the upper end falls below, what n right or n
+        wrong units could show. NaN for a class without samples.
     """
     low, high = _widened(f1.replicates, _f1_limits(f1, confidence), confidence)
     return np.where(np.isnan(f1.point)[:, None], np.nan, np.stack([low, high], axis=1))
@@ -64,11 +64,11 @@ def class_f1_intervals(f1: BootstrappedF1, *, confidence: float = 0.95) -> NDArr
 def macro_f1_intervals(
     f1: BootstrappedF1, groups: Groups, *, confidence: float = 0.95
 ) -> dict[str, tuple[float, float]]:
-    """Interval of macro-F1 over all classes, head, middle and tail.
+    """Return the interval of macro-F1 over all classes, head, middle and tail.
 
-    Classes absent from a resample are left out of its mean. What the intervals of the classes
-    had to be widened by is carried over in quadrature, so a group of one class has the interval
-    of that class, and three classes with one sample each cannot make a certain tail.
+    Classes absent from a resample are left out of its mean. The widening of class intervals is
+    carried over in quadrature, so a group of one class has the interval of that class, and three
+    classes with one sample each cannot give a certain tail.
 
     Returns:
         `(low, high)` keyed `all`, `head`, `middle`, `tail`; NaN for a group without samples.
@@ -80,16 +80,16 @@ def macro_f1_intervals(
 def paired_difference_intervals(
     first: BootstrappedF1, second: BootstrappedF1, groups: Groups, *, confidence: float = 0.95
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
-    """Macro-F1 of `first` minus `second` with its interval, from shared resamples.
+    """Return macro-F1 of `first` minus `second` with its interval, from shared resamples.
 
-    What makes a resample hard is common to both methods and cancels, so the interval is narrower
+    The difficulty of a resample is common to both methods and cancels, so the interval is narrower
     than two separate ones suggest.
 
     Args:
         first: From `bootstrap_f1` on the same targets, units, replicates and seed as `second`.
-        second: The method compared against.
+        second: The reference method.
         groups: Head, middle and tail.
-        confidence: Two-sided level, in (0, 1).
+        confidence: Confidence level, in (0, 1).
 
     Returns:
         Differences in [-1, 1] and their `(low, high)`, both keyed `all`, `head`, `middle`, `tail`.
@@ -114,7 +114,7 @@ def paired_difference_interval(
     units: ArrayLike | None = None,
     confidence: float = 0.95,
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
-    """Macro-F1 of `predictions` minus that of `against` (rows,), with intervals.
+    """Return macro-F1 of `predictions` minus that of `against` (rows,), with intervals.
 
     Other arguments as in `bootstrap_confusions`, result as in `paired_difference_intervals`.
 
@@ -132,11 +132,11 @@ def paired_difference_interval(
 
 
 def percentile_interval(replicates: NDArray[np.float64], *, confidence: float = 0.95) -> Limits:
-    """Low and high percentile over the first axis, NaN left out; NaN where nothing is left.
+    """Return low and high percentile over the first axis, ignoring NaN; NaN if nothing is left.
 
     Args:
         replicates: (replicates, values).
-        confidence: Two-sided level, in (0, 1).
+        confidence: Confidence level, in (0, 1).
     """
     limits = np.full((2, replicates.shape[1]), np.nan)
     defined = ~np.isnan(replicates).all(axis=0)

@@ -1,8 +1,8 @@
-"""What more labels would buy: a power law through scores of smaller training sets, extrapolated.
+"""The value of more labels: a power law fitted to scores of smaller training sets.
 
-The law is score(n) = a - b n^-c. **It is an extrapolation:** the interval holds what repeats differ
-by and not that the law may be wrong, new labels may be unlike the old ones, and a law through
-three sizes has no point left to contradict it. Five times the labels is as far as it goes.
+The law is score(n) = a - b n^-c. **It is an extrapolation:** the interval covers the variation
+between repeats and not that the law may be wrong, new labels may differ from the old ones, and
+three sizes leave no point to test the law. Five times the labels is a sensible limit.
 
 Reference: Hestness et al., "Deep Learning Scaling is Predictable, Empirically", 2017;
 Viering and Loog, "The Shape of Learning Curves: a Review", TPAMI 2023 (and where it fails).
@@ -34,7 +34,7 @@ class PowerLaw:
     """score(n) = asymptote - amplitude * n^-exponent.
 
     Args:
-        asymptote: Score with endless labels, in [0, ceiling].
+        asymptote: Score with infinitely many labels, in [0, ceiling].
         amplitude: At least 0.
         exponent: In [0.05, 3].
     """
@@ -52,15 +52,15 @@ class PowerLaw:
 @final
 @dataclass(frozen=True)
 class LabelValue:
-    """What one multiple of today's labels would give, in units of the score.
+    """The expected effect of a multiple of the current labels, in units of the score.
 
     Args:
-        factor: Labels over those of the largest size that was run.
+        factor: Labels relative to the largest size that was run.
         score: Score expected there.
         low: Lower end of its interval.
         high: Upper end.
-        gain: Score there less the mean score measured at the largest size: a law that misses
-            today's score may not sell the difference as a gain.
+        gain: Score there minus the mean score measured at the largest size, so that a law that
+            misses the current score cannot report the difference as a gain.
         gain_low: Lower end of the gain's interval.
         gain_high: Upper end.
     """
@@ -80,13 +80,13 @@ class LabelCurve:
     """The learning curve of one class, or why there is none.
 
     Args:
-        index: Of the class.
-        labels: Its training samples today.
-        sizes: Numbers of them that were tried; the last is today's.
+        index: Class index.
+        labels: Its current training samples.
+        sizes: Training sizes that were tried; the last is the current one.
         scores: Mean F1 at each.
-        values: What multiples of today's labels would give.
+        values: Expected scores at multiples of the current labels.
         left_out: Why there is no curve.
-        name: Of the class.
+        name: Class name.
     """
 
     index: int | None = None
@@ -105,14 +105,14 @@ class LabelCurve:
 @final
 @dataclass(frozen=True, kw_only=True)
 class LabelCurves:
-    """What more labels of rare classes would buy under one method.
+    """The value of more labels of rare classes with one method.
 
     Args:
         method: Its name.
-        shares: Of each class's labels that were tried.
-        repeats: Random choices of them.
-        confidence: Two-sided level of the intervals, in (0, 1).
-        classes: One curve a rare class.
+        shares: Fractions of each class's labels that were tried.
+        repeats: Number of random subsamples.
+        confidence: Confidence level of the intervals, in (0, 1).
+        classes: One curve per rare class.
         left_out: Why there are none.
     """
 
@@ -129,7 +129,7 @@ class LabelCurves:
             raise ValueError("classes have values at different factors")
 
     def to_json(self) -> dict[str, Any]:
-        """The entry in metrics.json; what is not known is left out."""
+        """Return the entry in metrics.json; unknown values are left out."""
         curves = [_known(vars(one)) for one in self.classes]
         for curve in curves:
             if "values" in curve:
@@ -146,16 +146,16 @@ def _known(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fit_power_law(sizes: ArrayLike, scores: ArrayLike, *, ceiling: float = 1.0) -> PowerLaw:
-    """Fit the law by least squares within bounds: it never falls with n and stays below `ceiling`.
+    """Fit the law by bounded least squares: it never decreases with n and stays below `ceiling`.
 
     Args:
         sizes: Training samples of the class in each run, (points,), above 0; at least 3 differ.
-        scores: Score of each run, (points,), higher is better; NaN is left out.
-        ceiling: Largest score there is, above 0.
+        scores: Score of each run, (points,), higher is better; NaN is ignored.
+        ceiling: Largest possible score, above 0.
 
     Raises:
         ConfigError: `ceiling` not above 0.
-        DataError: Lengths that differ, sizes not above 0, scores above the ceiling or below 0, or
+        DataError: Different lengths, sizes not above 0, scores above the ceiling or below 0, or
             fewer than 3 sizes.
 
     Example:
@@ -183,18 +183,18 @@ def label_value(
     Args:
         sizes: Training samples of the class, (sizes,); at least 3 that differ.
         scores: (repeats, sizes), at least 2 repeats; a repeat is one seed over all sizes and is
-            resampled as a whole. NaN is left out.
+            resampled as a whole. NaN is ignored.
         factors: Multiples of the largest size, above 0.
-        ceiling: Largest score there is.
-        replicates: Resamples, at least 1; each fits a law.
-        confidence: Two-sided level, in (0, 1).
-        seed: Of the resamples.
-        tests: The same scores in resampled tests, (replicates, repeats, sizes): each replicate
-            draws its repeats from its own test, so that the interval holds also what another test
-            would change. None: the interval holds what repeats differ by, and nothing else.
+        ceiling: Largest possible score.
+        replicates: Number of resamples, at least 1; each fits a law.
+        confidence: Confidence level, in (0, 1).
+        seed: Seed of the resampling.
+        tests: The same scores on resampled test splits, (replicates, repeats, sizes): each
+            replicate draws its repeats from its own test split, so that the interval also covers
+            the variation of the test split. None covers only the variation between repeats.
 
     Returns:
-        One for each factor, in their order.
+        One per factor, in order.
 
     Raises:
         ConfigError: `replicates`, `confidence`, `ceiling` or a factor out of range.
@@ -211,7 +211,7 @@ def label_value(
     n, table = np.asarray(sizes, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     if table.ndim != 2 or n.shape != table.shape[1:] or len(table) < 2:
         raise DataError(
-            f"scores must be (repeats, sizes) with two repeats and one size each, got "
+            "scores must be (repeats, sizes) with at least two repeats and one size each, got "
             f"{table.shape} for sizes {n.shape}"
         )
     point = fit_power_law(np.tile(n, len(table)), table.ravel(), ceiling=ceiling)
@@ -309,6 +309,6 @@ def _checked(sizes: ArrayLike, scores: ArrayLike, ceiling: float) -> tuple[Vecto
     distinct = len(np.unique(x))
     if distinct < _FEWEST_SIZES:
         raise DataError(
-            f"a law through {distinct} sizes cannot be extrapolated; run {_FEWEST_SIZES} or more"
+            f"a law through {distinct} sizes cannot be extrapolated; run at least {_FEWEST_SIZES}"
         )
     return x, y

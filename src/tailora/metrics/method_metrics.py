@@ -1,4 +1,4 @@
-"""All metrics of one method, as plain values that go to JSON and back unchanged."""
+"""All metrics of one method, as plain values for a JSON round trip."""
 
 import math
 from collections.abc import Mapping
@@ -25,19 +25,19 @@ _Distances = Annotated[dict[str, Score], keyed(*FeatureGeometry.__dataclass_fiel
 @final
 @dataclass(frozen=True)
 class ClassMetrics:
-    """One class: how much of it there was and how well it went; None where undefined.
+    """Sample counts and scores of one class; None if undefined.
 
     Args:
         name: Class name.
         n_train: Training samples.
-        n_test: Test samples; with 0 every score is None.
+        n_test: Test samples; if 0, every score is None.
         precision: In [0, 1].
         recall: In [0, 1].
         f1: In [0, 1].
         f1_interval: Low and high.
         auroc: Area under the ROC curve of the class against all others, in [0, 1].
         auprc: Average precision of the class against all others, in (0, 1].
-        prevalence: Share of the class in the test, which chance scores in `auprc`.
+        prevalence: Share of the class in the test split, the chance level of `auprc`.
     """
 
     name: str
@@ -55,12 +55,12 @@ class ClassMetrics:
 @final
 @dataclass(frozen=True)
 class GroupScores:
-    """Unweighted means over the classes of a group that are defined; None where none is.
+    """Unweighted means over the defined classes of a group; None if there are none.
 
     Args:
         auroc: Mean AUROC, in [0, 1].
         auprc: Mean average precision, in (0, 1].
-        prevalence: Mean share of the same classes: what chance scores in `auprc`.
+        prevalence: Mean share of the same classes, the chance level of `auprc`.
     """
 
     auroc: Score
@@ -71,11 +71,11 @@ class GroupScores:
 @final
 @dataclass(frozen=True)
 class Honesty:
-    """How far stated probabilities are from the truth, keyed all/head/middle/tail.
+    """Probability calibration, keyed all/head/middle/tail.
 
     Args:
         ece: Expected calibration error, in [0, 1].
-        nll: Mean of -log p of the true class, in nats a sample.
+        nll: Mean of -log p of the true class, in nats per sample.
     """
 
     ece: Scores
@@ -85,17 +85,17 @@ class Honesty:
 @final
 @dataclass(frozen=True)
 class Coverage:
-    """How often prediction sets hold the true class on the test, and how large they are.
+    """Coverage of the true class on the test split by prediction sets, and their size.
 
     Args:
-        level: Share that was promised for each class, in [0, 1].
+        level: Target coverage per class, in [0, 1].
         by_group: Mean share over the classes of each group.
-        size_by_group: Mean over the classes of each group of the classes in a set.
+        size_by_group: Mean set size over the classes of each group.
         by_class: Share of each class's samples, in index order; None without test samples.
-        size_by_class: Mean number of classes in their sets.
+        size_by_class: Mean set size per class.
         uncalibrated: Classes with too few validation samples, which are in every set.
-        empty: Of earlier versions, share of the test whose set was empty; now every set holds the
-            predicted class.
+        empty: In earlier versions, share of empty sets on the test split; now every set contains
+            the predicted class.
     """
 
     level: Share
@@ -110,7 +110,7 @@ class Coverage:
 @final
 @dataclass(frozen=True)
 class CollapseDistances:
-    """Distances from one shape of full collapse, see `NeuralCollapse`; None where not finite."""
+    """Distances from one geometry of full collapse, see `NeuralCollapse`; None if not finite."""
 
     nc2_classifier: Score = None
     nc2_means: Score = None
@@ -121,12 +121,12 @@ class CollapseDistances:
 @final
 @dataclass(frozen=True)
 class Collapse:
-    """How far training features are from neural collapse.
+    """Distance of training features from neural collapse.
 
     Args:
-        nc1: Spread within classes over spread between them.
-        balanced: To the shape of balanced data.
-        imbalanced: To the shape of these class sizes.
+        nc1: Within-class over between-class variability.
+        balanced: From the geometry of balanced data.
+        imbalanced: From the geometry of these class sizes.
     """
 
     nc1: Score
@@ -141,11 +141,11 @@ class FeatureShift:
 
     Args:
         distance: Between the samples, in units of the training variance.
-        bias: What small samples add to it.
-        corrected: Distance less bias.
+        bias: Small-sample bias.
+        corrected: Distance minus bias.
         low: Lower end of its interval.
         high: Its upper end.
-        axes: Main axes of the training features that it is taken along.
+        axes: Number of principal axes of the training features used.
     """
 
     distance: Score
@@ -159,23 +159,23 @@ class FeatureShift:
 @final
 @dataclass(frozen=True)
 class MethodMetrics:
-    """One method on one test split; None where undefined, dictionaries keyed all/head/middle/tail.
+    """One method on one test split; None if undefined, dictionaries keyed all/head/middle/tail.
 
-    Everything after `peak_memory_mb` is None where it was not measured, or was not yet known to
-    the version that wrote the metrics (schema 1).
+    Everything after `peak_memory_mb` is None if not measured, or unknown to the version that wrote
+    the metrics (schema 1).
 
     Args:
         method: Name, e.g. `"deblora"`.
         macro_f1: Mean F1 over classes.
         macro_f1_interval: Low and high of each.
-        accuracy: Share of samples that are right.
+        accuracy: Share of correct predictions.
         balanced_accuracy: Mean recall over classes.
         ece: Expected calibration error.
         ece_by_group: The same by group of the true class.
         per_class: In class-index order.
         confusion: Rows true, columns predicted.
         geometry: Cosine distances `inter_head_tail`, `inter_tail_tail`, `intra_tail`.
-        trained_parameters: Parameters that received gradients, head included.
+        trained_parameters: Number of trained parameters, including the head.
         seconds: Wall time of training.
         peak_memory_mb: Peak memory of training in MB.
         shots: Mean recall keyed all/many/medium/few (over 100, 20 to 100, under 20 training
@@ -183,13 +183,13 @@ class MethodMetrics:
         worst_class: Name of the class with the lowest recall.
         worst_class_recall: Its recall.
         g_mean: Geometric mean of the recalls.
-        accuracy_disparity: Highest less lowest recall.
-        relative_accuracy: Balanced accuracy over that of balanced training, where this is known.
+        accuracy_disparity: Highest minus lowest recall.
+        relative_accuracy: Balanced accuracy over that of balanced training, if known.
         ranking: AUROC and average precision by group.
         priors: Scores by test prior (`forward-50` .. `uniform` .. `backward-50`, `natural`,
             `reversed`).
         scaling: Calibration by scaling (`none` first), each fitted on validation.
-        coverage: Of the prediction sets.
+        coverage: Coverage of the prediction sets.
         collapse: Neural-collapse distances of the training features.
         shift: Fréchet distance from training to test features.
     """
@@ -221,7 +221,7 @@ class MethodMetrics:
     shift: FeatureShift | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The method's entry in metrics.json: lists and dictionaries, null where undefined."""
+        """Return the method's entry in metrics.json: lists and dictionaries, null if undefined."""
         # copied one by one, a table of classes x classes takes longer than all else together
         entry = plain(asdict(replace(self, per_class=(), confusion=())))
         del entry["per_class"], entry["confusion"]  # they stand last
@@ -232,26 +232,26 @@ class MethodMetrics:
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "MethodMetrics":
-        """Read what `to_json` wrote.
+        """Read the output of `to_json`.
 
         Raises:
-            RunError: Something is missing or of another kind.
+            RunError: Something is missing or of the wrong type.
         """
         return typed(cls, entry, Path("metrics.json"))
 
 
 def defined(value: float) -> Score:
-    """Turn NaN, the undefined number inside, into None, the undefined number outside."""
+    """Convert NaN, undefined in arrays, to None, undefined in results."""
     return None if math.isnan(value) else float(value)
 
 
 def interval(low: float, high: float) -> Interval:
-    """Pair the ends of an interval; None if either is NaN."""
+    """Return an interval as a pair; None if either end is NaN."""
     return None if math.isnan(low) or math.isnan(high) else (float(low), float(high))
 
 
 def plain(value: Any) -> Any:
-    """Copy nested containers with tuples made lists, as JSON will give them back."""
+    """Copy nested containers with tuples converted to lists, as JSON returns them."""
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Every number of one method on one test split, from its probabilities and features."""
+"""All metrics of one method on one test split, from its probabilities and features."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -49,18 +49,18 @@ Probabilities = NDArray[np.float64]
 @final
 @dataclass(frozen=True, eq=False)
 class MethodOutput:
-    """What a method says about the test split, what it learnt from, and what it cost.
+    """Outputs of a method on the test split, its training features and its cost.
 
     Args:
         method: Name, e.g. `"deblora"`.
         probabilities: (rows, classes), rows sum to 1.
         features: Its features of the test samples, (rows, features); None skips the geometry.
         feature_center: Mean of its training features, (features,); needed with `features`.
-        trained_parameters: Parameters that received gradients, head included.
+        trained_parameters: Number of trained parameters, including the head.
         seconds: Wall time of training.
         peak_memory_mb: Peak memory of training in MB.
-        fit: What was fitted on validation; None skips scalings and prediction sets.
-        trained: Training features; None skips neural collapse and the shift of the test.
+        fit: Scalings fitted on validation; None skips scalings and prediction sets.
+        trained: Training features; None skips neural collapse and distribution shift.
     """
 
     method: str
@@ -76,7 +76,7 @@ class MethodOutput:
 
 @dataclass(frozen=True, eq=False)
 class TestSplit:
-    """The test split and how it is resampled: the same for every method."""
+    """The test split and its resampling: the same for every method."""
 
     __test__ = False  # no test case, whatever a test runner takes the name for
 
@@ -93,16 +93,16 @@ class TestSplit:
 def scaling_effect(
     probabilities: Probabilities, targets: NDArray[np.int64], groups: Groups, fit: ValidationFit
 ) -> dict[str, Honesty]:
-    """Calibration error and negative log-likelihood before and after each scaling.
+    """Return calibration error and negative log-likelihood before and after each scaling.
 
     Args:
-        probabilities: Of the test, (rows, classes).
+        probabilities: On the test split, (rows, classes).
         targets: (rows,).
         groups: Head, middle and tail, of the *true* class.
         fit: From validation.
 
     Returns:
-        Keyed `none` and the scalings that were fitted.
+        Keyed `none` and the fitted scalings.
     """
     logs = log_scores(probabilities)
     scaled = {"none": probabilities}
@@ -113,7 +113,7 @@ def scaling_effect(
 def group_log_likelihood(
     probabilities: Probabilities, targets: NDArray[np.int64], groups: Groups
 ) -> dict[str, Score]:
-    """Mean of -log p of the true class over the rows of each group's classes, in nats."""
+    """Return the mean of -log p of the true class over the rows of each group, in nats."""
     own = -log_scores(probabilities)[np.arange(len(targets)), targets]
     kept = {name: np.isin(targets, members) for name, members in group_members(groups).items()}
     return {name: float(own[rows].mean()) if rows.any() else None for name, rows in kept.items()}
@@ -126,13 +126,13 @@ def coverage_of(
     names: Sequence[str],
     fit: ValidationFit,
 ) -> Coverage:
-    """How often sets hold the true class on the test, and how large they are.
+    """Return how often sets contain the true class on the test split, and their size.
 
     Args:
-        probabilities: As the run says them, see `ValidationFit.calibrated`, (rows, classes).
+        probabilities: As reported by the run, see `ValidationFit.calibrated`, (rows, classes).
         targets: (rows,).
         groups: Head, middle and tail.
-        names: Of the classes.
+        names: Class names.
         fit: From validation.
     """
     sets = prediction_sets(probabilities, fit.sets)
@@ -163,14 +163,14 @@ def method_metrics(
     rows: NDArray[np.int64],
     f1: BootstrappedF1,
 ) -> MethodMetrics:
-    """Collect all metrics of a method.
+    """Compute all metrics of a method.
 
     Args:
         output: The method.
         split: The test split.
         scores: Checked probabilities (rows, classes).
         rows: Checked targets (rows,).
-        f1: Its F1, resampled.
+        f1: Its resampled F1.
     """
     confusion = confusion_matrix(rows, scores.argmax(axis=1), scores.shape[1])
     ends = macro_f1_intervals(f1, split.groups, confidence=split.confidence)
@@ -287,7 +287,7 @@ def _geometry(output: MethodOutput, rows: NDArray[np.int64], groups: Groups) -> 
         return dict.fromkeys(FeatureGeometry.__dataclass_fields__)
     if output.feature_center is None:
         raise ConfigError(
-            f"method {output.method!r} has features but no feature_center; give the mean of its "
+            f"method {output.method!r} has features but no feature_center; pass the mean of its "
             "training features"
         )
     distances = feature_geometry(output.features, rows, groups, center=output.feature_center)

@@ -42,7 +42,7 @@ def evaluate_predictions(
     trained: TrainedFeatures | None = None,
     balanced_reference: float | None = None,
 ) -> MethodMetrics:
-    """Every metric of one method on one test split.
+    """Compute every metric of one method on one test split.
 
     Args:
         method: Name, e.g. `"deblora"`.
@@ -50,22 +50,22 @@ def evaluate_predictions(
         probabilities: (rows, classes), rows sum to 1; the prediction is the largest.
         counts: *Training* samples per class.
         groups: Head, middle and tail.
-        units: Group of each test sample (rows,), e.g. its spatial block; None takes samples as
+        units: Group of each test sample (rows,), e.g. its spatial block; None treats samples as
             independent.
         seed: Seed of the bootstrap.
-        replicates: Resampled tests.
-        confidence: Two-sided level of the intervals, in (0, 1).
+        replicates: Number of bootstrap resamples.
+        confidence: Confidence level of the intervals, in (0, 1).
         features: Features of the test samples, (rows, features); None skips the geometry.
         feature_center: Mean of the training features, (features,); needed with `features`.
-        trained_parameters: Parameters that received gradients, head included.
+        trained_parameters: Number of trained parameters, including the head.
         seconds: Wall time of training.
         peak_memory_mb: Peak memory of training in MB.
-        fit: What was fitted on validation; None skips scalings and prediction sets.
-        trained: Training features; None skips neural collapse and the shift of the test.
+        fit: Scalings fitted on validation; None skips scalings and prediction sets.
+        trained: Training features; None skips neural collapse and distribution shift.
         balanced_reference: See `evaluate_methods`.
 
     Raises:
-        DataError: Arrays that do not fit each other or the classes.
+        DataError: Arrays that do not match each other or the classes.
         ConfigError: `replicates` or `confidence` out of range, or features without their centre.
     """
     split = TestSplit(
@@ -98,30 +98,31 @@ def evaluate_methods(
     clusters: ClusterSummary | None = None,
     balanced_reference: float | None = None,
 ) -> RunMetrics:
-    """Every metric of several methods, and the difference of each to every method before it.
+    """Compute every metric of several methods, and all pairwise differences.
 
-    All methods see the same resamples; the numbers of one do not depend on which others are there.
+    All methods use the same resamples; the results of one do not depend on the others. Each method
+    is compared with every one before it.
 
     Args:
-        outputs: One per method, in the order to be shown: baselines first.
+        outputs: One per method, in display order: baselines first.
         targets: True class of each test sample, (rows,).
         counts: *Training* samples per class.
         groups: Head, middle and tail.
-        units: Group of each test sample (rows,); None takes samples as independent.
+        units: Group of each test sample (rows,); None treats samples as independent.
         seed: Seed of the bootstrap.
-        replicates: Resampled tests.
-        confidence: Two-sided level of the intervals, in (0, 1).
+        replicates: Number of bootstrap resamples.
+        confidence: Confidence level of the intervals, in (0, 1).
         clusters: debLoRA's clusters, if any.
-        balanced_reference: Mean recall reached by training on a balanced set of comparable size,
-            in (0, 1]: what relative accuracy divides by. None leaves it undefined.
+        balanced_reference: Mean recall from training on a balanced dataset of comparable size, in
+            (0, 1]: the denominator of relative accuracy. None leaves it undefined.
 
     Raises:
-        DataError: Arrays that do not fit each other or the classes.
-        ConfigError: Two methods of one name, or as in `evaluate_predictions`.
+        DataError: Arrays that do not match each other or the classes.
+        ConfigError: Two methods with the same name, or as in `evaluate_predictions`.
     """
     names = [output.method for output in outputs]
     if len(set(names)) < len(names):
-        raise ConfigError(f"each method needs a name of its own, got {names}")
+        raise ConfigError(f"each method needs a unique name, got {names}")
     split = TestSplit(
         targets, counts, groups, units, seed, replicates, confidence, balanced_reference
     )
@@ -144,7 +145,7 @@ def _evaluate(output: MethodOutput, split: TestSplit) -> _Result:
     num_classes = len(split.counts.names)
     if scores.shape[1] != num_classes:
         raise DataError(
-            f"method {output.method!r} gives {scores.shape[1]} probabilities per sample but there "
+            f"method {output.method!r} has {scores.shape[1]} probabilities per sample but there "
             f"are {num_classes} classes"
         )
     f1 = bootstrap_f1(

@@ -1,9 +1,9 @@
-"""Neural collapse (NC1-NC3): how close features and classifier are to their final geometry.
+"""Neural collapse (NC1-NC3): how close features and classifier are to their limit geometry.
 
-Trained to the end, the features of a class shrink to their mean (NC1), class means and classifier
-vectors spread evenly (NC2), and both point the same way (NC3). With imbalance and squared error
-they become orthogonal instead, with lengths that follow the class sizes; classes that are too small
-vanish (minority collapse). All values are distances from the target: 0 is full collapse.
+At the end of training, the features of a class collapse to their mean (NC1), class means and
+classifier vectors spread evenly (NC2), and both align (NC3). With imbalance and squared error they
+become orthogonal instead, with norms that follow the class sizes; very small classes vanish
+(minority collapse). All values are distances from the target: 0 is full collapse.
 
 Reference: Papyan, Han, Donoho, "Prevalence of Neural Collapse during the Terminal Phase of Deep
 Learning Training", PNAS 2020; Dang et al., "Neural Collapse in Deep Linear Networks: From Balanced
@@ -33,10 +33,10 @@ class CollapseTargets:
     """Gram matrices at full collapse, each up to a factor, (classes, classes).
 
     Args:
-        classifier: Of classifier vectors with themselves, W W^T.
-        means: Of class means with themselves, M M^T.
+        classifier: Of classifier vectors, W W^T.
+        means: Of class means, M M^T.
         product: Of classifier vectors with class means, W M^T.
-        centred: Whether the mean of the class means is taken off M first.
+        centred: Whether the mean of the class means is subtracted from M first.
     """
 
     classifier: Matrix
@@ -51,10 +51,11 @@ class NeuralCollapse:
     """Distances from full collapse, at least 0.
 
     Args:
-        nc1: Spread within classes over spread between them; infinite if all class means agree.
-        nc2_classifier: Of the classifier's Gram matrix from its target, in [0, 2].
-        nc2_means: Of the class means' Gram matrix from its target, in [0, 2].
-        nc3_product: Of the products of classifier vectors and class means from their target.
+        nc1: Within-class over between-class variability; infinite if all class means are equal.
+        nc2_classifier: Distance of the classifier's Gram matrix from its target, in [0, 2].
+        nc2_means: Distance of the class means' Gram matrix from its target, in [0, 2].
+        nc3_product: Distance of the products of classifier vectors and class means from their
+            target.
         nc3_alignment: Between classifier and class means, each of norm 1, in [0, 2]; 0 is
             self-duality. With imbalance it does not vanish: use `nc3_product`.
     """
@@ -67,7 +68,7 @@ class NeuralCollapse:
 
 
 def simplex_etf(num_classes: int) -> CollapseTargets:
-    """Targets of balanced data and a classifier with bias: (I - 1 1^T / K) / sqrt(K - 1).
+    """Return targets for balanced data and a classifier with bias: (I - 1 1^T / K) / sqrt(K - 1).
 
     Raises:
         ConfigError: Fewer than 2 classes.
@@ -83,7 +84,7 @@ def simplex_etf(num_classes: int) -> CollapseTargets:
 
 
 def orthogonal_frame(num_classes: int) -> CollapseTargets:
-    """Targets of balanced data and a classifier without bias: I / sqrt(K), means not centred.
+    """Return targets for balanced data without bias: I / sqrt(K), means not centred.
 
     Raises:
         ConfigError: Fewer than 2 classes.
@@ -97,7 +98,7 @@ def orthogonal_frame(num_classes: int) -> CollapseTargets:
 def imbalanced_targets(
     counts: ClassCounts, *, weight_decay: float, feature_decay: float, depth: int = 1
 ) -> CollapseTargets:
-    """Targets of imbalanced data, squared error and no bias: diagonals that follow class sizes.
+    """Return targets for imbalanced data, squared error and no bias: diagonals by class size.
 
     The minimum of |W_depth .. W_1 H - Y|^2 / 2N + weight_decay / 2 sum |W|^2 + feature_decay / 2
     |H|^2. It is the classifier's vectors that grow with the class. A class vanishes (0 on every
@@ -113,8 +114,8 @@ def imbalanced_targets(
         Diagonals with the exact squared lengths and products of the minimum.
 
     Raises:
-        ConfigError: A decay not above 0, a depth below 1, or decays so strong that no class is
-            left.
+        ConfigError: A decay not above 0, a depth below 1, or decays so strong that all classes
+            vanish.
 
     Example:
         >>> counts = ClassCounts(("a", "b", "c", "d"), (200, 100, 50, 6))
@@ -144,19 +145,19 @@ def imbalanced_targets(
 def neural_collapse(
     features: ArrayLike, labels: ArrayLike, weight: ArrayLike, targets: CollapseTargets
 ) -> NeuralCollapse:
-    """Measure NC1, NC2 and NC3.
+    """Compute NC1, NC2 and NC3.
 
-    Each class weighs the same in NC1, whatever its size; on balanced data that is the usual
-    definition tr(S_within pinv(S_between)) / K.
+    Each class has the same weight in NC1; on balanced data that is the usual definition tr(S_within
+    pinv(S_between)) / K.
 
     Args:
         features: Inputs of the classifier (rows, width), finite.
         labels: Class index of each row (rows,); every class must occur.
         weight: Classifier vectors (classes, width).
-        targets: Of `simplex_etf`, `orthogonal_frame` or `imbalanced_targets`.
+        targets: From `simplex_etf`, `orthogonal_frame` or `imbalanced_targets`.
 
     Raises:
-        DataError: Shapes that do not fit, a class without rows, features that are not finite, or a
+        DataError: Inconsistent shapes, a class without rows, features that are not finite, or a
             classifier or class means that are all zero.
 
     Example:
@@ -230,13 +231,13 @@ def _checked(
     expected = (len(targets.means), *rows.shape[1:])
     if rows.ndim != 2 or np.shape(labels) != rows.shape[:1] or vectors.shape != expected:
         raise DataError(
-            f"features (rows, width), labels (rows,) and weight (classes, width) do not fit "
+            "features (rows, width), labels (rows,) and weight (classes, width) do not match "
             f"{len(targets.means)} classes: got {rows.shape}, {np.shape(labels)}, {vectors.shape}"
         )
     classes = class_indices(labels, len(vectors), "labels")
     absent = sorted(set(range(len(vectors))) - set(classes.tolist()))
     if absent:
-        raise DataError(f"classes {absent} have no row, so no mean; drop their vectors")
+        raise DataError(f"classes {absent} have no row and thus no mean; drop their vectors")
     if not (np.isfinite(rows).all() and np.isfinite(vectors).all()):
         raise DataError("features and weight must be finite")
     return rows, classes, vectors

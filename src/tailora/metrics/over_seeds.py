@@ -1,4 +1,4 @@
-"""Several methods over several seeds: means, deviations, ranks and paired differences.
+"""Several methods over several seeds: means, standard deviations, ranks and paired differences.
 
 Reference: Demsar, "Statistical comparisons of classifiers over multiple datasets", JMLR 2006
 (mean ranks).
@@ -32,18 +32,18 @@ _DIGITS: Final = 12
 
 @dataclass(frozen=True)
 class Spread:
-    """A number over seeds; None where undefined.
+    """A number over seeds; None if undefined.
 
     Args:
-        mean: Over the seeds in which the number is defined.
-        deviation: Sample deviation over these seeds; None for fewer than two.
+        mean: Over the seeds for which the number is defined.
+        deviation: Sample standard deviation over these seeds; None for fewer than two.
     """
 
     mean: Score = None
     deviation: Score = None
 
     def text(self) -> str:
-        """Write a share in percent with its deviation, where there is one.
+        """Format a share in percent with its standard deviation, if there is one.
 
         Example:
             >>> Spread(0.551, 0.012).text(), Spread(0.5).text(), Spread().text()
@@ -66,7 +66,7 @@ class SeedSpread(Spread):
 @final
 @dataclass(frozen=True)
 class ClassSpread:
-    """F1 of one class, over the seeds whose test has the class; None where undefined."""
+    """F1 of one class, over the seeds whose test split has the class; None if undefined."""
 
     name: str
     mean: Score = None
@@ -85,8 +85,8 @@ class RowOverSeeds:
     Args:
         name: Row name.
         scores: Macro-F1.
-        difference: To the row compared against; None for that row itself and without one.
-        ranks: Mean over seeds of the row's rank by macro-F1; 1 is best, ties share their mean.
+        difference: To the reference row; None for that row itself and without one.
+        ranks: Mean rank over seeds by macro-F1; 1 is best, ties share their mean.
         per_class: Every class of any seed, in index order of the first seed that has it.
     """
 
@@ -104,10 +104,10 @@ class OverSeeds:
 
     Args:
         rows: In the order given.
-        num_seeds: Seeds.
-        shared_test: Whether all seeds were tested on the same samples.
-        replicates: Resampled tests per seed.
-        confidence: Two-sided level of the intervals, in (0, 1).
+        num_seeds: Number of seeds.
+        shared_test: Whether all seeds share one test split.
+        replicates: Bootstrap resamples per seed.
+        confidence: Confidence level of the intervals, in (0, 1).
     """
 
     rows: tuple[RowOverSeeds, ...]
@@ -118,7 +118,7 @@ class OverSeeds:
 
     @property
     def mean_ranks(self) -> dict[str, dict[str, Score]]:
-        """For each scope, the mean rank of each row."""
+        """Return the mean rank of each row, for each scope."""
         return {key: {row.name: row.ranks[key] for row in self.rows} for key in MACRO_KEYS}
 
 
@@ -131,35 +131,36 @@ def compare_over_seeds(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> OverSeeds:
-    """Score every row over all seeds, and its difference to the row compared against.
+    """Score every row over all seeds, and its difference to the reference row.
 
-    With a shared test the half-width of a difference's interval is
-    `sqrt((z * se_test * sqrt(n / (n - 1)))**2 + (t * s / sqrt(S))**2)`: `se_test` is the spread of
-    the mean over seeds in resampled tests, n the fewest independent units of a class in the scope,
-    s the deviation of the difference over S seeds, t the quantile with S - 1 degrees of freedom.
-    With one seed only the first term is known. Where each of several seeds drew its own split, the
-    spread over seeds holds both sources and is taken alone; splits of the same images overlap, so
-    that interval is still somewhat too narrow (Nadeau and Bengio, Machine Learning 2003).
+    With a shared test split the half-width of a difference's interval is `sqrt((z * se_test *
+    sqrt(n / (n - 1)))**2 + (t * s / sqrt(S))**2)`: `se_test` is the standard deviation of the mean
+    over seeds on resampled test splits, n the fewest independent units of a class in the scope, s
+    the standard deviation of the difference over S seeds, t the quantile with S - 1 degrees of
+    freedom. With one seed only the first term is known. If several seeds each drew their own split,
+    the spread over seeds includes both sources and is used alone; splits of the same images
+    overlap, so that interval is still slightly too narrow (Nadeau and Bengio, Machine Learning
+    2003).
 
-    Where a resample cannot vary (a class in one unit, or all of its units alike) the class adds
+    If a resample cannot vary (a class in one unit, or all of its units alike), the class adds
     `undetected_share`, its weight in the mean, in quadrature.
 
-    Identical predictions give 0 with the interval [0, 0]. That is right for the two rows on this
-    test, and says nothing about methods that differ.
+    Identical predictions give 0 with the interval [0, 0]. That is correct for the two rows on this
+    test split, and does not generalise to the methods.
 
     Args:
         outcomes: One per seed.
-        against: Row that all others are compared with; or for each row name the row it is compared
-            with (rows left out are compared with none); None for no differences.
-        shared_test: Whether all seeds were tested on the same samples.
-        replicates: Resampled tests.
-        confidence: Two-sided level of the intervals, in (0, 1).
+        against: Reference row for all others; or for each row name its reference (rows left out
+            have none); None for no differences.
+        shared_test: Whether all seeds share one test split.
+        replicates: Number of bootstrap resamples.
+        confidence: Confidence level of the intervals, in (0, 1).
         seed: Seed of the resampling; shared by all rows, so differences are paired.
 
     Raises:
-        ConfigError: `against` names no row; `replicates` or `confidence` out of range.
-        DataError: No seed, a seed that lacks rows, tests that should be shared and differ, or
-            arrays that do not fit each other.
+        ConfigError: `against` is not a row; `replicates` or `confidence` out of range.
+        DataError: No seed, a seed that lacks rows, test splits that should be shared and differ, or
+            arrays that do not match.
 
     Example:
         >>> from tailora.counts import Groups
@@ -207,7 +208,7 @@ def _baselines(rows: Sequence[str], against: str | Mapping[str, str] | None) -> 
     given = dict.fromkeys(rows, against) if isinstance(against, str) else dict(against)
     for name in (*given, *given.values()):
         if name not in rows:
-            raise unknown_name("row to compare against", name, rows)
+            raise unknown_name("reference row", name, rows)
     return {row: base for row, base in given.items() if row != base}
 
 

@@ -1,9 +1,9 @@
-"""Accuracy and macro-F1 under other test priors, from one test and without new data.
+"""Accuracy and macro-F1 under other test priors, from one test split and without new data.
 
-**Assumption:** only the class shares change, p(x | y) stays (label shift). Then every row of true
-class c stands for prior_c / share_c rows of the new test. Other seasons or sensors change p(x | y),
-and nothing here speaks of them. Predictions stay as they are: for predictions that know the new
-prior, correct the probabilities first (`heads.prior_thresholding`).
+**Assumption:** only the class prior changes, p(x | y) stays (label shift). Then every row of true
+class c represents prior_c / share_c rows of the new test split. Other seasons or sensors change p(x
+| y), which this does not cover. Predictions are unchanged: for predictions that know the new prior,
+correct the probabilities first (`heads.prior_thresholding`).
 
 Reference: Zhang et al., "Self-Supervised Aggregation of Diverse Experts for Test-Agnostic
 Long-Tailed Recognition" (SADE), NeurIPS 2022 (its test distributions); Saerens, Latinne and
@@ -29,13 +29,13 @@ RATIOS: Final = (2.0, 5.0, 10.0, 25.0, 50.0)
 @final
 @dataclass(frozen=True)
 class ShiftedScores:
-    """Scores of one test as if its classes came in other shares.
+    """Scores of one test split reweighted to another class prior.
 
     Args:
         accuracy: In [0, 1].
         macro_f1: In [0, 1]; over classes with test samples and a positive prior.
-        effective_rows: As many equally weighted rows would be as informative, at most the rows of
-            the test (Kish). A backward prior rests on the few rows of the tail: read it.
+        effective_rows: Effective sample size, at most the rows of the test split (Kish). A backward
+            prior depends on the few rows of the tail: check it.
     """
 
     accuracy: float
@@ -46,14 +46,14 @@ class ShiftedScores:
 def shifted_prior(
     counts: ClassCounts, kind: str = "uniform", *, ratio: float | None = None
 ) -> NDArray[np.float64]:
-    """Class shares of a test, (classes,), sum 1, made from the training counts.
+    """Return a test prior, (classes,), sum 1, derived from the training counts.
 
     Args:
         counts: Training samples per class; classes are ranked by them, ties by class index.
-        kind: `"uniform"`; `"natural"` (the training shares); `"reversed"` (the training shares,
-            largest given to the rarest class); `"forward"` (exponential from the most frequent
+        kind: `"uniform"`; `"natural"` (the training prior); `"reversed"` (the training prior with
+            the largest share for the rarest class); `"forward"` (exponential from the most frequent
             class down to 1 / ratio of it); `"backward"` (the same in reversed class order).
-        ratio: Largest over smallest share, at least 1; of `"forward"` and `"backward"` only.
+        ratio: Largest over smallest share, at least 1; for `"forward"` and `"backward"` only.
 
     Raises:
         ConfigError: Unknown kind; a ratio missing, below 1, or given to a kind without one.
@@ -83,18 +83,18 @@ def shifted_prior(
 
 
 def importance_weights(prior: ArrayLike, support: ArrayLike) -> NDArray[np.float64]:
-    """What a test row of each class counts under `prior`, (classes,); mean 1 over the rows.
+    """Return the weight of test rows by class under `prior`, (classes,); mean 1 over rows.
 
     Args:
-        prior: Class shares wanted, (classes,), at least 0.
+        prior: Target class shares, (classes,), at least 0.
         support: Test rows of each class, (classes,).
 
     Returns:
-        prior_c / share_c; NaN for a class without test rows. The prior is then spread over the
-        other classes: the test says nothing about that one.
+        prior_c / share_c; NaN for a class without test rows, whose prior is distributed over the
+        other classes.
 
     Raises:
-        DataError: Shapes that differ, negative or non-finite values, or no tested class with a
+        DataError: Inconsistent shapes, negative or non-finite values, or no tested class with a
             positive prior.
 
     Example:
@@ -108,11 +108,11 @@ def importance_weights(prior: ArrayLike, support: ArrayLike) -> NDArray[np.float
 
 
 def reweighted_confusion(confusion: ArrayLike, prior: ArrayLike) -> NDArray[np.float64]:
-    """Joint shares of true (rows) and predicted class under `prior`, sum 1.
+    """Return joint shares of true (rows) and predicted class under `prior`, sum 1.
 
     Args:
         confusion: (classes, classes), rows true.
-        prior: Class shares wanted, (classes,), at least 0.
+        prior: Target class shares, (classes,), at least 0.
 
     Returns:
         (classes, classes); a class without test rows has a row of zeros.
@@ -132,11 +132,11 @@ def reweighted_confusion(confusion: ArrayLike, prior: ArrayLike) -> NDArray[np.f
 
 
 def shifted_scores(confusion: ArrayLike, prior: ArrayLike) -> ShiftedScores:
-    """Accuracy, macro-F1 and effective rows under `prior`.
+    """Return accuracy, macro-F1 and effective rows under `prior`.
 
     Args:
         confusion: (classes, classes), rows true.
-        prior: Class shares wanted, (classes,), at least 0.
+        prior: Target class shares, (classes,), at least 0.
 
     Raises:
         DataError: See `importance_weights`.
@@ -160,12 +160,12 @@ def shifted_scores(confusion: ArrayLike, prior: ArrayLike) -> ShiftedScores:
 def scores_under_priors(
     confusion: ArrayLike, counts: ClassCounts, *, ratios: Sequence[float] = RATIOS
 ) -> dict[str, ShiftedScores]:
-    """Scores from the most head-heavy to the most tail-heavy test, and under the training's prior.
+    """Return scores from the most head-heavy to the most tail-heavy prior, natural and reversed.
 
     Args:
         confusion: (classes, classes), rows true.
         counts: Training samples per class.
-        ratios: Of forward and backward, at least 1 each, ascending.
+        ratios: For forward and backward, at least 1 each, ascending.
 
     Returns:
         Keyed `forward-50` down to `forward-2`, `uniform`, `backward-2` up to `backward-50`, then
@@ -199,7 +199,8 @@ def _check_kind(kind: str, ratio: float | None) -> None:
         raise unknown_name("test prior", kind, PRIOR_KINDS)
     if (ratio is not None) != (kind in ("forward", "backward")):
         raise ConfigError(
-            f"'forward' and 'backward' need a ratio, no other has one; got {ratio!r} for {kind!r}"
+            f"'forward' and 'backward' need a ratio, the others have none; got {ratio!r} for "
+            f"{kind!r}"
         )
     if ratio is not None and not 1 <= ratio < np.inf:
         raise ConfigError(f"the ratio of a test prior must be at least 1, got {ratio!r}")

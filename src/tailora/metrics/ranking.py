@@ -1,10 +1,10 @@
 """AUROC and AUPRC (average precision) of each class against the rest, over all and per group.
 
-AUROC counts every wrongly ordered pair the same. AUPRC divides a false alarm's cost by how many
-rows are flagged at that score, so it favours mistakes near the top and **depends on prevalence**: a
-ranking no better than chance scores the share of the class, and a head class looks better than a
-tail class at equal skill. Compare AUPRC between methods on one test, not between classes or tests
-of other class shares, and read it beside its baseline.
+AUROC weights every wrongly ordered pair equally. AUPRC divides a false alarm's cost by how many
+rows are flagged at that score, so it favours the top of the ranking and **depends on prevalence**:
+a random ranking scores the share of the class, and a head class looks better than a tail class at
+equal skill. Compare AUPRC between methods on one test split, not between classes or test splits
+with other class shares, and relative to its baseline.
 
 Reference: McDermott et al., "A Closer Look at AUROC and AUPRC under Class Imbalance", NeurIPS 2024,
 theorem 1.
@@ -25,12 +25,12 @@ from tailora.metrics.group_f1 import group_members, mean_of_defined
 @final
 @dataclass(frozen=True, eq=False)
 class RankingScores:
-    """One-vs-rest scores of each class; NaN where the test has only it, or nothing of it.
+    """One-vs-rest scores of each class; NaN if the test split has only it, or none of it.
 
     Args:
         auroc: (classes,), in [0, 1]; 0.5 is chance, equal scores count half.
         auprc: Average precision (classes,), in (0, 1].
-        prevalence: Share of the class in the test (classes,): what chance scores in `auprc`.
+        prevalence: Share of the class in the test split (classes,): the chance level of `auprc`.
     """
 
     auroc: NDArray[np.float64]
@@ -41,7 +41,7 @@ class RankingScores:
 @final
 @dataclass(frozen=True)
 class GroupRanking:
-    """Unweighted means over the classes of a group that are defined; NaN if there is none.
+    """Unweighted means over the defined classes of a group; NaN if there are none.
 
     Args:
         auroc: Mean AUROC, in [0, 1].
@@ -55,11 +55,11 @@ class GroupRanking:
 
 
 def ranking_scores(scores: ArrayLike, targets: ArrayLike) -> RankingScores:
-    """AUROC and average precision of every class against all others.
+    """Return AUROC and average precision of every class, one vs. rest.
 
     Args:
         scores: (rows, classes), finite, higher is more likely. Rows are compared within a column,
-            and a softmax changes their order there: give probabilities, or logits to every method.
+            and a softmax changes their order there: use probabilities, or logits, for all methods.
         targets: (rows,), integers in [0, classes).
 
     Raises:
@@ -77,7 +77,7 @@ def ranking_scores(scores: ArrayLike, targets: ArrayLike) -> RankingScores:
             f"targets {np.shape(targets)}"
         )
     if not np.isfinite(values).all():
-        raise DataError("scores hold NaN or infinite values; they have no rank")
+        raise DataError("scores contain NaN or infinite values, which have no rank")
     rows = class_indices(targets, values.shape[1], "targets")
     found = np.empty((2, values.shape[1]))
     for c in range(values.shape[1]):  # one class at a time, so that no copy of all scores is held
@@ -91,14 +91,14 @@ def ranking_scores(scores: ArrayLike, targets: ArrayLike) -> RankingScores:
 
 
 def macro_auroc(scores: ArrayLike, targets: ArrayLike) -> float:
-    """Unweighted mean of the one-vs-rest AUROC over the classes that have one.
+    """Return the unweighted mean of the one-vs-rest AUROC over the classes that have one.
 
     Args:
         scores: As in `ranking_scores`.
         targets: As in `ranking_scores`.
 
     Returns:
-        In [0, 1]; NaN if the test has one class only.
+        In [0, 1]; NaN if the test split has one class only.
 
     Raises:
         DataError: As in `ranking_scores`.
@@ -111,10 +111,10 @@ def macro_auroc(scores: ArrayLike, targets: ArrayLike) -> float:
 
 
 def group_ranking(ranking: RankingScores, groups: Groups) -> dict[str, GroupRanking]:
-    """Mean scores over the classes of each group.
+    """Return mean scores over the classes of each group.
 
-    The tail's AUPRC lies below the head's even at equal AUROC, because its classes are rarer in
-    the test too; that difference is no finding.
+    The tail's AUPRC is below the head's even at equal AUROC, because its classes are rarer in the
+    test split too; that difference is not a finding.
 
     Args:
         ranking: Scores of each class.

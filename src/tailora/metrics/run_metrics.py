@@ -26,17 +26,20 @@ from tailora.metrics.method_metrics import (
 from tailora.storage import keyed, typed
 
 SCHEMA: Final = 2
-READ_SCHEMAS: Final = (1, 2)  # 1 lacks fields, which are None then; nothing it has has changed
+READ_SCHEMAS: Final = (
+    1,
+    2,
+)  # All methods of a run on one test split: the content of metrics.json and the printed table.
 
 
 @final
 @dataclass(frozen=True)
 class BootstrapInfo:
-    """How the intervals were made.
+    """Settings of the intervals.
 
     Args:
-        replicates: Resampled tests.
-        confidence: Two-sided level, in (0, 1).
+        replicates: Number of bootstrap resamples.
+        confidence: Confidence level, in (0, 1).
         unit: What was resampled: single samples within their class, or whole groups.
     """
 
@@ -59,10 +62,10 @@ class PairedDifference:
 @final
 @dataclass(frozen=True)
 class ClusterSummary:
-    """The clusters debLoRA was built on.
+    """debLoRA's clusters.
 
     Args:
-        count: Clusters, K.
+        count: Number of clusters, K.
         balance: rho, at least 1; infinite without a size constraint (null in JSON).
         purity: Share of training samples in the majority class of their cluster.
         sizes: Samples of each cluster.
@@ -77,20 +80,21 @@ class ClusterSummary:
 @final
 @dataclass(frozen=True)
 class RunMetrics:
-    """Every number of a run.
+    """All metrics of a run.
 
     Args:
         groups: Class names by group.
         classes: Class names in index order.
-        bootstrap: How the intervals were made.
-        methods: In the order they are to be shown.
+        bootstrap: Settings of the intervals.
+        methods: In display order.
         paired: Differences between methods.
         clusters: None without debLoRA.
-        label_value: What more labels of rare classes would buy; None where it was not asked.
-        left_out: Images that were not measured because the run does not know their class, by class.
-        learnt_from: How many were not measured because the run has learnt from them, or chosen by
-            them, or are chips that share ground with those; None where that is not known.
-        task: Name of the task and what it measures beside its rows; None where that is nothing.
+        label_value: The value of more labels of rare classes; None if turned off.
+        left_out: Images that were not evaluated because the run was not trained on their class, by
+            class.
+        learnt_from: Number of images that were not evaluated because they were used for training or
+            validation, or are chips that share ground with those; None if unknown.
+        task: Name of the task and its additional metrics; None if there are none.
     """
 
     groups: Annotated[dict[str, list[str]], keyed(*GROUP_NAMES)]
@@ -105,7 +109,7 @@ class RunMetrics:
     task: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The content of metrics.json: null where undefined, never NaN or infinity."""
+        """Return the content of metrics.json: null if undefined, never NaN or infinity."""
         entry = plain(asdict(replace(self, methods=(), label_value=None)))
         entry["methods"] = [method.to_json() for method in self.methods]
         if self.label_value is not None:
@@ -118,17 +122,17 @@ class RunMetrics:
 
     @classmethod
     def from_json(cls, entry: Any, path: Path = Path("metrics.json")) -> "RunMetrics":
-        """Read what `to_json` wrote, also in an earlier version.
+        """Read the output of `to_json`, also of an earlier version.
 
         Args:
             entry: The content of metrics.json.
             path: The file, for the error.
 
         Raises:
-            RunError: Another schema, or something that is missing or of another kind.
+            RunError: Another schema, or something is missing or of the wrong type.
         """
         if not isinstance(entry, Mapping) or not isinstance(entry.get("schema"), int):
-            raise RunError(f"{str(path)!r} is damaged: it says no schema; evaluate the run again")
+            raise RunError(f"{str(path)!r} is damaged: it has no schema; evaluate the run again")
         if entry["schema"] not in READ_SCHEMAS:
             known = " or ".join(map(str, READ_SCHEMAS))
             raise RunError(
@@ -143,28 +147,28 @@ class RunMetrics:
         return found
 
     def alarm(self) -> str:
-        """One sentence on the classes that the last method has given up; empty if all is well."""
+        """Return a sentence on the classes that the last method never or hardly predicts."""
         last = self.methods[-1]
         counts = ClassCounts(self.classes, tuple(row.n_train for row in last.per_class))
         return alarm_text(collapse_alarm(last.confusion, counts))
 
     def to_frame(self, by: str = "class") -> Any:
-        """Return a `pandas.DataFrame`; what is undefined is missing.
+        """Return a `pandas.DataFrame`; undefined values are missing.
 
         Args:
             by: `"class"`, a row per method and class; `"group"`, a row per method and
-                all/head/middle/tail; `"method"`; or `"pair"`, the difference of a method to another
+                all/head/middle/tail; `"method"`; or `"pair"`, the difference between two methods
                 per group.
 
         Raises:
-            ConfigError: Another word, or pandas is not installed.
+            ConfigError: Another value, or pandas is not installed.
         """
         if by not in _FRAMES:
             raise unknown_name("table of metrics", by, _FRAMES)
         return frame(_FRAMES[by](self))
 
     def table(self) -> Table:
-        """Macro-F1 of each method on head, middle, tail and all, in points with intervals."""
+        """Return a table of macro-F1 on head, middle, tail and all, in points with intervals."""
         table = Table(caption=_caption(self.bootstrap))
         table.add_column("method")
         columns = (*GROUP_NAMES, "all")
@@ -184,8 +188,8 @@ def _check_lengths(metrics: RunMetrics, path: Path) -> None:
             lists += [method.coverage.by_class, method.coverage.size_by_class]
         if any(len(one) != count for one in lists):
             raise RunError(
-                f"{str(path)!r} is damaged: {method.method!r} has not each of its {count} classes; "
-                "evaluate the run again"
+                f"{str(path)!r} is damaged: {method.method!r} does not have all of its {count} "
+                "classes; evaluate the run again"
             )
 
 

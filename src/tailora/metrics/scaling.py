@@ -1,7 +1,8 @@
-"""Temperature scaling and vector scaling: logits rescaled so that probabilities mean what they say.
+"""Temperature scaling and vector scaling: rescaled logits for calibrated probabilities.
 
-All are fitted on **validation** logits, never on the test, by L-BFGS on a convex likelihood. One
-temperature moves no prediction. Measure before and after with `expected_calibration_error`.
+All are fitted on **validation** logits, never on the test split, by L-BFGS on a convex likelihood.
+A single temperature changes no prediction. Evaluate before and after with
+`expected_calibration_error`.
 
 Reference: Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017,
 section 4.2. One temperature per group of predicted classes is our variant.
@@ -31,31 +32,31 @@ class Temperature:
     """One temperature for all rows.
 
     Args:
-        value: Above 0; above 1 the model was too sure, below 1 not sure enough.
+        value: Above 0; above 1 the model was overconfident, below 1 underconfident.
     """
 
     value: float
 
     def probabilities(self, logits: ArrayLike) -> Matrix:
-        """Turn logits (rows, classes) into probabilities of the same shape."""
+        """Convert logits (rows, classes) to probabilities of the same shape."""
         return softmax(_finite(logits) / self.value, axis=1)
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class GroupTemperatures:
-    """A temperature by the group of the class that a row is *predicted* as.
+    """A temperature per group of the *predicted* class.
 
     Args:
         values: Of each predicted class, (classes,), above 0.
-        shared: Groups that had too few rows of their own, and use the temperature of all rows.
+        shared: Groups with too few rows, which use the temperature of all rows.
     """
 
     values: NDArray[np.float64]
     shared: tuple[str, ...]
 
     def probabilities(self, logits: ArrayLike) -> Matrix:
-        """Turn logits (rows, classes) into probabilities; predictions stay as they are."""
+        """Convert logits (rows, classes) to probabilities; predictions are unchanged."""
         rows = _finite(logits)
         if rows.shape[1] != len(self.values):
             raise DataError(f"fitted for {len(self.values)} classes, got logits {rows.shape}")
@@ -65,7 +66,7 @@ class GroupTemperatures:
 @final
 @dataclass(frozen=True, eq=False)
 class VectorScaling:
-    """A factor and a shift for each class; unlike a temperature it can change predictions.
+    """A factor and an offset per class; unlike a temperature it can change predictions.
 
     Args:
         scale: (classes,).
@@ -76,7 +77,7 @@ class VectorScaling:
     shift: NDArray[np.float64]
 
     def probabilities(self, logits: ArrayLike) -> Matrix:
-        """Turn logits (rows, classes) into probabilities of the same shape."""
+        """Convert logits (rows, classes) to probabilities of the same shape."""
         rows = _finite(logits)
         if rows.shape[1] != len(self.scale):
             raise DataError(f"fitted for {len(self.scale)} classes, got logits {rows.shape}")
@@ -84,19 +85,18 @@ class VectorScaling:
 
 
 def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> Temperature:
-    """Find the temperature with the highest likelihood of validation targets.
+    """Return the maximum-likelihood temperature on validation targets.
 
     Args:
-        logits: Validation logits (rows, classes), finite. Logits of another unit give a temperature
-            of that unit.
+        logits: Validation logits (rows, classes), finite. The temperature is in their units.
         targets: (rows,), integers in [0, classes).
 
     Returns:
-        At most 1000 times the spread of the logits, which it reaches when they know nothing.
+        At most 1000 times the spread of the logits, reached if they carry no information.
 
     Raises:
-        DataError: Shapes that do not fit, logits that are not finite or all equal, or every row
-            right: the likelihood then grows for ever as the temperature falls.
+        DataError: Inconsistent shapes, logits that are not finite or all equal, or every row right:
+            the likelihood then grows for ever as the temperature falls.
 
     Example:
         >>> fitted = fit_temperature([[2.0, 0.0]] * 4, [0, 0, 0, 1])
@@ -106,9 +106,11 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> Temperature:
     rows, true = _checked(logits, targets)
     unit = float((rows - rows.mean(axis=1, keepdims=True)).std())
     if unit == 0:
-        raise DataError("all logits of a row are equal in every row; there is nothing to scale")
+        raise DataError("all logits are equal in every row; there is nothing to scale")
     if _separated(rows, true):
-        raise DataError("every validation row is right, so no temperature is best; give more rows")
+        raise DataError(
+            "every validation row is correct, so there is no optimal temperature; use more rows"
+        )
     scaled = rows / unit
 
     def loss(inverse: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -123,22 +125,22 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> Temperature:
 def fit_group_temperatures(
     logits: ArrayLike, targets: ArrayLike, groups: Groups, *, min_rows: int = 30
 ) -> GroupTemperatures:
-    """Find one temperature for the rows predicted as head, one for middle, one for tail.
+    """Return one temperature each for the rows predicted as head, middle and tail.
 
-    A model is often too sure of the head and not sure enough of the tail, and one temperature
-    cannot mend both. The group is that of the *predicted* class: the true one is unknown where the
-    result is used, and grouping by it would leak the answer.
+    A model is often overconfident on the head and underconfident on the tail, which one temperature
+    cannot correct. The group is that of the *predicted* class: the true one is unknown at
+    prediction, and using it would leak the label.
 
     Args:
         logits: Validation logits (rows, classes), finite.
         targets: (rows,), integers in [0, classes).
-        groups: Head, middle and tail; they hold every class.
-        min_rows: A group predicted in fewer rows, or only in rows that are right, uses the
-            temperature of all rows; at least 1.
+        groups: Head, middle and tail; together all classes.
+        min_rows: A group predicted in fewer rows, or only in correct rows, uses the temperature of
+            all rows; at least 1.
 
     Raises:
         ConfigError: `min_rows` below 1.
-        DataError: As in `fit_temperature`, or groups of another number of classes.
+        DataError: As in `fit_temperature`, or groups with another number of classes.
 
     Example:
         >>> logits, targets = [[2.0, 0.0]] * 4 + [[0.0, 2.0]] * 4, [0, 0, 0, 1, 1, 1, 0, 0]
@@ -150,7 +152,7 @@ def fit_group_temperatures(
         raise ConfigError(f"min_rows must be at least 1, got {min_rows!r}")
     rows, true = _checked(logits, targets)
     if group_members(groups)["all"] != list(range(rows.shape[1])):
-        raise DataError(f"groups must hold each of the {rows.shape[1]} classes once")
+        raise DataError(f"groups must contain each of the {rows.shape[1]} classes once")
     values, shared = np.full(rows.shape[1], fit_temperature(rows, true).value), list[str]()
     predicted = rows.argmax(axis=1)
     for name, members in groups.items():
@@ -163,21 +165,21 @@ def fit_group_temperatures(
 
 
 def fit_vector_scaling(logits: ArrayLike, targets: ArrayLike, *, l2: float = 1e-3) -> VectorScaling:
-    """Find a factor and a shift for each class with the highest likelihood of validation targets.
+    """Return a maximum-likelihood factor and offset for each class on validation targets.
 
-    The shifts take over the class shares of the validation set; with a validation set as
-    long-tailed as the training this undoes a logit adjustment.
+    The offsets learn the class shares of the validation split; with a validation split as
+    long-tailed as training this undoes a logit adjustment.
 
     Args:
         logits: Validation logits (rows, classes), finite.
         targets: (rows,), integers in [0, classes); every class must occur.
-        l2: Pull towards factor 1 and shift 0, times half the squared distance, at least 0. The
-            paper has 0; rare classes with a few rows that are all right have no finite best then.
+        l2: Penalty towards factor 1 and offset 0, times half the squared distance, at least 0. The
+            paper has 0; rare classes with a few, all correct rows then have no finite optimum.
 
     Raises:
         ConfigError: `l2` is negative or not finite.
-        DataError: Shapes that do not fit, logits that are not finite, or a class without rows,
-            which would be shifted away for ever.
+        DataError: Inconsistent shapes, logits that are not finite, or a class without rows, which
+            would be shifted away for ever.
 
     Example:
         >>> fitted = fit_vector_scaling([[0.0, 0.0]] * 4, [0, 0, 0, 1], l2=0)

@@ -1,8 +1,8 @@
 """Paired differences between two methods over seeds, with intervals.
 
-A difference between two methods has two sources of chance: which images were tested, and how
-training happened to go. The bootstrap sees the first, the deviation over seeds the second; an
-interval that leaves one out is too narrow.
+A difference between two methods has two sources of variance: which images were tested, and the
+randomness of training. The bootstrap covers the first, the standard deviation over seeds the
+second; an interval that omits one is too narrow.
 
 Reference: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993 (the plain bootstrap's
 spread of a mean falls short by sqrt(n / (n - 1))); Bouthillier et al., "Accounting for variance
@@ -37,13 +37,13 @@ Score = Number | None
 @final
 @dataclass(frozen=True, eq=False)
 class SeedOutcome:
-    """What every row of a comparison predicted on the test of one seed.
+    """Predictions of every row of a comparison on the test split of one seed.
 
     Args:
         targets: True class of each test sample, (rows,).
         groups: Head, middle and tail, by class index.
         predictions: Predicted class of each test sample, (rows,), keyed by row name.
-        units: Group of each test sample, (rows,); None takes samples as independent.
+        units: Group of each test sample, (rows,); None treats samples as independent.
         classes: Class names in index order.
     """
 
@@ -55,11 +55,11 @@ class SeedOutcome:
 
 
 def checked_rows(outcomes: Sequence[SeedOutcome], *, shared_test: bool) -> list[str]:
-    """Name the rows of all seeds in the order met.
+    """Return the row names of all seeds in order of appearance.
 
     Raises:
-        DataError: No seed, a seed that lacks rows, groups that do not hold each class once, or
-            tests that should be shared and differ.
+        DataError: No seed, a seed that lacks rows, groups that do not contain each class once, or
+            test splits that should be shared and differ.
     """
     if not outcomes:
         raise DataError("statistics over seeds need at least one seed, got none")
@@ -75,13 +75,13 @@ def checked_rows(outcomes: Sequence[SeedOutcome], *, shared_test: bool) -> list[
             )
         if group_members(outcome.groups)["all"] != list(range(len(outcome.classes))):
             raise DataError(
-                f"the groups of seed {position + 1} of {len(outcomes)} must hold each of the "
+                f"the groups of seed {position + 1} of {len(outcomes)} must contain each of the "
                 f"{len(outcome.classes)} classes once, got {outcome.groups}"
             )
         if shared_test and not _same_test(outcome, outcomes[0]):
             raise DataError(
                 f"seed {position + 1} of {len(outcomes)} was not tested on the samples of the "
-                "first; say shared_test=False where each seed drew its own split"
+                "first; use shared_test=False if each seed drew its own split"
             )
     return rows
 
@@ -97,7 +97,7 @@ def _same_test(one: SeedOutcome, other: SeedOutcome) -> bool:
 
 
 def same_values(one: ArrayLike, other: ArrayLike) -> bool:
-    """Whether two arrays agree in shape and in every value."""
+    """Return whether two arrays have equal shape and values."""
     return np.array_equal(np.asarray(one), np.asarray(other))
 
 
@@ -126,18 +126,18 @@ class MeanDifference:
         return self.ends is not None and self.ends[1] < 0
 
     def text(self) -> str:
-        """Write it in points, e.g. `+2.1 [0.3, 4.0]`; a dash where it is not defined."""
+        """Format it in points, e.g. `+2.1 [0.3, 4.0]`; a dash if undefined."""
         return MISSING if self.mean is None else f"{points(self.mean)} {self.ends_text()}"
 
     def ends_text(self) -> str:
-        """Write the interval in points."""
+        """Format the interval in points."""
         return "(no interval)" if self.ends is None else points_interval(self.ends)
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class ResampledTests:
-    """The tests of all seeds, resampled when asked; what baselines gave is kept."""
+    """Resampled test splits of all seeds, on demand; those of reference rows are cached."""
 
     outcomes: Sequence[SeedOutcome]
     shared: bool
@@ -147,7 +147,7 @@ class ResampledTests:
     kept: dict[tuple[int, str], BootstrappedF1] = field(default_factory=dict)
 
     def resampled(self, position: int, row: str) -> BootstrappedF1:
-        """F1 of a row in resampled tests of the seed at `position`."""
+        """Return the F1 of a row on resamples of the seed at `position`."""
         outcome = self.outcomes[position]
         return bootstrap_f1(
             outcome.targets,
@@ -159,7 +159,7 @@ class ResampledTests:
         )
 
     def baseline(self, position: int, row: str) -> BootstrappedF1:
-        """The same, kept for the other rows compared with this one."""
+        """The same, cached for other rows with this reference."""
         key = (position, row)
         if key not in self.kept:
             self.kept[key] = self.resampled(position, row)
@@ -172,11 +172,11 @@ def difference_over_seeds(
     macro: Mapping[str, Mapping[str, NDArray[np.float64]]],
     tests: ResampledTests,
 ) -> dict[str, MeanDifference] | None:
-    """Difference of `row` to `base`, keyed all/head/middle/tail; None where there is no base.
+    """Return the difference of `row` to `base`, keyed all/head/middle/tail; None without a base.
 
     Args:
         row: Row name.
-        base: Row compared against.
+        base: Reference row.
         macro: Macro-F1 of each row by scope, (seeds,); NaN where undefined.
         tests: The tests of the same seeds.
     """
@@ -193,7 +193,7 @@ def difference_over_seeds(
 
 
 def mean_and_deviation(values: NDArray[np.float64]) -> tuple[Score, Score]:
-    """Mean and sample deviation of the values that are not NaN; None where undefined."""
+    """Return mean and sample standard deviation, ignoring NaN; None if undefined."""
     known = values[~np.isnan(values)]
     if not known.size:
         return None, None
@@ -252,7 +252,7 @@ def _test_half(
         replicates: The same in resampled tests, (replicates, classes).
         units: Independent units of each class, (classes,).
         members: Class indices of the scope.
-        confidence: Two-sided level, in (0, 1).
+        confidence: Confidence level, in (0, 1).
     """
     tested = [c for c in members if units[c] > 0]
     if not tested:

@@ -1,6 +1,6 @@
-"""Accuracy of many-, medium- and few-shot classes, the worst class, G-mean, relative accuracy.
+"""Accuracy of many-, medium- and few-shot classes, worst class, G-mean, relative accuracy.
 
-All of it follows from the recall of each class: the per-class accuracy of the long-tail papers.
+All are computed from class recalls, the per-class accuracy of the long-tail literature.
 """
 
 from typing import Final
@@ -16,12 +16,12 @@ SHOT_NAMES: Final = ("many", "medium", "few")
 
 
 def shot_classes(counts: ClassCounts, *, high: int = 100, low: int = 20) -> dict[str, list[int]]:
-    """Class indices of each shot group, by training samples; a group may be empty.
+    """Return the class indices of each shot group, by training samples; a group may be empty.
 
     Args:
         counts: Training samples per class.
-        high: Many: strictly more samples than this.
-        low: Few: strictly fewer than this; medium is `low` to `high`, both included.
+        high: Many-shot: strictly more samples than this.
+        low: Few-shot: strictly fewer than this; medium-shot is `low` to `high`, inclusive.
 
     Raises:
         ConfigError: Not 0 <= low <= high.
@@ -42,16 +42,16 @@ def shot_classes(counts: ClassCounts, *, high: int = 100, low: int = 20) -> dict
 def shot_accuracy(
     recall: ArrayLike, counts: ClassCounts, *, high: int = 100, low: int = 20
 ) -> dict[str, NDArray[np.float64]]:
-    """Mean per-class accuracy over all classes and over many-, medium- and few-shot classes.
+    """Return mean per-class accuracy over all, many-, medium- and few-shot classes.
 
-    The limits are in training samples, so the same class changes group when the training set is
-    made smaller; most remote-sensing sets leave a group empty (see `make_groups` for thirds).
+    The thresholds are in training samples, so a class changes group when the training split is
+    subsampled; most remote-sensing datasets leave a group empty (see `make_groups` for thirds).
 
     Args:
-        recall: Recall of each class (..., classes), in [0, 1]; NaN (no test sample) is left out.
+        recall: Recall of each class (..., classes), in [0, 1]; NaN (no test sample) is ignored.
         counts: Training samples per class.
-        high: Many: strictly more training samples than this.
-        low: Few: strictly fewer than this.
+        high: Many-shot: strictly more training samples than this.
+        low: Few-shot: strictly fewer than this.
 
     Returns:
         Arrays (...) keyed `all`, `many`, `medium`, `few`; NaN for a group without a tested class.
@@ -76,10 +76,10 @@ def shot_accuracy(
 
 
 def worst_class_recall(recall: ArrayLike) -> NDArray[np.float64]:
-    """Lowest recall of any class that was tested, (...); NaN where none was.
+    """Return the lowest recall of any tested class, (...); NaN if there are none.
 
     Args:
-        recall: (..., classes), in [0, 1]; NaN is left out.
+        recall: (..., classes), in [0, 1]; NaN is ignored.
 
     Raises:
         DataError: Recalls outside [0, 1].
@@ -94,16 +94,16 @@ def worst_class_recall(recall: ArrayLike) -> NDArray[np.float64]:
 
 
 def geometric_mean_recall(recall: ArrayLike, *, floor: float = 0.0) -> NDArray[np.float64]:
-    """Geometric mean of the recalls (G-mean), (...): one bad class cannot hide behind good ones.
+    """Return the geometric mean of the recalls (G-mean), (...).
 
-    A single class with recall 0 makes it 0 whatever the others do, and with many rare classes
-    nearly every model has one: the G-mean then tells nothing apart. A floor avoids that, but
-    the result depends on it, so report it beside the score.
+    One bad class cannot hide behind good ones: a single recall of 0 makes it 0, and with many rare
+    classes nearly every model has one, so that the G-mean no longer discriminates. A floor avoids
+    that, but the result depends on it, so report it with the score.
 
     Args:
-        recall: (..., classes), in [0, 1]; NaN (no test sample) is left out.
-        floor: Recalls below it count as this, in [0, 1); 0 is the plain G-mean. Half a
-            hit in the largest test class, 0.5 / its rows, lies below all that can be observed.
+        recall: (..., classes), in [0, 1]; NaN (no test sample) is ignored.
+        floor: Lower recalls count as this, in [0, 1); 0 is the plain G-mean. Half a hit in the
+            largest test class, 0.5 / its rows, is below any observable value.
 
     Raises:
         ConfigError: `floor` outside [0, 1).
@@ -125,13 +125,13 @@ def geometric_mean_recall(recall: ArrayLike, *, floor: float = 0.0) -> NDArray[n
 
 
 def accuracy_disparity(recall: ArrayLike) -> NDArray[np.float64]:
-    """Gap between the best and the worst class, (...), in [0, 1]; NaN where none was tested.
+    """Return the gap between best and worst class, (...), in [0, 1]; NaN if none was tested.
 
-    For two classes |recall_1 - recall_2|. What adversarial training adds to it is the disparity
-    of attacked recalls minus that of clean ones.
+    For two classes |recall_1 - recall_2|. The effect of adversarial training is the disparity of
+    attacked recalls minus that of clean ones.
 
     Args:
-        recall: (..., classes), in [0, 1]; NaN is left out.
+        recall: (..., classes), in [0, 1]; NaN is ignored.
 
     Raises:
         DataError: Recalls outside [0, 1].
@@ -152,16 +152,18 @@ def accuracy_disparity(recall: ArrayLike) -> NDArray[np.float64]:
 def relative_accuracy(
     long_tailed: float, *, balanced_method: float, balanced_vanilla: float
 ) -> float:
-    """Accuracy of a method trained on the long tail, over what is possible without imbalance.
+    """Return accuracy with the long tail, relative to what is possible without imbalance.
 
-    A gain from stronger augmentation or a larger network raises both terms; what is left is how
-    well a method copes with the imbalance itself.
+    Gains from stronger augmentation or a larger network raise both terms; what remains is how well
+    a method handles the imbalance.
 
     Args:
-        long_tailed: Accuracy of the method trained on the long-tailed set, in [0, 1].
-        balanced_method: Of the same method trained on a balanced set of comparable size.
-        balanced_vanilla: Of plain cross-entropy trained on that balanced set. The upper reference
-            is the larger of the two; that it is the larger could not be confirmed in the survey.
+        long_tailed: Accuracy of the method trained on the long-tailed dataset, in [0, 1].
+        balanced_method: Accuracy of the same method trained on a balanced dataset of comparable
+            size.
+        balanced_vanilla: Accuracy of plain cross-entropy trained on that balanced dataset. The
+            upper reference is the larger of the two; that it is the larger could not be confirmed
+            in the survey.
 
     Raises:
         DataError: An accuracy outside [0, 1], or both references 0.
@@ -183,14 +185,16 @@ def relative_accuracy(
 
 
 def checked_recall(recall: ArrayLike) -> NDArray[np.float64]:
-    """Check recalls (..., classes): in [0, 1] or NaN.
+    """Validate recalls (..., classes): in [0, 1] or NaN.
 
     Raises:
         DataError: Something else, or no class.
     """
     values = np.asarray(recall, dtype=np.float64)
     if values.ndim < 1 or values.shape[-1] == 0:
-        raise DataError(f"recall must be (..., classes) with a class, got shape {values.shape}")
+        raise DataError(
+            f"recall must be (..., classes) with at least one class, got shape {values.shape}"
+        )
     if not (((values >= 0) & (values <= 1)) | np.isnan(values)).all():
         raise DataError("recalls must lie in [0, 1], or be NaN for a class without test samples")
     return values

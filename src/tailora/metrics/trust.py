@@ -1,15 +1,15 @@
-"""One word per class: may its predictions be relied on, and if not, why not.
+"""A verdict per class: can its predictions be relied on, and if not, why.
 
-Four checks, each against what the test can support:
+Four checks, each relative to what the test split supports:
 
 - **support**: enough test samples, from more than one independent place;
-- **interval**: the lower end of the F1 interval reaches a limit;
-- **calibration**: where the class is predicted, the stated probability does not exceed the share
-  of right answers by more than a limit, beyond what chance explains;
-- **coverage**: sets that promise to hold the class do hold it, within what chance explains.
+- **interval**: the lower end of the F1 interval reaches a threshold;
+- **calibration**: the mean confidence of predictions of the class does not exceed their precision
+  by more than a threshold, beyond chance;
+- **coverage**: prediction sets reach their target coverage for the class, within chance.
 
-Without support nothing can be said (*untested*); else one failed check makes the class *weak*. A
-check that cannot be made (no rows, no validation to calibrate on) fails nothing.
+Without support the class is *untested*; otherwise one failed check makes it *weak*. A check that
+cannot be made (no rows, no validation) does not fail.
 """
 
 from dataclasses import dataclass
@@ -30,18 +30,18 @@ _LEVEL: Final = 0.95  # of the limits of shares
 @final
 @dataclass(frozen=True)
 class ClassEvidence:
-    """What one test says about a class.
+    """Evidence of one test split about a class.
 
     Args:
         f1_interval: Low and high F1 in [0, 1]; None for a class without test samples.
         n_test: Test samples of the class.
-        n_units: Independent units that hold them: samples, or blocks in a test by blocks.
-        stated: Mean probability of the rows predicted as this class; None where there is none.
-        right: Share of these rows that are of this class; None where there is none.
-        predicted_units: Independent units that hold these rows.
-        covered: Share of the class's test rows whose set holds it; None without sets, or where
+        n_units: Independent units of these: samples, or spatial blocks.
+        stated: Mean confidence of the rows predicted as this class; None if there are none.
+        right: Their precision; None if there are none.
+        predicted_units: Independent units of these rows.
+        covered: Share of the class's test rows whose set contains it; None without sets, or if
             validation had too few rows of the class, so that it is in every set.
-        has_places: Whether the units are places; else each sample stands for itself.
+        has_places: Whether the units are places; otherwise samples count as independent.
     """
 
     f1_interval: tuple[float, float] | None
@@ -57,14 +57,14 @@ class ClassEvidence:
 @final
 @dataclass(frozen=True)
 class TrustLimits:
-    """What a class must reach.
+    """Thresholds of the checks.
 
     Args:
-        f1: Least lower end of the F1 interval; 0 trusts every class that was tested.
-        support: Fewer test samples than this are too few to say anything.
-        overconfidence: Largest excess of the stated probability over the share of right answers,
-            in [0, 1]; 1 switches the check off.
-        coverage: Coverage that the sets promise, in (0, 1).
+        f1: Minimum lower end of the F1 interval; 0 trusts every tested class.
+        support: Minimum number of test samples.
+        overconfidence: Maximum excess of confidence over precision, in [0, 1]; 1 turns the check
+            off.
+        coverage: Target coverage of the sets, in (0, 1).
     """
 
     f1: float = 0.5
@@ -76,12 +76,12 @@ class TrustLimits:
 @final
 @dataclass(frozen=True)
 class Judgement:
-    """A verdict and what it rests on.
+    """A verdict and its reasons.
 
     Args:
         verdict: `"trusted"`, `"weak"` or `"untested"`.
         failed: Checks that failed, of `CHECKS`.
-        reason: In words, which checks failed and by how much.
+        reason: Text: which checks failed and by how much.
     """
 
     verdict: Verdict
@@ -90,11 +90,11 @@ class Judgement:
 
 
 def judge(evidence: ClassEvidence, limits: TrustLimits | None = None) -> Judgement:
-    """Judge a class by what its test can support, not by its score alone.
+    """Judge a class by what its test split supports, not by its score alone.
 
     Args:
-        evidence: Of the class.
-        limits: What it must reach; None takes the defaults.
+        evidence: Evidence about the class.
+        limits: Thresholds; None uses the defaults.
 
     Example:
         >>> judge(ClassEvidence((0.62, 0.88), 40, 40)).verdict
@@ -122,7 +122,7 @@ def judge(evidence: ClassEvidence, limits: TrustLimits | None = None) -> Judgeme
 
 
 def share_limit(share: float, units: int) -> float:
-    """Highest true share that `share` of `units` independent units leave likely (Clopper, Pearson).
+    """Return the upper confidence limit of a share over `units` units (Clopper, Pearson).
 
     Args:
         share: Observed, in [0, 1].
@@ -160,8 +160,7 @@ def _calibration(evidence: ClassEvidence, limits: TrustLimits) -> str:
     if evidence.stated <= possible + limits.overconfidence:
         return ""
     return (
-        f"where it is predicted, {100 * evidence.stated:.0f} % sure on average and right in "
-        f"{100 * evidence.right:.0f} %"
+        f"mean confidence {100 * evidence.stated:.0f} %, but precision {100 * evidence.right:.0f} %"
     )
 
 
@@ -171,8 +170,8 @@ def _coverage(evidence: ClassEvidence, limits: TrustLimits) -> str:
     if share_limit(evidence.covered, evidence.n_units) >= limits.coverage:
         return ""
     return (
-        f"sets hold it in {100 * evidence.covered:.0f} % of its test samples, "
-        f"{100 * limits.coverage:g} % were promised"
+        f"prediction sets contain it in {100 * evidence.covered:.0f} % of its test samples, "
+        f"target {100 * limits.coverage:g} %"
     )
 
 
@@ -183,5 +182,5 @@ def _not_checked(evidence: ClassEvidence) -> str:
         if value is None
     ]
     if not evidence.has_places:
-        absent.append("places (the images name no groups)")
+        absent.append("places (the images have no groups)")
     return f"; not checked: {', '.join(absent)}" if absent else ""

@@ -1,11 +1,11 @@
-"""What validation teaches about probabilities: temperatures, vector scaling, thresholds of sets.
+"""Fitted on validation: temperatures, vector scaling, thresholds of prediction sets.
 
-One temperature is applied to what a run says, where it lowers the loss on validation rows that it
-was not fitted on; sets are calibrated on the probabilities that are said.
+One temperature is applied to a run's probabilities if it lowers the loss on held-out validation
+rows; prediction sets use the resulting probabilities.
 
-All of it is fitted here, from validation rows alone; the test is measured with it and changes
-nothing in it. Validation also chose the probe's penalty, so the promise of the sets is a little
-optimistic; where neighbours stand on both sides of the split it does not hold at all.
+Everything here is fitted on validation rows only; the test split is evaluated with it. Validation
+also selected the probe's penalty, so the coverage of the sets is slightly optimistic; if neighbours
+are on both sides of the split, the guarantee does not hold.
 """
 
 import math
@@ -102,15 +102,15 @@ class ValidationFit:
     """What was fitted on validation.
 
     Args:
-        sets: Thresholds of the prediction sets, a class each.
-        scalings: By name, of `SCALINGS`; those that could be fitted.
-        left_out: Why each of the others could not.
+        sets: Thresholds of the prediction sets, one per class.
+        scalings: By name, from `SCALINGS`; those that could be fitted.
+        left_out: Why the others could not be fitted.
         rows: Validation rows of each class.
-        applied: The scaling of what the run says, `"temperature"`, or None for probabilities as the
-            head gives them.
-        held_out_loss: Negative log-likelihood of validation rows, in nats a row: `"none"` as the
-            head gives them, `"temperature"` by a temperature fitted without them; None where too
-            few rows teach one.
+        applied: The scaling of the run's probabilities, `"temperature"`, or None for those of the
+            head.
+        held_out_loss: Negative log-likelihood of validation rows, in nats per row: `"none"`
+            unscaled, `"temperature"` with a temperature fitted without them; None with too few
+            rows.
     """
 
     sets: ConformalThresholds
@@ -121,9 +121,9 @@ class ValidationFit:
     held_out_loss: dict[str, float] | None = None
 
     def calibrated(self, probabilities: NDArray[_Float]) -> NDArray[_Float]:
-        """Probabilities as the run says them, from those of its head (rows, classes).
+        """Return the run's probabilities, from those of its head (rows, classes).
 
-        A temperature changes no prediction and no order of classes.
+        A temperature changes no prediction and no ranking of classes.
         """
         if self.applied is None or not len(probabilities):
             return probabilities
@@ -131,7 +131,7 @@ class ValidationFit:
         return scaled.astype(probabilities.dtype)
 
     def sizes(self) -> set[int]:
-        """For how many classes each part of it was fitted: one number, unless it was damaged."""
+        """Return the number of classes of each part: one number, unless it is damaged."""
         sizes = {len(self.rows), len(self.sets.thresholds)}
         for scaling in self.scalings.values():
             if isinstance(scaling, GroupTemperatures):
@@ -142,11 +142,11 @@ class ValidationFit:
 
     @property
     def level(self) -> float:
-        """Coverage that the sets promise for each class, in (0, 1)."""
+        """Return the target coverage per class, in (0, 1)."""
         return round(1 - self.sets.alpha, 12)
 
     def to_json(self) -> dict[str, Any]:
-        """The content of calibration.json; null is a class that is in every set."""
+        """Return the content of calibration.json; null marks a class that is in every set."""
         return {
             "sets": {
                 "coverage": self.level,
@@ -164,14 +164,14 @@ class ValidationFit:
     def from_json(
         cls, entry: Mapping[str, Any], file: Path = Path("calibration.json")
     ) -> "ValidationFit":
-        """Read what `to_json` wrote.
+        """Read the output of `to_json`.
 
         Args:
             entry: The content of calibration.json.
             file: For the error.
 
         Raises:
-            RunError: Something is missing or of another kind.
+            RunError: Something is missing or of the wrong type.
         """
         try:
             known = typed(_Entry, entry, file)
@@ -204,19 +204,19 @@ def _read_scaling(name: str, fit: dict[str, Any], file: Path) -> Scaling:
 def fit_on_validation(
     probabilities: ArrayLike, targets: ArrayLike, groups: Groups, *, coverage: float = 0.9
 ) -> ValidationFit:
-    """Fit every scaling and the thresholds of the sets on validation rows.
+    """Fit every scaling and the thresholds of prediction sets on validation rows.
 
-    A temperature is applied if it lowers the cross-validated loss of these rows; the thresholds are
-    those of the probabilities that are said then.
+    A temperature is applied if it lowers the cross-validated loss of these rows; the thresholds use
+    the resulting probabilities.
 
-    Scalings act on log-probabilities: the logits less their log-sum, which every head has and
-    which a temperature cannot tell from the logits.
+    Scalings act on log-probabilities: logits minus their log-sum-exp, which every head has and
+    which are equivalent to logits for a temperature.
 
     Args:
         probabilities: Of the validation rows, (rows, classes), rows sum to 1.
         targets: Their true classes, (rows,).
         groups: Head, middle and tail.
-        coverage: Share of each class's rows whose set is to hold the class, in (0, 1).
+        coverage: Target coverage per class, in (0, 1).
 
     Raises:
         ConfigError: `coverage` outside (0, 1).
@@ -284,7 +284,7 @@ def _folds(true: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def log_scores(probabilities: ArrayLike) -> NDArray[np.float64]:
-    """Logarithms of probabilities, finite also where float32 has rounded one to 0."""
+    """Return logarithms of probabilities, finite even if float32 rounded one to 0."""
     return np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), _SMALLEST))
 
 
