@@ -121,7 +121,7 @@ def majority(mask, grid):
 
 
 def iou_section(run):
-    found = ", ".join(f"{name} {value:.2f}" for name, value in run.metrics["task"]["iou"].items())
+    found = ", ".join(f"{name} {value:.2f}" for name, value in run.metrics.task["iou"].items())
     return Section(
         "iou",
         "Overlap of each class",

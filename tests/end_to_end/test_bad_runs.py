@@ -168,7 +168,7 @@ def test_evaluation_refuses_data_without_a_labelled_sample(kind, refuse, finishe
         says = "without any image"
     elif kind == "loose images":
         write_chip(place / "a.png", chip(np.random.default_rng(0), 0))
-        says = "class is unknown"
+        says = "so of unknown class"
     elif kind == "no rows":
         place, says = place / "list.csv", "no rows"
         place.write_text("path,label\n")
@@ -324,11 +324,11 @@ WRONG = {
     ),
     "coverage of one class": (
         _metrics_of(lambda m: m | {"coverage": m["coverage"] | {"by_class": [0.5]}}),
-        "has not each of its 5 classes",
+        "does not have all of its 5 classes",
     ),
     "collapse a list": (_method(collapse=[]), "collapse"),
     "shift a text": (_metrics_of(lambda m: m | {"shift": m["shift"] | {"low": "x"}}), "shift.low"),
-    "half a confusion": (_method(confusion=[[1]]), "has not each of its 5 classes"),
+    "half a confusion": (_method(confusion=[[1]]), "does not have all of its 5 classes"),
     "stages a text": (lambda run: _set(run, stages="x"), "stages"),
     "a stage without a name": (lambda run: _set(run, stages=[{}]), "stages.0.name"),
     "duplicates of numbers": (_inner("dataset", duplicates=[3]), "dataset.duplicates.0"),

@@ -29,6 +29,7 @@ class ModuleBackbone(FoundationModel):
             those of its first convolution, or 3, and the size is 224.
 
     Example:
+        >>> import torch
         >>> net = nn.Sequential(nn.Conv2d(4, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
         >>> ModuleBackbone(net)(torch.zeros(2, 4, 8, 8)).last_hidden_state.shape
         torch.Size([2, 1, 6])
