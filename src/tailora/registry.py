@@ -132,14 +132,37 @@ def find(family: str, name: str) -> Method:
     return entry.part or getattr(importlib.import_module(entry.module), entry.symbol)
 
 
+def kind(family: str) -> str:
+    """Return what one of a family is called."""
+    return _PACKAGES[family]
+
+
 def missing(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     """Build the error for a name that is not there; objects must be given again."""
     if name.startswith(OBJECT):
+        argument = {"encoder": "backbone"}.get(kind, kind)
         return ConfigError(
-            f"{kind} {name!r} is an object that was given in Python: give it again, or register "
-            "its class under a name"
+            f"{kind} {name!r} is an object that was given in Python: give it again, as "
+            f"{argument}=..., to tailora.fit or tailora.load_run"
         )
     return unknown_name(kind, name, known)
+
+
+@contextmanager
+def lent(parts: Mapping[tuple[str, str], Method]) -> Iterator[None]:
+    """Let names stand for parts within this context.
+
+    Args:
+        parts: By family and name.
+    """
+    load_plugins()  # which may not come in between: a failing one takes back what is there
+    for (family, name), part in parts.items():
+        _REGISTERED.setdefault(family, {})[name] = _entry_of(part)
+    try:
+        yield
+    finally:
+        for family, name in parts:
+            _REGISTERED[family].pop(name, None)
 
 
 def method_name(method: Method) -> str:

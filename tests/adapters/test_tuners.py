@@ -1,7 +1,9 @@
+import peft
 import pytest
 
 from tailora.adapters import resolve_rank, tuner_names
-from tailora.adapters.tuners import build_config
+from tailora.adapters.tuners import build_config, spec_of
+from tailora.config.recipe import Recipe
 from tailora.errors import ConfigError
 
 KNOWN = {"lora", "dora", "rslora", "pissa", "loha", "lokr", "adalora", "vera", "oft", "ia3"}
@@ -89,3 +91,39 @@ def test_a_value_that_peft_refuses_is_our_error_on_one_line():
     with pytest.raises(ConfigError, match="tuner 'adalora' rejects its options: ") as caught:
         config("adalora", total_step=0)
     assert "\n" not in str(caught.value)
+
+
+# --- from a PEFT configuration ---
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        peft.LoraConfig(r=3, target_modules=["q_proj", "v_proj"]),
+        peft.LoraConfig(r=3, lora_alpha=6, use_dora=True, lora_dropout=0.1),
+        peft.AdaLoraConfig(init_r=6, target_r=2, tinit=2, tfinal=3, total_step=10),
+        peft.IA3Config(target_modules=["q_proj"], feedforward_modules=[]),
+        peft.LoHaConfig(r=2, rank_dropout=0.5),
+    ],
+    ids=lambda config: type(config).__name__,
+)
+def test_a_peft_config_and_its_specification_make_the_same_adapter(config):
+    spec = spec_of(config)
+    assert Recipe().override({"adapter.options": spec.options})  # a recipe can hold it
+    planned = {"total_step": 10} if spec.tuner == "adalora" else {}  # by the run
+    options = {**planned, **spec.options}
+    again = build_config(spec.tuner, rank=spec.rank, targets=spec.targets, options=options)
+    for name, value in config.to_dict().items():
+        if name in ("task_type", "target_modules"):
+            continue
+        assert again.to_dict()[name] == value, name
+    assert set(spec.targets) == set(config.target_modules or ())
+
+
+def test_a_config_that_no_recipe_can_hold_is_refused():
+    with pytest.raises(ConfigError, match="target_modules='all-linear' is a pattern; list endings"):
+        spec_of(peft.LoraConfig(target_modules="all-linear"))
+    config = peft.LoraConfig()
+    config.layers_pattern = object()
+    with pytest.raises(ConfigError, match=r"layers_pattern=.* cannot stand in a recipe"):
+        spec_of(config)

@@ -1,5 +1,8 @@
 """Encoders that are objects: any module, a transformers model, and what says how to use them."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,6 +13,7 @@ from tailora.backbones import Encoder, load_backbone
 from tailora.backbones.loaded import LoadedBackbone
 from tailora.backbones.module_backbone import ModuleBackbone, from_module
 from tailora.errors import BackboneError, ConfigError
+from tailora.methods.prepare import own_normalization
 from tests.tiny import tiny_encoder_folder
 
 
@@ -87,6 +91,12 @@ def test_what_a_loaded_backbone_says_is_kept():
         (0.1,) * 3, (0.2,) * 3, "MIT", "reflectance",
     )  # fmt: skip
     assert (again.name, again.source, again.sha256) == ("object:net", "object", told.sha256)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_images_are_normalised_by_those_of_training(dtype):
+    images = SimpleNamespace(source_dtype=np.dtype(dtype))
+    assert own_normalization(found(net()), images, None) is None
 
 
 class Dictionary(nn.Linear):

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from tailora.adapters.spec import AdapterSpec
 from tailora.errors import ConfigError, unknown_name
 from tailora.source import definition
 
@@ -78,6 +79,54 @@ def build_config(
         return _config_class(tuner)(**(values | dict(options)))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"tuner {tuner!r} rejects its options: {_one_line(error)}") from error
+
+
+# what PEFT notes by itself, and what a specification says otherwise
+_NO_OPTIONS: Final = (
+    "auto_mapping", "base_model_name_or_path", "inference_mode", "peft_type", "peft_version", "r",
+    "revision", "target_modules", "task_type",
+)  # fmt: skip
+
+
+def spec_of(config: "PeftConfig") -> AdapterSpec:
+    """Return the specification of an adapter that a PEFT configuration describes.
+
+    What differs from the configuration that a specification alone gives are its options, so that a
+    recipe holds all of it; but for `total_step` of AdaLoRA, which a run knows better.
+
+    Raises:
+        ConfigError: The tuner is none for encoders, its layers are a pattern, or an option is no
+            plain value.
+    """
+    tuner = str(getattr(config.peft_type, "value", config.peft_type)).lower()
+    if tuner not in tuner_names():
+        raise unknown_name("tuner", tuner, tuner_names())
+    layers: Any = getattr(config, "target_modules", None)
+    if isinstance(layers, str):
+        raise ConfigError(
+            f"target_modules={layers!r} is a pattern; list endings of names of layers, or leave it "
+            "out and they are found"
+        )
+    adalora = tuner == "adalora"
+    rank = getattr(config, "init_r" if adalora else "r", None)
+    planned = {"total_step": 1} if adalora else {}  # which PEFT cannot do without
+    plain = build_config(tuner, rank=rank, targets=[], options=planned)
+    left_out = {*_NO_OPTIONS, *(["init_r", "total_step"] if adalora else [])}
+    options = {}
+    for name in sorted(_fields(tuner) - left_out):
+        value = getattr(config, name)
+        if value != getattr(plain, name):
+            options[name] = _plain(name, value)
+    return AdapterSpec(tuner, rank, sorted(layers or ()), options)
+
+
+def _plain(name: str, value: object) -> Any:
+    value = getattr(value, "value", value)  # of an enumeration
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    if isinstance(value, bool | int | float | str | list | dict):
+        return value
+    raise ConfigError(f"{name}={value!r} of the PEFT config cannot stand in a recipe: leave it out")
 
 
 def _defaults(tuner: str, rank: int | None) -> dict[str, Any]:

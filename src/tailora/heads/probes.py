@@ -156,6 +156,39 @@ def _choices(options: Options) -> list[dict[str, Any]]:
     return [dict(zip(options, values, strict=True)) for values in itertools.product(*listed)]
 
 
+@final
+class ProbeObject(Probe):
+    """A head that was given as an object, under the name that a recipe has for it.
+
+    Args:
+        probe: The head; it has its options in itself.
+        name: In recipes.
+        told: Description of it, which stands in the place of options.
+    """
+
+    def __init__(self, probe: Probe, name: str, told: dict[str, Any]) -> None:
+        self.probe, self.name, self.told = probe, name, told
+        self.summary = getattr(probe, "summary", "")
+        self.views, self.text = probe.views, probe.text
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Its description."""
+        return dict(self.told)
+
+    def check(self, options: Options, counts: ClassCounts) -> None:  # noqa: ARG002
+        """Check the head without options."""
+        self.probe.check({}, counts)
+
+    def fit(self, data: ProbeData, options: Options = _NONE) -> nn.Module:  # noqa: ARG002
+        """Train the head without options."""
+        return self.probe.fit(data, {})
+
+    def empty(self, width: int, classes: int, options: Options = _NONE) -> nn.Module:  # noqa: ARG002
+        """Build the head without options."""
+        return self.probe.empty(width, classes, {})
+
+
 def probe_names() -> list[str]:
     """Return the names of all heads: one per loss, then the others."""
     return list(_probes())

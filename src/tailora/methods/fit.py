@@ -14,15 +14,18 @@ from typing import Any, Final
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedType
-from peft import PeftModel
+from peft import PeftConfig, PeftModel
 from torch import nn
 
-from tailora import processes
+from tailora import processes, registry
 from tailora.adapters import AdapterSpec, adapted_layers
+from tailora.backbones import LoadedBackbone
 from tailora.config.recipe import Recipe
 from tailora.data import Dataset, find_duplicates
 from tailora.errors import ConfigError
+from tailora.heads.probes import Probe
 from tailora.launcher import launched
+from tailora.methods.arguments import Arguments, with_arguments
 from tailora.methods.band_choice import with_band_names
 from tailora.methods.deblora.calibrate import Calibration
 from tailora.methods.deblora.deblora import DebLoRA
@@ -85,8 +88,11 @@ def check_launch(accelerator: Accelerator) -> None:
 def fit(
     data: Dataset,
     *,
-    backbone: str | None = None,
-    adapter: DebLoRA | AdapterSpec | None = None,
+    backbone: str | nn.Module | LoadedBackbone | None = None,
+    adapter: DebLoRA | AdapterSpec | PeftConfig | str | None = None,
+    loss: str | nn.Module | None = None,
+    sampler: Any = None,
+    probe: str | Probe | None = None,
     method: str | None = None,
     seed: int | None = None,
     recipe: Recipe | None = None,
@@ -101,8 +107,17 @@ def fit(
 
     Args:
         data: What `open_dataset` gives.
-        backbone: Hub id, local folder or `dinov2-small`; None takes the recipe's.
-        adapter: `DebLoRA(...)`, or an `AdapterSpec` for a plain adapter.
+        backbone: Hub id, local folder, `dinov2-small` or another name of `tailora methods
+            backbones`; or a module, see `tailora.backbones.module_backbone.ModuleBackbone`. None
+            takes the recipe's, as for all of these.
+        adapter: `DebLoRA(...)`; for a plain adapter an `AdapterSpec`, a PEFT config or the name of
+            a tuner.
+        loss: Of the base adapter: a name, or a module that is called with logits (rows, classes)
+            and targets (rows,).
+        sampler: Of the base adapter: a name, or an object with `__iter__`, `__len__` and
+            `set_epoch` that draws rows of the training split.
+        probe: The head: a name with options as `--probe` takes it, or an object of
+            `tailora.heads.probes.Probe`.
         method: `"deblora"`, `"lora"`, `"fine-tune"`, `"zero-shot"`, or LoRA under several heads:
             `"lora+reslt"`, `"lora+sade"`, `"lora+ride"`, `"lora+tlc"`; None follows `adapter`.
         seed: Seeds everything; None takes the recipe's.
@@ -125,19 +140,22 @@ def fit(
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise ConfigError(f"callbacks must be objects of tailora.Callback, got {callback!r}")
-    recipe = _with_arguments(recipe or Recipe(), backbone, adapter, method, seed)
+    given = Arguments(backbone, adapter, loss, sampler, probe, method, seed)
+    asked = with_arguments(data, recipe or Recipe(), given)
+    recipe = asked.recipe
     data = with_band_names(data, recipe.data)
     accelerator = accelerator or make_accelerator()
     check_launch(accelerator)
     path = Path(tempfile.mkdtemp(prefix="tailora-")) / "run" if out is None else Path(out)
     path = Path(processes.agreed(str(path), accelerator))
     folder = RunFolder(path, writes=accelerator.is_main_process)
-    with one_at_a_time(path) if folder.writes else nullcontext():
-        _fit_into(
-            folder, data, recipe, accelerator,
-            resume=resume, force=force, progress=progress, callbacks=callbacks,
-        )  # fmt: skip
-    return load_run(path)
+    with registry.lent(asked.lent):
+        with one_at_a_time(path) if folder.writes else nullcontext():
+            _fit_into(
+                folder, data, recipe, accelerator,
+                resume=resume, force=force, progress=progress, callbacks=callbacks,
+            )  # fmt: skip
+        return load_run(path)
 
 
 def _fit_into(
@@ -194,29 +212,6 @@ def finish(
     write_json(job.folder.run_file, seal(job.folder.path, record))
     shutil.rmtree(job.folder.work, ignore_errors=True)
     job.folder.sweep()
-
-
-def _with_arguments(
-    recipe: Recipe,
-    backbone: str | None,
-    adapter: DebLoRA | AdapterSpec | None,
-    method: str | None,
-    seed: int | None,
-) -> Recipe:
-    changes: dict[str, Any] = {}
-    if isinstance(adapter, DebLoRA):
-        if method not in (None, "deblora"):
-            raise ConfigError(f"method {method!r} takes no DebLoRA adapter; leave one of them out")
-        changes |= {"method": "deblora", "adapter": adapter.spec, "deblora": adapter.options}
-    elif adapter is not None:
-        changes |= {"method": method or "lora", "adapter": adapter}
-    if method is not None:
-        changes["method"] = method
-    if seed is not None:
-        changes["seed"] = seed
-    if backbone is not None:
-        changes["backbone"] = replace(recipe.backbone, name=backbone)
-    return replace(recipe, **changes)
 
 
 def _record(job: Job, last: StageResult, started: str) -> dict[str, Any]:

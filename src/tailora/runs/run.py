@@ -1,16 +1,17 @@
 """A finished run: load it, predict with it, hand its model on."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tailora import registry
 from tailora.backbones import Encoder, LoadedBackbone, Pooling, Precision, load_backbone
 from tailora.backbones.checkpointing import recompute_activations
 from tailora.backbones.decibels import Decibels
@@ -18,6 +19,8 @@ from tailora.backbones.stem import StemPlan, adapt_stem, plan_stem
 from tailora.backbones.symmetries import over_views
 from tailora.config.recipe import Recipe
 from tailora.errors import RunError
+from tailora.heads.probes import Probe, ProbeObject, find_probe, probe_names
+from tailora.objects import Given, as_given, given_again, same
 from tailora.registry import method_facts
 from tailora.runs.input_format import InputFormat, pick
 from tailora.runs.result import RunResult, read_run
@@ -109,13 +112,35 @@ class Run(RunResult):
         return target
 
 
-def load_run(path: str | Path, *, verify: bool = True) -> Run:
+def backbone_given(backbone: nn.Module | LoadedBackbone) -> Given:
+    """Say what a recipe holds in the place of an encoder that is an object."""
+    model = backbone.model if isinstance(backbone, LoadedBackbone) else backbone
+    return as_given("backbones", backbone, about=model)
+
+
+def probe_given(probe: Probe) -> Given:
+    """Say what a recipe holds in the place of a head that is an object."""
+    name = probe.name
+    if name in probe_names() and same(find_probe(name), probe):
+        return Given(name, {}, {})
+    return as_given("heads", probe, lend=lambda name, told: ProbeObject(probe, name, told))
+
+
+def load_run(
+    path: str | Path,
+    *,
+    verify: bool = True,
+    backbone: nn.Module | LoadedBackbone | None = None,
+    probe: Probe | None = None,
+) -> Run:
     """Read a complete run folder; it needs nothing else but the encoder's own weights.
 
     Args:
         path: The folder.
         verify: Compare every file with the checksum that the run keeps of it. A run of version 0.1
             keeps none: it is read, with a note.
+        backbone: The encoder, of a run that was fitted on an object.
+        probe: The head, of a run that was fitted with an object that is no linear layer.
 
     Raises:
         RunError: The folder is incomplete, of another version, a file has changed since the run was
@@ -124,6 +149,19 @@ def load_run(path: str | Path, *, verify: bool = True) -> Run:
         BackboneError: The encoder cannot be had.
     """
     found = read_run(path, verify=verify)
+    lent: dict[tuple[str, str], Callable[..., Any]] = {}
+    if backbone is not None:
+        own = found.recipe.backbone
+        given = backbone_given(backbone)
+        lent |= given_again("backbones", own.name, own.options, given, by=("state",)).lent
+    if probe is not None:
+        head = found.recipe.probe
+        lent |= given_again("heads", head.loss, head.loss_options, probe_given(probe)).lent
+    with registry.lent(lent):
+        return _with_model(found, path)
+
+
+def _with_model(found: RunResult, path: str | Path) -> Run:
     folder, record, recipe = found.folder.path, found.record, found.recipe
     loaded = load_backbone(record.backbone.name, options=recipe.backbone.options)
     if loaded.sha256 != record.backbone.sha256:

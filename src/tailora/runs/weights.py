@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
 
+from tailora import registry
 from tailora.adapters import tuner_names, without_peft_noise
 from tailora.errors import ConfigError, RunError
 from tailora.heads.linear_probe import zero_linear
@@ -326,7 +327,8 @@ def _empty_head(path: Path, classes: int | None, features: int | None) -> nn.Mod
     try:
         probe = find_probe(facts.name)
     except ConfigError as error:
-        raise RunError(f"{str(path)!r} cannot be used: {error}{_NEEDED}") from error
+        needed = "" if facts.name.startswith(registry.OBJECT) else _NEEDED
+        raise RunError(f"{str(path)!r} cannot be used: {error}{needed}") from error
     try:
         if unknown := sorted(facts.options.keys() - probe.options.keys()):
             raise ConfigError(f"probe {facts.name!r} has no option {unknown[0]!r}")
@@ -335,10 +337,7 @@ def _empty_head(path: Path, classes: int | None, features: int | None) -> nn.Mod
         raise _refused(path, str(error)) from error
 
 
-_NEEDED: Final = (
-    " (a head of a package needs that package; one that was given as an object needs "
-    "tailora.load_run(..., probe=...))"
-)
+_NEEDED: Final = "; a head of a package needs that package"
 
 
 def _damaged(path: Path, error: Exception) -> RunError:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailora import registry
-from tailora.errors import ConfigError, unknown_name
+from tailora.errors import ConfigError
 from tailora.samplers.epoch import EpochSampler
 
 NO_SAMPLER: Final = "none"
@@ -86,7 +86,7 @@ def build_sampler(
         return None
     known = registry.names("samplers")
     if name not in known:
-        raise unknown_name("sampler", name, [*known, NO_SAMPLER])
+        raise registry.missing("sampler", name, [*known, NO_SAMPLER])
     facts = {"labels": labels, "batch_size": batch_size, "epochs": epochs}
     try:
         sampler = registry.build(registry.find("samplers", name), facts, {"seed": seed, **options})
