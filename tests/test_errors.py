@@ -35,6 +35,13 @@ def test_the_seven_kinds_of_error_are_there():
     }  # fmt: skip
 
 
+def test_names_too_many_for_a_message_are_left_to_the_command_that_lists_them():
+    names = [f"train.{letter}" for letter in "abcdefghijklmnop"]
+    error = unknown_name("recipe key", "foo", names, listed_by="tailora methods recipe")
+    assert str(error).startswith("unknown recipe key 'foo'; did you mean 'train.")
+    assert str(error).endswith("'? (`tailora methods recipe` lists all)")
+
+
 def test_an_unknown_name_is_answered_with_the_nearest_and_with_all_of_them_sorted():
     error = unknown_name("loss", "blanced-softmax", ["focal", "balanced-softmax", "ldam"])
     assert isinstance(error, ConfigError)

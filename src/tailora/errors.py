@@ -42,20 +42,23 @@ class ProcessError(TailoraError, RuntimeError):
     """Another process of the same run has ended, so this one cannot continue."""
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
+def unknown_name(kind: str, name: str, known: Iterable[str], *, listed_by: str = "") -> ConfigError:
     """Build the error for an unknown name, with the nearest valid one.
 
     Args:
         kind: What the name refers to, e.g. `"tuner"`.
         name: The unknown name.
         known: Every valid name.
+        listed_by: Command that lists them, where they are too many for a message.
 
     Example:
         >>> str(unknown_name("loss", "focl", ["focal", "cross-entropy"]))
         "unknown loss 'focl'; did you mean 'focal'? (known: cross-entropy, focal)"
     """
     names = sorted(known)
-    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    near = get_close_matches(name, names, n=1, cutoff=0.0 if listed_by else 0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
+    if listed_by:
+        return ConfigError(f"unknown {kind} {name!r}{hint} (`{listed_by}` lists all)")
     few = not near or len(names) <= _FEW  # a long list would bury the name that was meant
     return ConfigError(f"unknown {kind} {name!r}{hint}" + few * f" (known: {', '.join(names)})")

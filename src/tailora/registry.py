@@ -197,6 +197,21 @@ def options(method: Method) -> dict[str, Any]:
     return {p.name: p.default for p in _parameters(method) if p.kind is p.KEYWORD_ONLY}
 
 
+def check_options(method: Method, chosen: Iterable[str]) -> None:
+    """Reject options that a method does not have.
+
+    Raises:
+        ConfigError: Such an option; the message has those there are.
+    """
+    known = options(method)
+    for option in chosen:
+        if option not in known:
+            raise ConfigError(
+                f"{method_name(method)} has no option {option!r}; it has "
+                f"{', '.join(known) or 'none'}"
+            )
+
+
 def build(method: Method, facts: Mapping[str, object], chosen: Mapping[str, object]) -> Any:
     """Call a method with the facts it needs and the user's options.
 
@@ -209,13 +224,8 @@ def build(method: Method, facts: Mapping[str, object], chosen: Mapping[str, obje
     Raises:
         ConfigError: An unknown option or one of the wrong type, or a missing fact.
     """
+    check_options(method, chosen)
     known = options(method)
-    for option in chosen:
-        if option not in known:
-            raise ConfigError(
-                f"{method_name(method)} has no option {option!r}; it has "
-                f"{', '.join(known) or 'none'}"
-            )
     positional = [p for p in _parameters(method) if p.name not in known]
     lacking = [p.name for p in positional if p.name not in facts and p.default is p.empty]
     if lacking:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import tailora as package
-from tests.end_to_end.chips import tailora, write_chips
+from tests.end_to_end.chips import refused, tailora, write_chips
 
 OPTIONS = {
     "an image size that the patch does not divide": (["--image-size", 20], ["20 px", "14 or 21"]),
@@ -25,7 +25,10 @@ OPTIONS = {
     "an unknown preset": (["--preset", "papr"], ["did you mean 'paper'"]),
     "an unknown recipe key": (
         ["--set", "deblora.balence=2"],
-        ["'deblora.balence'", "did you mean 'deblora.balance'"],
+        ["'deblora.balence'", "did you mean 'deblora.balance'", "`tailora methods recipe` lists"],
+    ),
+    "a recipe key like no other": (
+        ["--set", "foo.bar=1"], ["'foo.bar'; did you mean", "(`tailora methods recipe` lists all)"],
     ),
     "an unknown loss": (["--set", "train.loss=focl"], ["did you mean 'focal'"]),
     "an unknown loss option": (["--set", "train.loss_options={tao=1}"], ["no option 'tao'"]),
@@ -72,6 +75,51 @@ OPTIONS = {
 def test_options_that_cannot_work_are_refused(row, refuse, data, quick):
     words, says = OPTIONS[row]
     refuse("fit", data, "--out", "new/run", *quick, *words, says=says)
+
+
+RECIPE_ALONE = {
+    "fit": [
+        (["--set", "train.lr=-1"], ["lr must be positive", "-1"]),
+        (["--set", "train.loss=focl"], ["did you mean 'focal'"]),
+        (["--set", "train.loss_options={tao=1}"], ["no option 'tao'"]),
+        (["--probe", "ctr"], ["did you mean 'crt'"]),
+        (["--probe", "focal:gama=1"], ["no option 'gama'"]),
+        (["--probe", "sade-test-time"], ["no run can keep it"]),
+        (["--set", "train.sampler=clas-balanced"], ["did you mean 'class-balanced'"]),
+        (["--set", "train.mix=cutmx"], ["did you mean 'cutmix'"]),
+        (["--set", "train.optimizer=moun"], ["did you mean 'muon'"]),
+        (["--set", "train.objective=supcn"], ["did you mean 'supcon'"]),
+        (["--set", "train.augment=flip"], ["'flip'"]),
+        (["--set", "probe.l2=[0.0]"], ["probe.l2"]),
+        (["--set", "evaluate.trust_f1=50"], ["trust_f1"]),
+        (["--set", "compute.precision=bf8"], ["did you mean 'bf16'"]),
+        (["--set", "deblora.balance=0.5"], ["rho"]),
+        (["--tuner", "lra"], ["did you mean 'lora'"]),
+        (["--epochs", "0"], ["epochs must be at least 1"]),
+        (["--out", "mine"], ["no tailora run"]),
+    ],
+    "compare": [
+        (["--set", "train.lr=-1"], ["lr must be positive", "-1"]),
+        (["--vary", "train.lr=0.1,-1"], ["lr must be positive", "-1"]),
+        (["--probes", "ctr"], ["did you mean 'crt'"]),
+        (["--probes", "focal:gama=1"], ["no option 'gama'"]),
+        (["--methods", "deblor"], ["did you mean 'deblora'"]),
+        (["--methods", "clora", "--set", "train.loss=focal"], ["clora"]),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "says"),
+    [(verb, *row) for verb, rows in RECIPE_ALONE.items() for row in rows],
+)
+def test_what_the_command_alone_shows_is_refused_before_data_are_opened(
+    verb, words, says, monkeypatch, tmp_path
+):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    monkeypatch.setattr(f"tailora.cli.{verb}.opened", lambda *_, **__: pytest.fail("opened"))
+    refused(tailora(verb, "bluemarble", "--out", "out", *words), *says)
 
 
 def test_one_line_is_all_there_is_without_quiet_too(refuse, data, quick):

@@ -168,7 +168,7 @@ def test_evaluation_refuses_data_without_a_labelled_sample(kind, refuse, finishe
         says = "without any image"
     elif kind == "loose images":
         write_chip(place / "a.png", chip(np.random.default_rng(0), 0))
-        says = "so of unknown class"
+        says = "unknown class"
     elif kind == "no rows":
         place, says = place / "list.csv", "no rows"
         place.write_text("path,label\n")

@@ -140,35 +140,43 @@ def compare(
     [dim]tailora compare chips/ --methods lora,deblora --probes logit-adjusted,cross-entropy[/]
     """
     from tailora.errors import ConfigError
-    from tailora.experiments.compare import compare as run_compare
-    from tailora.experiments.plan import (
-        every_combination,
-        parse_vary,
-        rows_of,
-        split_names,
-    )
 
     if resume and force:
         raise ConfigError("--resume continues a comparison and --force replaces it: choose one")
-    tuning = _tuning(tune, trials, tune_by)
     chosen = chosen_recipe(
         recipe, set_, start=preset, backbone=backbone, tuner=tuner, rank=rank, clusters=clusters,
         image_size=image_size, epochs=epochs, seed=seed, skip_broken=skip_broken,
         task=task,
     )  # fmt: skip
+    # only now, since the imports take seconds
+    from tailora.experiments.compare import compare as run_compare
+    from tailora.experiments.plan import (
+        check_plan_choices,
+        every_combination,
+        make_plan,
+        parse_vary,
+        rows_of,
+        split_names,
+    )
+
+    tuning = _tuning(tune, trials, tune_by)
     names, values = rows_of(split_names(methods or ""), table)
     values |= dict(parse_vary(text) for text in vary or [])
+    asked = {
+        "methods": names,
+        "probes": split_names(probes or ""),
+        "variants": every_combination(values),
+        "seeds": seeds,
+    }
+    check_plan_choices(make_plan(chosen, **asked))
     drawn = range(chosen.seed, chosen.seed + (seeds if resplit else 1))
     how = {"labels": labels, "class_field": class_field, "chip": chip, "task": chosen.task}
     sets = [opened(data, seed=one, imbalance=imbalance, **how) for one in drawn]
     folder = out or Path("comparisons") / sets[0].name
     found = run_compare(
         sets if resplit else sets[0],
-        methods=names,
+        **asked,
         out=folder,
-        probes=split_names(probes or ""),
-        variants=every_combination(values),
-        seeds=seeds,
         recipe=chosen,
         tuning=tuning,
         jobs=jobs,

@@ -96,8 +96,6 @@ def fit(
     [dim]tailora fit chips/ --out runs/chips --image-size 98 --probe crt[/]
     """
     from tailora.errors import ConfigError
-    from tailora.methods.fit import fit as run_fit
-    from tailora.processes import leave
 
     if not is_first():  # only the first process prints
         quiet, json = True, False
@@ -108,6 +106,15 @@ def fit(
         clusters=clusters, image_size=image_size, epochs=epochs, probe=probe, seed=seed,
         skip_broken=skip_broken, trackers=tracker, task=task,
     )  # fmt: skip
+    # only now, since the imports take seconds
+    from tailora.methods.checks import check_choices
+    from tailora.methods.fit import fit as run_fit
+    from tailora.processes import leave
+    from tailora.runs.folder import RunFolder
+
+    check_choices(chosen)
+    if out:
+        RunFolder(out).check_use(resume=resume, force=force)
     dataset = opened(
         data, seed=chosen.seed, imbalance=imbalance, labels=labels, class_field=class_field,
         chip=chip, task=chosen.task,

@@ -431,7 +431,7 @@ def _flatten(content: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
 
 def _key_type(key: str) -> Any:
     if key not in recipe_keys():
-        raise unknown_name("recipe key", key, recipe_keys())
+        raise unknown_name("recipe key", key, recipe_keys(), listed_by="tailora methods recipe")
     section, _, name = key.rpartition(".")
     return _types(type(getattr(Recipe(), section)) if section else Recipe)[name]
 

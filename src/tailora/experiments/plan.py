@@ -13,6 +13,7 @@ from tailora.config.recipe import Recipe, parse_assignment, recipe_keys
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError, unknown_name
 from tailora.heads.probes import find_probe, probe_names
+from tailora.methods.checks import check_choices, check_probe
 from tailora.methods.method import find_method
 
 BASELINE: Final = "lora"
@@ -170,16 +171,28 @@ def parse_vary(text: str) -> tuple[str, list[Any]]:
     return key.strip(), [parse_assignment(f"{key}={value}")[1] for value in listed]
 
 
+def check_plan_choices(plan: Plan) -> None:
+    """Reject what the plan alone shows to be wrong, before data or an encoder are read.
+
+    Raises:
+        ConfigError: See `check_choices`; or an option that a row would ignore.
+    """
+    for probe in plan.probes:
+        check_probe(probe)
+    for row in plan.adaptations:
+        check_choices(row.recipe)
+        _check_idle(row, plan.probes)
+
+
 def check_plan(plan: Plan, counts: ClassCounts) -> None:
     """Reject probes that do not fit the classes, and options that a row would ignore.
 
     Raises:
         ConfigError: An unknown probe, or options it does not have.
     """
+    check_plan_choices(plan)
     for probe in plan.probes:
         find_probe(probe.kind).check(probe.options, counts)
-    for row in plan.adaptations:
-        _check_idle(row, plan.probes)
 
 
 def _check_idle(row: Adaptation, probes: Sequence[ProbeChoice]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from tailora import registry
 from tailora.adapters import adapt, resolve_rank
 from tailora.backbones import Encoder, LoadedBackbone, Pooling, Precision
 from tailora.backbones.checkpointing import recompute_activations
@@ -32,12 +33,12 @@ from tailora.methods.training_parts import (
     training_optimizer,
 )
 from tailora.tasks.task import Task
-from tailora.train.contrastive_options import CONTRASTIVE, check_contrastive
+from tailora.train.contrastive_options import CONTRASTIVE, check_contrastive, read_options
 from tailora.train.denoising import DENOISING, check_denoising
-from tailora.train.mixing import NO_MIX
+from tailora.train.mixing import NO_MIX, check_mixer
 from tailora.train.objectives import AUGMENTATIONS
 from tailora.train.optimizers import ENCODER, build_optimizers
-from tailora.train.sampling import rows_an_epoch
+from tailora.train.sampling import check_sampler, rows_an_epoch
 from tailora.train.schedule import Schedule
 from tailora.train.trackers import check_trackers
 
@@ -79,10 +80,10 @@ def check_task(recipe: Recipe, task: Task) -> None:
 def check_training(
     recipe: Recipe, counts: ClassCounts, groups: Groups, images: ClassCounts
 ) -> None:
-    """Reject a training that does not fit its method, its classes or itself.
+    """Reject a training that does not fit its classes.
 
     Args:
-        recipe: As given or resolved.
+        recipe: As given or resolved; one that `check_choices` passes.
         counts: Training decisions per class.
         groups: Head, middle and tail.
         images: Training images per class, which samplers draw.
@@ -90,21 +91,14 @@ def check_training(
     Raises:
         ConfigError: A name, a range or a size is wrong, or an option would have no effect.
     """
-    check_trackers(recipe.train.trackers)
-    _check_schedules(recipe)
-    if recipe.train.augment not in AUGMENTATIONS:
-        raise unknown_name("augmentation", recipe.train.augment, AUGMENTATIONS)
-    _check_objective(recipe, counts)
-    _check_phases(recipe)
+    train = recipe.train
     labels = np.repeat(np.arange(len(images.values)), images.values)
     recipe_sampler(recipe, labels)
-    method = find_method(recipe.method)
-    if recipe.train.objective == "labels":
-        if method.experts is not None:
-            _refuse(recipe, ("loss", "deferred_loss"), f"method {recipe.method!r} (it has its own)")
-        loss = training_loss(recipe, method.experts, counts, groups)
+    if train.objective == "labels":
+        loss = training_loss(recipe, find_method(recipe.method).experts, counts, groups)
         training_mix(recipe, counts, np.arange(len(labels)), labels, loss)
-    check_optimizer(recipe, zero_linear(1, 1))
+    elif train.objective in CONTRASTIVE:
+        check_contrastive(train.objective, train.objective_options, counts, epochs=train.epochs)
 
 
 def check_optimizer(recipe: Recipe, encoder: nn.Module) -> None:
@@ -132,7 +126,7 @@ def _check_schedules(recipe: Recipe) -> None:
         raise ConfigError(f"train.weight_decay must be at least 0, got {train.weight_decay}")
 
 
-def _check_objective(recipe: Recipe, counts: ClassCounts) -> None:
+def _check_objective(recipe: Recipe) -> None:
     """Reject what an objective would leave out, or cannot work without."""
     train = recipe.train
     objective = train.objective
@@ -156,7 +150,7 @@ def _check_objective(recipe: Recipe, counts: ClassCounts) -> None:
     elif "speckle" in train.augment:
         raise ConfigError(f"{named} alters views by itself; choose train.augment=dihedral")
     else:
-        check_contrastive(objective, train.objective_options, counts, epochs=train.epochs)
+        read_options(objective, train.objective_options)
 
 
 def _check_phases(recipe: Recipe) -> None:
@@ -175,11 +169,74 @@ def _check_phases(recipe: Recipe) -> None:
         raise ConfigError(f"train.deferred_loss={train.loss!r} is train.loss; name another")
 
 
+def _check_parts(recipe: Recipe) -> None:
+    """Reject losses, samplers and mixes that do not exist, and options that they do not have."""
+    train, experts = recipe.train, find_method(recipe.method).experts
+    check_sampler(train.sampler, train.sampler_options)
+    if train.deferred_sampler is not None:
+        check_sampler(train.deferred_sampler, {})
+    if train.objective != "labels":
+        return
+    if experts is not None:
+        _refuse(recipe, ("loss", "deferred_loss"), f"method {recipe.method!r} (it has its own)")
+    loss = registry.find("losses", train.loss) if experts is None else experts.loss
+    registry.check_options(loss, train.loss_options)
+    if train.deferred_loss is not None:
+        registry.find("losses", train.deferred_loss)
+    if train.mix != NO_MIX:
+        check_mixer(train.mix, train.mix_options)
+
+
 def _refuse(recipe: Recipe, keys: tuple[str, ...], because: str) -> None:
     """Reject keys of `train` that were set although they do nothing."""
     for key in keys:
         if getattr(recipe.train, key) != getattr(TrainOptions(), key):
             raise ConfigError(f"train.{key} has no effect with {because}; leave one out")
+
+
+def check_choices(recipe: Recipe) -> None:
+    """Reject what the recipe alone shows to be wrong, before data or an encoder are read.
+
+    Args:
+        recipe: As given or resolved.
+
+    Raises:
+        ConfigError: An unknown name or option, a value out of range, or an option without effect.
+    """
+    train = recipe.train
+    _check_evaluation(recipe.evaluate)
+    check_band_options(recipe.data, train.augment)
+    _check_head(own_probe(recipe))
+    resolve_rank(recipe.adapter.tuner, recipe.adapter.rank)
+    _check_backbone(recipe.backbone)
+    _check_compute(recipe)
+    check_trackers(train.trackers)
+    _check_schedules(recipe)
+    if train.augment not in AUGMENTATIONS:
+        raise unknown_name("augmentation", train.augment, AUGMENTATIONS)
+    _check_objective(recipe)
+    _check_phases(recipe)
+    _check_parts(recipe)
+    check_optimizer(recipe, zero_linear(1, 1))
+    if not recipe.probe.l2 or not all(0 < penalty < math.inf for penalty in recipe.probe.l2):
+        raise ConfigError(f"probe.l2 must be a list of positive numbers, got {recipe.probe.l2}")
+    _check_views(recipe)
+    if train.patience is not None and train.patience < 0:
+        raise ConfigError(
+            f"train.patience must be at least 0, got {train.patience}; 0 switches early stopping "
+            "off"
+        )
+
+
+def check_probe(probe: ProbeChoice) -> None:
+    """Reject a head that does not exist, and options that it does not have.
+
+    Raises:
+        ConfigError: The message has the nearest name, or the options there are.
+    """
+    found = find_probe(probe.kind)
+    if probe.options.keys() - found.options.keys():
+        found.check(probe.options, ClassCounts(("any",), (1,)))
 
 
 def check_recipe(
@@ -196,18 +253,12 @@ def check_recipe(
     Raises:
         ConfigError: A name, a range or a size is wrong.
     """
-    _check_evaluation(recipe.evaluate)
-    check_band_options(recipe.data, recipe.train.augment)
-    _check_head(own_probe(recipe), counts)
-    resolve_rank(recipe.adapter.tuner, recipe.adapter.rank)
-    _check_backbone(recipe.backbone)
-    _check_compute(recipe)
-    options = recipe.evaluate
+    check_choices(recipe)
+    head, options = own_probe(recipe), recipe.evaluate
+    find_probe(head.kind).check(head.options, counts)
     groups = make_groups(counts, options.groups, low=options.low, high=options.high)
     check_training(recipe, counts, groups, counts if images is None else images)
-    _check_probe(recipe.probe.l2, n_val)
-    _check_views(recipe)
-    _check_patience(recipe.train.patience, n_val)
+    _check_validation(recipe, n_val)
     find_method(recipe.method).check(recipe, counts, n_val)
     return groups
 
@@ -362,24 +413,27 @@ def _check_evaluation(options: EvaluateOptions) -> None:
         )
 
 
-def _check_head(probe: ProbeChoice, counts: ClassCounts) -> None:
+def _check_head(probe: ProbeChoice) -> None:
     """Reject a head that there is not, or that no run can keep."""
-    found = find_probe(probe.kind)
-    if found.views:
+    check_probe(probe)
+    if find_probe(probe.kind).views:
         raise ConfigError(
             f"probe {probe.kind!r} learns from the images to predict, so no run can keep it; name "
             "it in `tailora compare --probes`, or choose another"
         )
-    found.check(probe.options, counts)
 
 
-def _check_probe(l2: list[float], n_val: int) -> None:
-    if not l2 or not all(0 < penalty < math.inf for penalty in l2):
-        raise ConfigError(f"probe.l2 must be a list of positive numbers, got {l2}")
+def _check_validation(recipe: Recipe, n_val: int) -> None:
+    l2, patience = recipe.probe.l2, recipe.train.patience
     if len(l2) > 1 and not n_val:
         raise ConfigError(
             f"{len(l2)} values of probe.l2 but no validation sample to choose by: classes of two "
             "samples leave none; add data or give one value, --set probe.l2=[0.01]"
+        )
+    if patience and not n_val:
+        raise ConfigError(
+            f"train.patience={patience} needs a validation split, and there is none (classes of "
+            "two samples leave none): add data, or leave it out"
         )
 
 
@@ -400,16 +454,4 @@ def _check_views(recipe: Recipe) -> None:
     if recipe.probe.views > 1 and not find_method(recipe.method).turns:
         raise ConfigError(
             f"method {recipe.method!r} has no features of turned images; leave out probe.views"
-        )
-
-
-def _check_patience(patience: int | None, n_val: int) -> None:
-    if patience is not None and patience < 0:
-        raise ConfigError(
-            f"train.patience must be at least 0, got {patience}; 0 switches early stopping off"
-        )
-    if patience and not n_val:
-        raise ConfigError(
-            f"train.patience={patience} needs a validation split, and there is none (classes of "
-            "two samples leave none): add data, or leave it out"
         )

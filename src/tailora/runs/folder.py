@@ -277,16 +277,29 @@ class RunFolder:
         may_fall: Collection[str] = (),
     ) -> None:
         """Reject what `open_for_fit` would have to refuse, changing nothing."""
-        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
+        self.check_use(resume=resume, force=force)
+        if resume and not self._is_empty():
+            self._check_same(recipe, fingerprint, may_fall)
+
+    def check_use(self, *, resume: bool, force: bool) -> None:
+        """Reject a folder that is there and not to be used, whatever the recipe.
+
+        Raises:
+            RunError: It holds something that is no run, or a run that is neither to be continued
+                nor replaced.
+        """
+        if self._is_empty():
             return
         if not self._is_run():
             raise RunError(f"{str(self.path)!r} exists and is no tailora run: choose another --out")
-        if resume:
-            self._check_same(recipe, fingerprint, may_fall)
-        elif not force:
+        if not (resume or force):
             raise RunError(
                 f"{str(self.path)!r} exists: add --resume to go on with it or --force to replace it"
             )
+
+    def _is_empty(self) -> bool:
+        path = self.path
+        return not path.exists() or (path.is_dir() and not any(path.iterdir()))
 
     def _check_same(self, recipe: Recipe, fingerprint: str, may_fall: Collection[str]) -> None:
         run = self._run()

@@ -99,6 +99,20 @@ def mixer_options(name: str) -> dict[str, Any]:
     return {key: value for key, value in known.items() if key != "augment"}
 
 
+def check_mixer(name: str, options: Mapping[str, Any]) -> None:
+    """Reject an unknown mixing method, and options that it does not have.
+
+    Raises:
+        ConfigError: The nearest name is in the message.
+    """
+    known = registry.names("augment")
+    if name not in known:
+        raise unknown_name("mix", name, [*known, NO_MIX])
+    for option in options:
+        if option not in mixer_options(name):
+            raise unknown_name(f"option of train.mix={name}", option, mixer_options(name))
+
+
 def build_mixer(
     name: str, counts: ClassCounts, options: Mapping[str, Any], *, alter: Augment | None = None
 ) -> Callable[..., Mixed]:
@@ -115,12 +129,7 @@ def build_mixer(
             use, or EnMix without an augmentation.
         DataError: A class has no sample and the method divides by its count.
     """
-    known = registry.names("augment")
-    if name not in known:
-        raise unknown_name("mix", name, [*known, NO_MIX])
-    for option in options:
-        if option not in mixer_options(name):
-            raise unknown_name(f"option of train.mix={name}", option, mixer_options(name))
+    check_mixer(name, options)
     extra: dict[str, Any] = {}
     if name == registry.method_name(EnMixStyle):
         if alter is None:

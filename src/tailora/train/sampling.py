@@ -49,6 +49,24 @@ def rows_an_epoch(rows: NDArray[np.int64], order: Order, epochs: int) -> list[in
     return [draws(rows, sampler_at(order, epoch)) for epoch in range(epochs)]
 
 
+def check_sampler(name: str, options: Mapping[str, Any]) -> None:
+    """Reject an unknown sampler, and options that it does not have.
+
+    Raises:
+        ConfigError: The nearest name, or the options there are, are in the message.
+    """
+    if name == NO_SAMPLER:
+        if options:
+            raise ConfigError(
+                f"train.sampler_options {sorted(options)} need a train.sampler, got {name!r}"
+            )
+        return
+    known = registry.names("samplers")
+    if name not in known:
+        raise registry.missing("sampler", name, [*known, NO_SAMPLER])
+    registry.check_options(registry.find("samplers", name), options)
+
+
 def build_sampler(
     name: str,
     labels: NDArray[np.int64],
@@ -78,15 +96,9 @@ def build_sampler(
         >>> len(build_sampler("oversampling", labels, **settings))
         6
     """
+    check_sampler(name, options)
     if name == NO_SAMPLER:
-        if options:
-            raise ConfigError(
-                f"train.sampler_options {sorted(options)} need a train.sampler, got {name!r}"
-            )
         return None
-    known = registry.names("samplers")
-    if name not in known:
-        raise registry.missing("sampler", name, [*known, NO_SAMPLER])
     facts = {"labels": labels, "batch_size": batch_size, "epochs": epochs}
     try:
         sampler = registry.build(registry.find("samplers", name), facts, {"seed": seed, **options})
