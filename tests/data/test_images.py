@@ -176,6 +176,7 @@ def test_truncated_file_is_named(tmp_path, write_tiff, name):
         with pytest.raises(DataError, match=name) as error:
             decode(tmp_path / name)
         assert "\n" not in str(error.value)
+        assert ("the file is cut short" in str(error.value)) == (name != "x.tif")
 
 
 def test_png_with_a_wrong_checksum_is_named(tmp_path):

@@ -66,6 +66,8 @@ FITS: Final = ("crop", "stretch")
 _JPEG: Final = b"\xff\xd8"
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _TIFF: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_ENDS: Final = {_JPEG: b"\xff\xd9", _PNG: b"IEND"}
+_TAIL: Final = 1024  # bytes, since programs append to files
 _PNG_BIT_DEPTH: Final = (
     24  # position of that byte in the file: signature 8, length 4, "IHDR" 4, sizes 8
 )
@@ -107,6 +109,7 @@ def decode(path: Path, *, keep_alpha: bool = False) -> NDArray[Any]:
         DataError: The file is missing, empty, truncated, not such an image, has no data, or is
             larger than `MOST_PIXELS`, `MOST_BANDS` or `MOST_BYTES`.
     """
+    head = b""
     try:
         with path.open("rb") as file:
             head = file.read(_PNG_BIT_DEPTH + 1)
@@ -118,9 +121,21 @@ def decode(path: Path, *, keep_alpha: bool = False) -> NDArray[Any]:
         raise
     except _UNREADABLE as error:
         reason = " ".join(str(error.__cause__ or error).split())
+        if _is_cut_short(path, head):
+            reason = "the file is cut short: it ends before its image does; copy it again"
         raise DataError(f"cannot decode image {str(path)!r}: {reason}") from error
     found = "is not a JPEG, PNG or TIFF image" if head else "is empty"
     raise DataError(f"cannot decode image {str(path)!r}: the file {found}")
+
+
+def _is_cut_short(path: Path, head: bytes) -> bool:
+    """Return whether a PNG or JPEG lacks its end, where libraries speak of buffers and offsets."""
+    end = next((end for start, end in _ENDS.items() if head.startswith(start)), None)
+    if end is None:
+        return False
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL))
+        return end not in file.read()
 
 
 def _decode_picture(path: Path) -> NDArray[np.uint8]:
