@@ -28,6 +28,7 @@ from tests.end_to_end.chips import (
     tailora,
     write_chip,
     write_chips,
+    write_table,
 )
 
 
@@ -47,6 +48,33 @@ def test_inspect_as_json_counts_every_image(data):
     assert counted == COUNTS
     assert {row["group"] for row in found["classes"]} == {"head", "middle", "tail"}
     assert found["duplicates"] == []
+
+
+def test_inspect_names_the_classes_that_validation_lacks(tmp_path):
+    chips = write_chips(tmp_path / "chips", {"3": 8, "7": 8, "sea": 8})
+    splits = ["train"] * 5 + ["test"] * 2 + ["val"]
+
+    def notes(data):
+        found = json.loads(succeed("inspect", data, "--json").out)
+        return [note for note in found["notes"] if note.startswith("no validation")]
+
+    def table(lacking):
+        rows = [
+            (f"chips/{name}/{i:03d}.png", name, split)
+            for name in ("3", "7", "sea")
+            for i, split in enumerate(splits)
+            if name not in lacking or split != "val"
+        ]
+        return write_table(tmp_path / "list.csv", ("path", "label", "split"), rows)
+
+    assert notes(chips) == notes(table([])) == []
+    assert notes(table(["7", "sea"])) == [
+        "no validation sample of '7' (index 1), 'sea' (index 2): not part of what is selected, and "
+        "in every prediction set"
+    ]
+    assert notes(write_chips(tmp_path / "pairs", {"a": 2, "b": 2})) == [
+        "no validation split: nothing is selected or calibrated on validation samples"
+    ]
 
 
 def test_inspect_shows_a_made_long_tail(tmp_path):

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from tailora.counts import make_groups, rows_by_class
+from tailora.counts import ClassCounts, make_groups, rows_by_class
 from tailora.curation.band_looks import BandLook, look_at_bands
 from tailora.curation.scene_looks import MOST_SCENES, look_at, sample_values, scenes_of
 from tailora.data import Dataset, Duplicate, find_duplicates
 from tailora.data.bands.reading import name_bands
 from tailora.methods.names import check_names
+from tailora.numbers import named_list
 from tailora.report import ClassRow, write_inspection
 from tailora.report.blocks import Section
 from tailora.report.scene_section import band_section, scene_section
@@ -123,9 +124,22 @@ def inspect_dataset(
         },
         duplicates=find_duplicates(data),
         small=[row.name for row in rows if row.counts["test"] < SMALL_TEST],
-        notes=data.notes,
+        notes=(*data.notes, *_unvalidated(counts["val"])),
         values=values,
     )  # fmt: skip
+
+
+def _unvalidated(val: ClassCounts) -> tuple[str, ...]:
+    """Name the classes that nothing is chosen or calibrated for; without the split all are."""
+    if not any(val.values):
+        return ("no validation split: nothing is selected or calibrated on validation samples",)
+    without = [
+        f"{name!r} (index {index})"
+        for index, (name, count) in enumerate(zip(val.names, val.values, strict=True))
+        if not count
+    ]
+    what = f"no validation sample of {named_list(without)}"
+    return (f"{what}: not part of what is selected, and in every prediction set",) * bool(without)
 
 
 def write_page(data: Dataset, found: Inspection, out: Path, *, per_class: int = 4) -> Path:
