@@ -126,7 +126,7 @@ def test_what_is_wrong_in_one_process_is_told_by_all(shared):
     assert first == second
     assert first[0].startswith("NaN or infinite features in 4 samples, the first is row 0")
     assert first[0].endswith("(process 1)")
-    assert first[1].startswith("processes must have features of one number and dtype")
+    assert first[1].startswith("processes must have features of the same width and dtype")
     assert first[2] == "n_clusters must be from 1 to the number of samples 8, got 9"
 
 
