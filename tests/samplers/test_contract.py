@@ -132,6 +132,7 @@ def test_arguments_out_of_range_are_refused(name):
 PROCESS = """
 import json, sys
 import torch.distributed as dist
+from tailora.processes import leave
 from tailora.samplers import ClassBalancedSampler, StratifiedSampler
 rank, store, labels = int(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
@@ -141,7 +142,7 @@ gathered = [None, None]
 dist.all_gather_object(gathered, [list(sampler) for sampler in samplers])
 if rank == 0:
     print(json.dumps(gathered))
-dist.destroy_process_group()
+leave()
 """
 
 

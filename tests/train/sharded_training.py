@@ -1,4 +1,4 @@
-"""What two processes do for `test_sharding.py`: train a sharded network, stop, go on; then alone.
+"""What two processes do for `test_sharding.py`: train a sharded network, stop, resume; then alone.
 
     torchrun --nproc-per-node 2 tests/train/sharded_training.py FOLDER
 
@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from tailora.processes import leave
 from tailora.train import Schedule, train
 from tailora.train.sharding import is_sharded, shard, whole
 
@@ -73,8 +74,8 @@ def main(folder):
         )
         torch.save(torch.load(checkpoint, weights_only=True)["parameters"], folder / "kept.pt")
     accelerator.wait_for_everyone()
-    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    leave()  # once no local holds the group: its threads must end before Python does
