@@ -20,15 +20,15 @@ for words in json.loads(sys.argv[1]):
     try:
         main(words)
     except SystemExit as left:
-        assert not left.code, words
+        assert left.code == int(sys.argv[3]), words
     found = [name for name in json.loads(sys.argv[2]) if name in sys.modules]
     assert not found, (words, found)
 """
 VERBS = ["inspect", "fit", "compare", "evaluate", "predict", "map", "report", "methods"]
 
 
-def start(commands, without):
-    code = [sys.executable, "-c", CODE, json.dumps(commands), json.dumps(without)]
+def start(commands, without, *, ends=0):
+    code = [sys.executable, "-c", CODE, json.dumps(commands), json.dumps(without), str(ends)]
     env = {**os.environ, "PYTHONPATH": str(Path(tailora.__file__).parents[1])}
     result = subprocess.run(code, capture_output=True, text=True, env=env, check=False)
     assert result.returncode == 0, result.stderr
@@ -43,6 +43,12 @@ def test_help_and_methods_import_nothing_slow():
     helps = [[verb, "--help"] for verb in VERBS]
     names = ["deblora", "focal", "cutmix", "crt", "dora", "judge", "recipe"]
     start([["--version"], *helps, ["methods"], *(["methods", name] for name in names)], SLOW)
+
+
+@pytest.mark.parametrize("verb", ["fit", "compare"])
+def test_a_recipe_that_cannot_work_is_refused_before(verb):
+    wrong = ("train.lr=-1", "train.loss=focl", "probe.loss=crd", "foo.bar=1", "train.patience=-1")
+    start([[verb, "bluemarble", "--set", one] for one in wrong], SLOW, ends=2)
 
 
 def test_a_report_is_written_without_torch(finished, page):

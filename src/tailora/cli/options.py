@@ -210,6 +210,7 @@ def chosen_recipe(
     Raises:
         ConfigError: An unknown key, or a value of the wrong type or range.
     """
+    from tailora.config.choices import check_plain
     from tailora.config.presets import preset
     from tailora.config.probe_choice import parse_probe
     from tailora.config.recipe import Recipe, parse_assignment, read_recipe
@@ -227,7 +228,9 @@ def chosen_recipe(
         head = parse_probe(probe)
         values |= {"probe.loss": head.kind, "probe.loss_options": head.options}
     values |= dict(parse_assignment(text) for text in assignments or [])
-    return Recipe().override(values)
+    chosen = Recipe().override(values)
+    check_plain(chosen)  # before seconds of imports
+    return chosen
 
 
 def opened(

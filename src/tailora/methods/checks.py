@@ -1,7 +1,6 @@
 """Reject a recipe that cannot work on these classes or this encoder, before anything is written."""
 
 import copy
-import math
 from collections.abc import Sequence
 from typing import Final, cast, get_args
 
@@ -16,8 +15,9 @@ from tailora.backbones.checkpointing import recompute_activations
 from tailora.backbones.clip_text import text_head
 from tailora.backbones.stem import NEW_BANDS, STEMS
 from tailora.backbones.symmetries import VIEWS
+from tailora.config.choices import check_plain
 from tailora.config.probe_choice import ProbeChoice, own_probe
-from tailora.config.recipe import BackboneOptions, EvaluateOptions, Recipe, TrainOptions
+from tailora.config.recipe import BackboneOptions, Recipe, TrainOptions
 from tailora.counts import ClassCounts, Groups, make_groups
 from tailora.errors import ConfigError, unknown_name
 from tailora.heads.linear_probe import zero_linear
@@ -116,16 +116,6 @@ def check_optimizer(recipe: Recipe, encoder: nn.Module) -> None:
     )
 
 
-def _check_schedules(recipe: Recipe) -> None:
-    train, deblora = recipe.train, recipe.deblora
-    for epochs, lr in ((train.epochs, train.lr), (max(deblora.epochs, 1), deblora.lr)):
-        Schedule(epochs, train.batch_size, Method.learning_rate if lr is None else lr)
-        if lr is not None and not math.isfinite(lr):
-            raise ConfigError(f"lr must be finite, got {lr}")
-    if not 0 <= train.weight_decay < math.inf:
-        raise ConfigError(f"train.weight_decay must be at least 0, got {train.weight_decay}")
-
-
 def _check_objective(recipe: Recipe) -> None:
     """Reject what an objective would leave out, or cannot work without."""
     train = recipe.train
@@ -204,28 +194,20 @@ def check_choices(recipe: Recipe) -> None:
         ConfigError: An unknown name or option, a value out of range, or an option without effect.
     """
     train = recipe.train
-    _check_evaluation(recipe.evaluate)
+    check_plain(recipe)
     check_band_options(recipe.data, train.augment)
     _check_head(own_probe(recipe))
     resolve_rank(recipe.adapter.tuner, recipe.adapter.rank)
     _check_backbone(recipe.backbone)
     _check_compute(recipe)
     check_trackers(train.trackers)
-    _check_schedules(recipe)
     if train.augment not in AUGMENTATIONS:
         raise unknown_name("augmentation", train.augment, AUGMENTATIONS)
     _check_objective(recipe)
     _check_phases(recipe)
     _check_parts(recipe)
     check_optimizer(recipe, zero_linear(1, 1))
-    if not recipe.probe.l2 or not all(0 < penalty < math.inf for penalty in recipe.probe.l2):
-        raise ConfigError(f"probe.l2 must be a list of positive numbers, got {recipe.probe.l2}")
     _check_views(recipe)
-    if train.patience is not None and train.patience < 0:
-        raise ConfigError(
-            f"train.patience must be at least 0, got {train.patience}; 0 switches early stopping "
-            "off"
-        )
 
 
 def check_probe(probe: ProbeChoice) -> None:
@@ -388,28 +370,6 @@ def _check_shard(recipe: Recipe) -> None:
         raise ConfigError(
             "compute.shard is for --method fine-tune with train.optimizer=adamw: an adapter is too "
             "small to divide, and Muon needs whole matrices"
-        )
-
-
-def _check_evaluation(options: EvaluateOptions) -> None:
-    if options.replicates < 1 or not 0 < options.confidence < 1:
-        raise ConfigError(
-            "evaluate.replicates must be at least 1 and evaluate.confidence lie in (0, 1), got "
-            f"{options.replicates} and {options.confidence}"
-        )
-    if options.trust_support < 0 or not 0 <= options.trust_f1 <= 1:
-        raise ConfigError(
-            "evaluate.trust_support must be at least 0 and evaluate.trust_f1 lie in [0, 1], got "
-            f"{options.trust_support} and {options.trust_f1}"
-        )
-    if not 0 <= options.trust_overconfidence <= 1 or not 0 < options.coverage < 1:
-        raise ConfigError(
-            "evaluate.trust_overconfidence must lie in [0, 1] and evaluate.coverage in (0, 1), got "
-            f"{options.trust_overconfidence} and {options.coverage}"
-        )
-    if options.balanced_reference is not None and not 0 < options.balanced_reference <= 1:
-        raise ConfigError(
-            f"evaluate.balanced_reference must lie in (0, 1], got {options.balanced_reference}"
         )
 
 
