@@ -262,6 +262,13 @@ BAD = {
         ["--methods", "clora", "--probes", "sade-test-time"],
         ["'sade-test-time' needs two views", "clora does not give"],
     ),
+    "the own head of what has none": (
+        ["--methods", "zero-shot,lora", "--probes", "own"],
+        ["probe 'own' is the linear head", "zero-shot"],
+    ),
+    "another number of views": (
+        ["--methods", "lora", "--probes", "crt:views=3"], ["probe.views must be 1 or 8, got 3"],
+    ),
     "an unknown method": (["--methods", "deblor"], ["did you mean 'deblora'"]),
     "an unknown table": (["--table", "rank"], ["did you mean 'ranks'"]),
     "an unknown probe": (["--probes", "logit-ajusted"], ["did you mean 'logit-adjusted'"]),

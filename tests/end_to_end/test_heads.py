@@ -53,11 +53,59 @@ def nearest(tmp_path_factory, data, quick):
     return run
 
 
-@pytest.mark.parametrize(("which", "name"), [("retrained", "crt"), ("nearest", "ncm-cl2n")])
-def test_a_run_keeps_its_head_and_all_verbs_use_it(which, name, request, data, tmp_path):
+@pytest.fixture(scope="module")
+def neighbours(tmp_path_factory, data, quick):
+    """A vote of neighbours on pretrained features."""
+    run = tmp_path_factory.mktemp("knn") / "run"
+    succeed("fit", data, "--out", run, *quick, "--method", "zero-shot", "--probe", "knn:k=5")
+    return run
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory, data, quick):
+    """A LoRA with the head that it was trained with."""
+    run = tmp_path_factory.mktemp("own") / "run"
+    succeed("fit", data, "--out", run, *quick, "--method", "lora", "--probe", "own")
+    return run
+
+
+def test_the_own_head_is_the_one_that_learnt_along(own, data, quick, tmp_path):
+    still = ("--set", "train.lr=1e-12")
+    succeed("fit", data, "--out", tmp_path / "run", *quick, "--method", "lora", "--probe", "own",
+            *still)  # fmt: skip
+    unmoved, learnt = (load_file(run / "head.safetensors") for run in (tmp_path / "run", own))
+    start = load_file(tmp_path / "run" / "stages" / "zero-shot" / "start.safetensors")
+    torch.testing.assert_close(unmoved, start, atol=1e-8, rtol=1e-5)
+    assert (learnt["weight"] - start["weight"]).abs().max() > 1e-3
+    _predicts_its_own_rows(own, data)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--method", "deblora"), "zero-shot with train.loss='cross-entropy'"),
+        (("--method", "lora", "--set", "train.loss=ldam"), "lora with train.loss='ldam'"),
+        (("--method", "lora+ride"), "lora+ride with train.loss"),
+        (("--method", "lora", "--set", "train.objective=supcon"), "train.objective='supcon'"),
+    ],
+)
+def test_a_method_without_a_linear_head_of_its_own_is_refused(words, says, data, quick, refuse):
+    refuse("fit", data, *quick, *words, "--probe", "own",
+           says=["probe 'own' is the linear head of an adapter's own training", says])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("which", "name", "options"),
+    [
+        ("retrained", "crt", {}),
+        ("nearest", "ncm-cl2n", {}),
+        ("neighbours", "knn", {"k": 5, "tau": 1.0}),
+    ],
+)
+def test_a_run_keeps_its_head_and_all_verbs_use_it(which, name, options, request, data, tmp_path):
     run = request.getfixturevalue(which)
     facts = json.loads((run / "head.json").read_text("utf-8"))
-    assert facts == {"name": name, "options": {}, "width": 32, "classes": len(COUNTS)}
+    assert facts == {"name": name, "options": options, "width": 32, "classes": len(COUNTS)}
     assert f'loss = "{name}"' in (run / "recipe.toml").read_text("utf-8")
     assert "head.json" in json.loads((run / "run.json").read_text("utf-8"))["files"]
     _predicts_its_own_rows(run, data)

@@ -80,5 +80,13 @@ def test_images_with_an_up_are_not_turned(words, says, data, encoder, refuse):
 
 def test_a_comparison_has_rows_of_views(data, encoder, tmp_path, plain_page):
     succeed("compare", data, "--out", tmp_path / "sweep", "--backbone", encoder, *QUICK,
-            "--methods", "zero-shot", "--seeds", "1", "--set", "probe.views=8")  # fmt: skip
-    assert (tmp_path / "sweep" / "comparison.json").is_file()
+            "--methods", "lora", "--seeds", "1", "--set", "probe.l2=[0.03]",
+            "--probes", "own,logit-adjusted,logit-adjusted:views=8")  # fmt: skip
+    rows = package.read_comparison(tmp_path / "sweep").rows
+    assert [row.probe for row in rows] == ["own", "logit-adjusted", "logit-adjusted:views=8"]
+    fitted = tmp_path / "run"
+    succeed("fit", data, "--out", fitted, "--backbone", encoder, *QUICK, "--method", "lora",
+            "--set", "probe.l2=[0.03]", "--probe", "logit-adjusted:views=8")  # fmt: skip
+    run = package.read_run(fitted)
+    assert run.recipe.probe.views == 8
+    assert rows[2].scores["all"].mean == pytest.approx(run.final.macro_f1["all"], abs=1e-6)

@@ -14,7 +14,7 @@ import torch
 from onnx.reference import ReferenceEvaluator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, f1_score
-from sklearn.neighbors import NearestCentroid
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from torch import nn
 
 from tailora.counts import ClassCounts, make_groups
@@ -38,6 +38,16 @@ def macro_f1(targets, predictions):
     return float(f1_score(targets, predictions, average="macro", zero_division=0))
 
 
+def trained_along(features, labels):
+    """A linear head of raw features, as an adapter's training would leave it."""
+    known = LogisticRegression(max_iter=20_000).fit(features, labels)
+    head = nn.Linear(features.shape[1], 3)
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(known.coef_))
+        head.bias.copy_(torch.from_numpy(known.intercept_))
+    return head
+
+
 @pytest.fixture(scope="module")
 def data():
     """Three overlapping Gaussians in eight dimensions of very different units."""
@@ -58,7 +68,7 @@ def data():
     )
     return ProbeData(
         features, labels, val_features, val_labels, counts, make_groups(counts), macro_f1,
-        views=views,
+        views=views, own=trained_along(features, labels),
     )  # fmt: skip
 
 
@@ -95,7 +105,7 @@ def test_every_probe_gives_finite_logits_and_beats_chance(name, fitted, test_row
     assert macro_f1(test_rows[1], logits.argmax(1)) > 0.5
 
 
-@pytest.mark.parametrize("name", FITTED)
+@pytest.mark.parametrize("name", [name for name in FITTED if name != "own"])
 def test_no_probe_depends_on_the_unit_of_a_dimension(name, fitted, data, test_rows):
     def scaled(rows):
         return (rows * np.float32(4)).astype("f")  # a power of two: no rounding of its own
@@ -116,6 +126,55 @@ def test_the_same_seed_gives_the_same_probe(name, fitted, data, test_rows):
     state = torch.get_rng_state()
     assert np.array_equal(fit_probe(name, data)(test_rows[0]), first)
     assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(("k", "tau"), [(20, 1.0), (7, 0.0), (500, 0.5)])
+def test_knn_is_scikit_learns_vote_over_the_prior(k, tau, data, test_rows):
+    known = KNeighborsClassifier(min(k, sum(COUNTS)), metric="cosine")
+    known.fit(standardised(data, data.features), data.labels)
+    votes = known.n_neighbors * known.predict_proba(standardised(data, test_rows[0]))
+    prior = np.array(COUNTS) / sum(COUNTS)
+    expected = np.log((votes + prior) / prior**tau)
+    found = fit_probe("knn", data, {"k": k, "tau": tau})(test_rows[0])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_knn_corrected_for_the_prior_finds_the_rare_class(data, test_rows):
+    rows, labels = test_rows
+    plain, corrected = (fit_probe("knn", data, {"tau": tau})(rows).argmax(1) for tau in (0.0, 1.0))
+    assert (plain[labels == 2] == 2).mean() < (corrected[labels == 2] == 2).mean() - 0.3
+
+
+def test_knn_chooses_its_options_on_validation(data):
+    scores = {
+        tau: macro_f1(
+            data.val_labels, fit_probe("knn", data, {"tau": tau})(data.val_features).argmax(1)
+        )
+        for tau in (0.0, 0.5, 1.0)
+    }
+    head = find_probe("knn").fit(data, {"tau": [0.0, 0.5, 1.0]})
+    assert head.chosen_options["tau"] == max(scores, key=scores.get)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"k": 0}, "k of a knn probe must be a whole number of at least 1, got 0"),
+        ({"k": 2.5}, "k of a knn probe must be a whole number of at least 1, got 2.5"),
+        ({"tau": -1}, "tau of a knn probe must be at least 0, got -1"),
+        ({"tau": "x"}, "tau of a knn probe must be at least 0, got 'x'"),
+        ({"n": 3}, "probe 'knn' has no option 'n'; it has k, tau"),
+    ],
+)
+def test_knn_refuses(options, said, data):
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        find_probe("knn").fit(data, options)
+
+
+def test_the_own_head_is_the_one_that_was_trained_along(data):
+    assert find_probe("own").fit(data) is data.own
+    with pytest.raises(ConfigError, match="the linear head of an adapter's own training"):
+        find_probe("own").fit(replace(data, own=None))
 
 
 def test_cross_entropy_is_scikit_learns_logistic_regression(data, test_rows):
@@ -284,7 +343,8 @@ def test_a_head_that_was_saved_gives_the_same_logits_to_the_bit(
 ):
     head = find_probe(name).fit(data, options) if options else heads(name)
     save_head(head, tmp_path / "head.safetensors", HeadFacts(name, options, 8, 3))
-    assert (tmp_path / "head.json").exists() == (not find_probe(name).is_linear)
+    is_linear_layer = find_probe(name).is_linear or name == "own"
+    assert (tmp_path / "head.json").exists() == (not is_linear_layer)
     state = torch.get_rng_state()
     loaded = load_head(tmp_path / "head.safetensors", classes=3, features=8)
     assert torch.equal(state, torch.get_rng_state())

@@ -16,15 +16,17 @@ class ProbeChoice:
         name: As shown, e.g. `"logit-adjusted:tau=1.5"`.
         kind: One of `heads.probes.probe_names()`.
         options: Its options.
+        views: In place of the recipe's `probe.views`; None keeps that.
     """
 
     name: str
     kind: str
     options: dict[str, Any] = field(default_factory=dict)
+    views: int | None = None
 
 
 def parse_probe(text: str) -> ProbeChoice:
-    """Read `name:option=value:...`; values are TOML.
+    """Read `name:option=value:...`; values are TOML, and `views` is an option of every head.
 
     Raises:
         ConfigError: An option without a value, or with one that cannot be read.
@@ -43,7 +45,7 @@ def parse_probe(text: str) -> ProbeChoice:
             options[key] = parse_value(value)
         except ValueError as error:
             raise ConfigError(f"option {key} of a probe cannot be read: {error}") from error
-    return ProbeChoice(text, kind, options)
+    return ProbeChoice(text, kind, options, options.pop("views", None))
 
 
 def own_probe(recipe: Recipe) -> ProbeChoice:

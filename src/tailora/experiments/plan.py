@@ -13,7 +13,7 @@ from tailora.config.recipe import Recipe, parse_assignment, recipe_keys
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError, unknown_name
 from tailora.heads.probes import find_probe, probe_names
-from tailora.methods.checks import check_choices, check_probe
+from tailora.methods.checks import check_choices, check_own_head, check_probe
 from tailora.methods.method import find_method
 
 BASELINE: Final = "lora"
@@ -119,7 +119,8 @@ def make_plan(
     for key in {key for changes in variants for key in changes}:
         if not any(method.acts_on(key) for method in found):
             raise ConfigError(f"{key} acts on none of {', '.join(methods)}; vary something else")
-    every = [name for name in probe_names() if not find_probe(name).text]  # few encoders read
+    # few encoders read text, and few methods have a head of their own
+    every = [p for p in probe_names() if not (find_probe(p).text or find_probe(p).own)]
     listed = [name for text in probes for name in (every if text == "all" else [text])]
     chosen = [parse_probe(text) for text in listed] or [own_probe(recipe)]
     adaptations = [
@@ -181,6 +182,8 @@ def check_plan_choices(plan: Plan) -> None:
         check_probe(probe)
     for row in plan.adaptations:
         check_choices(row.recipe)
+        for views in {probe.views for probe in plan.probes} - {None}:
+            check_choices(row.recipe.override({"probe.views": views}))
         _check_idle(row, plan.probes)
 
 
@@ -193,6 +196,9 @@ def check_plan(plan: Plan, counts: ClassCounts) -> None:
     check_plan_choices(plan)
     for probe in plan.probes:
         find_probe(probe.kind).check(probe.options, counts)
+        if find_probe(probe.kind).own:
+            for row in plan.adaptations:
+                check_own_head(find_method(row.method), row.recipe, counts)
 
 
 def _check_idle(row: Adaptation, probes: Sequence[ProbeChoice]) -> None:

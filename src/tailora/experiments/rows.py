@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
+from torch import nn
 
 from tailora.backbones import LoadedBackbone, load_backbone
 from tailora.config.probe_choice import ProbeChoice
@@ -64,7 +65,8 @@ def validation_shares(job: Job, method: Method, probe: ProbeChoice) -> Rows:
     if method.is_ensemble:
         return method.shares(job, partial(_fit, job, probe), ("val",))[0]
     val = method.features(job, "val")
-    return _shares(_fit(job, probe, *head_rows(job, method), val), val)
+    own = method.own_head(job)
+    return _shares(_fit(job, probe, *head_rows(job, method), val, own=own), val)
 
 
 def row_output(job: Job, row: Adaptation, probe: ProbeChoice) -> tuple[MethodOutput, Rows]:
@@ -77,7 +79,7 @@ def row_output(job: Job, row: Adaptation, probe: ProbeChoice) -> tuple[MethodOut
     train, labels = head_rows(job, method)
     val, test = (method.features(job, split) for split in ("val", "test"))
     views = turned_views(job, method) if find_probe(probe.kind).views else None
-    logits = _fit(job, probe, train, labels, val, views)
+    logits = _fit(job, probe, train, labels, val, views, method.own_head(job))
     val_shares = _shares(logits, val)
     output = MethodOutput(
         row.name,
@@ -107,8 +109,9 @@ def _fit(
     labels: NDArray[np.int64],
     val: Rows,
     views: tuple[Rows, Rows] | None = None,
+    own: nn.Module | None = None,
 ) -> Logits:
-    return as_logits(fit_head(job, probe, train, labels, val, views=views))
+    return as_logits(fit_head(job, probe, train, labels, val, views=views, own=own))
 
 
 @dataclass(frozen=True)
@@ -214,6 +217,8 @@ def _score(
     clusters: ClusterSummary | None,
 ) -> None:
     """Fit one probe and look at the test once; leaves metrics, predictions and cost."""
+    if probe.views is not None:
+        job = replace(job, recipe=job.recipe.override({"probe.views": probe.views}))
     output, val = row_output(job, row, probe)
     options, units = job.recipe.evaluate, job.units("test")
     targets = job.decisions("test").labels

@@ -39,6 +39,7 @@ from tailora.heads.linear_probe import (
 )
 from tailora.heads.lws import LWSHead
 from tailora.heads.ncm import NearestClassMeanHead, nearest_class_mean
+from tailora.heads.nearest_neighbours import NearestNeighbours
 from tailora.heads.prior_thresholding import adjust_logits
 from tailora.heads.reslt import ResLTHead, ResLTLoss
 from tailora.heads.tau_normalisation import choose_tau, tau_normalise
@@ -72,6 +73,7 @@ class ProbeData:
         views: Features of two views of the images to be predicted, both (rows, width), without
             their labels; for heads that need `views`.
         text: Builds a head from class names, for heads that need `text`.
+        own: The head that the features were trained with, for the head `own`.
     """
 
     features: Rows
@@ -85,6 +87,7 @@ class ProbeData:
     l2: tuple[float, ...] = L2_GRID
     views: tuple[Rows, Rows] | None = None
     text: Callable[[], nn.Linear] | None = None
+    own: nn.Module | None = None
 
 
 class Probe(ABC):
@@ -98,6 +101,7 @@ class Probe(ABC):
         views: Whether it needs two views of the images to predict, so that it cannot be saved in a
             run.
         text: Whether it needs the text encoder of CLIP.
+        own: Whether it is the head of the adapter's own training, which not every method has.
         is_linear: Whether it is a linear layer trained with the loss of its name.
     """
 
@@ -105,6 +109,7 @@ class Probe(ABC):
     summary: str
     views = False
     text = False
+    own = False
     is_linear = False
 
     @property
@@ -154,6 +159,26 @@ def _choices(options: Options) -> list[dict[str, Any]]:
     if not all(listed):
         raise ConfigError(f"probe options must not be empty lists, got {dict(options)}")
     return [dict(zip(options, values, strict=True)) for values in itertools.product(*listed)]
+
+
+def _best(
+    name: str, data: ProbeData, options: Options, fitted: Callable[[dict[str, Any]], nn.Module]
+) -> nn.Module:
+    """Fit a head with each combination of options given as lists; keep the best on validation."""
+    choices = _choices(options)
+    if len(choices) > 1 and not len(data.val_labels):
+        raise ConfigError(
+            f"probe {name!r} has several values of an option and no validation sample to choose "
+            "by; give one value"
+        )
+    heads = [fitted(chosen) for chosen in choices]
+    for head, chosen in zip(heads, choices, strict=True):
+        setattr(head, CHOSEN, chosen)
+    if len(heads) == 1:
+        return heads[0]
+    predicted = [predict_logits(head, data.val_features).argmax(axis=1) for head in heads]
+    scores = [data.score(data.val_labels, classes) for classes in predicted]
+    return heads[int(np.argmax(scores))]  # of equals the first
 
 
 @final
@@ -271,21 +296,10 @@ class _UnderLoss(Probe):
             registry.build(self.loss, {"counts": counts}, chosen)
 
     def fit(self, data: ProbeData, options: Options = _NONE) -> nn.Module:
-        choices = _choices(options)
-        if len(choices) > 1 and not len(data.val_labels):
-            raise ConfigError(
-                f"probe {self.name!r} has several values of an option and no validation sample to "
-                "choose by; give one value"
-            )
-        losses = [registry.build(self.loss, {"counts": data.counts}, one) for one in choices]
-        heads = [_linear(data, loss) for loss in losses]
-        for head, chosen in zip(heads, choices, strict=True):
-            setattr(head, CHOSEN, chosen)
-        if len(heads) == 1:
-            return heads[0]
-        predicted = [predict_logits(head, data.val_features).argmax(axis=1) for head in heads]
-        scores = [data.score(data.val_labels, classes) for classes in predicted]
-        return heads[int(np.argmax(scores))]  # of equals the first
+        def fitted(chosen: dict[str, Any]) -> nn.Module:
+            return _linear(data, registry.build(self.loss, {"counts": data.counts}, chosen))
+
+        return _best(self.name, data, options, fitted)
 
     def empty(self, width: int, classes: int, options: Options = _NONE) -> nn.Module:  # noqa: ARG002
         return zero_linear(width, classes)
@@ -306,6 +320,28 @@ class _PostHoc(Probe):
 
     def empty(self, width: int, classes: int, options: Options = _NONE) -> nn.Module:  # noqa: ARG002
         return ShiftedHead(zero_linear(width, classes), torch.zeros(classes))
+
+
+@final
+class _Own(Probe):
+    name = "own"
+    summary = (
+        "the linear head that the adapter was trained with, without fitting another: ordinary "
+        "fine-tuning"
+    )
+    own = True
+
+    def fit(self, data: ProbeData, options: Options = _NONE) -> nn.Module:
+        self.check(options, data.counts)
+        if data.own is None:
+            raise ConfigError(
+                f"probe {self.name!r} is the linear head of an adapter's own training, and these "
+                "features have none; choose another, such as logit-adjusted"
+            )
+        return data.own
+
+    def empty(self, width: int, classes: int, options: Options = _NONE) -> nn.Module:  # noqa: ARG002
+        return zero_linear(width, classes)
 
 
 @final
@@ -344,7 +380,11 @@ class _Standardised(Probe):
             val_features=_scaled(scale, data.val_features),
             views=data.views and (_scaled(scale, data.views[0]), _scaled(scale, data.views[1])),
         )
-        return _in_order(scale, self.learn(scaled, options))
+        learnt = self.learn(scaled, options)
+        head = _in_order(scale, learnt)
+        if hasattr(learnt, CHOSEN):
+            setattr(head, CHOSEN, getattr(learnt, CHOSEN))
+        return head
 
     def empty(self, width: int, classes: int, options: Options = _NONE) -> nn.Module:
         return _in_order(Standardisation(width), self.shape(width, classes, options))
@@ -389,6 +429,36 @@ class _NearestCentredDirection(_NearestMean):
     name = "ncm-cl2n"
     summary = "nearest class mean of centred, normalised features"
     variant = "cl2n"
+
+
+@final
+class _NearestNeighbours(_Standardised):
+    name = "knn"
+    summary = (
+        "vote of the 20 nearest training samples, each class's share over its prior (cosine; "
+        "Cover and Hart 1967)"
+    )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"k": 20, "tau": 1.0}
+
+    def check(self, options: Options, counts: ClassCounts) -> None:
+        if unknown := sorted(options.keys() - self.options.keys()):
+            raise ConfigError(f"probe {self.name!r} has no option {unknown[0]!r}; it has k, tau")
+        for chosen in _choices(options):
+            NearestNeighbours(1, len(counts.names), **chosen)
+
+    def learn(self, data: ProbeData, options: Options) -> nn.Module:
+        def fitted(chosen: dict[str, Any]) -> nn.Module:
+            head = NearestNeighbours(data.features.shape[1], len(data.counts.names), **chosen)
+            head.remember(_tensor(data.features), torch.from_numpy(data.labels))
+            return head
+
+        return _best(self.name, data, options, fitted)
+
+    def shape(self, width: int, classes: int, options: Options) -> nn.Module:
+        return NearestNeighbours(width, classes, **options)
 
 
 @final
@@ -654,6 +724,7 @@ _OTHERS: Final[tuple[Probe, ...]] = (
     _NearestRawMean(),
     _NearestMeanDirection(),
     _NearestCentredDirection(),
+    _NearestNeighbours(),
     _PostHoc(),
     _TauNormalised(),
     _Retrained(),
@@ -665,6 +736,7 @@ _OTHERS: Final[tuple[Probe, ...]] = (
     _TLC(),
     _WeighedExperts(),
     _FromText(),
+    _Own(),
 )
 
 

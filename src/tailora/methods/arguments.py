@@ -174,6 +174,8 @@ def _take_probe(asked: Asked, given: object) -> None:
     if isinstance(given, str):
         chosen = parse_probe(given)
         asked.take("probe", "loss", "loss_options", Given(chosen.kind, chosen.options, {}))
+        if chosen.views is not None:
+            asked.recipe = asked.recipe.override({"probe.views": chosen.views})
     elif isinstance(given, Probe):
         asked.take("probe", "loss", "loss_options", probe_given(given))
     else:

@@ -24,7 +24,7 @@ from tailora.heads.linear_probe import zero_linear
 from tailora.heads.probes import find_probe
 from tailora.launcher import launched
 from tailora.methods.band_choice import check_band_options
-from tailora.methods.method import Method, find_method
+from tailora.methods.method import Method, find_method, stood_on
 from tailora.methods.training_objectives import OBJECTIVES
 from tailora.methods.training_parts import (
     recipe_sampler,
@@ -241,8 +241,31 @@ def check_recipe(
     groups = make_groups(counts, options.groups, low=options.low, high=options.high)
     check_training(recipe, counts, groups, counts if images is None else images)
     _check_validation(recipe, n_val)
+    _check_own_head(recipe, counts)
     find_method(recipe.method).check(recipe, counts, n_val)
     return groups
+
+
+def _check_own_head(recipe: Recipe, counts: ClassCounts) -> None:
+    """Reject the head `own` where a row of the results has none."""
+    if find_probe(recipe.probe.loss).own:
+        last = find_method(recipe.method)
+        for method in (*(stood_on(last) if last.baselines else ()), last):
+            check_own_head(method, recipe, counts)
+
+
+def check_own_head(method: Method, recipe: Recipe, counts: ClassCounts) -> None:
+    """Reject the head `own` of a method that is not trained with a linear one.
+
+    Raises:
+        ConfigError: Only LoRA and fine-tuning on labels have it, and not with every loss.
+    """
+    if not method.has_own_head(recipe, counts):
+        raise ConfigError(
+            f"probe 'own' is the linear head of an adapter's own training, and {method.name} with "
+            f"train.loss={recipe.train.loss!r} and train.objective={recipe.train.objective!r} has "
+            "none; choose another probe, or --method lora"
+        )
 
 
 def check_encoder(

@@ -1,11 +1,19 @@
 """One adapter trained on all classes: LoRA, or any other tuner of PEFT."""
 
-from tailora.config.recipe import TrainOptions
-from tailora.methods.job import Job
+from functools import partial
+
+from tailora.config.recipe import Recipe, TrainOptions
+from tailora.counts import ClassCounts
+from tailora.methods.job import Job, build_loss
 from tailora.methods.method import Method, find_method, starting_probe
-from tailora.methods.stages import image_features, stage_folder
+from tailora.methods.stages import image_features, keep_own_head, stage_folder
 from tailora.methods.training_objectives import Pretrained, base_training
-from tailora.methods.training_parts import early_stopping, recipe_sampler, training_optimizer
+from tailora.methods.training_parts import (
+    cosine_scale,
+    early_stopping,
+    recipe_sampler,
+    training_optimizer,
+)
 from tailora.train.base_adaptation import AnyEncoder, adapt_base
 
 
@@ -18,6 +26,12 @@ class LoRA(Method):
     reference = "Hu et al., ICLR 2022"
     objectives = True
     style = ("#0072b2", "s")
+
+    def has_own_head(self, recipe: Recipe, counts: ClassCounts) -> bool:
+        """Whether it learns from labels by a loss that takes the logits of a linear head."""
+        if self.experts is not None or recipe.train.objective != "labels":
+            return False
+        return cosine_scale(build_loss(recipe.train, counts)) is None
 
     def train(self, job: Job) -> AnyEncoder:
         """Adapt by the recipe's objective: with labels, or without."""
@@ -45,4 +59,5 @@ class LoRA(Method):
             sharded=job.recipe.compute.shard,
             stage=stage_folder(job, self.name),
             stopping=early_stopping(job),
+            keep_head=partial(keep_own_head, job, self.name),
         )

@@ -20,7 +20,7 @@ from tailora.heads.probes import CHOSEN, Logits, ProbeData, check_kept, find_pro
 from tailora.methods.deblora.calibrate import Calibration
 from tailora.methods.experts import Experts
 from tailora.methods.job import Job
-from tailora.methods.stages import stage_features, train_once, trainable
+from tailora.methods.stages import own_head_file, stage_features, train_once, trainable
 from tailora.metrics.confusion import present_macro_f1
 from tailora.runs.folder import StageCost
 from tailora.runs.weights import HeadFacts, load_adapted, load_head, save_head
@@ -172,6 +172,17 @@ class Method:
         """
         raise NotImplementedError(f"{type(self).__name__} is no ensemble")
 
+    def has_own_head(self, recipe: Recipe, counts: ClassCounts) -> bool:
+        """Whether its training has a linear head, with which it can be evaluated too."""
+        return False
+
+    def own_head(self, job: Job) -> nn.Module | None:
+        """Read the linear head that it was trained with; None where none was kept."""
+        path = own_head_file(job, self.name)
+        if not path.is_file():
+            return None
+        return load_head(path, classes=len(job.counts.names), features=job.encoder.features)
+
     def calibration(self, job: Job) -> Calibration | None:
         """Clusters and moved features, of methods that de-bias features."""
         return None
@@ -233,7 +244,8 @@ def run_method(job: Job) -> list[StageResult]:
     results = []
     for stage in (*stood_on(method), method):
         stage.adapt(job)
-        results.append(stage.with_head(job))
+        if stage.name == method.name or not find_probe(job.recipe.probe.loss).own:
+            results.append(stage.with_head(job))  # also of those not shown: trainings start there
     return results if method.baselines else results[-1:]
 
 
@@ -245,6 +257,7 @@ def fit_head(
     val: Rows,
     *,
     views: tuple[Rows, Rows] | None = None,
+    own: nn.Module | None = None,
 ) -> nn.Module:
     """Fit a head; what it has to choose is chosen on validation.
 
@@ -255,6 +268,7 @@ def fit_head(
         labels: Their class indices (rows,).
         val: Features of the validation rows, none where there is no such split.
         views: Two views of the images to predict; see `ProbeData`.
+        own: The head that the features were trained with.
 
     Returns:
         From features (rows, width) to logits (rows, classes).
@@ -270,6 +284,7 @@ def fit_head(
         seed=job.recipe.seed,
         l2=tuple(job.recipe.probe.l2),
         views=views,
+        own=own,
         text=partial(text_head, job.loaded, job.counts.names, features=train),
     )
     with torch.random.fork_rng():
@@ -323,7 +338,7 @@ def _kept_head(
     if job.folder.writes and not path.is_file():
         train, labels = head_rows(job, method)
         with job.folder.costs(method.name).measure("probe" if name == "head" else f"{name} probe"):
-            head = fit_head(job, probe, train, labels, val)
+            head = fit_head(job, probe, train, labels, val, own=method.own_head(job))
         options = getattr(head, CHOSEN, probe.options)
         check_kept(find_probe(probe.kind), head, train, facts.classes, options)
         write_json(path.with_suffix(".options.json"), options)

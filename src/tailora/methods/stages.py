@@ -9,14 +9,20 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from tailora import processes
 from tailora.adapters import AdapterSpec, trained_parameters
 from tailora.backbones.symmetries import dihedral, over_views
 from tailora.features import FeatureBank, extract, make_together
 from tailora.methods.job import Job
-from tailora.runs.weights import is_saved, load_adapted, save_adapted, weights_fingerprint
+from tailora.runs.weights import (
+    is_saved,
+    load_adapted,
+    save_adapted,
+    save_head,
+    weights_fingerprint,
+)
 from tailora.storage import write_json
 from tailora.train.adapter_spectrum import adapter_spectrum
 from tailora.train.base_adaptation import AnyEncoder, with_adapter
@@ -47,6 +53,17 @@ def _keep(adapted: AnyEncoder, folder: Path) -> None:
     if found is not None:
         write_json(folder / "spectrum.json", found)
     save_adapted(adapted, folder)
+
+
+def own_head_file(job: Job, stage: str) -> Path:
+    """Where the head that a stage was trained with is kept."""
+    return job.folder.stage(stage) / "own-head.safetensors"
+
+
+def keep_own_head(job: Job, stage: str, head: nn.Linear) -> None:
+    """Save the head that a stage was trained with, for its row of results (head `own`)."""
+    path = own_head_file(job, stage)
+    processes.only_first(job.accelerator, lambda: save_head(head.cpu(), path))
 
 
 def stage_folder(job: Job, stage: str, *, rate: str = "train.lr") -> StageFolder:
@@ -113,7 +130,7 @@ def _encoded(
     split, grid = view.partition("-")[0], job.grid if by_place else ()
     views = job.recipe.probe.views if view in ("val", "test") else 1
     bank = FeatureBank(
-        folder / f"features-{view}",
+        folder / (f"features-{view}" if views == 1 else f"features-{view}-over-{views}-views"),
         job.feature_manifest(split, weights_fingerprint(folder), grid, views),
         "float16" if by_place else "float32",
     )

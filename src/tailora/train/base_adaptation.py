@@ -82,6 +82,7 @@ def adapt_base(
     sharded: bool = False,
     stage: StageFolder | None = None,
     stopping: EarlyStopping | None = None,
+    keep_head: Callable[[nn.Linear], None] | None = None,
 ) -> AnyEncoder:
     """Stage 0: adapt a copy of `encoder` by whatever it is to learn.
 
@@ -89,7 +90,7 @@ def adapt_base(
         encoder: Pretrained and frozen.
         context: Images, device, progress, seed.
         rows: Training sample numbers.
-        training: Gives what the adapted copy learns, and what learns along and is dropped.
+        training: Gives what the adapted copy learns, and what learns along.
         spec: The adapter; None trains the whole encoder (fine-tuning).
         schedule: How long and how fast.
         title: What the progress bar says.
@@ -98,6 +99,7 @@ def adapt_base(
         sharded: Divide the encoder among the processes while it learns as a whole (`spec` None).
         stage: Where each epoch's state and the history go.
         stopping: When to stop early; None never does.
+        keep_head: Called with the linear head that was trained along, if there is one.
 
     Returns:
         The adapted copy, on the accelerator's device, or a whole one elsewhere if it was divided.
@@ -107,9 +109,10 @@ def adapt_base(
     adapted = adapted.to(context.accelerator.device)
     if sharded:
         shard(adapted.backbone, context.accelerator)
-    run_training(
-        training(adapted), rows, context, schedule, title, stage, sampler, optimizer, stopping
-    )
+    learning = training(adapted)
+    run_training(learning, rows, context, schedule, title, stage, sampler, optimizer, stopping)
+    if keep_head is not None and learning.head is not None:
+        keep_head(learning.head)
     return _put_together(adapted, encoder) if sharded else adapted
 
 

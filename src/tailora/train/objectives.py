@@ -164,6 +164,7 @@ def label_training(
                 part.start_epoch(epoch)
 
     module = nn.ModuleDict({"encoder": encoder, "head": head})
+    linear = head if type(head) is nn.Linear else None
     if rows_of is not None:
 
         def by_rows(augment: str) -> Objective:
@@ -173,7 +174,7 @@ def label_training(
             )  # fmt: skip
 
         return TrainingModule(
-            module, by_rows(augment), start_epoch, validation_loss=by_rows("none")
+            module, by_rows(augment), start_epoch, validation_loss=by_rows("none"), head=linear
         )
     labels = torch.from_numpy(targets).to(device)
     objective = label_objective(
@@ -184,7 +185,7 @@ def label_training(
         logits = head(encoder(images(batch).to(device, non_blocking=True)))
         return one_answer(logits, loss).argmax(dim=1)
 
-    return TrainingModule(module, objective, start_epoch, predict)
+    return TrainingModule(module, objective, start_epoch, predict, head=linear)
 
 
 def one_answer(logits: Tensor, loss: nn.Module) -> Tensor:

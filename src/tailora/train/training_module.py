@@ -26,6 +26,8 @@ class TrainingModule:
             if there is none.
         validation_loss: Loss of validation samples, if there is no `predict` and it differs from
             `objective`.
+        head: The linear layer from features (rows, width) to logits (rows, classes) that is trained
+            along; None where the objective has no head, or one of another form.
     """
 
     module: nn.Module
@@ -33,6 +35,7 @@ class TrainingModule:
     start_epoch: Callable[[int], None] | None = None
     predict: Callable[[NDArray[np.int64]], Tensor] | None = None
     validation_loss: Objective | None = None
+    head: nn.Linear | None = None
 
 
 def alone(encoder: nn.Module, objective: Objective) -> TrainingModule:
