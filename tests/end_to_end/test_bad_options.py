@@ -96,7 +96,7 @@ RECIPE_ALONE = {
         (["--set", "deblora.balance=0.5"], ["rho"]),
         (["--tuner", "lra"], ["did you mean 'lora'"]),
         (["--epochs", "0"], ["epochs must be at least 1"]),
-        (["--out", "mine"], ["no tailora run"]),
+        (["--out", "mine"], ["not a tailora run"]),
     ],
     "compare": [
         (["--set", "train.lr=-1"], ["lr must be positive", "-1"]),

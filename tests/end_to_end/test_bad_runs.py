@@ -34,12 +34,14 @@ def test_a_folder_that_is_no_run_is_never_touched(content, flag, refuse, tmp_pat
     for name, text in content.items():
         (tmp_path / "work" / name).write_text(text)
     flags = [flag] if flag else []
-    refuse("fit", data, "--out", "work", *quick, *flags, says=["no tailora run", "another --out"])
+    refuse(
+        "fit", data, "--out", "work", *quick, *flags, says=["not a tailora run", "another --out"]
+    )
 
 
 def test_a_run_is_not_made_inside_a_file(refuse, tmp_path, data, quick):
     (tmp_path / "file").write_text("mine")
-    refuse("fit", data, "--out", "file", *quick, says=["no tailora run"])
+    refuse("fit", data, "--out", "file", *quick, says=["not a tailora run"])
     refuse("fit", data, "--out", "file/run", *quick, says=["cannot write"])
 
 
@@ -111,9 +113,9 @@ def test_a_run_is_resumed_only_with_its_own_data_and_recipe(
     run = copy_run(finished, tmp_path / "run")
     others = write_chips(tmp_path / "others", COUNTS | {"[red]": 7})
     words = ["--out", run, "--resume", *quick]
-    refuse("fit", others, *words, says=["another dataset", "--out"])
-    refuse("fit", data, *words, "--rank", 4, says=["another recipe", "adapter.rank was 2, now 4"])
-    refuse("fit", data, *words, "--seed", 4, says=["another recipe", "seed was 0, now 4"])
+    refuse("fit", others, *words, says=["different dataset", "--out"])
+    refuse("fit", data, *words, "--rank", 4, says=["different recipe", "adapter.rank was 2, now 4"])
+    refuse("fit", data, *words, "--seed", 4, says=["different recipe", "seed was 0, now 4"])
     _set(run, tailora="0.0.1")
     refuse("fit", data, *words, says=["tailora 0.0.1", "--force"])
 
@@ -122,7 +124,7 @@ def test_an_encoder_with_other_weights_is_noticed(refuse, finished, tmp_path, en
     run = copy_run(finished, tmp_path / "run")
     _edit(run / "run.json", lambda r: r | {"backbone": r["backbone"] | {"sha256": "0" * 64}})
     reseal(run)
-    refuse("predict", run, data / "007", "--quiet", says=["other weights", str(encoder)])
+    refuse("predict", run, data / "007", "--quiet", says=["different weights", str(encoder)])
 
 
 @pytest.mark.parametrize("kind", ["missing", "no image", "truncated", "two bands", "16 bit", "NaN"])
@@ -234,7 +236,7 @@ def test_a_run_without_checksums_is_read_with_a_note(finished, tmp_path, data):
     )
     answer = succeed("predict", run, data / "007", "--quiet")
     assert answer.out == succeed("predict", finished, data / "007", "--quiet").out
-    assert "keeps no checksums" in answer.err
+    assert "without checksums" in answer.err
 
 
 def _inner(key, **values):
@@ -283,7 +285,7 @@ _VALUE = {
 }  # fmt: skip
 WRONG = {
     "band 0": (_inner("input", bands=[1, 2, 0]), "bands [1, 2, 0]"),
-    "band 999": (_inner("input", bands=[1, 2, 999]), "of images that have 3"),
+    "band 999": (_inner("input", bands=[1, 2, 999]), "but images that have 3"),
     "two means": (_inner("input", mean=[0.5, 0.5]), "other lengths"),
     "scale 0": (_inner("input", scale=0.0), "above 0"),
     "size as text": (_inner("input", image_size="14"), "image_size"),
@@ -335,7 +337,7 @@ WRONG = {
     "notes a number": (_inner("dataset", notes=3), "dataset.notes"),
     "spectrum empty": (lambda run: _set(run, spectrum={"entropy": 1}), "spectrum"),
     "versions a list": (lambda run: _set(run, versions=[]), "versions"),
-    "another tuner": (_config(peft_type="XLORA"), "no tuner"),
+    "another tuner": (_config(peft_type="XLORA"), "no known tuner"),
     "a narrow head": (
         _head(lambda h: h | {"weight": h["weight"][:, :5].contiguous()}),
         "by 5 features",

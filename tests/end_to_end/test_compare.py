@@ -316,7 +316,7 @@ def test_a_folder_of_something_else_is_left_alone(refuse, data, quick, tmp_path)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "notes.txt").write_text("mine")
     for flag in ([], ["--resume"], ["--force"]):
-        refuse("compare", data, "--out", "out", *quick, *flag, says=["no tailora comparison"])
+        refuse("compare", data, "--out", "out", *quick, *flag, says=["not a tailora comparison"])
 
 
 def test_another_recipe_or_data_set_is_not_mixed_in(compared, data, quick, tmp_path):
@@ -326,7 +326,7 @@ def test_another_recipe_or_data_set_is_not_mixed_in(compared, data, quick, tmp_p
     answer = tailora(*words, data, "--resume", "--set", "train.epochs=1")
     assert "train.epochs was 2, now 1" in answer.err
     other = write_chips(tmp_path / "other", seed=7)
-    assert "another dataset" in tailora(*words, other, "--resume").err
+    assert "different dataset" in tailora(*words, other, "--resume").err
 
 
 def test_a_group_that_would_be_empty_is_refused(refuse, data, quick):

@@ -133,7 +133,7 @@ def test_a_loss_that_is_not_finite_stops_and_a_lower_rate_goes_on_from_the_last_
     stage = run / "stages" / "lora"
     assert sorted(p.name for p in stage.iterdir()) == ["checkpoint.pt", "history.jsonl"]
     assert steps(stage / "history.jsonl") == EVERY_STEP[:7]  # all that were good
-    refused(tailora(*words, "--resume", "--set", "train.lr=0.1"), "another recipe", "train.lr")
+    refused(tailora(*words, "--resume", "--set", "train.lr=0.1"), "different recipe", "train.lr")
     refused(tailora(*words, "--resume", "--set", "train.weight_decay=0.5"), "train.weight_decay")
     succeed(*words, "--resume", "--set", "train.lr=0.002")
     rows = lines(run / "history.jsonl")

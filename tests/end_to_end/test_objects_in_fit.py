@@ -168,7 +168,7 @@ def test_a_run_with_objects_is_resumed_with_the_same_objects(
     with pytest.raises(KeyboardInterrupt):
         fit(chips, encoder, run, loss=Squared(2.0), callbacks=[Broken()])
     assert not registry._REGISTERED.get("losses")
-    with pytest.raises(TailoraError, match=r"has another recipe: train\.loss_options was"):
+    with pytest.raises(TailoraError, match=r"has a different recipe: train\.loss_options was"):
         fit(chips, encoder, run, loss=Squared(3.0), resume=True)
     fit(chips, encoder, run, loss=Squared(2.0), resume=True)
     fit(chips, encoder, tmp_path / "straight", loss=Squared(2.0))

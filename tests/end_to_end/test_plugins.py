@@ -178,7 +178,7 @@ def test_a_run_needs_the_package_of_its_head(tempered, data, quick, tmp_path, mo
     monkeypatch.setenv("TAILORA_NO_PLUGINS", "1")
     refused(
         tailora("predict", run, data / "007", "-q"),
-        "unknown probe 'ridge'", "; a head of a package needs that package",
+        "unknown probe 'ridge'", "; a head from a plugin needs that package installed",
     )  # fmt: skip
     succeed("report", run, "-q")
 

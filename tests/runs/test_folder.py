@@ -22,7 +22,7 @@ def folder(tmp_path):
 
 
 def open_(folder, recipe=RECIPE, fingerprint="data-1", *, resume=False, force=False):
-    return folder.open_for_fit(recipe, fingerprint, resume=resume, force=force)
+    folder.open_for_fit(recipe, fingerprint, resume=resume, force=force)
 
 
 def edit(folder, **changes):
@@ -35,7 +35,7 @@ def snapshot(path):
 
 
 def test_a_new_run_begins_with_its_recipe_and_is_not_complete(folder):
-    assert open_(folder) is None
+    open_(folder)
     assert folder.read_recipe() == RECIPE
     assert json.loads(folder.run_file.read_text()) == {
         "schema": SCHEMA,
@@ -48,21 +48,21 @@ def test_a_new_run_begins_with_its_recipe_and_is_not_complete(folder):
 
 def test_an_empty_folder_may_be_used(folder):
     folder.path.mkdir(parents=True)
-    assert open_(folder) is None
+    open_(folder)
     assert folder.run_file.is_file()
 
 
-def test_resuming_gives_what_was_there_and_touches_nothing(folder):
+def test_resuming_touches_nothing(folder):
     open_(folder)
     (folder.stage("lora")).mkdir(parents=True)
     (folder.stage("lora") / "head.safetensors").write_text("half of the work")
     before = snapshot(folder.path)
-    assert open_(folder, resume=True)["dataset"] == {"fingerprint": "data-1"}
+    open_(folder, resume=True)
     assert snapshot(folder.path) == before
 
 
 def test_resuming_where_nothing_is_begins(folder):
-    assert open_(folder, resume=True) is None
+    open_(folder, resume=True)
     assert folder.read_recipe() == RECIPE
 
 
@@ -74,7 +74,7 @@ def test_a_run_killed_before_its_recipe_was_written_can_be_resumed(folder, monke
         patched.setattr("tailora.runs.folder.write_text", killed)
         with pytest.raises(KeyboardInterrupt):
             open_(folder)
-    assert open_(folder, resume=True) is None
+    open_(folder, resume=True)
     assert folder.read_recipe() == RECIPE
 
 
@@ -85,7 +85,7 @@ def test_force_replaces_a_run_and_all_of_its_files(folder):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("old")
     other = RECIPE.override({"seed": 5})
-    assert open_(folder, other, "data-2", force=True) is None
+    open_(folder, other, "data-2", force=True)
     assert sorted(p.name for p in folder.path.iterdir()) == ["recipe.toml", "run.json"]
     assert folder.read_recipe().seed == 5
 
@@ -134,28 +134,28 @@ def damaged(folder):
 @pytest.mark.parametrize(
     ("prepare", "options", "message"),
     [
-        (no_run, {}, "exists and is no tailora run: choose another --out"),
-        (no_run, {"force": True}, "exists and is no tailora run: choose another --out"),
-        (no_run, {"resume": True}, "exists and is no tailora run: choose another --out"),
-        (foreign_json, {"force": True}, "exists and is no tailora run: choose another --out"),
-        (a_file, {"force": True}, "exists and is no tailora run: choose another --out"),
-        (a_run, {}, "exists: add --resume to go on with it or --force to replace it"),
+        (no_run, {}, "exists and is not a tailora run: choose another --out"),
+        (no_run, {"force": True}, "exists and is not a tailora run: choose another --out"),
+        (no_run, {"resume": True}, "exists and is not a tailora run: choose another --out"),
+        (foreign_json, {"force": True}, "exists and is not a tailora run: choose another --out"),
+        (a_file, {"force": True}, "exists and is not a tailora run: choose another --out"),
+        (a_run, {}, "exists: add --resume to continue it or --force to replace it"),
         (
             a_run,
             {"resume": True, "recipe": RECIPE.override({"deblora.balance": 3})},
-            r"another recipe: deblora.balance was 2.0, now 3.0; resume with the same options",
+            r"different recipe: deblora.balance was 2.0, now 3.0; resume with the same options",
         ),
         (
             a_run,
             {"resume": True, "recipe": RECIPE.override({"adapter.targets": ["q"]})},
-            r"another recipe: adapter.targets was \[\], now \['q'\]",
+            r"different recipe: adapter.targets was \[\], now \['q'\]",
         ),
         (
             a_run,
             {"resume": True, "fingerprint": "data-2"},
-            "belongs to another dataset: give the same data, or another --out",
+            "belongs to a different dataset: give the same data, or another --out",
         ),
-        (other_version, {"resume": True}, r"begun by tailora 1.2.2 .*this is 1.2.3.*--force"),
+        (other_version, {"resume": True}, r"started by tailora 1.2.2 .*this is 1.2.3.*--force"),
         (other_format, {"resume": True}, rf"format {SCHEMA + 1}.*this is .*format {SCHEMA}"),
         (damaged, {"resume": True}, r"run.json' is damaged .*--force"),
     ],
@@ -226,13 +226,13 @@ def test_a_complete_run_is_read(folder):
     [
         (nothing, {}, "holds no run: run.json is missing"),
         (no_run, {}, "holds no run: run.json is missing"),
-        (a_run, {}, "is incomplete: go on with `tailora fit ... --resume`"),
+        (a_run, {}, "is incomplete: continue it with `tailora fit ... --resume`"),
         (
             complete,
             {"schema": 99, "tailora": "9.0"},
             f"written by tailora 9.0, format 99; this version reads format {SCHEMA}: fit it again",
         ),
-        (foreign_json, {}, "is not tailora's: choose another folder"),
+        (foreign_json, {}, "was not written by tailora: choose another folder"),
         (damaged, {}, r"is damaged .*fit the run again with --force"),
     ],
 )

@@ -47,7 +47,7 @@ def test_a_run_says_what_its_files_say(folder):
     assert len(run.history) == 0
     assert run.evidence == {}
     assert not run.has_evidence("keep")
-    assert "keeps no checksums" in run.notes[0]
+    assert "without checksums" in run.notes[0]
 
 
 def test_classes_are_ordered_by_their_training_samples(folder, tmp_path):

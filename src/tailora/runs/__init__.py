@@ -1,1 +1,1 @@
-"""What is on disk: recipe, run folder, weights, costs, and a run read back."""
+"""Run and comparison folders: recipes, weights, costs and results, written and read back."""

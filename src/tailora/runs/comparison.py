@@ -1,6 +1,6 @@
-"""A comparison of methods over seeds: what `comparison.json` says, read and written here alone.
+"""A comparison of methods over seeds: `comparison.json` is read and written only here.
 
-What an earlier version did not write is None or empty.
+Fields that an earlier version did not write are None or empty.
 """
 
 from collections import Counter
@@ -39,7 +39,7 @@ _Spreads = Annotated[dict[str, Spread], keyed(*MACRO_KEYS)]
 @final
 @dataclass(frozen=True)
 class PriorSpreads:
-    """Scores over seeds under one prior of the test."""
+    """Scores over seeds, with the test split re-weighted to one class prior."""
 
     accuracy: Spread
     macro_f1: Spread
@@ -48,19 +48,19 @@ class PriorSpreads:
 @final
 @dataclass(frozen=True)
 class Measures:
-    """What else was measured on the test, over seeds; see `tailora.metrics.MethodMetrics`.
+    """Further test metrics over seeds; see `tailora.metrics.MethodMetrics`.
 
     Args:
         worst_class_recall: Lowest recall of any class.
         g_mean: Geometric mean of the recalls.
-        accuracy_disparity: Highest less lowest recall.
-        relative_accuracy: Balanced accuracy over that of balanced training.
+        accuracy_disparity: Highest minus lowest recall.
+        relative_accuracy: Balanced accuracy divided by that of training on balanced data.
         shots: Mean recall keyed many/medium/few.
-        auroc: Mean over classes keyed all/head/middle/tail, as all that follow but `priors`.
+        auroc: Mean over classes, keyed all/head/middle/tail like all below except `priors`.
         auprc: Mean average precision.
-        prevalence: What chance scores in `auprc`.
-        priors: By prior of the test.
-        nll: Mean of -log p of the true class, in nats a sample.
+        prevalence: The `auprc` of a random ranking.
+        priors: Scores by class prior of the test split.
+        nll: Mean of -log p of the true class, in nats per sample.
         coverage: Share of samples whose prediction set holds the true class.
         set_size: Mean number of classes in a set.
     """
@@ -82,7 +82,7 @@ class Measures:
 @final
 @dataclass(frozen=True)
 class Seconds:
-    """Median over seeds: of a method alone, and with all that it builds on."""
+    """Median wall time over seeds: of a method alone, and with all that it builds on."""
 
     own: Score = None
     total: Score = None
@@ -91,34 +91,33 @@ class Seconds:
 @final
 @dataclass(frozen=True, kw_only=True)
 class ComparisonRow:
-    """One adapter under one probe, over all seeds; None where it was not measured.
+    """One adapter with one probe, over all seeds; fields are None where not measured.
 
     Args:
         name: Adapter and probe.
         adapter: The method, with what was varied.
-        method: Its name in recipes.
+        method: Name of the method in recipes.
         probe: The head, with its options.
-        changes: Recipe keys that differ from what all rows share.
-        tuned: Those of them that were chosen on validation.
-        leaks: Whether its features know the label: a bound, never a result.
-        against: Adapter that it is compared with.
+        changes: Recipe keys that differ from the shared recipe.
+        tuned: Those that were tuned on validation.
+        leaks: Whether its features use the true label: an upper bound, never a result.
+        against: Adapter it is compared with.
         scores: Macro-F1 keyed all/head/middle/tail.
-        difference: Paired difference to `against`, keyed alike; None for that row itself.
-        ranks: Mean over seeds of its rank by macro-F1; 1 is best.
-        per_class: F1 of every class of any seed.
-        geometry: Mean cosine distances on the test.
-        ece: Expected calibration error, of all samples and of the tail.
+        difference: Paired difference to `against`, keyed as `scores`; None for that row itself.
+        ranks: Mean rank by macro-F1 over seeds; 1 is best.
+        per_class: F1 of each class that occurs in any seed.
+        geometry: Mean cosine distances between test features.
+        ece: Expected calibration error of all samples and of the tail.
         accuracy: Mean over seeds.
         balanced_accuracy: Mean recall over classes, mean over seeds.
-        measures: None in rows that an earlier version measured.
-        purity: Of debLoRA's clusters.
-        seconds: What it took.
+        measures: Further metrics; None in rows of an earlier version.
+        purity: Purity of debLoRA's clusters, in (0, 1].
+        seconds: Wall time.
         validation: Macro-F1 on validation, keyed all/head/middle/tail.
-        peak_memory_mb: The highest of all seeds, in MB.
+        peak_memory_mb: Highest of all seeds, in MB.
         trained_parameters: Parameters that received gradients, head included.
-        title: The adapter as its authors write it, told apart from others under the same probe; not
-            in the file.
-        several: Whether the comparison has several probes, so that a title needs its probe; not in
+        title: Display name, unique among the rows of a probe; not in the file.
+        several: Whether the comparison has several probes, so that `label` names the probe; not in
             the file.
     """
 
@@ -149,12 +148,12 @@ class ComparisonRow:
 
     @property
     def label(self) -> str:
-        """The row in a sentence: its title, with the probe where there are several."""
+        """Its title, with the probe if there are several."""
         return f"{self.title} with {self.probe}" if self.several else self.title
 
     @property
     def told(self) -> str:
-        """What differs from the recipe and does not stand in the title."""
+        """Changes to the shared recipe that the title does not mention."""
         return ", ".join(
             f"{key} = {value}"
             for key, value in self.changes.items()
@@ -162,7 +161,7 @@ class ComparisonRow:
         )
 
     def difference_on(self, scope: str) -> MeanDifference | None:
-        """Paired difference to the row compared against, where it is defined."""
+        """Paired difference to the reference row for a group of classes; None if undefined."""
         found = None if self.difference is None else self.difference[scope]
         return None if found is None or found.mean is None else found
 
@@ -170,14 +169,14 @@ class ComparisonRow:
 @final
 @dataclass(frozen=True)
 class Trial:
-    """One set of values that was tried.
+    """One set of option values that was tried.
 
     Args:
-        number: From 0, which is the recipe's own.
-        values: By recipe key; empty for the recipe's own.
-        value: What is chosen by; None where the values could not be tried.
-        validation: Macro-F1 by group.
-        seconds: Of the trial, without what other trials had left.
+        number: From 0, which tries the recipe's own values.
+        values: By recipe key; empty for trial 0.
+        value: Validation score that is maximised; None if the values could not be tried.
+        validation: Macro-F1 on validation by group.
+        seconds: Wall time, without stages reused from other trials.
         reason: Why the values could not be tried.
     """
 
@@ -195,14 +194,14 @@ class TunedRow:
     """All trials of a row.
 
     Args:
-        row: Adapter before the choice.
-        adapter: Adapter with what was chosen.
-        method: Its name in recipes.
-        chosen: Number of the trial that was taken.
-        values: What was taken, by recipe key; empty where the recipe's own were best.
-        own: The recipe's own.
-        recipe: File in the comparison's folder that `tailora fit --recipe` takes.
-        trials: In the order they were tried.
+        row: Adapter before tuning.
+        adapter: Adapter with the tuned values.
+        method: Name of the method in recipes.
+        chosen: Number of the best trial.
+        values: Values of the best trial by recipe key; empty if the recipe's own were best.
+        own: The recipe's own values.
+        recipe: File in the comparison folder that `tailora fit --recipe` takes.
+        trials: In the order they were run.
     """
 
     row: str
@@ -224,16 +223,16 @@ class TunedRow:
 @final
 @dataclass(frozen=True, kw_only=True)
 class TuningResult:
-    """How options were chosen on validation.
+    """How options were tuned on validation.
 
     Args:
-        by: Group of classes whose macro-F1 was chosen by.
-        seed: Of the trials.
-        trials: Asked for, a row.
-        space: What was chosen from, by recipe key.
-        n_val: Validation samples.
-        classes_without_validation: Classes that nothing was chosen for.
-        rows: Those that the options act on.
+        by: Group of classes whose macro-F1 was maximised.
+        seed: Seed of the trials.
+        trials: Trials requested per row.
+        space: Search space by recipe key.
+        n_val: Number of validation samples.
+        classes_without_validation: Number of classes without validation samples.
+        rows: Rows that the options affect.
     """
 
     by: str | None = None
@@ -248,7 +247,7 @@ class TuningResult:
 @final
 @dataclass(frozen=True)
 class ComparedData:
-    """The dataset; sizes are one number, or one per seed where each drew its own split."""
+    """The dataset; sizes are one number, or one per seed if each seed drew its own split."""
 
     name: str | None = None
     notes: tuple[str, ...] | None = None
@@ -260,7 +259,7 @@ class ComparedData:
 @final
 @dataclass(frozen=True)
 class ComparedEncoder:
-    """The pretrained encoder that all rows stand on."""
+    """The pretrained encoder that all rows share."""
 
     name: str | None = None
     source: str | None = None
@@ -270,7 +269,7 @@ class ComparedEncoder:
 @final
 @dataclass(frozen=True)
 class ComparedClass:
-    """One class and its training samples, mean over seeds."""
+    """One class and its number of training samples, mean over seeds."""
 
     name: str
     n_train: Annotated[float, Field(ge=0, le=1e15)] | None = None
@@ -279,34 +278,34 @@ class ComparedClass:
 @final
 @dataclass(frozen=True, kw_only=True)
 class ComparisonResult:
-    """A finished comparison: several methods, each under the same probes, over seeds.
+    """A finished comparison: several methods, each with the same probes, over seeds.
 
     Args:
         complete: Whether all rows are there.
-        tailora: Version that wrote it.
-        fingerprints: Of the dataset, or of one per seed.
-        started: When the last part of the work began.
+        tailora: Version of tailora that wrote it.
+        fingerprints: Fingerprint of the dataset, or one per seed.
+        started: When the command that completed it started.
         finished: When it ended.
-        versions: Of Python and packages.
+        versions: Versions of Python and packages.
         git: State of the code.
-        machine: That wrote it.
-        machines: Kinds of machines that measured rows: seconds of unlike ones cannot be compared.
+        machine: Machine that wrote it.
+        machines: Kinds of machines that computed rows; wall times compare only within one kind.
         dataset: Name and sizes.
         backbone: The encoder.
         seeds: In order.
         resplit: Whether each seed drew its own split.
-        against: Adapter that the others are compared with.
+        against: Adapter the others are compared with.
         confidence: Two-sided level of the intervals, in (0, 1).
-        replicates: Resampled tests.
+        replicates: Bootstrap replicates of the test split.
         unit: What was resampled, `"sample"` or `"group"`.
         groups: Class names by group, in the first seed.
         classes: Most frequent first.
         probes: In the order given.
         adapters: In the order given.
-        rows: Probe by probe.
-        tuning: How options were chosen; None where they were not.
-        recipe: What all rows share, as TOML.
-        path: Its folder, where it was read from one.
+        rows: Ordered by probe.
+        tuning: How options were tuned; None if they were not.
+        recipe: The shared recipe, as TOML.
+        path: Its folder, if it was read from one.
     """
 
     complete: bool = True
@@ -343,7 +342,7 @@ class ComparisonResult:
 
     @property
     def against_title(self) -> str | None:
-        """The method compared against, as its authors write it."""
+        """Title of the method the others are compared with."""
         return None if self.against is None else method_title(self.against)
 
     @cached_property
@@ -352,7 +351,7 @@ class ComparisonResult:
         return {name: group for group in GROUP_NAMES for name in self.groups.get(group, [])}
 
     def under(self, probe: str) -> list[ComparisonRow]:
-        """Rows of one probe."""
+        """Rows with one probe."""
         return [row for row in self.rows if row.probe == probe]
 
     def to_frame(self, by: str = "row") -> Any:
@@ -360,17 +359,17 @@ class ComparisonResult:
 
         Args:
             by: `"row"`, as `rows.to_frame()`; `"class"`, F1 of each class in each row; or `"seed"`,
-                macro-F1 of each row under each seed.
+                macro-F1 of each row in each seed.
 
         Raises:
-            ConfigError: Another word, or pandas is not installed.
+            ConfigError: `by` is unknown, or pandas is not installed.
         """
         if by not in _FRAMES:
             raise unknown_name("table of a comparison", by, _FRAMES)
         return frame(_FRAMES[by](self))
 
     def table(self) -> Table:
-        """Macro-F1 of each row in points, mean and deviation over seeds, and paired differences."""
+        """Macro-F1 of each row in points, mean ± deviation, and paired differences."""
         table = Table(caption=escape(_caption(self)))
         table.add_column("method")
         names = [*GROUP_NAMES, "all"]
@@ -394,26 +393,28 @@ class ComparisonResult:
             del row["title"], row["several"]
         for one in (entry["machine"], *entry["machines"]):
             if one is not None and one["processes"] is None:
-                del one["processes"]  # of a run
+                del one["processes"]  # only runs record it
         return {"schema": SCHEMA, "kind": KIND, **entry}
 
     @classmethod
     def from_json(cls, entry: Any, path: Path = Path("comparison.json")) -> "ComparisonResult":
-        """Read what `to_json` wrote, also in an earlier version.
+        """Read what `to_json` returned, also in an earlier version.
 
         Args:
             entry: The content of comparison.json.
-            path: The file, for the error.
+            path: The file, named in errors.
 
         Raises:
-            RunError: Another schema, or something that is missing or of another kind.
+            RunError: The schema differs, or a field is missing or of the wrong type.
         """
         if not isinstance(entry, Mapping) or not isinstance(entry.get("schema"), int):
-            raise RunError(f"{str(path)!r} is damaged: it says no schema")
+            raise RunError(
+                f"{str(path)!r} is damaged: it has no schema; compare again with --force"
+            )
         if entry["schema"] != SCHEMA:
             raise RunError(
-                f"{str(path)!r} must have schema {SCHEMA}, got {entry['schema']}; use the tailora "
-                "that made it"
+                f"{str(path)!r} must have schema {SCHEMA}, got {entry['schema']}; use the "
+                "version of tailora that wrote it"
             )
         known = {name: value for name, value in entry.items() if name != "path"}
         return typed(cls, known, path)
@@ -424,7 +425,7 @@ def _titled(rows: Sequence[ComparisonRow], *, several: bool) -> Rows[ComparisonR
     return Rows(
         replace(
             row,
-            # the same adapter may be there twice, set otherwise
+            # the same adapter may occur twice, with different options
             title=_title(row, rows) if seen[row.adapter, row.probe] == 1 else row.name,
             several=several,
         )
@@ -433,7 +434,7 @@ def _titled(rows: Sequence[ComparisonRow], *, several: bool) -> Rows[ComparisonR
 
 
 def _title(row: ComparisonRow, rows: Sequence[ComparisonRow]) -> str:
-    """Write a method with those changes that not all of its rows share."""
+    """Title of a method, with the changes that not all of its rows share."""
     if row.method is None or not row.changes:
         return method_title(row.adapter)
     others = [other.changes for other in rows if other.method == row.method]

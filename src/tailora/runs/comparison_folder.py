@@ -1,13 +1,13 @@
-"""The folder of a comparison: what lies where, and when it may be gone on with or replaced.
+"""The folder of a comparison: its files, and when it may be resumed or replaced.
 
 ```
-OUT/comparison.json        every number of the page; `complete` once all rows are there
-OUT/comparison.html        the page
-OUT/recipe.toml            what all rows share
+OUT/comparison.json        every number in the report; `complete` once all rows are there
+OUT/comparison.html        the report
+OUT/recipe.toml            the recipe that all rows share
 OUT/results/ROW/PROBE/seed-0/metrics.json, predictions.npz, row.json
-OUT/stages/METHOD-KEY/     adapters and features, shared by the rows that stand on them
-OUT/tuning/ROW-KEY/        study.log of optuna, best.toml for `tailora fit --recipe`
-OUT/images/                decoded images; gone once the comparison is complete
+OUT/stages/METHOD-KEY/     adapters and features, shared by the rows that use them
+OUT/tuning/ROW-KEY/        study.log of Optuna, best.toml for `tailora fit --recipe`
+OUT/images/                decoded images; deleted once the comparison is complete
 ```
 """
 
@@ -30,7 +30,7 @@ _CONTENT: Final = ("comparison.html", "results", "stages", "tuning", "images")
 
 @dataclass(frozen=True)
 class ComparisonFolder:
-    """Names of the files of a comparison."""
+    """Paths of the files of a comparison."""
 
     path: Path
 
@@ -41,7 +41,7 @@ class ComparisonFolder:
 
     @property
     def page(self) -> Path:
-        """The comparison as a page."""
+        """The HTML report."""
         return self.path / "comparison.html"
 
     @property
@@ -50,54 +50,54 @@ class ComparisonFolder:
         return self.path / "images"
 
     def stage(self, method: str, key: str) -> Path:
-        """Where a stage lies whose inputs have this key."""
+        """Folder of a stage; `key` identifies its inputs."""
         return self.path / "stages" / f"{method}-{key}"
 
     def tuning(self, row: str, key: str) -> Path:
-        """Where the trials of a row lie; `key` names the values they are chosen from."""
+        """Folder of the trials of a row; `key` identifies the search space."""
         return self.path / "tuning" / f"{_file_name(row)}-{key}"
 
     def result(self, row: str, probe: str, seed: int) -> Path:
-        """Where a row's numbers under a probe and a seed lie."""
+        """Folder of the results of a row with one probe and seed."""
         return self.path / "results" / _file_name(row) / _file_name(probe) / f"seed-{seed}"
 
     def has(self, row: str, probe: str, seed: int) -> bool:
-        """Return whether a row is done; its metrics are written last."""
+        """Return whether a result is complete; its metrics are written last."""
         return (self.result(row, probe, seed) / "metrics.json").is_file()
 
     def check(
         self, recipe: Recipe, fingerprints: Sequence[str], *, resume: bool, force: bool
     ) -> None:
-        """Reject what `open` would have to refuse, changing nothing.
+        """Raise what `open` would raise, without changing anything.
 
         Raises:
-            RunError: The folder holds something else, or a comparison and neither resume nor
-                force was asked for, or one of another recipe, version or dataset.
+            RunError: The folder holds something else, a comparison without `resume` or `force`, or
+                one with a different recipe, version or dataset.
         """
         if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
             return
         if not self._is_comparison():
             raise RunError(
-                f"{str(self.path)!r} exists and is no tailora comparison: choose another --out"
+                f"{str(self.path)!r} exists and is not a tailora comparison: choose another --out"
             )
         if resume:
             self._check_same(recipe, fingerprints)
         elif not force:
             raise RunError(
-                f"{str(self.path)!r} exists: add --resume to go on with it or to add rows, or "
+                f"{str(self.path)!r} exists: add --resume to continue it or to add rows, or "
                 "--force to replace it"
             )
 
     def open(
         self, recipe: Recipe, fingerprints: Sequence[str], *, resume: bool, force: bool
     ) -> None:
-        """Make the folder ready: empty for a new comparison, untouched for one that goes on.
+        """Make the folder ready: empty for a new comparison, unchanged for a resumed one.
 
         Args:
-            recipe: What all rows share.
-            fingerprints: Of the dataset, or of one per seed.
-            resume: Go on, or add rows.
-            force: Replace what is there.
+            recipe: The recipe that all rows share.
+            fingerprints: Fingerprint of the dataset, or one per seed.
+            resume: Continue, or add rows.
+            force: Replace an existing comparison.
 
         Raises:
             RunError: See `check`.
@@ -120,7 +120,7 @@ class ComparisonFolder:
         write_text(self.path / "recipe.toml", recipe.to_toml())
 
     def finish(self, found: ComparisonResult) -> None:
-        """Write the numbers; from now on the comparison is complete."""
+        """Write the numbers and mark the comparison complete."""
         write_json(self.record, found.to_json())
         shutil.rmtree(self.images, ignore_errors=True)
 
@@ -128,13 +128,15 @@ class ComparisonFolder:
         """Read a complete comparison.
 
         Raises:
-            RunError: There is none, it is incomplete, or something in it is not what it must be.
+            RunError: There is none, or it is incomplete or damaged.
         """
         content = read_object(self.record)
         if not isinstance(content, dict):
             raise RunError(f"{str(self.record)!r} is damaged: compare again with --force")
         if not content.get("complete"):
-            raise RunError(f"comparison {str(self.path)!r} is incomplete: go on with --resume")
+            raise RunError(
+                f"comparison {str(self.path)!r} is incomplete: continue it with --resume"
+            )
         try:
             return replace(ComparisonResult.from_json(content, self.record), path=self.path)
         except RunError as error:
@@ -143,11 +145,11 @@ class ComparisonFolder:
     def _check_same(self, recipe: Recipe, fingerprints: Sequence[str]) -> None:
         record = read_object(self.record)
         if not isinstance(record, dict) or not isinstance(record.get("fingerprints"), list):
-            raise RunError(f"{str(self.record)!r} is damaged: start anew with --force")
+            raise RunError(f"{str(self.record)!r} is damaged: start over with --force")
         if record.get("tailora") != metadata.version("tailora") or record.get("schema") != SCHEMA:
             raise RunError(
-                f"comparison {str(self.path)!r} was begun by tailora {record.get('tailora')}, this "
-                f"is {metadata.version('tailora')}: start anew with --force"
+                f"comparison {str(self.path)!r} was started by tailora {record.get('tailora')}, "
+                f"but this is {metadata.version('tailora')}: start over with --force"
             )
         before, now = (
             Recipe().override(read_recipe(self.path / "recipe.toml")).flat(),
@@ -157,21 +159,21 @@ class ComparisonFolder:
         if changed:
             key = changed[0]
             raise RunError(
-                f"comparison {str(self.path)!r} has another recipe: {key} was {before[key]!r}, now "
-                f"{now[key]!r}; resume with the same options or start anew with --force"
+                f"comparison {str(self.path)!r} has a different recipe: {key} was {before[key]!r}, "
+                f"now {now[key]!r}; resume with the same options or start over with --force"
             )
         both = min(len(fingerprints), len(record["fingerprints"]))
         if list(fingerprints[:both]) != record["fingerprints"][:both]:
             raise RunError(
-                f"comparison {str(self.path)!r} belongs to another dataset or split: give the "
-                "same, or another --out"
+                f"comparison {str(self.path)!r} belongs to a different dataset or split: give "
+                "the same, or another --out"
             )
 
     def _is_comparison(self) -> bool:
         try:
             record = read_json(self.record)
         except RunError:
-            return True  # damaged, but whose else
+            return True  # damaged, but only tailora writes this file
         except OSError:
             return False
         return isinstance(record, dict) and record.get("kind") == KIND
@@ -184,11 +186,11 @@ def read_comparison(path: str | Path) -> ComparisonResult:
         path: Its folder.
 
     Raises:
-        RunError: There is none, it is incomplete, or something in it is not what it must be.
+        RunError: There is none, or it is incomplete or damaged.
     """
     return ComparisonFolder(Path(path)).read()
 
 
 def _file_name(name: str) -> str:
-    """Spell a row's name so that every file system takes it."""
+    """Replace characters of a name that some file systems do not allow."""
     return re.sub(r"[^A-Za-z0-9.=+_-]+", "-", name).strip("-")

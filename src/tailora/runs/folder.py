@@ -1,4 +1,4 @@
-"""The run folder: what lies where, and when it may be read, resumed or replaced."""
+"""The run folder: its files, and when it may be read, resumed or replaced."""
 
 import resource
 import sys
@@ -27,14 +27,14 @@ _Amount = Annotated[float, Field(ge=0, le=1e15)]
 @final
 @dataclass(frozen=True)
 class StageCost:
-    """What one stage took.
+    """Cost of one stage.
 
     Args:
         name: Method and stage, e.g. `"lora: train"`.
-        method: Row of the results that it was done for.
+        method: Method it was run for.
         seconds: Wall time.
-        peak_memory_mb: In MB.
-        trained_parameters: Parameters that learnt in it.
+        peak_memory_mb: Peak memory, host plus GPU, in MB.
+        trained_parameters: Number of parameters trained.
     """
 
     name: str
@@ -50,8 +50,8 @@ class CostLedger:
 
     Args:
         path: A JSON file.
-        method: The row of the results they are done for.
-        writes: False in processes that leave it to the first one.
+        method: The method they belong to.
+        writes: False in all processes but the first.
     """
 
     path: Path
@@ -60,11 +60,11 @@ class CostLedger:
 
     @contextmanager
     def measure(self, stage: str, *, trained_parameters: int = 0) -> Iterator[None]:
-        """Time a stage and note its peak memory; written only when the stage ends well.
+        """Record wall time and peak memory of a stage, unless it fails.
 
         Args:
-            stage: What is done, e.g. `"train"`.
-            trained_parameters: Parameters that learn in it.
+            stage: Name of the stage, e.g. `"train"`.
+            trained_parameters: Number of parameters it trains.
         """
         _reset_peak()
         start = time.perf_counter()
@@ -93,8 +93,8 @@ class CostLedger:
             return typed(list[StageCost], read_json(self.path), self.path)
         except RunError as error:
             raise RunError(
-                f"{error}: delete the folder {str(self.path.parent)!r} and add --resume, which "
-                "does this stage again"
+                f"{error}: delete the folder {str(self.path.parent)!r} and add --resume "
+                "to repeat this stage"
             ) from error
 
 
@@ -104,13 +104,13 @@ def _reset_peak() -> None:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     try:
-        _CLEAR_REFS.write_text("5")  # Linux: the peak starts anew from what is held now
+        _CLEAR_REFS.write_text("5")  # Linux: reset the peak to current usage
     except OSError:
-        return  # elsewhere the peak is that of the process so far
+        return  # elsewhere the peak covers the process so far
 
 
 def _peak_mb() -> float:
-    """Peak resident memory, plus that of the GPU where there is one."""
+    """Peak resident memory, plus that of the GPU if there is one."""
     import torch
 
     device = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0.0
@@ -122,7 +122,7 @@ def _peak_mb() -> float:
 
 
 SCHEMA: Final = 1
-# all that a run writes beside run.json and recipe.toml
+# everything a run writes besides run.json and recipe.toml
 _CONTENT: Final = (
     "metrics.json", "classes.json", "calibration.json", "seen.npy", "predictions.csv",
     "report.html", "report.npz", "history.jsonl", "tensorboard",
@@ -132,13 +132,12 @@ _CONTENT: Final = (
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Names of the files of a run; `run.json` says `complete` once all others are there.
+    """Paths of the files of a run; `run.json` says `complete` once all others are there.
 
     Args:
         path: The folder.
-        elsewhere: Where stages lie that are shared with other runs, by method; all others lie in
-            the folder.
-        writes: False for processes that leave it to the first one.
+        elsewhere: Folders of stages shared with other runs, by method; all others are in `path`.
+        writes: False in all processes but the first.
     """
 
     path: Path
@@ -157,27 +156,27 @@ class RunFolder:
 
     @property
     def work(self) -> Path:
-        """Decoded images and checkpoints; gone once the run is complete."""
+        """Decoded images and checkpoints; deleted once the run is complete."""
         return self.path / "work"
 
     def stage(self, method: str) -> Path:
-        """Adapter, head, features and costs of one row of the results."""
-        name, _, part = method.partition("/")  # a part is the adapter of one category of cLoRA
+        """Folder of the adapter, head, features and costs of a method."""
+        name, _, part = method.partition("/")  # part: a class of cLoRA, a round of debLoRA
         return self.elsewhere.get(name, self.path / "stages" / name) / part
 
     def costs(self, method: str) -> CostLedger:
-        """Seconds and memory of what was done for one row of the results."""
+        """Wall time and memory of the stages of a method."""
         return CostLedger(self.stage(method) / "costs.json", method, self.writes)
 
     def read_run(self, *, verify: bool = True, complete: bool = True) -> dict[str, Any]:
-        """Read `run.json` of a run of this version.
+        """Read `run.json`.
 
         Args:
-            verify: Compare all files with the checksums that the run keeps of them.
-            complete: Refuse a run that is not.
+            verify: Compare all files with the checksums in `run.json`.
+            complete: Raise if the run is incomplete.
 
         Raises:
-            RunError: There is no run, it is incomplete, another version wrote it, or a file has
+            RunError: There is no run, it is incomplete or in a different format, or a file has
                 changed since.
         """
         if not self.run_file.is_file():
@@ -190,22 +189,22 @@ class RunFolder:
             )
         if complete and not run.get("complete"):
             raise RunError(
-                f"run {str(self.path)!r} is incomplete: go on with `tailora fit ... --resume`"
+                f"run {str(self.path)!r} is incomplete: continue it with `tailora fit ... --resume`"
             )
         if verify:
             verify_files(self.path, run)
         return run
 
     def read_recipe(self) -> Recipe:
-        """Read the run's own recipe.
+        """Read the resolved recipe of the run.
 
         Raises:
             RunError: It is missing or damaged.
         """
         if not self.recipe_file.is_file():
             raise RunError(
-                f"{str(self.recipe_file)!r} is missing: fit the run again with --force, or bring "
-                "the file back"
+                f"{str(self.recipe_file)!r} is missing: fit the run again with --force, or "
+                "restore the file"
             )
         try:
             return Recipe().override(read_recipe(self.recipe_file))
@@ -220,29 +219,26 @@ class RunFolder:
         resume: bool,
         force: bool,
         may_fall: Collection[str] = (),
-    ) -> dict[str, Any] | None:
-        """Make the folder ready: empty for a new run, untouched for a resumed one.
+    ) -> None:
+        """Make the folder ready: empty for a new run, unchanged for a resumed one.
 
         Args:
-            recipe: Fully resolved recipe of the run to do.
-            fingerprint: Of the dataset.
-            resume: Go on with an interrupted run of the same recipe and data.
-            force: Replace a run that is there.
-            may_fall: Recipe keys of numbers that may be lower than they were in a run that is gone
-                on with: after a training that diverged, its learning rate.
-
-        Returns:
-            The old `run.json` when a run is resumed, else None.
+            recipe: Fully resolved recipe.
+            fingerprint: Fingerprint of the dataset.
+            resume: Continue an interrupted run with the same recipe and data.
+            force: Replace an existing run.
+            may_fall: Recipe keys of numbers that may be lower in a resumed run: the learning rate,
+                after training diverged.
 
         Raises:
-            RunError: The folder exists and neither was asked for, holds something that is no run,
-                or holds a run of another recipe, version or dataset.
+            RunError: The folder holds something else, a run without `resume` or `force`, or a run
+                with a different recipe, version or dataset.
         """
         self.check_for_fit(recipe, fingerprint, resume=resume, force=force, may_fall=may_fall)
         if resume and self.recipe_file.is_file():
             if self._changed(recipe):
                 write_text(self.recipe_file, recipe.to_toml())
-            return self._run()
+            return
         run = {
             "schema": SCHEMA,
             "complete": False,
@@ -250,20 +246,19 @@ class RunFolder:
             "dataset": {"fingerprint": fingerprint},
         }
         with guard_disk(self.path):
-            # killed between here and the last line, the folder is a run that has not begun
+            # if killed between here and the last line, the run counts as not started
             delete(self.recipe_file)
             write_json(self.run_file, run)
             for name in _CONTENT:
                 delete(self.path / name)
         write_text(self.recipe_file, recipe.to_toml())
-        return None
 
     def is_complete(self) -> bool:
         """Return whether there is a finished run."""
         return self.run_file.is_file() and bool(self._run().get("complete"))
 
     def sweep(self) -> None:
-        """Delete half-written files that killed runs have left."""
+        """Delete partly written files of killed runs."""
         for left in sorted(self.path.rglob(".*.writing*")):
             delete(left)
 
@@ -276,25 +271,26 @@ class RunFolder:
         force: bool,
         may_fall: Collection[str] = (),
     ) -> None:
-        """Reject what `open_for_fit` would have to refuse, changing nothing."""
+        """Raise what `open_for_fit` would raise, without changing anything."""
         self.check_use(resume=resume, force=force)
         if resume and not self._is_empty():
             self._check_same(recipe, fingerprint, may_fall)
 
     def check_use(self, *, resume: bool, force: bool) -> None:
-        """Reject a folder that is there and not to be used, whatever the recipe.
+        """Reject a folder that must not be used, whatever the recipe.
 
         Raises:
-            RunError: It holds something that is no run, or a run that is neither to be continued
-                nor replaced.
+            RunError: It holds something that is not a run, or a run without `resume` or `force`.
         """
         if self._is_empty():
             return
         if not self._is_run():
-            raise RunError(f"{str(self.path)!r} exists and is no tailora run: choose another --out")
+            raise RunError(
+                f"{str(self.path)!r} exists and is not a tailora run: choose another --out"
+            )
         if not (resume or force):
             raise RunError(
-                f"{str(self.path)!r} exists: add --resume to go on with it or --force to replace it"
+                f"{str(self.path)!r} exists: add --resume to continue it or --force to replace it"
             )
 
     def _is_empty(self) -> bool:
@@ -305,15 +301,15 @@ class RunFolder:
         run = self._run()
         if run.get("schema") != SCHEMA or run.get("tailora") != metadata.version("tailora"):
             raise RunError(
-                f"run {str(self.path)!r} was begun by tailora {run.get('tailora')} (format "
-                f"{run.get('schema')!r}), this is {metadata.version('tailora')} (format {SCHEMA}): "
-                "start anew with --force"
+                f"run {str(self.path)!r} was started by tailora {run.get('tailora')} (format "
+                f"{run.get('schema')!r}), but this is {metadata.version('tailora')} (format "
+                f"{SCHEMA}): start over with --force"
             )
-        if self.recipe_file.is_file():  # else it was killed before it began
+        if self.recipe_file.is_file():  # else it was killed before it started
             self._check_recipe(recipe, may_fall)
         if run["dataset"]["fingerprint"] != fingerprint:
             raise RunError(
-                f"run {str(self.path)!r} belongs to another dataset: give the same data, or "
+                f"run {str(self.path)!r} belongs to a different dataset: give the same data, or "
                 "another --out"
             )
 
@@ -322,12 +318,12 @@ class RunFolder:
             if key == TRACKERS or (key in may_fall and now < before):
                 continue
             raise RunError(
-                f"run {str(self.path)!r} has another recipe: {key} was {before!r}, now "
-                f"{now!r}; resume with the same options or start anew with --force"
+                f"run {str(self.path)!r} has a different recipe: {key} was {before!r}, now "
+                f"{now!r}; resume with the same options or start over with --force"
             )
 
     def _changed(self, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
-        """Values of the run's own recipe and of another by key, where they differ."""
+        """Old and new values of the recipe keys that differ, by key."""
         before, now = self.read_recipe().flat(), recipe.flat()
         return {key: (before[key], now[key]) for key in now if before[key] != now[key]}
 
@@ -335,7 +331,7 @@ class RunFolder:
         try:
             run = read_json(self.run_file)
         except RunError:
-            return True  # damaged, but whose else
+            return True  # damaged, but only tailora writes this file
         except OSError:
             return False
         return isinstance(run, dict) and "schema" in run
@@ -343,7 +339,9 @@ class RunFolder:
     def _run(self) -> dict[str, Any]:
         run = read_object(self.run_file)
         if not isinstance(run, dict) or "schema" not in run:
-            raise RunError(f"{str(self.run_file)!r} is not tailora's: choose another folder")
+            raise RunError(
+                f"{str(self.run_file)!r} was not written by tailora: choose another folder"
+            )
         return run
 
 
@@ -357,7 +355,7 @@ def read_object(path: Path) -> Any:
         return read_json(path)
     except FileNotFoundError as error:
         raise RunError(
-            f"{str(path)!r} is missing: fit the run again with --force, or bring the file back"
+            f"{str(path)!r} is missing: fit the run again with --force, or restore the file"
         ) from error
     except NotADirectoryError as error:
         raise RunError(f"cannot read {str(path)!r}: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""How a run was trained: what `history.jsonl` says, step by step."""
+"""The training history of a run, step by step: `history.jsonl`."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -21,15 +21,15 @@ class HistoryRow:
     """One logged step.
 
     Attributes:
-        stage: Method whose encoder was trained, with the round or category where there are several.
+        stage: Method whose encoder was trained, with its round or class if there are several.
         epoch: From 1.
         step: Optimiser step of the stage, from 1.
-        loss: Of the step's batch.
+        loss: Loss of the batch.
         lr: Learning rate of the step.
-        gradient_norm: Length of the gradient, before it was shortened to at most 1.
-        seconds: Since the stage began to train, in all processes that went on with it.
+        gradient_norm: Norm of the gradient, before clipping to 1.
+        seconds: Training time of the stage so far, over all resumed runs.
         images_per_second: Mean over up to 50 steps around this one.
-        parts: Of the loss, by name, where it has several; and `orthogonality`, which AdaLoRA adds.
+        parts: Terms of the loss by name, if it has several; AdaLoRA adds `orthogonality`.
     """
 
     stage: str
@@ -46,17 +46,17 @@ class HistoryRow:
 @final
 @dataclass(frozen=True)
 class ValidatedEpoch:
-    """The validation after one epoch (`train.patience`).
+    """Validation after one epoch (`train.patience`).
 
     Attributes:
         stage: As in `HistoryRow`.
         epoch: From 1.
-        epochs: At most, of the stage.
-        step: Its last.
+        epochs: Maximum number of epochs of the stage.
+        step: Last optimiser step of the epoch.
         seconds: As in `HistoryRow`.
-        measure: `"macro_f1"` of the head trained along, or `"loss"`.
-        value: On the validation split.
-        best_epoch: The best so far; that of the last entry is the one whose weights are kept.
+        measure: `"macro_f1"` of the head trained with the adapter, or `"loss"`.
+        value: Value of the measure on the validation split.
+        best_epoch: Best epoch so far; the weights of the last entry's are kept.
     """
 
     stage: str
@@ -72,10 +72,10 @@ class ValidatedEpoch:
 @final
 @dataclass(frozen=True)
 class TrainingHistory:
-    """All logged steps of a run, stage by stage in the order they were trained.
+    """All logged steps of a run, stage by stage in training order.
 
     Attributes:
-        rows: A row a step.
+        rows: One row per logged step.
         epochs: Validation after each epoch; empty without `train.patience`.
     """
 
@@ -96,7 +96,7 @@ class TrainingHistory:
         return found
 
     def to_frame(self) -> Any:
-        """Return a `pandas.DataFrame`, a row per step; parts of the loss are columns `parts.NAME`.
+        """Return a `pandas.DataFrame`, a row per step; loss terms are columns `parts.NAME`.
 
         Raises:
             ConfigError: pandas is not installed.
@@ -106,10 +106,10 @@ class TrainingHistory:
 
 
 def read_history(folder: Path) -> TrainingHistory:
-    """Read the history of a run; empty where nothing was trained or an earlier version trained it.
+    """Read the history of a run; empty if nothing was trained or an earlier version wrote it.
 
     Raises:
-        RunError: It is damaged.
+        RunError: The file is damaged.
     """
     path = folder / HISTORY
     if not path.is_file():
@@ -124,11 +124,11 @@ def read_history(folder: Path) -> TrainingHistory:
 
 
 def join_histories(stages: Iterable[Path], target: Path) -> None:
-    """Write the histories of some stages into one file; none where nothing was trained.
+    """Concatenate the histories of some stages; write no file if nothing was trained.
 
     Args:
-        stages: Their folders, in the order they were trained; parts of a stage lie in folders in
-            it and come before it.
+        stages: Their folders, in training order; parts of a stage are in its subfolders and come
+            before it.
         target: The run folder.
 
     Raises:

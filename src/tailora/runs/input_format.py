@@ -1,4 +1,4 @@
-"""How stored pixels become what an encoder sees; saved with the run, used again to predict."""
+"""How stored pixel values become encoder inputs; saved with the run, reused to predict."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def pick(images: "Tensor", bands: Sequence[int]) -> "Tensor":
-    """Bands by number from 1, of (batch, bands, height, width); all in order cost no copy."""
+    """Select bands by number, from 1, of (batch, bands, height, width); no copy if all in order."""
     if tuple(bands) == tuple(range(1, images.shape[1] + 1)):
         return images
     return images[:, [band - 1 for band in bands]]
@@ -25,17 +25,18 @@ class InputFormat:
         image_size: Side in pixels.
         resize: `"crop"` or `"stretch"`.
         bands: Band numbers from 1, in order; a number may repeat.
-        dtype: Of the source images, e.g. `"uint8"`.
+        dtype: Data type of the source images, e.g. `"uint8"`.
         scale: Stored values are divided by this first.
-        mean: Then each band's mean is taken off (bands,).
+        mean: Then subtracted from each band (bands,).
         std: Then each band is divided by this (bands,).
-        names: Names of these bands in the same order, where they are known; other images are then
-            read by name.
-        wavelengths: Their centres in micrometres, where all are known.
-        radar: None, or how stored values become decibels: `"amplitude"`, `"power"`, `"decibel"`.
-            `mean`, `std` and `scale` are then those of clipped decibels on a scale of 0 to 1.
-        low: Decibels that become 0 (bands,).
-        high: Decibels that become 1 (bands,).
+        names: Names of these bands in the same order, if known; bands of other images are then
+            matched by name.
+        wavelengths: Centre wavelengths in micrometres, if all are known.
+        radar: None for optical images, or what stored values are before the conversion to
+            decibels: `"amplitude"`, `"power"` or `"decibel"`. `mean`, `std` and `scale` then apply
+            to decibels clipped and scaled to [0, 1].
+        low: Decibels mapped to 0 (bands,).
+        high: Decibels mapped to 1 (bands,).
     """
 
     image_size: int
@@ -52,14 +53,14 @@ class InputFormat:
     high: tuple[float, ...] | None = None
 
     def find_bands(self, names: Sequence[str] | None, present: int) -> tuple[int, ...]:
-        """Numbers of these bands in images that may have theirs in another order.
+        """Numbers, from 1, of these bands in images that may order them differently.
 
         Args:
-            names: Bands of the images, where known.
-            present: How many they have.
+            names: Band names of the images, if known.
+            present: Number of bands in the images.
 
         Raises:
-            ConfigError: A band is not among them.
+            ConfigError: The images lack a band.
         """
         if names is None or self.names is None or len(names) != present:
             return self.bands
@@ -70,7 +71,7 @@ class InputFormat:
         return pick(images, self.bands)
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON object; what is not known is left out."""
+        """Return a JSON object, without unknown fields."""
         entry = {name: value for name, value in asdict(self).items() if value is not None}
         return {
             name: list(value) if isinstance(value, tuple) else value
@@ -79,7 +80,7 @@ class InputFormat:
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "InputFormat":
-        """Read what `to_json` gave."""
+        """Read what `to_json` returned."""
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in entry.items()

@@ -15,12 +15,12 @@ from tailora.errors import RunError
 def one_at_a_time(path: Path) -> Iterator[None]:
     """Hold a lock on `path`, which need not exist; the system releases it when a process dies.
 
-    The lock lies among the temporary files of this user: it keeps out other commands of the same
-    user on the same machine. Its file is deleted at the end; that of a killed process stays until
-    the next command on the same path ends.
+    The lock file is in the temporary folder: it keeps out other commands of the same user on the
+    same machine. It is deleted at the end; that of a killed process stays until the next command
+    on the same path ends.
 
     Raises:
-        RunError: Another process holds it; its number is named.
+        RunError: Another process holds the lock; the message has its process id.
     """
     key = hashlib.sha256(os.fsencode(path.absolute().resolve())).hexdigest()[:32]
     name = Path(tempfile.gettempdir()) / f"tailora-{os.getuid()}-{key}.lock"
@@ -31,12 +31,12 @@ def one_at_a_time(path: Path) -> Iterator[None]:
         yield
     finally:
         if _is_at(name, file):
-            name.unlink(missing_ok=True)  # before it is released, so nobody else's is deleted
+            name.unlink(missing_ok=True)  # still locked: the file is nobody else's
         os.close(file)
 
 
 def _lock(name: Path, path: Path) -> int:
-    """Descriptor of the locked file that lies at `name`."""
+    """Open and lock the file `name`; return its descriptor."""
     while True:
         file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
@@ -50,7 +50,7 @@ def _lock(name: Path, path: Path) -> int:
                 f"another tailora (process {holder}) is writing {str(path)!r}: wait for it to end, "
                 "or choose another --out"
             ) from error
-        os.close(file)  # its holder deleted it between opening and locking: it guards nothing
+        os.close(file)  # deleted by its holder between opening and locking: try again
 
 
 def _is_at(name: Path, file: int) -> bool:

@@ -14,15 +14,15 @@ PACKAGES = ("tailora", "torch", "peft", "transformers", "accelerate", "scikit-le
 @final
 @dataclass(frozen=True)
 class Machine:
-    """Where something was measured; None where a record does not say.
+    """Where something was measured; fields are None where the record lacks them.
 
     Args:
         cpu: Processor.
-        cores: Usable by the process.
-        memory_gb: In GB.
+        cores: Number of cores usable by the process.
+        memory_gb: Main memory in GB.
         platform: Operating system.
-        device: What torch computed on.
-        processes: That did a run together.
+        device: Device that torch computed on.
+        processes: Number of processes of the run.
     """
 
     cpu: str | None = None
@@ -36,14 +36,14 @@ class Machine:
 @final
 @dataclass(frozen=True)
 class GitState:
-    """Commit of the working tree, and whether it had changes since."""
+    """Commit of the working tree, and whether it had uncommitted changes."""
 
     commit: str | None = None
     dirty: bool | None = None
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide the numbers."""
+    """Versions of Python and of the packages that the numbers depend on."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -67,10 +67,10 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def git_state(*within: str) -> dict[str, Any] | None:
-    """Commit and dirtiness of the repository the run was started in, None outside of one.
+    """Commit of the current repository and whether it has changes; None outside a repository.
 
     Args:
-        within: Folders whose changes count; none means all.
+        within: Folders whose changes count; empty means all.
     """
     try:
         changes = _git("status", "--porcelain", "--", *within)

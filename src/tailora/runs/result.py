@@ -1,6 +1,6 @@
-"""A finished run folder as one object: what its files say, read and checked here alone.
+"""A finished run folder as one object; its files are read and checked only here.
 
-What an earlier version did not write is None or empty.
+Fields that an earlier version did not write are None or empty.
 """
 
 import csv
@@ -28,7 +28,7 @@ from tailora.runs.provenance import GitState, Machine
 from tailora.runs.run_files import check_listed
 from tailora.storage import read_arrays, typed
 
-_MEND = "fit the run again with --force, or bring the file back"
+_REMEDY = "fit the run again with --force, or restore the file"
 _PREDICTIONS = "predictions.csv"
 _Count = Annotated[int, Field(ge=0, le=2**53)]
 _Amount = Annotated[float, Field(ge=0, le=1e15)]
@@ -37,7 +37,7 @@ _Amount = Annotated[float, Field(ge=0, le=1e15)]
 @final
 @dataclass(frozen=True)
 class Copies:
-    """Images of the same content, and the split of each."""
+    """Images with identical pixels, and the split of each."""
 
     ids: tuple[str, ...]
     splits: tuple[str, ...]
@@ -46,7 +46,7 @@ class Copies:
 @final
 @dataclass(frozen=True)
 class AdapterLayers:
-    """Modules of one kind that got an adapter: how many, their weight, parameters of all."""
+    """Adapted modules of one kind: count, weight shape, and total adapter parameters."""
 
     module: str
     count: _Count
@@ -57,12 +57,12 @@ class AdapterLayers:
 @final
 @dataclass(frozen=True)
 class AdapterSpectrum:
-    """How evenly an adapter uses its directions, mean over layers.
+    """How evenly an adapter uses its rank, mean over layers; see `adapter_spectrum`.
 
     Args:
-        entropy: Evenness, from 0 for one direction to 1 for all alike.
-        effective_rank: Directions that carry its change.
-        top_energy: Share of the change in the strongest.
+        entropy: Evenness of the singular values, from 0 (one direction) to 1 (all equal).
+        effective_rank: Effective number of directions.
+        top_energy: Share of the energy in the strongest direction, in [0, 1].
     """
 
     entropy: _Amount
@@ -76,19 +76,19 @@ class RunData:
     """The dataset that a run was fitted on.
 
     Args:
-        name: Of the dataset.
+        name: Name of the dataset.
         fingerprint: Hash of its images, labels and splits.
-        n_train: Training images.
-        n_val: Validation images.
-        n_test: Test images.
-        bands: Of the stored images.
-        image_size: Side that they were brought to, in pixels.
-        chip: Side in pixels of chips cut from scenes; None of other images.
-        pixel: Size of a pixel of those scenes.
-        pixel_units: Its unit.
-        notes: What was noticed when it was opened.
-        duplicates: Images that stand more than once.
-        broken: Files that could not be read and were left out.
+        n_train: Number of training images.
+        n_val: Number of validation images.
+        n_test: Number of test images.
+        bands: Number of bands of the stored images.
+        image_size: Side they were resized to, in pixels.
+        chip: Side in pixels of chips cut from scenes; None for other images.
+        pixel: Pixel size of those scenes (width, height).
+        pixel_units: Unit of `pixel`, e.g. `"metre"`.
+        notes: Remarks on the data, e.g. implausible values.
+        duplicates: Identical images.
+        broken: Unreadable files that were skipped.
     """
 
     name: str = ""
@@ -121,25 +121,25 @@ class RunEncoder:
 @final
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """What `run.json` says: where a run came from and what it took.
+    """The content of `run.json`: provenance and costs of a run.
 
     Args:
         complete: Whether all other files are there.
-        tailora: Version that wrote it.
+        tailora: Version of tailora that wrote it.
         method: The last method, which the run predicts with.
-        seed: Of everything.
-        started: When it began.
+        seed: Seed of the run.
+        started: When it started.
         finished: When it ended.
-        versions: Of Python and packages.
+        versions: Versions of Python and packages.
         git: State of the code.
         machine: Where it ran.
-        dataset: What it was fitted on.
-        backbone: What it started from.
+        dataset: The dataset it was fitted on.
+        backbone: The pretrained encoder.
         input: How images must be prepared.
-        stages: What each stage took.
-        adapted: Where the adapter lies.
-        spectrum: How the adapter uses its directions; None where there is none.
-        files: SHA-256 of each file that predictions rest on; None in runs of version 0.1.
+        stages: Cost of each stage.
+        adapted: Adapted layers.
+        spectrum: How evenly the adapter uses its rank; None without a low-rank adapter.
+        files: SHA-256 of each file that predictions depend on; None in runs of version 0.1.
     """
 
     complete: bool = False
@@ -163,18 +163,18 @@ class RunRecord:
 @final
 @dataclass(frozen=True, kw_only=True)
 class ClassResult:
-    """One class: how much of it there was, and whether it can be trusted.
+    """One class: its number of samples, and whether its predictions can be trusted.
 
     Args:
-        name: Of the class.
-        index: Of the class.
-        n_train: Training samples.
-        n_val: Validation samples.
-        n_test: Test samples.
+        name: Name of the class.
+        index: Class index.
+        n_train: Number of training samples.
+        n_val: Number of validation samples.
+        n_test: Number of test samples.
         group: `"head"`, `"middle"` or `"tail"`.
         verdict: `"trusted"`, `"weak"` or `"untested"`, see `tailora.metrics.judge`.
         failed: Checks that failed.
-        reason: In words.
+        reason: The verdict explained in a sentence.
     """
 
     name: str
@@ -196,16 +196,16 @@ class _Classes:
 @final
 @dataclass(frozen=True, eq=False)
 class RunPredictions:
-    """What a run said of each of its test images.
+    """Predictions of a run for its test samples.
 
     Args:
         class_names: In index order.
-        paths: Of the images.
-        labels: Their true classes.
-        predicted: The classes with the highest probability.
-        verdicts: Whether those can be trusted; None where the file does not say.
-        sets: Prediction sets; None where none was calibrated.
-        probabilities: (images, classes), rows sum to 1.
+        paths: Image of each sample.
+        labels: True classes.
+        predicted: Classes with the highest probability.
+        verdicts: Verdicts on the predicted classes; None if the file lacks them.
+        sets: Prediction sets; None if none was calibrated.
+        probabilities: (rows, classes), rows sum to 1.
     """
 
     class_names: tuple[str, ...]
@@ -220,7 +220,7 @@ class RunPredictions:
         return len(self.paths)
 
     def to_frame(self) -> Any:
-        """Return a `pandas.DataFrame`, a row per image; probabilities are columns `p(CLASS)`.
+        """Return a `pandas.DataFrame`, a row per sample; probabilities are columns `p(CLASS)`.
 
         Raises:
             ConfigError: pandas is not installed.
@@ -235,17 +235,17 @@ class RunPredictions:
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """A finished run: every number and word that its folder holds.
+    """A finished run: everything its folder records.
 
     Args:
-        folder: Where its files lie.
-        recipe: What was asked for, fully resolved.
-        record: Where it came from and what it took.
+        folder: Paths of its files.
+        recipe: The fully resolved recipe.
+        record: Provenance and costs.
         classes: In class-index order.
-        metrics: Every number measured on the test.
-        calibration: Thresholds of prediction sets and scalings, fitted on validation; None without
-            a validation split, or in a run of an earlier version.
-        notes: What to know about the run, e.g. that its files could not be verified.
+        metrics: All metrics on the test split.
+        calibration: Temperatures and thresholds of prediction sets, fitted on validation; None
+            without a validation split, or in a run of an earlier version.
+        notes: Caveats, e.g. that its files could not be verified.
     """
 
     folder: RunFolder
@@ -263,7 +263,7 @@ class RunResult:
 
     @property
     def costs(self) -> Rows[StageCost]:
-        """Seconds, memory and trained parameters of each stage."""
+        """Wall time, peak memory and trained parameters of each stage."""
         return self.record.stages
 
     @property
@@ -273,7 +273,7 @@ class RunResult:
 
     @property
     def final(self) -> MethodMetrics:
-        """Metrics of the method that the run is about: the last one."""
+        """Metrics of the last method, which the run predicts with."""
         return self.metrics.methods[-1]
 
     @cached_property
@@ -293,9 +293,9 @@ class RunResult:
 
     @property
     def history(self) -> TrainingHistory:
-        """How it was trained: a row a logged step, read anew each time.
+        """Training history, a row per logged step; read from disk on each access.
 
-        Empty where nothing but the head was trained, and for runs of version 0.1.
+        Empty if only the head was trained, and for runs of version 0.1.
 
         Raises:
             RunError: The file is damaged.
@@ -304,7 +304,7 @@ class RunResult:
 
     @cached_property
     def predictions(self) -> RunPredictions:
-        """What it said of each test image.
+        """Predictions for the test samples.
 
         Raises:
             RunError: The file is missing or damaged.
@@ -313,9 +313,9 @@ class RunResult:
 
     @cached_property
     def evidence(self) -> Mapping[str, NDArray[Any]]:
-        """Arrays that the report draws, by name: the map of features, clusters, thumbnails, places.
+        """Arrays drawn in the report, by name: feature map, clusters, thumbnails, locations.
 
-        Empty where `report.npz` is absent.
+        Empty if there is no `report.npz`.
 
         Raises:
             RunError: The file is damaged.
@@ -329,33 +329,33 @@ class RunResult:
             raise RunError(f"{error}; delete it to get the report without the map") from error
 
     def has_evidence(self, *names: str) -> bool:
-        """Whether all these arrays were kept and hold something."""
+        """Whether all these arrays exist and are not empty."""
         return all(name in self.evidence and self.evidence[name].size for name in names)
 
     @property
     def recipe_text(self) -> str:
-        """The recipe as it stands in the folder."""
+        """The recipe file, verbatim."""
         return self.folder.recipe_file.read_text("utf-8")
 
 
 def read_run(path: str | Path, *, verify: bool = True) -> RunResult:
-    """Read what a finished run says, without its model; see `load_run` for one that predicts.
+    """Read a finished run without its model; see `load_run` for one that predicts.
 
     Args:
         path: Its folder.
-        verify: Compare every file with the checksum that the run keeps of it. A run of version 0.1
-            keeps none: it is read, with a note.
+        verify: Compare every file with its checksum in `run.json`. A run of version 0.1 has no
+            checksums: it is read, with a note.
 
     Raises:
-        RunError: The folder is incomplete, of another version, a file has changed since the run was
-            fitted, or files contradict each other.
+        RunError: The run is incomplete or in a different format, a file has changed since the run
+            was fitted, or files contradict each other.
     """
     found = _read(RunFolder(Path(path)), verify=verify, complete=True)
     return replace(found, notes=_notes(found, verify=verify))
 
 
 def read_unreported(path: Path) -> RunResult:
-    """Read a run whose files are all there but its report, after which it is called complete.
+    """Read a run that lacks only its report and is not yet marked complete.
 
     Raises:
         RunError: See `read_run`.
@@ -388,12 +388,12 @@ def _check_names(folder: Path, names: list[str], metrics: RunMetrics) -> None:
     per_class = [[row.name for row in method.per_class] for method in metrics.methods]
     if len(set(names)) < len(names) or any(names != found for found in per_class):
         raise RunError(
-            f"{str(folder / 'classes.json')!r} names other classes, or in another order, than "
-            f"metrics.json: {_MEND}"
+            f"{str(folder / 'classes.json')!r} lists other classes, or in another order, than "
+            f"metrics.json: {_REMEDY}"
         )
     if not metrics.methods or list(metrics.classes) != names:
         raise RunError(
-            f"{str(folder / 'metrics.json')!r} holds other classes, or no method: {_MEND}"
+            f"{str(folder / 'metrics.json')!r} has other classes, or no method: {_REMEDY}"
         )
 
 
@@ -402,24 +402,24 @@ def _check_input(folder: Path, record: RunRecord, recipe: Recipe) -> None:
     count = len(found.bands)
     per_band = [found.mean, found.std, found.names, found.wavelengths, found.low, found.high]
     problems = {
-        f"bands {list(found.bands)} of images that have {record.dataset.bands}": not count
+        f"bands {list(found.bands)}, but images that have {record.dataset.bands}": not count
         or not all(1 <= band <= record.dataset.bands for band in found.bands),
         f"lists of other lengths than its {count} bands": any(
             values is not None and len(values) != count for values in per_band
         ),
         "a scale or std that is not above 0": not min((found.scale, *found.std), default=0) > 0,
-        f"image_size {found.image_size} where the recipe has {recipe.data.image_size}": (
+        f"image_size {found.image_size}, but the recipe has {recipe.data.image_size}": (
             found.image_size != recipe.data.image_size
         ),
-        f"method {record.method!r} where the recipe has {recipe.method!r}": (
+        f"method {record.method!r}, but the recipe has {recipe.method!r}": (
             record.method != recipe.method
         ),
     }
     for problem, holds in problems.items():
         if holds:
-            raise RunError(f"{str(folder / 'run.json')!r} is damaged: it says {problem}: {_MEND}")
+            raise RunError(f"{str(folder / 'run.json')!r} is damaged: it has {problem}: {_REMEDY}")
     if recipe.backbone.pooling is None:
-        raise RunError(f"{str(folder / 'recipe.toml')!r} lacks backbone.pooling: {_MEND}")
+        raise RunError(f"{str(folder / 'recipe.toml')!r} lacks backbone.pooling: {_REMEDY}")
 
 
 def _calibration(folder: Path, classes: int) -> ValidationFit | None:
@@ -428,19 +428,19 @@ def _calibration(folder: Path, classes: int) -> ValidationFit | None:
         return None
     found = ValidationFit.from_json(read_object(path), path)
     if found.sizes() != {classes}:
-        raise RunError(f"{str(path)!r} holds other classes than classes.json: {_MEND}")
+        raise RunError(f"{str(path)!r} has other classes than classes.json: {_REMEDY}")
     return found
 
 
 def _notes(run: RunResult, *, verify: bool) -> tuple[str, ...]:
-    """Say so where nothing vouches for the files of a run, or its prediction sets are lost."""
+    """Notes on files that were not verified, and on missing prediction sets."""
     notes, path = [], str(run.folder.path)
     if not verify:
         notes.append(f"the files of run {path!r} were not verified")
     elif run.record.files is None:
         notes.append(
-            f"run {path!r} is of an earlier version and keeps no checksums of its files: damage "
-            "would not be noticed"
+            f"run {path!r} was written by an earlier version, without checksums: damage to its "
+            "files would go unnoticed"
         )
     if run.record.dataset.n_val and run.calibration is None:
         notes.append(f"run {path!r} has no calibration.json: prediction sets stay empty")
@@ -452,7 +452,7 @@ def _column(name: str) -> str:
 
 
 def _read_predictions(path: Path, names: list[str]) -> RunPredictions:
-    from tailora.data.readers.table import plain  # with torch, which nothing else here needs
+    from tailora.data.readers.table import plain  # imports torch, which nothing else here needs
 
     try:
         table = list(csv.DictReader(io.StringIO(path.read_text("utf-8"), newline="")))
@@ -462,16 +462,16 @@ def _read_predictions(path: Path, names: list[str]) -> RunPredictions:
             for row in table
         ]
         shares = np.array([[float(row[_column(name)]) for name in names] for row in table])
-        strangers = {one[key] for one in texts for key in ("label", "class")} - set(names)
-        if strangers:
-            raise ValueError(f"class {min(map(str, strangers))!r}, which the run does not have")
+        unknown = {one[key] for one in texts for key in ("label", "class")} - set(names)
+        if unknown:
+            raise ValueError(f"class {min(map(str, unknown))!r}, which the run does not have")
     except FileNotFoundError as error:
-        raise RunError(f"{str(path)!r} is missing: {_MEND}") from error
+        raise RunError(f"{str(path)!r} is missing: {_REMEDY}") from error
     except OSError as error:
         raise RunError(f"cannot read {str(path)!r}: {error.strerror}") from error
     except (KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
         reason = f"it lacks column {error}" if isinstance(error, KeyError) else str(error)
-        raise RunError(f"{str(path)!r} is damaged ({reason}): {_MEND}") from error
+        raise RunError(f"{str(path)!r} is damaged ({reason}): {_REMEDY}") from error
     return RunPredictions(
         class_names=tuple(names),
         paths=tuple(str(one["path"]) for one in texts),

@@ -1,4 +1,4 @@
-"""A finished run: load it, predict with it, hand its model on."""
+"""A finished run: load it, predict with it, use its model elsewhere."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -34,8 +34,8 @@ class Classifier(nn.Module):
     Args:
         encoder: (batch, bands, height, width) stored values to (batch, features).
         head: (batch, features) to (batch, classes).
-        views: 8 takes the mean feature over the symmetries of each square image, 1 the image as it
-            is.
+        views: 8 averages features over the symmetries of each square image; 1 takes the image as
+            it is.
     """
 
     def __init__(self, encoder: AnyEncoder, head: nn.Module, *, views: int = 1) -> None:
@@ -43,17 +43,17 @@ class Classifier(nn.Module):
         self.encoder, self.head, self.views = encoder, head, views
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (batch, classes) of images in stored values."""
+        """Logits (batch, classes) of images (batch, bands, height, width) in stored values."""
         return self.head(self.features(images))
 
     def features(self, images: Tensor) -> Tensor:
-        """Features (batch, features) that the head is given."""
+        """Features (batch, features), the input of the head."""
         return over_views(self.encoder, images) if self.views > 1 else self.encoder(images)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run(RunResult):
-    """A run folder that has been read, with its model.
+    """A finished run with its model.
 
     Args:
         model: Encoder with adapter, and head, in evaluation mode; `model.encoder.backbone` is the
@@ -70,14 +70,14 @@ class Run(RunResult):
         bands: Sequence[int] | None = None,
         raw: bool = False,
     ) -> NDArray[np.float32]:
-        """Class probabilities of prepared images, scaled where that helped on validation.
+        """Class probabilities of prepared images, rescaled if that helped on validation.
 
         Args:
             images: (rows, bands, size, size) in stored values, all bands of the source.
-            batch_size: Images a forward pass.
-            bands: Numbers of those the model sees, in its order; None takes them where the images
-                that the run was fitted on had them.
-            raw: Give them as the head does; the class with the highest is the same.
+            batch_size: Images per forward pass.
+            bands: Numbers, from 1, of the bands the model sees, in its order; None takes the same
+                numbers as in the training images.
+            raw: Return the probabilities of the head, not rescaled.
 
         Returns:
             (rows, classes), rows sum to 1.
@@ -94,7 +94,7 @@ class Run(RunResult):
         return self.said(np.concatenate(shares), raw=raw)
 
     def said(self, probabilities: NDArray[np.float32], *, raw: bool = False) -> NDArray[np.float32]:
-        """What the run says, from the probabilities of its head (rows, classes)."""
+        """Calibrate the probabilities of its head (rows, classes), unless `raw`."""
         if raw or self.calibration is None:
             return probabilities
         return self.calibration.calibrated(probabilities)
@@ -103,7 +103,7 @@ class Run(RunResult):
         """Copy the run folder.
 
         Raises:
-            RunError: Something is there already.
+            RunError: `path` exists.
         """
         target = Path(path)
         if target.exists():
@@ -113,13 +113,13 @@ class Run(RunResult):
 
 
 def backbone_given(backbone: nn.Module | LoadedBackbone) -> Given:
-    """Say what a recipe holds in the place of an encoder that is an object."""
+    """Describe an encoder object as a recipe records it."""
     model = backbone.model if isinstance(backbone, LoadedBackbone) else backbone
     return as_given("backbones", backbone, about=model)
 
 
 def probe_given(probe: Probe) -> Given:
-    """Say what a recipe holds in the place of a head that is an object."""
+    """Describe a head object as a recipe records it."""
     name = probe.name
     if name in probe_names() and same(find_probe(name), probe):
         return Given(name, {}, {})
@@ -133,20 +133,20 @@ def load_run(
     backbone: nn.Module | LoadedBackbone | None = None,
     probe: Probe | None = None,
 ) -> Run:
-    """Read a complete run folder; it needs nothing else but the encoder's own weights.
+    """Load a finished run; besides its folder only the pretrained encoder is needed.
 
     Args:
         path: The folder.
-        verify: Compare every file with the checksum that the run keeps of it. A run of version 0.1
-            keeps none: it is read, with a note.
-        backbone: The encoder, of a run that was fitted on an object.
-        probe: The head, of a run that was fitted with an object that is no linear layer.
+        verify: Compare every file with its checksum in `run.json`. A run of version 0.1 has no
+            checksums: it is read, with a note.
+        backbone: The encoder, if the run was fitted on an object.
+        probe: The head, if the run was fitted with an object that is not a linear layer.
 
     Raises:
-        RunError: The folder is incomplete, of another version, a file has changed since the run was
-            fitted, files contradict each other, or the encoder's weights differ from those it was
-            fitted with.
-        BackboneError: The encoder cannot be had.
+        RunError: The run is incomplete or in a different format, a file has changed since the run
+            was fitted, files contradict each other, or the encoder's pretrained weights differ from
+            those it was fitted with.
+        BackboneError: The encoder cannot be loaded.
     """
     found = read_run(path, verify=verify)
     lent: dict[tuple[str, str], Callable[..., Any]] = {}
@@ -166,8 +166,8 @@ def _with_model(found: RunResult, path: str | Path) -> Run:
     loaded = load_backbone(record.backbone.name, options=recipe.backbone.options)
     if loaded.sha256 != record.backbone.sha256:
         raise RunError(
-            f"encoder {loaded.name!r} has other weights here ({loaded.source}) than run "
-            f"{str(path)!r} was fitted with ({record.backbone.source}); bring those"
+            f"encoder {loaded.name!r} ({loaded.source}) has different weights from those that run "
+            f"{str(path)!r} was fitted with ({record.backbone.source}); provide the same"
         )
     if method_facts()[record.method].get("trains", True) and not is_saved(folder):
         raise RunError(
@@ -183,11 +183,11 @@ def _with_model(found: RunResult, path: str | Path) -> Run:
 
 
 def stem_plan(recipe: Recipe, wavelengths: Sequence[float | None] | None) -> StemPlan | None:
-    """Say what the recipe does to the encoder's first layer; None leaves it.
+    """Plan the change to the encoder's first layer; None if the recipe leaves it as it is.
 
     Args:
-        recipe: Its own `backbone.wavelengths` come before those of the data.
-        wavelengths: Of the chosen bands in µm, as far as the data know them.
+        recipe: Its `backbone.wavelengths` take precedence over those of the data.
+        wavelengths: Wavelengths of the chosen bands in µm, where known.
 
     Raises:
         ConfigError: See `tailora.backbones.stem.plan_stem`.
@@ -205,7 +205,7 @@ def make_encoder(loaded: LoadedBackbone, recipe: Recipe, input_format: InputForm
     plan = stem_plan(recipe, input_format.wavelengths)
     encoder = Encoder(
         loaded.model if plan is None else adapt_stem(loaded.model, plan),
-        pooling=cast("Pooling", recipe.backbone.pooling),  # the encoder refuses any other word
+        pooling=cast("Pooling", recipe.backbone.pooling),  # the encoder rejects any other value
         mean=input_format.mean,
         std=input_format.std,
         scale=input_format.scale,

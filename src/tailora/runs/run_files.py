@@ -1,8 +1,8 @@
-"""Checksums of the files that a run relies on, and hashes of the images that it has seen.
+"""Checksums of the files that a run relies on, and hashes of the images it has seen.
 
-`run.json` keeps a SHA-256 of each file under `files`, and of its own content under `checksum`.
-`seen.npy` holds a hash of each training and validation image as the encoder was given it, so that
-the same picture is known again under another name, in another folder or another format.
+`run.json` has a SHA-256 of each file under `files`, and of its own content under `checksum`.
+`seen.npy` has a hash of each training and validation image as prepared for the encoder, so that
+the same image is recognised under another name, in another folder or in another format.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ def verify_files(folder: Path, record: Mapping[str, Any]) -> None:
     """Compare every file with its checksum; a run of version 0.1 has none.
 
     Raises:
-        RunError: A file has changed since the run was fitted, or is missing; the first is named.
+        RunError: A file is missing or has changed since the run was fitted; the first is named.
     """
     if not _has_checksums(record):
         return
@@ -50,23 +50,23 @@ def verify_files(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 def _has_checksums(record: Mapping[str, Any]) -> bool:
-    """Return whether a run keeps checksums of its files."""
+    """Return whether a run has checksums of its files."""
     return "files" in record or "checksum" in record
 
 
 def check_listed(folder: Path, files: Mapping[str, str]) -> None:
-    """Require that the files whose checksums a run keeps are there, and lie in its folder.
+    """Check that all files with a checksum exist and belong to a run folder.
 
     Raises:
-        RunError: One is missing, or none that a run has.
+        RunError: A file is missing, or its name is not that of a file of a run.
     """
     for name in files:
         if name not in _FILES:
-            raise RunError(f"{str(folder / 'run.json')!r} lists a file {name!r}, which no run has")
+            raise RunError(f"{str(folder / 'run.json')!r} lists {name!r}, which no run writes")
         if not (folder / name).is_file():
             raise RunError(
-                f"{str(folder / name)!r} is missing, a file of weights or results: fit the run "
-                "again with --force, or bring the file back"
+                f"{str(folder / name)!r} (weights or results) is missing: fit the run again with "
+                "--force, or restore the file"
             )
 
 
@@ -84,19 +84,19 @@ def _checksum(record: Mapping[str, Any]) -> str:
 
 def _changed(path: Path) -> RunError:
     return RunError(
-        f"{str(path)!r} has changed since the run was fitted: bring the file back, fit the run "
+        f"{str(path)!r} has changed since the run was fitted: restore the file, fit the run "
         "again with --force, or read it as it is with --unverified"
     )
 
 
 def write_seen(folder: Path, digests: NDArray[np.uint64]) -> None:
-    """Keep the hashes of a run's training and validation images (images,)."""
+    """Save the hashes of a run's training and validation images (images,)."""
     kept = np.unique(digests)
     write_atomically(folder / _SEEN, lambda path: np.save(path, kept))
 
 
 def read_seen(folder: Path) -> NDArray[np.uint64] | None:
-    """Read them, or None of a run that has none, as those of version 0.1.
+    """Read the hashes saved by `write_seen`; None for a run without them (version 0.1).
 
     Raises:
         RunError: The file is damaged.
@@ -109,5 +109,5 @@ def read_seen(folder: Path) -> NDArray[np.uint64] | None:
     except (OSError, ValueError, EOFError) as error:
         raise RunError(f"{str(path)!r} is damaged: {error}; fit the run again") from error
     if not isinstance(seen, np.ndarray) or seen.dtype != np.uint64 or seen.ndim != 1:
-        raise RunError(f"{str(path)!r} holds no list of hashes; fit the run again")
+        raise RunError(f"{str(path)!r} is not a list of hashes; fit the run again")
     return seen

@@ -1,4 +1,4 @@
-"""Save and load what was trained: an adapter in PEFT's format or all weights, and a head."""
+"""Save and load trained weights: an adapter in PEFT's format or all weights, and a head."""
 
 import copy
 import dataclasses
@@ -29,7 +29,7 @@ from tailora.train.base_adaptation import AnyEncoder
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 _NAME: Final = re.compile(r"[A-Za-z0-9_.\-]{1,300}")
-# keys by which PEFT finds layers; given as one string they are regular expressions
+# keys by which PEFT finds layers; a single string is a regular expression
 _LAYERS: Final = (
     "target_modules", "exclude_modules", "modules_to_save", "layers_pattern", "target_parameters",
     "feedforward_modules", "trainable_token_indices",
@@ -44,7 +44,7 @@ _LARGEST: Final = 2**31
 
 
 def write_config(model: PeftModel, folder: Path) -> None:
-    """Write what PEFT wrote again, alike in every run: its sets come in any order.
+    """Rewrite PEFT's config with its sets sorted, so that equal runs write equal bytes.
 
     Args:
         model: The adapter.
@@ -59,7 +59,7 @@ def write_config(model: PeftModel, folder: Path) -> None:
 
 
 def check_config(folder: Path) -> None:
-    """Reject a config that PEFT should not act on.
+    """Reject an adapter config that is damaged or unsafe to load.
 
     Raises:
         RunError: It is damaged, or holds more than names and numbers.
@@ -67,10 +67,10 @@ def check_config(folder: Path) -> None:
     path = folder / CONFIG
     entry = read_json(path)
     if not isinstance(entry, dict) or str(entry.get("peft_type")).lower() not in tuner_names():
-        raise _refused(path, "it names no tuner")
+        raise _refused(path, "it names no known tuner")
     known = {item.name for item in dataclasses.fields(_config_class(entry["peft_type"]))}
     for key, value in entry.items():
-        if key not in known and value:  # PEFT would leave it out, and the adapter be another
+        if key not in known and value:  # PEFT would ignore it, and build another adapter
             raise _refused(path, f"{key} is unknown to PEFT {peft.__version__}")
         if key in _NEVER and value:
             raise _refused(path, f"{key} is not supported")
@@ -82,10 +82,10 @@ def check_config(folder: Path) -> None:
 
 
 def check_tensors(model: PeftModel, folder: Path) -> None:
-    """Compare the tensors that a config asks for with those that were saved.
+    """Compare the tensors that the config implies with those that were saved.
 
     Raises:
-        RunError: Some are missing, left over or of another shape.
+        RunError: Tensors are missing, superfluous or of the wrong shape.
     """
     (adapter,) = model.peft_config
     state = get_peft_model_state_dict(model, adapter_name=adapter, save_embedding_layers=False)
@@ -115,11 +115,11 @@ def _are_names(value: Any) -> bool:
 
 
 def _check_counts(path: Path, entry: Mapping[str, Any], shapes: Mapping[str, Any]) -> None:
-    """No rank is larger than every tensor that was saved; no number is beyond sense."""
+    """Reject a rank larger than any saved tensor, and absurdly large numbers."""
     largest = max((size for shape in shapes.values() for size in shape), default=0)
     for key, value in _numbers(entry):
         if abs(value) > _LARGEST or (key in ("r", "init_r", "target_r") and value > largest):
-            raise _refused(path, f"{key} is {value:g}, more than any saved tensor bears out")
+            raise _refused(path, f"{key} is {value:g}, more than any saved tensor allows")
 
 
 def _numbers(entry: Mapping[str, Any]) -> list[tuple[str, float]]:
@@ -151,10 +151,10 @@ _UNREADABLE = (
 
 
 def save_adapted(encoder: AnyEncoder, folder: Path) -> None:
-    """Write the adapter to `folder/adapter`, or all weights where the whole encoder learnt.
+    """Write the adapter to `folder/adapter`, or all weights if the whole encoder was trained.
 
     Raises:
-        StorageError: The disk is full; nothing half-written is left under the final name.
+        StorageError: The disk is full; no partly written file is left under its final name.
     """
     backbone = encoder.backbone
     if not isinstance(backbone, PeftModel):
@@ -169,7 +169,7 @@ def save_adapted(encoder: AnyEncoder, folder: Path) -> None:
 
 @contextmanager
 def _new_adapter(folder: Path) -> Iterator[Path]:
-    """Return a folder to fill that becomes `folder/adapter` when all went well."""
+    """Yield a temporary folder that becomes `folder/adapter` on success."""
     temporary = folder / f".{ADAPTER}.writing"
     try:
         with guard_disk(folder / ADAPTER):
@@ -192,7 +192,7 @@ def copy_saved(source: Path, target: Path) -> None:
     """Copy what `save_adapted` and `save_head` wrote from one folder to another.
 
     Raises:
-        StorageError: The disk is full; nothing half-written is left under a final name.
+        StorageError: The disk is full; no partly written file is left under its final name.
     """
     for name in ("head.json", "head.safetensors", WEIGHTS):
         if (source / name).is_file():
@@ -203,12 +203,13 @@ def copy_saved(source: Path, target: Path) -> None:
 
 
 def load_adapted(encoder: AnyEncoder, folder: Path, *, trainable: bool = False) -> AnyEncoder:
-    """Return a copy of the pretrained `encoder` as it was trained.
+    """Return a copy of the pretrained `encoder` with the trained weights.
 
     Args:
         encoder: Pretrained; not changed.
-        folder: What `save_adapted` wrote to; without anything saved the copy stays pretrained.
-        trainable: Let the adapter learn on.
+        folder: Folder that `save_adapted` wrote to; if nothing was saved, the copy stays
+            pretrained.
+        trainable: Keep the adapter trainable.
 
     Raises:
         RunError: The files are damaged.
@@ -235,7 +236,7 @@ def load_adapted(encoder: AnyEncoder, folder: Path, *, trainable: bool = False) 
 
 
 def weights_fingerprint(folder: Path) -> str:
-    """Hash of what `save_adapted` wrote; `"pretrained"` where nothing was."""
+    """SHA-256 of what `save_adapted` wrote; `"pretrained"` if it wrote nothing."""
     for path in (folder / WEIGHTS, folder / ADAPTER / "adapter_model.safetensors"):
         if path.is_file():
             return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -247,13 +248,13 @@ _Size = Annotated[int, Field(ge=1, le=2**31)]
 
 @dataclasses.dataclass(frozen=True)
 class HeadFacts:
-    """What makes a head without its weights.
+    """What is needed to rebuild a head before its weights are loaded.
 
     Args:
-        name: Of `heads.probes.probe_names()`.
-        options: Of the head.
+        name: One of `heads.probes.probe_names()`.
+        options: Options of the head.
         width: Length of the feature vectors it takes.
-        classes: How many it tells apart.
+        classes: Number of classes.
     """
 
     name: str
@@ -263,16 +264,16 @@ class HeadFacts:
 
 
 def save_head(head: nn.Module, path: Path, facts: HeadFacts | None = None) -> None:
-    """Write the state of a head as safetensors, and beside it `.json` unless it is a linear layer.
+    """Write a head as safetensors, with a `.json` beside it unless it is a linear layer.
 
     Args:
         head: Maps features (rows, width) to logits (rows, classes).
-        path: Ends in `.safetensors`; of a linear layer it holds `weight` (classes, features) and
+        path: Ends in `.safetensors`; for a linear layer it holds `weight` (classes, features) and
             `bias` (classes,).
-        facts: Of any other head; all its options are written, since defaults may change.
+        facts: Of any other head; all options are written, since defaults may change.
 
     Raises:
-        StorageError: The disk is full; nothing half-written is left under a final name.
+        StorageError: The disk is full; no partly written file is left under its final name.
     """
     if facts is None or type(head) is nn.Linear:
         path.with_suffix(".json").unlink(missing_ok=True)
@@ -287,12 +288,12 @@ def load_head(path: Path, *, classes: int | None = None, features: int | None = 
     """Read a head, frozen and in evaluation mode; one without `.json` is a linear layer.
 
     Args:
-        path: What `save_head` wrote.
-        classes: How many it must tell apart; None takes any number.
-        features: Length of the feature vectors it must take; None takes any.
+        path: File that `save_head` wrote.
+        classes: Required number of classes; None accepts any.
+        features: Required length of the feature vectors; None accepts any.
 
     Raises:
-        RunError: A file is missing, damaged, or of another shape.
+        RunError: A file is missing or damaged, or has the wrong shape.
     """
     if not path.is_file():
         raise RunError(
@@ -307,10 +308,10 @@ def load_head(path: Path, *, classes: int | None = None, features: int | None = 
             rows, width = state["weight"].shape
             if (classes or rows, features or width) != (rows, width):
                 raise ValueError(
-                    f"{rows} classes by {width} features, where the run has {classes} by {features}"
+                    f"{rows} classes by {width} features, but the run has {classes} by {features}"
                 )
             head = zero_linear(width, rows)
-        head.load_state_dict(state)  # all tensors of the right shape, and no others
+        head.load_state_dict(state)  # strict: exactly these tensors, of the right shapes
     except _UNREADABLE as error:
         raise _damaged(path, error) from error
     return head.requires_grad_(requires_grad=False).eval()
@@ -321,7 +322,7 @@ def _empty_head(path: Path, classes: int | None, features: int | None) -> nn.Mod
     if (classes or facts.classes, features or facts.width) != (facts.classes, facts.width):
         raise _refused(
             path,
-            f"it is of {facts.classes} classes by {facts.width} features, where the run has "
+            f"it has {facts.classes} classes by {facts.width} features, but the run has "
             f"{classes} by {features}",
         )
     try:
@@ -337,7 +338,7 @@ def _empty_head(path: Path, classes: int | None, features: int | None) -> nn.Mod
         raise _refused(path, str(error)) from error
 
 
-_NEEDED: Final = "; a head of a package needs that package"
+_NEEDED: Final = "; a head from a plugin needs that package installed"
 
 
 def _damaged(path: Path, error: Exception) -> RunError:
