@@ -18,6 +18,7 @@ from rich.console import Console
 
 from tailora.methods.method import find_method
 from tailora.metrics import RunMetrics
+from tailora.registry import OWN_HEAD
 from tailora.report.map_figure import map_picture
 from tailora.runs.result import read_run
 
@@ -138,7 +139,10 @@ def table_text(metrics: RunMetrics) -> str:
 
 
 def _verdict(metrics: RunMetrics) -> str:
-    pair = next(p for p in metrics.paired if (p.method, p.against) == ("deblora", "lora"))
+    pair = next(
+        p for p in metrics.paired
+        if (p.method, p.against) == ("deblora", "lora") and p.against_head != OWN_HEAD
+    )  # fmt: skip
     change, ends = pair.macro_f1_difference["tail"], pair.interval["tail"]
     if change is None or ends is None:
         return ""

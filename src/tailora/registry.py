@@ -40,6 +40,8 @@ _PACKAGES: Final = FAMILIES | {
 _ONLY_ADDED: Final = ("backbones",)  # tailora's own are found by the form of their name
 _KINDS: Final = ("Loss", "Sampler", "Head")
 _SELF_NAMED: Final = ("methods", "tasks", "heads")
+OWN_HEAD: Final = "own"
+"""Name of the head that an adapter was trained with."""
 OBJECT: Final = "object:"
 """Before the class of an object that stands in a recipe in the place of a name."""
 
@@ -266,6 +268,17 @@ def method_title(name: str) -> str:
     """
     known = entries("methods")
     return str(known[name].attributes.get("title", name)) if name in known else name
+
+
+def row_title(method: str, head: str | None) -> str:
+    """Name a row of results: its method, and that it kept the head that it was trained with.
+
+    Example:
+        >>> row_title("lora", "own"), row_title("lora", "logit-adjusted")
+        ('LoRA with its own head', 'LoRA')
+    """
+    title = method_title(method)
+    return f"{title} with its own head" if head == OWN_HEAD else title
 
 
 def method_style(name: str) -> tuple[str, str] | None:

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file
+from sklearn.metrics import confusion_matrix
 from transformers import AutoModel
 
 from tailora import DebLoRA, load_run, open_dataset, read_run
@@ -93,11 +95,37 @@ def test_the_record_says_what_the_run_was_made_with(finished):
     assert all(value >= 0 for value in seconds.values())
 
 
-def test_metrics_hold_three_rows_with_values_in_the_unit_interval(finished):
+ROWS = [
+    ("lora", "own"),  # ordinary fine-tuning
+    *((name, "logit-adjusted") for name in ("zero-shot", "lora", "deblora")),
+]
+
+
+def _heads(content):
+    return [(row["method"], row["head"]) for row in content["methods"]]
+
+
+def test_the_first_row_is_what_the_head_of_the_training_says(finished, data):
+    stage = finished / "stages" / "lora"
+    own = load_file(stage / "own-head.safetensors")
+    features = np.load(stage / "features-test" / "features.npy")
+    predicted = (features @ own["weight"].numpy().T + own["bias"].numpy()).argmax(axis=1)
+    dataset = open_dataset(data)
+    labels = dataset.labels[dataset.indices("test")]
+    table = confusion_matrix(labels, predicted, labels=range(len(COUNTS)))
+    content = metrics(finished)
+    assert content["methods"][0]["confusion"] == table.tolist()
+    pair = next(p for p in content["paired"] if p["method"] == "deblora")
+    assert (pair["head"], pair["against"], pair["against_head"]) == (ROWS[3][1], *ROWS[0])
+    ordinary, *_, last = (row["macro_f1"]["tail"] for row in content["methods"])
+    assert pair["macro_f1_difference"]["tail"] == pytest.approx(last - ordinary)
+
+
+def test_metrics_hold_four_rows_with_values_in_the_unit_interval(finished):
     content = _json(finished, "metrics.json")
     assert content["groups"].keys() == {"head", "middle", "tail"}
     assert sorted(name for group in content["groups"].values() for name in group) == sorted(COUNTS)
-    assert [m["method"] for m in content["methods"]] == ["zero-shot", "lora", "deblora"]
+    assert _heads(content) == ROWS
     for method in content["methods"]:
         assert method["macro_f1"].keys() == method["macro_f1_interval"].keys() == KEYS
         for key, value in method["macro_f1"].items():
@@ -169,12 +197,11 @@ def test_the_same_seed_gives_the_same_run_and_another_one_does_not(
 
 
 @pytest.mark.parametrize("method", ["zero-shot", "lora", "lora+reslt", "fine-tune"])
-def test_every_method_makes_a_run_of_one_row_that_predicts(
-    method, data, quick, plain_report, tmp_path
-):
+def test_every_method_makes_a_run_that_predicts(method, data, quick, plain_report, tmp_path):
     run = tmp_path / "run"
     succeed("fit", data, "--out", run, *quick, "--method", method)
-    assert [row["method"] for row in metrics(run)["methods"]] == [method]
+    own = [(method, "own")] if method in ("lora", "fine-tune") else []
+    assert _heads(metrics(run)) == [*own, (method, "logit-adjusted")]
     assert (run / "adapter").is_dir() == method.startswith("lora")
     assert (run / "backbone.safetensors").is_file() == (method == "fine-tune")
     answer = succeed("predict", run, data / "007" / "000.png", "--quiet")
@@ -188,7 +215,7 @@ def test_other_tuners_take_the_place_of_lora(tuner, data, encoder, tmp_path):
         at = words.index("--rank")
         del words[at : at + 2]
     succeed("fit", data, "--out", run, "--backbone", encoder, *words, "--tuner", tuner)
-    assert [row["method"] for row in metrics(run)["methods"]] == ["zero-shot", "lora", "deblora"]
+    assert _heads(metrics(run)) == ROWS
     config = _json(run, "adapter/adapter_config.json")
     assert config["peft_type"] == ("LORA" if tuner == "dora" else "IA3")
     assert config.get("use_dora", False) is (tuner == "dora")

@@ -71,7 +71,11 @@ def test_classes_are_counted_in_decisions_and_resampled_by_image(run):
     last = metrics["methods"][-1]
     labels = [row["label"] for row in predictions(run)]
     assert [row["n_test"] for row in last["per_class"]] == [labels.count(name) for name in CLASSES]
-    assert [m["method"] for m in metrics["methods"]] == ["zero-shot", "lora", "deblora"]
+    rows = [(m["method"], m["head"]) for m in metrics["methods"]]
+    assert rows == [
+        ("lora", "own"),
+        *((name, "logit-adjusted") for name in ("zero-shot", "lora", "deblora")),
+    ]
     assert metrics["bootstrap"]["unit"] == "group"
     expected = f1_score(labels, [row["class"] for row in predictions(run)], average="macro")
     assert last["macro_f1"]["all"] == pytest.approx(expected)

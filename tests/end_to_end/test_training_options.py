@@ -51,7 +51,9 @@ def adapter(run):
 @pytest.mark.parametrize("row", ROWS)
 def test_every_choice_makes_a_run_of_its_own(row, runs, finished):
     run = runs(row)
-    assert [found["method"] for found in metrics(run)["methods"]] == [ROWS[row][0]]
+    rows = metrics(run)["methods"]
+    assert {found["method"] for found in rows} == {ROWS[row][0]}
+    assert [found["head"] for found in rows][-1] == "logit-adjusted"
     plain = finished / "stages" / "lora" / "adapter" / "adapter_model.safetensors"
     assert adapter(run) != plain.read_bytes()
     recipe = tomllib.loads((run / "recipe.toml").read_text("utf-8"))["train"]

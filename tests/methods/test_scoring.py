@@ -60,7 +60,9 @@ def plain_head():
 
 def test_distances_between_classes_are_seen_from_the_training_mean(job, planted):
     head = plain_head()
-    metrics, _ = score(job, [StageResult(find_method("zero-shot"), None, head)], None)
+    metrics, _ = score(
+        job, [StageResult(find_method("zero-shot"), None, head, "cross-entropy")], None
+    )
     assert (job.groups.head, job.groups.tail) == ((0, 1), (3, 4))
     rows, labels = planted["test"]
 
@@ -122,7 +124,7 @@ def test_thresholds_and_scalings_are_fitted_on_validation(job, planted, monkeypa
     np.testing.assert_array_equal(given["shares"], val_shares)
 
     head = plain_head()
-    score(job, [StageResult(find_method("zero-shot"), None, head)], None)
+    score(job, [StageResult(find_method("zero-shot"), None, head, "cross-entropy")], None)
     logits = planted["val"][0] @ np.eye(6, 5)
     powers = np.exp(logits)
     assert given["shares"] == pytest.approx(powers / powers.sum(axis=1, keepdims=True), abs=1e-5)
@@ -145,8 +147,8 @@ def test_the_last_method_says_what_is_predicted_and_each_row_has_the_verdict_of_
     score(
         job,
         [
-            StageResult(find_method("zero-shot"), None, first),
-            StageResult(find_method("lora"), None, last),
+            StageResult(find_method("zero-shot"), None, first, "cross-entropy"),
+            StageResult(find_method("lora"), None, last, "cross-entropy"),
         ],
         None,
     )

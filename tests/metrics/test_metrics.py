@@ -61,7 +61,15 @@ def test_an_untested_class_is_undefined_and_becomes_null():
 def test_the_entry_of_a_method_has_exactly_the_keys_of_metrics_json():
     entry = evaluate(trained_parameters=7, seconds=1.5, peak_memory_mb=2.5).to_json()
     assert set(entry) == {
-        *("method", "macro_f1", "macro_f1_interval", "accuracy", "balanced_accuracy", "ece"),
+        *(
+            "method",
+            "head",
+            "macro_f1",
+            "macro_f1_interval",
+            "accuracy",
+            "balanced_accuracy",
+            "ece",
+        ),
         *("ece_by_group", "per_class", "confusion", "geometry"),
         *("trained_parameters", "seconds", "peak_memory_mb"),
         *("shots", "worst_class", "worst_class_recall", "g_mean", "accuracy_disparity"),
@@ -154,7 +162,7 @@ def test_what_does_not_fit_is_refused():
         evaluate(probabilities=np.full((len(TARGETS), 3), 1 / 3))
     with pytest.raises(ConfigError, match="features but no feature_center"):
         evaluate(features=np.ones((len(TARGETS), 2)))
-    with pytest.raises(ConfigError, match="a unique name"):
+    with pytest.raises(ConfigError, match="each method and head may be there once"):
         evaluate_methods(
             [MethodOutput("a", probabilities(0))] * 2, targets=TARGETS, counts=COUNTS, groups=GROUPS
         )

@@ -42,7 +42,9 @@ def test_the_keys_are_those_of_metrics_json():
     }
     assert entry["schema"] == 2
     assert entry["bootstrap"] == {"replicates": 40, "confidence": 0.95, "unit": "sample"}
-    assert set(entry["paired"][0]) == {"method", "against", "macro_f1_difference", "interval"}
+    assert set(entry["paired"][0]) == {
+        *("method", "head", "against", "against_head", "macro_f1_difference", "interval")
+    }
     assert entry["clusters"] == {"count": 2, "balance": 10, "purity": 0.75, "sizes": [60, 40]}
     assert entry["groups"] == {"head": ["a"], "middle": ["b"], "tail": ["c"]}
     assert entry["paired"][0]["interval"]["tail"] is None

@@ -71,7 +71,7 @@ def write_fake_run(
 
 def _metrics(rng, names, counts, n_test, groups, tail):
     empty = [group for group in GROUPS if not groups[group]]
-    pair = {"method": "deblora", "against": "lora"}
+    pair = {"method": "deblora", "against": "lora", "head": None, "against_head": None}
     differences = {"all": 0.004, "head": -0.003, "middle": 0.008, "tail": tail and tail[0]}
     ends = {g: [v - 0.011, v + 0.012] for g, v in differences.items() if v is not None}
     ends["tail"] = list(tail[1:]) if tail else None

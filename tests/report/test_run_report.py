@@ -370,6 +370,36 @@ def test_with_many_pairs_only_the_one_that_decides_is_put_into_words(
     assert Outline(page).row("debLoRA − zero-shot")[3] == "+2.1 [0.3, 4.0]"
 
 
+def test_ordinary_fine_tuning_is_compared_with_first(fake_run, unrendered, tmp_path):
+    folder = fake_run.write_fake_run(tmp_path, n_classes=3, arrays=False)
+
+    def add_own_head(metrics):
+        *_, lora, deblora = metrics["methods"]
+        fitted = {"head": "logit-adjusted"}
+        ordinary = {**lora, "head": "own"}
+        metrics["methods"] = [ordinary, {**lora, **fitted}, {**deblora, **fitted}]
+        (pair,) = metrics["paired"]
+        heads = {"head": "logit-adjusted", "against_head": "logit-adjusted"}
+        gain = {"macro_f1_difference": {**pair["macro_f1_difference"], "tail": 0.153},
+                "interval": {**pair["interval"], "tail": [0.12, 0.18]}}  # fmt: skip
+        metrics["paired"] = [
+            {**pair, **heads, "method": "lora", "against_head": "own"},
+            {**pair, **heads, **gain, "against_head": "own"},
+            {**pair, **heads},
+        ]
+
+    change_json(folder / "metrics.json", add_own_head)
+    page = write_report(folder).read_text("utf-8")
+    first, second = re.findall(
+        r"debLoRA changes tail macro-F1 by [^.]*\.\d points over ([^,]+),", page
+    )
+    assert (first, second) == ("LoRA with its own head", "LoRA")
+    outline = Outline(page)
+    assert outline.row("debLoRA − LoRA with its own head")[3] == "+15.3 [12.0, 18.0]"
+    assert outline.row("debLoRA − LoRA")[3] == "+2.1 [0.3, 4.0]"
+    assert "is ordinary fine-tuning" in page
+
+
 def test_a_run_that_moved_no_class_says_so(fake_run, unrendered, tmp_path, page_of):
     words = "No class was rare enough to be moved"
     assert words not in page_of(n_classes=3)

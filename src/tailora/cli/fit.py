@@ -174,6 +174,9 @@ def _warnings(run: Any) -> list[str]:
 def _conclude(run: Any, show: Any, folder: Path) -> None:
     from rich.table import Table
 
+    from tailora.report.score_sections import deciding_pairs
+    from tailora.report.sentences import compare_scores
+
     if run.record.adapted:
         table = Table("adapted layers", "count", "shape", "parameters")
         for row in run.record.adapted:
@@ -183,6 +186,9 @@ def _conclude(run: Any, show: Any, folder: Path) -> None:
     if broken:
         show.print(f"left out {counted(len(broken), 'unreadable image')}: {listed(broken[:5])}")
     show.print(run.metrics.table())
+    for pair in deciding_pairs(run):
+        said = compare_scores(pair, "tail", confidence=run.metrics.bootstrap.confidence)
+        show.print(said.text, soft_wrap=True)
     if run.metrics.alarm():
         show.print(listed([run.metrics.alarm()]), soft_wrap=True)
     weak = [one.name for one in run.classes if one.verdict != "trusted"]

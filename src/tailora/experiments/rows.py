@@ -74,7 +74,7 @@ def row_output(job: Job, row: Adaptation, probe: ProbeChoice) -> tuple[MethodOut
     method = find_method(row.method)
     if method.is_ensemble:
         shares, val_shares = method.shares(job, partial(_fit, job, probe), ("test", "val"))
-        output = MethodOutput(row.name, shares, **_cost(job, method))
+        output = MethodOutput(row.name, shares, head=probe.name, **_cost(job, method))
         return replace(output, fit=fit_of(job, val_shares)), val_shares
     train, labels = head_rows(job, method)
     val, test = (method.features(job, split) for split in ("val", "test"))
@@ -87,6 +87,7 @@ def row_output(job: Job, row: Adaptation, probe: ProbeChoice) -> tuple[MethodOut
         features=test,
         feature_center=train.mean(axis=0),
         fit=fit_of(job, val_shares),
+        head=probe.name,
         **_cost(job, method),
     )
     return output, val_shares

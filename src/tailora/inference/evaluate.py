@@ -189,6 +189,7 @@ def _score(
         seconds=costs.seconds,
         peak_memory_mb=costs.peak_memory_mb,
         fit=run.calibration,
+        head=costs.head,
     )
     return evaluate_methods(
         [output],

@@ -1,7 +1,7 @@
 """A method: how an encoder is adapted before a head is fitted; one row of a table of results."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, cast
 
@@ -36,11 +36,12 @@ INPUT = ("data", "backbone", "compute")
 
 @dataclass(frozen=True)
 class StageResult:
-    """An adapted encoder with the head of the recipe."""
+    """An adapted encoder with a head: the recipe's, or `own`, the one it was trained with."""
 
     method: "Method"
     encoder: AnyEncoder
     head: nn.Module
+    head_name: str
 
 
 class Method:
@@ -158,7 +159,8 @@ class Method:
         encoder = load_adapted(job.encoder, folder)
         together = ("test",) if job.accelerator.num_processes > 1 else ()  # while all are here
         _, val, *_ = [self.features(job, s, encoder) for s in ("train", "val", *together)]
-        return StageResult(self, encoder, _kept_head(job, self, own_probe(job.recipe), val))
+        probe = own_probe(job.recipe)
+        return StageResult(self, encoder, _kept_head(job, self, probe, val), probe.kind)
 
     def shares(
         self, job: Job, fit: Callable[[Rows, Classes, Rows], Logits], splits: Sequence[str]
@@ -239,14 +241,26 @@ def adapt_all(job: Job, method: Method) -> None:
 
 
 def run_method(job: Job) -> list[StageResult]:
-    """Do the recipe's method and what it stands on; gives the rows of its results."""
+    """Do the recipe's method and what it stands on; gives the rows of its results.
+
+    First that of the adapter with the head it was trained with, if it has one: what ordinary
+    fine-tuning would have given.
+    """
     method = find_method(job.recipe.method)
     results = []
     for stage in (*stood_on(method), method):
         stage.adapt(job)
         if stage.name == method.name or not find_probe(job.recipe.probe.loss).own:
             results.append(stage.with_head(job))  # also of those not shown: trainings start there
-    return results if method.baselines else results[-1:]
+    ordinary = [row for result in results for row in _with_own_head(job, result)]
+    return [*ordinary, *(results if method.baselines else results[-1:])]
+
+
+def _with_own_head(job: Job, result: StageResult) -> list[StageResult]:
+    own = result.method.own_head(job)
+    if own is None or result.head_name == registry.OWN_HEAD:
+        return []
+    return [replace(result, head=own, head_name=registry.OWN_HEAD)]
 
 
 def fit_head(

@@ -36,6 +36,7 @@ from tailora.metrics import (
     judge,
     prediction_sets,
 )
+from tailora.registry import OWN_HEAD
 from tailora.storage import write_json, write_text
 from tailora.tasks.task import Task
 
@@ -242,14 +243,18 @@ def _output(job: Job, result: StageResult) -> MethodOutput:
     train, val, test = (
         method.features(job, split, result.encoder) for split in ("train", "val", "test")
     )
-    learnt, labels = method.training_set(job)
+    trained = None  # of the same features as the row with the fitted head
+    if result.head_name != OWN_HEAD:
+        learnt, labels = method.training_set(job)
+        trained = TrainedFeatures(learnt, labels, _class_vectors(result.head))
     return MethodOutput(
         method.name,
         probabilities(result, test),
         features=test,
         feature_center=np.mean(train, axis=0),
         fit=fit_of(job, probabilities(result, val)),
-        trained=TrainedFeatures(learnt, labels, _class_vectors(result.head)),
+        trained=trained,
+        head=result.head_name,
         **cost_of(job, method, head=_head_size(result)),
     )
 

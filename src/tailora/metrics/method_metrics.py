@@ -192,6 +192,8 @@ class MethodMetrics:
         coverage: Coverage of the prediction sets.
         collapse: Neural-collapse distances of the training features.
         shift: Fréchet distance from training to test features.
+        head: Name of the head, e.g. `"logit-adjusted"`, or `"own"` for the one that the adapter
+            was trained with.
     """
 
     method: str
@@ -219,16 +221,26 @@ class MethodMetrics:
     coverage: Coverage | None = None
     collapse: Collapse | None = None
     shift: FeatureShift | None = None
+    head: str | None = None
+
+    @property
+    def row(self) -> tuple[str, str | None]:
+        """What tells its row of results from the others: method and head."""
+        return self.method, self.head
 
     def to_json(self) -> dict[str, Any]:
         """Return the method's entry in metrics.json: lists and dictionaries, null if undefined."""
         # copied one by one, a table of classes x classes takes longer than all else together
         entry = plain(asdict(replace(self, per_class=(), confusion=())))
         del entry["per_class"], entry["confusion"]  # they stand last
-        return entry | {
-            "per_class": [plain(asdict(row)) for row in self.per_class],
-            "confusion": [list(row) for row in self.confusion],
-        }
+        return (
+            {"method": self.method, "head": self.head}
+            | entry
+            | {
+                "per_class": [plain(asdict(row)) for row in self.per_class],
+                "confusion": [list(row) for row in self.confusion],
+            }
+        )
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "MethodMetrics":

@@ -61,6 +61,7 @@ class MethodOutput:
         peak_memory_mb: Peak memory of training in MB.
         fit: Scalings fitted on validation; None skips scalings and prediction sets.
         trained: Training features; None skips neural collapse and distribution shift.
+        head: Name of the head that gave the probabilities, e.g. `"logit-adjusted"`.
     """
 
     method: str
@@ -72,6 +73,7 @@ class MethodOutput:
     peak_memory_mb: float = 0.0
     fit: ValidationFit | None = None
     trained: TrainedFeatures | None = None
+    head: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,6 +198,7 @@ def method_metrics(
         priors=_priors(confusion, split),
         **_fit_metrics(output, split, scores, rows),
         **_feature_metrics(output, split),
+        head=output.head,
     )
 
 

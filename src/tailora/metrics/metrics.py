@@ -41,6 +41,7 @@ def evaluate_predictions(
     fit: ValidationFit | None = None,
     trained: TrainedFeatures | None = None,
     balanced_reference: float | None = None,
+    head: str | None = None,
 ) -> MethodMetrics:
     """Compute every metric of one method on one test split.
 
@@ -63,6 +64,7 @@ def evaluate_predictions(
         fit: Scalings fitted on validation; None skips scalings and prediction sets.
         trained: Training features; None skips neural collapse and distribution shift.
         balanced_reference: See `evaluate_methods`.
+        head: Name of its head, e.g. `"logit-adjusted"`.
 
     Raises:
         DataError: Arrays that do not match each other or the classes.
@@ -81,6 +83,7 @@ def evaluate_predictions(
         peak_memory_mb=peak_memory_mb,
         fit=fit,
         trained=trained,
+        head=head,
     )
     return _evaluate(output, split)[0]
 
@@ -118,11 +121,11 @@ def evaluate_methods(
 
     Raises:
         DataError: Arrays that do not match each other or the classes.
-        ConfigError: Two methods with the same name, or as in `evaluate_predictions`.
+        ConfigError: Two methods of one name with the same head, or as in `evaluate_predictions`.
     """
-    names = [output.method for output in outputs]
+    names = [(output.method, output.head) for output in outputs]
     if len(set(names)) < len(names):
-        raise ConfigError(f"each method needs a unique name, got {names}")
+        raise ConfigError(f"each method and head may be there once, got {names}")
     split = TestSplit(
         targets, counts, groups, units, seed, replicates, confidence, balanced_reference
     )
@@ -168,4 +171,6 @@ def _paired(later: _Result, earlier: _Result, split: TestSplit) -> PairedDiffere
         against=earlier[0].method,
         macro_f1_difference={name: defined(value) for name, value in means.items()},
         interval={name: interval(*pair) for name, pair in ends.items()},
+        head=later[0].head,
+        against_head=earlier[0].head,
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, final
 
 from pydantic import BeforeValidator
+from rich.markup import escape
 from rich.table import Table
 
 from tailora.counts import GROUP_NAMES, ClassCounts
@@ -23,6 +24,7 @@ from tailora.metrics.method_metrics import (
     Scores,
     plain,
 )
+from tailora.registry import OWN_HEAD
 from tailora.storage import keyed, typed
 
 SCHEMA: Final = 2
@@ -51,12 +53,22 @@ class BootstrapInfo:
 @final
 @dataclass(frozen=True)
 class PairedDifference:
-    """Macro-F1 of `method` minus `against` on the same resamples, keyed all/head/middle/tail."""
+    """Macro-F1 of `method` minus `against` on the same resamples, keyed all/head/middle/tail.
+
+    `head` and `against_head` name their heads; None in files of earlier versions.
+    """
 
     method: str
     against: str
     macro_f1_difference: Scores
     interval: Intervals
+    head: str | None = None
+    against_head: str | None = None
+
+    @property
+    def rows(self) -> tuple[tuple[str, str | None], tuple[str, str | None]]:
+        """The two rows compared, as `MethodMetrics.row` gives them."""
+        return (self.method, self.head), (self.against, self.against_head)
 
 
 @final
@@ -169,14 +181,15 @@ class RunMetrics:
 
     def table(self) -> Table:
         """Return a table of macro-F1 on head, middle, tail and all, in points with intervals."""
-        table = Table(caption=_caption(self.bootstrap))
+        table = Table(caption=_caption(self.bootstrap, self.methods[-1].head))
         table.add_column("method")
         columns = (*GROUP_NAMES, "all")
         for name in columns:
             table.add_column(name, justify="right")
         for method in self.methods:
             cells = [_points(method.macro_f1[k], method.macro_f1_interval[k]) for k in columns]
-            table.add_row(method.method, *cells)
+            own = ", own head" if method.head == OWN_HEAD else ""
+            table.add_row(f"{method.method}{own}", *cells)
         return table
 
 
@@ -196,6 +209,10 @@ def _check_lengths(metrics: RunMetrics, path: Path) -> None:
 Records = Iterator[dict[str, Any]]
 
 
+def _named(method: MethodMetrics) -> dict[str, Any]:
+    return {"method": method.method, "head": method.head}
+
+
 def _ends(name: str, ends: Interval) -> dict[str, Score]:
     low, high = (None, None) if ends is None else ends
     return {f"{name}_low": low, f"{name}_high": high}
@@ -205,14 +222,14 @@ def _by_class(metrics: RunMetrics) -> Records:
     group_of = {name: group for group, names in metrics.groups.items() for name in names}
     for method in metrics.methods:
         for row in method.per_class:
-            facts = {"method": method.method, "group": group_of[row.name], **vars(row)}
+            facts = _named(method) | {"group": group_of[row.name], **vars(row)}
             yield facts | _ends("f1", facts.pop("f1_interval"))
 
 
 def _by_group(metrics: RunMetrics) -> Records:
     for method in metrics.methods:
         for scope in MACRO_KEYS:
-            facts = {"method": method.method, "group": scope, "macro_f1": method.macro_f1[scope]}
+            facts = _named(method) | {"group": scope, "macro_f1": method.macro_f1[scope]}
             facts |= _ends("macro_f1", method.macro_f1_interval[scope])
             facts["ece"] = method.ece_by_group[scope]
             if method.ranking is not None:
@@ -225,7 +242,7 @@ def _by_group(metrics: RunMetrics) -> Records:
 
 def _by_method(metrics: RunMetrics) -> Records:
     for method in metrics.methods:
-        yield {
+        yield _named(method) | {
             name: value
             for name, value in vars(method).items()
             if value is None or isinstance(value, str | int | float)
@@ -235,7 +252,8 @@ def _by_method(metrics: RunMetrics) -> Records:
 def _by_pair(metrics: RunMetrics) -> Records:
     for pair in metrics.paired:
         for scope in MACRO_KEYS:
-            facts = {"method": pair.method, "against": pair.against, "group": scope}
+            facts = {"method": pair.method, "head": pair.head, "against": pair.against}
+            facts |= {"against_head": pair.against_head, "group": scope}
             change = {"difference": pair.macro_f1_difference[scope]}
             yield facts | change | _ends("difference", pair.interval[scope])
 
@@ -245,10 +263,11 @@ _FRAMES: Final[dict[str, Callable[[RunMetrics], Records]]] = {
 }  # fmt: skip
 
 
-def _caption(bootstrap: BootstrapInfo) -> str:
+def _caption(bootstrap: BootstrapInfo, head: str | None) -> str:
     unit = "single samples within each class" if bootstrap.unit == "sample" else "whole groups"
     return (
         f"macro-F1 in points \\[{100 * bootstrap.confidence:g} % interval], "
+        f"{'' if head is None else f'probe {escape(head)}, '}"
         f"bootstrap of {unit}, {bootstrap.replicates} resamples"
     )
 

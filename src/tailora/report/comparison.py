@@ -7,7 +7,7 @@ from typing import Final
 from tailora.errors import ConfigError
 from tailora.metrics import ClassMetrics
 from tailora.numbers import MISSING, duration, integer, percent, percent_interval
-from tailora.registry import method_title
+from tailora.registry import row_title
 from tailora.report.blocks import (
     Block,
     Cell,
@@ -83,7 +83,7 @@ def _scores_section(runs: Mapping[str, RunResult]) -> Section:
     rows = tuple(
         (
             Cell(label, title=str(run.folder.path)),
-            Cell(method_title(method.method)),
+            Cell(row_title(*method.row)),
             *(score_cell(method, scope, bold=best[scope] == i) for scope in SCOPES),
             Cell(percent(method.ece_by_group["tail"])),
             Cell(integer(method.trained_parameters)),

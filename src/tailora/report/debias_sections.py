@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailora.numbers import counted, decimal, integer, percent
-from tailora.registry import method_base, method_title
+from tailora.registry import OWN_HEAD, method_base, row_title
 from tailora.report.blocks import Block, Cell, Column, Note, Section, Table, class_cell, left_out
 from tailora.report.map_figure import NEEDED, map_picture
 from tailora.report.matrix_figures import composition_picture
@@ -62,7 +62,7 @@ def composition_section(run: RunResult) -> Section:
 def geometry_section(run: RunResult) -> Section:
     """Cosine distances between and within groups, per method."""
     rows = tuple(
-        (Cell(method_title(m.method)), *(Cell(decimal(m.geometry[key])) for key in DISTANCES))
+        (Cell(row_title(*m.row)), *(Cell(decimal(m.geometry[key])) for key in DISTANCES))
         for m in run.metrics.methods
     )
     columns = (
@@ -81,7 +81,8 @@ def geometry_section(run: RunResult) -> Section:
 
 def _geometry_notes(run: RunResult) -> list[Note]:
     name = method_base(run.final.method)
-    base = next((method for method in run.metrics.methods if method.method == name), None)
+    rows = [row for row in run.metrics.methods if row.head != OWN_HEAD]  # of the same features
+    base = next((row for row in rows if row.method == name), None)
     if base is None:
         return []
     note = describe_geometry(base, run.final)

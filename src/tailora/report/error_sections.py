@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tailora.numbers import counted, named_list
-from tailora.registry import method_title
+from tailora.registry import row_title
 from tailora.report.blocks import Gallery, Note, Picture, Section, Thumbnail, left_out
 from tailora.report.matrix_figures import confusion_picture
 from tailora.report.style import FAINT, GROUP_COLOURS, INK, SOFT, WIDTH, figure_uri, image_uri
@@ -26,7 +26,7 @@ def confusion_section(run: RunResult) -> Section:
     ordered = counts[np.ix_(run.order, run.order)]
     names = [run.class_names[c] for c in run.order]
     caption = (
-        f"Test samples of {method_title(run.final.method)}: each row is a true class and sums to "
+        f"Test samples of {row_title(*run.final.row)}: each row is a true class and sums to "
         "100 %; off-diagonal cells are errors. After each name the number of test samples; grey "
         "rows have none."
     )

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 
 from tailora.metrics import Collapse, FeatureShift, GroupScores, MethodMetrics, ShiftedScores
 from tailora.numbers import MISSING, counted, decimal, integer, percent
-from tailora.registry import method_title
+from tailora.registry import row_title
 from tailora.report.blocks import Cell, Column, Note, Picture, Section, Table, left_out, shorten
-from tailora.report.style import figure_uri, method_style, percent_axis
+from tailora.report.style import figure_uri, percent_axis, row_style
 from tailora.runs.result import RunResult
 
 OLD: Final = "the run was measured by an earlier version"
@@ -44,7 +44,7 @@ def _recall_table(run: RunResult) -> Table:
         columns.append(Column("relative", "balanced accuracy relative to balanced training"))
     rows = tuple(
         (
-            Cell(method_title(method.method)),
+            Cell(row_title(*method.row)),
             *(Cell(percent(method.shots[name] if method.shots else None)) for name in _SHOTS),
             _worst_cell(method),
             Cell(percent(method.g_mean)),
@@ -73,7 +73,7 @@ def _ranking_table(run: RunResult) -> Table:
     )
     rows = tuple(
         (
-            Cell(method_title(method.method)),
+            Cell(row_title(*method.row)),
             *(Cell(percent(_rank(method, scope).auroc)) for scope in ("all", "tail")),
             *(_auprc_cell(_rank(method, scope)) for scope in ("head", "middle", "tail")),
         )
@@ -114,12 +114,13 @@ class PriorLine:
 _PRIORS: Final = ("priors", "Other class priors")
 _NAMED: Final = ("natural", "uniform", "reversed")
 _FEW_ROWS: Final = 50
+Row = tuple[str, str | None]
 _SCALE: Final = ("forward", "uniform", "backward")
 
 
 def priors_section(run: RunResult) -> Section:
     """Scores of every method under test priors from head-heavy to tail-heavy."""
-    found = {m.method: m.priors for m in run.metrics.methods if m.priors}
+    found = {m.row: m.priors for m in run.metrics.methods if m.priors}
     if not found:
         return left_out(*_PRIORS, OLD)
     caption = (
@@ -140,13 +141,11 @@ def _tick(name: str) -> str:
     return f"{ratio}:1" if side == "forward" else f"1:{ratio}" if side == "backward" else "1:1"
 
 
-def _line(
-    method: str, priors: Mapping[str, ShiftedScores], order: list[str], place: int
-) -> PriorLine:
+def _line(row: Row, priors: Mapping[str, ShiftedScores], order: list[str], place: int) -> PriorLine:
     known = [priors.get(name) for name in order]
     return PriorLine(
-        method_title(method),
-        *method_style(method, place),
+        row_title(*row),
+        *row_style(row, place),
         tuple(one and one.macro_f1 for one in known),
         tuple(one and one.accuracy for one in known),
     )
@@ -188,7 +187,7 @@ def prior_lines(ticks: Sequence[str], lines: Sequence[PriorLine]) -> Picture:
     return Picture(figure_uri(draw, height=3.6), alt)
 
 
-def _table(found: Mapping[str, Mapping[str, ShiftedScores]]) -> Table:
+def _table(found: Mapping[Row, Mapping[str, ShiftedScores]]) -> Table:
     columns = [Column("method", numeric=False)]
     for name in _NAMED:
         columns += [
@@ -197,10 +196,10 @@ def _table(found: Mapping[str, Mapping[str, ShiftedScores]]) -> Table:
         ]
     rows = tuple(
         (
-            Cell(method_title(method)),
+            Cell(row_title(*row)),
             *(cell for name in _NAMED for cell in _cells(priors, name)),
         )
-        for method, priors in found.items()
+        for row, priors in found.items()
     )
     return Table(tuple(columns), rows, "Scores under other test priors")
 
@@ -251,7 +250,7 @@ def collapse_section(run: RunResult) -> Section:
     )
     rows = tuple(
         (
-            Cell(method_title(method.method)),
+            Cell(row_title(*method.row)),
             Cell(decimal(method.collapse and method.collapse.nc1, digits=2)),
             *(_distance_cell(method.collapse, key) for key in _DISTANCES),
             _shift_cell(method.shift),
@@ -259,7 +258,7 @@ def collapse_section(run: RunResult) -> Section:
         for method in methods
     )
     table = Table(columns, rows, "Neural collapse and shift")
-    lacking = [method_title(m.method) for m in methods if not m.collapse]
+    lacking = [row_title(*m.row) for m in methods if not m.collapse]
     note = (
         f"Collapse is not computed for {', '.join(lacking)}: a head that is not a linear layer "
         "has no class vectors."

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from tailora.numbers import counted, integer
-from tailora.registry import method_title
+from tailora.registry import row_title
 from tailora.report.blocks import Page, Section, write_page
 from tailora.report.debias_sections import composition_section, geometry_section, map_section
 from tailora.report.error_sections import confusion_section, examples_section, places_section
@@ -87,7 +87,7 @@ def write_report(
 
 def _subtitle(run: RunResult) -> str:
     data = run.record.dataset
-    parts = [f"{method_title(run.final.method)} on {run.record.backbone.name}"]
+    parts = [f"{row_title(*run.final.row)} on {run.record.backbone.name}"]
     if run.record.started:
         parts.append(run.record.started[:16].replace("T", " "))
     parts.append(counted(len(run.classes), "class"))

@@ -13,11 +13,11 @@ from tailora.numbers import (
     points,
     points_interval,
 )
-from tailora.registry import method_base, method_title
+from tailora.registry import OWN_HEAD, method_base, row_title
 from tailora.report.blocks import Cell, Column, Facts, Note, Section, Table
 from tailora.report.class_figures import Series, long_tail, score_dots
 from tailora.report.sentences import compare_scores, small_test_warning, supported_best
-from tailora.report.style import method_style
+from tailora.report.style import row_style
 from tailora.runs.result import RunResult
 
 SCOPES: Final = (*GROUP_NAMES, "all")
@@ -28,7 +28,7 @@ def headline_section(run: RunResult) -> Section:
     bootstrap = run.metrics.bootstrap
     notes = [
         compare_scores(pair, scope, confidence=bootstrap.confidence)
-        for pair in _deciding_pair(run)
+        for pair in deciding_pairs(run)
         for scope in ("tail", "all")
     ]
     tested = sum(run.final.per_class[c].n_test for c in run.in_group("tail"))
@@ -39,6 +39,11 @@ def headline_section(run: RunResult) -> Section:
         f"much as frequent ones.{_bootstrap_text(bootstrap)} The best value of a column is bold "
         "only if the intervals support the lead."
     )
+    if any(method.head == OWN_HEAD for method in run.metrics.methods):
+        caption += (
+            " A method with its own head is ordinary fine-tuning: it predicts with the head that "
+            "the encoder was trained with."
+        )
     return Section("scores", "Results", caption, (*blocks, _group_facts(run)))
 
 
@@ -48,7 +53,7 @@ def headline_table(run: RunResult) -> Table:
     best = {scope: supported_best(methods, pairs, scope) for scope in SCOPES}
     rows = tuple(
         (
-            Cell(method_title(method.method)),
+            Cell(row_title(*method.row)),
             *(score_cell(method, scope, bold=best[scope] == i) for scope in SCOPES),
             Cell(percent(method.balanced_accuracy)),
             Cell(percent(method.accuracy)),
@@ -88,8 +93,8 @@ def class_scores_section(run: RunResult) -> Section:
     names = [run.class_names[c] for c in run.order]
     series = [
         Series(
-            method_title(method.method),
-            *method_style(method.method, position),
+            row_title(*method.row),
+            *row_style(method.row, position),
             tuple((row.f1, row.f1_interval) for row in (method.per_class[c] for c in run.order)),
         )
         for position, method in enumerate(run.metrics.methods)
@@ -108,17 +113,22 @@ def alarm_notes(run: RunResult) -> list[Note]:
     return [Note(f"{text[0].upper()}{text[1:]}.", "bad")] if text else []
 
 
-def _deciding_pair(run: RunResult) -> list[PairedDifference]:
-    """Return the final method against the one it builds on, or else against the last other one."""
+def deciding_pairs(run: RunResult) -> list[PairedDifference]:
+    """The final row against ordinary fine-tuning, then against the method it builds on.
+
+    Without either, against the last other one.
+    """
     base = method_base(run.final.method)
-    pairs = [pair for pair in run.metrics.paired if pair.method == run.final.method]
-    return ([pair for pair in pairs if pair.against == base] or pairs)[-1:]
+    pairs = [pair for pair in run.metrics.paired if pair.rows[0] == run.final.row]
+    ordinary = [pair for pair in pairs if pair.against_head == OWN_HEAD]
+    others = [pair for pair in pairs if pair.against_head != OWN_HEAD]
+    return ordinary + ([pair for pair in others if pair.against == base] or others)[-1:]
 
 
 def _differences(run: RunResult) -> tuple[tuple[Cell, ...], ...]:
     return tuple(
         (
-            Cell(f"{method_title(pair.method)} − {method_title(pair.against)}"),
+            Cell(f"{row_title(*pair.rows[0])} − {row_title(*pair.rows[1])}"),
             *(_difference_cell(pair, scope) for scope in SCOPES),
             Cell(""),
             Cell(""),

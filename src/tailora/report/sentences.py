@@ -8,7 +8,7 @@ from typing import Final
 
 from tailora.metrics import MethodMetrics, PairedDifference
 from tailora.numbers import counted, decimal, points, points_interval
-from tailora.registry import method_title
+from tailora.registry import row_title
 from tailora.report.blocks import Note
 
 _ZERO: Final = 1e-9  # differences of equal scores come out as rounding noise
@@ -25,10 +25,9 @@ def compare_scores(pair: PairedDifference, group: str, *, confidence: float) -> 
         group: `"all"`, `"head"`, `"middle"` or `"tail"`.
         confidence: Level of the interval in (0, 1).
     """
-    against = method_title(pair.against)
+    subject, against = (row_title(*row) for row in pair.rows)
     what = "macro-F1 over all classes" if group == "all" else f"{group} macro-F1"
     change, ends = pair.macro_f1_difference[group], pair.interval[group]
-    subject = method_title(pair.method)
     if change is None:
         return Note(f"{subject} and {against} cannot be compared on {what}: no test samples.")
     start = f"{subject} changes {what} by {points(_clean(change))} points over {against}, "
@@ -104,7 +103,7 @@ def describe_geometry(before: MethodMetrics, after: MethodMetrics) -> Note | Non
         parts.append(f"{subject} {direction} ({verdict})")
     if not parts:
         return None
-    names = method_title(before.method), method_title(after.method)
+    names = row_title(*before.row), row_title(*after.row)
     return Note(f"From {names[0]} to {names[1]}: {'; '.join(parts)}.")
 
 
@@ -126,9 +125,9 @@ def _leads(
         ends = pair.interval[group]
         if ends is None:
             continue
-        if (pair.method, pair.against) == (best.method, other.method):
+        if pair.rows == (best.row, other.row):
             return ends[0] > _ZERO
-        if (pair.method, pair.against) == (other.method, best.method):
+        if pair.rows == (other.row, best.row):
             return ends[1] < -_ZERO
     mine, theirs = (method.macro_f1_interval[group] for method in (best, other))
     return mine is not None and theirs is not None and mine[0] > theirs[1]

@@ -166,8 +166,19 @@ def percent_axis(axes: Axes) -> None:
     axes.grid(axis="y")
 
 
-def method_style(method: str, position: int) -> tuple[str, str]:
-    """Return the colour and marker declared by a method, or else those of its position."""
+_OWN: Final = ("#d55e00", "v")
+
+
+def row_style(row: tuple[str, str | None], position: int) -> tuple[str, str]:
+    """Return the colour and marker declared by a method, or else those of its position.
+
+    Args:
+        row: Method and head; rows with the head of the adapter's own training are alike.
+        position: Among the rows shown.
+    """
+    method, head = row
+    if head == registry.OWN_HEAD:
+        return _OWN
     by_place = STRONG_COLOURS[position % len(STRONG_COLOURS)], MARKERS[position % len(MARKERS)]
     return registry.method_style(method) or by_place
 

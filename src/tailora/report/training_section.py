@@ -22,7 +22,7 @@ from tailora.report.blocks import (
     left_out,
     text_cells,
 )
-from tailora.report.style import FAINT, STRONG_COLOURS, figure_uri, method_style
+from tailora.report.style import FAINT, STRONG_COLOURS, figure_uri, row_style
 from tailora.runs.history import HistoryRow, ValidatedEpoch
 from tailora.runs.result import RunResult
 
@@ -86,7 +86,7 @@ def loss_curves(stages: dict[str, list[HistoryRow]]) -> Picture:
             line, column = divmod(position, beside)
             upper, lower = panels[2 * line][column], panels[2 * line + 1][column]
             lower.sharex(upper)
-            colour, _ = method_style(name.partition("/")[0], position)
+            colour, _ = row_style((name.partition("/")[0], None), position)
             _draw_stage(upper, lower, rows, colour)
             upper.set_title(_stage_name(name))
             if column == 0:

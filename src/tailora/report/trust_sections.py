@@ -15,7 +15,7 @@ from tailora.numbers import (
     percent,
     percent_interval,
 )
-from tailora.registry import method_title
+from tailora.registry import row_title
 from tailora.report.blocks import (
     Bar,
     Block,
@@ -44,7 +44,7 @@ def calibration_section(run: RunResult) -> Section:
     """Calibration error per group of every method, and of the final one after scaling."""
     rows = tuple(
         (
-            Cell(method_title(method.method)),
+            Cell(row_title(*method.row)),
             *(Cell(percent(method.ece_by_group[scope])) for scope in SCOPES),
         )
         for method in run.metrics.methods
@@ -57,7 +57,7 @@ def calibration_section(run: RunResult) -> Section:
     blocks: list[Block] = [Table(columns, rows, "Calibration error per group")]
     if run.final.scaling:
         caption += (
-            f" Below, {method_title(run.final.method)} before and after scaling its "
+            f" Below, {row_title(*run.final.row)} before and after scaling its "
             "probabilities; every scaling is fitted on validation and evaluated here on the test "
             "split. Log-likelihood is in nats per sample: lower is better, and it detects what "
             f"binning hides. {_what_is_said(run)}"
@@ -117,7 +117,7 @@ def coverage_section(run: RunResult) -> Section:
         "With each prediction comes the set of classes that cannot be ruled out (column set of "
         "predictions.csv). Each class has its own threshold, chosen on validation so that "
         f"{level} % of its samples have it in their set; this table shows the coverage on the "
-        f"test split with {method_title(run.final.method)}. Small sets are informative, large "
+        f"test split with {row_title(*run.final.row)}. Small sets are informative, large "
         "ones are not."
     )
     columns = (
@@ -192,7 +192,7 @@ def trust_section(run: RunResult) -> Section:
         Column("verdict", numeric=False),
     )
     caption = (
-        f"Scores of {method_title(run.final.method)} in percent, most frequent class first. A "
+        f"Scores of {row_title(*run.final.row)} in percent, most frequent class first. A "
         "long bar means that the score could differ considerably on other test samples."
     )
     table = Table(columns, rows, "Scores and verdict per class")
