@@ -30,7 +30,8 @@ class ComputeOptions:
 
     Args:
         precision: `"fp32"`, or `"bf16"`: the encoder runs under bfloat16 autocast in training,
-            feature extraction and prediction; weights, head and losses stay float32.
+            feature extraction and prediction; weights, head and losses stay float32. `"auto"` takes
+            bf16 where the machine computes faster with it; the run's recipe holds which it was.
         micro_batch: Images per forward pass in training. Gradients are accumulated over the batch,
             so each step equals that of the full batch; None runs the batch at once.
         checkpointing: Gradient checkpointing: keep only activations at layer boundaries and

@@ -17,6 +17,7 @@ from typing import Any, Final
 import torch
 
 from tailora.backbones import LoadedBackbone
+from tailora.backbones.fast_precision import with_precision
 from tailora.config.recipe import Recipe
 from tailora.data import Dataset
 from tailora.errors import ConfigError
@@ -86,7 +87,7 @@ def compare(
         TailoraError: Anything wrong with data, methods, options or disk, said in one line before
             anything is trained where that is possible.
     """
-    recipe = recipe or Recipe()
+    recipe = with_precision(recipe or Recipe())  # one for all machines that share the work
     plan = make_plan(recipe, methods=methods, probes=probes, variants=variants, seeds=seeds)
     given = [data] if isinstance(data, Dataset) else list(data)
     sets = [with_band_names(one, recipe.data) for one in given]

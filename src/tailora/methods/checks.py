@@ -13,6 +13,7 @@ from tailora.adapters import adapt, resolve_rank
 from tailora.backbones import Encoder, LoadedBackbone, Pooling, Precision
 from tailora.backbones.checkpointing import recompute_activations
 from tailora.backbones.clip_text import text_head
+from tailora.backbones.fast_precision import AUTO
 from tailora.backbones.stem import NEW_BANDS, STEMS
 from tailora.backbones.symmetries import VIEWS
 from tailora.config.choices import check_plain
@@ -364,8 +365,9 @@ def _check_backbone(options: BackboneOptions) -> None:
 def _check_compute(recipe: Recipe) -> None:
     """Reject an unknown precision, and parts of a batch that cannot be or would not be parts."""
     compute, train = recipe.compute, recipe.train
-    if compute.precision not in get_args(Precision):
-        raise unknown_name("precision", compute.precision, get_args(Precision))
+    known = (*get_args(Precision), AUTO)
+    if compute.precision not in known:
+        raise unknown_name("precision", compute.precision, known)
     if train.objective in CONTRASTIVE and (compute.micro_batch or launched() > 1):
         what = "compute.micro_batch" if compute.micro_batch else "accelerate launch"
         raise ConfigError(

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from tailora import processes
 from tailora.adapters import resolve_rank
 from tailora.backbones import LoadedBackbone, has_class_token, load_backbone
+from tailora.backbones.fast_precision import with_precision
 from tailora.backbones.stem import StemPlan, find_stem
 from tailora.config.probe_choice import own_probe
 from tailora.config.recipe import Recipe
@@ -219,7 +220,8 @@ def compose_job(
 
 
 def resolve_recipe(recipe: Recipe, loaded: LoadedBackbone) -> Recipe:
-    """Fill in what the method and the encoder decide."""
+    """Fill in what the method, the encoder and the machine decide."""
+    recipe = with_precision(recipe)
     data, adapter, train = recipe.data, recipe.adapter, recipe.train
     if data.image_size is None:
         data = replace(data, image_size=_default_size(loaded.patch_size))
