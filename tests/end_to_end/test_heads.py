@@ -80,6 +80,26 @@ def test_the_own_head_is_the_one_that_learnt_along(own, data, quick, tmp_path):
     _predicts_its_own_rows(own, data)
 
 
+def test_a_head_that_starts_at_zero_needs_no_pretrained_features(data, quick, tmp_path):
+    run = tmp_path / "run"
+    succeed("fit", data, "--out", run, *quick, "--method", "lora", "--set", "train.lr=1e-12",
+            "--set", "train.head_start=zero")  # fmt: skip
+    assert load_file(run / "stages" / "lora" / "own-head.safetensors")["weight"].abs().max() < 1e-8
+    assert not (run / "stages" / "zero-shot" / "features-train").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["train.head_start=zeros"], "did you mean 'zero'"),
+        (["train.head_start=zero", "train.objective=supcon"], "train.head_start has no effect"),
+    ],
+)
+def test_a_start_of_the_head_that_means_nothing_is_refused(words, says, data, quick, refuse):
+    settings = [word for setting in words for word in ("--set", setting)]
+    refuse("fit", data, *quick, "--method", "lora", *settings, says=[says])
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -112,6 +112,9 @@ class TrainOptions:
             for SBCL also `warmup` (initial epochs of SupCon), `every` (epochs between clusterings),
             `minimum` (samples per subclass) and `percentile` (at which temperatures are clipped);
             for PaCo also `queue` and `momentum` (of the momentum encoder).
+        head_start: Initial weights of the linear head that the encoder is trained with:
+            `"probe"`, the run's linear probe on pretrained features, or `"zero"`, as in ordinary
+            fine-tuning.
         loss: See `tailora methods losses`. LDAM uses a cosine head with its scale.
         loss_options: Passed to the loss, including that of `lora+sade`, `lora+ride`, `lora+tlc` and
             `lora+reslt`.
@@ -148,6 +151,7 @@ class TrainOptions:
     optimizer_options: dict[str, Any] = field(default_factory=dict)
     objective: str = "labels"
     objective_options: dict[str, Any] = field(default_factory=dict)
+    head_start: str = "probe"
     loss: str = "cross-entropy"
     loss_options: dict[str, Any] = field(default_factory=dict)
     mix: str = "none"

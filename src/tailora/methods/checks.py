@@ -43,7 +43,9 @@ from tailora.train.sampling import check_sampler, rows_an_epoch
 from tailora.train.schedule import Schedule
 from tailora.train.trackers import check_trackers
 
+_HEAD_STARTS: Final = ("probe", "zero")
 _BY_LOSS: Final = (
+    "head_start",
     "loss",
     "loss_options",
     "mix",
@@ -144,6 +146,13 @@ def _check_objective(recipe: Recipe) -> None:
         read_options(objective, train.objective_options)
 
 
+def _check_head_start(recipe: Recipe) -> None:
+    if recipe.train.head_start not in _HEAD_STARTS:
+        raise unknown_name("train.head_start", recipe.train.head_start, _HEAD_STARTS)
+    if find_method(recipe.method).experts is not None:
+        _refuse(recipe, ("head_start",), f"method {recipe.method!r}, whose heads are its own")
+
+
 def _check_phases(recipe: Recipe) -> None:
     train = recipe.train
     if train.deferred is None:
@@ -204,6 +213,7 @@ def check_choices(recipe: Recipe) -> None:
     check_trackers(train.trackers)
     if train.augment not in AUGMENTATIONS:
         raise unknown_name("augmentation", train.augment, AUGMENTATIONS)
+    _check_head_start(recipe)
     _check_objective(recipe)
     _check_phases(recipe)
     _check_parts(recipe)

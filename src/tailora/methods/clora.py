@@ -93,7 +93,7 @@ class CLoRA(Method):
         """Each adapter learns one category against the others, whatever these say."""
         return (
             "train.sampler", "train.loss", "train.objective", "train.mix", "train.deferred",
-            "train.patience",
+            "train.patience", "train.head_start",
         )  # fmt: skip
 
 

@@ -250,10 +250,15 @@ def run_method(job: Job) -> list[StageResult]:
     results = []
     for stage in (*stood_on(method), method):
         stage.adapt(job)
-        if stage.name == method.name or not find_probe(job.recipe.probe.loss).own:
-            results.append(stage.with_head(job))  # also of those not shown: trainings start there
+        if stage.name == method.name or method.baselines or _starts_training(job):
+            results.append(stage.with_head(job))
     ordinary = [row for result in results for row in _with_own_head(job, result)]
     return [*ordinary, *(results if method.baselines else results[-1:])]
+
+
+def _starts_training(job: Job) -> bool:
+    """Whether trainings start at the recipe's head on pretrained features, shown or not."""
+    return not find_probe(job.recipe.probe.loss).own and job.recipe.train.head_start == "probe"
 
 
 def _with_own_head(job: Job, result: StageResult) -> list[StageResult]:

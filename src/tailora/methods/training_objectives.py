@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tailora.heads.cosine import CosineHead
+from tailora.heads.linear_probe import zero_linear
 from tailora.methods.experts import Branches, Experts
 from tailora.methods.job import Job
 from tailora.methods.training_parts import cosine_scale, training_loss, training_mix
@@ -56,13 +57,15 @@ def base_training(
 def starting_head(
     job: Job, experts: Experts | None, loss: nn.Module, pretrained: Pretrained
 ) -> nn.Module:
-    """Make the head that learns along: experts, a cosine head, or the probe's."""
+    """Make the head that is trained along: experts, a cosine head, or a linear one."""
     width, classes, seed = job.encoder.features, len(job.counts.names), job.recipe.seed
     if experts is not None:
         return Branches(experts.heads(width, classes, job.recipe.train.loss_options, seed))
     scale = cosine_scale(loss)
     if scale is not None:
         return CosineHead(width, classes, scale=scale, seed=seed)
+    if job.recipe.train.head_start == "zero":
+        return zero_linear(width, classes)
     return copy.deepcopy(pretrained.head())
 
 
