@@ -149,5 +149,10 @@ def test_images_that_are_all_alike_are_refused_before_training(refuse, tmp_path,
     for path in root.rglob("*.png"):
         Image.new("RGB", (14, 14)).save(path)
     refuse(
-        "fit", root, "--out", tmp_path / "new" / "run", *quick, says=["alike", "every pixel is 0"]
+        "fit",
+        root,
+        "--out",
+        tmp_path / "new" / "run",
+        *quick,
+        says=["identical", "every pixel is 0"],
     )

@@ -78,15 +78,15 @@ def test_statistics_are_those_of_the_training_images(chips, fitted):
     ("settings", "words"),
     [
         (["data.bands=[\"nirr\"]"], ("unknown band 'nirr'", "B08")),
-        (["data.bands=[9]"], ("data.bands 9 must lie in 1..4",)),
+        (["data.bands=[9]"], ("data.bands must lie in 1..4",)),
         (["data.sensor=rgb"], ("unknown band 'B02'",)),
         (["data.band_names=[\"red\"]"], ("data.band_names has 1 bands", "4")),
         (["data.alpha=keep"], ("unknown value of data.alpha 'keep'",)),
-        (["data.mean=[1.0]"], ("data.mean and data.std go together",)),
+        (["data.mean=[1.0]"], ("data.mean and data.std need one mean",)),
         (["data.mean=[1,2]", "data.std=[1,2]", "data.bands=[1,2,3]"], ("have 2 values", "3 bands")),
         (["data.radar=sar"], ("unknown data.radar 'sar'",)),
         (["data.clip=[1,99]"], ("data.clip has no effect without data.radar",)),
-        (["data.clip=[99,1]", "data.radar=power"], ("data.clip takes two percentiles",)),
+        (["data.clip=[99,1]", "data.radar=power"], ("data.clip takes two increasing percentiles",)),
         (["data.looks=3", "data.radar=power"], ("data.looks has no effect without train.augment",)),
         (["train.augment=speckle"], ("is for radar images", "data.radar=amplitude")),
     ],
@@ -139,7 +139,7 @@ def test_negative_power_is_taken_for_decibels_and_refused(quick, tmp_path):
         "fit", tmp_path / "c", "--out", tmp_path / "run", *quick, "--set", "data.radar=power"
     )
     assert answer.code == 2
-    assert "are they decibels? --set data.radar=decibel" in answer.err
+    assert "for decibels, --set data.radar=decibel" in answer.err
 
 
 def test_a_scene_with_polygons_is_fitted_and_evaluated(quick, tmp_path, plain_report):

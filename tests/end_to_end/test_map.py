@@ -330,7 +330,7 @@ def test_values_unlike_those_of_training_are_mapped_with_a_word_of_warning(
     )  # fmt: skip
     other = write_scene(tmp_path / "other.tif", pixels[:, :60, :90] * 10 * factor, names=NAMES)
     said = " ".join(succeed("map", "run", other, "--out", "map.tif").out.split())
-    assert ("other units or another processing level?" in said) is warned
+    assert ("if units or processing level differ" in said) is warned
 
 
 def test_a_run_is_evaluated_on_another_scene_with_labels_given_by_flags(mapper, ground, tmp_path):

@@ -126,7 +126,7 @@ def test_a_run_with_objects_of_training_lives_without_them(chips, encoder, tmp_p
     loaded = package.load_run(run)  # predicts, and says what it was, without the objects
     assert loaded.predict_probabilities(torch.zeros(2, 3, 14, 14)).shape == (2, 5)
     assert "2.5" in write_report(run).read_text("utf-8")
-    with pytest.raises(ConfigError, match=r"given in Python: give it again, as sampler=\.\.\."):
+    with pytest.raises(ConfigError, match=r"given in Python: give it again, as loss=\.\.\."):
         package.fit(chips, recipe=loaded.recipe, out=tmp_path / "again")
 
 
@@ -290,18 +290,18 @@ def test_adapters_by_name_and_by_peft_config(chips, encoder, tmp_path, plain_rep
     ("given", "said"),
     [
         ({"loss": 3}, "loss must be a name or a torch.nn.Module, got 3"),
-        ({"loss": FocalLoss}, "got the class FocalLoss; make an object of it"),
+        ({"loss": FocalLoss}, "got the class FocalLoss; pass an instance"),
         ({"loss": nn.Linear(2, 2, device="meta")}, "loss Linear cannot be called with logits"),
         ({"loss": nn.CrossEntropyLoss(reduction="none")}, "it returned Tensor, not a scalar"),
         ({"sampler": [1, 2]}, "sampler must be a name or an object with __iter__, __len__ and set"),
         ({"sampler": Backwards(500)}, "sampler Backwards draws row 499"),
-        ({"sampler": Backwards}, "got the class Backwards; make an object of it"),
-        ({"probe": MeanProbe}, "got the class MeanProbe; make an object of it"),
-        ({"probe": nn.Flatten()}, "probe must be a name or an object of tailora.heads.probes"),
+        ({"sampler": Backwards}, "got the class Backwards; pass an instance"),
+        ({"probe": MeanProbe}, "got the class MeanProbe; pass an instance"),
+        ({"probe": nn.Flatten()}, "probe must be a name or a tailora.heads.probes"),
         ({"probe": "crtt"}, "unknown probe 'crtt'; did you mean 'crt'?"),
         ({"backbone": 7}, "backbone must be a name or a torch.nn.Module, got 7"),
         ({"backbone": nn.Flatten()}, "has no parameters, so there is nothing to adapt"),
-        ({"adapter": 7}, "adapter must be a name of a tuner, an AdapterSpec, a PEFT config"),
+        ({"adapter": 7}, "adapter must be the name of a tuner, an AdapterSpec, a PEFT config"),
         ({"adapter": "lorra"}, "unknown tuner 'lorra'; did you mean 'lora'?"),
         ({"adapter": peft.PromptTuningConfig()}, "unknown tuner 'prompt_tuning'"),
     ],

@@ -101,7 +101,7 @@ def test_inspect_shows_which_kernel_goes_where(six):
 def test_without_a_stem_six_bands_are_refused_and_the_way_out_is_named(six, words, refuse):
     refuse(
         "fit", six, "--out", "run", *words,
-        says=["takes 3 bands, the images have 6", "backbone.stem=by-wavelength"],
+        says=["takes 3 bands, but the images have 6", "backbone.stem=by-wavelength"],
     )  # fmt: skip
 
 

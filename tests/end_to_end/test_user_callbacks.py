@@ -69,7 +69,7 @@ def test_a_run_that_a_callback_ends_is_resumed(finished, data, encoder, tmp_path
 
 @pytest.mark.parametrize("callback", [Heard, print, "wandb"])
 def test_what_is_no_callback_is_refused(callback, data, encoder, tmp_path):
-    with pytest.raises(package.errors.ConfigError, match=r"must be objects of tailora\.Callback"):
+    with pytest.raises(package.errors.ConfigError, match=r"must be tailora\.Callback objects"):
         fit(data, encoder, out=tmp_path / "run", callbacks=[callback])
     assert not (tmp_path / "run").exists()
 

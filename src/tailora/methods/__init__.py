@@ -1,4 +1,4 @@
-"""From a recipe to a finished run; its `__all__` are the methods by name."""
+"""From a recipe to a finished run; `__all__` lists the methods."""
 
 from typing import TYPE_CHECKING
 

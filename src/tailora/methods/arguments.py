@@ -1,4 +1,4 @@
-"""What `tailora.fit` is given beside a recipe: names, specifications and objects."""
+"""Merge the arguments of `tailora.fit` (names, specifications, objects) into a recipe."""
 
 import copy
 import inspect
@@ -27,7 +27,7 @@ from tailora.samplers.epoch import EpochSampler
 
 @dataclass(frozen=True)
 class Arguments:
-    """Arguments of `tailora.fit`; each is None where the recipe decides."""
+    """Arguments of `tailora.fit`; None leaves the choice to the recipe."""
 
     backbone: str | nn.Module | LoadedBackbone | None = None
     adapter: DebLoRA | AdapterSpec | PeftConfig | str | None = None
@@ -40,18 +40,18 @@ class Arguments:
 
 @dataclass
 class Asked:
-    """A recipe, and what its names of objects stand for meanwhile."""
+    """A recipe, and the objects that some of its names refer to during the run."""
 
     recipe: Recipe
     lent: dict[tuple[str, str], Callable[..., Any]] = field(default_factory=dict)
 
     def name(self, section: str, key: str, options: str, name: str) -> None:
-        """Write a name into a section; other options than its defaults are those of the recipe."""
+        """Set a name in a section; if it changes, its options return to their defaults."""
         if getattr(getattr(self.recipe, section), key) != name:
             self.take(section, key, options, Given(name, {}, {}))
 
     def take(self, section: str, key: str, options: str, given: Given) -> None:
-        """Write name and options of an object into a section of the recipe."""
+        """Set the name and options of an object in a section of the recipe."""
         changed = replace(
             getattr(self.recipe, section), **{key: given.name, options: given.options}
         )
@@ -60,15 +60,15 @@ class Asked:
 
 
 def with_arguments(data: Dataset, recipe: Recipe, given: Arguments) -> Asked:
-    """Put arguments into a recipe.
+    """Merge arguments into a recipe.
 
     Args:
-        data: For classes and labels of the training split.
-        recipe: All other choices.
+        data: Provides the classes and training labels.
+        recipe: All other settings.
         given: The arguments.
 
     Raises:
-        ConfigError: An argument is of the wrong kind, or an object cannot be used.
+        ConfigError: An argument has the wrong type, or an object cannot be used.
     """
     asked = Asked(_with_method(recipe, given))
     counts = data.counts("train")
@@ -107,7 +107,7 @@ def _spec(adapter: object) -> AdapterSpec:
     if isinstance(adapter, AdapterSpec):
         return adapter
     raise _wrong(
-        "adapter", adapter, "a name of a tuner, an AdapterSpec, a PEFT config or a DebLoRA"
+        "adapter", adapter, "the name of a tuner, an AdapterSpec, a PEFT config or a DebLoRA"
     )
 
 
@@ -133,7 +133,7 @@ def _take_loss(asked: Asked, given: object, counts: ClassCounts) -> None:
         value = copy.deepcopy(given)(logits, targets)
         if not isinstance(value, torch.Tensor) or value.ndim:
             raise ConfigError(f"it returned {type(value).__name__}, not a scalar tensor")
-    except Exception as error:  # any of a loss that tailora does not know
+    except Exception as error:  # a foreign loss may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(
             f"loss {type(given).__name__} cannot be called with logits (rows, classes) and targets "
@@ -156,7 +156,7 @@ def _take_sampler(asked: Asked, given: Any, data: Dataset) -> None:
     beyond = [drawn for drawn in sampler if not 0 <= drawn < rows]
     if beyond:
         raise ConfigError(
-            f"sampler {type(given).__name__} draws row {beyond[0]}, and the training split has "
+            f"sampler {type(given).__name__} draws row {beyond[0]}, but the training split has "
             f"rows 0 to {rows - 1}"
         )
     sampler.set_epoch(0)
@@ -179,9 +179,9 @@ def _take_probe(asked: Asked, given: object) -> None:
     elif isinstance(given, Probe):
         asked.take("probe", "loss", "loss_options", probe_given(given))
     else:
-        raise _wrong("probe", given, "a name or an object of tailora.heads.probes.Probe")
+        raise _wrong("probe", given, "a name or a tailora.heads.probes.Probe")
 
 
 def _wrong(argument: str, given: object, wanted: str) -> ConfigError:
-    what = f"the class {given.__name__}; make an object of it" if inspect.isclass(given) else None
+    what = f"the class {given.__name__}; pass an instance" if inspect.isclass(given) else None
     return ConfigError(f"{argument} must be {wanted}, got {what or repr(given)}")

@@ -1,4 +1,4 @@
-"""Which bands the encoder sees, by name, and how their values become what it takes."""
+"""Choose the bands that the encoder sees, by name or number, and their normalisation."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,18 +19,18 @@ from tailora.numbers import counted
 from tailora.runs.input_format import InputFormat
 
 CHECK: Final = "range check: "
-"""How the notes of a dataset begin that a user should see at once."""
+"""Prefix of dataset notes that a user should see at once."""
 
 Converter = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
-_COMPARED: Final = 64  # images at once
+_COMPARED: Final = 64  # images per batch
 _CLIP: Final = (1.0, 99.0)
 _RED_FIRST: Final = ("red", "green", "blue")
-_FIRST_BATCH: Final = 2**20  # values of the training images that are looked at
+_FIRST_BATCH: Final = 2**20  # pixel values of training images that are checked
 
 
 def with_band_names(data: Dataset, options: DataOptions) -> Dataset:
-    """Give a dataset the band names that the recipe states; see `name_bands`."""
+    """Give a dataset the band names of the recipe; see `name_bands`."""
     return name_bands(
         data, band_names=options.band_names, sensor=options.sensor, alpha=options.alpha
     )
@@ -40,11 +40,11 @@ def check_band_options(options: DataOptions, augment: str) -> None:
     """Reject band options that make no sense or would have no effect.
 
     Raises:
-        ConfigError: Such an option, by name.
+        ConfigError: The message names the option.
     """
     if len(options.mean) != len(options.std) or any(value <= 0 for value in options.std):
         raise ConfigError(
-            f"data.mean and data.std go together, a mean and a positive deviation for each band, "
+            f"data.mean and data.std need one mean and one positive standard deviation per band, "
             f"got {options.mean} and {options.std}"
         )
     if options.radar not in ("none", *RADAR):
@@ -66,7 +66,7 @@ def check_band_options(options: DataOptions, augment: str) -> None:
     low, high = options.clip or _CLIP if len(options.clip or _CLIP) == 2 else (1.0, 0.0)
     if not 0 <= low < high <= 100:
         raise ConfigError(
-            f"data.clip takes two percentiles that rise, from 0 to 100, got {options.clip}"
+            f"data.clip takes two increasing percentiles in [0, 100], got {options.clip}"
         )
 
 
@@ -81,18 +81,18 @@ def band_numbers(
     """Find bands by name or number.
 
     Args:
-        chosen: As in the recipe; empty takes all. Three bands that are red, green and blue in any
-            order come as red, green, blue, since that is what encoders of three bands know.
-        present: Bands of the images.
-        names: Their names, where known.
-        wanted: Bands the encoder takes.
-        sensor: Whose names they are.
+        chosen: Names or numbers, as in the recipe; empty takes all. A red, a green and a blue band
+            in any order are then returned as red, green, blue, the order encoders expect.
+        present: Number of bands in the images.
+        names: Their names, if known.
+        wanted: Number of bands the encoder takes.
+        sensor: Sensor that the names belong to.
 
     Returns:
-        Numbers from 1.
+        Band numbers, from 1.
 
     Raises:
-        ConfigError: No such band, or names for images that do not name theirs.
+        ConfigError: There is no such band, or the band names of the images are unknown.
     """
     if chosen:
         return [_number(band, present, names, sensor) for band in chosen]
@@ -107,19 +107,18 @@ def band_numbers(
 def _number(band: int | str, present: int, names: Sequence[str] | None, sensor: str | None) -> int:
     if isinstance(band, int):
         if not 1 <= band <= present:
-            raise ConfigError(f"data.bands {band} must lie in 1..{present}, the images' bands")
+            raise ConfigError(f"data.bands must lie in 1..{present} for these images, got {band}")
         return band
     if names is None or len(names) != present:
         raise ConfigError(
-            f"data.bands asks for {band!r}, but the images do not name their "
-            f"{counted(present, 'band')}; "
-            "state them by data.band_names or data.sensor, or give numbers"
+            f"data.bands has {band!r}, but the names of the images' {counted(present, 'band')} are "
+            "unknown; set data.band_names or data.sensor, or give band numbers"
         )
     return find_band(band, names, sensor=sensor) + 1
 
 
 def describe(bands: Sequence[int], data: Dataset) -> dict[str, tuple[str, ...] | tuple[float, ...]]:
-    """Names and wavelengths of chosen bands, as far as known, for the input format."""
+    """Names and wavelengths (µm) of the chosen bands, if known, for `InputFormat`."""
     known: dict[str, tuple[str, ...] | tuple[float, ...]] = {}
     if data.bands is not None:
         known["names"] = tuple(data.bands[b - 1] for b in bands)
@@ -129,16 +128,16 @@ def describe(bands: Sequence[int], data: Dataset) -> dict[str, tuple[str, ...] |
 
 
 def normalised(found: InputFormat, options: DataOptions, images: PreparedImages) -> InputFormat:
-    """Set how values are scaled and centred: as stated, or by the training images.
+    """Set scale, mean and standard deviation, from the recipe or from the training images.
 
     Args:
-        found: Bands chosen.
-        options: The recipe's.
-        images: Only training ones are looked at.
+        found: Input format with its bands chosen.
+        options: Data options of the recipe.
+        images: Only training images are used.
 
     Raises:
-        ConfigError: Another number of means than of bands.
-        DataError: Radar images have negative values where there can be none, or no spread.
+        ConfigError: The number of means differs from the number of bands.
+        DataError: Radar images have negative amplitudes or powers, or a constant band.
     """
     rows = images.dataset.indices("train")
     if options.radar != "none":
@@ -159,8 +158,8 @@ def _one_each(values: Sequence[float], bands: Sequence[int]) -> tuple[float, ...
     each = tuple(values) * len(bands) if len(values) == 1 else tuple(values)
     if len(each) != len(bands) or (len(values) == 1 and len(set(bands)) > 1):
         raise ConfigError(
-            f"data.mean and data.std have {counted(len(values), 'value')}, the encoder sees "
-            f"{counted(len(bands), 'band')}"
+            f"data.mean and data.std have {counted(len(values), 'value')}, but the encoder "
+            f"sees {counted(len(bands), 'band')}; give one value per band"
         )
     return each
 
@@ -171,15 +170,15 @@ def _radar_limits(
     stored = sample[:, [band - 1 for band in found.bands]].astype(np.float32)
     if options.radar != "decibel" and stored.min() < 0:
         raise DataError(
-            f"data.radar={options.radar!r}, but there are values down to {stored.min():g}, and "
-            "amplitude and power are never negative; are they decibels? --set data.radar=decibel"
+            f"data.radar={options.radar!r}, but the images go down to {stored.min():g}, and "
+            "amplitude and power are never negative; for decibels, --set data.radar=decibel"
         )
     decibels = to_decibels(torch.from_numpy(stored), options.radar).numpy()
     low, high = np.percentile(decibels, options.clip or _CLIP, axis=(0, 2, 3))
     if (high <= low).any():
         raise DataError(
             f"radar bands do not vary between the percentiles {options.clip or list(_CLIP)}; leave "
-            "constant bands out by data.bands, or widen data.clip"
+            "constant bands out of data.bands, or widen data.clip"
         )
     return replace(found, radar=options.radar, low=tuple(low.tolist()), high=tuple(high.tolist()))
 
@@ -198,8 +197,8 @@ def _converter(found: InputFormat, present: int) -> Converter | None:
     return convert
 
 
-def _require_unlike(images: PreparedImages, rows: NDArray[np.int64]) -> None:
-    """Raise `DataError` where all training images are one: a broken export, mostly."""
+def _reject_identical(images: PreparedImages, rows: NDArray[np.int64]) -> None:
+    """Raise `DataError` if all training images are identical, mostly from a broken export."""
     first = images.batch(rows[:1])
     for start in range(0, len(rows), _COMPARED):
         if (images.batch(rows[start : start + _COMPARED]) != first).any():
@@ -207,15 +206,19 @@ def _require_unlike(images: PreparedImages, rows: NDArray[np.int64]) -> None:
     low, high = float(first.min()), float(first.max())
     what = f"every pixel is {low:g}" if low == high else "the same pixels"
     raise DataError(
-        f"all {len(rows)} training images are alike ({what}), so nothing can be learnt from them; "
-        "was the export broken? Look at one"
+        f"all {len(rows)} training images are identical ({what}), so there is nothing to learn; "
+        "check how they were exported"
     )
 
 
 def with_range_check(images: PreparedImages, recipe: Recipe, bands: Sequence[int]) -> Dataset:
-    """Note what looks wrong in the first training images, so that it is seen and kept."""
+    """Add notes to the dataset on implausible values in the first training images.
+
+    Raises:
+        DataError: All training images are identical.
+    """
     data = images.dataset
-    _require_unlike(images, data.indices("train"))
+    _reject_identical(images, data.indices("train"))
     sample = images.sample(data.indices("train")[:64], at_most=_FIRST_BATCH)
     seen = sorted(set(bands))
     names = [data.bands[b - 1] if data.bands else f"band {b}" for b in seen]

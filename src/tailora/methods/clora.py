@@ -1,12 +1,12 @@
-"""cLoRA: one LoRA per category, and the two ways to use many adapters at once.
+"""cLoRA: one LoRA per class, and two ways to use them together.
 
-The public description gives a category its own LoRA but no way to choose among them at test time;
-the authors' scripts take the adapter of the *true* class, which leaks the label. Here all adapters
-look at every image and each answers for its own category (`clora`); the leaking way is done only
-by name (`clora-oracle`) and marked wherever it is shown.
+The paper gives each class its own LoRA but does not say how to choose among them at test time; the
+authors' scripts take the adapter of the *true* class, which leaks the label. Here all adapters are
+applied to every image and each scores its own class (`clora`); the leaking variant is run only by
+name (`clora-oracle`) and marked as leaking in every table.
 
-Reference: "cLoRA" in Tian, Chen, Sun, NeurIPS 2024, table 1; training one category against the
-others is our reading, since a classifier needs something to tell it from.
+Reference: "cLoRA" in Tian, Chen, Sun, NeurIPS 2024, table 1; training each class against the others
+is our reading, since a classifier needs negatives.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,21 +29,21 @@ from tailora.runs.folder import StageCost
 from tailora.runs.weights import load_adapted
 from tailora.train.base_adaptation import AnyEncoder, adapt_to_labels
 
-_FEWEST_OTHERS: Final = 64  # images of other categories, so that a rare one is not told from five
+_FEWEST_OTHERS: Final = 64  # negatives, so that a rare class is not trained against only a few
 _CLORA: Final = "clora"
 
 
 def part(method: str, category: int) -> str:
-    """Name the stage of one category's adapter."""
+    """Name the stage of the adapter of one class."""
     return f"{method}/{category}"
 
 
 class CLoRA(Method):
-    """One LoRA per category, each answering for its own."""
+    """One LoRA per class, each scoring its own class."""
 
     name = "clora"
     title = "cLoRA"
-    summary = "one LoRA per category, each answering for its own"
+    summary = "one LoRA per class, each scoring its own class"
     reference = "Tian et al., NeurIPS 2024"
     stands_on = ()
     only_compared = True
@@ -52,7 +52,7 @@ class CLoRA(Method):
     per_image = True
 
     def adapt(self, job: Job) -> None:
-        """Train the adapter of every category."""
+        """Train the adapter of every class."""
         for category in range(len(job.counts.names)):
             train_once(
                 job,
@@ -62,13 +62,13 @@ class CLoRA(Method):
             )
 
     def train_category(self, job: Job, category: int) -> AnyEncoder:
-        """Train one category against the others."""
+        """Train one class against the others."""
         return _one_category(job, category)
 
     def shares(
         self, job: Job, fit: Callable[[Rows, Classes, Rows], Logits], splits: Sequence[str]
     ) -> list[Rows]:
-        """Let each category's adapter answer for its own category, and combine by score."""
+        """Score each class with its own adapter, and take a softmax over the scores."""
         labels = job.labels[job.dataset.indices("train")]
         scores: dict[str, list[torch.Tensor]] = {split: [] for split in splits}
         for category in range(len(job.counts.names)):
@@ -81,16 +81,16 @@ class CLoRA(Method):
         return [torch.stack(found, dim=1).softmax(dim=1).numpy() for found in scores.values()]
 
     def own_costs(self, job: Job) -> list[StageCost]:
-        """What was spent on the adapters of all categories."""
+        """Costs of the adapters of all classes."""
         return _spent(job, self.name)
 
     def trained_parameters(self, spent: Sequence[StageCost]) -> int:
-        """Parameters of all categories' last adapters together."""
+        """Number of parameters of the final adapters of all classes."""
         own = [entry for entry in spent if entry.method.startswith(f"{self.stages()[-1]}/")]
         return sum(entry.trained_parameters for entry in own)
 
     def idle_keys(self) -> Sequence[str]:
-        """Each adapter learns one category against the others, whatever these say."""
+        """Keys that do not change how one class is trained against the others."""
         return (
             "train.sampler", "train.loss", "train.objective", "train.mix", "train.deferred",
             "train.patience", "train.head_start",
@@ -110,33 +110,33 @@ class CLoRADebLoRA(CLoRA):
     rate_key = "deblora.lr"
 
     def train_category(self, job: Job, category: int) -> AnyEncoder:
-        """De-bias the adapter of one category."""
+        """De-bias the adapter of one class."""
         return _debiased_category(job, category)
 
     def idle_keys(self) -> Sequence[str]:
-        """As of cLoRA, and a single round whose head learns from features."""
+        """Those of cLoRA; also, there is one round, and the head is fitted on features."""
         return (*super().idle_keys(), "deblora.rounds", "deblora.head")
 
 
 @final
 class CLoRAOracle(CLoRA):
-    """cLoRA that is told the true category: leaks the label."""
+    """cLoRA with the adapter of the true class: leaks the label."""
 
     name = "clora-oracle"
     title = "cLoRA (oracle)"
-    summary = "cLoRA that is told the true category: leaks the label, shown as such"
+    summary = "cLoRA with the adapter of the true class: leaks the label, marked as such"
     leaks = True
     only_compared = True
     is_ensemble = False
 
     def adapt(self, job: Job) -> None:
-        """Train what cLoRA trains."""
+        """Train the adapters of cLoRA."""
         CLoRA().adapt(job)
 
     def features(
         self, job: Job, split: str, encoder: AnyEncoder | None = None, *, turn: int = 0
     ) -> Rows:
-        """Features of every sample under the adapter of its true category. This leaks the label."""
+        """Features of every sample from the adapter of its true class. This leaks the label."""
         labels = job.labels[job.dataset.indices(split)]
         chosen = np.empty((len(labels), job.encoder.features), dtype=np.float32)
         for category in np.unique(labels):
@@ -145,11 +145,11 @@ class CLoRAOracle(CLoRA):
         return chosen
 
     def own_costs(self, job: Job) -> list[StageCost]:
-        """What was spent on cLoRA."""
+        """Costs of cLoRA."""
         return _spent(job, _CLORA)
 
     def stages(self) -> tuple[str, ...]:
-        """It has no folder of its own."""
+        """Only cLoRA: it has no folder of its own."""
         return (_CLORA,)
 
 
@@ -213,7 +213,7 @@ def _validation(job: Job, name: str) -> Validation:
 
 
 def _against_others(job: Job, category: int) -> NDArray[np.int64]:
-    """Rows of a category and as many of the others, drawn evenly from them."""
+    """All rows of a class, and as many others (at least 64, if there are) drawn class-balanced."""
     rows = job.dataset.indices("train")
     own = rows[job.labels[rows] == category]
     others = rows[job.labels[rows] != category]

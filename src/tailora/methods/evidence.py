@@ -1,4 +1,4 @@
-"""What the report shows beside numbers: the map of features and the most confused rare samples."""
+"""Figures of the report: feature map, error locations, most confident errors on tail classes."""
 
 from typing import Any, Final
 
@@ -28,16 +28,16 @@ _HALF_TURN: Final = 180.0
 def error_places(
     data: Dataset, true: NDArray[np.integer], predicted: NDArray[np.integer]
 ) -> dict[str, NDArray[Any]]:
-    """Arrays of the report for data whose images lie somewhere; none for others.
+    """Locations of the test samples for the report; empty for images without a location.
 
     Args:
-        data: Chips of scenes (longitude and latitude, x and y in a local system) or of one picture
-            (column and row).
-        true: Class of each test sample, in order of the test rows.
-        predicted: Class it was given.
+        data: Chips of scenes (longitude and latitude, or x and y in a local coordinate system), or
+            of one picture (column and negative row).
+        true: True class of each test sample (rows,).
+        predicted: Predicted class of each (rows,).
 
     Returns:
-        `place_at` (test, 2), `place_true`, `place_pred` (test,), and `place_units`.
+        `place_at` (rows, 2), `place_true` and `place_pred` (rows,), and `place_units`.
     """
     base, rows = traced(data.source, data.indices("test"))
     if not isinstance(base, SceneChips | Cutouts):
@@ -45,7 +45,7 @@ def error_places(
     at = np.array([_place(base, row) for row in rows.tolist()]).reshape(-1, 2)
     units = _units(base)
     if units == DEGREES and len(at) and np.ptp(at[:, 0]) > _HALF_TURN:
-        at[:, 0] %= 2 * _HALF_TURN  # one piece of ground on both sides of the antimeridian
+        at[:, 0] %= 2 * _HALF_TURN  # an area across the antimeridian stays connected
     return {
         "place_at": at,
         "place_true": np.asarray(true),
@@ -77,9 +77,9 @@ def write_evidence(
 
     Args:
         job: The run.
-        scores: What it says of the test rows (rows, classes).
+        scores: Its class probabilities of the test rows (rows, classes).
         metrics: Its metrics.
-        found: Clusters and moved features, where features were de-biased.
+        found: Clusters and moved features, if features were de-biased.
     """
     arrays = _thumbnails(job, scores, metrics) | _places(job, scores)
     if found is not None:
@@ -91,7 +91,7 @@ def write_evidence(
 
 
 def _feature_map(job: Job, found: Calibration) -> dict[str, NDArray[Any]]:
-    """Both adapters' training features in one plane: the principal one of the features before."""
+    """Training features of both adapters, on the two principal axes of those before de-biasing."""
     labels = job.decisions("train").labels
     method = DebLoRAMethod()
     before, after = method.source_features(job), method.features(job, "train")
@@ -125,7 +125,7 @@ def _feature_map(job: Job, found: Calibration) -> dict[str, NDArray[Any]]:
 
 
 def _sample(job: Job, labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """All tail samples and as many others as a plot bears."""
+    """Tail samples, then random others, up to the number of points in the plot."""
     tail = np.flatnonzero(np.isin(labels, job.groups.tail))
     others = np.flatnonzero(~np.isin(labels, job.groups.tail))
     room = max(0, _POINTS - len(tail))
@@ -153,7 +153,7 @@ def _places(job: Job, scores: NDArray[np.floating]) -> dict[str, NDArray[Any]]:
 def _thumbnails(
     job: Job, scores: NDArray[np.floating], metrics: RunMetrics
 ) -> dict[str, NDArray[Any]]:
-    """Test samples of tail classes that were called something else, most confident first."""
+    """Misclassified test samples of tail classes, most confident first."""
     decisions = job.decisions("test")
     predicted, true = scores.argmax(axis=1), decisions.labels
     tail = [metrics.classes.index(name) for name in metrics.groups["tail"]]

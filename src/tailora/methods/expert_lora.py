@@ -1,4 +1,4 @@
-"""LoRA that learns under several heads; the probe is the same as for all."""
+"""LoRA trained with several expert heads; the probe is that of every method."""
 
 from typing import final
 
@@ -11,24 +11,24 @@ from tailora.methods.lora import LoRA
 
 @final
 class LoRAResLT(LoRA):
-    """LoRA trained under the three-branch head and loss of ResLT, then a linear probe."""
+    """LoRA trained with the three-branch head and loss of ResLT, then a linear probe."""
 
     name = "lora+reslt"
     title = "LoRA + ResLT"
-    summary = "LoRA trained under the three-branch head and loss of ResLT, then a linear probe"
+    summary = "LoRA trained with the three-branch head and loss of ResLT, then a linear probe"
     reference = "Cui et al., TPAMI 2022"
-    uses = (*LoRA.uses, "evaluate")  # its heads are those of the groups
+    uses = (*LoRA.uses, "evaluate")  # its branches follow the groups
     objectives = False
     experts = Experts(ResLTLoss, reslt_head)
 
 
 @final
 class LoRASADE(LoRA):
-    """LoRA trained under the three experts of SADE, then a linear probe."""
+    """LoRA trained with the three experts of SADE, then a linear probe."""
 
     name = "lora+sade"
     title = "LoRA + SADE"
-    summary = "LoRA trained under the three experts of SADE, then a linear probe"
+    summary = "LoRA trained with the three experts of SADE, then a linear probe"
     reference = "Zhang et al., NeurIPS 2022"
     objectives = False
     experts = Experts(SADELoss, cosine_heads)
@@ -36,11 +36,11 @@ class LoRASADE(LoRA):
 
 @final
 class LoRARIDE(LoRA):
-    """LoRA trained under experts kept apart, re-weighted late, then a linear probe."""
+    """LoRA trained with diverse experts and deferred re-weighting, then a linear probe."""
 
     name = "lora+ride"
     title = "LoRA + RIDE"
-    summary = "LoRA trained under experts kept apart, re-weighted late (RIDE), then a linear probe"
+    summary = "LoRA trained with diverse experts, re-weighted late (RIDE), then a linear probe"
     reference = "Wang et al., ICLR 2021"
     objectives = False
     experts = Experts(RIDELoss, cosine_heads, deferred=DEFERRED)
@@ -48,11 +48,11 @@ class LoRARIDE(LoRA):
 
 @final
 class LoRATLC(LoRA):
-    """LoRA trained under evidential experts, re-weighted late, then a linear probe."""
+    """LoRA trained with evidential experts and deferred re-weighting, then a linear probe."""
 
     name = "lora+tlc"
     title = "LoRA + TLC"
-    summary = "LoRA trained under evidential experts, re-weighted late (TLC), then a linear probe"
+    summary = "LoRA trained with evidential experts, re-weighted late (TLC), then a linear probe"
     reference = "Li et al., CVPR 2022"
     objectives = False
     experts = Experts(TLCLoss, cosine_heads, deferred=DEFERRED)

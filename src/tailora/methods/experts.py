@@ -1,4 +1,4 @@
-"""Several heads and the loss that an adapter learns under."""
+"""Expert heads, and the loss that trains an adapter with them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,13 +17,14 @@ MakeHeads = Callable[[int, int, Mapping[str, Any], int], Heads]
 
 @dataclass(frozen=True)
 class Experts:
-    """Heads and loss that an adapter learns under.
+    """Heads and loss that an adapter is trained with.
 
     Args:
         loss: Takes logits (experts, rows, classes).
-        heads: Makes heads with `branches` from width, classes, options of the loss and seed.
-        deferred: Share of the epochs before the loss is re-weighted, as its paper has it; None
-            where it never is.
+        heads: Builds a head with `branches` from the feature width, the number of classes, the
+            options of the loss and a seed.
+        deferred: Share of the epochs before the loss is re-weighted, as in its paper; None if it
+            never is.
     """
 
     loss: Callable[..., nn.Module]
@@ -33,32 +34,32 @@ class Experts:
     def make_loss(
         self, counts: ClassCounts, groups: Groups | None, options: Mapping[str, Any]
     ) -> nn.Module:
-        """Make the loss from what it needs and the options chosen.
+        """Build the loss.
 
         Raises:
-            ConfigError: An option it does not have or cannot use.
+            ConfigError: An option is unknown or out of range.
         """
         return registry.build(self.loss, {"counts": counts, "groups": groups}, options)
 
 
 def reslt_head(width: int, classes: int, _: Mapping[str, Any], seed: int) -> Heads:
-    """Make the three-branch head of ResLT."""
+    """Build the three-branch head of ResLT."""
     return ResLTHead(width, classes, seed=seed)
 
 
 def cosine_heads(width: int, classes: int, options: Mapping[str, Any], seed: int) -> Heads:
-    """Make three cosine heads, of the scale that the loss is given."""
-    scale = {"scale": options["scale"]} if "scale" in options else {}  # the loss's is the heads'
+    """Build three cosine heads, with the scale of the loss."""
+    scale = {"scale": options["scale"]} if "scale" in options else {}  # that of the loss
     return ExpertHead(width, classes, seed=seed, **scale)
 
 
 class Branches(nn.Module):
-    """The logits of each head, which the losses take; predicting would add or average them."""
+    """The logits of each head, as the losses need them; a prediction would combine them."""
 
     def __init__(self, heads: Heads) -> None:
         super().__init__()
         self.heads = heads
 
     def forward(self, features: Tensor) -> Tensor:
-        """Turn `features` (rows, width) into logits (experts, rows, classes)."""
+        """Map `features` (rows, width) to logits (experts, rows, classes)."""
         return self.heads.branches(features)

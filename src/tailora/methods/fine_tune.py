@@ -1,4 +1,4 @@
-"""All weights of the encoder trained."""
+"""Full fine-tuning: all weights of the encoder are trained."""
 
 from typing import final
 

@@ -53,22 +53,22 @@ _DIVIDING: Final = ("FSDP", "DEEPSPEED", "MEGATRON_LM", "XLA")
 
 
 def make_accelerator() -> Accelerator:
-    """Let Accelerate choose the device and find the other processes, also where there is no GPU."""
+    """Let Accelerate choose the device and join the other processes, with or without a GPU."""
     return Accelerator(cpu=launched() > 1 and not torch.accelerator.is_available())
 
 
 def check_launch(accelerator: Accelerator) -> None:
-    """Reject what a launcher asks for and a run would not do.
+    """Reject settings of a launcher that a run would not follow.
 
     Raises:
-        ConfigError: The model is to be divided among processes, or a precision is given that the
-            recipe does not know of.
+        ConfigError: The launcher shards the model or sets a precision, or Accelerate does not join
+            all processes.
     """
     kind = DistributedType(accelerator.distributed_type).value
     if kind in _DIVIDING:
         raise ConfigError(
-            f"launched under {kind}, which a recipe does not record: launch without it, and lower "
-            "memory by compute.micro_batch, compute.checkpointing or, with --method fine-tune, "
+            f"launched with {kind}, which a recipe does not record: launch without it, and save "
+            "memory with compute.micro_batch, compute.checkpointing or, with --method fine-tune, "
             "compute.shard"
         )
     if accelerator.num_processes != launched():
@@ -80,8 +80,8 @@ def check_launch(accelerator: Accelerator) -> None:
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if precision not in ("no", "fp32"):
         raise ConfigError(
-            f"precision {precision!r} was given to the launcher, where no recipe records it; give "
-            "it to the run instead, --set compute.precision=bf16"
+            f"precision {precision!r} was set in the launcher, where no recipe records it; set it "
+            "in the run instead, --set compute.precision=bf16"
         )
 
 
@@ -103,43 +103,43 @@ def fit(
     accelerator: Accelerator | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> Run:
-    """Adapt an encoder to long-tailed data and measure it.
+    """Adapt an encoder to long-tailed data and evaluate it.
 
     Args:
-        data: What `open_dataset` gives.
+        data: Returned by `open_dataset`.
         backbone: Hub id, local folder, `dinov2-small` or another name of `tailora methods
             backbones`; or a module, see `tailora.backbones.module_backbone.ModuleBackbone`. None
-            takes the recipe's, as for all of these.
+            leaves the choice to the recipe, as for all of these.
         adapter: `DebLoRA(...)`; for a plain adapter an `AdapterSpec`, a PEFT config or the name of
             a tuner.
-        loss: Of the base adapter: a name, or a module that is called with logits (rows, classes)
-            and targets (rows,).
-        sampler: Of the base adapter: a name, or an object with `__iter__`, `__len__` and
+        loss: Loss of the base adapter: a name, or a module called with logits (rows, classes) and
+            targets (rows,).
+        sampler: Sampler of the base adapter: a name, or an object with `__iter__`, `__len__` and
             `set_epoch` that draws rows of the training split.
-        probe: The head: a name with options as `--probe` takes it, or an object of
-            `tailora.heads.probes.Probe`.
-        method: `"deblora"`, `"lora"`, `"fine-tune"`, `"zero-shot"`, or LoRA under several heads:
-            `"lora+reslt"`, `"lora+sade"`, `"lora+ride"`, `"lora+tlc"`; None follows `adapter`.
-        seed: Seeds everything; None takes the recipe's.
-        recipe: All other choices.
-        out: Run folder to make; None keeps the run in a temporary folder until `run.save(path)`.
-        resume: Go on with an interrupted run at `out`.
+        probe: The head: a name with options as for `--probe`, or a `tailora.heads.probes.Probe`.
+        method: `"deblora"`, `"lora"`, `"fine-tune"`, `"zero-shot"`, or LoRA trained with
+            several heads: `"lora+reslt"`, `"lora+sade"`, `"lora+ride"`, `"lora+tlc"`; None follows
+            `adapter`.
+        seed: Seeds everything.
+        recipe: All other settings; None takes the defaults.
+        out: Run folder to create; None keeps the run in a temporary folder until `run.save(path)`.
+        resume: Continue an interrupted run at `out`.
         force: Replace a run at `out`.
         progress: Shows progress bars.
-        accelerator: Device and processes; None lets Accelerate choose. Under `accelerate launch`
-            all processes call this alike; `out` must lie where each of them sees it.
-        callbacks: Called with the steps, epochs and stages of training.
+        accelerator: Device and processes; None lets Accelerate choose. With `accelerate launch`
+            all processes make the same call; `out` must be visible to all of them.
+        callbacks: Called at the steps, epochs and stages of training.
 
     Returns:
         The run, read back from its folder.
 
     Raises:
-        TailoraError: Anything wrong with data, options, encoder or disk, said in one line before
-            anything is trained where that is possible.
+        TailoraError: Data, options, encoder or disk cannot be used; reported in one line, before
+            training where possible.
     """
     for callback in callbacks:
         if not isinstance(callback, Callback):
-            raise ConfigError(f"callbacks must be objects of tailora.Callback, got {callback!r}")
+            raise ConfigError(f"callbacks must be tailora.Callback objects, got {callback!r}")
     given = Arguments(backbone, adapter, loss, sampler, probe, method, seed)
     asked = with_arguments(data, recipe or Recipe(), given)
     recipe = asked.recipe
@@ -171,7 +171,7 @@ def _fit_into(
 ) -> None:
     recipe, loaded = check_run(data, recipe, folder, resume=resume, force=force)
     is_done = resume and folder.is_complete()
-    processes.wait(accelerator)  # nobody looks at the folder once the first one writes there
+    processes.wait(accelerator)  # all have checked the folder before the first one writes to it
     if not is_done:
         job = open_job(
             data,
@@ -185,10 +185,10 @@ def _fit_into(
         )
         trackers = job.recipe.train.trackers if folder.writes else []
         with open_trackers(trackers, folder.path) as tracking:
-            _do(replace(job, callbacks=(*callbacks, *tracking)))
+            _run(replace(job, callbacks=(*callbacks, *tracking)))
 
 
-def _do(job: Job) -> None:
+def _run(job: Job) -> None:
     started = datetime.now(UTC).isoformat(timespec="seconds")
     results = run_method(job)
     found = results[-1].method.calibration(job)
@@ -198,11 +198,11 @@ def _do(job: Job) -> None:
 def finish(
     job: Job, results: Sequence[StageResult], found: Calibration | None, *, started: str
 ) -> None:
-    """Evaluate, write the report, and only then call the run complete."""
-    metrics, said = score(job, results, found)
-    write_evidence(job, said, metrics, found)
-    learnt_from = np.flatnonzero(job.images.dataset.splits != "test")
-    write_seen(job.folder.path, job.images.digests(learnt_from))
+    """Evaluate, write the report, and only then mark the run complete."""
+    metrics, probabilities = score(job, results, found)
+    write_evidence(job, probabilities, metrics, found)
+    seen = np.flatnonzero(job.images.dataset.splits != "test")
+    write_seen(job.folder.path, job.images.digests(seen))
     copy_saved(job.folder.stage(results[-1].method.name), job.folder.path)
     stages = [job.folder.stage(name) for name in results[-1].method.stages()]
     join_histories(stages, job.folder.path)

@@ -1,4 +1,4 @@
-"""What a map of other scenes must know of the training images: ground, and values of pixels."""
+"""Check that the scenes of a map resemble the training images in pixel size and values."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,16 +15,16 @@ from tailora.data.sources import origin
 from tailora.errors import DataError
 from tailora.runs.run import Run
 
-_FAR: Final = 4.0  # deviations of single pixels between the means of a scene and of training
-_LOOKS: Final = 3  # windows down and across that are looked at
+_FAR: Final = 4.0  # pixel standard deviations between the means of a scene and of training
+_WINDOWS: Final = 3  # windows sampled along each axis of a scene
 _WINDOW: Final = 64  # pixels
 
 
 def chips_on_ground(data: Dataset) -> dict[str, Any]:
-    """Entries of run.json: `chip` and `pixel` of chips cut from scenes, nothing for other images.
+    """Chip side in pixels, pixel size and its unit, for `run.json`; empty unless cut from scenes.
 
     Args:
-        data: What the run is fitted on.
+        data: The dataset the run is fitted on.
     """
     source = origin(data.source)
     if not isinstance(source, SceneChips):
@@ -34,17 +34,17 @@ def chips_on_ground(data: Dataset) -> dict[str, Any]:
 
 
 def pixel_units(grid: Grid) -> str:
-    """Units of a pixel's size, e.g. `metre` or `degree`."""
+    """Unit of the pixel size, e.g. `metre` or `degree`."""
     return "degree" if grid.crs.is_geographic else grid.crs.linear_units
 
 
 def other_values(run: Run, scene: Scene, bands: Sequence[int]) -> list[str]:
-    """Say so where the pixels of a scene are of other values than any the run learnt from.
+    """Warn if the pixel values of a scene are far from those of the training images.
 
     Args:
-        run: Normalised by its training images; others say nothing about their values.
-        scene: A few windows of it are read; those that cannot be are left to the map.
-        bands: Number, from 1, of each band that the model sees among those that are read.
+        run: Checked only if its normalisation comes from the training images.
+        scene: A few windows are read; unreadable ones are skipped.
+        bands: Number, from 1, of each band that the model sees, among those that are read.
 
     Returns:
         One sentence, or none.
@@ -60,19 +60,19 @@ def other_values(run: Run, scene: Scene, bands: Sequence[int]) -> list[str]:
     i = int(np.argmax(np.abs(means - learnt) / spread))
     name = format_.names[i] if format_.names else f"band {bands[i]}"
     return [
-        f"{name} of {scene.name!r} averages {means[i]:.4g}, in training it was {learnt[i]:.4g} "
-        f"with a deviation of {spread[i]:.3g}: other units or another processing level? The map "
-        "means little then"
+        f"{name} of {scene.name!r} has mean {means[i]:.4g}, the training images {learnt[i]:.4g} "
+        f"with standard deviation {spread[i]:.3g}; if units or processing level differ, the map is "
+        "unreliable"
     ]
 
 
 def _sample(scene: Scene) -> NDArray[Any]:
-    """Values with data from windows spread over a scene (bands, pixels)."""
+    """Valid values of windows spread over a scene (bands, pixels)."""
     rows, columns = scene.shape
     height, width = min(rows, _WINDOW), min(columns, _WINDOW)
     parts = [np.empty((len(scene.bands), 0))]
-    for row in np.linspace(0, rows - height, _LOOKS, dtype=int).tolist():
-        for column in np.linspace(0, columns - width, _LOOKS, dtype=int).tolist():
+    for row in np.linspace(0, rows - height, _WINDOWS, dtype=int).tolist():
+        for column in np.linspace(0, columns - width, _WINDOWS, dtype=int).tolist():
             with suppress(DataError):
                 values, valid = scene.read(row, column, height, width)
                 parts.append(values[:, valid])

@@ -26,10 +26,10 @@ from tailora.train.schedule import Schedule
 
 
 def build_loss(section: TrainOptions | ProbeOptions, counts: ClassCounts) -> nn.Module:
-    """Build the loss a recipe section names.
+    """Build the loss of a recipe section.
 
     Raises:
-        ConfigError: Unknown loss or option.
+        ConfigError: The loss or an option is unknown.
     """
     loss = registry.find("losses", section.loss)
     return registry.build(loss, {"counts": counts}, section.loss_options)
@@ -37,9 +37,9 @@ def build_loss(section: TrainOptions | ProbeOptions, counts: ClassCounts) -> nn.
 
 @dataclass(frozen=True)
 class Job:
-    """A run that can start: task, data, images, encoder, groups and the resolved recipe.
+    """A run that is ready to start: task, data, images, encoder, groups and resolved recipe.
 
-    `fingerprint` is that of the dataset as it was given, with any broken images.
+    `fingerprint` is that of the dataset as given, including broken images.
     """
 
     recipe: Recipe
@@ -58,24 +58,24 @@ class Job:
     callbacks: tuple[Callback, ...] = ()
 
     def read_batch(self, rows: NDArray[np.int64]) -> Tensor:
-        """Images of some sample numbers, with the chosen bands, in stored values."""
+        """Stored values of samples, by number, in the chosen bands (rows, bands, size, size)."""
         return self.input.select(self.images.batch(rows))
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """Class index of every image: of the rarest class in it, -1 where it has none."""
+        """Class index of every image (images,): the rarest class in it, -1 if unlabelled."""
         return self.dataset.labels
 
     @cached_property
     def grid(self) -> tuple[int, ...]:
-        """Shape of the decisions about one image; () where it is one."""
+        """Shape of the decisions about one image; () if there is one."""
         if self.task.per_image:
             return ()
         return self.task.grid(self.encoder, self.input.image_size)
 
     @cached_property
     def targets(self) -> NDArray[np.integer]:
-        """Class index of every decision (images, *grid), negative where there is no label."""
+        """Class index of every decision (images, *grid), negative if unlabelled."""
         return self.task.targets(self.dataset, self.grid)
 
     def decisions(self, split: str) -> Decisions:
@@ -84,9 +84,9 @@ class Job:
         return labelled(samples, self.targets[samples])
 
     def units(self, split: str) -> NDArray[Any] | None:
-        """What the bootstrap resamples (rows,): groups, or images of several decisions.
+        """What the bootstrap resamples (rows,): groups, or images with several decisions.
 
-        None where each decision stands alone.
+        None to resample single decisions.
         """
         sample = self.decisions(split).sample
         if self.dataset.groups is not None:
@@ -95,7 +95,7 @@ class Job:
 
     @property
     def context(self) -> TrainingContext:
-        """What training stages work with."""
+        """Images, device, progress, seed and callbacks for training stages."""
         return TrainingContext(
             self.read_batch,
             self.accelerator,
@@ -111,7 +111,7 @@ class Job:
         """Schedule of stage 0, or of fine-tuning."""
         train = self.recipe.train
         if train.lr is None:
-            raise ConfigError("train.lr is not decided yet")
+            raise ConfigError("train.lr is not resolved yet")
         return Schedule(
             train.epochs,
             train.batch_size,
@@ -121,20 +121,24 @@ class Job:
         )
 
     def loss(self, section: TrainOptions | ProbeOptions) -> nn.Module:
-        """The loss of a recipe section, for the training counts."""
+        """Build the loss of a recipe section for the training counts."""
         return build_loss(section, self.counts)
 
     def _input_facts(self) -> dict[str, Any]:
-        """The input format; names and wavelengths change nothing, unless a stem goes by them."""
+        """The input format without what changes no pixel: names, and wavelengths without a stem."""
         known = self.input.wavelengths if self.recipe.backbone.stem else None
         return replace(self.input, names=None, wavelengths=known).to_json()
 
     def feature_manifest(
         self, split: str, weights: str, grid: tuple[int, ...] = (), views: int = 1
     ) -> dict[str, Any]:
-        """What determines the features of a split under some trained weights.
+        """Everything that determines the features of a split: the key of a feature bank.
 
-        Names and wavelengths follow from dataset and recipe, and change no pixel.
+        Args:
+            split: `"train"`, `"val"` or `"test"`.
+            weights: Fingerprint of the trained weights.
+            grid: Shape of the decisions about one image; () for features of images.
+            views: Number of views that features are averaged over.
         """
         return {
             "dataset": self.dataset.fingerprint,
@@ -143,8 +147,8 @@ class Job:
             "backbone": self.loaded.sha256,
             "weights": weights,
             "pooling": self.recipe.backbone.pooling,
-            # the weights count, not where they lie; what is as ever is left out, so that features
-            # made before an option was there are still found
+            # the weights count, not their path; defaults are left out, so that features stored
+            # before an option existed are still found
             **{
                 name: value
                 for name, value in asdict(self.recipe.backbone).items()

@@ -1,9 +1,9 @@
-"""What more labels of rare classes would buy: the head, fitted to thinned training features.
+"""The value of more labels for rare classes: learning curves of the head on thinned features.
 
 All tail classes are thinned together, each to the same shares of its training samples; head and
-middle classes, the encoder and its adapter stay as they are. So the curve is that of the head:
-what new labels would teach an adapter comes on top. The penalty is the head's own, so nothing is
-chosen anew.
+middle classes, the encoder and its adapter stay as they are. The curve is therefore that of the
+head: gains from training the adapter on more labels come on top. The penalty stays the head's own,
+so nothing is tuned again.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,9 +26,9 @@ from tailora.heads.linear_probe import (
 from tailora.metrics import LabelCurve, LabelCurves, bootstrap_f1, label_value
 from tailora.numbers import counted
 
-SHARES: Final = (0.25, 0.4, 0.64)  # of a class's labels; each size is 1.6 times the one before
+SHARES: Final = (0.25, 0.4, 0.64)  # of the labels of a class; each size is 1.6 times the one before
 FACTORS: Final = (2.0, 5.0)
-FEWEST_LABELS: Final = 6  # fewer and the sizes are 1, 2 and 3
+FEWEST_LABELS: Final = 6  # with fewer, the sizes would be 1, 2 and 3
 _REPEATS: Final = 3
 _REPLICATES: Final = 60
 
@@ -49,19 +49,19 @@ def label_curves(
     seed: int,
     copies: int = 1,
 ) -> LabelCurves:
-    """Learning curve of each class, and what 2 and 5 times its labels would give.
+    """Learning curve of each class, extrapolated to 2 and 5 times its labels.
 
     Args:
         head: The head that was fitted on all of `train`.
         train: Features (rows, width) and labels (rows,) it was fitted on.
-        test: Of the test split.
-        loss: What the head was fitted under.
-        classes: Indices of the classes that are thinned, together.
-        l2: Penalties that the head's own is one of.
+        test: Features and labels of the test split.
+        loss: The loss it was fitted with.
+        classes: Indices of the classes to thin, together.
+        l2: Candidate penalties, among them that of the head.
         units: Group of each test row (rows,), or None.
         confidence: Two-sided level, in (0, 1).
-        seed: Of the thinning and of the intervals.
-        copies: How often `train` holds each image, one whole pass after the other.
+        seed: Seed of the thinning and of the intervals.
+        copies: How often `train` holds each image, as complete copies one after the other.
     """
     labels = train[1][: len(train[1]) // copies]
     enough = [c for c in classes if (labels == c).sum() >= FEWEST_LABELS]
@@ -87,14 +87,14 @@ def label_curves(
 def head_penalty(
     head: nn.Linear, features: Rows, labels: Labels, *, loss: Loss, grid: Sequence[float]
 ) -> float:
-    """Return which penalty a head was fitted under: at the minimum it balances the loss's slope.
+    """Return the penalty a head was fitted with, whose gradient balances the loss at the minimum.
 
     Args:
         head: Fitted by `fit_linear_probe`.
-        features: What it was fitted on, (rows, width).
-        labels: (rows,).
-        loss: What it was fitted under.
-        grid: Penalties to choose from.
+        features: Features it was fitted on (rows, width).
+        labels: Their class indices (rows,).
+        loss: The loss it was fitted with.
+        grid: Candidate penalties.
     """
     spread = unit_spread(features)
     x = (features - features.mean(axis=0, dtype=np.float64)) / spread
@@ -126,7 +126,7 @@ def _scored(
     units: NDArray[Any] | None,
     seed: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """F1 (repeats, sizes, classes), and the same in resampled tests, replicates first."""
+    """F1 (repeats, sizes, classes), and of bootstrap replicates, with those as first axis."""
     found = [
         [
             bootstrap_f1(
@@ -147,7 +147,7 @@ def _scored(
 
 
 def _thinned(labels: Labels, order: Labels, classes: Sequence[int], share: float) -> Labels:
-    """Rows of all other classes, and of each of these the first so many in a random order."""
+    """Rows of all other classes, and of `classes` the first `share` in the given order."""
     kept = [order[~np.isin(labels[order], classes)]]
     for c in classes:
         own = order[labels[order] == c]

@@ -1,4 +1,4 @@
-"""From a dataset and a recipe to a job that can start; every refusal comes before any writing."""
+"""Make a job from a dataset and a recipe; everything is checked before anything is written."""
 
 import math
 import os
@@ -36,35 +36,35 @@ from tailora.runs.weights import is_saved
 from tailora.storage import guard_disk
 from tailora.tasks.task import find_task
 
-_DIGITAL: Final = 10_000.0  # reflectance is stored times this in files of whole numbers
+_DIGITAL: Final = 10_000.0  # integer files store reflectance times this
 
 
 def check_stem(recipe: Recipe, loaded: LoadedBackbone, bands: int) -> None:
-    """Reject a stem that the encoder has not, and wavelengths of other bands.
+    """Reject a stem that the encoder lacks, and wavelengths that do not match the bands.
 
     Args:
         recipe: With `backbone.stem`.
         loaded: The encoder.
-        bands: How many bands are shown to it.
+        bands: Number of bands it takes.
 
     Raises:
         BackboneError: The encoder has no RGB stem.
-        ConfigError: Too many or too few wavelengths, or nonsense ones.
+        ConfigError: The number of wavelengths is wrong, or one is out of range.
     """
     find_stem(loaded.model)
     given = recipe.backbone.wavelengths
     if given and len(given) != bands:
         raise ConfigError(
             f"backbone.wavelengths has {counted(len(given), 'value')} for "
-            f"{counted(bands, 'band')}; give one for each, "
+            f"{counted(bands, 'band')}; give one per band, "
             "in the order of data.bands"
         )
     if given:
-        stem_plan(recipe, None)  # nonsense is told before images are decoded
+        stem_plan(recipe, None)  # checks their range before images are decoded
 
 
 def known_wavelengths(data: Dataset, bands: Sequence[int]) -> tuple[float | None, ...] | None:
-    """Wavelengths of the chosen bands (numbers from 1) in µm, where the data say them."""
+    """Wavelengths in µm of the chosen bands (numbers from 1); None if the data have none."""
     if data.wavelengths is None:
         return None
     return tuple(data.wavelengths[band - 1] for band in bands)
@@ -73,7 +73,7 @@ def known_wavelengths(data: Dataset, bands: Sequence[int]) -> tuple[float | None
 def own_normalization(
     loaded: LoadedBackbone, images: PreparedImages, plan: StemPlan | None
 ) -> tuple[tuple[float, ...], tuple[float, ...], float] | None:
-    """Mean, std and scale of the encoder where the images are stored as those it learnt from."""
+    """Mean, std and scale of the encoder, if the images have the units of its pretraining."""
     is_byte = images.source_dtype == "uint8"
     is_alike = loaded.units != "unknown" and is_byte == (loaded.units == "8-bit")
     if not is_alike or (plan is not None and plan.new):
@@ -87,13 +87,13 @@ def own_normalization(
 
 
 _USUAL_PATCH = 14
-_PATCHES_A_SIDE = 5  # the default image: enough for a chip, quick without a GPU
+_PATCHES_PER_SIDE = 5  # of the default image size: enough for a chip, fast without a GPU
 
 
 def check_run(
     data: Dataset, recipe: Recipe, folder: RunFolder, *, resume: bool, force: bool
 ) -> tuple[Recipe, LoadedBackbone]:
-    """Check all that can be known before images are decoded; nothing is written.
+    """Check everything that can be checked before images are decoded; nothing is written.
 
     Returns:
         The recipe, fully resolved, and the encoder.
@@ -110,25 +110,29 @@ def check_run(
     recipe = resolve_recipe(recipe, loaded)
     check_text(own_probe(recipe), recipe, loaded, data.classes)
     folder.check_for_fit(
-        recipe, data.fingerprint, resume=resume, force=force, may_fall=_rates_in_use(recipe, folder)
+        recipe,
+        data.fingerprint,
+        resume=resume,
+        force=force,
+        may_fall=_adjustable_rates(recipe, folder),
     )
     labels = data.labels[data.indices("train")]
     check_encoder(recipe, loaded, labels=labels[labels >= 0], image_size=_size(recipe))
-    with suppress(DataError):  # a broken image is a matter of decoding
+    with suppress(DataError):  # decoding reports broken images
         bands = len(data.source.read(int(data.indices("train")[0])))
-        if bands > 1:  # a grey one may stand among colour ones
+        if bands > 1:  # there may be a grey image among colour images
             choose_bands(recipe, loaded, bands, data.bands)
     return recipe, loaded
 
 
 def _images(data: Dataset) -> ClassCounts:
-    """Training images of each class, by the rarest class in each."""
+    """Number of training images per class, by the rarest class in each image."""
     labels = data.labels[data.indices("train")]
     return ClassCounts.from_labels(labels[labels >= 0], names=data.classes)
 
 
-def _rates_in_use(recipe: Recipe, folder: RunFolder) -> set[str]:
-    """Keys of learning rates under which no stage has been trained to its end."""
+def _adjustable_rates(recipe: Recipe, folder: RunFolder) -> set[str]:
+    """Recipe keys of learning rates that no finished stage was trained with."""
     method = find_method(recipe.method)
     methods = [one for one in (*stood_on(method), method) if one.trains]
 
@@ -140,7 +144,7 @@ def _rates_in_use(recipe: Recipe, folder: RunFolder) -> set[str]:
 
 
 def check_row(data: Dataset, recipe: Recipe) -> tuple[Recipe, LoadedBackbone]:
-    """Do what `check_run` does for a run whose folder refuses nothing, since there is none."""
+    """Do what `check_run` does, without a run folder."""
     return check_run(data, recipe, RunFolder(Path(os.devnull) / "none"), resume=False, force=False)
 
 
@@ -155,10 +159,10 @@ def open_job(
     progress: Progress,
     accelerator: Accelerator,
 ) -> Job:
-    """Decode the images, and only when all could be used open the run folder.
+    """Decode the images and, once all are known to be usable, open the run folder.
 
     Raises:
-        TailoraError: See `tailora.fit`; a run that was in the folder is still there then.
+        TailoraError: See `tailora.fit`; an existing run in the folder is then unchanged.
     """
 
     def compose(images: PreparedImages) -> Job:
@@ -167,17 +171,17 @@ def open_job(
         )
 
     def open_folder() -> None:
-        with _waiting_room(folder, resume=resume) as room:
-            # whatever does not fit must come out before the folder is touched
-            compose(decode_images(data, recipe, room, progress))
-            may_fall = _rates_in_use(recipe, folder)
+        with _temporary_folder(folder, resume=resume) as temporary:
+            # every check must run before the folder is changed
+            compose(decode_images(data, recipe, temporary, progress))
+            may_fall = _adjustable_rates(recipe, folder)
             folder.open_for_fit(
                 recipe, data.fingerprint, resume=resume, force=force, may_fall=may_fall
             )
-            _move_in(room, folder)
+            _move_images(temporary, folder)
 
     processes.only_first(accelerator, open_folder)
-    return compose(decode_images(data, recipe, _home(folder), progress))
+    return compose(decode_images(data, recipe, _images_folder(folder), progress))
 
 
 def compose_job(
@@ -190,13 +194,13 @@ def compose_job(
     progress: Progress,
     accelerator: Accelerator,
 ) -> Job:
-    """Put a job together from a resolved recipe and decoded images; nothing is written.
+    """Assemble a job from a resolved recipe and decoded images; nothing is written.
 
     Raises:
-        TailoraError: What is left without broken images does not do for the recipe.
+        TailoraError: The recipe does not fit the images that are left without broken ones.
     """
     input_format = match_bands(recipe, loaded, images)
-    counts = images.dataset.counts("train")  # of what was left after broken images
+    counts = images.dataset.counts("train")  # without broken images
     return Job(
         recipe=recipe,
         task=find_task(recipe.task),
@@ -220,7 +224,7 @@ def compose_job(
 
 
 def resolve_recipe(recipe: Recipe, loaded: LoadedBackbone) -> Recipe:
-    """Fill in what the method, the encoder and the machine decide."""
+    """Fill in settings that depend on the method, the encoder and the machine."""
     recipe = with_precision(recipe)
     data, adapter, train = recipe.data, recipe.adapter, recipe.train
     if data.image_size is None:
@@ -244,16 +248,16 @@ def resolve_recipe(recipe: Recipe, loaded: LoadedBackbone) -> Recipe:
 def choose_bands(
     recipe: Recipe, loaded: LoadedBackbone, present: int, names: Sequence[str] | None = None
 ) -> list[int]:
-    """Say which of the images' bands the encoder sees, in order; a single one is shown to all.
+    """Return the bands the encoder sees, numbers from 1 in order; a single one is repeated.
 
     Args:
         recipe: Its `data.bands` are names or numbers.
         loaded: The encoder.
-        present: Bands of the images.
-        names: Their names, where known.
+        present: Number of bands in the images.
+        names: Their names, if known.
 
     Raises:
-        ConfigError: A band that the images do not have.
+        ConfigError: The images lack a band.
         BackboneError: The number of bands does not fit the encoder.
     """
     wanted = int(getattr(loaded.model.config, "num_channels", 3))
@@ -269,10 +273,10 @@ def choose_bands(
         expected = getattr(loaded.model.config, "band_names", ())
         example = ", ".join(expected) or f"for example data.bands={list(range(1, wanted + 1))}"
         raise BackboneError(
-            f"{loaded.name!r} takes {counted(wanted, 'band')}, the images have {len(bands)}: "
+            f"{loaded.name!r} takes {counted(wanted, 'band')}, but the images have {len(bands)}: "
             f"choose some with --set data.bands=[...] ({example})"
             + (wanted == 3)
-            * ", or show it all of them with --set backbone.stem=by-wavelength"
+            * ", or use all of them with --set backbone.stem=by-wavelength"
         )
     return bands
 
@@ -280,15 +284,15 @@ def choose_bands(
 def match_bands(recipe: Recipe, loaded: LoadedBackbone, images: PreparedImages) -> InputFormat:
     """Decide which bands the encoder sees and how they are normalised.
 
-    Images in the units that the encoder learnt from (8-bit, or reflectance for some), with no band
-    that is new to it, take its own normalisation; everything else is brought to zero mean and unit
-    variance, by what the recipe states or by the training images. A single band is shown to an
-    encoder of three bands three times, unless `backbone.stem` says otherwise.
+    Images in the units of the encoder's pretraining (8-bit, or reflectance for some), without bands
+    that are new to it, keep its own normalisation; all others are standardised to zero mean and
+    unit variance, with statistics from the recipe or the training images. A single band is repeated
+    for an encoder of three bands, unless `backbone.stem` is set.
 
     Raises:
-        ConfigError: A band that the images do not have, or another number of means than of bands.
+        ConfigError: The images lack a band, or the number of means differs from that of bands.
         BackboneError: The number of bands does not fit the encoder.
-        DataError: Radar images that cannot be what the recipe says.
+        DataError: Radar images contradict `data.radar`.
     """
     options, data = recipe.data, images.dataset
     bands = choose_bands(recipe, loaded, images.bands, data.bands)
@@ -304,7 +308,7 @@ def match_bands(recipe: Recipe, loaded: LoadedBackbone, images: PreparedImages) 
         scale=scale,
         mean=mean,
         std=std,
-        **describe(bands, data),  # type: ignore[arg-type] # of each its own kind
+        **describe(bands, data),  # type: ignore[arg-type] # each value fits its field
     )
     return normalised(found, options, images) if own is None else found
 
@@ -312,7 +316,7 @@ def match_bands(recipe: Recipe, loaded: LoadedBackbone, images: PreparedImages) 
 def decode_images(
     data: Dataset, recipe: Recipe, folder: Path, progress: Progress
 ) -> PreparedImages:
-    """Decode all images to the size the resolved recipe asks for, or take what `folder` holds."""
+    """Decode all images to the size in the resolved recipe, or reuse those in `folder`."""
     options = recipe.data
     return prepare_images(
         data,
@@ -325,44 +329,44 @@ def decode_images(
 
 
 def _default_size(patch: int) -> int:
-    """Five patches, or for smaller ones as many as fill what five of DINOv2 do."""
-    usual = _PATCHES_A_SIDE * _USUAL_PATCH
-    return _PATCHES_A_SIDE * patch if patch >= _USUAL_PATCH else math.ceil(usual / patch) * patch
+    """Side of five patches, or with small ones the multiple next above five of DINOv2's."""
+    usual = _PATCHES_PER_SIDE * _USUAL_PATCH
+    return _PATCHES_PER_SIDE * patch if patch >= _USUAL_PATCH else math.ceil(usual / patch) * patch
 
 
 def _size(recipe: Recipe) -> int:
     if recipe.data.image_size is None:
-        raise ConfigError("data.image_size is not decided yet")
+        raise ConfigError("data.image_size is not resolved yet")
     return recipe.data.image_size
 
 
-def _home(folder: RunFolder) -> Path:
+def _images_folder(folder: RunFolder) -> Path:
     return folder.work / "images"
 
 
 @contextmanager
-def _waiting_room(folder: RunFolder, *, resume: bool) -> Iterator[Path]:
-    """Give a place for decoded images that disappears unless the run folder can be opened."""
-    if resume and _home(folder).is_dir():
-        yield _home(folder)
+def _temporary_folder(folder: RunFolder, *, resume: bool) -> Iterator[Path]:
+    """Yield a folder for decoded images, deleted unless the run folder can be opened."""
+    if resume and _images_folder(folder).is_dir():
+        yield _images_folder(folder)
         return
     path = folder.path.absolute()
-    room = path.with_name(f".{path.name}.decoding")
+    temporary = path.with_name(f".{path.name}.decoding")
     new = [parent for parent in path.parents if not parent.exists()]
     with guard_disk(folder.path):
-        shutil.rmtree(room, ignore_errors=True)  # of a run that was killed here
-        room.mkdir(parents=True)
+        shutil.rmtree(temporary, ignore_errors=True)  # left by a killed run
+        temporary.mkdir(parents=True)
     try:
-        yield room
+        yield temporary
     finally:
-        shutil.rmtree(room, ignore_errors=True)
-        with suppress(OSError):  # the run stands in them, if all went well
+        shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(OSError):  # not empty if the run folder was opened
             for parent in new:
                 parent.rmdir()
 
 
-def _move_in(room: Path, folder: RunFolder) -> None:
-    if room != _home(folder):
-        with guard_disk(_home(folder)):
+def _move_images(temporary: Path, folder: RunFolder) -> None:
+    if temporary != _images_folder(folder):
+        with guard_disk(_images_folder(folder)):
             folder.work.mkdir(parents=True, exist_ok=True)
-            room.rename(_home(folder))
+            temporary.rename(_images_folder(folder))

@@ -1,11 +1,11 @@
-"""Stable Diffusion told the class of each image in its prompt: an ablation that leaks the label.
+"""Stable Diffusion with the true class of each image in its prompt: an ablation that leaks labels.
 
-The paper's public scripts put the true class name into the prompt when they compute features, of
-validation images too. A probe on such features reads the answer. The row is done only by name
-(`prompt-oracle`) and marked wherever it is shown; it says how much of a published number may be due
-to the leak.
+The paper's public scripts put the true class name into the prompt when they extract features, also
+of validation images. A probe on such features can read off the label. The method is run only by
+name (`prompt-oracle`) and marked as leaking in every table; it shows how much of a published number
+may be due to the leak.
 
-Reference: debLoRA's public feature script, prompt "aerial image of" and the category.
+Reference: debLoRA's public feature script, prompt "aerial image of" and the class name.
 """
 
 import copy
@@ -30,11 +30,11 @@ _PROMPT: Final = "aerial image of {}"
 
 @final
 class PromptOracle(Method):
-    """Stable Diffusion whose prompt names the true class: leaks the label."""
+    """Stable Diffusion with the true class in its prompt: leaks the label."""
 
     name = "prompt-oracle"
     title = "class prompt (oracle)"
-    summary = "Stable Diffusion whose prompt names the true class: leaks the label, shown as such"
+    summary = "Stable Diffusion with the true class in its prompt: leaks the label, marked as such"
     uses = INPUT
     stands_on = ()
     trains = False
@@ -48,14 +48,14 @@ class PromptOracle(Method):
         """Reject an encoder that takes no prompt."""
         if not isinstance(loaded.model, StableDiffusionFeatures):
             raise BackboneError(
-                f"{self.name!r} puts class names into a prompt, and {loaded.name!r} takes none; "
+                f"{self.name!r} puts class names into a prompt, but {loaded.name!r} takes none; "
                 "leave it out, or use Stable Diffusion"
             )
 
     def features(
         self, job: Job, split: str, encoder: AnyEncoder | None = None, *, turn: int = 0
     ) -> Rows:
-        """Features of every sample under a prompt with its true class. This leaks the label."""
+        """Features of every sample, prompted with its true class. This leaks the label."""
         rows = job.dataset.indices(split)
         folder = job.folder.stage(self.name)
         bank = FeatureBank(folder / f"features-{split}", job.feature_manifest(split, self.name))
@@ -72,7 +72,7 @@ def _fill(job: Job, rows: NDArray[np.int64], out: NDArray[np.float32]) -> None:
     model: Any = encoder.backbone
     where = str(Path(job.loaded.name.removeprefix(DIFFUSERS)).expanduser())
     names = [_PROMPT.format(name) for name in job.counts.names]
-    prompts = embed_prompts(where, names, local=True)  # it was loaded before, so it is here
+    prompts = embed_prompts(where, names, local=True)  # already downloaded with the encoder
     labels = job.labels[rows]
     for category in np.unique(labels):
         model.text = prompts[category : category + 1].to(model.text)

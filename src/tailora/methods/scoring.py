@@ -1,4 +1,4 @@
-"""The one look at the test split: metrics, predictions and a verdict per class."""
+"""Evaluation on the held-out test split: metrics, predictions and a verdict per class."""
 
 import csv
 import io
@@ -44,7 +44,7 @@ from tailora.tasks.task import Task
 def set_names(
     probabilities: NDArray[np.floating], fit: ValidationFit | None, names: Sequence[str]
 ) -> list[list[str] | None]:
-    """List the prediction set of each row; None where no sets were calibrated."""
+    """List the prediction set of each row of probabilities; None if no sets were calibrated."""
     if fit is None:
         return [None] * len(probabilities)
     sets = prediction_sets(probabilities, fit.sets)
@@ -58,7 +58,7 @@ def set_text(names: Sequence[str] | None) -> str:
         names: From `set_names`; a semicolon in one is written `\;`.
 
     Returns:
-        Nothing where no set was calibrated.
+        An empty string if no set was calibrated.
     """
     if names is None:
         return ""
@@ -66,7 +66,7 @@ def set_text(names: Sequence[str] | None) -> str:
 
 
 def yes_no(verdict: str) -> str:
-    """Say whether a verdict means that predictions may be relied on."""
+    """Return `"yes"` if predictions with this verdict can be trusted, else `"no"`."""
     return "yes" if verdict == "trusted" else "no"
 
 
@@ -83,11 +83,11 @@ def class_verdicts(
     """Judge each class, in index order.
 
     Args:
-        method: Metrics of the method on this test.
-        probabilities: What it said, (rows, classes).
-        targets: True classes, (rows,).
+        method: Test metrics of the method.
+        probabilities: Its class probabilities (rows, classes).
+        targets: True classes (rows,).
         units: Group of each test row (rows,), or None.
-        options: Limits of trust and the coverage promised.
+        options: Limits of trust and the nominal coverage.
 
     Returns:
         `verdict`, `failed` and `reason` of each class.
@@ -122,7 +122,7 @@ def class_verdicts(
 
 
 def _covered(method: MethodMetrics) -> Sequence[float | None]:
-    """Coverage of each class whose sets could be calibrated."""
+    """Coverage of each class; None for classes whose sets could not be calibrated."""
     if method.coverage is None:
         return [None] * len(method.per_class)
     loose = set(method.coverage.uncalibrated)
@@ -137,7 +137,7 @@ def _count_units(rows: NDArray[np.int64], units: Units) -> int:
 
 
 def probabilities(result: StageResult, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Softmax of a stage's head on features (rows, features), (rows, classes)."""
+    """Class probabilities (rows, classes) of a stage's head for features (rows, width)."""
     logits = torch.from_numpy(predict_logits(result.head, rows))
     return logits.softmax(dim=1).numpy()
 
@@ -149,12 +149,12 @@ def score(
 
     Args:
         job: The run.
-        results: Stages in the order to be shown; the last is what the run predicts with.
+        results: Stages in the order of the results; the run predicts with the last.
         found: Calibration of debLoRA, None without it.
 
     Returns:
-        The metrics, and the probabilities of the test rows as the run says them (rows, classes):
-        scaled where a temperature helped on validation.
+        The metrics, and the run's probabilities of the test rows (rows, classes): rescaled if that
+        helped on validation.
     """
     outputs = [_output(job, result) for result in results]
     options = job.recipe.evaluate
@@ -192,13 +192,13 @@ def score(
 def with_task_metrics(
     task: Task, metrics: RunMetrics, decisions: Decisions, probabilities: NDArray[np.floating]
 ) -> RunMetrics:
-    """Add what the task measures beside its rows.
+    """Add the metrics that are specific to the task.
 
     Args:
-        task: Of the run.
-        metrics: Of its rows.
-        decisions: Those of the test split.
-        probabilities: Of the last method (rows, classes).
+        task: Task of the run.
+        metrics: Metrics of its rows.
+        decisions: Decisions of the test split.
+        probabilities: Class probabilities of the last method (rows, classes).
     """
     found = task.metrics(
         decisions, probabilities.argmax(axis=1), classes=metrics.classes, groups=metrics.groups
@@ -214,7 +214,7 @@ def class_entries(
     Args:
         job: The run.
         metrics: Its metrics.
-        probabilities: What the last method says about the test, (rows, classes).
+        probabilities: Test probabilities of the last method (rows, classes).
     """
     group_of = {name: group for group, names in metrics.groups.items() for name in names}
     val = job.dataset.counts("val").values
@@ -231,7 +231,7 @@ def class_entries(
 
 
 def csv_text(rows: Sequence[Sequence[object]]) -> str:
-    """Write rows as CSV with quotes where a cell needs them, and no text that is a formula."""
+    """Format rows as CSV; text that spreadsheets would take for a formula is made inert."""
     buffer = io.StringIO(newline="")
     safe = ([inert(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
     csv.writer(buffer, lineterminator="\n").writerows(safe)
@@ -260,12 +260,12 @@ def _output(job: Job, result: StageResult) -> MethodOutput:
 
 
 def cost_of(job: Job, method: Method, *, head: int) -> dict[str, Any]:
-    """Seconds, peak memory and trained parameters of a method, with the stages it stands on.
+    """Seconds, peak memory and trained parameters of a method, including methods it builds on.
 
     Args:
         job: The run.
-        method: Done.
-        head: Parameters of its head, which count where nothing else learnt.
+        method: A finished method.
+        head: Number of parameters of its head, which count if nothing else was trained.
     """
     spent = method.costs(job)
     return {
@@ -276,7 +276,7 @@ def cost_of(job: Job, method: Method, *, head: int) -> dict[str, Any]:
 
 
 def _class_vectors(head: nn.Module) -> NDArray[np.float32] | None:
-    """Weight of a linear head (classes, width); None of any other."""
+    """Weight of a linear head (classes, width); None for any other."""
     return head.weight.detach().numpy() if isinstance(head, nn.Linear) else None
 
 
@@ -285,7 +285,7 @@ def _head_size(result: StageResult) -> int:
 
 
 def clusters_of(job: Job, found: Calibration | None) -> ClusterSummary | None:
-    """What metrics say of the clusters; None without debLoRA."""
+    """Summary of the clusters for the metrics; None without debLoRA."""
     if found is None:
         return None
     return ClusterSummary(
@@ -297,11 +297,11 @@ def clusters_of(job: Job, found: Calibration | None) -> ClusterSummary | None:
 
 
 def fit_of(job: Job, probabilities: NDArray[np.floating]) -> ValidationFit | None:
-    """Fit scalings and sets on what a method says about validation; None without that split.
+    """Calibrate probabilities and prediction sets on validation; None without that split.
 
     Args:
         job: The run.
-        probabilities: Of the validation rows, (rows, classes).
+        probabilities: Class probabilities of the validation rows (rows, classes).
     """
     targets = job.decisions("val").labels
     if not len(targets):
@@ -311,10 +311,10 @@ def fit_of(job: Job, probabilities: NDArray[np.floating]) -> ValidationFit | Non
 
 
 def _label_value(job: Job, last: StageResult) -> LabelCurves:
-    """Learning curves of the tail under the last method; the test measures, it chooses nothing."""
+    """Learning curves of tail classes for the last method; nothing is chosen on the test split."""
     probe = job.recipe.probe.loss
     if not find_probe(probe).is_linear or not isinstance(last.head, nn.Linear):
-        reason = f"only linear heads under a loss are fitted again, and the head here is {probe}"
+        reason = f"only linear heads trained with a loss can be refitted, the head here is {probe}"
         return LabelCurves(method=last.method.name, classes=(), left_out=reason)
     train, labels = head_rows(job, last.method)
     test = last.method.features(job, "test", last.encoder)

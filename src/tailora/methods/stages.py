@@ -1,6 +1,6 @@
-"""Stages in a run folder: trained once, kept, and read back before they are measured.
+"""Stages in a run folder: trained once, saved, and read back before evaluation.
 
-Whatever is evaluated has been read from disk first: the saved run is the measured run.
+Everything that is evaluated has been read from disk first: the saved run is the evaluated run.
 """
 
 from collections.abc import Callable
@@ -30,21 +30,21 @@ from tailora.train.history import StageFolder
 
 
 def train_once(job: Job, stage: str, make: Callable[[], AnyEncoder], *, parameters: int) -> None:
-    """Train an encoder and save it with its spectrum and cost, unless that was done before.
+    """Train an encoder and save it with its spectrum and cost, unless already done.
 
     Args:
         job: The run.
         stage: Name of its folder.
-        make: Trains.
-        parameters: How many learn.
+        make: Trains and returns the encoder.
+        parameters: Number of parameters it trains.
     """
     folder = job.folder.stage(stage)
     if not is_saved(folder):
         with job.folder.costs(stage).measure("train", trained_parameters=parameters):
             adapted = make()
-        # weights under their name end a stage, so what it cost is noted before
+        # saved weights mark a stage as done, so its cost is written before
         processes.only_first(job.accelerator, partial(_keep, adapted, folder))
-    # also that of a run killed right after its weights were saved
+    # also if a run was killed right after saving its weights
     drop_checkpoint(job, stage)
 
 
@@ -56,29 +56,29 @@ def _keep(adapted: AnyEncoder, folder: Path) -> None:
 
 
 def own_head_file(job: Job, stage: str) -> Path:
-    """Where the head that a stage was trained with is kept."""
+    """File of the head that a stage was trained with."""
     return job.folder.stage(stage) / "own-head.safetensors"
 
 
 def keep_own_head(job: Job, stage: str, head: nn.Linear) -> None:
-    """Save the head that a stage was trained with, for its row of results (head `own`)."""
+    """Save the head that a stage was trained with, to evaluate with it (head `own`)."""
     path = own_head_file(job, stage)
     processes.only_first(job.accelerator, lambda: save_head(head.cpu(), path))
 
 
 def stage_folder(job: Job, stage: str, *, rate: str = "train.lr") -> StageFolder:
-    """Where a stage keeps its state while it trains, and its history; `rate` is its recipe key."""
+    """Folder of a stage's checkpoint and history; `rate` is the recipe key of its learning rate."""
     return StageFolder(stage, job.folder.stage(stage), rate)
 
 
 def drop_checkpoint(job: Job, stage: str) -> None:
-    """Delete the state of a stage that has been trained to its end."""
+    """Delete the checkpoint of a finished stage."""
     unlink = partial(stage_folder(job, stage).checkpoint.unlink, missing_ok=True)
     processes.only_first(job.accelerator, unlink)
 
 
 def trainable(job: Job, spec: AdapterSpec | None, classes: int) -> int:
-    """Count the parameters of an adapter, or of the whole encoder, and of a head on it."""
+    """Count the parameters of an adapter, or of the whole encoder, plus those of a linear head."""
     adapted = with_adapter(job.encoder, spec, seed=job.recipe.seed, total_steps=1)
     return trained_parameters(adapted) + classes * (job.encoder.features + 1)
 
@@ -86,17 +86,17 @@ def trainable(job: Job, spec: AdapterSpec | None, classes: int) -> int:
 def stage_features(
     job: Job, stage: str, split: str, encoder: AnyEncoder | None = None, *, turn: int = 0
 ) -> NDArray[np.float32]:
-    """Features of the labelled decisions of a split under a stage's weights (rows, features).
+    """Features (rows, features) of the labelled decisions of a split, with a stage's weights.
 
-    They come from the stage's bank, or are computed now.
+    They are read from the stage's feature bank, or computed and saved there.
 
     Args:
         job: The run.
         stage: Name of its folder.
         split: `"train"`, `"val"` or `"test"`.
-        encoder: The stage's encoder if it is at hand; else it is read from the run folder.
-        turn: Symmetry of the square that images are seen in; see `dihedral`. Validation and test
-            images that are not turned have their mean over all views, where the recipe says so.
+        encoder: The stage's encoder, if already loaded; else it is read from the run folder.
+        turn: Symmetry of the square applied to the images, 0 to 7; see `dihedral`. With 0,
+            validation and test features are means over all views if the recipe asks for views.
     """
     decisions = job.decisions(split)
     view = f"{split}-turned-{turn}" if turn else split
@@ -109,7 +109,7 @@ def stage_features(
 
 
 def image_features(job: Job, stage: str, split: str) -> NDArray[np.float32]:
-    """One feature for each image of a split, labelled or not (images, features)."""
+    """Features (images, features) of all images of a split, labelled or not."""
     samples = job.dataset.indices(split)
     view = split if job.task.per_image else f"{split}-images"
     return _encoded(job, stage, view, samples, None)
@@ -125,7 +125,7 @@ def _encoded(
     turn: int = 0,
     by_place: bool = False,
 ) -> NDArray[np.float32]:
-    """Features of images (images, features), or maps of them in half precision, `by_place`."""
+    """Features of images (images, features), or `by_place` feature maps in half precision."""
     folder = job.folder.stage(stage)
     split, grid = view.partition("-")[0], job.grid if by_place else ()
     views = job.recipe.probe.views if view in ("val", "test") else 1

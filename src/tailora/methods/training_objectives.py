@@ -1,4 +1,4 @@
-"""What stage 0 learns, by the recipe's objective: one function an objective."""
+"""Training objectives of stage 0, one function each."""
 
 import copy
 from collections.abc import Callable
@@ -26,11 +26,11 @@ from tailora.train.two_views import TwoViewData, paco_training, sbcl_training, s
 
 @dataclass(frozen=True)
 class Pretrained:
-    """What a training starts from, of the pretrained encoder; computed only where it is needed.
+    """Head and features of the pretrained encoder, computed only if an objective needs them.
 
     Args:
-        head: Gives a linear probe on pretrained features.
-        features: Gives pretrained features of the rows of a split (rows, features).
+        head: Returns a linear probe on pretrained features.
+        features: Returns pretrained features of a split (rows, features).
     """
 
     head: Callable[[], nn.Linear]
@@ -40,15 +40,16 @@ class Pretrained:
 def base_training(
     job: Job, experts: Experts | None, pretrained: Pretrained
 ) -> tuple[str, Callable[[AnyEncoder], TrainingModule]]:
-    """Say what stage 0 of a method learns.
+    """Return the training objective of stage 0.
 
     Args:
         job: The run.
-        experts: Heads and loss of its own; None for those of the recipe.
-        pretrained: What it may start from.
+        experts: Heads and loss of the method; None for those of the recipe.
+        pretrained: Outputs of the pretrained encoder.
 
     Returns:
-        What the progress bar says, and what gives the training module of an adapted encoder.
+        The title of the progress bar, and a function that builds the training module of an adapted
+        encoder.
     """
     title, make = OBJECTIVES[job.recipe.train.objective]
     return title, partial(make, job, experts, pretrained)
@@ -57,7 +58,7 @@ def base_training(
 def starting_head(
     job: Job, experts: Experts | None, loss: nn.Module, pretrained: Pretrained
 ) -> nn.Module:
-    """Make the head that is trained along: experts, a cosine head, or a linear one."""
+    """Build the head trained with the adapter: experts, a cosine head, or a linear one."""
     width, classes, seed = job.encoder.features, len(job.counts.names), job.recipe.seed
     if experts is not None:
         return Branches(experts.heads(width, classes, job.recipe.train.loss_options, seed))

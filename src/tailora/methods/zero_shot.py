@@ -1,4 +1,4 @@
-"""The pretrained encoder as it is."""
+"""The pretrained encoder, not adapted."""
 
 from typing import final
 
@@ -7,14 +7,14 @@ from tailora.methods.method import INPUT, Method
 
 @final
 class ZeroShot(Method):
-    """The pretrained encoder as it is, and a linear probe."""
+    """The pretrained encoder, not adapted, with a linear probe."""
 
     name = "zero-shot"
     title = "zero-shot"
-    summary = "the pretrained encoder as it is, and a linear probe"
+    summary = "the pretrained encoder, not adapted, with a linear probe"
     uses = INPUT
     stands_on = ()
     trains = False
     has_adapter = False
-    objectives = True  # none is used, so none is refused
+    objectives = True  # none is used, so none is rejected
     style = ("#8a94a0", "D")

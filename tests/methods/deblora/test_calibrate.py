@@ -475,8 +475,8 @@ def test_spread_is_exact_for_many_rows_of_single_precision():
         ({"move": "sift"}, r"unknown move 'sift'; did you mean 'shift'"),
         ({"pull": "strong"}, r"pull must be 'adaptive' or a number in \[0, 1\], got 'strong'"),
         ({"classes": "tails"}, r"unknown choice of classes to calibrate 'tails'; did you .*'tail'"),
-        ({"classes": [3]}, r"classes to calibrate \[3\] lie outside"),
-        ({"classes": [-1]}, r"classes to calibrate \[-1\] lie outside"),
+        ({"classes": [3]}, r"classes to calibrate must lie in \[0, 2\], got \[3\]"),
+        ({"classes": [-1]}, r"classes to calibrate must lie in \[0, 2\], got \[-1\]"),
         (
             {"center_weights": "class-shares"},
             r"unknown center_weights .* did you mean 'class-share'",

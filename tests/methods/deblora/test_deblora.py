@@ -342,5 +342,5 @@ def test_options_that_do_not_fit_the_data_or_the_encoder_are_refused(options, me
 @pytest.mark.parametrize("shape", [(24, 3, 14, 12), (24, 588)])
 def test_what_is_not_square_cannot_be_turned(shape, chips):
     images = torch.zeros(shape)
-    with pytest.raises(ConfigError, match=r"augment 'dihedral' turns square images"):
+    with pytest.raises(ConfigError, match=r"augment 'dihedral' rotates square images"):
         DebLoRA(**MOVES).fit(Plain(), images, chips[1])

@@ -1,7 +1,7 @@
-"""Stage 2 of debLoRA on equal terms: clusters whose centres are not owned by frequent classes.
+"""Class-balanced clustering for stage 2 of debLoRA.
 
-*Reading*: the paper clusters all samples, among which a class of thousands has thousands of votes
-on where the centres lie. Drawing every class equally often is class-balanced sampling (Kang et al.,
+*Reading*: the paper clusters all samples, so that frequent classes determine where the centres lie.
+Drawing every class equally often is class-balanced sampling (Kang et al.,
 ICLR 2020) applied to the clustering.
 """
 
@@ -28,18 +28,18 @@ def balanced_kmeans(
     n_init: int,
     device: str | None = None,
 ) -> SizeConstrainedKMeans:
-    """Cluster a class-balanced draw, then give every sample to its nearest centre.
+    """Cluster a class-balanced draw, then assign every sample to its nearest centre.
 
-    The size constraint holds for the draw, not for the samples: a cluster of rare attributes may
-    have few of them, or none at all.
+    The size constraint holds for the draw, not for all samples: a cluster of rare attributes may
+    have few samples, or none.
 
     Args:
         features: (rows, features) in the space to cluster.
-        clusters: K.
+        clusters: Number of clusters, K.
         labels: (rows,) class indices.
         balance: rho of the size constraint.
-        seed: Of the draw and of the starts.
-        n_init: Starts.
+        seed: Seed of the draw and of the initialisations.
+        n_init: Number of initialisations.
         device: See `size_constrained_kmeans`.
 
     Returns:
@@ -62,11 +62,11 @@ def balanced_kmeans(
 
 
 def balanced_draw(labels: NDArray[np.int64], *, seed: int) -> NDArray[np.int64]:
-    """Draw row numbers with replacement, every class that occurs equally often.
+    """Draw row numbers with replacement, equally many from each class that occurs.
 
     Args:
         labels: (rows,) class indices.
-        seed: Of the draw.
+        seed: Seed of the draw.
 
     Returns:
         As many row numbers as there are rows, rounded up to a multiple of the classes.
@@ -76,7 +76,7 @@ def balanced_draw(labels: NDArray[np.int64], *, seed: int) -> NDArray[np.int64]:
         >>> np.bincount(labels[balanced_draw(labels, seed=0)]).tolist()
         [3, 3]
     """
-    # in the order of first rows, so that it does not matter how classes are numbered
+    # by first occurrence, so that the numbering of classes does not matter
     firsts = np.sort(np.unique(labels, return_index=True)[1])
     each = -(-len(labels) // len(firsts))
     generator = np.random.default_rng(seed)
@@ -85,5 +85,5 @@ def balanced_draw(labels: NDArray[np.int64], *, seed: int) -> NDArray[np.int64]:
 
 
 def equal_weights(labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Give each row 1 / size of its class (rows,), so that classes weigh the same."""
+    """Weights 1 / size of its class for each row (rows,), so that classes count equally."""
     return 1.0 / np.bincount(labels)[labels]

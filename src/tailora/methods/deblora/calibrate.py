@@ -3,8 +3,8 @@
 Pure NumPy, no encoder: usable on any features, e.g. before a scikit-learn classifier.
 
 Reference: Tian, Chen, Sun, "Learning De-Biased Representations for Remote-Sensing Imagery",
-NeurIPS 2024, arXiv 2410.04546. Where the sources are silent our reading is an option; each is
-marked *reading* below.
+NeurIPS 2024, arXiv 2410.04546. Details that paper and code leave open are options, marked
+*reading* below.
 """
 
 from collections.abc import Sequence
@@ -35,20 +35,20 @@ from tailora.methods.deblora.moves import move_classes, within_spread
 
 @dataclass(frozen=True)
 class Calibration:
-    """What stages 2-4 found.
+    """Result of stages 2-4.
 
     Attributes:
         features: Calibrated features (rows, features): tail rows moved, all others as they were.
         centers: De-biased centre of every class (classes, features); NaN for a class without
             samples.
         weights: Share of each cluster in each class's centre (classes, clusters); rows sum to 1.
-        keep: How much of its own feature a sample of each class keeps (classes,); 1 is unmoved.
+        keep: Share of its own feature that a sample of each class keeps (classes,); 1 is unmoved.
         moved: Indices of the classes that were calibrated.
         clusters: The clustering, in the space that `standardize` and `pca` define.
         cluster_means: Mean feature of each cluster's members (clusters, features).
         spread: Standard deviation within clusters, pooled over all samples (features,).
-        purity: Share of samples whose class is the most frequent of their cluster, (0, 1]. Near 1
-            the clusters are the classes and hardly any attribute is shared.
+        purity: Share of samples whose class is the most frequent of their cluster, in (0, 1].
+            Near 1 the clusters are the classes, and hardly any attribute is shared.
     """
 
     features: NDArray[np.floating]
@@ -83,37 +83,37 @@ def calibrate(
 ) -> Calibration:
     """Move the features of rare classes towards centres made of attributes shared by all classes.
 
-    A rare class's own mean is biased: it is estimated from a few samples and sits where the
-    frequent classes left room. Clusters of *all* samples are estimated from many; rebuilding the
-    class from them replaces what its few samples happen to be by what they share with others.
+    The mean of a rare class is biased: it is estimated from a few samples and lies where frequent
+    classes left room. Clusters of *all* samples are estimated from many; a class centre rebuilt
+    from them replaces the accidents of a few samples by what they share with other classes.
 
     Args:
         features: (rows, features), finite. Never conditioned on the label.
         labels: (rows,) class indices; a class without samples keeps its index.
-        clusters: K, in [1, rows]. One cluster pulls every class to the same point.
-        balance: rho >= 1 of `size_constrained_kmeans`: 1 forces equal clusters, infinity frees
-            them. The paper names the factor but not its value; 10 is our *reading*.
+        clusters: Number K, in [1, rows]. One cluster pulls every class to the same point.
+        balance: rho >= 1 of `size_constrained_kmeans`: 1 forces equal sizes, infinity leaves
+            them free. The paper names the factor but not its value; 10 is our *reading*.
         pull: `"adaptive"` keeps min(1, 10 / imbalance) of each sample (*reading* of the paper's
             alpha), a number in [0, 1] moves every calibrated class by that share: 0 moves nothing,
-            1 puts the mean of a class on its centre. One number per class gives each its own.
-        classes: Who is moved: `"tail"`, `"tail+middle"`, `"all"` or class indices.
+            1 puts the mean of a class on its centre. A sequence has one number per class.
+        classes: Classes to move: `"tail"`, `"tail+middle"`, `"all"` or class indices.
         center_weights: `"class-share"`: n_ck / n_c, the mean of the class once each sample is
             replaced by its cluster's centre. `"cluster-share"`: n_ck / n_k, normalised, which
-            favours clusters that the class owns (*reading*).
+            favours clusters dominated by the class (*reading*).
         center_samples: `"all"`, or `"balanced"`: centres of a class-balanced draw, means and
             spread in which each class counts equally, see `balanced_kmeans` (*reading*).
         move: `"shrink"` a class towards its centre (the paper), `"shift"` it as a whole, or
-            `"sample"` it around where it goes, see `move_classes` (*reading*).
+            `"sample"` it around its new centre, see `move_classes` (*reading*).
         groups: Head, middle and tail; None takes thirds of the classes.
         num_classes: Number of classes; None is the largest label plus one.
         standardize: Cluster features scaled to unit variance per dimension (*reading*).
         pca: Cluster in this many principal components; None uses all dimensions.
-        n_init: Starts of the clustering; the lowest inertia wins.
-        seed: Seed of the clustering's starts.
-        device: Where the clustering looks for the nearest centres, see `size_constrained_kmeans`.
+        n_init: Initialisations of the clustering; that with the lowest inertia is kept.
+        seed: Seed of the initialisations.
+        device: Device that finds nearest centres, see `size_constrained_kmeans`.
 
     Returns:
-        A `Calibration`; its `features` live in the space of the input.
+        A `Calibration`; its `features` are in the space of the input.
 
     Raises:
         ConfigError: An option is outside its range, or `device` cannot be used.
@@ -141,9 +141,9 @@ def calibrate(
     equally = center_samples == "balanced"
     cluster = partial(balanced_kmeans, labels=labels) if equally else size_constrained_kmeans
     found = cluster(space, clusters, balance=balance, seed=seed, n_init=n_init, device=device)
-    votes = equal_weights(labels) if equally else None
-    means = _cluster_means(features, found.labels, votes, clusters)
-    spread = within_spread(features, found.labels, means, votes)
+    row_weights = equal_weights(labels) if equally else None
+    means = _cluster_means(features, found.labels, row_weights, clusters)
+    spread = within_spread(features, found.labels, means, row_weights)
     table = composition(labels, found.labels, (count, clusters))
     weights = center_shares(table, center_weights)
     centers = np.where(counts.array()[:, None] > 0, weights @ means, np.nan)
@@ -163,10 +163,13 @@ def calibrate(
 
 
 def keep_weights(counts: ClassCounts, pull: Pull) -> NDArray[np.float64]:
-    """Return how much of itself each class keeps, (classes,) in [0, 1].
+    """Return the share of its own feature that each class keeps (classes,), in [0, 1].
 
-    `"adaptive"` is min(1, 10 / gamma_c): more imbalance, stronger pull. A number p gives 1 - p,
-    one number per class each its own.
+    `"adaptive"` is min(1, 10 / gamma_c): the rarer a class, the stronger the pull. A number p gives
+    1 - p; a sequence has one number per class.
+
+    Raises:
+        ConfigError: The number of pulls differs from that of classes.
     """
     if isinstance(pull, str):
         return np.minimum(1.0, 10.0 / counts.imbalance())
@@ -221,7 +224,7 @@ def _check(
     if len(broken):
         raise DataError(
             f"{len(broken)} of {len(x)} rows of features hold NaN or infinite values, the first "
-            f"is row {broken[0]}; remove them, or train at a lower rate if an encoder gave them"
+            f"is row {broken[0]}; remove them, or lower the learning rate if an encoder gave them"
         )
     return x, y.astype(np.int64)
 
@@ -232,7 +235,9 @@ def _moved_classes(
     if not isinstance(classes, str):
         unknown = [c for c in classes if not 0 <= c < len(counts.values)]
         if unknown:
-            raise ConfigError(f"classes to calibrate {unknown} lie outside the class indices")
+            raise ConfigError(
+                f"classes to calibrate must lie in [0, {len(counts.values) - 1}], got {unknown}"
+            )
         chosen: Sequence[int] = classes
     elif classes == "tail":
         chosen = groups.tail
@@ -263,14 +268,14 @@ def _cluster_space(
 def _cluster_means(
     features: NDArray[np.floating],
     assigned: NDArray[np.integer],
-    votes: NDArray[np.float64] | None,
+    weights: NDArray[np.float64] | None,
     clusters: int,
 ) -> NDArray[np.floating]:
-    # equal to the centres mapped back, but exact also where PCA dropped directions
+    # equals the centres mapped back, but is exact even if PCA dropped directions
     sums = np.zeros((clusters, features.shape[1]))
-    for k in np.unique(assigned):  # a cluster at a time, so that no copy of all rows is held
+    for k in np.unique(assigned):  # one cluster at a time, to avoid a copy of all rows
         rows = assigned == k
         own = features[rows]
-        sums[k] = own.sum(axis=0, dtype=np.float64) if votes is None else votes[rows] @ own
-    sizes = np.bincount(assigned, votes, minlength=clusters)[:, None]
+        sums[k] = own.sum(axis=0, dtype=np.float64) if weights is None else weights[rows] @ own
+    sizes = np.bincount(assigned, weights, minlength=clusters)[:, None]
     return np.divide(sums, sizes, out=np.zeros_like(sums), where=sizes > 0)

@@ -1,6 +1,6 @@
-"""How far to pull each class, chosen by validation in feature space: no adapter is trained.
+"""Choose the pull of each class on validation, in feature space: no adapter is trained.
 
-*Reading*: the paper's pull follows from the imbalance alone, whether or not a class gains from it.
+*Reading*: the paper's pull depends on the imbalance alone, whether or not a class benefits.
 """
 
 from typing import Final
@@ -15,7 +15,7 @@ from tailora.methods.deblora.calibrate import Calibration
 from tailora.methods.deblora.moves import move_classes
 from tailora.metrics.confusion import present_macro_f1
 
-CANDIDATES: Final = (0.25, 0.5, 0.75, 1.0)  # beside 0
+CANDIDATES: Final = (0.25, 0.5, 0.75, 1.0)  # besides 0
 _EQUAL: Final = 1e-9  # means of the same F1 scores may differ by rounding
 
 Validation = tuple[NDArray[np.floating], NDArray[np.int64]]
@@ -32,14 +32,14 @@ def choose_pull(
 ) -> list[float]:
     """Choose 0, .25, .5, .75 or 1 for every calibrated class, the rarest first.
 
-    All start at 0. One class after the other takes the pull under which a linear probe on the moved
-    training features has the highest macro-F1 on validation features, which nothing moves; the
-    others stay where they are. Of equal pulls the smallest wins; a class that validation lacks
-    stays at 0, since its own F1 cannot be seen. That is one probe and four more for each class.
+    All start at 0. Class by class, with all others fixed, the pull is chosen for which a linear
+    probe on the moved training features has the highest macro-F1 on the (unmoved) validation
+    features. Ties go to the smallest pull; a class without validation samples stays at 0, since its
+    F1 cannot be measured. This fits one probe, plus four per class.
 
     Args:
-        found: A calibration of these features, under any pull.
-        features: Of the training samples (rows, features).
+        found: A calibration of these features, with any pull.
+        features: Training features (rows, features).
         labels: Their class indices (rows,).
         validation: Features and class indices of the validation samples.
         counts: Training samples per class.
@@ -78,7 +78,7 @@ def probe_score(
 ) -> float:
     """Return the validation macro-F1 of a linear probe, over the classes that validation has.
 
-    The probe is the table's with a fixed penalty and few iterations: good enough to compare.
+    The probe has a fixed penalty and few iterations: accurate enough to rank pulls.
     """
     probe = fit_linear_probe(
         features,

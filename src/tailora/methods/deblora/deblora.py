@@ -48,9 +48,9 @@ class DebLoRA(DebiasOptions):
     """The method as one object: options in, adapted encoder out.
 
     Args:
-        tuner: Any PEFT tuner by name; the base adapter and the new one are of the same kind.
-        rank: None is 8 where the tuner has a rank.
-        targets: Layer-name endings to adapt; empty finds them.
+        tuner: Any PEFT tuner by name, for the base adapter and the new one.
+        rank: Rank of the adapter; None is 8 for tuners that have one.
+        targets: Suffixes of the layer names to adapt; empty selects them automatically.
         tuner_options: Passed to the tuner's PEFT configuration.
 
     The other options are those of `DebiasOptions`.
@@ -67,12 +67,12 @@ class DebLoRA(DebiasOptions):
 
     @property
     def spec(self) -> AdapterSpec:
-        """The adapter part."""
+        """Options of the adapter."""
         return AdapterSpec(self.tuner, self.rank, self.targets, self.tuner_options)
 
     @property
     def options(self) -> DebiasOptions:
-        """The de-biasing part."""
+        """Options of the de-biasing."""
         names = [item.name for item in dataclasses.fields(DebiasOptions)]
         return DebiasOptions(**{name: getattr(self, name) for name in names})
 
@@ -95,23 +95,23 @@ class DebLoRA(DebiasOptions):
     ) -> "DebLoRAResult":
         """Run stages 0-6 on images in memory.
 
-        `tailora.fit` does the same, to the bit, with files, splits, resuming and evaluation around
-        it.
+        `tailora.fit` gives the same result to the bit, and adds files, splits, resuming and
+        evaluation.
 
         Args:
             encoder: Maps (batch, bands, height, width) to (batch, features) and has layers PEFT can
                 adapt; not changed.
             images: (rows, bands, height, width), training samples only.
             labels: (rows,) class indices from 0; a class's name is its index as text.
-            base_epochs: Training epochs of the label-trained base adapter.
+            base_epochs: Epochs of the base adapter, which is trained on labels.
             base_lr: Its peak learning rate.
-            batch_size: Images a step.
-            augment: `"dihedral"` or `"none"`, of the base adapter; square images for `"dihedral"`.
+            batch_size: Images per step.
+            augment: Augmentation of the base adapter: `"dihedral"` (square images) or `"none"`.
             groups: Head, middle and tail; None takes thirds of the classes.
-            validation: Images and labels of other samples, to choose the head's penalty by, and for
+            validation: Images and labels of held-out samples, for the head's penalty and
                 `pull="validation"`.
-            l2: Penalties of the head; the best by the macro-F1 of validation. Without validation it
-                is 0.01.
+            l2: Candidate penalties of the head, chosen by macro-F1 on validation; without
+                validation it is 0.01.
             seed: Seeds everything.
             progress: Shows progress.
             accelerator: Device and precision; None lets Accelerate choose.
@@ -119,7 +119,7 @@ class DebLoRA(DebiasOptions):
         Raises:
             DataError: Images and labels disagree in number, or a class has no sample.
             ConfigError: An option does not fit the encoder or the data.
-            BackboneError: The encoder gives something else than features.
+            BackboneError: The encoder does not return (batch, features).
         """
         counts = self._check(images, np.asarray(labels), augment)
         if self.pull == "validation" and (validation is None or not len(validation[1])):
@@ -145,13 +145,13 @@ class DebLoRA(DebiasOptions):
 
     def _check(self, images: Tensor, labels: NDArray[np.int64], augment: str) -> ClassCounts:
         if len(images) != len(labels) or not len(labels):
-            raise DataError(f"{len(images)} images but {len(labels)} labels; give one label each")
+            raise DataError(f"{len(images)} images but {len(labels)} labels; give each image one")
         if self.clusters > len(labels):
             raise ConfigError(f"{self.clusters} clusters need as many images, got {len(labels)}")
         shape = tuple(images.shape)
         if augment == "dihedral" and (len(shape) != 4 or shape[2] != shape[3]):
             raise ConfigError(
-                f"augment 'dihedral' turns square images (rows, bands, size, size), got {shape}; "
+                f"augment 'dihedral' rotates square images (rows, bands, size, size), got {shape}; "
                 "choose 'none'"
             )
         classes = range(max(int(labels.max()) + 1, 0))
@@ -165,12 +165,12 @@ def _reader(images: Tensor) -> Images:
 def _as_encoder(encoder: nn.Module, image: Tensor) -> AnyEncoder:
     if isinstance(encoder, Encoder | ModuleEncoder):
         return encoder
-    with torch.inference_mode():  # of a copy, since a look at one image may leave its traces
+    with torch.inference_mode():  # on a copy, since a forward pass may change its buffers
         output = copy.deepcopy(encoder).eval().to(image.device)(image)
     if not isinstance(output, Tensor) or output.ndim != 2:
         got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise BackboneError(
-            f"the encoder returned {got!r} where (batch, features) was expected; let it return one "
+            f"the encoder returned {got!r} where (batch, features) was expected; return one "
             "feature vector per image"
         )
     return ModuleEncoder(encoder, features=output.shape[1])
@@ -179,12 +179,12 @@ def _as_encoder(encoder: nn.Module, image: Tensor) -> AnyEncoder:
 @final
 @dataclass(frozen=True)
 class DebLoRAResult:
-    """What `DebLoRA.fit` gives.
+    """Result of `DebLoRA.fit`.
 
     Attributes:
         encoder: The de-biased encoder; `encoder.backbone` is the `peft.PeftModel` to save.
         head: Linear head on its features, (batch, features) to (batch, classes).
-        calibration: Clusters, centres and moved features, of the last round.
+        calibration: Clusters, centres and moved features of the last round.
         base: The label-trained encoder that was de-biased.
     """
 
@@ -237,7 +237,7 @@ class _Work:
         )
 
     def round(self, start: AnyEncoder, space: AnyEncoder) -> tuple[AnyEncoder, Calibration]:
-        """Stages 1-5: de-bias the features of `space`, learning on from `start` or afresh."""
+        """Stages 1-5: de-bias the features of `space`; train `start` further, or a new adapter."""
         source = self.features(space)
         found = calibrate_features(
             self.method,
@@ -273,7 +273,7 @@ class _Work:
         return self.features(encoder, images), np.asarray(labels, dtype=np.int64)
 
     def head(self, encoder: AnyEncoder, found: Calibration) -> nn.Linear:
-        """Stage 6 on features, on the targets they were to reach, or on both."""
+        """Stage 6: fit the head on features, on their targets, or on both."""
         parts = []
         if self.method.head != "targets":
             parts.append(self.features(encoder))
@@ -284,7 +284,7 @@ class _Work:
     def probe(
         self, encoder: AnyEncoder, features: NDArray[np.float32], labels: NDArray[np.int64]
     ) -> nn.Linear:
-        """A linear head on features; its penalty is chosen on validation."""
+        """Fit a linear head on features; its penalty is chosen on validation."""
         classes, validation = len(self.counts.names), self._seen(encoder)
         return fit_linear_probe(
             features,

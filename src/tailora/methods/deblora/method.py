@@ -1,4 +1,4 @@
-"""debLoRA in a run: LoRA, then features moved towards shared clusters and learnt by an adapter."""
+"""debLoRA in a run: LoRA, then a new adapter trained on features moved to shared clusters."""
 
 from functools import partial
 from typing import final
@@ -28,8 +28,8 @@ _BEFORE, _BASE = "zero-shot", "lora"
 class DebLoRAMethod(Method):
     """LoRA, then features de-biased towards shared clusters and learnt by a new adapter.
 
-    With several rounds each round de-biases the features of the adapter of the round before; all
-    but the last leave their adapter in a folder of their own.
+    With several rounds, each de-biases the features of the previous round's adapter; all but the
+    last save their adapter in a folder of their own.
     """
 
     name = "deblora"
@@ -44,7 +44,7 @@ class DebLoRAMethod(Method):
     style = ("#009e73", "o")
 
     def check(self, recipe: Recipe, counts: ClassCounts, n_val: int) -> None:
-        """Reject pulls without validation, too many clusters, and classes that are not there."""
+        """Reject pulls without validation, too many clusters, and unknown classes."""
         options = recipe.deblora
         if options.pull == "validation" and not n_val:
             raise no_validation()
@@ -67,7 +67,7 @@ class DebLoRAMethod(Method):
             )
 
     def train(self, job: Job) -> AnyEncoder:
-        """Stages 2 to 5, in rounds."""
+        """Run stages 2 to 5, in rounds."""
         options = job.recipe.deblora
         for number in range(1, options.rounds):
             stage = round_stage(options, number)
@@ -81,13 +81,13 @@ class DebLoRAMethod(Method):
     def features(
         self, job: Job, split: str, encoder: AnyEncoder | None = None, *, turn: int = 0
     ) -> Rows:
-        """Features of the new adapter, or of LoRA where stage 5 trains none."""
+        """Features of the new adapter, or of LoRA if stage 5 trains none."""
         if not job.recipe.deblora.epochs:
             return np.asarray(stage_features(job, _BASE, split, turn=turn))
         return super().features(job, split, encoder, turn=turn)
 
     def training_set(self, job: Job) -> tuple[Rows, Classes]:
-        """The new adapter's features, the targets it was to reach, or both."""
+        """The new adapter's features, their targets, or both."""
         own, labels = super().training_set(job)
         chosen = job.recipe.deblora.head
         if chosen == "features":
@@ -102,12 +102,12 @@ class DebLoRAMethod(Method):
         return self._calibration(job, job.recipe.deblora.rounds)
 
     def source_features(self, job: Job) -> Rows:
-        """Training features in the space that is de-biased, by the last round."""
+        """Training features that the last round de-biased (rows, width)."""
         options = job.recipe.deblora
         return np.asarray(stage_features(job, source_stage(options, options.rounds), "train"))
 
     def _round(self, job: Job, number: int) -> AnyEncoder:
-        """Cluster, move, learn the moved features with a new adapter."""
+        """Cluster and move features, and train an adapter to produce them."""
         options = job.recipe.deblora
         start = job.folder.stage(round_stage(options, number - 1))
         return learn_calibrated(
@@ -128,8 +128,8 @@ class DebLoRAMethod(Method):
     def _calibration(self, job: Job, number: int) -> Calibration:
         """Stages 2 to 4 of a round.
 
-        Deterministic and short, so it is done anew where needed, not stored; all but the pulls that
-        validation chose, which stand in the round's folder.
+        Deterministic and fast, so they are repeated when needed, not stored; only pulls chosen on
+        validation are saved, in the round's folder.
         """
         options = job.recipe.deblora
         stage, source = round_stage(options, number), source_stage(options, number)
@@ -159,7 +159,7 @@ def _validation(job: Job, source: str) -> tuple[NDArray[np.float32], NDArray[np.
 
 
 def round_stage(options: DebiasOptions, number: int) -> str:
-    """Name the stage that holds a round's adapter, from 1; before the first there is LoRA.
+    """Name the stage of a round's adapter, from 1; round 0 is LoRA.
 
     Example:
         >>> [round_stage(DebiasOptions(rounds=3), number) for number in range(4)]

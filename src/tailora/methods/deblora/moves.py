@@ -1,7 +1,7 @@
-"""Stage 4 of debLoRA: where the samples of a class go, given the class's de-biased centre.
+"""Stage 4 of debLoRA: move the samples of a class, given its de-biased centre.
 
 Reference: `"shrink"` is Tian, Chen, Sun, NeurIPS 2024, section 3; the other two are *readings* that
-keep, or give back, the spread that `"shrink"` takes from a class.
+keep, or restore, the spread that `"shrink"` takes from a class.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from tailora.counts import rows_by_class
 from tailora.errors import unknown_name
 
 Rows = NDArray[np.floating]
-_ROUNDING: Final = 1e-6  # of single precision, a few times over
+_ROUNDING: Final = 1e-6  # a few times that of single precision
 
 
 def move_classes(
@@ -26,17 +26,17 @@ def move_classes(
     how: str,
     spread: Rows,
 ) -> Rows:
-    """Move every class that does not keep all of itself; the others stay equal to the bit.
+    """Move every class with `keep` below 1; the others stay equal to the bit.
 
     Args:
         features: (rows, features).
         labels: (rows,) class indices.
         centers: De-biased centre of each class (classes, features).
-        keep: How much of itself each class keeps (classes,) in [0, 1]; 1 is unmoved.
+        keep: Share of itself that each class keeps (classes,), in [0, 1]; 1 is unmoved.
         how: `"shrink"`: keep z + (1 - keep) centre, so the class shrinks by `keep`. `"shift"`:
-            z + (1 - keep) (centre - class mean): the class mean goes just as far, the spread within
-            the class stays. `"sample"`: as `"shift"`, and deviations from the class mean are
-            scaled per dimension until the class spreads as `spread` says, as if a class of few
+            z + (1 - keep) (centre - class mean): the class mean moves as far, the spread within the
+            class stays. `"sample"`: as `"shift"`, and deviations from the class mean are
+            scaled per dimension until the class has the given `spread`, as if a class of few
             samples had been drawn around its new centre. A single sample has no deviation to
             scale, nor has a dimension in which the class does not vary.
         spread: Standard deviation of each dimension that `"sample"` gives (features,).
@@ -45,7 +45,7 @@ def move_classes(
         New features (rows, features) in the dtype of the old.
 
     Raises:
-        ConfigError: No such way to move.
+        ConfigError: `how` is unknown.
 
     Example:
         >>> x, y = np.array([[0.0], [4.0], [9.0]]), np.array([0, 0, 1])
@@ -78,11 +78,11 @@ def within_spread(
         features: (rows, features).
         clusters: Cluster of each row (rows,).
         means: Mean of each cluster (clusters, features).
-        weights: How much each row counts (rows,); None counts all alike.
+        weights: Weight of each row (rows,); None weights all equally.
     """
     weights = np.ones(len(features)) if weights is None else weights
     squares = np.zeros(features.shape[1])
-    for k in np.unique(clusters):  # a cluster at a time, so that no copy of all rows is held
+    for k in np.unique(clusters):  # one cluster at a time, to avoid a copy of all rows
         rows = clusters == k
         squares += weights[rows] @ np.square(features[rows] - means[k])
     return np.sqrt(squares / weights.sum())
@@ -98,7 +98,7 @@ def _shift(rows: Rows, center: Rows, keep: np.float64, _: Rows) -> Rows:
 
 def _sample(rows: Rows, center: Rows, keep: np.float64, spread: Rows) -> Rows:
     mean, own = rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
-    varies = own > _ROUNDING * (np.abs(mean) + spread)  # else rounding would be blown up
+    varies = own > _ROUNDING * (np.abs(mean) + spread)  # else rounding would be amplified
     stretch = np.divide(spread, own, out=np.ones_like(own), where=varies)
     return mean + (1 - keep) * (center - mean) + stretch * (rows - mean)
 

@@ -40,22 +40,22 @@ def calibrate_features(
     validation: Validation | None = None,
     pull: Sequence[float] | None = None,
 ) -> Calibration:
-    """Stages 2-4 with the options of debLoRA.
+    """Run stages 2-4 with the options of debLoRA.
 
     Args:
-        options: Clusters, balance, pull and their kin.
-        features: Of the training samples (rows, features).
+        options: Clusters, balance, pull and so on.
+        features: Training features (rows, features).
         labels: Their class indices (rows,).
         names: Class names in index order.
         groups: Head, middle and tail.
         seed: Seed of the clustering.
-        device: Where the encoder lies; if that is a CUDA device, samples are clustered there, too.
-        validation: Features and class indices to choose a pull by, where the options ask for it.
-        pull: A pull for each class that was chosen before, instead of the options'.
+        device: Device of the encoder; if it is CUDA, samples are clustered there, too.
+        validation: Validation features and class indices, to choose pulls if the options say so.
+        pull: A pull for each class, chosen before, instead of that in the options.
 
     Raises:
-        ConfigError: A class to calibrate does not exist, an option does not fit the features, or
-            there is nothing to choose a pull by.
+        ConfigError: A class to calibrate is unknown, an option does not fit the features, or there
+            is no validation split to choose pulls by.
     """
     chosen = options.calibrate
     for name in [] if isinstance(chosen, str) else chosen:
@@ -103,27 +103,27 @@ def learn_calibrated(
     stage: StageFolder | None = None,
     model: Callable[[AnyEncoder], Callable[[Tensor], Tensor]] | None = None,
 ) -> AnyEncoder:
-    """Stage 5: train an adapter so that features land on their calibrated targets.
+    """Run stage 5: train an adapter so that features match their calibrated targets.
 
     Args:
-        encoder: Pretrained, for a fresh adapter.
-        base: Gives a copy of the label-trained encoder with its adapter trainable.
+        encoder: Pretrained encoder, for a fresh adapter.
+        base: Returns a copy of the label-trained encoder with its adapter trainable.
         context: Images, device, progress, seed.
         decisions: Training rows: images and class indices.
         found: Calibration of these rows, in their order.
         source: The features that were calibrated (rows, features).
-        options: Where to start, which rows count, how long.
+        options: Initialisation, training rows, loss, epochs and learning rate.
         spec: The adapter.
-        batch_size: Images a step.
-        micro_batch: Images of a forward pass; None takes a step's at once.
-        stage: Where each epoch's state and the history go.
-        model: Gives what turns images into features of decisions (batch, *grid, features); None
-            where an image is one decision.
+        batch_size: Images per step.
+        micro_batch: Images per forward pass; None takes the whole batch.
+        stage: Folder of the checkpoint and history.
+        model: Makes of the encoder a function from images to features of decisions
+            (batch, *grid, features); None if each image is one decision.
 
     Returns:
-        The de-biased encoder. When no class is imbalanced enough to move and the start is the base
-        adapter, that is the base adapter itself: its loss is already zero, and an optimiser that
-        normalises gradients would only wander. A fresh adapter then learns from all rows.
+        The de-biased encoder. If no class is imbalanced enough to move and training starts from the
+        base adapter, this is the base adapter itself: its loss is already zero, and an optimiser
+        that normalises gradients would only drift. A fresh adapter then trains on all rows.
     """
     moving = found.keep[decisions.labels] < 1
     kept = moving if options.fit_on == "tail" and moving.any() else np.ones(len(moving), bool)
@@ -136,7 +136,7 @@ def learn_calibrated(
             return start
         cut_ranks(start.backbone)
     else:
-        # another seed than the base adapter's: a fresh module, not the same one over again
+        # not the seed of the base adapter, or the module would start as that one did
         steps = schedule.steps(len(samples))
         start = with_adapter(encoder, spec, seed=context.seed + 1, total_steps=steps)
     freeze_beyond_features(start.backbone)
@@ -162,7 +162,7 @@ def learn_calibrated(
 
 
 def _row_of(decisions: Decisions) -> Tensor:
-    """Row of each place of each sample (samples, places), -1 where there is none."""
+    """Row of each place in each sample (samples, places), -1 if there is none."""
     shape = (int(decisions.sample.max()) + 1, int(decisions.place.max()) + 1)
     table = torch.full(shape, -1)
     where = torch.from_numpy(decisions.sample), torch.from_numpy(decisions.place)
