@@ -111,7 +111,7 @@ def test_a_start_of_the_head_that_means_nothing_is_refused(words, says, data, qu
 )
 def test_a_method_without_a_linear_head_of_its_own_is_refused(words, says, data, quick, refuse):
     refuse("fit", data, *quick, *words, "--probe", "own",
-           says=["probe 'own' is the linear head that a method trained", says])  # fmt: skip
+           says=["probe 'own' is the linear head of an adapter's own training", says])  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_run_keeps_its_head_and_all_verbs_use_it(which, name, options, request
     _predicts_its_own_rows(run, data)
 
     page = (run / "report.html").read_text("utf-8")
-    assert f"only linear heads under a loss are fitted again, and the head here is {name}" in page
+    assert f"only linear heads trained with a loss can be refitted, the head here is {name}" in page
     assert "Collapse is not computed for" in page
     last = metrics(run)["methods"][-1]
     assert last["collapse"] is None
