@@ -26,6 +26,7 @@ from tailora.runs.provenance import git_state, machine, versions
 HERE = Path(__file__).parent
 KEPT = (
     "adapter", "method", "probe", "changes", "against", "validation", "scores", "difference",
+    "over_ordinary",
     "geometry", "ece",
     "purity", "seconds", "peak_memory_mb", "trained_parameters",
 )  # fmt: skip

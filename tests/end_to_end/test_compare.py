@@ -171,7 +171,29 @@ def test_a_base_adapter_can_learn_without_labels(data, quick, tmp_path, plain_pa
     loras = [p for p in (out / "stages").iterdir() if p.name.startswith("lora-")]
     weights = {(p / "adapter" / "adapter_model.safetensors").read_bytes() for p in loras}
     assert len(weights) == 3
-    assert len(content(out)["rows"]) == 6
+    assert len(content(out)["rows"]) == 7  # one has a head of its own
+
+
+def test_every_row_is_compared_with_ordinary_fine_tuning(data, quick, tmp_path):
+    out = tmp_path / "out"
+    succeed("compare", data, "--out", out, *quick, "--seeds", 2, "--resplit",
+            "--methods", "lora,deblora")  # fmt: skip
+    found = content(out)
+    assert found["ordinary"] == "lora / own"
+    ordinary, *others = found["rows"]
+    assert [row["name"] for row in found["rows"]] == [
+        "lora / own", "lora / logit-adjusted", "deblora / logit-adjusted",
+    ]  # fmt: skip
+    assert ordinary["over_ordinary"] is None
+    assert others[0]["difference"] is None
+    for row in others:
+        for scope in ("tail", "all"):
+            change = row["scores"][scope]["mean"] - ordinary["scores"][scope]["mean"]
+            assert row["over_ordinary"][scope]["mean"] == pytest.approx(change)
+    shown = package.read_comparison(out).table()
+    assert shown.columns[-1].header == "tail − ordinary"
+    page = (out / "comparison.html").read_text("utf-8")
+    assert "ver ordinary fine-tuning (lora / own)" in page
 
 
 def test_a_table_of_the_paper_runs_by_name(data, quick, tmp_path, plain_page):
@@ -263,7 +285,7 @@ BAD = {
         ["'sade-test-time' needs two views", "clora does not give"],
     ),
     "the own head of what has none": (
-        ["--methods", "zero-shot,lora", "--probes", "own"],
+        ["--methods", "zero-shot,deblora", "--probes", "own"],
         ["probe 'own' is the linear head", "zero-shot"],
     ),
     "another number of views": (

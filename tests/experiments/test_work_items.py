@@ -95,9 +95,10 @@ def test_seeds_of_one_split_share_what_no_seed_changes(works, tmp_path):
 def test_what_is_done_is_in_no_piece(works):
     found = works(["zero-shot", "lora"])
     for work in found:
-        place = work.folder.result("lora", "logit-adjusted", work.seed)
-        place.mkdir(parents=True)
-        (place / "metrics.json").write_text("{}")
+        for probe in ("own", "logit-adjusted"):
+            place = work.folder.result("lora", probe, work.seed)
+            place.mkdir(parents=True)
+            (place / "metrics.json").write_text("{}")
     assert {p.name for p in cut(found)} == {
         "what seed 0 shares", "seed 0, zero-shot", "seed 1, zero-shot",
     }  # fmt: skip

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from tailora import registry
 from tailora.backbones import LoadedBackbone
 from tailora.config.probe_choice import ProbeChoice, own_probe, parse_probe
 from tailora.config.recipe import Recipe, parse_assignment, recipe_keys
@@ -46,6 +47,7 @@ class Adaptation:
         changes: What was varied, by recipe key.
         recipe: With these changes; its method is the nearest one that `fit` knows.
         tuned: What was chosen on validation beside them, by recipe key.
+        has_own_head: Whether it is trained with a linear head, which can be evaluated too.
     """
 
     name: str
@@ -53,16 +55,16 @@ class Adaptation:
     changes: dict[str, Any]
     recipe: Recipe
     tuned: dict[str, Any] = field(default_factory=dict)
+    has_own_head: bool = False
 
     def with_tuned(self, values: Mapping[str, Any]) -> "Adaptation":
         """The same row with some chosen values, under a name that tells them."""
         tuned = dict(values)
-        return Adaptation(
-            _row_name(self.method, self.changes | tuned),
-            self.method,
-            self.changes,
-            self.recipe.override(tuned),
-            tuned,
+        return replace(
+            self,
+            name=_row_name(self.method, self.changes | tuned),
+            recipe=self.recipe.override(tuned),
+            tuned=tuned,
         )
 
 
@@ -74,6 +76,23 @@ class Plan:
     adaptations: tuple[Adaptation, ...]
     probes: tuple[ProbeChoice, ...]
     seeds: tuple[int, ...]
+
+    def probes_of(self, row: Adaptation) -> list[ProbeChoice]:
+        """Heads that a row is evaluated with: `own` only where it is trained with one."""
+        return [p for p in self.probes if not find_probe(p.kind).own or row.has_own_head]
+
+    @property
+    def main_probe(self) -> ProbeChoice:
+        """The first head that is fitted; beside it, `own` is only shown."""
+        fitted = [probe for probe in self.probes if not find_probe(probe.kind).own]
+        return (fitted or list(self.probes))[0]
+
+    @property
+    def ordinary(self) -> tuple[str, str] | None:
+        """Row and probe of ordinary fine-tuning: the first LoRA with its own head, if any."""
+        own = [probe.name for probe in self.probes if find_probe(probe.kind).own]
+        rows = [row for row in self.adaptations if row.method == BASELINE and row.has_own_head]
+        return (rows[0].name, own[0]) if rows and own else None
 
     def baseline_of(self, adaptation: Adaptation) -> Adaptation | None:
         """The LoRA that an adaptation is compared with: with the same changes, as far as any."""
@@ -95,8 +114,8 @@ def make_plan(
     Args:
         recipe: Everything the rows share.
         methods: Names that `registry.compared_methods` gives; twice is once.
-        probes: `name` or `name:option=value:...`; `all` is every probe that any encoder has, empty
-            the recipe's.
+        probes: `name` or `name:option=value:...`; `all` is every probe that any encoder has; empty
+            is the recipe's, beside the own head of what is trained with one.
         variants: Changes to the recipe, each a mapping from recipe keys to values; empty is the
             recipe as it is. A method takes the changes that act on it, so it may be there once
             only.
@@ -122,12 +141,18 @@ def make_plan(
     # few encoders read text, and few methods have a head of their own
     every = [p for p in probe_names() if not (find_probe(p).text or find_probe(p).own)]
     listed = [name for text in probes for name in (every if text == "all" else [text])]
-    chosen = [parse_probe(text) for text in listed] or [own_probe(recipe)]
     adaptations = [
         _adaptation(recipe, method, changes)
         for method in dict.fromkeys(methods)
         for changes in variants or [{}]
     ]
+    chosen = [parse_probe(text) for text in listed]
+    if not chosen:
+        own = [parse_probe(registry.OWN_HEAD)] * any(row.has_own_head for row in adaptations)
+        chosen = [*own, own_probe(recipe)]
+    has_own = any(row.has_own_head for row in adaptations)
+    if not has_own and any(find_probe(probe.kind).own for probe in chosen):
+        check_own_head(found[0], adaptations[0].recipe)
     return Plan(
         recipe=recipe,
         adaptations=tuple({row.name: row for row in adaptations}.values()),
@@ -196,9 +221,6 @@ def check_plan(plan: Plan, counts: ClassCounts) -> None:
     check_plan_choices(plan)
     for probe in plan.probes:
         find_probe(probe.kind).check(probe.options, counts)
-        if find_probe(probe.kind).own:
-            for row in plan.adaptations:
-                check_own_head(find_method(row.method), row.recipe, counts)
 
 
 def _check_idle(row: Adaptation, probes: Sequence[ProbeChoice]) -> None:
@@ -256,7 +278,8 @@ def _adaptation(recipe: Recipe, method: str, variant: Mapping[str, Any]) -> Adap
     changes = {key: value for key, value in variant.items() if of.acts_on(key)}
     fitted = BASELINE if of.only_compared else method
     recipe = replace(recipe, method=fitted).override(changes)
-    return Adaptation(_row_name(method, changes), method, changes, recipe)
+    own = of.has_own_head(recipe)
+    return Adaptation(_row_name(method, changes), method, changes, recipe, has_own_head=own)
 
 
 def _row_name(method: str, changes: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -30,7 +30,7 @@ from tailora.metrics import (
 )
 from tailora.metrics.group_f1 import MACRO_KEYS
 from tailora.metrics.method_metrics import Score
-from tailora.metrics.seed_differences import mean_and_deviation
+from tailora.metrics.seed_differences import MeanDifference, mean_and_deviation
 from tailora.runs.comparison import (
     ComparedClass,
     ComparedData,
@@ -146,8 +146,9 @@ def summarise(
     found = {
         (row.name, probe.name): [_read(folder, row.name, probe.name, work.seed) for work in works]
         for row in plan.adaptations
-        for probe in plan.probes
+        for probe in plan.probes_of(row)
     }
+    ordinary = _over_ordinary(plan, found, shared=shared)
     options, git = plan.recipe.evaluate, git_state()
     first = next(iter(found.values()))
     return ComparisonResult(
@@ -172,8 +173,11 @@ def summarise(
         probes=tuple(probe.name for probe in plan.probes),
         adapters=tuple(row.name for row in plan.adaptations),
         rows=Rows(
-            row for probe in plan.probes for row in _rows_under(plan, probe, found, shared=shared)
+            replace(row, over_ordinary=ordinary.get((row.adapter, row.probe)))
+            for probe in plan.probes
+            for row in _rows_under(plan, probe, found, shared=shared)
         ),
+        ordinary=None if plan.ordinary is None else " / ".join(plan.ordinary),
         tuning=tuning,
         recipe=plan.recipe.to_toml(),
         path=folder.path,
@@ -228,8 +232,10 @@ def _rows_under(
     shared: bool,
 ) -> list[ComparisonRow]:
     """All adapters under one probe; differences are to the LoRA under the same probe."""
-    mine = {row.name: found[row.name, probe.name] for row in plan.adaptations}
-    baselines = {row.name: plan.baseline_of(row) for row in plan.adaptations}
+    rows = [row for row in plan.adaptations if probe in plan.probes_of(row)]
+    mine = {row.name: found[row.name, probe.name] for row in rows}
+    baselines = {row.name: plan.baseline_of(row) for row in rows}
+    baselines = {row: base for row, base in baselines.items() if base is None or base.name in mine}
     options = plan.recipe.evaluate
     over = compare_over_seeds(
         [_outcome(plan, mine, place) for place in range(len(plan.seeds))],
@@ -241,9 +247,28 @@ def _rows_under(
     )
     statistics_of = {row.name: row for row in over.rows}
     return [
-        _entry(row, probe, statistics_of[row.name], mine[row.name], baselines[row.name])
-        for row in plan.adaptations
+        _entry(row, probe, statistics_of[row.name], mine[row.name], baselines.get(row.name))
+        for row in rows
     ]
+
+
+def _over_ordinary(
+    plan: Plan, found: Mapping[tuple[str, str], list[_Found]], *, shared: bool
+) -> dict[tuple[str, str], Mapping[str, MeanDifference] | None]:
+    """Difference of each row to ordinary fine-tuning; nothing where that is no row."""
+    if plan.ordinary is None:
+        return {}
+    named = {" / ".join(key): results for key, results in found.items()}
+    options = plan.recipe.evaluate
+    over = compare_over_seeds(
+        [_outcome(plan, named, place) for place in range(len(plan.seeds))],
+        against=" / ".join(plan.ordinary),
+        shared_test=shared,
+        replicates=options.replicates,
+        confidence=options.confidence,
+        seed=plan.recipe.seed,
+    )
+    return dict(zip(found, (row.difference for row in over.rows), strict=True))
 
 
 def _outcome(plan: Plan, mine: Mapping[str, list[_Found]], place: int) -> SeedOutcome:

@@ -152,7 +152,8 @@ def do_row(work: SeedWork, row: Adaptation, progress: Progress) -> None:
 
 def missing_probes(work: SeedWork, row: Adaptation) -> list[ProbeChoice]:
     """Probes under which a row is not there yet."""
-    return [p for p in work.plan.probes if not work.folder.has(row.name, p.name, work.seed)]
+    wanted = work.plan.probes_of(row)
+    return [p for p in wanted if not work.folder.has(row.name, p.name, work.seed)]
 
 
 def do_seedless(work: SeedWork, progress: Progress) -> None:

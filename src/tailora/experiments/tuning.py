@@ -161,7 +161,7 @@ def _choose(
 ) -> Chosen:
     flat = row.recipe.flat()
     own = {dimension.key: flat[dimension.key] for dimension in space}
-    facts = [work.data.fingerprint, tuning.by, work.seed, work.plan.probes[0].name, flat]
+    facts = [work.data.fingerprint, tuning.by, work.seed, work.plan.main_probe.name, flat]
     folder = work.folder.tuning(row.name, space_key(space, facts))
     study = Study(folder, row.name, space, work.seed)
     known = study.trials()[: tuning.trials]
@@ -211,7 +211,7 @@ def _try(
         made |= {path for path in job.folder.elsewhere.values() if not path.exists()}
         method = find_method(tried.method)
         adapt_all(job, method)
-        scores = validation_f1(job, validation_shares(job, method, work.plan.probes[0]))
+        scores = validation_f1(job, validation_shares(job, method, work.plan.main_probe))
     except (ConfigError, BackboneError, DataError, TrainingError) as error:
         if not values:  # the recipe's own must do
             raise
@@ -228,7 +228,7 @@ def _try(
 
 def _write_recipe(path: Path, work: SeedWork, row: Adaptation) -> Path | None:
     """Write what `tailora fit --recipe` takes; None for methods that it does not have."""
-    probe = work.plan.probes[0]
+    probe = work.plan.main_probe
     if find_method(row.method).only_compared:
         return None
     recipe = row.recipe.override({"probe.loss": probe.kind, "probe.loss_options": probe.options})
@@ -259,13 +259,13 @@ def _check_key(plan: Plan, key: str) -> None:
 
 
 def _check_probes(plan: Plan) -> None:
-    names = [probe.name for probe in plan.probes]
+    names = [p.name for p in plan.probes if not find_probe(p.kind).own or len(plan.probes) == 1]
     if len(names) > 1:
         raise ConfigError(
             f"--tune chooses under one probe, got {len(names)}: {', '.join(names)}; name one with "
             "--probes"
         )
-    if find_probe(plan.probes[0].kind).views:
+    if find_probe(plan.main_probe.kind).views:
         raise ConfigError(
             f"probe {names[0]!r} learns from the test images, and --tune reads none of them; "
             "choose another with --probes"

@@ -336,7 +336,8 @@ class _Own(Probe):
         if data.own is None:
             raise ConfigError(
                 f"probe {self.name!r} is the linear head of an adapter's own training, and these "
-                "features have none; choose another, such as logit-adjusted"
+                "features have none (earlier versions kept none); choose another, such as "
+                "logit-adjusted"
             )
         return data.own
 

@@ -66,6 +66,7 @@ class LDAMLoss(RowLoss):
 
     margins: Tensor
     class_weight: Tensor
+    cosine_head_scale: float
 
     def __init__(
         self,

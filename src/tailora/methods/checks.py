@@ -252,26 +252,26 @@ def check_recipe(
     groups = make_groups(counts, options.groups, low=options.low, high=options.high)
     check_training(recipe, counts, groups, counts if images is None else images)
     _check_validation(recipe, n_val)
-    _check_own_head(recipe, counts)
+    _check_own_head(recipe)
     find_method(recipe.method).check(recipe, counts, n_val)
     return groups
 
 
-def _check_own_head(recipe: Recipe, counts: ClassCounts) -> None:
+def _check_own_head(recipe: Recipe) -> None:
     """Reject the head `own` where a row of the results has none."""
     if find_probe(recipe.probe.loss).own:
         last = find_method(recipe.method)
         for method in (*(stood_on(last) if last.baselines else ()), last):
-            check_own_head(method, recipe, counts)
+            check_own_head(method, recipe)
 
 
-def check_own_head(method: Method, recipe: Recipe, counts: ClassCounts) -> None:
+def check_own_head(method: Method, recipe: Recipe) -> None:
     """Reject the head `own` of a method that is not trained with a linear one.
 
     Raises:
         ConfigError: Only LoRA and fine-tuning on labels have it, and not with every loss.
     """
-    if not method.has_own_head(recipe, counts):
+    if not method.has_own_head(recipe):
         raise ConfigError(
             f"probe 'own' is the linear head of an adapter's own training, and {method.name} with "
             f"train.loss={recipe.train.loss!r} and train.objective={recipe.train.objective!r} has "

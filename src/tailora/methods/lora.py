@@ -3,14 +3,13 @@
 from functools import partial
 
 from tailora.config.recipe import Recipe, TrainOptions
-from tailora.counts import ClassCounts
-from tailora.methods.job import Job, build_loss
+from tailora.methods.job import Job
 from tailora.methods.method import Method, find_method, starting_probe
 from tailora.methods.stages import image_features, keep_own_head, stage_folder
 from tailora.methods.training_objectives import Pretrained, base_training
 from tailora.methods.training_parts import (
-    cosine_scale,
     early_stopping,
+    needs_cosine,
     recipe_sampler,
     training_optimizer,
 )
@@ -27,11 +26,10 @@ class LoRA(Method):
     objectives = True
     style = ("#0072b2", "s")
 
-    def has_own_head(self, recipe: Recipe, counts: ClassCounts) -> bool:
+    def has_own_head(self, recipe: Recipe) -> bool:
         """Whether it learns from labels by a loss that takes the logits of a linear head."""
-        if self.experts is not None or recipe.train.objective != "labels":
-            return False
-        return cosine_scale(build_loss(recipe.train, counts)) is None
+        train = recipe.train
+        return self.experts is None and train.objective == "labels" and not needs_cosine(train.loss)
 
     def train(self, job: Job) -> AnyEncoder:
         """Adapt by the recipe's objective: with labels, or without."""

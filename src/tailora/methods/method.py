@@ -174,7 +174,7 @@ class Method:
         """
         raise NotImplementedError(f"{type(self).__name__} is no ensemble")
 
-    def has_own_head(self, recipe: Recipe, counts: ClassCounts) -> bool:
+    def has_own_head(self, recipe: Recipe) -> bool:
         """Whether its training has a linear head, with which it can be evaluated too."""
         return False
 

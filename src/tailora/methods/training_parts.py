@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from tailora import registry
 from tailora.config.recipe import Recipe, TrainOptions
 from tailora.counts import ClassCounts, Groups
 from tailora.errors import ConfigError
@@ -118,6 +119,14 @@ def cosine_scale(loss: nn.Module) -> float | None:
     A loss says so by an attribute `cosine_head_scale`, and then learns under such a head.
     """
     return getattr(loss, "cosine_head_scale", None)
+
+
+def needs_cosine(loss: str) -> bool:
+    """Whether a loss takes the logits of a cosine head alone; False of a name that is unknown."""
+    entry = registry.entries("losses").get(loss)
+    if entry is None:
+        return False
+    return "cosine_head_scale" in getattr(registry.find("losses", loss), "__annotations__", {})
 
 
 def training_optimizer(train: TrainOptions) -> OptimizerChoice:

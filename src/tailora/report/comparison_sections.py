@@ -64,6 +64,9 @@ def _score_table(found: ComparisonResult, probe: str) -> Table:
         against = shorten(found.against_title, 24)
         hint = "paired difference of macro-F1, points, with its interval; same probe, same seeds"
         columns += [Column(f"{scope} − {against}", hint) for scope in ("tail", "all")]
+    if found.ordinary is not None:
+        hint = f"paired difference to {found.ordinary}, the head that the adapter was trained with"
+        columns.append(Column("tail − ordinary fine-tuning", hint))
     columns += [
         Column("time", "including everything the method builds on"),
         Column("parameters", "that were trained"),
@@ -78,6 +81,7 @@ def _score_row(found: ComparisonResult, row: ComparisonRow) -> tuple[Cell, ...]:
         _name_cell(row),
         *(Cell(row.scores[scope].text()) for scope in SCOPES),
         *(changes if found.against_title is not None else []),
+        *([_difference_cell(row.gain_on("tail"))] if found.ordinary is not None else []),
         Cell(duration(row.seconds and row.seconds.total)),
         Cell(integer(row.trained_parameters)),
     )

@@ -22,7 +22,7 @@ def verdict_notes(found: ComparisonResult) -> tuple[Note, ...]:
     """Report which row is best on the tail and on all, and which gains are supported."""
     honest = [row for row in found.rows if not row.leaks]
     notes = [_incomplete(found)]
-    notes += [_highest(found, honest, scope) for scope in _WHAT]
+    notes += [_over_ordinary(found, honest), *(_highest(found, honest, scope) for scope in _WHAT)]
     notes += [_supported(found, honest, scope) for scope in _WHAT]
     notes += [_chance(found, honest), _leaking(found), _one_seed(found)]
     return tuple(note for note in notes if note is not None)
@@ -32,6 +32,22 @@ def _incomplete(found: ComparisonResult) -> Note | None:
     if found.complete:
         return None
     return Note("The comparison is incomplete: results may still change.", "bad")
+
+
+def _over_ordinary(found: ComparisonResult, rows: Sequence[ComparisonRow]) -> Note | None:
+    """Report what the rows gain on rare classes over ordinary fine-tuning."""
+    if found.ordinary is None:
+        return None
+    gains = [(row.label, change) for row in rows if (change := row.gain_on("tail")) is not None]
+    supported = [(label, change) for label, change in gains if change.is_gain]
+    start = f"Over ordinary fine-tuning ({found.ordinary})"
+    if not supported:
+        return Note(f"{start}, no gain on the tail can be claimed.", "open") if gains else None
+    ordered = sorted(supported, key=lambda pair: -(pair[1].mean or 0.0))
+    texts = [f"{label} {change.text()}" for label, change in ordered[:_MOST_NAMED]]
+    more = len(ordered) - _MOST_NAMED
+    more_text = f" and {more} more" if more > 0 else ""
+    return Note(f"{start}, tail macro-F1 gains: {'; '.join(texts)}{more_text}.", "good")
 
 
 def _highest(found: ComparisonResult, rows: Sequence[ComparisonRow], scope: str) -> Note:

@@ -104,6 +104,7 @@ class ComparisonRow:
         against: Adapter it is compared with.
         scores: Macro-F1 keyed all/head/middle/tail.
         difference: Paired difference to `against`, keyed as `scores`; None for that row itself.
+        over_ordinary: The same to ordinary fine-tuning, if that is a row.
         ranks: Mean rank by macro-F1 over seeds; 1 is best.
         per_class: F1 of each class that occurs in any seed.
         geometry: Mean cosine distances between test features.
@@ -131,6 +132,7 @@ class ComparisonRow:
     against: str | None = None
     scores: Annotated[dict[str, SeedSpread], keyed(*MACRO_KEYS)]
     difference: Annotated[dict[str, MeanDifference], keyed(*MACRO_KEYS)] | None = None
+    over_ordinary: Annotated[dict[str, MeanDifference], keyed(*MACRO_KEYS)] | None = None
     ranks: Annotated[_Scores, keyed(*MACRO_KEYS)]
     per_class: tuple[ClassSpread, ...] = ()
     geometry: _Scores | None = None
@@ -159,6 +161,11 @@ class ComparisonRow:
             for key, value in self.changes.items()
             if _told(key, value) not in self.title
         )
+
+    def gain_on(self, scope: str) -> MeanDifference | None:
+        """Paired difference to ordinary fine-tuning for a group of classes; None if undefined."""
+        found = None if self.over_ordinary is None else self.over_ordinary[scope]
+        return found if found is not None and found.mean is not None else None
 
     def difference_on(self, scope: str) -> MeanDifference | None:
         """Paired difference to the reference row for a group of classes; None if undefined."""
@@ -295,6 +302,7 @@ class ComparisonResult:
         seeds: In order.
         resplit: Whether each seed drew its own split.
         against: Adapter the others are compared with.
+        ordinary: Row of ordinary fine-tuning: LoRA with the head it was trained with.
         confidence: Two-sided level of the intervals, in (0, 1).
         replicates: Bootstrap replicates of the test split.
         unit: What was resampled, `"sample"` or `"group"`.
@@ -322,6 +330,7 @@ class ComparisonResult:
     seeds: tuple[int, ...] = ()
     resplit: bool = False
     against: str | None = None
+    ordinary: str | None = None
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     replicates: _Count | None = None
     unit: str | None = None
@@ -375,13 +384,18 @@ class ComparisonResult:
         names = [*GROUP_NAMES, "all"]
         if self.against is not None:
             names += [f"{scope} − {self.against_title}" for scope in _COMPARED]
+        if self.ordinary is not None:
+            names.append("tail − ordinary")
         for name in names:
             table.add_column(escape(name), justify="right")
         for probe in self.probes:
             if len(self.probes) > 1:
                 table.add_row(escape(f"probe: {probe}"), style="bold")
             for row in self.under(probe):
-                table.add_row(*map(escape, _cells(row, compared=self.against is not None)))
+                cells = _cells(row, compared=self.against is not None)
+                if self.ordinary is not None:
+                    cells.append((row.gain_on("tail") or MeanDifference()).text())
+                table.add_row(*map(escape, cells))
             table.add_section()
         return table
 
@@ -463,6 +477,8 @@ def _caption(found: ComparisonResult) -> str:
         text = f"macro-F1 in points, mean ± standard deviation over {n_seeds} seeds"
     else:
         text = "macro-F1 in points, one seed: the deviation over seeds is unknown"
+    if found.ordinary is not None:
+        text += f"; ordinary: fine-tuning as usual, {found.ordinary}"
     if found.against is None:
         return text
     text += f"; paired differences with {100 * found.confidence:g} % intervals"
