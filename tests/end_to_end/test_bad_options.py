@@ -39,7 +39,7 @@ OPTIONS = {
     "a probe option without a value": (["--probe", "focal:gamma"], ["name:option=value"]),
     "a probe of the images to predict": (
         ["--probe", "sade-test-time"],
-        ["'sade-test-time'", "no run can keep it", "`tailora compare --probes`"],
+        ["'sade-test-time'", "a run cannot save it", "`tailora compare --probes`"],
     ),
     "class names without a text encoder": (["--probe", "clip-zero-shot"], ["CLIP"]),
     "an unknown adapter option": (["--set", "adapter.options={lora_droput=1}"], ["lora_dropout"]),
@@ -84,7 +84,7 @@ RECIPE_ALONE = {
         (["--set", "train.loss_options={tao=1}"], ["no option 'tao'"]),
         (["--probe", "ctr"], ["did you mean 'crt'"]),
         (["--probe", "focal:gama=1"], ["no option 'gama'"]),
-        (["--probe", "sade-test-time"], ["no run can keep it"]),
+        (["--probe", "sade-test-time"], ["a run cannot save it"]),
         (["--set", "train.sampler=clas-balanced"], ["did you mean 'class-balanced'"]),
         (["--set", "train.mix=cutmx"], ["did you mean 'cutmix'"]),
         (["--set", "train.optimizer=moun"], ["did you mean 'muon'"]),

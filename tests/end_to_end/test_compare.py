@@ -321,7 +321,7 @@ BAD = {
         ["train.loss", "train.objective='masked'"],
     ),
     "labels where there are none": (
-        ["--methods", "fine-tune", "--set", "train.objective=masked"], ["learns labels"],
+        ["--methods", "fine-tune", "--set", "train.objective=masked"], ["trains on labels only"],
     ),
     "resume and force together": (["--resume", "--force"], ["choose one"]),
     "an encoder that is not there": (["--backbone", "./enc"], ["./enc"]),

@@ -111,7 +111,7 @@ def test_a_start_of_the_head_that_means_nothing_is_refused(words, says, data, qu
 )
 def test_a_method_without_a_linear_head_of_its_own_is_refused(words, says, data, quick, refuse):
     refuse("fit", data, *quick, *words, "--probe", "own",
-           says=["probe 'own' is the linear head of an adapter's own training", says])  # fmt: skip
+           says=["probe 'own' is the linear head that a method trained", says])  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -164,10 +164,10 @@ def _one_process():
         (["compute.precision=bf8"], "unknown precision 'bf8'; did you mean 'bf16'?"),
         (["compute.micro_batch=16"], r"compute.micro_batch must lie in [1, 15]"),
         (["compute.micro_batch=0"], "compute.micro_batch must lie in"),
-        (["compute.shard=true"], "divides the encoder among processes, and there is one"),
+        (["compute.shard=true"], "divides the encoder among processes, but there is only one"),
         (
             ["compute.micro_batch=4", "train.objective=supcon"],
-            "compares the images of a batch with each other, which its parts cannot",
+            "compares all images of a batch, which therefore cannot be divided",
         ),
     ],
 )

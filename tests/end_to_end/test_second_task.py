@@ -141,7 +141,7 @@ def test_methods_are_compared_on_the_same_decisions(masks, encoder, tmp_path):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--set", "train.mix=mixup"), "train.mix='mixup' needs one label for each image"),
+        (("--set", "train.mix=mixup"), "train.mix='mixup' needs one label per image"),
         (("--method", "lora", "--set", "train.objective=supcon"), "objective='supcon' needs one"),
         (("--task", "toy-masc"), "unknown task 'toy-masc'; did you mean 'toy-mask'"),
         (("--imbalance", "step:ratio=5"), "--imbalance thins images with one label each"),

@@ -125,7 +125,7 @@ def test_a_run_interrupted_in_its_second_epoch_ends_the_same(
     ("settings", "says"),
     [
         (["train.objective=supcn"], ["did you mean 'supcon'"]),
-        (["train.objective=supcon", "train.augment=none"], ["two altered views"]),
+        (["train.objective=supcon", "train.augment=none"], ["two augmented views"]),
         (["train.optimizer=muno"], ["did you mean 'muon'"]),
         (["train.mix=cmo"], ["first 1 and the last 1 of 2 epochs"]),
         (["train.deferred=0.5"], ["no re-weighted version"]),

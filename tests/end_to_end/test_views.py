@@ -67,10 +67,10 @@ def test_a_prediction_does_not_depend_on_how_an_image_lies(run, data):
     ("words", "says"),
     [
         (("--set", "probe.views=4"), "probe.views must be 1 or 8, got 4"),
-        (("--set", "data.has_up=true"), "probe.views=8 turns images, and data.has_up"),
+        (("--set", "data.has_up=true"), "probe.views=8 rotates images, but data.has_up"),
         (
             ("--set", "data.has_up=true", "--set", "probe.views=1"),
-            "train.augment='dihedral' turns images",
+            "train.augment='dihedral' rotates images",
         ),
     ],
 )

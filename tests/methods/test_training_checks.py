@@ -66,7 +66,7 @@ BAD = {
         "train.objective_options has no effect with train.objective='rotation'",
     ),
     "two views that are one": (
-        {"train.objective": "supcon", "train.augment": "none"}, "makes them one"
+        {"train.objective": "supcon", "train.augment": "none"}, "two augmented views of an image"
     ),
     "a loss beside a contrastive one": (
         {"train.objective": "paco", "train.loss": "focal"}, "train.loss has no effect"
@@ -85,16 +85,16 @@ BAD = {
         {"train.objective": "rotation", "train.augment": "none"}, "train.augment has no effect"
     ),
     "re-weighting without a loss": (
-        {"train.objective": "supcon", "train.deferred": 0.5}, "has none to re-weight"
+        {"train.objective": "supcon", "train.deferred": 0.5}, "has no weights"
     ),
     "fine-tuning by views": (
-        {"method": "fine-tune", "train.objective": "supcon"}, "'fine-tune' learns labels"
+        {"method": "fine-tune", "train.objective": "supcon"}, "'fine-tune' trains on labels only"
     ),
     "experts by views": (
-        {"method": "lora+ride", "train.objective": "paco"}, "'lora+ride' learns labels"
+        {"method": "lora+ride", "train.objective": "paco"}, "'lora+ride' trains on labels only"
     ),
     "mix options without a mix": (
-        {"train.mix_options": {"alpha": 1.0}}, "train.mix_options has no effect without a train.mix"
+        {"train.mix_options": {"alpha": 1.0}}, "train.mix_options has no effect without train.mix"
     ),
     "averages without a mix": ({"train.mix_average": "joint"}, "train.mix_average has no effect"),
     "an unknown average": (
@@ -128,13 +128,13 @@ BAD = {
         {"train.deferred_sampler": "none"}, "train.deferred_sampler has no effect"
     ),
     "a second loss that is the first": (
-        {"train.deferred": 0.5, "train.deferred_loss": "cross-entropy"}, "is train.loss"
+        {"train.deferred": 0.5, "train.deferred_loss": "cross-entropy"}, "equals train.loss"
     ),
     "a second sampler that is the first": (
-        {"train.deferred": 0.5, "train.deferred_sampler": "none"}, "is train.sampler"
+        {"train.deferred": 0.5, "train.deferred_sampler": "none"}, "equals train.sampler"
     ),
     "a cosine loss after another": (
-        {"train.deferred": 0.5, "train.deferred_loss": "ldam"}, "takes a cosine head's logits"
+        {"train.deferred": 0.5, "train.deferred_loss": "ldam"}, "needs a cosine head"
     ),
     "a loss beside the experts' own": (
         {"method": "lora+sade", "train.loss": "focal"}, "train.loss has no effect with method"

@@ -1,4 +1,4 @@
-"""Reject a recipe that cannot work on these classes or this encoder, before anything is written."""
+"""Reject a recipe that does not fit the classes or the encoder, before anything is written."""
 
 import copy
 from collections.abc import Sequence
@@ -57,10 +57,10 @@ _BY_LOSS: Final = (
 
 
 def check_task(recipe: Recipe, task: Task) -> None:
-    """Reject what needs tasks in which each image is one decision.
+    """Reject a recipe that needs one label per image, for a task with several decisions per image.
 
     Raises:
-        ConfigError: The method, the objective or the mixing needs that, and the task is another.
+        ConfigError: The message names the method, objective, mixing or head that needs it.
     """
     if task.per_image:
         return
@@ -75,18 +75,18 @@ def check_task(recipe: Recipe, task: Task) -> None:
     for what, is_needed in needs.items():
         if is_needed:
             raise ConfigError(
-                f"{what} needs one label for each image, and task {task.name!r} decides about "
-                f"every {task.decision}: choose another"
+                f"{what} needs one label per image, but task {task.name!r} predicts every "
+                f"{task.decision}: choose another"
             )
 
 
 def check_training(
     recipe: Recipe, counts: ClassCounts, groups: Groups, images: ClassCounts
 ) -> None:
-    """Reject a training that does not fit its classes.
+    """Reject training options that do not fit the classes.
 
     Args:
-        recipe: As given or resolved; one that `check_choices` passes.
+        recipe: As given or resolved; must have passed `check_choices`.
         counts: Training decisions per class.
         groups: Head, middle and tail.
         images: Training images per class, which samplers draw.
@@ -105,7 +105,7 @@ def check_training(
 
 
 def check_optimizer(recipe: Recipe, encoder: nn.Module) -> None:
-    """Reject an optimiser that does not exist, or has nothing to move in this encoder.
+    """Reject an unknown optimiser, or one that has nothing to train in this encoder.
 
     Raises:
         ConfigError: See `build_optimizers`.
@@ -120,7 +120,7 @@ def check_optimizer(recipe: Recipe, encoder: nn.Module) -> None:
 
 
 def _check_objective(recipe: Recipe) -> None:
-    """Reject what an objective would leave out, or cannot work without."""
+    """Reject options that the objective ignores, and a lack of those it needs."""
     train = recipe.train
     objective = train.objective
     if objective not in OBJECTIVES:
@@ -131,17 +131,22 @@ def _check_objective(recipe: Recipe) -> None:
     if objective == "labels":
         return
     if not find_method(recipe.method).objectives:
-        raise ConfigError(f"method {recipe.method!r} learns labels: {named}")
+        raise ConfigError(
+            f"method {recipe.method!r} trains on labels only; leave {named} out, or choose "
+            "--method lora"
+        )
     _refuse(recipe, _BY_LOSS, named)
     if objective not in CONTRASTIVE:
         _refuse(recipe, ("augment",), named)
     elif train.augment == "none":
         raise ConfigError(
-            f"{named} compares two altered views of an image, and train.augment='none' makes them "
-            "one; choose train.augment=dihedral"
+            f"{named} compares two augmented views of an image, which train.augment='none' makes "
+            "identical; choose train.augment=dihedral"
         )
     elif "speckle" in train.augment:
-        raise ConfigError(f"{named} alters views by itself; choose train.augment=dihedral")
+        raise ConfigError(
+            f"{named} varies brightness and contrast, not speckle; choose train.augment=dihedral"
+        )
     else:
         read_options(objective, train.objective_options)
 
@@ -158,19 +163,22 @@ def _check_phases(recipe: Recipe) -> None:
     if train.deferred is None:
         if train.deferred_loss is None and train.deferred_sampler is None:
             return
-        # RIDE's and TLC's own second phase begins unasked, but only the loss changes in it
-        _refuse(recipe, ("deferred_loss", "deferred_sampler"), "train.deferred left out (a share)")
+        # RIDE and TLC have a second phase by default, but with a fixed loss and sampler
+        key = "deferred_sampler" if train.deferred_loss is None else "deferred_loss"
+        raise ConfigError(
+            f"train.{key} has no effect without train.deferred; set that to a share of the epochs"
+        )
     if train.objective != "labels" and train.deferred_sampler is None:
         raise ConfigError(
-            f"train.deferred re-weights a loss, and train.objective={train.objective!r} has none "
-            "to re-weight; name a train.deferred_sampler or leave it out"
+            f"train.deferred re-weights the loss, and that of train.objective={train.objective!r} "
+            "has no weights; set train.deferred_sampler, or leave train.deferred out"
         )
     if train.deferred_loss == train.loss:
-        raise ConfigError(f"train.deferred_loss={train.loss!r} is train.loss; name another")
+        raise ConfigError(f"train.deferred_loss={train.loss!r} equals train.loss; choose another")
 
 
 def _check_parts(recipe: Recipe) -> None:
-    """Reject losses, samplers and mixes that do not exist, and options that they do not have."""
+    """Reject unknown losses, samplers and mixes, and options that they do not have."""
     train, experts = recipe.train, find_method(recipe.method).experts
     check_sampler(train.sampler, train.sampler_options)
     if train.deferred_sampler is not None:
@@ -178,7 +186,7 @@ def _check_parts(recipe: Recipe) -> None:
     if train.objective != "labels":
         return
     if experts is not None:
-        _refuse(recipe, ("loss", "deferred_loss"), f"method {recipe.method!r} (it has its own)")
+        _refuse(recipe, ("loss", "deferred_loss"), f"method {recipe.method!r}, which has its own")
     loss = registry.find("losses", train.loss) if experts is None else experts.loss
     registry.check_options(loss, train.loss_options)
     if train.deferred_loss is not None:
@@ -188,20 +196,20 @@ def _check_parts(recipe: Recipe) -> None:
 
 
 def _refuse(recipe: Recipe, keys: tuple[str, ...], because: str) -> None:
-    """Reject keys of `train` that were set although they do nothing."""
+    """Reject keys of `train` that were set although they have no effect."""
     for key in keys:
         if getattr(recipe.train, key) != getattr(TrainOptions(), key):
             raise ConfigError(f"train.{key} has no effect with {because}; leave one out")
 
 
 def check_choices(recipe: Recipe) -> None:
-    """Reject what the recipe alone shows to be wrong, before data or an encoder are read.
+    """Reject errors that the recipe alone shows, before data or an encoder are read.
 
     Args:
         recipe: As given or resolved.
 
     Raises:
-        ConfigError: An unknown name or option, a value out of range, or an option without effect.
+        ConfigError: A name or option is unknown, a value out of range, or an option has no effect.
     """
     train = recipe.train
     check_plain(recipe)
@@ -222,10 +230,10 @@ def check_choices(recipe: Recipe) -> None:
 
 
 def check_probe(probe: ProbeChoice) -> None:
-    """Reject a head that does not exist, and options that it does not have.
+    """Reject an unknown head, and options that it does not have.
 
     Raises:
-        ConfigError: The message has the nearest name, or the options there are.
+        ConfigError: The message has the closest name, or the known options.
     """
     found = find_probe(probe.kind)
     if probe.options.keys() - found.options.keys():
@@ -235,13 +243,13 @@ def check_probe(probe: ProbeChoice) -> None:
 def check_recipe(
     recipe: Recipe, counts: ClassCounts, *, n_val: int, images: ClassCounts | None = None
 ) -> Groups:
-    """Reject whatever does not fit the classes, and divide them into groups.
+    """Reject a recipe that does not fit the classes, and divide these into groups.
 
     Args:
         recipe: As given or resolved.
         counts: Training decisions per class.
-        n_val: Validation samples.
-        images: Training images per class; None where each is one decision.
+        n_val: Number of validation samples.
+        images: Training images per class; None if each is one decision.
 
     Raises:
         ConfigError: A name, a range or a size is wrong.
@@ -269,11 +277,11 @@ def check_own_head(method: Method, recipe: Recipe) -> None:
     """Reject the head `own` of a method that is not trained with a linear one.
 
     Raises:
-        ConfigError: Only LoRA and fine-tuning on labels have it, and not with every loss.
+        ConfigError: Only LoRA and fine-tuning on labels have one, and not with every loss.
     """
     if not method.has_own_head(recipe):
         raise ConfigError(
-            f"probe 'own' is the linear head of an adapter's own training, and {method.name} with "
+            f"probe 'own' is the linear head that a method trained, but {method.name} with "
             f"train.loss={recipe.train.loss!r} and train.objective={recipe.train.objective!r} has "
             "none; choose another probe, or --method lora"
         )
@@ -282,7 +290,7 @@ def check_own_head(method: Method, recipe: Recipe) -> None:
 def check_encoder(
     recipe: Recipe, loaded: LoadedBackbone, *, labels: NDArray[np.int64], image_size: int
 ) -> None:
-    """Reject a pooling, image size, adapter or number of components that the encoder cannot take.
+    """Reject a pooling, image size, adapter or option that does not fit the encoder.
 
     Args:
         recipe: Fully resolved.
@@ -291,10 +299,10 @@ def check_encoder(
         image_size: Side in pixels.
 
     Raises:
-        ConfigError: Unknown pooling, adapter target or option.
-        BackboneError: The encoder takes no such images.
+        ConfigError: A pooling, adapter target or option is unknown or does not fit.
+        BackboneError: The encoder does not accept images of this size.
     """
-    pooling = cast("Pooling", recipe.backbone.pooling)  # the encoder refuses any other word
+    pooling = cast("Pooling", recipe.backbone.pooling)  # the encoder rejects any other value
     encoder = Encoder(
         loaded.model,
         pooling=pooling,
@@ -318,17 +326,17 @@ def check_encoder(
 def check_text(
     probe: ProbeChoice, recipe: Recipe, loaded: LoadedBackbone, names: Sequence[str]
 ) -> None:
-    """Reject a head of class names where the encoder has no text tower for its features.
+    """Reject a head built from class names if the encoder has no text tower for its features.
 
     Args:
         probe: Any head.
         recipe: Resolved.
         loaded: The encoder.
-        names: Of the classes.
+        names: Class names.
 
     Raises:
-        ConfigError: The features are pooled otherwise than CLIP's.
-        BackboneError: The encoder is no CLIP.
+        ConfigError: The features are not pooled as CLIP pools them.
+        BackboneError: The encoder is not CLIP.
     """
     if find_probe(probe.kind).text:
         text_head(loaded, names)
@@ -343,10 +351,10 @@ def check_text(
 
 
 def planned_steps(recipe: Recipe, labels: NDArray[np.int64]) -> int:
-    """Optimiser steps of stage 0: what AdaLoRA plans its ranks by.
+    """Number of optimiser steps in stage 0, which AdaLoRA's rank schedule depends on.
 
     Args:
-        recipe: Its sampler decides how long an epoch is.
+        recipe: Its sampler determines the length of an epoch.
         labels: Class index of each training sample (rows,).
     """
     train = recipe.train
@@ -355,11 +363,11 @@ def planned_steps(recipe: Recipe, labels: NDArray[np.int64]) -> int:
 
 
 def _check_backbone(options: BackboneOptions) -> None:
-    """Reject an unknown stem, and what only a stem would use."""
+    """Reject an unknown stem, and options that have no effect without one."""
     if options.stem is not None and options.stem not in STEMS:
         raise unknown_name("stem", options.stem, STEMS)
     if options.new_bands not in NEW_BANDS:
-        raise unknown_name("start of new bands", options.new_bands, NEW_BANDS)
+        raise unknown_name("backbone.new_bands", options.new_bands, NEW_BANDS)
     if not 0 < options.new_bands_rate <= 1:
         raise ConfigError(
             f"backbone.new_bands_rate must lie in (0, 1], got {options.new_bands_rate}"
@@ -373,7 +381,7 @@ def _check_backbone(options: BackboneOptions) -> None:
 
 
 def _check_compute(recipe: Recipe) -> None:
-    """Reject an unknown precision, and parts of a batch that cannot be or would not be parts."""
+    """Reject an unknown precision, and batches that cannot be divided as asked."""
     compute, train = recipe.compute, recipe.train
     known = (*get_args(Precision), AUTO)
     if compute.precision not in known:
@@ -381,11 +389,11 @@ def _check_compute(recipe: Recipe) -> None:
     if train.objective in CONTRASTIVE and (compute.micro_batch or launched() > 1):
         what = "compute.micro_batch" if compute.micro_batch else "accelerate launch"
         raise ConfigError(
-            f"train.objective={train.objective!r} compares the images of a batch with each other, "
-            f"which its parts cannot: leave out {what}"
+            f"train.objective={train.objective!r} compares all images of a batch, which therefore "
+            f"cannot be divided: leave out {what}"
         )
     if compute.compile and compute.shard:
-        raise ConfigError("compute.compile and compute.shard do not go together; choose one")
+        raise ConfigError("compute.compile and compute.shard cannot be combined; choose one")
     if compute.shard:
         _check_shard(recipe)
     if compute.micro_batch is not None and not 1 <= compute.micro_batch < train.batch_size:
@@ -398,7 +406,8 @@ def _check_compute(recipe: Recipe) -> None:
 def _check_shard(recipe: Recipe) -> None:
     if launched() == 1:
         raise ConfigError(
-            "compute.shard divides the encoder among processes, and there is one: launch several "
+            "compute.shard divides the encoder among processes, but there is only one: launch "
+            "several "
             "with accelerate launch or torchrun"
         )
     if not find_method(recipe.method).can_shard or recipe.train.optimizer != "adamw":
@@ -409,12 +418,12 @@ def _check_shard(recipe: Recipe) -> None:
 
 
 def _check_head(probe: ProbeChoice) -> None:
-    """Reject a head that there is not, or that no run can keep."""
+    """Reject an unknown head, or one that a run cannot save."""
     check_probe(probe)
     if find_probe(probe.kind).views:
         raise ConfigError(
-            f"probe {probe.kind!r} learns from the images to predict, so no run can keep it; name "
-            "it in `tailora compare --probes`, or choose another"
+            f"probe {probe.kind!r} learns from the images it predicts, so a run cannot save it; "
+            "use it in `tailora compare --probes`, or choose another"
         )
 
 
@@ -422,8 +431,8 @@ def _check_validation(recipe: Recipe, n_val: int) -> None:
     l2, patience = recipe.probe.l2, recipe.train.patience
     if len(l2) > 1 and not n_val:
         raise ConfigError(
-            f"{len(l2)} values of probe.l2 but no validation sample to choose by: classes of two "
-            "samples leave none; add data or give one value, --set probe.l2=[0.01]"
+            f"{len(l2)} values of probe.l2 but no validation samples to choose by (classes of two "
+            "samples leave none): add data, or give one value, --set probe.l2=[0.01]"
         )
     if patience and not n_val:
         raise ConfigError(
@@ -433,20 +442,21 @@ def _check_validation(recipe: Recipe, n_val: int) -> None:
 
 
 def _check_views(recipe: Recipe) -> None:
-    """Reject another number of views than there are, and turning what has an up."""
+    """Reject an unsupported number of views, and rotation of images with a fixed orientation."""
     if recipe.probe.views not in (1, VIEWS):
         raise ConfigError(f"probe.views must be 1 or {VIEWS}, got {recipe.probe.views}")
     if recipe.data.has_up and recipe.probe.views > 1:
         raise ConfigError(
-            f"probe.views={VIEWS} turns images, and data.has_up says that they have an up; leave "
+            f"probe.views={VIEWS} rotates images, but data.has_up fixes their orientation; leave "
             "one of them out"
         )
     if recipe.data.has_up and "dihedral" in recipe.train.augment:
         raise ConfigError(
-            f"train.augment={recipe.train.augment!r} turns images, and data.has_up says that they "
-            "have an up; add --set train.augment=none"
+            f"train.augment={recipe.train.augment!r} rotates images, but data.has_up fixes their "
+            "orientation; add --set train.augment=none"
         )
     if recipe.probe.views > 1 and not find_method(recipe.method).turns:
         raise ConfigError(
-            f"method {recipe.method!r} has no features of turned images; leave out probe.views"
+            f"method {recipe.method!r} cannot extract features of rotated images; leave out "
+            "probe.views"
         )

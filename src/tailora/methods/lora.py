@@ -32,7 +32,7 @@ class LoRA(Method):
         return self.experts is None and train.objective == "labels" and not needs_cosine(train.loss)
 
     def train(self, job: Job) -> AnyEncoder:
-        """Adapt by the recipe's objective: with labels, or without."""
+        """Adapt with the recipe's objective, with or without labels."""
         train = job.recipe.train
         if train.objective == "labels" or train.sampler != TrainOptions().sampler:
             rows = job.decisions("train").samples

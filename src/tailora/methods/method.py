@@ -1,4 +1,4 @@
-"""A method: how an encoder is adapted before a head is fitted; one row of a table of results."""
+"""A method: how an encoder is adapted before a head is fitted; one row of a results table."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ from tailora.train.base_adaptation import AnyEncoder
 Rows = NDArray[np.float32]
 Classes = NDArray[np.int64]
 
-# recipe sections that change what every method gives
+# recipe sections that affect every method
 INPUT = ("data", "backbone", "compute")
 
 
@@ -45,30 +45,30 @@ class StageResult:
 
 
 class Method:
-    """How an encoder is adapted; subclasses say what differs from training one adapter.
+    """How an encoder is adapted; subclasses override what differs from training one adapter.
 
     Attributes:
-        name: In recipes, run folders and on the command line, e.g. `"lora"`.
-        title: As its authors write it, for reports.
-        summary: What it does, on one line.
+        name: Name in recipes, run folders and on the command line, e.g. `"lora"`.
+        title: Name as its authors write it, for reports.
+        summary: What it does, in one line.
         reference: Authors, venue and year.
         uses: Recipe sections that change what it trains.
         stands_on: Names of the methods that are trained before it, in order.
-        baselines: Whether those are shown as rows of its results.
-        trains: Whether anything but the head learns.
-        has_adapter: Whether what learns is the adapter of the recipe.
-        learning_rate: Peak, where the recipe names none.
-        rate_key: The recipe key of the learning rate that its own training has.
-        objectives: Whether it can learn by another `train.objective` than labels.
+        baselines: Whether those are also rows of its results.
+        trains: Whether it trains anything but the head.
+        has_adapter: Whether it trains the adapter of the recipe.
+        learning_rate: Peak learning rate if the recipe has none.
+        rate_key: Recipe key of the learning rate of its own training.
+        objectives: Whether it can train with a `train.objective` other than labels.
         can_shard: Whether its weights can be divided among processes.
-        leaks: Whether its features know the label: a bound, never a result.
-        only_compared: Whether it is a row of `compare` alone, and `fit` does not offer it.
-        turns: Whether it can give features of turned images.
-        experts: Heads and loss that the adapter learns under; None for those of the recipe.
-        is_ensemble: Whether several encoders answer for a sample, so that it has no features.
+        leaks: Whether its features use the true label: an upper bound, never a result.
+        only_compared: Whether only `compare` offers it, not `fit`.
+        turns: Whether it can extract features of rotated and flipped images.
+        experts: Heads and loss that train the adapter; None for those of the recipe.
+        is_ensemble: Whether several encoders score a sample, so that it has no single feature.
         per_image: Whether it needs tasks in which each image is one decision.
-        style: Colour and marker in figures, not inherited; None takes those of its place among the
-            methods shown.
+        style: Colour and marker in figures, not inherited; None assigns them by order in the
+            figure.
     """
 
     name: ClassVar[str]
@@ -92,10 +92,10 @@ class Method:
     per_image: ClassVar[bool] = False
     style: ClassVar[tuple[str, str] | None] = None
 
-    # what a recipe may ask of it
+    # checks of the recipe
 
     def acts_on(self, key: str) -> bool:
-        """Return whether a recipe key changes what it trains."""
+        """Return whether a recipe key affects its training."""
         if key == TRACKERS or (not self.trains and key in _LEARNING):
             return False
         return key.partition(".")[0] in self.uses
@@ -106,20 +106,20 @@ class Method:
         Args:
             recipe: As given or resolved.
             counts: Training samples per class.
-            n_val: Validation samples.
+            n_val: Number of validation samples.
 
         Raises:
             ConfigError: A name, a range or a size is wrong.
         """
 
     def check_encoder(self, recipe: Recipe, loaded: LoadedBackbone, rows: int, width: int) -> None:
-        """Reject a recipe or an encoder that do not go together.
+        """Reject a recipe that does not fit the encoder.
 
         Args:
             recipe: Resolved.
             loaded: The encoder.
-            rows: Training samples.
-            width: Of the features.
+            rows: Number of training samples.
+            width: Length of a feature vector.
 
         Raises:
             ConfigError: An option does not fit.
@@ -127,17 +127,17 @@ class Method:
         """
 
     def idle_keys(self) -> Sequence[str]:
-        """Keys of the sections it reads that nevertheless change nothing."""
+        """Keys in the sections of `uses` that nevertheless have no effect."""
         return ()
 
-    # what it does; each result lies in the run folder and is read from there
+    # the work; each result is saved in the run folder and read from there
 
     def train(self, job: Job) -> AnyEncoder:
-        """Train and give the adapted encoder."""
+        """Train and return the adapted encoder."""
         raise NotImplementedError(f"{type(self).__name__} trains nothing")
 
     def adapt(self, job: Job) -> None:
-        """Train and save, unless that was done before; what it stands on must have been done."""
+        """Train and save, unless already done; the methods in `stands_on` must be done."""
         if self.trains:
             spec = job.recipe.adapter if self.has_adapter else None
             parameters = trainable(job, spec, len(job.counts.names))
@@ -146,18 +146,18 @@ class Method:
     def features(
         self, job: Job, split: str, encoder: AnyEncoder | None = None, *, turn: int = 0
     ) -> Rows:
-        """Features of a split (rows, width); see `stage_features`."""
+        """Features (rows, width) of a split; see `stage_features`."""
         return np.asarray(stage_features(job, self.name, split, encoder, turn=turn))
 
     def training_set(self, job: Job) -> tuple[Rows, Classes]:
-        """What a head is fitted on: features (rows, width) and class indices (rows,)."""
+        """Features (rows, width) and class indices (rows,) that a head is fitted on."""
         return self.features(job, "train"), job.decisions("train").labels
 
     def with_head(self, job: Job) -> StageResult:
-        """Fit the recipe's head on its features, or read the one that was fitted."""
+        """Fit the recipe's head on its features, or read the saved one."""
         folder = job.folder.stage(self.name)
         encoder = load_adapted(job.encoder, folder)
-        together = ("test",) if job.accelerator.num_processes > 1 else ()  # while all are here
+        together = ("test",) if job.accelerator.num_processes > 1 else ()  # while all take part
         _, val, *_ = [self.features(job, s, encoder) for s in ("train", "val", *together)]
         probe = own_probe(job.recipe)
         return StageResult(self, encoder, _kept_head(job, self, probe, val), probe.kind)
@@ -165,55 +165,55 @@ class Method:
     def shares(
         self, job: Job, fit: Callable[[Rows, Classes, Rows], Logits], splits: Sequence[str]
     ) -> list[Rows]:
-        """Probabilities (rows, classes) of some splits, of an ensemble.
+        """Class probabilities (rows, classes) of an ensemble, per split.
 
         Args:
             job: The run.
             fit: Fits a head on training features, their classes and validation features.
-            splits: Which to answer for; no other is read, beside those that are learnt from.
+            splits: Splits to predict; besides training and validation no other is read.
         """
-        raise NotImplementedError(f"{type(self).__name__} is no ensemble")
+        raise NotImplementedError(f"{type(self).__name__} is not an ensemble")
 
     def has_own_head(self, recipe: Recipe) -> bool:
         """Whether its training has a linear head, with which it can be evaluated too."""
         return False
 
     def own_head(self, job: Job) -> nn.Module | None:
-        """Read the linear head that it was trained with; None where none was kept."""
+        """Read the linear head that it was trained with; None if none was saved."""
         path = own_head_file(job, self.name)
         if not path.is_file():
             return None
         return load_head(path, classes=len(job.counts.names), features=job.encoder.features)
 
     def calibration(self, job: Job) -> Calibration | None:
-        """Clusters and moved features, of methods that de-bias features."""
+        """Clusters and moved features; None unless the method de-biases features."""
         return None
 
-    # what it cost
+    # costs
 
     def own_costs(self, job: Job) -> list[StageCost]:
-        """What was spent on it alone, entry by entry."""
+        """Costs of its own stages."""
         return job.folder.costs(self.name).entries()
 
     def costs(self, job: Job) -> list[StageCost]:
-        """What was spent on it and on what it stands on."""
+        """Costs of its stages and of those of the methods it builds on."""
         before = [entry for method in stood_on(self) for entry in method.own_costs(job)]
         return before + self.own_costs(job)
 
     def trained_parameters(self, spent: Sequence[StageCost]) -> int:
-        """Parameters that learnt, of the largest stage; 0 where only the head did.
+        """Trained parameters of the largest stage; 0 if only the head was trained.
 
         Args:
-            spent: What `costs` gives.
+            spent: Returned by `costs`.
         """
         return max((entry.trained_parameters for entry in spent), default=0)
 
     def stages(self) -> tuple[str, ...]:
-        """Names of the methods whose folders it reads or writes, in the order they are done."""
+        """Names of the methods whose folders it reads or writes, in the order they run."""
         return (*self.stands_on, self.name)
 
 
-# of the sections that are read by all, what acts only where something learns
+# keys of the sections in INPUT that only affect training
 _LEARNING = {
     "backbone.new_bands_rate", "compute.micro_batch", "compute.checkpointing", "compute.compile",
     "compute.shard",
@@ -224,7 +224,7 @@ def find_method(name: str) -> Method:
     """Return the method called `name`.
 
     Raises:
-        ConfigError: There is none; the message has the nearest name.
+        ConfigError: There is none; the message has the closest name.
     """
     return registry.find("methods", name)()
 
@@ -235,16 +235,16 @@ def stood_on(method: Method) -> list[Method]:
 
 
 def adapt_all(job: Job, method: Method) -> None:
-    """Train what a method needs and does not find."""
+    """Train a method and those it builds on, unless already done."""
     for stage in (*stood_on(method), method):
         stage.adapt(job)
 
 
 def run_method(job: Job) -> list[StageResult]:
-    """Do the recipe's method and what it stands on; gives the rows of its results.
+    """Run the recipe's method and those it builds on; return the rows of its results.
 
-    First that of the adapter with the head it was trained with, if it has one: what ordinary
-    fine-tuning would have given.
+    The first row is the adapter with the head it was trained with, if it has one: ordinary
+    fine-tuning.
     """
     method = find_method(job.recipe.method)
     results = []
@@ -257,7 +257,7 @@ def run_method(job: Job) -> list[StageResult]:
 
 
 def _starts_training(job: Job) -> bool:
-    """Whether trainings start at the recipe's head on pretrained features, shown or not."""
+    """Whether training starts from the recipe's head on pretrained features, shown or not."""
     return not find_probe(job.recipe.probe.loss).own and job.recipe.train.head_start == "probe"
 
 
@@ -278,19 +278,19 @@ def fit_head(
     views: tuple[Rows, Rows] | None = None,
     own: nn.Module | None = None,
 ) -> nn.Module:
-    """Fit a head; what it has to choose is chosen on validation.
+    """Fit a head; its hyperparameters are chosen on validation.
 
     Args:
         job: The run.
         probe: Which head.
         train: Features (rows, width).
         labels: Their class indices (rows,).
-        val: Features of the validation rows, none where there is no such split.
-        views: Two views of the images to predict; see `ProbeData`.
+        val: Features of the validation rows (rows, width); no rows without that split.
+        views: Features of two views of the images to predict; see `ProbeData`.
         own: The head that the features were trained with.
 
     Returns:
-        From features (rows, width) to logits (rows, classes).
+        A module from features (rows, width) to logits (rows, classes).
     """
     data = ProbeData(
         features=train,
@@ -307,12 +307,12 @@ def fit_head(
         text=partial(text_head, job.loaded, job.counts.names, features=train),
     )
     with torch.random.fork_rng():
-        torch.manual_seed(job.recipe.seed)  # for heads of others that draw from the global state
+        torch.manual_seed(job.recipe.seed)  # third-party heads may draw from the global generator
         return find_probe(probe.kind).fit(data, probe.options)
 
 
 def head_rows(job: Job, method: Method) -> tuple[Rows, Classes]:
-    """What a head is trained on: a method's training set, in all views that the recipe wants."""
+    """Training set of a head: that of the method, in all views that the recipe asks for."""
     rows, labels = method.training_set(job)
     if job.recipe.probe.views == 1:
         return rows, labels
@@ -323,10 +323,10 @@ def head_rows(job: Job, method: Method) -> tuple[Rows, Classes]:
 
 
 def head_options(job: Job, method: Method) -> dict[str, Any]:
-    """Options of the head that was fitted on a method's features, chosen where there were several.
+    """Options of the head fitted on a method's features, including those chosen on validation.
 
     Raises:
-        RunError: What the run keeps of it is damaged.
+        RunError: The saved options are damaged.
     """
     path = job.folder.stage(method.name) / "head.options.json"
     if not path.is_file():  # fitted by version 0.1
@@ -335,9 +335,9 @@ def head_options(job: Job, method: Method) -> dict[str, Any]:
 
 
 def starting_probe(job: Job) -> nn.Linear:
-    """Return the linear head on pretrained features that a training starts at.
+    """Return the linear head on pretrained features that training starts from.
 
-    It is the recipe's where that is one under a loss, else the one of a recipe that names none.
+    It is the recipe's head if that is linear and trained with a loss, else the default one.
     """
     pretrained = find_method("zero-shot")
     if find_probe(job.recipe.probe.loss).is_linear:
@@ -351,7 +351,7 @@ def starting_probe(job: Job) -> nn.Linear:
 def _kept_head(
     job: Job, method: Method, probe: ProbeChoice, val: Rows, *, name: str = "head"
 ) -> nn.Module:
-    """Fit a head and keep it in the method's folder, or read the one that lies there."""
+    """Fit a head and save it in the method's folder, or read the saved one."""
     path = job.folder.stage(method.name) / f"{name}.safetensors"
     facts = HeadFacts(probe.kind, probe.options, job.encoder.features, len(job.counts.names))
     if job.folder.writes and not path.is_file():

@@ -1,4 +1,4 @@
-"""What a recipe says about stage 0, made for some classes: loss, mixing, order, optimiser."""
+"""Parts of stage 0, built from the recipe: loss, mixing, sampler, optimiser, early stopping."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -32,11 +32,11 @@ from tailora.train.sampling import Order, TwoPhases, build_sampler
 
 
 def recipe_sampler(recipe: Recipe, labels: NDArray[np.int64]) -> Order:
-    """Make the sampler of `train.sampler` for training rows with these labels (rows,).
+    """Build the sampler of `train.sampler` for training rows with these labels (rows,).
 
     Raises:
-        ConfigError: Unknown sampler or option, or one that does not fit the classes or the batch;
-            a second phase that draws as the first does.
+        ConfigError: A sampler or option is unknown or does not fit the classes or the batch, or the
+            second phase has the same sampler.
     """
     train = recipe.train
     first = _sampler(recipe, labels, train.sampler, train.sampler_options)
@@ -44,7 +44,7 @@ def recipe_sampler(recipe: Recipe, labels: NDArray[np.int64]) -> Order:
         return first
     if train.deferred_sampler == train.sampler:
         raise ConfigError(
-            f"train.deferred_sampler={train.sampler!r} is train.sampler; name another"
+            f"train.deferred_sampler={train.sampler!r} equals train.sampler; choose another"
         )
     second = _sampler(recipe, labels, train.deferred_sampler, {})
     return TwoPhases(first, second, second_phase(train.deferred, train.epochs))
@@ -69,16 +69,16 @@ _CMO = "cmo"
 def training_loss(
     recipe: Recipe, experts: Experts | None, counts: ClassCounts, groups: Groups | None
 ) -> LossOfEpoch:
-    """Make the loss of stage 0, in one phase or two.
+    """Build the loss of stage 0, with one phase or two.
 
     Args:
-        recipe: Its `train` decides.
-        experts: Loss of the method itself; None takes the recipe's.
+        recipe: Its `train` section is used.
+        experts: Loss of the method; None takes the recipe's.
         counts: Training samples per class.
         groups: Head, middle and tail; ResLT's heads need them.
 
     Raises:
-        ConfigError: An unknown loss or option, or a second phase that changes nothing.
+        ConfigError: A loss or option is unknown, or the second phase changes nothing.
     """
     train = recipe.train
     if experts is None:
@@ -103,20 +103,20 @@ def _second_loss(
         second = build_loss(TrainOptions(loss=train.deferred_loss), counts)
         if cosine_scale(second) is not None and cosine_scale(first) is None:
             raise ConfigError(
-                f"train.deferred_loss={train.deferred_loss!r} takes a cosine head's logits, and "
-                f"train.loss={train.loss!r} learns under another; choose it as train.loss too"
+                f"train.deferred_loss={train.deferred_loss!r} needs a cosine head, but "
+                f"train.loss={train.loss!r} trains another; choose it as train.loss too"
             )
         return second
     own = experts is not None and experts.deferred is not None
     if train.deferred_sampler is not None and not own:
-        return None  # the sampler is what changes
+        return None  # only the sampler changes
     return reweighted(first)
 
 
 def cosine_scale(loss: nn.Module) -> float | None:
-    """Scale of the cosine head whose logits a loss takes, None where it takes any.
+    """Scale of the cosine head that a loss needs, None if it takes any head.
 
-    A loss says so by an attribute `cosine_head_scale`, and then learns under such a head.
+    A loss declares this with an attribute `cosine_head_scale`.
     """
     return getattr(loss, "cosine_head_scale", None)
 
@@ -155,29 +155,29 @@ def training_mix(
     labels: NDArray[np.int64],
     loss: LossOfEpoch,
 ) -> Mixing | None:
-    """Make the mixing of stage 0, None for `"none"`.
+    """Build the mixing of stage 0, None for `"none"`.
 
     Args:
-        recipe: Its `train` decides.
+        recipe: Its `train` section is used.
         counts: Training samples per class.
-        rows: Training sample numbers.
+        rows: Numbers of the training samples (rows,).
         labels: Class index of every sample (samples,).
-        loss: Of both phases.
+        loss: Loss of both phases.
 
     Raises:
-        ConfigError: An unknown mix or option, a loss under which labels cannot be shared, or a
-            mix that would rest in every epoch.
+        ConfigError: A mix or option is unknown, a loss cannot take mixed labels, or the mix would
+            be off in every epoch.
     """
     train = recipe.train
     if train.mix == NO_MIX:
         for key in ("mix_options", "mix_off", "mix_average"):
             if getattr(train, key) != getattr(TrainOptions(), key):
-                raise ConfigError(f"train.{key} has no effect without a train.mix; name one")
+                raise ConfigError(f"train.{key} has no effect without train.mix; choose one")
         return None
     if "speckle" in train.augment:
         raise ConfigError(
-            f"train.mix={train.mix!r} blends stored values, and speckle belongs to the power of "
-            "one image; choose train.augment=dihedral"
+            f"train.mix={train.mix!r} blends stored values, but speckle is noise on the power of a "
+            "single image; choose train.augment=dihedral"
         )
     alter = augmentation(train.augment)
     mixer = build_mixer(train.mix, counts, train.mix_options, alter=alter)
