@@ -19,7 +19,7 @@ from tests.toy_mask_task import ToyMask
 
 # a value other than the default for every key there is
 OTHER = {
-    "method": "lora",
+    "method": "deblora",
     "seed": 7,
     "task": "toy-mask",
     "data.image_size": 84,
@@ -53,6 +53,7 @@ OTHER = {
     "train.batch_size": 5,
     "train.lr": 0.02,
     "train.weight_decay": 0.1,
+    "train.head_start": "zero",
     "train.loss": "focal",
     "train.loss_options": {"gamma": 2.0},
     "train.augment": "none",

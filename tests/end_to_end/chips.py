@@ -25,8 +25,9 @@ SIDE = 14
 QUICK = (
     "--image-size", str(SIDE), "--clusters", "4", "--epochs", "2", "--rank", "2", "--quiet",
     "--set", "probe.l2=[1.0,0.1]", "--set", "evaluate.replicates=40",
-    "--set", "train.batch_size=16",
+    "--set", "train.batch_size=16", "--set", "probe.views=1",
 )  # fmt: skip
+DEBLORA = ("--method", "deblora")
 RENDER = Figure.savefig
 UNLIKE_FROM_RUN_TO_RUN = ("seconds", "peak_memory_mb")
 

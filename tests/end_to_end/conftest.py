@@ -8,7 +8,16 @@ import torch
 from matplotlib.figure import Figure
 
 from tailora.storage import write_text
-from tests.end_to_end.chips import QUICK, RENDER, refused, snapshot, succeed, tailora, write_chips
+from tests.end_to_end.chips import (
+    DEBLORA,
+    QUICK,
+    RENDER,
+    refused,
+    snapshot,
+    succeed,
+    tailora,
+    write_chips,
+)
 from tests.tiny import tiny_encoder_folder
 
 
@@ -68,7 +77,7 @@ def finished(tmp_path_factory, data, quick):
     run = tmp_path_factory.mktemp("finished") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", RENDER)
-        succeed("fit", data, "--out", run, *quick)
+        succeed("fit", data, "--out", run, *quick, *DEBLORA)
     return run
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 import tailora as package
-from tests.end_to_end.chips import refused, tailora, write_chips
+from tests.end_to_end.chips import DEBLORA, refused, tailora, write_chips
 
 OPTIONS = {
     "an image size that the patch does not divide": (["--image-size", 20], ["20 px", "14 or 21"]),
     "an image size of nothing": (["--image-size", 0], ["0 px"]),
-    "more clusters than samples": (["--clusters", 500], ["500", "training samples", "--clusters"]),
+    "more clusters than samples": (
+        [*DEBLORA, "--clusters", 500], ["500", "training samples", "--clusters"],
+    ),
     "rho below one": (["--set", "deblora.balance=0.5"], ["rho", "at least 1", "0.5"]),
     "a rank below one": (["--rank", 0], ["rank must be at least 1", "0"]),
     "a rank where there is none": (["--tuner", "ia3"], ["'ia3' has no rank"]),
@@ -50,13 +52,13 @@ OPTIONS = {
     "an unknown imbalance": (["--imbalance", "stp:ratio=9"], ["did you mean 'step'"]),
     "an imbalance that empties a class": (["--imbalance", "step:ratio=999"], ["lower the ratio"]),
     "an unknown group scheme": (["--set", "evaluate.groups=thirds"], ["'class-thirds'"]),
-    "an unknown class to calibrate": (["--set", 'deblora.calibrate=["008"]'], ["'007'"]),
+    "an unknown class to calibrate": ([*DEBLORA, "--set", 'deblora.calibrate=["008"]'], ["'007'"]),
     "a band that is not there": (["--set", "data.bands=[1,2,4]"], ["1..3"]),
     "too few bands": (["--set", "data.bands=[1,2]"], ["takes 3 bands", "have 2"]),
     "a band that is no number": (["--set", 'data.bands=["red"]'], ["data.bands", "'red'"]),
     "a penalty of zero": (["--set", "probe.l2=[0.0]"], ["probe.l2", "positive"]),
     "a penalty that is no number": (["--set", 'probe.l2=["a"]'], ["probe.l2", "float", "'a'"]),
-    "too many components": (["--set", "deblora.pca=1000"], ["deblora.pca", "1000"]),
+    "too many components": ([*DEBLORA, "--set", "deblora.pca=1000"], ["deblora.pca", "1000"]),
     "a negative decay": (["--set", "train.weight_decay=-1"], ["weight_decay", "-1"]),
     "a learning rate that is not finite": (["--set", "train.lr=nan"], ["lr", "nan"]),
     "a trust level out of range": (["--set", "evaluate.trust_f1=50"], ["trust_f1", "[0, 1]"]),
@@ -124,7 +126,7 @@ def test_what_the_command_alone_shows_is_refused_before_data_are_opened(
 
 def test_one_line_is_all_there_is_without_quiet_too(refuse, data, quick):
     loud = [word for word in quick if word != "--quiet"]
-    refuse("fit", data, "--out", "run", *loud, "--clusters", 500, says=["500"])
+    refuse("fit", data, "--out", "run", *loud, *DEBLORA, "--clusters", 500, says=["500"])
 
 
 def test_no_output_folder_is_made_where_none_was_named(refuse, data, quick):

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from tailora.runs.one_at_a_time import one_at_a_time
 from tests.end_to_end.chips import (
     COUNTS,
+    DEBLORA,
     chip,
     copy_run,
     reseal,
@@ -112,7 +113,7 @@ def test_a_run_is_resumed_only_with_its_own_data_and_recipe(
 ):
     run = copy_run(finished, tmp_path / "run")
     others = write_chips(tmp_path / "others", COUNTS | {"[red]": 7})
-    words = ["--out", run, "--resume", *quick]
+    words = ["--out", run, "--resume", *quick, *DEBLORA]
     refuse("fit", others, *words, says=["different dataset", "--out"])
     refuse("fit", data, *words, "--rank", 4, says=["different recipe", "adapter.rank was 2, now 4"])
     refuse("fit", data, *words, "--seed", 4, says=["different recipe", "seed was 0, now 4"])
@@ -377,9 +378,9 @@ def test_a_folder_that_another_process_writes_is_left_to_it(
 ):
     run = copy_run(finished, tmp_path / "run")
     with one_at_a_time(run):
-        words = [data, "--out", run, flag, *quick]
+        words = [data, "--out", run, flag, *quick, *DEBLORA]
         refuse("fit", *words, says=["another tailora", str(os.getpid()), str(run)])
-    succeed("fit", data, "--out", run, "--resume", *quick)  # released
+    succeed("fit", data, "--out", run, "--resume", *quick, *DEBLORA)  # released
     with one_at_a_time(tmp_path / "c"):
         words = [data, "--out", "c", "--methods", "zero-shot", "--seeds", 1, *quick]
         refuse("compare", *words, says=["another tailora", "'c'"])

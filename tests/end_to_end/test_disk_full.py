@@ -6,7 +6,15 @@ from importlib import import_module
 
 import pytest
 
-from tests.end_to_end.chips import assert_same_result, copy_run, refused, snapshot, succeed, tailora
+from tests.end_to_end.chips import (
+    DEBLORA,
+    assert_same_result,
+    copy_run,
+    refused,
+    snapshot,
+    succeed,
+    tailora,
+)
 
 PLACES = {  # in the order of a run
     "decoded images": ("methods.prepare.prepare_images", "run"),
@@ -37,7 +45,7 @@ def no_file_longer_than(size):
 def test_a_full_disk_costs_nothing_that_was_done(
     finished, data, quick, tmp_path, monkeypatch, plain_report
 ):
-    words = ["fit", data, "--out", tmp_path / "run", *quick, "--resume"]
+    words = ["fit", data, "--out", tmp_path / "run", *quick, *DEBLORA, "--resume"]
     for place, named in PLACES.values():
         module, _, name = f"tailora.{place}".rpartition(".")
         with monkeypatch.context() as patch:

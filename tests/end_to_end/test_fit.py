@@ -22,6 +22,7 @@ from tailora.data import prepare_images
 from tailora.runs.run import make_encoder
 from tests.end_to_end.chips import (
     COUNTS,
+    DEBLORA,
     QUICK,
     SIDE,
     assert_same_result,
@@ -190,7 +191,7 @@ def test_the_adapter_opens_with_peft_alone(finished, encoder):
 def test_the_same_seed_gives_the_same_run_and_another_one_does_not(
     finished, data, quick, plain_report, tmp_path
 ):
-    succeed("fit", data, "--out", tmp_path / "again", *quick)
+    succeed("fit", data, "--out", tmp_path / "again", *quick, *DEBLORA)
     assert_same_result(tmp_path / "again", finished)
     succeed("fit", data, "--out", tmp_path / "other", *quick, "--seed", 1, "--method", "zero-shot")
     assert _rows(tmp_path / "other") != _rows(finished)
@@ -214,7 +215,7 @@ def test_other_tuners_take_the_place_of_lora(tuner, data, encoder, tmp_path):
     if tuner == "ia3":
         at = words.index("--rank")
         del words[at : at + 2]
-    succeed("fit", data, "--out", run, "--backbone", encoder, *words, "--tuner", tuner)
+    succeed("fit", data, "--out", run, "--backbone", encoder, *words, "--tuner", tuner, *DEBLORA)
     assert _heads(metrics(run)) == ROWS
     config = _json(run, "adapter/adapter_config.json")
     assert config["peft_type"] == ("LORA" if tuner == "dora" else "IA3")
@@ -289,7 +290,7 @@ def test_broken_images_are_left_out_counted_and_listed(quick, tmp_path):
 def test_a_finished_run_resumed_is_left_as_it_is(finished, data, quick, plain_report, tmp_path):
     run = copy_run(finished, tmp_path / "run")
     before = snapshot(tmp_path)
-    succeed("fit", data, "--out", run, *quick, "--resume")
+    succeed("fit", data, "--out", run, *quick, *DEBLORA, "--resume")
     assert snapshot(tmp_path) == before
 
 

@@ -11,7 +11,15 @@ import pytest
 import tailora as package
 from tailora.report import write_report
 from tailora.storage import read_json
-from tests.end_to_end.chips import assert_same_result, copy_run, refused, reseal, succeed, tailora
+from tests.end_to_end.chips import (
+    DEBLORA,
+    assert_same_result,
+    copy_run,
+    refused,
+    reseal,
+    succeed,
+    tailora,
+)
 from tests.end_to_end.test_resume import STEPS_AN_EPOCH, Watch
 
 KEYS = [
@@ -72,7 +80,7 @@ def test_a_loaded_run_has_its_history_as_rows_and_as_a_table(finished):
 def test_a_resumed_run_has_each_step_once(
     finished, data, quick, tmp_path, monkeypatch, plain_report
 ):
-    words = ["fit", data, "--out", tmp_path / "run", *quick, "--resume"]
+    words = ["fit", data, "--out", tmp_path / "run", *quick, *DEBLORA, "--resume"]
     for title, at in (("adapting to labels", 8), ("learning the moved features", 4)):
         with monkeypatch.context() as patch:
             patch.setattr("tailora.cli.fit.bars", lambda **_: Watch(title, at))  # noqa: B023
@@ -156,7 +164,7 @@ def test_in_its_first_epoch_it_begins_the_stage_anew(data, quick, tmp_path, monk
 
 def test_no_rate_can_be_lowered_once_its_stage_is_done(finished, data, quick, tmp_path):
     run = copy_run(finished, tmp_path / "run")
-    lower = ("fit", data, "--out", run, *quick, "--resume", "--set")
+    lower = ("fit", data, "--out", run, *quick, *DEBLORA, "--resume", "--set")
     refused(tailora(*lower, "train.lr=1e-5"), "train.lr was 0.001, now 1e-05")
     shutil.rmtree(run / "stages")  # that it is done can still be seen
     refused(tailora(*lower, "deblora.lr=1e-5"), "deblora.lr was 0.0003, now 1e-05")

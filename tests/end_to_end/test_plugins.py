@@ -13,7 +13,7 @@ from tailora.errors import ConfigError
 from tailora.heads.probes import Probe
 from tailora.methods.lora import LoRA
 from tailora.methods.method import Method
-from tailora.report.style import MARKERS, STRONG_COLOURS, method_style
+from tailora.report.style import MARKERS, STRONG_COLOURS, row_style
 from tests.end_to_end.chips import QUICK, refused, succeed, tailora
 
 PLUGIN = Path(__file__).parents[1] / "plugin_package"
@@ -54,7 +54,7 @@ class Mix:
 class Unfinished(Probe):
     """A head that cannot be loaded."""
 
-    name = "own"
+    name = "my-part"
     summary = "a head of my own"
 
     def fit(self, data, options=None):
@@ -75,7 +75,7 @@ def encoder_of_my_own():
 class Own(Method):
     """A method of my own."""
 
-    name = "own"
+    name = "my-part"
     title = "own"
     summary = "a method of my own"
 
@@ -283,13 +283,13 @@ def test_a_plugin_that_fails_is_named_and_leaves_nothing(code, said, install, mo
      ("detection", optimiser), ("methods", Own)],
 )  # fmt: skip
 def test_every_shelf_takes_a_part(family, part):
-    package.register(family, "own", part)
-    assert registry.find(family, "own") is part
-    assert registry.method_name(part) == "own"
-    entry = registry.entries(family)["own"]
+    package.register(family, "my-part", part)
+    assert registry.find(family, "my-part") is part
+    assert registry.method_name(part) == "my-part"
+    entry = registry.entries(family)["my-part"]
     assert (entry.summary, entry.options) == (registry.summary(part), registry.options(part))
-    with pytest.raises(ConfigError, match="'own' exists already"):
-        package.register(family, "own", part)
+    with pytest.raises(ConfigError, match="'my-part' exists already"):
+        package.register(family, "my-part", part)
 
 
 def test_a_method_of_one_s_own_has_its_place_among_the_others():
@@ -334,9 +334,10 @@ def test_a_method_of_a_package_has_a_title_and_a_look_of_its_own():
     package.register("methods", "plain-lora", plain)
     assert registry.method_title("own-lora") == "own LoRA"
     assert registry.method_base("own-lora") == "lora"
-    assert method_style("own-lora", 2) == ("#123456", "v")
-    assert method_style("plain-lora", 2) == (STRONG_COLOURS[2], MARKERS[2])  # it inherits no look
-    assert method_style("lora+reslt", 3) == (STRONG_COLOURS[3], MARKERS[3])
-    assert method_style("lora", 3) != method_style("lora+reslt", 3)
-    assert method_style("nowhere", 0) == (STRONG_COLOURS[0], MARKERS[0])
+    assert row_style(("own-lora", None), 2) == ("#123456", "v")
+    # it inherits no look
+    assert row_style(("plain-lora", None), 2) == (STRONG_COLOURS[2], MARKERS[2])
+    assert row_style(("lora+reslt", None), 3) == (STRONG_COLOURS[3], MARKERS[3])
+    assert row_style(("lora", None), 3) != row_style(("lora+reslt", None), 3)
+    assert row_style(("nowhere", None), 0) == (STRONG_COLOURS[0], MARKERS[0])
     assert registry.method_base("nowhere") is registry.method_base("zero-shot") is None

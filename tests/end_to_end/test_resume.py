@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import tailora as package
-from tests.end_to_end.chips import assert_same_result, snapshot, succeed, tailora
+from tests.end_to_end.chips import DEBLORA, assert_same_result, snapshot, succeed, tailora
 
 STEPS_AN_EPOCH = 5  # 78 training chips in batches of 16
 # steps of an epoch and epochs: stage 5 learns from the few chips of the moved classes
@@ -72,7 +72,7 @@ STOPS = [
 def test_a_run_interrupted_at_every_kind_of_step_ends_as_if_it_had_not_been(
     watch, finished, data, quick, tmp_path
 ):
-    words = ["fit", data, "--out", tmp_path / "run", *quick, "--resume"]
+    words = ["fit", data, "--out", tmp_path / "run", *quick, *DEBLORA, "--resume"]
     watch(*STOPS[0][:2])
     interrupted(tailora(*words))
     for (title, at, done), (following, its_step, _) in pairwise([*STOPS, (None, 0, None)]):
@@ -111,7 +111,7 @@ def test_a_run_interrupted_between_its_steps_ends_as_if_it_had_not_been(
     def interrupt(*_arguments, **_options):
         raise KeyboardInterrupt
 
-    words = ["fit", data, "--out", tmp_path / "run", *quick, "--resume"]
+    words = ["fit", data, "--out", tmp_path / "run", *quick, *DEBLORA, "--resume"]
     for place in PLACES:
         with monkeypatch.context() as patch:
             patch.setattr(f"tailora.{place}", interrupt)
@@ -127,7 +127,7 @@ def test_a_run_interrupted_between_its_steps_ends_as_if_it_had_not_been(
 def test_a_run_interrupted_again_and_again_as_files_get_their_names_ends_the_same(
     finished, data, quick, tmp_path, monkeypatch
 ):
-    words = ["fit", data, "--out", tmp_path / "run", *quick, "--resume"]
+    words = ["fit", data, "--out", tmp_path / "run", *quick, *DEBLORA, "--resume"]
     left = 0
 
     def watched(rename):
@@ -158,7 +158,7 @@ def test_a_run_interrupted_again_and_again_as_files_get_their_names_ends_the_sam
 
 @pytest.mark.slow
 def test_a_killed_process_leaves_a_run_that_can_be_resumed(finished, data, quick, tmp_path):
-    words = ["fit", data, "--out", tmp_path / "run", *quick]
+    words = ["fit", data, "--out", tmp_path / "run", *quick, *DEBLORA]
     environment = {
         **os.environ,
         "PYTHONPATH": str(Path(package.__file__).parents[1]),

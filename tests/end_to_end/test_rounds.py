@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from tailora.runs.weights import load_adapted
-from tests.end_to_end.chips import assert_same_result, succeed, tailora, write_chips
+from tests.end_to_end.chips import DEBLORA, assert_same_result, succeed, tailora, write_chips
 
 pytestmark = pytest.mark.usefixtures("plain_report")
 
 TWICE = (
+    *DEBLORA,
     "--set", "deblora.rounds=2", "--set", "deblora.calibrate=all", "--set", "deblora.epochs=2",
 )  # fmt: skip
 
@@ -77,7 +78,7 @@ def test_each_round_starts_from_the_adapter_of_the_round_before(data, quick, tmp
 
     monkeypatch.setattr("tailora.methods.deblora.method.load_adapted", watching)
     settings = ("--set", "deblora.rounds=3", "--set", "deblora.pull=0.5")
-    succeed("fit", data, "--out", tmp_path / "run", *quick, *settings)
+    succeed("fit", data, "--out", tmp_path / "run", *quick, *DEBLORA, *settings)
     assert starts == ["lora", "deblora/round-1", "deblora/round-2"]
 
 
@@ -188,7 +189,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
 def test_without_a_validation_split_no_pull_can_be_chosen_by_it(tmp_path, quick, refuse):
     few = write_chips(tmp_path / "few", {"a": 2, "b": 2, "c": 2})
     refuse(
-        "fit", few, "--out", tmp_path / "run", *quick, "--clusters", "2",
+        "fit", few, "--out", tmp_path / "run", *quick, *DEBLORA, "--clusters", "2",
         "--set", "deblora.pull=validation", "--set", "probe.l2=[0.1]",
         says=["deblora.pull='validation' needs validation samples"],
     )  # fmt: skip

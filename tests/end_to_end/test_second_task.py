@@ -10,7 +10,7 @@ from sklearn.metrics import f1_score
 import tailora as package
 from tailora import registry
 from tailora.storage import read_json
-from tests.end_to_end.chips import QUICK, succeed, tailora
+from tests.end_to_end.chips import DEBLORA, QUICK, succeed, tailora
 from tests.toy_mask_task import CLASSES, Masks, ToyMask, majority, write_mask_data
 
 OPTIONS = ("--task", "toy-mask", "--image-size", "28", "--quiet", "--rank", "2", "--epochs", "3",
@@ -36,7 +36,7 @@ def run(tmp_path_factory, masks, encoder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_REGISTERED", {})
         package.register("tasks", "toy-mask", ToyMask)
-        succeed("fit", masks, "--out", folder, "--backbone", encoder, *OPTIONS)
+        succeed("fit", masks, "--out", folder, "--backbone", encoder, *OPTIONS, *DEBLORA)
     return folder
 
 

@@ -7,10 +7,11 @@ from types import ModuleType
 import pytest
 
 import tailora as package
-from tests.end_to_end.chips import assert_same_result, refused, succeed, tailora
+from tests.end_to_end.chips import DEBLORA, assert_same_result, refused, succeed, tailora
 from tests.end_to_end.test_history import WHAT_IS_TRAINED
 
 SETTINGS = {
+    "method": "deblora", "probe.views": 1,
     "data.image_size": 14, "deblora.clusters": 4, "train.epochs": 2, "adapter.rank": 2,
     "probe.l2": [1.0, 0.1], "evaluate.replicates": 40, "train.batch_size": 16,
 }  # fmt: skip
@@ -105,7 +106,7 @@ def test_a_tracker_is_told_of_every_step_and_may_be_left_out_on_resuming(
 ):
     from tests.end_to_end.test_resume import Watch
 
-    words = ["fit", data, "--out", tmp_path / "run", *quick]
+    words = ["fit", data, "--out", tmp_path / "run", *quick, *DEBLORA]
     with monkeypatch.context() as patch:
         patch.setattr("tailora.cli.fit.bars", lambda **_quiet: Watch("adapting to labels", 8))
         assert tailora(*words, "--tracker", "tensorboard").code == 130

@@ -8,9 +8,11 @@ import torch
 from PIL import Image
 
 import tailora as package
+from tailora.backbones import load_backbone
 from tailora.backbones.symmetries import turn_all
 from tailora.heads.linear_probe import fit_linear_probe
 from tailora.losses import LogitAdjustedLoss
+from tailora.methods.prepare import resolve_recipe
 from tests.end_to_end.chips import QUICK, succeed
 
 VIEWS = ("--method", "zero-shot", "--set", "probe.views=8", "--set", "probe.l2=[0.03]")
@@ -63,6 +65,38 @@ def test_a_prediction_does_not_depend_on_how_an_image_lies(run, data):
     np.testing.assert_allclose(np.concatenate(found), np.tile(found[0], (8, 1)), atol=1e-6)
 
 
+def test_a_run_can_predict_from_one_view(run, data):
+    image = data / "007" / "000.png"
+    image = image if image.is_file() else next(data.rglob("*.png"))
+    answer = succeed("predict", run.folder.path, image, "--views", 1, "--quiet")
+    row = next(csv.DictReader(answer.out.splitlines()))
+    with torch.inference_mode():
+        logits = run.model.head(run.model.encoder(read(image)))
+    shares = run.said(logits.softmax(dim=1).numpy())[0]
+    told = [float(row[f"p({name})"]) for name in run.class_names]
+    np.testing.assert_allclose(told, shares, atol=1e-5)
+    both = [package.load_run(run.folder.path, views=views).model.views for views in (None, 1)]
+    assert both == [8, 1]
+
+
+def test_images_are_seen_in_all_views_unless_something_speaks_against_it(data, encoder):
+    def views(**options):
+        recipe = package.Recipe().override(
+            {key.replace("__", "."): v for key, v in options.items()}
+        )
+        return resolve_recipe(recipe, load_backbone(str(encoder))).probe.views
+
+    assert views() == 8
+    assert views(method="zero-shot") == views(method="deblora") == 8
+    assert views(data__has_up=True, train__augment="none") == 1
+    assert views(probe__loss="own") == 1
+    assert views(probe__views=1) == 1
+
+
+def test_another_number_of_views_is_refused_in_prediction(run, data, refuse):
+    refuse("predict", run.folder.path, data, "--views", 4, says=["views must be 1 or 8, got 4"])
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -85,7 +119,7 @@ def test_a_comparison_has_rows_of_views(data, encoder, tmp_path, plain_page):
     rows = package.read_comparison(tmp_path / "sweep").rows
     assert [row.probe for row in rows] == ["own", "logit-adjusted", "logit-adjusted:views=8"]
     fitted = tmp_path / "run"
-    succeed("fit", data, "--out", fitted, "--backbone", encoder, *QUICK, "--method", "lora",
+    succeed("fit", data, "--out", fitted, "--backbone", encoder, *QUICK[:-2], "--method", "lora",
             "--set", "probe.l2=[0.03]", "--probe", "logit-adjusted:views=8")  # fmt: skip
     run = package.read_run(fitted)
     assert run.recipe.probe.views == 8

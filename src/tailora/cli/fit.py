@@ -54,7 +54,7 @@ def fit(
         str | None,
         typer.Option(
             help="{fitted methods}; deblora also evaluates zero-shot and lora.",
-            show_default="deblora",
+            show_default="lora",
         ),
     ] = None,
     task: Task = None,

@@ -16,6 +16,7 @@ from tailora.cli.options import (
     Raw,
     SkipBroken,
     Unverified,
+    Views,
     bars,
     check_ending,
     print_json,
@@ -89,6 +90,7 @@ def map_(
         typer.Option("--resume", help="Continue interrupted maps; keep complete ones."),
     ] = False,
     raw: Raw = False,
+    views: Views = None,
     skip_broken: SkipBroken = False,
     unverified: Unverified = False,
     quiet: Quiet = False,
@@ -108,7 +110,7 @@ def map_(
         "probabilities": probabilities, "confidence": confidence, "polygons": polygons,
         "chip": chip, "step": step, "dense": dense or None, "most_nodata": most_nodata,
         "sensor": sensor, "band_names": band_names, "nodata": nodata, "resume": resume or None,
-        "raw": raw or None,
+        "raw": raw or None, "views": views,
     }  # fmt: skip
     draw_maps(
         run, scenes, out, {name: value for name, value in given.items() if value is not None},
@@ -150,7 +152,7 @@ def draw_maps(
     reading = chosen(_FOR_READING)
     if "band_names" in reading:
         reading["band_names"] = tuple(name.strip() for name in reading["band_names"].split(","))
-    loaded = load_run(run, verify=verify)
+    loaded = load_run(run, verify=verify, views=given.get("views"))
     tell_notes(loaded.notes)
     found, notes = map_scenes(
         loaded,

@@ -14,6 +14,7 @@ from tailora.cli.options import (
     Raw,
     SkipBroken,
     Unverified,
+    Views,
     bars,
     check_ending,
     listed,
@@ -47,6 +48,7 @@ def predict(
     ] = None,
     skip_broken: SkipBroken = False,
     raw: Raw = False,
+    views: Views = None,
     probabilities: Annotated[Path | None, _OF_MAPS] = None,
     confidence: Annotated[Path | None, _OF_MAPS] = None,
     polygons: Annotated[Path | None, _OF_MAPS] = None,
@@ -81,11 +83,13 @@ def predict(
             ["use `tailora map RUN SCENES --out MAP.tif` for maps; `predict` will no longer "
                 "write them in the next version"]
         )  # fmt: skip
-        draw_maps(run, images, out, given | ({"raw": True} if raw else {}), **show)
+        given |= {"raw": True} if raw else {}
+        given |= {} if views is None else {"views": views}
+        draw_maps(run, images, out, given, **show)
     else:
         check_ending(out, ".csv", what="a table (`tailora map` writes maps, .tif)")
         _refuse_map_options(given)
-        _predict_table(run, images, out, raw=raw, **show)
+        _predict_table(run, images, out, raw=raw, views=views, **show)
 
 
 def _is_map(out: Path) -> bool:
@@ -111,6 +115,7 @@ def _predict_table(
     out: Path | None,
     *,
     raw: bool,
+    views: int | None,
     verify: bool,
     skip_broken: bool,
     quiet: bool,
@@ -120,7 +125,7 @@ def _predict_table(
     from tailora.runs.run import load_run
     from tailora.storage import write_text
 
-    loaded = load_run(run, verify=verify)
+    loaded = load_run(run, verify=verify, views=views)
     tell_notes(loaded.notes)
     found = prediction.predict(
         loaded, images, skip_broken=skip_broken, raw=raw, progress=bars(quiet=quiet)

@@ -7,9 +7,15 @@ from tailora.errors import unknown_name
 
 PRESETS: Final = MappingProxyType(
     {
+        # what `tailora fit` does without options
+        "default": {},
+        # nothing but a head is trained, on pretrained features: a first answer in about a minute
+        "fast": {"method": "zero-shot"},
         # the paper and its public scripts, with the plainest reading where they are silent: a fresh
         # adapter learns all targets, the probe is trained with plain cross-entropy
         "paper": {
+            "method": "deblora",
+            "probe.views": 1,
             "deblora.clusters": 32,
             "deblora.source": "adapted",
             "deblora.pull": "adaptive",

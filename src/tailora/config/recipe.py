@@ -286,14 +286,16 @@ class ProbeOptions:
             `tau = [0.7, 1.0, 1.3]`, the one with the best validation macro-F1 is taken.
         l2: L2 penalties of linear heads, selected by validation macro-F1.
         views: 8: train the head on all eight flips and quarter turns of each training image, and
-            predict from the mean feature over those of each new image, at eight times the cost;
-            1: images as they are.
+            predict from the mean feature over those of each new image, at eight times the cost of a
+            prediction; 1: images as they are. None is 8 wherever images may be turned (no
+            `data.has_up`, one decision per image, a method that turns them) and the head is fitted
+            after training.
     """
 
     loss: str = "logit-adjusted"
     loss_options: dict[str, Any] = field(default_factory=dict)
     l2: list[float] = field(default_factory=lambda: [1.0, 0.3, 0.1, 0.03, 0.01, 0.003])
-    views: int = 1
+    views: int | None = None
 
 
 @dataclass(frozen=True)
@@ -314,7 +316,7 @@ class Recipe:
         compute: Precision and memory.
     """
 
-    method: str = "deblora"
+    method: str = "lora"
     seed: int = 0
     task: str = "classify"
     data: DataOptions = field(default_factory=DataOptions)

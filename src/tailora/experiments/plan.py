@@ -251,11 +251,12 @@ def stage_key(recipe: Recipe, method: str, *, fingerprint: str, loaded: LoadedBa
         loaded: The encoder.
     """
     defaults, of = recipe_keys(), find_method(method)
+    starts_at_probe = recipe.train.head_start == "probe"  # of stage 0, on pretrained features
     kept = {
         key: value
         for key, value in recipe.flat().items()
-        # the zero-shot probe starts the head of stage 0
-        if (of.acts_on(key) or key == "task" or key.startswith(_PROBE)) and value != defaults[key]
+        if (of.acts_on(key) or key == "task" or (key.startswith(_PROBE) and starts_at_probe))
+        and value != defaults[key]
     }
     if method != SEEDLESS:
         kept["seed"] = recipe.seed

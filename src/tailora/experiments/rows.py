@@ -18,7 +18,7 @@ from tailora.data import Dataset
 from tailora.experiments.plan import SEEDLESS, Adaptation, Plan, stage_key
 from tailora.heads.probes import Logits, as_logits, find_probe
 from tailora.methods.job import Job
-from tailora.methods.method import Method, adapt_all, find_method, fit_head, head_rows
+from tailora.methods.method import Method, adapt_all, find_method, fit_head, head_rows, with_views
 from tailora.methods.prepare import compose_job, decode_images, resolve_recipe
 from tailora.methods.scoring import clusters_of, cost_of, fit_of
 from tailora.metrics import (
@@ -219,8 +219,9 @@ def _score(
     clusters: ClusterSummary | None,
 ) -> None:
     """Fit one probe and look at the test once; leaves metrics, predictions and cost."""
-    if probe.views is not None:
-        job = replace(job, recipe=job.recipe.override({"probe.views": probe.views}))
+    views = 1 if probe.views is None and find_probe(probe.kind).own else probe.views
+    if views is not None:
+        job = with_views(job, views)
     output, val = row_output(job, row, probe)
     options, units = job.recipe.evaluate, job.units("test")
     targets = job.decisions("test").labels

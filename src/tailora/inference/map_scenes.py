@@ -212,6 +212,8 @@ def _mark(run: Run, *, raw: bool) -> str:
     ]
     files += sorted(folder.glob("*.safetensors")) + sorted(folder.glob("adapter*/*.safetensors"))
     digest = hashlib.sha256(b"raw" if raw else b"")
+    if run.model.views != (run.recipe.probe.views or 1):
+        digest.update(f"views {run.model.views}".encode())
     for path in filter(Path.is_file, files):
         digest.update(file_sha256(path))
     return digest.hexdigest()

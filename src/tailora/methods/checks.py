@@ -70,7 +70,7 @@ def check_task(recipe: Recipe, task: Task) -> None:
         f"train.objective={train.objective!r}": train.objective in CONTRASTIVE,
         f"train.mix={train.mix!r}": train.mix != NO_MIX,
         f"probe {recipe.probe.loss!r}": find_probe(recipe.probe.loss).views,
-        f"probe.views={recipe.probe.views}": recipe.probe.views > 1,
+        f"probe.views={recipe.probe.views}": (recipe.probe.views or 1) > 1,
     }
     for what, is_needed in needs.items():
         if is_needed:
@@ -443,9 +443,9 @@ def _check_validation(recipe: Recipe, n_val: int) -> None:
 
 def _check_views(recipe: Recipe) -> None:
     """Reject an unsupported number of views, and rotation of images with a fixed orientation."""
-    if recipe.probe.views not in (1, VIEWS):
+    if recipe.probe.views not in (None, 1, VIEWS):
         raise ConfigError(f"probe.views must be 1 or {VIEWS}, got {recipe.probe.views}")
-    if recipe.data.has_up and recipe.probe.views > 1:
+    if recipe.data.has_up and (recipe.probe.views or 1) > 1:
         raise ConfigError(
             f"probe.views={VIEWS} rotates images, but data.has_up fixes their orientation; leave "
             "one of them out"
@@ -455,7 +455,7 @@ def _check_views(recipe: Recipe) -> None:
             f"train.augment={recipe.train.augment!r} rotates images, but data.has_up fixes their "
             "orientation; add --set train.augment=none"
         )
-    if recipe.probe.views > 1 and not find_method(recipe.method).turns:
+    if (recipe.probe.views or 1) > 1 and not find_method(recipe.method).turns:
         raise ConfigError(
             f"method {recipe.method!r} cannot extract features of rotated images; leave out "
             "probe.views"

@@ -36,12 +36,21 @@ INPUT = ("data", "backbone", "compute")
 
 @dataclass(frozen=True)
 class StageResult:
-    """An adapted encoder with a head: the recipe's, or `own`, the one it was trained with."""
+    """An adapted encoder with a head: the recipe's, or `own`, the one it was trained with.
+
+    Args:
+        method: How it was adapted.
+        encoder: Adapted.
+        head: From features (rows, width) to logits (rows, classes).
+        head_name: Name of the head.
+        views: Views of an image that it predicts from; None is the recipe's.
+    """
 
     method: "Method"
     encoder: AnyEncoder
     head: nn.Module
     head_name: str
+    views: int | None = None
 
 
 class Method:
@@ -265,7 +274,7 @@ def _with_own_head(job: Job, result: StageResult) -> list[StageResult]:
     own = result.method.own_head(job)
     if own is None or result.head_name == registry.OWN_HEAD:
         return []
-    return [replace(result, head=own, head_name=registry.OWN_HEAD)]
+    return [replace(result, head=own, head_name=registry.OWN_HEAD, views=1)]
 
 
 def fit_head(
@@ -314,12 +323,17 @@ def fit_head(
 def head_rows(job: Job, method: Method) -> tuple[Rows, Classes]:
     """Training set of a head: that of the method, in all views that the recipe asks for."""
     rows, labels = method.training_set(job)
-    if job.recipe.probe.views == 1:
+    views = range(1, job.recipe.probe.views or 1)
+    if not views:
         return rows, labels
-    views = range(1, job.recipe.probe.views)
     turned = [method.features(job, "train", turn=turn) for turn in views]
     own = job.decisions("train").labels
     return np.concatenate([rows, *turned]), np.concatenate([labels, *[own] * len(turned)])
+
+
+def with_views(job: Job, views: int) -> Job:
+    """Return the same run with its heads seeing another number of views."""
+    return replace(job, recipe=job.recipe.override({"probe.views": views}))
 
 
 def head_options(job: Job, method: Method) -> dict[str, Any]:

@@ -17,11 +17,13 @@ from tailora.adapters import resolve_rank
 from tailora.backbones import LoadedBackbone, has_class_token, load_backbone
 from tailora.backbones.fast_precision import with_precision
 from tailora.backbones.stem import StemPlan, find_stem
+from tailora.backbones.symmetries import VIEWS
 from tailora.config.probe_choice import own_probe
 from tailora.config.recipe import Recipe
 from tailora.counts import ClassCounts
 from tailora.data import Dataset, PreparedImages, prepare_images
 from tailora.errors import BackboneError, ConfigError, DataError
+from tailora.heads.probes import find_probe
 from tailora.methods.band_choice import band_numbers, describe, normalised, with_range_check
 from tailora.methods.checks import check_encoder, check_recipe, check_task, check_text
 from tailora.methods.job import Job
@@ -242,7 +244,17 @@ def resolve_recipe(recipe: Recipe, loaded: LoadedBackbone) -> Recipe:
         backbone = replace(backbone, pooling=pooling)
     if train.lr is None:
         train = replace(train, lr=method.learning_rate)
-    return replace(recipe, data=data, backbone=backbone, adapter=adapter, train=train)
+    probe = recipe.probe
+    if probe.views is None:
+        probe = replace(probe, views=_default_views(recipe))
+    return replace(recipe, data=data, backbone=backbone, adapter=adapter, train=train, probe=probe)
+
+
+def _default_views(recipe: Recipe) -> int:
+    """All views, unless images cannot be turned or the head was fitted to single ones."""
+    turns = find_method(recipe.method).turns and find_task(recipe.task).per_image
+    fixed = recipe.data.has_up or find_probe(recipe.probe.loss).own
+    return VIEWS if turns and not fixed else 1
 
 
 def choose_bands(

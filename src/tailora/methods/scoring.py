@@ -20,7 +20,7 @@ from tailora.heads.probes import find_probe
 from tailora.methods.deblora.calibrate import Calibration
 from tailora.methods.job import Job
 from tailora.methods.label_curves import label_curves
-from tailora.methods.method import Method, StageResult, head_options, head_rows
+from tailora.methods.method import Method, StageResult, head_options, head_rows, with_views
 from tailora.metrics import (
     ClassEvidence,
     ClusterSummary,
@@ -36,7 +36,6 @@ from tailora.metrics import (
     judge,
     prediction_sets,
 )
-from tailora.registry import OWN_HEAD
 from tailora.storage import write_json, write_text
 from tailora.tasks.task import Task
 
@@ -240,20 +239,19 @@ def csv_text(rows: Sequence[Sequence[object]]) -> str:
 
 def _output(job: Job, result: StageResult) -> MethodOutput:
     method = result.method
+    if result.views is not None:
+        job = with_views(job, result.views)
     train, val, test = (
         method.features(job, split, result.encoder) for split in ("train", "val", "test")
     )
-    trained = None  # of the same features as the row with the fitted head
-    if result.head_name != OWN_HEAD:
-        learnt, labels = method.training_set(job)
-        trained = TrainedFeatures(learnt, labels, _class_vectors(result.head))
+    learnt, labels = method.training_set(job)
     return MethodOutput(
         method.name,
         probabilities(result, test),
         features=test,
         feature_center=np.mean(train, axis=0),
         fit=fit_of(job, probabilities(result, val)),
-        trained=trained,
+        trained=TrainedFeatures(learnt, labels, _class_vectors(result.head)),
         head=result.head_name,
         **cost_of(job, method, head=_head_size(result)),
     )

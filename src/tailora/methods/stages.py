@@ -128,7 +128,7 @@ def _encoded(
     """Features of images (images, features), or `by_place` feature maps in half precision."""
     folder = job.folder.stage(stage)
     split, grid = view.partition("-")[0], job.grid if by_place else ()
-    views = job.recipe.probe.views if view in ("val", "test") else 1
+    views = (job.recipe.probe.views or 1) if view in ("val", "test") else 1
     bank = FeatureBank(
         folder / (f"features-{view}" if views == 1 else f"features-{view}-over-{views}-views"),
         job.feature_manifest(split, weights_fingerprint(folder), grid, views),

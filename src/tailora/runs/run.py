@@ -16,9 +16,9 @@ from tailora.backbones import Encoder, LoadedBackbone, Pooling, Precision, load_
 from tailora.backbones.checkpointing import recompute_activations
 from tailora.backbones.decibels import Decibels
 from tailora.backbones.stem import StemPlan, adapt_stem, plan_stem
-from tailora.backbones.symmetries import over_views
+from tailora.backbones.symmetries import VIEWS, over_views
 from tailora.config.recipe import Recipe
-from tailora.errors import RunError
+from tailora.errors import ConfigError, RunError
 from tailora.heads.probes import Probe, ProbeObject, find_probe, probe_names
 from tailora.objects import Given, as_given, given_again, same
 from tailora.registry import method_facts
@@ -132,6 +132,7 @@ def load_run(
     verify: bool = True,
     backbone: nn.Module | LoadedBackbone | None = None,
     probe: Probe | None = None,
+    views: int | None = None,
 ) -> Run:
     """Load a finished run; besides its folder only the pretrained encoder is needed.
 
@@ -141,14 +142,19 @@ def load_run(
             checksums: it is read, with a note.
         backbone: The encoder, if the run was fitted on an object.
         probe: The head, if the run was fitted with an object that is not a linear layer.
+        views: Views of each image to predict from, 1 or 8; None takes the run's. One view is eight
+            times as fast as eight and less accurate; the head, its calibration and what was
+            measured on the test remain those of the run.
 
     Raises:
+        ConfigError: Another number of views, or eight of images that have an up.
         RunError: The run is incomplete or in a different format, a file has changed since the run
             was fitted, files contradict each other, or the encoder's pretrained weights differ from
             those it was fitted with.
         BackboneError: The encoder cannot be loaded.
     """
     found = read_run(path, verify=verify)
+    views = _checked_views(found.recipe, views)
     lent: dict[tuple[str, str], Callable[..., Any]] = {}
     if backbone is not None:
         own = found.recipe.backbone
@@ -158,10 +164,20 @@ def load_run(
         head = found.recipe.probe
         lent |= given_again("heads", head.loss, head.loss_options, probe_given(probe)).lent
     with registry.lent(lent):
-        return _with_model(found, path)
+        return _with_model(found, path, views)
 
 
-def _with_model(found: RunResult, path: str | Path) -> Run:
+def _checked_views(recipe: Recipe, views: int | None) -> int:
+    if views not in (None, 1, VIEWS):
+        raise ConfigError(f"views must be 1 or {VIEWS}, got {views}")
+    if views == VIEWS and recipe.data.has_up:
+        raise ConfigError(
+            f"{VIEWS} views turn images, and the run's data.has_up says that they have an up; use 1"
+        )
+    return views or recipe.probe.views or 1
+
+
+def _with_model(found: RunResult, path: str | Path, views: int) -> Run:
     folder, record, recipe = found.folder.path, found.record, found.recipe
     loaded = load_backbone(record.backbone.name, options=recipe.backbone.options)
     if loaded.sha256 != record.backbone.sha256:
@@ -179,7 +195,7 @@ def _with_model(found: RunResult, path: str | Path) -> Run:
         folder / "head.safetensors", classes=len(found.classes), features=encoder.features
     )
     read = {one.name: getattr(found, one.name) for one in fields(found)}
-    return Run(**read, model=Classifier(encoder, head, views=recipe.probe.views).eval())
+    return Run(**read, model=Classifier(encoder, head, views=views).eval())
 
 
 def stem_plan(recipe: Recipe, wavelengths: Sequence[float | None] | None) -> StemPlan | None:
