@@ -293,11 +293,11 @@ def test_every_shelf_takes_a_part(family, part):
 
 
 def test_a_method_of_one_s_own_has_its_place_among_the_others():
-    package.register("methods", "own", Own)
-    assert "own" in registry.fitted_methods()
-    assert registry.method_facts()["own"]["uses"] == Method.uses
-    assert "own" in " ".join(succeed("fit", "--help").out.split())
-    assert "a method of my own" in succeed("methods", "own").out
+    package.register("methods", "my-part", Own)
+    assert "my-part" in registry.fitted_methods()
+    assert registry.method_facts()["my-part"]["uses"] == Method.uses
+    assert "my-part" in " ".join(succeed("fit", "--help").out.split())
+    assert "a method of my own" in succeed("methods", "my-part").out
 
 
 @pytest.mark.parametrize(
