@@ -134,7 +134,7 @@ def test_a_loss_that_is_not_finite_stops_and_a_lower_rate_goes_on_from_the_last_
     refused(
         diverge(words, monkeypatch, STEPS_AN_EPOCH + 2),
         "lora: the loss is nan in epoch 2, step 8 (images ",
-        ".png and 13 more); lower train.lr, which is 0.01, and add --resume to go on from the end "
+        ".png and 13 more); lower train.lr, which is 0.01, and add --resume to continue from the end "
         "of epoch 1, kept in ",
         str(run / "stages" / "lora" / "checkpoint.pt"),
     )
@@ -157,7 +157,7 @@ def test_in_its_first_epoch_it_begins_the_stage_anew(data, quick, tmp_path, monk
     refused(
         diverge(words, monkeypatch, 0),
         "lora: the loss is nan in epoch 1, step 1",
-        "and add --resume to go on from the beginning of this stage",
+        "and add --resume to continue from the beginning of this stage",
     )
     assert not (tmp_path / "run" / "stages" / "lora" / "checkpoint.pt").exists()
 

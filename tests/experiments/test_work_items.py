@@ -302,7 +302,7 @@ def test_a_token_may_be_seen_late(tmp_path):
 
 
 def test_a_machine_must_have_the_same_tailora(tmp_path):
-    with pytest.raises(RunError, match=r"has tailora .* begun by 0\.0\.1"):
+    with pytest.raises(RunError, match=r"has tailora .* started by 0\.0\.1"):
         check_place(Place(tmp_path, "mine", version="0.0.1"))
 
 

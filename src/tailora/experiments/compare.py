@@ -2,7 +2,7 @@
 
 Adapter and probe are separate axes: an adapter is trained once and every probe is fitted on the
 same features. A stage is named after what it depends on, so rows that share one find it done, and
-a comparison that was interrupted goes on where it stopped.
+a comparison that was interrupted continues where it stopped.
 """
 
 import os
@@ -76,7 +76,7 @@ def compare(
             at once.
         ray: Address of a Ray cluster to do the work on, see `ray_executor.joined`; `out` must lie
             on storage that all its machines see.
-        resume: Go on with an interrupted comparison, or add methods, probes and seeds to one.
+        resume: Continue an interrupted comparison, or add methods, probes and seeds to one.
         force: Replace a comparison at `out`.
         progress: Shows how far it is.
 

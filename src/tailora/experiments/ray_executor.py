@@ -1,7 +1,7 @@
 """Work items of a comparison as tasks of a Ray cluster; results lie in a folder all machines see.
 
 Ray only carries work items to machines. What is to be done, and what is there already, is decided
-by the folder, so a sweep that broke off goes on with `--resume`, with Ray or without.
+by the folder, so an interrupted sweep continues with `--resume`, with Ray or without.
 
 Reference: Moritz et al., "Ray: A Distributed Framework for Emerging AI Applications", OSDI 2018.
 """
@@ -215,13 +215,13 @@ def check_place(place: Place, *, within: float = _VISIBLE_WITHIN) -> None:
     """
     own = metadata.version("tailora")
     if own != place.version:
-        raise RunError(f"this machine has tailora {own}, the sweep was begun by {place.version}")
+        raise RunError(f"this machine has tailora {own}, the sweep was started by {place.version}")
     deadline = time.monotonic() + within
     while _token(place.folder) != place.token:
         if time.monotonic() > deadline:
             raise RunError(
-                f"{str(place.folder)!r} is not the folder that the sweep was begun in: --out must "
-                "lie on storage that all machines see under the same path"
+                f"{str(place.folder)!r} is not the folder that the sweep was started in: --out "
+                "must lie on storage that all machines see under the same path"
             )
         time.sleep(min(1.0, within / 4))
 
@@ -283,6 +283,6 @@ def _cause(error: BaseException, ray: Any) -> BaseException:
         lines = str(error).splitlines() or [type(error).__name__]
         return RunError(
             f"a machine of the Ray cluster failed ({lines[0]}); every machine needs this version "
-            "of tailora; what is done is kept, go on with --resume"
+            "of tailora; what is done is kept, continue with --resume"
         )
     return error

@@ -51,7 +51,7 @@ def do_in_processes(
         except BrokenProcessPool as error:
             raise ProcessError(
                 "a process of the comparison was killed, often for want of memory; give fewer "
-                "--jobs and go on with --resume"
+                "--jobs and continue with --resume"
             ) from error
         except BaseException:
             # wherever they are: what they write is whole at any time, as after a kill
@@ -66,7 +66,7 @@ def _begin(threads: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that gave it work is no more: it would go on for hours."""
+    """End this process when its parent has ended: it would run on for hours."""
     parent = parent_process()
     if parent is not None:
         parent.join()

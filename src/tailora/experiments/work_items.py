@@ -140,11 +140,11 @@ def run_items(
     Args:
         items: What `cut` gives.
         executor: Does them.
-        at_once: Most items begun and not ended.
+        at_once: Most items running at once.
         ended: Called after each.
 
     Raises:
-        TailoraError: A work item failed; no further one is begun.
+        TailoraError: A work item failed; no further one is started.
     """
     waiting, running, done = list(items), dict[Any, WorkItem](), set[str]()
     while waiting or running:

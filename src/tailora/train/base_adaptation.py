@@ -272,7 +272,7 @@ _FEW: Final = 3
 def _what_to_do(
     error: NotFiniteError, context: TrainingContext, stage: StageFolder | None, lr: float
 ) -> str:
-    """Name the images of the batch, and how to go on."""
+    """Name the images of the batch, and how to continue."""
     rows = error.step.rows
     shown = [context.name(row) for row in rows[:_FEW].tolist()]
     more = f" and {len(rows) - _FEW} more" if len(rows) > _FEW else ""
@@ -286,6 +286,6 @@ def _what_to_do(
         else "the beginning of this stage"
     )
     return (
-        f"{where}; lower {stage.rate}, which is {lr:g}, and add --resume to go on from {last}; if "
-        "it happens at any rate, look at these images"
+        f"{where}; lower {stage.rate}, which is {lr:g}, and add --resume to continue from {last}; "
+        "if it happens at any rate, look at these images"
     )

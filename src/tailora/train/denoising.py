@@ -1,4 +1,4 @@
-"""Base adaptation without labels for a diffusion model: go on with what it was trained on.
+"""Base adaptation without labels for a diffusion model: continue its own training.
 
 The adapter learns to tell the noise in noisy images of the new domain. Nothing in it knows a class.
 Only a model that makes images can do it; its own loss is `denoising_loss`.

@@ -74,7 +74,7 @@ def train(
         accelerator: Runs the backward pass on its device. With several processes each takes its
             share of every step's rows, and all make the same step.
         checkpoint: File written at each epoch's end, by the first process; when it exists training
-            goes on from it.
+            continues from it.
         sampler: Draws positions in `rows`, how many it likes and in its own order, from its seed
             and the epoch alone; None takes every row once in random order. May change once.
         optimizer: None is AdamW.

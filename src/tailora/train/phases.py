@@ -49,7 +49,7 @@ def reweighted(loss: nn.Module) -> nn.Module:
 
 @final
 class LossOfEpoch(nn.Module):
-    """The loss of the epoch that was last begun; losses that say `follows_epoch` are told it.
+    """The loss of the current epoch; losses that say `follows_epoch` are told it.
 
     Args:
         first: The loss, or that of the first phase.
