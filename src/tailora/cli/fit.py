@@ -1,9 +1,9 @@
 """`tailora fit`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -39,8 +39,10 @@ from tailora.cli.options import (
     tell_notes,
 )
 from tailora.launcher import is_first
-from tailora.numbers import counted
+from tailora.numbers import counted, duration
 from tailora.progress import Progress
+
+_LONGEST: Final = 4  # stages whose time is told one by one
 
 
 def fit(
@@ -171,7 +173,16 @@ def _warnings(run: Any) -> list[str]:
     return ([leak] if copies else []) + told
 
 
+def _times(stages: Sequence[Any]) -> str:
+    """Say where the time went, the longest stage first; the short ones together."""
+    ordered = sorted(stages, key=lambda stage: -stage.seconds)
+    told = [f"{stage.name} {duration(stage.seconds)}" for stage in ordered[:_LONGEST]]
+    rest = sum(stage.seconds for stage in ordered[_LONGEST:])
+    return "time: " + ", ".join([*told, *([f"all else {duration(rest)}"] if rest else [])])
+
+
 def _conclude(run: Any, show: Any, folder: Path) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     from tailora.report.score_sections import deciding_pairs
@@ -188,9 +199,10 @@ def _conclude(run: Any, show: Any, folder: Path) -> None:
     show.print(run.metrics.table())
     for pair in deciding_pairs(run):
         said = compare_scores(pair, "tail", confidence=run.metrics.bootstrap.confidence)
-        show.print(said.text, soft_wrap=True)
+        show.print(escape(said.text), soft_wrap=True)
     if run.metrics.alarm():
         show.print(listed([run.metrics.alarm()]), soft_wrap=True)
     weak = [one.name for one in run.classes if one.verdict != "trusted"]
     show.print(f"not trusted yet: {listed(weak) or 'none'}", soft_wrap=True)
+    show.print(escape(_times(run.record.stages)), soft_wrap=True)
     show.print(f"report: {listed([str(folder / 'report.html')])}", soft_wrap=True)
