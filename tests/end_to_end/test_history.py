@@ -134,8 +134,8 @@ def test_a_loss_that_is_not_finite_stops_and_a_lower_rate_goes_on_from_the_last_
     refused(
         diverge(words, monkeypatch, STEPS_AN_EPOCH + 2),
         "lora: the loss is nan in epoch 2, step 8 (images ",
-        ".png and 13 more); lower train.lr, which is 0.01, and add --resume to continue from the end "
-        "of epoch 1, kept in ",
+        ".png and 13 more); lower train.lr, which is 0.01, and add --resume to continue from the "
+        "end of epoch 1, kept in ",
         str(run / "stages" / "lora" / "checkpoint.pt"),
     )
     stage = run / "stages" / "lora"
