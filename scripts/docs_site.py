@@ -25,6 +25,15 @@ OUTSIDE = re.compile(r"<(?:script|img|iframe|source)[^>]*src=\"?https?:|<link[^>
 log = logging.getLogger("mkdocs.hooks.docs_site")
 
 
+def on_config(config: MkDocsConfig) -> None:
+    """Add the pages of results to the navigation: which there are depends on what was measured."""
+    section = next(item["Results"] for item in config.nav or [] if "Results" in item)
+    found = (
+        path.relative_to(config.docs_dir) for path in Path(config.docs_dir, "results").glob("*.md")
+    )
+    section += sorted({path.as_posix() for path in found} - set(section))
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages at the root of the repository, and the files that any page links to."""
     for source, uri in PAGES.items():
@@ -43,6 +52,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Write the links of a page as they are in the site."""
     source, folder = _in_repository(page.file.src_uri), posixpath.dirname(page.file.src_uri)
+    if folder == "results":
+        page.meta["hide"] = ["toc"]  # its place is for tables
 
     def in_site(found: re.Match[str]) -> str:
         return posixpath.relpath(_in_site(_target(source, found[1])), folder or ".")

@@ -109,9 +109,10 @@ def publish():
     return script("publish_demo")
 
 
-def test_the_results_page_is_what_the_committed_results_give():
+def test_the_pages_of_results_are_what_the_committed_results_give():
     module = script("results_page")
-    assert module.PAGE.read_text("utf-8") == module.page(module.RESULTS)
+    written = {p.name: p.read_text("utf-8") for p in module.FOLDER.glob("*.md")}
+    assert written == module.pages(module.RESULTS)
 
 
 def test_the_benchmarks_page_is_what_the_committed_results_give():

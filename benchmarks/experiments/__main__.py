@@ -4,7 +4,7 @@
 
 Experiments with the same [recipe] share adapters and features through the work folder, and one
 that was stopped goes on where it was. benchmarks/results/NAME.json is written after each dataset;
-`python scripts/results_page.py` makes the page of it.
+`python scripts/results_page.py` makes its page in docs/results.
 """
 
 import argparse

@@ -69,5 +69,6 @@ def pairs(results: dict[str, Any]) -> str:
     return (
         "## Pairs that took turns\n\nWarm-up first, medians over pairs. Details, and "
         "size-constrained K-means against scikit-learn and k-means-constrained, stand in "
-        "[results.md](results.md).\n\n" + table(("what", "ratio", "range over pairs", "goal"), rows)
+        "[speed](results/speed.md).\n\n"
+        + table(("what", "ratio", "range over pairs", "goal"), rows)
     )
