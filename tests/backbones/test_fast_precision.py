@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from tailora.backbones.fast_precision import fastest_precision, with_precision
+from tailora.backbones.fast_precision import fastest_precision
 from tailora.config.recipe import Recipe
+from tailora.methods.prepare import with_precision
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from tests.end_to_end.chips import QUICK, succeed
 
 @pytest.fixture(params=["fp32", "bf16"])
 def fastest(request, monkeypatch):
-    monkeypatch.setattr("tailora.backbones.fast_precision.fastest_precision", lambda: request.param)
+    monkeypatch.setattr("tailora.methods.prepare.fastest_precision", lambda: request.param)
     return request.param
 
 

@@ -1,11 +1,8 @@
 """The precision that a machine computes fastest in, for `compute.precision = "auto"`."""
 
-from dataclasses import replace
 from typing import Final
 
 import torch
-
-from tailora.config.recipe import Recipe
 
 AUTO: Final = "auto"
 # without one of these a processor converts each bfloat16 number in software, which is slower
@@ -24,10 +21,3 @@ def fastest_precision() -> str:
         return "fp32"
     found = torch.cpu.get_capabilities()
     return "bf16" if any(found.get(name, False) for name in _CPU) else "fp32"
-
-
-def with_precision(recipe: Recipe) -> Recipe:
-    """Put the machine's fastest precision in the place of `"auto"`."""
-    if recipe.compute.precision != AUTO:
-        return recipe
-    return replace(recipe, compute=replace(recipe.compute, precision=fastest_precision()))

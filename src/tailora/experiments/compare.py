@@ -17,7 +17,6 @@ from typing import Any, Final
 import torch
 
 from tailora.backbones import LoadedBackbone
-from tailora.backbones.fast_precision import with_precision
 from tailora.config.recipe import Recipe
 from tailora.data import Dataset
 from tailora.errors import ConfigError
@@ -33,7 +32,7 @@ from tailora.experiments.work_items import cut
 from tailora.methods.band_choice import with_band_names
 from tailora.methods.checks import check_text
 from tailora.methods.method import find_method
-from tailora.methods.prepare import check_row
+from tailora.methods.prepare import check_row, with_precision
 from tailora.progress import Progress, silent
 from tailora.report import write_method_comparison
 from tailora.runs.comparison import ComparisonResult

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from tailora import processes
 from tailora.adapters import resolve_rank
 from tailora.backbones import LoadedBackbone, has_class_token, load_backbone
-from tailora.backbones.fast_precision import with_precision
+from tailora.backbones.fast_precision import AUTO, fastest_precision
 from tailora.backbones.stem import StemPlan, find_stem
 from tailora.backbones.symmetries import VIEWS
 from tailora.config.probe_choice import own_probe
@@ -223,6 +223,13 @@ def compose_job(
         accelerator=accelerator,
         progress=progress,
     )
+
+
+def with_precision(recipe: Recipe) -> Recipe:
+    """Put the machine's fastest precision in the place of `"auto"`."""
+    if recipe.compute.precision != AUTO:
+        return recipe
+    return replace(recipe, compute=replace(recipe.compute, precision=fastest_precision()))
 
 
 def resolve_recipe(recipe: Recipe, loaded: LoadedBackbone) -> Recipe:
