@@ -46,8 +46,8 @@ class DebiasOptions:
             round's adapter (*reading*).
         fit_on: Training samples of stage 5: `"tail"` uses only the moved classes, a small part of
             the data; `"all"` also anchors the other samples at their current features. Neither was
-            better over two datasets and four splits (docs/results/stage-five.md), and `"tail"` takes
-            a third of the time.
+            better over two datasets and four splits (docs/results/stage-five.md), and `"tail"`
+            takes a third of the time.
         regression: Loss of stage 5: `"squared"` distance, `"cosine"` or `"smooth-l1"`, see
             `target_objective` (*reading*).
         init: Initialise the new adapter from the base adapter, or the previous round's
