@@ -349,7 +349,9 @@ def _screening(result: Result, plain: Mapping[str, Row]) -> str:
         )
         for key in ranked
     ]
-    seeds = ", ".join(f"{name} ({len(found['seeds'])} seeds)" for name, found in sets.items())
+    seeds = ", ".join(
+        f"{name} ({_count(len(found['seeds']), 'split')})" for name, found in sets.items()
+    )
     variants, probes = (len({key[place] for key in rows}) for place in (0, 1))
     facts = [
         f"{_count(variants, 'variant')}, {_count(probes, 'probe')}; {seeds}; "

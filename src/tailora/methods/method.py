@@ -259,8 +259,10 @@ def run_method(job: Job) -> list[StageResult]:
     results = []
     for stage in (*stood_on(method), method):
         stage.adapt(job)
-        if stage.name == method.name or method.baselines or _starts_training(job):
+        if stage.name == method.name or method.baselines:
             results.append(stage.with_head(job))
+        elif _starts_training(job):
+            starting_probe(job)
     ordinary = [row for result in results for row in _with_own_head(job, result)]
     return [*ordinary, *(results if method.baselines else results[-1:])]
 
@@ -351,15 +353,17 @@ def head_options(job: Job, method: Method) -> dict[str, Any]:
 def starting_probe(job: Job) -> nn.Linear:
     """Return the linear head on pretrained features that training starts from.
 
-    It is the recipe's head if that is linear and trained with a loss, else the default one.
+    The recipe's probe if it is a linear layer trained with a loss, otherwise the default one; of
+    images as they are, since eight views would cost more than they could change here.
     """
     pretrained = find_method("zero-shot")
-    if find_probe(job.recipe.probe.loss).is_linear:
-        head = pretrained.with_head(job).head
-    else:
-        val = pretrained.features(job, "val")
-        head = _kept_head(job, pretrained, own_probe(Recipe()), val, name="start")
-    return cast("nn.Linear", head)
+    probe, is_plain = job.recipe.probe, (job.recipe.probe.views or 1) == 1
+    if find_probe(probe.loss).is_linear and is_plain:
+        return cast("nn.Linear", pretrained.with_head(job).head)
+    chosen = own_probe(job.recipe if find_probe(probe.loss).is_linear else Recipe())
+    plain = with_views(job, 1)
+    val = pretrained.features(plain, "val")
+    return cast("nn.Linear", _kept_head(plain, pretrained, chosen, val, name="start"))
 
 
 def _kept_head(
