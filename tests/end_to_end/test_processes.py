@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from tailora import load_run
-from tests.end_to_end.chips import metrics, succeed, tailora
+from tests.end_to_end.chips import DEBLORA, metrics, succeed, tailora
 
 # what is drawn differs by process, so nothing is; stage 5 and its features are in it all the same
 ALIKE = ("--set", "train.augment=none", "--set", "evaluate.label_value=false")
@@ -39,7 +39,7 @@ def adapters(run, stage):
 @pytest.fixture(scope="module")
 def alone(data, quick, tmp_path_factory):
     run = tmp_path_factory.mktemp("alone") / "run"
-    succeed("fit", data, "--out", run, *quick, *ALIKE)
+    succeed("fit", data, "--out", run, *quick, *ALIKE, *DEBLORA)
     return run
 
 
@@ -48,7 +48,7 @@ def test_two_processes_make_the_run_that_one_makes_even_when_one_has_died(
     alone, data, quick, tmp_path
 ):
     run = tmp_path / "run"
-    words = ("fit", data, "--out", run, *quick, *ALIKE)
+    words = ("fit", data, "--out", run, *quick, *ALIKE, *DEBLORA)
     both = launch(2, *words)
     kill_one(both, once=run / "stages" / "lora" / "checkpoint.pt")
     _, said = both.communicate(timeout=60)
