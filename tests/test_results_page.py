@@ -92,7 +92,7 @@ def test_a_screening_shows_the_change_of_every_variant_on_validation(pages):
     assert cells(page, "lora", "own") == ["41.0 (-9.0)", "58.0 (-2.0)", "–", "39.0 (-1.0)"]
     rows = re.findall(r"^\| (lora|optimizer muon) \| ([\w-]+) \|", page, flags=re.MULTILINE)
     assert rows[:3] == [("optimizer muon", "logit-adjusted"), PLAIN, ("lora", "own")]
-    assert "2 variants, 2 probes; ponds (2 seeds), dunes (2 seeds)" in page
+    assert "2 variants, 2 probes; ponds (2 splits), dunes (2 splits)" in page
     assert "Three epochs each." in page
     assert "**Kept:** Muon" in page
 

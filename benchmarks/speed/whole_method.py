@@ -39,7 +39,8 @@ def main(arguments: Sequence[str]) -> None:
     options.add_argument("--out", type=Path, default=RESULTS)
     given = options.parse_args(arguments)
     data = open_dataset(given.data, seed=SEED)
-    recipe = Recipe(seed=SEED).override(dict(parse_assignment(pair) for pair in given.set))
+    plain = Recipe("deblora", SEED).override({"probe.views": 1})  # views cost both alike
+    recipe = plain.override(dict(parse_assignment(pair) for pair in given.set))
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in VARIANTS}
     _stages(data, recipe.override({"train.epochs": 1, "deblora.epochs": 1}))  # to warm up
     for turn in range(given.repeats):

@@ -236,8 +236,12 @@ def test_a_debiased_run_over_the_lora_it_stands_on():
 def test_whole_runs_take_turns_and_are_measured_from_what_they_record(tmp_path, monkeypatch):
     asked = []
     demo = json.loads((ratios.RESULTS / "demo.json").read_text("utf-8"))["run"]
+    for what, seconds in (("cluster and move", 3.0), ("train", 12.5)):
+        stage = {"name": f"deblora: {what}", "method": "deblora", "seconds": seconds}
+        demo["stages"].append({**demo["stages"][0], **stage})
 
     def fit(data, *, recipe, out):
+        assert recipe.method == "deblora"
         asked.append((recipe.deblora.fit_on, recipe.deblora.epochs, recipe.train.epochs))
         out.mkdir()
         (out / "run.json").write_text(json.dumps(demo), "utf-8")

@@ -2,7 +2,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tailora.class_names import canonical_name
@@ -132,6 +132,7 @@ def test_class_without_images_in_val_alone_is_no_error(tmp_path, write_picture):
         max_size=4,
     )
 )
+@example(names={"0", "0.TIF"})
 def test_any_folder_name_is_a_class_name(tmp_path_factory, names):
     root = tmp_path_factory.mktemp("odd")
     for name in names:

@@ -53,7 +53,8 @@ def find_scenes(paths: Sequence[Path]) -> list[tuple[str, list[Path]]]:
     files = [path for path in paths if not path.is_dir()]
     scenes = _scenes_of(files, files[0].stem if files else "")
     for folder in (path for path in paths if path.is_dir()):
-        inside = [p for p in visible_entries(folder) if p.suffix.lower() in SCENE_EXTENSIONS]
+        files_inside = (p for p in visible_entries(folder) if p.is_file())
+        inside = [p for p in files_inside if p.suffix.lower() in SCENE_EXTENSIONS]
         if not inside:
             raise DataError(f"no raster ({', '.join(SCENE_EXTENSIONS)}) in {str(folder)!r}")
         scenes += _scenes_of(inside, folder.resolve().name)

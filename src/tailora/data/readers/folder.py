@@ -118,7 +118,8 @@ def _tops(root: Path) -> list[tuple[Path, str]]:
 
 
 def _require_no_loose_images(folder: Path) -> None:
-    loose = [path.name for path in visible_entries(folder) if path.suffix.lower() in EXTENSIONS]
+    files = [path for path in visible_entries(folder) if path.is_file()]  # a class may be "0.TIF"
+    loose = [path.name for path in files if path.suffix.lower() in EXTENSIONS]
     if loose:
         raise DataError(
             f"{counted(len(loose), 'image')} directly in {str(folder)!r}, so of unknown class, "

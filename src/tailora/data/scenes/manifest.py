@@ -221,7 +221,8 @@ def _files(patterns: Sequence[str], folder: Path) -> list[Path]:
 
 
 def _band_files(folder: Path) -> list[Path]:
-    rasters = [p for p in visible_entries(folder) if p.suffix.lower() in SCENE_EXTENSIONS]
+    files = [p for p in visible_entries(folder) if p.is_file()]
+    rasters = [p for p in files if p.suffix.lower() in SCENE_EXTENSIONS]
     named = [path for path in rasters if name_in(path.stem)]
     if not rasters:
         raise DataError(f"no raster ({', '.join(SCENE_EXTENSIONS)}) in {str(folder)!r}")
