@@ -49,7 +49,7 @@ def retrained(tmp_path_factory, data, quick):
 def nearest(tmp_path_factory, data, quick):
     """A debLoRA under the nearest class mean."""
     run = tmp_path_factory.mktemp("ncm") / "run"
-    succeed("fit", data, "--out", run, *quick, "--probe", "ncm-cl2n")
+    succeed("fit", data, "--out", run, *quick, "--method", "deblora", "--probe", "ncm-cl2n")
     return run
 
 

@@ -147,10 +147,10 @@ def make_plan(
         for changes in variants or [{}]
     ]
     chosen = [parse_probe(text) for text in listed]
-    if not chosen:
-        own = [parse_probe(registry.OWN_HEAD)] * any(row.has_own_head for row in adaptations)
-        chosen = [*own, own_probe(recipe)]
     has_own = any(row.has_own_head for row in adaptations)
+    if not chosen:
+        own = [parse_probe(registry.OWN_HEAD)] if has_own else []
+        chosen = [*own, own_probe(recipe)]
     if not has_own and any(find_probe(probe.kind).own for probe in chosen):
         check_own_head(found[0], adaptations[0].recipe)
     return Plan(

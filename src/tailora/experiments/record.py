@@ -21,6 +21,7 @@ from tailora.frames import Rows
 from tailora.methods.method import find_method
 from tailora.metrics import (
     MethodMetrics,
+    OverSeeds,
     RowOverSeeds,
     RunMetrics,
     SeedOutcome,
@@ -236,15 +237,8 @@ def _rows_under(
     mine = {row.name: found[row.name, probe.name] for row in rows}
     baselines = {row.name: plan.baseline_of(row) for row in rows}
     baselines = {row: base for row, base in baselines.items() if base is None or base.name in mine}
-    options = plan.recipe.evaluate
-    over = compare_over_seeds(
-        [_outcome(plan, mine, place) for place in range(len(plan.seeds))],
-        against={row: base.name for row, base in baselines.items() if base is not None},
-        shared_test=shared,
-        replicates=options.replicates,
-        confidence=options.confidence,
-        seed=plan.recipe.seed,
-    )
+    against = {row: base.name for row, base in baselines.items() if base is not None}
+    over = _over_seeds(plan, mine, against, shared=shared)
     statistics_of = {row.name: row for row in over.rows}
     return [
         _entry(row, probe, statistics_of[row.name], mine[row.name], baselines.get(row.name))
@@ -259,16 +253,26 @@ def _over_ordinary(
     if plan.ordinary is None:
         return {}
     named = {" / ".join(key): results for key, results in found.items()}
+    over = _over_seeds(plan, named, " / ".join(plan.ordinary), shared=shared)
+    return dict(zip(found, (row.difference for row in over.rows), strict=True))
+
+
+def _over_seeds(
+    plan: Plan,
+    results: Mapping[str, list[_Found]],
+    against: str | Mapping[str, str],
+    *,
+    shared: bool,
+) -> OverSeeds:
     options = plan.recipe.evaluate
-    over = compare_over_seeds(
-        [_outcome(plan, named, place) for place in range(len(plan.seeds))],
-        against=" / ".join(plan.ordinary),
+    return compare_over_seeds(
+        [_outcome(plan, results, place) for place in range(len(plan.seeds))],
+        against=against,
         shared_test=shared,
         replicates=options.replicates,
         confidence=options.confidence,
         seed=plan.recipe.seed,
     )
-    return dict(zip(found, (row.difference for row in over.rows), strict=True))
 
 
 def _outcome(plan: Plan, mine: Mapping[str, list[_Found]], place: int) -> SeedOutcome:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
+from tailora.metrics.seed_differences import MeanDifference
 from tailora.numbers import counted, integer, named_list, points
 from tailora.report.blocks import Note
 from tailora.runs.comparison import LEAKS, ComparisonResult, ComparisonRow
@@ -43,11 +44,7 @@ def _over_ordinary(found: ComparisonResult, rows: Sequence[ComparisonRow]) -> No
     start = f"Over ordinary fine-tuning ({found.ordinary})"
     if not supported:
         return Note(f"{start}, no gain on the tail can be claimed.", "open") if gains else None
-    ordered = sorted(supported, key=lambda pair: -(pair[1].mean or 0.0))
-    texts = [f"{label} {change.text()}" for label, change in ordered[:_MOST_NAMED]]
-    more = len(ordered) - _MOST_NAMED
-    more_text = f" and {more} more" if more > 0 else ""
-    return Note(f"{start}, tail macro-F1 gains: {'; '.join(texts)}{more_text}.", "good")
+    return Note(f"{start}, tail macro-F1 gains: {_largest_first(supported)}.", "good")
 
 
 def _highest(found: ComparisonResult, rows: Sequence[ComparisonRow], scope: str) -> Note:
@@ -123,8 +120,12 @@ def _none_of(n_tested: int) -> str:
 
 def _changes(rows: Sequence[ComparisonRow], scope: str) -> str:
     changes = [(row.label, row.difference_on(scope)) for row in rows]
-    ordered = sorted(changes, key=lambda pair: -abs((pair[1] and pair[1].mean) or 0.0))
-    texts = [f"{label} {change.text()}" for label, change in ordered if change]
+    return _largest_first([(label, change) for label, change in changes if change])
+
+
+def _largest_first(changes: Sequence[tuple[str, MeanDifference]]) -> str:
+    ordered = sorted(changes, key=lambda pair: -abs(pair[1].mean or 0.0))
+    texts = [f"{label} {change.text()}" for label, change in ordered]
     more = len(texts) - _MOST_NAMED
     return "; ".join(texts[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
