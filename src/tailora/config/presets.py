@@ -9,7 +9,7 @@ PRESETS: Final = MappingProxyType(
     {
         # what `tailora fit` does without options
         "default": {},
-        # nothing but a head is trained, on pretrained features: a first answer in about a minute
+        # nothing but a head is trained, on pretrained features: the quickest first answer
         "fast": {"method": "zero-shot"},
         # the paper and its public scripts, with the plainest reading where they are silent: a fresh
         # adapter learns all targets, the probe is trained with plain cross-entropy
