@@ -35,6 +35,7 @@ TABLES: Final[dict[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 _PROBE: Final = "probe."
+_VIEWS: Final = "probe.views"
 
 
 @dataclass(frozen=True)
@@ -257,6 +258,7 @@ def stage_key(recipe: Recipe, method: str, *, fingerprint: str, loaded: LoadedBa
         for key, value in recipe.flat().items()
         if (of.acts_on(key) or key == "task" or (key.startswith(_PROBE) and starts_at_probe))
         and value != defaults[key]
+        and key != _VIEWS  # the head that training starts from sees images as they are
     }
     if method != SEEDLESS:
         kept["seed"] = recipe.seed
