@@ -25,6 +25,7 @@ from tailora.metrics import (
     RowOverSeeds,
     RunMetrics,
     SeedOutcome,
+    SeedSpread,
     ShiftedScores,
     Spread,
     compare_over_seeds,
@@ -66,6 +67,7 @@ def row_measures(methods: Sequence[MethodMetrics]) -> Measures | None:
     rankings = [method.ranking for method in methods if method.ranking]
     scalings = [method.scaling for method in methods if method.scaling]
     sets = [method.coverage for method in methods if method.coverage]
+    searched = [method.retrieval for method in methods if method.retrieval]
     return Measures(
         worst_class_recall=_spread(method.worst_class_recall for method in methods),
         g_mean=_spread(method.g_mean for method in methods),
@@ -79,6 +81,7 @@ def row_measures(methods: Sequence[MethodMetrics]) -> Measures | None:
         nll=_by_group(one["none"].nll for one in scalings),
         coverage=_by_group(one.by_group for one in sets),
         set_size=_by_group(one.size_by_group for one in sets),
+        retrieval=_per_seed(searched) if len(searched) == len(methods) else None,
     )
 
 
@@ -90,6 +93,15 @@ def _by_group(found: Iterable[Mapping[str, Score]]) -> dict[str, Spread]:
     """Over the seeds that have the measure."""
     known = list(found)
     return {scope: _spread(one[scope] for one in known) for scope in MACRO_KEYS}
+
+
+def _per_seed(found: Sequence[Mapping[str, Score]]) -> dict[str, SeedSpread]:
+    spreads = {}
+    for scope in MACRO_KEYS:
+        values = tuple(one[scope] for one in found)
+        spread = _spread(values)
+        spreads[scope] = SeedSpread(spread.mean, spread.deviation, values)
+    return spreads
 
 
 def _priors(found: Sequence[Mapping[str, ShiftedScores]]) -> dict[str, PriorSpreads]:

@@ -88,6 +88,7 @@ def row_output(job: Job, row: Adaptation, probe: ProbeChoice) -> tuple[MethodOut
         feature_center=train.mean(axis=0),
         fit=fit_of(job, val_shares),
         head=probe.name,
+        gallery=method.training_set(job),
         **_cost(job, method),
     )
     return output, val_shares

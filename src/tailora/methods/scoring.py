@@ -253,6 +253,7 @@ def _output(job: Job, result: StageResult) -> MethodOutput:
         fit=fit_of(job, probabilities(result, val)),
         trained=TrainedFeatures(learnt, labels, _class_vectors(result.head)),
         head=result.head_name,
+        gallery=(learnt, labels),
         **cost_of(job, method, head=_head_size(result)),
     )
 

@@ -194,6 +194,8 @@ class MethodMetrics:
         shift: Fréchet distance from training to test features.
         head: Name of the head, e.g. `"logit-adjusted"`, or `"own"` for the one that the adapter
             was trained with.
+        retrieval: Mean average precision of test images searched among the training images, by
+            group of the class; see `retrieval_scores`.
     """
 
     method: str
@@ -222,6 +224,7 @@ class MethodMetrics:
     collapse: Collapse | None = None
     shift: FeatureShift | None = None
     head: str | None = None
+    retrieval: Scores | None = None
 
     @property
     def row(self) -> tuple[str, str | None]:

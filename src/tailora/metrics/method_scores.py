@@ -20,7 +20,7 @@ from tailora.metrics.confusion import (
 )
 from tailora.metrics.feature_metrics import TrainedFeatures, collapse_of, shift_of
 from tailora.metrics.geometry import FeatureGeometry, feature_geometry
-from tailora.metrics.group_f1 import group_f1, group_members
+from tailora.metrics.group_f1 import group_f1, group_members, mean_of_defined
 from tailora.metrics.intervals import class_f1_intervals, macro_f1_intervals
 from tailora.metrics.method_metrics import (
     ClassMetrics,
@@ -34,6 +34,7 @@ from tailora.metrics.method_metrics import (
 )
 from tailora.metrics.prior_shift import ShiftedScores, scores_under_priors
 from tailora.metrics.ranking import RankingScores, group_ranking, ranking_scores
+from tailora.metrics.retrieval import retrieval_scores
 from tailora.metrics.shot_accuracy import (
     accuracy_disparity,
     geometric_mean_recall,
@@ -62,6 +63,8 @@ class MethodOutput:
         fit: Scalings fitted on validation; None skips scalings and prediction sets.
         trained: Training features; None skips neural collapse and distribution shift.
         head: Name of the head that gave the probabilities, e.g. `"logit-adjusted"`.
+        gallery: Features (rows, width) and class indices (rows,) of the training images, which
+            test images are searched among; None skips retrieval.
     """
 
     method: str
@@ -74,6 +77,7 @@ class MethodOutput:
     fit: ValidationFit | None = None
     trained: TrainedFeatures | None = None
     head: str | None = None
+    gallery: tuple[ArrayLike, ArrayLike] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,6 +203,7 @@ def method_metrics(
         **_fit_metrics(output, split, scores, rows),
         **_feature_metrics(output, split),
         head=output.head,
+        retrieval=_retrieval(output, rows, split),
     )
 
 
@@ -247,6 +252,19 @@ def _ranking(ranking: RankingScores, groups: Groups) -> dict[str, GroupScores]:
     return {
         name: GroupScores(**{key: defined(value) for key, value in asdict(found).items()})
         for name, found in group_ranking(ranking, groups).items()
+    }
+
+
+def _retrieval(
+    output: MethodOutput, targets: NDArray[np.int64], split: TestSplit
+) -> dict[str, Score] | None:
+    if output.gallery is None or output.features is None:
+        return None
+    classes = len(split.counts.names)
+    found = retrieval_scores(*output.gallery, output.features, targets, classes, seed=split.seed)
+    return {
+        name: defined(float(mean_of_defined(found[members])))
+        for name, members in group_members(split.groups).items()
     }
 
 

@@ -343,7 +343,8 @@ def measures_section(found: ComparisonResult) -> Section:
         "class's own probability ranks its samples above all others; AUPRC depends on class "
         "frequencies in the test split, and its chance level is shown in grey. Tail coverage: "
         "share of tail samples whose prediction set, with thresholds from validation, contains "
-        "the true class; next to it the mean set size."
+        "the true class; next to it the mean set size. Tail retrieval: mean average precision of "
+        "tail test images searched among the training images by cosine similarity, without a head."
     )
     columns = (
         Column("method", numeric=False),
@@ -352,6 +353,7 @@ def measures_section(found: ComparisonResult) -> Section:
         Column("G-mean", "geometric mean of the recalls; one class at 0 makes it 0"),
         Column("AUROC", "mean over classes; chance is 50"),
         *(Column(f"{scope} AUPRC", "mean average precision") for scope in ("head", "tail")),
+        Column("tail retrieval", "mean average precision of a search among training images"),
         Column("tail coverage"),
         Column("set size", "classes in the prediction set of a tail sample"),
     )
@@ -370,6 +372,7 @@ def _measure_cells(row: ComparisonRow, found: Measures) -> tuple[Cell, ...]:
         Cell(found.g_mean.text()),
         Cell(found.auroc["all"].text()),
         *(_auprc_cell(found, scope) for scope in ("head", "tail")),
+        Cell(MISSING if found.retrieval is None else found.retrieval["tail"].text()),
         Cell(found.coverage["tail"].text()),
         Cell(decimal(size, digits=1)),
     )

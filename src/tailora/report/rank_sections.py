@@ -70,12 +70,17 @@ def _ranking_table(run: RunResult) -> Table:
             Column(f"{scope} AUPRC", "mean average precision; chance level in grey")
             for scope in ("head", "middle", "tail")
         ),
+        Column(
+            "tail retrieval",
+            "mean average precision of a search among training images",
+        ),
     )
     rows = tuple(
         (
             Cell(row_title(*method.row)),
             *(Cell(percent(_rank(method, scope).auroc)) for scope in ("all", "tail")),
             *(_auprc_cell(_rank(method, scope)) for scope in ("head", "middle", "tail")),
+            Cell(percent((method.retrieval or {}).get("tail"))),
         )
         for method in run.metrics.methods
     )

@@ -63,6 +63,8 @@ class Measures:
         nll: Mean of -log p of the true class, in nats per sample.
         coverage: Share of samples whose prediction set holds the true class.
         set_size: Mean number of classes in a set.
+        retrieval: Mean average precision of test images searched among the training images; None
+            where an earlier version measured a seed.
     """
 
     worst_class_recall: Spread
@@ -77,6 +79,7 @@ class Measures:
     nll: _Spreads
     coverage: _Spreads
     set_size: _Spreads
+    retrieval: Annotated[dict[str, SeedSpread], keyed(*MACRO_KEYS)] | None = None
 
 
 @final
