@@ -22,6 +22,9 @@ ROWS = {
     "buda": ("lora", ["train.sampler=oversampling", "train.deferred=0.5",
                       "train.deferred_sampler=none"]),
     "ride": ("lora+ride", []),
+    "ema": ("lora", ["train.ema=0.9"]),
+    "soup": ("lora", ["train.soup=2"]),
+    "wise-ft": ("lora", ["train.interpolation=0.5"]),
 }  # fmt: skip
 
 
@@ -65,7 +68,7 @@ def test_every_choice_makes_a_run_of_its_own(row, runs, finished):
 
 def test_no_head_queue_or_slow_encoder_is_left_in_a_run(runs):
     run = runs("paco")
-    assert not list(run.rglob("checkpoint.pt"))
+    assert not [*run.rglob("checkpoint.pt"), *runs("soup").rglob("checkpoint.pt")]
     names = {path.name for path in (run / "stages" / "lora").rglob("*.safetensors")}
     assert names == {"adapter_model.safetensors", "head.safetensors"}
 
@@ -106,6 +109,8 @@ class Stop:
         ("muon", "adapting to labels"),
         ("cmo", "adapting to labels"),
         ("ride", "adapting to labels"),
+        ("ema", "adapting to labels"),
+        ("soup", "adapting to labels (2 of 2)"),
     ],
 )
 def test_a_run_interrupted_in_its_second_epoch_ends_the_same(
@@ -115,7 +120,8 @@ def test_a_run_interrupted_in_its_second_epoch_ends_the_same(
     with monkeypatch.context() as patch:
         patch.setattr("tailora.cli.fit.bars", lambda **_: Stop(title, 7))
         assert tailora(*fit).code == 130
-    state = torch.load(next((tmp_path / "run").rglob("checkpoint.pt")), weights_only=True)
+    newest = max((tmp_path / "run").rglob("checkpoint.pt"), key=lambda path: path.stat().st_mtime)
+    state = torch.load(newest, weights_only=True)
     assert state["epochs_done"] == 1
     succeed(*fit, "--resume")
     assert_same_result(tmp_path / "run", runs(row))
@@ -129,6 +135,11 @@ def test_a_run_interrupted_in_its_second_epoch_ends_the_same(
         (["train.optimizer=muno"], ["did you mean 'muon'"]),
         (["train.mix=cmo"], ["first 1 and the last 1 of 2 epochs"]),
         (["train.deferred=0.5"], ["no re-weighted version"]),
+        (["train.ema=1"], ["train.ema must lie in (0, 1), got 1"]),
+        (["train.soup=0"], ["train.soup must be at least 1, got 0"]),
+        (["train.interpolation=0"], ["train.interpolation must lie in (0, 1], got 0"]),
+        (["train.interpolation=0.5", "adapter.tuner=dora"], ["adapter.tuner='dora' does not"]),
+        (["train.soup=2", "adapter.tuner=adalora"], ["does not suit adalora"]),
     ],
 )
 def test_what_cannot_work_is_refused_and_nothing_written(

@@ -53,6 +53,12 @@ def _check_schedules(recipe: Recipe) -> None:
         Schedule(epochs, train.batch_size, 1.0 if lr is None else lr)  # None: the method decides
         if lr is not None and not math.isfinite(lr):
             raise ConfigError(f"lr must be finite, got {lr}")
+    if train.soup < 1:
+        raise ConfigError(f"train.soup must be at least 1, got {train.soup}")
+    if not 0 < train.interpolation <= 1:
+        raise ConfigError(f"train.interpolation must lie in (0, 1], got {train.interpolation}")
+    if train.ema is not None and not 0 < train.ema < 1:
+        raise ConfigError(f"train.ema must lie in (0, 1), got {train.ema}")
     if not 0 <= train.weight_decay < math.inf:
         raise ConfigError(f"train.weight_decay must be at least 0, got {train.weight_decay}")
 

@@ -138,6 +138,13 @@ class TrainOptions:
             methods samplers`. A class-balancing sampler together with a class-balancing `loss`
             corrects for imbalance twice.
         sampler_options: Passed to the sampler.
+        ema: Keep an exponential moving average of the trained weights, with this decay per step, in
+            (0, 1), such as 0.99, in place of those of the last step.
+        soup: Train this many adapters from one initial adapter, in different orders and with
+            different augmentation, and keep the mean of their weights (model soup), at that many
+            times the cost.
+        interpolation: Share of the way from the pretrained to the trained weights, in (0, 1]
+            (WiSE-FT); below 1 for LoRA, rsLoRA and fine-tuning.
         trackers: Experiment trackers to log training to: `"tensorboard"` (into the run folder),
             `"mlflow"`, `"wandb"`; each needs the extra of its name. Of `tailora fit` only.
     """
@@ -164,6 +171,9 @@ class TrainOptions:
     augment: str = "dihedral"
     sampler: str = "none"
     sampler_options: dict[str, Any] = field(default_factory=dict)
+    ema: float | None = None
+    soup: int = 1
+    interpolation: float = 1.0
     trackers: list[str] = field(default_factory=list)
 
 
@@ -183,6 +193,9 @@ RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "train.lr": (0, 1000),
     "train.weight_decay": (0, 1000),
     "train.mix_off": (0, 100_000),
+    "train.ema": (0, 1),
+    "train.soup": (1, 100),
+    "train.interpolation": (0, 1),
     "deblora.clusters": (1, 10**6),
     "deblora.balance": (1, math.inf),
     "deblora.pca": (1, 10**6),

@@ -95,6 +95,7 @@ def check_training(
         ConfigError: A name, a range or a size is wrong, or an option would have no effect.
     """
     train = recipe.train
+    _check_averages(recipe)
     labels = np.repeat(np.arange(len(images.values)), images.values)
     recipe_sampler(recipe, labels)
     if train.objective == "labels":
@@ -102,6 +103,37 @@ def check_training(
         training_mix(recipe, counts, np.arange(len(labels)), labels, loss)
     elif train.objective in CONTRASTIVE:
         check_contrastive(train.objective, train.objective_options, counts, epochs=train.epochs)
+
+
+def _check_averages(recipe: Recipe) -> None:
+    """Reject averages of weights that do not fit the adapter."""
+    train, adapter, method = recipe.train, recipe.adapter, find_method(recipe.method)
+    asked = [
+        key
+        for key, is_asked in (
+            ("train.ema", train.ema is not None),
+            ("train.soup", train.soup > 1),
+            ("train.interpolation", train.interpolation < 1),
+        )
+        if is_asked
+    ]
+    if not asked or not method.trains:
+        return
+    if recipe.compute.shard:
+        raise ConfigError(f"{asked[0]} averages whole weights; leave out compute.shard")
+    if method.has_adapter and adapter.tuner == "adalora":
+        raise ConfigError(f"{asked[0]} does not suit adalora, whose ranks change in training")
+    odd = sorted({"init_lora_weights", "use_dora"} & adapter.options.keys())
+    is_plain = adapter.tuner in _SCALABLE and not odd
+    if train.interpolation < 1 and method.has_adapter and not is_plain:
+        what = f"adapter.options.{odd[0]}" if odd else f"adapter.tuner={adapter.tuner!r}"
+        raise ConfigError(
+            f"train.interpolation scales what an adapter adds, which {what} does not allow; it "
+            f"suits {' and '.join(_SCALABLE)}, and fine-tuning"
+        )
+
+
+_SCALABLE: Final = ("lora", "rslora")  # add a product of two matrices that starts at zero
 
 
 def check_optimizer(recipe: Recipe, encoder: nn.Module) -> None:

@@ -93,7 +93,7 @@ class CLoRA(Method):
         """Keys that do not change how one class is trained against the others."""
         return (
             "train.sampler", "train.loss", "train.objective", "train.mix", "train.deferred",
-            "train.patience", "train.head_start",
+            "train.patience", "train.head_start", "train.soup", "train.interpolation",
         )  # fmt: skip
 
 

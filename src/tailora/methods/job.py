@@ -118,6 +118,7 @@ class Job:
             train.lr,
             train.weight_decay,
             micro_batch=self.recipe.compute.micro_batch,
+            ema=train.ema,
         )
 
     def loss(self, section: TrainOptions | ProbeOptions) -> nn.Module:

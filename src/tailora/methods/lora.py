@@ -1,11 +1,11 @@
 """One adapter trained on all classes: LoRA, or any other tuner of PEFT."""
 
-from functools import partial
+from torch import nn
 
 from tailora.config.recipe import Recipe, TrainOptions
 from tailora.methods.job import Job
 from tailora.methods.method import Method, find_method, starting_probe
-from tailora.methods.stages import image_features, keep_own_head, stage_folder
+from tailora.methods.stages import drop_checkpoint, image_features, keep_own_head, stage_folder
 from tailora.methods.training_objectives import Pretrained, base_training
 from tailora.methods.training_parts import (
     early_stopping,
@@ -14,6 +14,7 @@ from tailora.methods.training_parts import (
     training_optimizer,
 )
 from tailora.train.base_adaptation import AnyEncoder, adapt_base
+from tailora.train.weight_averages import soup
 
 
 class LoRA(Method):
@@ -44,18 +45,40 @@ class LoRA(Method):
             features=lambda split: image_features(job, zero_shot.name, split),
         )
         title, training = base_training(job, self.experts, pretrained)
-        return adapt_base(
-            job.encoder,
-            job.context,
-            rows,
-            training,
-            spec=job.recipe.adapter if self.has_adapter else None,
-            schedule=job.schedule,
-            title=title,
-            sampler=recipe_sampler(job.recipe, job.labels[rows]),
-            optimizer=training_optimizer(train),
-            sharded=job.recipe.compute.shard,
-            stage=stage_folder(job, self.name),
-            stopping=early_stopping(job),
-            keep_head=partial(keep_own_head, job, self.name),
-        )
+        heads: list[nn.Linear] = []
+        encoders = [
+            adapt_base(
+                job.encoder,
+                job.context,
+                rows,
+                training,
+                spec=job.recipe.adapter if self.has_adapter else None,
+                schedule=job.schedule,
+                title=title if train.soup == 1 else f"{title} ({number} of {train.soup})",
+                sampler=recipe_sampler(job.recipe, job.labels[rows]),
+                optimizer=training_optimizer(train),
+                sharded=job.recipe.compute.shard,
+                stage=stage_folder(job, self._training(number)),
+                stopping=early_stopping(job),
+                keep_head=heads.append,
+                ingredient=number - 1,
+                interpolation=train.interpolation,
+            )
+            for number in range(1, train.soup + 1)
+        ]
+        for alike in (encoders, heads):
+            if len(alike) > 1:
+                soup(alike)
+        if heads:
+            keep_own_head(job, self.name, heads[0])
+        return encoders[0]
+
+    def adapt(self, job: Job) -> None:
+        """Train and save, unless already done; the checkpoints of a soup are kept until then."""
+        super().adapt(job)
+        for number in range(2, job.recipe.train.soup + 1):
+            drop_checkpoint(job, self._training(number))
+
+    def _training(self, number: int) -> str:
+        """Name of one of the trainings of a soup, from 1."""
+        return self.name if number == 1 else f"{self.name}/training-{number}"

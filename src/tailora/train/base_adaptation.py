@@ -5,7 +5,7 @@ The encoder that is given stays as it was to the bit: some tuners move frozen we
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -31,6 +31,9 @@ from tailora.train.sampling import Order, rows_an_epoch
 from tailora.train.schedule import Schedule
 from tailora.train.sharding import shard, whole
 from tailora.train.training_module import TrainingModule, alone
+from tailora.train.weight_averages import learnt_weights, towards_pretrained
+
+_APART: Final = 1_000_003  # seeds of a soup's trainings, beyond those of neighbouring runs
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ def adapt_base(
     stage: StageFolder | None = None,
     stopping: EarlyStopping | None = None,
     keep_head: Callable[[nn.Linear], None] | None = None,
+    ingredient: int = 0,
+    interpolation: float = 1.0,
 ) -> AnyEncoder:
     """Stage 0: adapt a copy of `encoder` by whatever it is to learn.
 
@@ -100,6 +105,9 @@ def adapt_base(
         stage: Where each epoch's state and the history go.
         stopping: When to stop early; None never does.
         keep_head: Called with the linear head that was trained along, if there is one.
+        ingredient: Number of this training among those of a soup: another order, augmentation and
+            dropout from the same initial weights.
+        interpolation: See `towards_pretrained`.
 
     Returns:
         The adapted copy, on the accelerator's device, or a whole one elsewhere if it was divided.
@@ -110,7 +118,11 @@ def adapt_base(
     if sharded:
         shard(adapted.backbone, context.accelerator)
     learning = training(adapted)
+    start = learnt_weights(learning.module) if interpolation < 1 else {}
+    context = replace(context, seed=context.seed + _APART * ingredient)
     run_training(learning, rows, context, schedule, title, stage, sampler, optimizer, stopping)
+    if start:
+        towards_pretrained(learning.module, start, interpolation)
     if keep_head is not None and learning.head is not None:
         keep_head(learning.head)
     return _put_together(adapted, encoder) if sharded else adapted

@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from peft import PeftModel
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from tailora import processes
 from tailora.adapters import (
@@ -118,7 +119,7 @@ def train(
         watch.end_epoch(done, stepper.number, stepper.validate(done))
         if checkpoint is not None:
             stepper.save(checkpoint, epochs_done=done)
-    watch.end_stage(done, stepper.number, stepper.take_best())
+    watch.end_stage(done, stepper.number, stepper.finish())
 
 
 def _epoch(
@@ -162,6 +163,8 @@ class _Stepper:
         self.groups = [group for one in self.optimizers for group in one.param_groups]
         self.peaks = [group["lr"] for group in self.groups]
         self.adapters = [m for m in module.modules() if isinstance(m, PeftModel)]
+        averaged = [] if schedule.ema is None else self.learning
+        self.averages = [weight.detach().clone() for weight in averaged]
 
     def enter_training(self) -> None:
         """Put the module into training mode, all but the batch norms of frozen encoders.
@@ -201,6 +204,9 @@ class _Stepper:
         for adapter in self.adapters:
             after_step(adapter, self.number)
         self.number += 1
+        if self.averages:
+            average = get_ema_multi_avg_fn(self.schedule.decay(self.number))
+            average(self.averages, [weight.detach() for weight in self.learning], self.number)
         lr = self.schedule.lr * factor
         return Step(
             epoch, self.number, loss, norm.detach().to(loss.device), lr, parts | orthogonal, batch
@@ -269,14 +275,17 @@ class _Stepper:
         """Validate after an epoch, from 1, and keep the weights if they are the best."""
         if self.validation is None:
             return None
-        value = self.validation.value(self.module, self.accelerator, seed=self.seed)
+        with self._averaged():
+            value = self.validation.value(self.module, self.accelerator, seed=self.seed)
+            learnt = self._learnt()
+            is_best = not self.best["epoch"] or self.validation.is_better(value, self.best["value"])
+            if is_best and math.isfinite(value):
+                self.best = {"epoch": epoch, "value": value, **kept(whole(learnt))}
         if not math.isfinite(value):
             raise TrainingError(
                 f"the validation loss is {value} after epoch {epoch}: lower the learning rate, "
                 f"which is {self.schedule.lr:g}"
             )
-        if not self.best["epoch"] or self.validation.is_better(value, self.best["value"]):
-            self.best = {"epoch": epoch, "value": value, **kept(whole(self._learnt()))}
         return ValidationScore(self.validation.measure, value, self.best["epoch"])
 
     def has_waited(self, epochs_done: int) -> bool:
@@ -285,12 +294,30 @@ class _Stepper:
             return False
         return epochs_done - self.best["epoch"] >= self.validation.stopping.patience
 
-    def take_best(self) -> int | None:
-        """Load the weights of the best epoch; give its number, from 1."""
+    def finish(self) -> int | None:
+        """Load the weights to keep: the average over steps, of the best epoch if validated.
+
+        Returns:
+            The number of the best epoch, from 1; None without validation.
+        """
         if self.validation is None:
+            self._copy(self.averages)
             return None
         self._take(self.best)
         return self.best["epoch"]
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Lend the module the average of its weights over the steps, if there is one."""
+        own = [weight.detach().clone() for weight in self.learning] if self.averages else []
+        self._copy(self.averages)
+        yield
+        self._copy(own)
+
+    def _copy(self, weights: Sequence[Tensor]) -> None:
+        with torch.no_grad():
+            for weight, other in zip(self.learning, weights, strict=bool(weights)):
+                weight.copy_(other)
 
     def save(self, path: Path, *, epochs_done: int) -> None:
         """Write what the next epoch needs: learnt parameters, buffers, optimiser, place."""
@@ -319,6 +346,8 @@ class _Stepper:
             optimizer.load_state_dict(divide_moments(moments, order))
         # loading puts new dictionaries in the place of the groups
         self.groups = [group for one in self.optimizers for group in one.param_groups]
+        for average, saved in zip(self.averages, state.get("averages", ()), strict=True):
+            average.copy_(divided_like(saved, average))
         self.number = state["number"]
         self.best = state.get("best", self.best)
         return state["epochs_done"]
@@ -330,6 +359,7 @@ class _Stepper:
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             **self._learnt(),
             **({} if self.validation is None else {"best": self.best}),
+            **({"averages": self.averages} if self.averages else {}),
         }
 
     def _learnt(self) -> dict[str, Any]:

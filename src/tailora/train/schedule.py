@@ -18,6 +18,9 @@ class Schedule:
         weight_decay: Of AdamW.
         warmup: Share of all steps that warm up, in [0, 1).
         micro_batch: Rows of a forward pass; None takes a step's rows at once.
+        ema: Decay per step of an exponential moving average of the trained weights, in (0, 1),
+            which is what is validated and kept; None keeps the weights of the last step. The decay
+            of step t is at most (1 + t) / (10 + t), so that short trainings forget their start.
     """
 
     epochs: int
@@ -26,6 +29,7 @@ class Schedule:
     weight_decay: float = 0.0
     warmup: float = 0.1
     micro_batch: int | None = None
+    ema: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "micro_batch"):
@@ -36,6 +40,12 @@ class Schedule:
             raise ConfigError(
                 f"lr must be positive and warmup lie in [0, 1), got {self.lr} and {self.warmup}"
             )
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ConfigError(f"ema must lie in (0, 1), got {self.ema}")
+
+    def decay(self, step: int) -> float:
+        """Decay of the moving average at a step, from 1; 0 without an average."""
+        return min(self.ema or 0.0, (1 + step) / (10 + step))
 
     def steps(self, rows: int | Sequence[int]) -> int:
         """Optimiser steps in all for this many rows per epoch, or a number for each epoch."""
