@@ -42,6 +42,13 @@ if TYPE_CHECKING:
         fit_power_law,
         label_value,
     )
+    from tailora.metrics.map_accuracy import (
+        ClassAccuracy,
+        Estimate,
+        MapAccuracy,
+        allocate_points,
+        estimate_map_accuracy,
+    )
     from tailora.metrics.method_metrics import (
         ClassMetrics,
         Collapse,
@@ -113,6 +120,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BootstrapInfo",
+    "ClassAccuracy",
     "ClassEvidence",
     "ClassMetrics",
     "ClassSpread",
@@ -123,6 +131,7 @@ __all__ = [
     "CollapsedClass",
     "ConformalThresholds",
     "Coverage",
+    "Estimate",
     "FeatureShift",
     "FrechetEstimate",
     "GroupRanking",
@@ -133,6 +142,7 @@ __all__ = [
     "LabelCurve",
     "LabelCurves",
     "LabelValue",
+    "MapAccuracy",
     "MeanDifference",
     "MethodMetrics",
     "MethodOutput",
@@ -155,6 +165,7 @@ __all__ = [
     "VectorScaling",
     "accuracy",
     "accuracy_disparity",
+    "allocate_points",
     "balanced_accuracy",
     "bootstrap_confusions",
     "bootstrap_f1",
@@ -165,6 +176,7 @@ __all__ = [
     "compare_over_seeds",
     "conformal_thresholds",
     "confusion_matrix",
+    "estimate_map_accuracy",
     "evaluate_methods",
     "evaluate_predictions",
     "expected_calibration_error",
