@@ -549,6 +549,79 @@ BREAKS: tuple[Break, ...] = (
             "inference/maps/test_cloud_optimised.py::test_overviews_show_the_class_most_cells_have_and_the_mean_of_probabilities",
         ),
     ),
+    Break(
+        "map-weights",
+        "points count as they are, though rare classes were sampled more densely",
+        "metrics/map_accuracy.py",
+        (
+            (
+                "weights = sample.areas / sample.areas.sum()",
+                "weights = sample.counts.sum(axis=1) / sample.counts.sum()",
+            ),
+        ),
+        ("metrics/test_map_accuracy.py::test_the_golden_values",),
+    ),
+    Break(
+        "wilson",
+        "the Wilson interval does not narrow as it should",
+        "metrics/map_accuracy.py",
+        (("z**2 / (4 * n**2)", "z**2 / (4 * n)"),),
+        ("metrics/test_map_accuracy.py::test_the_interval_of_users_accuracy_is_wilsons",),
+    ),
+    Break(
+        "unequal-pixels",
+        "errors of large pixels weigh as those of small ones in standard errors",
+        "metrics/map_accuracy.py",
+        (("self.second * (1 - p) ** 2", "self.first * (1 - p) ** 2"),),
+        ("metrics/test_map_accuracy.py::test_pixels_of_unequal_area_count_by_their_area",),
+    ),
+    Break(
+        "producers-limit",
+        "the upper limit of producer's accuracy takes the lower limit of what is kept",
+        "metrics/map_accuracy.py",
+        (("odds(kept.up, missed.down, 1)", "odds(kept.down, missed.down, 1)"),),
+        (
+            "metrics/test_map_accuracy.py::test_the_other_intervals_add_wilson_distances_in_quadrature",
+        ),
+    ),
+    Break(
+        "whole-class",
+        "a class labelled whole is as uncertain as a sample",
+        "metrics/map_accuracy.py",
+        (
+            (
+                "unseen = 1 - n / np.maximum(population, 1)",
+                "unseen = 1 - 0 * n / np.maximum(population, 1)",
+            ),
+        ),
+        ("metrics/test_map_accuracy.py::test_a_class_whose_every_pixel_was_labelled_is_certain",),
+    ),
+    Break(
+        "ellipsoid",
+        "the Earth is stretched at the poles",
+        "inference/maps/pixel_areas.py",
+        (("sine / (1 - squared", "sine / (1 + squared"),),
+        ("inference/maps/test_pixel_areas.py::test_a_zone_is_the_integral_over_its_latitudes",),
+    ),
+    Break(
+        "ranks",
+        "each window of a map is drawn from as if it were the first",
+        "inference/map_sample.py",
+        (
+            ("[seen[code], seen[code] + counts[code]]", "[0, counts[code]]"),
+            ("[first:last] - seen[code]", "[first:last]"),
+        ),
+        (
+            "end_to_end/test_assess.py::test_every_pixel_of_a_class_is_as_likely_wherever_it_is_read",
+        ),
+    ),
+    Break(
+        "point-order",
+        "points of a sample are in the order of the map",
+        "inference/map_sample.py",
+        (("rng.permutation(len(rows))", "np.arange(len(rows))"),),
+        ("end_to_end/test_assess.py::test_a_sample_is_stratified_hidden_and_at_pixel_centres",),
+    ),
 )
 
 

@@ -1,6 +1,7 @@
 """Every script of examples/ runs by itself, offline, and says what its text promises."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
+MAPS = (ROOT / "docs" / "maps.md").read_text("utf-8")  # shows what the script prints
 SAYS = {
     "arrays": ("none below", "features moved"),
+    "assess_a_map": tuple(re.findall(r"(?m)^[│┃].*$|^map.tif: overall.*$", MAPS)),
     "class_folders": ("deblora", "quarry", "report.html"),
     "compare_methods": ("debLoRA", "cross-entropy", "comparison.html"),
     "deblora_on_a_module": ("classes moved", "trainable params"),

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tailora.config.recipe import Recipe
     from tailora.data import open_dataset
     from tailora.experiments.compare import compare
+    from tailora.inference.assess_map import assess_map
+    from tailora.inference.map_sample import sample_map
     from tailora.inference.map_scenes import map_scenes
     from tailora.methods.deblora.calibrate import calibrate
     from tailora.methods.deblora.deblora import DebLoRA
@@ -34,6 +36,7 @@ __all__ = [
     "DebLoRA",
     "Recipe",
     "RunResult",
+    "assess_map",
     "calibrate",
     "compare",
     "fit",
@@ -43,6 +46,7 @@ __all__ = [
     "read_comparison",
     "read_run",
     "register",
+    "sample_map",
     "size_constrained_kmeans",
 ]
 

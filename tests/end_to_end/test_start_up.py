@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import tailora
+from tests.data.scenes import box, write_labels, write_scene
 
 SLOW = ("torch", "transformers", "peft", "sklearn", "accelerate")
 # one process does all commands, since one that imports something shows it in all after it
@@ -24,7 +26,7 @@ for words in json.loads(sys.argv[1]):
     found = [name for name in json.loads(sys.argv[2]) if name in sys.modules]
     assert not found, (words, found)
 """
-VERBS = ["inspect", "fit", "compare", "evaluate", "predict", "map", "report", "methods"]
+VERBS = ["inspect", "fit", "compare", "evaluate", "predict", "map", "assess", "report", "methods"]
 
 
 def start(commands, without, *, ends=0):
@@ -57,6 +59,22 @@ def test_a_report_is_written_without_torch(finished, page):
 
 def test_two_runs_are_set_side_by_side_without_torch(finished, page):
     start([["report", str(finished), str(finished), "--out", page, "-q"]], SLOW)
+
+
+def test_a_map_is_assessed_without_torch(tmp_path):
+    values = np.tile(np.repeat([1, 2], 30), (60, 1)).astype(np.uint8)
+    scene = str(write_scene(tmp_path / "map.tif", values[None]))
+    points, labels = str(tmp_path / "points.gpkg"), str(tmp_path / "labels.gpkg")
+    places = [box(row, row, 1, 1).centroid for row in range(60)]
+    write_labels(tmp_path / "labels.gpkg", places, ["1", "2"] * 30, field="reference")
+    page = ["--html", str(tmp_path / "page.html"), "-q"]
+    start(
+        [
+            ["assess", scene, "--sample", "100", "--out", points],
+            ["assess", scene, "--labels", labels, *page],
+        ],
+        SLOW,
+    )
 
 
 def test_inspect_needs_no_encoder(data, page):

@@ -57,6 +57,7 @@ class Labels:
         source: The file they come from.
         layer: Its layer.
         class_field: Field with the class names.
+        unlabelled: Features without a class, which are skipped.
     """
 
     shapes: NDArray[Any]
@@ -66,6 +67,7 @@ class Labels:
     source: Path
     layer: str
     class_field: str
+    unlabelled: int = 0
 
     @property
     def is_point(self) -> NDArray[np.bool_]:
@@ -89,7 +91,7 @@ def read_labels(
     path: Path,
     *,
     class_field: str,
-    crs: CRS,
+    crs: CRS | None,
     layer: str | None = None,
     bounds: tuple[float, float, float, float] | None = None,
 ) -> Labels:
@@ -102,7 +104,7 @@ def read_labels(
     Args:
         path: GeoPackage, GeoJSON, FlatGeobuf, Shapefile, or the folder of a file geodatabase.
         class_field: Field with the class name.
-        crs: Target CRS.
+        crs: Target CRS; None takes coordinates as they are.
         layer: Layer to read; None uses the only one.
         bounds: West, south, east and north of the scene in degrees, if `crs` is in degrees: labels
             off by 360 degrees are shifted to it.
@@ -116,13 +118,13 @@ def read_labels(
         meta, _, shapes, fields = read_raw(path, layer=layer, columns=[class_field], force_2d=True)
         if not len(fields):
             raise _no_field(path, layer, class_field)
-    if not meta["crs"]:
+    if crs is not None and not meta["crs"]:
         raise DataError(
             f"labels {str(path)!r} have no coordinate reference system, so they cannot be "
             "aligned with the scene; set one (a Shapefile has it in its .prj file)"
         )
     geometries = shapely.from_wkb(np.array(shapes, dtype=object), on_invalid="ignore")
-    source = parse_crs(meta["crs"], path)
+    source = None if crs is None else parse_crs(meta["crs"], path)
     found = _clean(path, layer, geometries, fields[0], source, crs, class_field)
     shapes = found.shapes if bounds is None else _turned_to(found.shapes, crs, bounds)
     return replace(found, shapes=shapes, notes=(*found.notes, *said))
@@ -178,8 +180,8 @@ def _clean(
     layer: str,
     shapes: NDArray[Any],
     values: Sequence[Any],
-    source: CRS,
-    target: CRS,
+    source: CRS | None,
+    target: CRS | None,
     class_field: str,
 ) -> Labels:
     given, names = len(shapes), [_text(value) for value in values]
@@ -193,10 +195,11 @@ def _clean(
     has_class = np.array([bool(name) for name in names], dtype=bool)
     kept = has_class[owners]
     several = np.bincount(owners[kept], minlength=given)
+    unlabelled = int((is_usable & ~has_class).sum())
     counts = {
         "repaired invalid geometries": repaired,
         "skipped empty, broken or line geometries": int((~is_usable).sum()),
-        f"skipped features without {class_field!r}": int((is_usable & ~has_class).sum()),
+        f"skipped features without {class_field!r}": unlabelled,
     }
     notes = [f"labels: {what}: {count}" for what, count in counts.items() if count]
     if (several > 1).any():
@@ -215,11 +218,11 @@ def _clean(
     _require_few(path, classes, len(named), class_field)
     index = {name: code for code, name in enumerate(classes)}
     placed = shapes[kept]
-    if source != target:
+    if source is not None and target is not None and source != target:
         placed = reproject(path, placed, source, target)
         notes.append(f"labels: reprojected from {source.to_string()} to the scene's CRS")
     codes = np.array([index[name] for name in named], dtype=np.int64)
-    return Labels(placed, codes, classes, tuple(notes), path, layer, class_field)
+    return Labels(placed, codes, classes, tuple(notes), path, layer, class_field, unlabelled)
 
 
 def _require_few(path: Path, classes: Sequence[str], count: int, class_field: str) -> None:

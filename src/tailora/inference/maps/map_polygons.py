@@ -1,6 +1,7 @@
 """A map of classes as polygons in a GeoPackage."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, final
@@ -96,18 +97,29 @@ def _append(
         "class": names, "value": found.values, "verdict": verdicts,
         "probability": found.probability, "cells": found.cells,
     }  # fmt: skip
-    before = get_gdal_config_option(_DATE)
-    set_gdal_config_options({_DATE: _NO_DATE})
-    try:
+    with writing(path, "then run again with --resume"):
         raw.write(
             path, shapely.to_wkb(found.geometry), list(columns.values()), list(columns),
             layer=_LAYER, driver="GPKG", geometry_type="Polygon", crs=crs.to_wkt(), append=append,
         )  # fmt: skip
+
+
+@contextmanager
+def writing(path: Path, then: str = "then run again") -> Iterator[None]:
+    """Write vectors so that equal ones are equal files, and turn GDAL's errors into one line.
+
+    Args:
+        path: The file.
+        then: Advice after that on disk space.
+    """
+    before = get_gdal_config_option(_DATE)
+    set_gdal_config_options({_DATE: _NO_DATE})
+    try:
+        yield
     except (DataSourceError, DataLayerError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise StorageError(
-            f"cannot write {path.name!r}: {reason}; check the free disk space, then run again "
-            "with --resume"
+            f"cannot write {path.name!r}: {reason}; check the free disk space, {then}"
         ) from error
     finally:
         set_gdal_config_options({_DATE: before})
