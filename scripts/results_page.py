@@ -300,15 +300,59 @@ def _where_the_gain_is(experiments: Mapping[str, Result]) -> str:
             }
             rows.append((text, data, gains["cross-entropy"], gains["logit-adjusted"]))
     if not rows:
-        return ""
+        return _uncorrected(experiments)
     head = ("what is done", "data", "cross-entropy head", "logit-adjusted head")
     return (
         "# debLoRA's gain under two heads\n\nGain of the tail's macro-F1 over LoRA with the same "
         "head, in points with its 95 % interval over splits; **bold** where that lies apart from "
         "zero.\n\n"
         + _table(head, rows, words=2)
+        + _uncorrected(experiments)
         + "\nHow to read it stands in [where-the-gain-is.md](../where-the-gain-is.md).\n"
     )
+
+
+_USES = "deblora-heads"
+_HEADS = (
+    ("plain kNN", "knn:tau=0.0"), ("kNN over prior", "knn"), ("NCM", "ncm-l2n"),
+    ("centred NCM", "ncm-cl2n"), ("cross-entropy", "cross-entropy"),
+    ("logit-adjusted", "logit-adjusted"),
+)  # fmt: skip
+
+
+def _uncorrected(experiments: Mapping[str, Result]) -> str:
+    """Set the tail's gain side by side under heads of every kind, and without a head."""
+    if _USES not in experiments:
+        return ""
+    result = experiments[_USES]
+    lines = []
+    for data, found in result["sets"].items():
+        rows = [row for row in found["rows"] if row["method"] == "deblora"]
+        for adapter in dict.fromkeys(row["adapter"] for row in rows):
+            own = {row["probe"]: row for row in rows if row["adapter"] == adapter}
+            first = own[_HEADS[0][1]]
+            base = _reference(first, found["rows"])
+            what = "head fitted to moved features" if first["changes"] else "new adapter (default)"
+            gains = [_gain((own[probe]["difference"] or {}).get("tail")) for _, probe in _HEADS]
+            lines.append((what, data, _gain(_searched(first, base)), *gains))
+    head = ("what is done", "data", "retrieval, mAP", *(name for name, _ in _HEADS))
+    splits = len(next(iter(result["sets"].values()))["seeds"])
+    return (
+        f"\n## Under heads of every kind, and in retrieval\n\nThe same on {splits} fresh splits: "
+        "gain of the tail's macro-F1 over LoRA with the same head, and of the mean average "
+        "precision (mAP) of tail test images that are searched among the training images by cosine "
+        "similarity. Plain kNN, the nearest class mean and cross-entropy know nothing of class "
+        "sizes, or follow them; kNN over prior and logit adjustment correct for them. Scores: "
+        f"[{_USES}]({_USES}.md).\n\n" + _table(head, lines, words=2)
+    )
+
+
+def _searched(row: Row, base: Row) -> dict[str, Any] | None:
+    """Gain in the tail's mean average precision, paired by split."""
+    found = [one.get("retrieval") for one in (row, base)]
+    if not all(found):
+        return None
+    return _mean_difference(*(one["tail"]["per_seed"] for one in found if one))
 
 
 # The search for a default

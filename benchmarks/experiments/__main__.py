@@ -100,7 +100,11 @@ def _run(
     facts = ("fingerprints", "dataset", "seeds", "resplit", "groups", "unit", "replicates")
     return {
         **{key: found[key] for key in facts},
-        "rows": [{key: row[key] for key in KEPT} for row in found["rows"]],
+        "rows": [
+            {key: row[key] for key in KEPT}
+            | {"retrieval": (row["measures"] or {}).get("retrieval")}
+            for row in found["rows"]
+        ],
     }
 
 
