@@ -142,7 +142,12 @@ def _details(family: str, name: str, entry: Any) -> dict[str, Any]:
     if family == "recipe":
         return {"default": repr(entry), "what": _key_text(name)}
     if family == "methods":
-        return {"what": entry, **_recipe_options(name)}
+        advice = registry.method_facts()[name].get("advice")
+        return {
+            "what": entry,
+            **({"use it for": advice} if advice else {}),
+            **_recipe_options(name),
+        }
     if family in (*registry.FAMILIES, "metrics"):
         method = registry.entries(family)[name]
         options = {f"option {key}": default(value) for key, value in method.options.items()}

@@ -61,6 +61,7 @@ class Method:
         title: Name as its authors write it, for reports.
         summary: What it does, in one line.
         reference: Authors, venue and year.
+        advice: What to use it for, if that was measured.
         uses: Recipe sections that change what it trains.
         stands_on: Names of the methods that are trained before it, in order.
         baselines: Whether those are also rows of its results.
@@ -84,6 +85,7 @@ class Method:
     title: ClassVar[str]
     summary: ClassVar[str]
     reference: ClassVar[str] = ""
+    advice: ClassVar[str] = ""
     uses: ClassVar[tuple[str, ...]] = (*INPUT, "adapter", "train")
     stands_on: ClassVar[tuple[str, ...]] = ("zero-shot",)
     baselines: ClassVar[bool] = False

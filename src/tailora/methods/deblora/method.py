@@ -36,6 +36,11 @@ class DebLoRAMethod(Method):
     title = "debLoRA"
     summary = "LoRA, then features de-biased towards shared clusters and learnt by a new adapter"
     reference = "Tian et al., NeurIPS 2024"
+    advice = (
+        "features that are used without a head that corrects for class sizes: search by example, "
+        "plain nearest neighbours, a cross-entropy head; under a logit-adjusted head it made no "
+        "measurable difference (docs/where-the-gain-is.md)"
+    )
     uses = (*INPUT, "adapter", "train", "deblora", "evaluate")  # groups decide what is moved
     stands_on = (_BEFORE, _BASE)
     baselines = True
