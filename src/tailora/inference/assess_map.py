@@ -27,6 +27,7 @@ def assess_map(
     labels: str | Path,
     *,
     field: str = REFERENCE,
+    layer: str | None = None,
     names: Names = None,
     nodata: int | None = None,
     progress: Progress = silent,
@@ -41,6 +42,7 @@ def assess_map(
         path: Raster with one band of integers.
         labels: Points in any CRS: GeoPackage, GeoJSON, FlatGeobuf or Shapefile.
         field: Field with the class of each point, by name or by value.
+        layer: Layer with the points; None uses the only one.
         names: See `sample_map`. A class that the map lacks is given a value that it does not use.
         nodata: See `sample_map`.
         progress: Shows windows done.
@@ -52,7 +54,9 @@ def assess_map(
     """
     found = open_class_map(path, names=names, nodata=nodata)
     bounds = _bounds(found) if found.crs is not None and found.crs.is_geographic else None
-    given = read_labels(Path(labels), class_field=field, crs=found.crs, bounds=bounds)
+    given = read_labels(
+        Path(labels), class_field=field, crs=found.crs, layer=layer, bounds=bounds
+    )  # fmt: skip
     rows, columns, outside = _places(found, given)
     tally = found.count(rows, columns, progress)
     _check_origin(given, found, tally)

@@ -143,7 +143,7 @@ def _choose_layer(path: Path, layer: str | None) -> str:
     shown = names[0] if names else "NAME"
     raise DataError(
         f"{str(path)!r}: {asked}? choose one of {names}, as SCENE:layer={shown} on the command "
-        f'line or layer = "{shown}" in a TOML file of scenes'
+        f'line, layer = "{shown}" in a TOML file of scenes, or `tailora assess --layer {shown}`'
     )
 
 
