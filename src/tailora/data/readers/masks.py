@@ -1,0 +1,227 @@
+"""Read images and their masks: folders `images` and `masks`, or a table of pairs."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailora.data.dataset import Dataset, assemble_targets
+from tailora.data.images import EXTENSIONS
+from tailora.data.masks import (
+    ClassTable,
+    MaskFiles,
+    absent,
+    picture_size,
+    pixels_of,
+    read_class_table,
+    read_mask,
+)
+from tailora.data.readers.table import TABLE_EXTENSIONS, read_table
+from tailora.data.readers.visible_files import visible_files
+from tailora.data.sources import FileImages
+from tailora.data.splits import split_name
+from tailora.errors import ConfigError, DataError, unknown_name
+from tailora.numbers import counted
+
+IMAGES: Final = "images"
+MASKS: Final = "masks"
+CLASS_TABLES: Final = ("classes.csv", "classes.txt")
+_OPTIONS: Final = ("classes", "ignore")
+_COLUMNS: Final = ("image", "mask")
+_THREADS: Final = 4
+
+
+def open_masks(
+    source: str | Path,
+    *,
+    seed: int = 0,
+    to_learn: bool = True,
+    classes: str | Path | None = None,
+    ignore: int | None = None,
+) -> Dataset:
+    """Open images and masks.
+
+    Args:
+        source: A folder with `images/` and `masks/` whose files have equal stems, in the same
+            subfolders if any (train, val and test become splits); or a CSV or Parquet table with
+            columns `image` and `mask`, and optionally `split` and `group`. With options as in
+            `"pairs:ignore=255:classes=names.csv"`.
+        seed: Seeds missing splits.
+        to_learn: False for data only used for evaluation; see `Dataset`.
+        classes: Class table; None takes `classes.csv` or `classes.txt` beside the images.
+        ignore: Value of pixels that have no class, besides those that the table calls `ignore`.
+
+    Raises:
+        DataError: The layout is another one, a mask is no mask, has another size than its image or
+            values without a name, or an error of `tailora.data.check`.
+        ConfigError: An option is unknown or has a wrong value.
+    """
+    path, given = _parse(source)
+    classes, ignore = given.get("classes", classes), given.get("ignore", ignore)
+    if ignore is not None:
+        ignore = _value(ignore)
+    if path.is_dir():
+        found = _from_folder(path)
+    elif path.suffix.lower() in TABLE_EXTENSIONS and path.is_file():
+        found = _from_table(path)
+    else:
+        raise DataError(
+            f"no folder with {IMAGES}/ and {MASKS}/ and no table ({', '.join(TABLE_EXTENSIONS)}) "
+            f"of images and masks: {str(path)!r}"
+        )
+    images, ids, masks, splits, groups, notes = found
+    folder = path if path.is_dir() else path.parent
+    values = [] if ignore is None else [ignore]
+    table = read_class_table(_class_table(folder, classes, masks), ignore=values)
+    counts = _count(images, masks, table)
+    if not counts.any():
+        raise DataError(f"no mask of {str(path)!r} has a pixel with a class; all are ignored")
+    has_mask = np.array([mask is not None for mask in masks])
+    empty = int((has_mask & ~counts.any(axis=1)).sum())
+    if not has_mask.all():
+        n = int((~has_mask).sum())
+        notes.append(f"without a mask, so not labelled: {counted(n, 'image')}")
+    if empty:
+        notes.append(f"with no pixel that has a class, so not labelled: {counted(empty, 'mask')}")
+    notes += absent(table.classes, counts)
+    used = counts.any(axis=0)
+    names = [name for name, is_used in zip(table.classes, used, strict=True) if is_used]
+    return assemble_targets(
+        path.resolve().stem if path.is_file() else path.resolve().name,
+        FileImages(images, ids),
+        MaskFiles(masks, table, names, counts[:, used]),
+        classes=names,
+        splits=splits if to_learn or splits is not None else None,
+        groups=groups,
+        seed=seed,
+        notes=tuple(notes),
+        to_learn=to_learn,
+    )
+
+
+_Found = tuple[
+    list[Path], list[str], list[Path | None], list[str] | None, list[str] | None, list[str]
+]
+
+
+def _parse(source: str | Path) -> tuple[Path, dict[str, Any]]:
+    if Path(source).exists():
+        return Path(source), {}
+    name, *assignments = str(source).split(":")
+    given: dict[str, Any] = {}
+    for assignment in assignments if Path(name).exists() else ():
+        key, _, value = assignment.partition("=")
+        if key not in _OPTIONS:
+            raise unknown_name("option of images with masks", key, _OPTIONS)
+        given[key] = value
+    return (Path(name), given) if given else (Path(source), {})
+
+
+def _value(text: Any) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= np.iinfo(np.uint16).max:
+        raise ConfigError(f"ignore takes a value of a mask, from 0 to 65535, got {text!r}")
+    return value
+
+
+def _from_folder(root: Path) -> _Found:
+    folders = [root / name for name in (IMAGES, MASKS)]
+    missing = [folder.name for folder in folders if not folder.is_dir()]
+    if missing:
+        raise DataError(
+            f"{str(root)!r} has no folder {' and no folder '.join(map(repr, missing))}; put images "
+            f"into {IMAGES}/ and their masks, with equal names, into {MASKS}/"
+        )
+    files = [_by_stem(folder) for folder in folders]
+    pairs, masks = files
+    if not pairs.keys() & masks.keys():
+        raise DataError(
+            f"no image of {str(root / IMAGES)!r} ({counted(len(pairs), 'image')}) has a mask of "
+            f"its name in {str(root / MASKS)!r} ({counted(len(masks), 'mask')})"
+        )
+    stems = sorted(pairs)
+    tops = [split_name(stem.partition("/")[0]) if "/" in stem else None for stem in stems]
+    lonely = len(masks.keys() - pairs.keys())
+    notes = [f"masks without an image, left out: {lonely}"] if lonely else []
+    return (
+        [pairs[stem] for stem in stems],
+        [pairs[stem].relative_to(root / IMAGES).as_posix() for stem in stems],
+        [masks.get(stem) for stem in stems],
+        [split for split in tops if split] if all(tops) else None,
+        None,
+        notes,
+    )
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in visible_files(folder):
+        if path.suffix.lower() not in EXTENSIONS:
+            continue
+        stem = path.relative_to(folder).with_suffix("").as_posix()
+        if stem in found:
+            raise DataError(
+                f"{found[stem].name!r} and {path.name!r} in {str(path.parent)!r} differ only in "
+                "their extension; keep one"
+            )
+        found[stem] = path
+    return found
+
+
+def _from_table(path: Path) -> _Found:
+    table = read_table(path, _COLUMNS)
+    images: list[Path] = table.files("image")
+    masks: list[Path | None] = [*table.files("mask")]
+    ids = table.columns["image"]
+    again = [i for i, name in enumerate(ids) if ids.index(name) < i] if _repeats(ids) else []
+    if again:
+        raise table.error(again, f"lists image {ids[again[0]]!r} again", "list each image once")
+    return images, ids, masks, table.splits(), table.columns.get("group"), []
+
+
+def _repeats(names: Sequence[str]) -> bool:
+    return len(set(names)) < len(names)
+
+
+def _class_table(folder: Path, given: str | Path | None, masks: Sequence[Path | None]) -> Path:
+    if given is not None:
+        if not Path(given).is_file():
+            raise ConfigError(f"no class table {str(given)!r}; check --classes")
+        return Path(given)
+    for name in CLASS_TABLES:
+        if (folder / name).is_file():
+            return folder / name
+    first = next(mask for mask in masks if mask is not None)
+    values = ", ".join(map(str, np.unique(read_mask(first)).tolist()))
+    raise DataError(
+        f"no class names for the masks of {str(folder)!r} ({first.name!r} has values {values}); "
+        f"write {CLASS_TABLES[0]} there, a line VALUE,NAME for each class, or give it by --classes"
+    )
+
+
+def _count(
+    images: Sequence[Path], masks: Sequence[Path | None], table: ClassTable
+) -> NDArray[np.int64]:
+    """Pixels of each class in each mask (images, classes), after checking every mask."""
+    classes = len(table.classes)
+
+    def count(image: Path, path: Path | None) -> NDArray[np.int64]:
+        if path is None:
+            return np.zeros(classes, dtype=np.int64)
+        mask = table.indices(read_mask(path), path)
+        size = picture_size(image)
+        if mask.shape != size:
+            raise DataError(
+                f"mask {str(path)!r} has {mask.shape[0]} x {mask.shape[1]} pixels, its image "
+                f"{str(image)!r} {size[0]} x {size[1]}; they must lie pixel on pixel"
+            )
+        return pixels_of(mask, classes)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return np.stack(list(pool.map(count, images, masks)))
