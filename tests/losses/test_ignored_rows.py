@@ -80,9 +80,10 @@ def test_experts_ignore_rows_too(name, ignored):
     assert_only_kept(loss, x, targets, 1, loss(x.detach()[:, KEPT], targets[KEPT]))
 
 
+@pytest.mark.parametrize("ignored", [-100, -1])
 @pytest.mark.parametrize("name", ["supcon", "sbcl", "paco"])
-def test_ignored_rows_are_compared_with_nothing(name):
-    targets, parts = with_ignored(-100), torch.tensor([0, 9, 2, 1, 9, 0, 3])
+def test_ignored_rows_are_compared_with_nothing(name, ignored):
+    targets, parts = with_ignored(ignored), torch.tensor([0, 9, 2, 1, 9, 0, 3])
     x = spoiled(draw(7, 2, 4), 0)
     centers = draw(4, 3, seed=1)
 
@@ -93,7 +94,7 @@ def test_ignored_rows_are_compared_with_nothing(name):
             some = parts if len(labels) == 7 else parts[KEPT]
             return SBCLLoss()(features, labels, some, torch.tensor([0.1, 0.2, 0.3]))
         flat = features.flatten(0, 1)
-        memory, known = draw(3, 4, seed=2), torch.tensor([0, -100, 2])
+        memory, known = draw(3, 4, seed=2), torch.tensor([0, ignored, 2])
         if len(labels) < 7:
             memory, known = memory[[0, 2]], known[[0, 2]]
         return PaCoLoss(COUNTS)(flat @ centers, flat, labels.repeat_interleave(2), memory, known)
@@ -135,11 +136,25 @@ def test_weighted_cross_entropy_is_torch_s(ignored):
     assert loss(x, targets).item() == pytest.approx(expected.item(), rel=1e-6)
 
 
+@pytest.mark.parametrize(("name", "options"), ROWS, ids=str)
+@pytest.mark.parametrize("negative", [-1, -100])
+def test_no_negative_target_counts_whatever_the_ignored_value(name, options, negative):
+    loss, targets = make(name, options), with_ignored(negative)
+    x = spoiled(draw(7, 3), 0)
+    assert_only_kept(loss, x, targets, 0, loss(x.detach()[KEPT], targets[KEPT]))
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_no_negative_target_counts_for_experts(name):
+    loss, targets = EXPERTS[name](COUNTS), with_ignored(-1)
+    x = spoiled(draw(3, 7, 3), 1)
+    assert_only_kept(loss, x, targets, 1, loss(x.detach()[:, KEPT], targets[KEPT]))
+
+
 @pytest.mark.parametrize("name", registry.names("losses"))
-@pytest.mark.parametrize("wrong", [-1, 3])
-def test_a_target_that_is_neither_a_class_nor_ignored_is_refused(name, wrong):
+def test_a_target_beyond_the_classes_is_refused(name):
     with pytest.raises((IndexError, RuntimeError)):
-        make(name, {})(draw(2, 3), torch.tensor([0, wrong]))
+        make(name, {})(draw(2, 3), torch.tensor([0, 3]))
 
 
 @pytest.mark.parametrize("name", ["cross-entropy", "label-smoothing"])

@@ -18,7 +18,7 @@ from tailora.counts import ClassCounts
 from tailora.errors import ConfigError
 from tailora.losses.class_weights import weights_buffer
 from tailora.losses.parts import note_part
-from tailora.losses.row_loss import IGNORE_INDEX, weighted_mean, without_ignored
+from tailora.losses.row_loss import IGNORE_INDEX, is_counted, weighted_mean, without_ignored
 
 
 @final
@@ -93,7 +93,7 @@ class PaCoLoss(nn.Module):
         features = hidden(features, kept)
         centers = (logits + self.log_prior) / self.center_temperature
         keys, labels, others = _keys(features, targets, memory, memory_targets)
-        others = others & (labelled != self.ignore_index)
+        others = others & is_counted(labelled, self.ignore_index)
         targets = targets.masked_fill(~kept, 0)
         similarity = functional.normalize(features, dim=1) @ keys.T / self.temperature
         total = centers.logsumexp(dim=1)

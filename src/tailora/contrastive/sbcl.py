@@ -17,7 +17,7 @@ from tailora.contrastive.similarity import (
 from tailora.contrastive.supcon import contrast
 from tailora.errors import ConfigError, DataError
 from tailora.losses.parts import note_part
-from tailora.losses.row_loss import IGNORE_INDEX, weighted_mean
+from tailora.losses.row_loss import IGNORE_INDEX, is_counted, weighted_mean
 
 
 def contrast_subclasses(
@@ -113,7 +113,7 @@ class SBCLLoss(nn.Module):
         if features.ndim == 3 and features.shape[1] < 2:
             raise DataError(f"SBCL needs two views of each row, got {features.shape[1]}")
         rows = torch.arange(len(features), device=features.device)
-        kept = targets != self.ignore_index
+        kept = is_counted(targets, self.ignore_index)
         features = hidden(features, kept)
         targets = targets.masked_fill(~kept, 0)
         flat, classes, parts, views, kept = flatten_views(features, targets, subclasses, rows, kept)

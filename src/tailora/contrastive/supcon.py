@@ -12,7 +12,7 @@ from tailora.contrastive.similarity import (
     masked_logsumexp,
     mean_over,
 )
-from tailora.losses.row_loss import IGNORE_INDEX, weighted_mean
+from tailora.losses.row_loss import IGNORE_INDEX, is_counted, weighted_mean
 
 
 def contrast(
@@ -63,7 +63,7 @@ class SupConLoss(nn.Module):
 
     def forward(self, features: Tensor, targets: Tensor) -> Tensor:
         """Return the mean over views with a positive: (rows, views, width), (rows,); a scalar."""
-        kept = targets != self.ignore_index
+        kept = is_counted(targets, self.ignore_index)
         features = hidden(features, kept)
         flat, labels, kept = flatten_views(features, targets, kept)
         losses, counted = contrast(flat, labels, temperature=self.temperature, kept=kept)

@@ -9,6 +9,23 @@ from torch import Tensor, nn
 IGNORE_INDEX: Final = -100  # torch's
 
 
+def is_counted(targets: Tensor, ignore_index: int = IGNORE_INDEX) -> Tensor:
+    """Say which rows count: those of a class, which no negative target and `ignore_index` is.
+
+    This is the one rule of every loss on rows: other rows add nothing, neither to the sum nor to
+    the weights it is divided by, and what they hold does not matter.
+
+    Args:
+        targets: Class of each row (rows,); negative without one.
+        ignore_index: Another target of rows without a class, which may be that of a class.
+
+    Example:
+        >>> is_counted(torch.tensor([0, -1, 2, -100, 255]), 255).tolist()
+        [True, False, True, False, False]
+    """
+    return (targets >= 0) & (targets != ignore_index)
+
+
 def without_ignored(
     logits: Tensor, targets: Tensor, ignore_index: int
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -18,13 +35,13 @@ def without_ignored(
 
     Args:
         logits: (..., rows, classes).
-        targets: Class of each row (rows,), or `ignore_index`.
-        ignore_index: Target value of ignored rows.
+        targets: Class of each row (rows,); see `is_counted`.
+        ignore_index: Target value of ignored rows, besides negative ones.
 
     Returns:
         Logits with 0 in ignored rows; targets with 0 there; booleans (rows,), True for kept rows.
     """
-    kept = targets != ignore_index
+    kept = is_counted(targets, ignore_index)
     return logits.masked_fill(~kept[:, None], 0.0), targets.masked_fill(~kept, 0), kept
 
 
@@ -55,7 +72,7 @@ class RowLoss(nn.Module, ABC):
     handled here.
 
     Args:
-        ignore_index: Target value of ignored rows.
+        ignore_index: Target value of ignored rows, besides negative ones.
     """
 
     def __init__(self, *, ignore_index: int = IGNORE_INDEX) -> None:
@@ -71,7 +88,7 @@ class RowLoss(nn.Module, ABC):
 
         Args:
             logits: (rows, classes); of several experts (experts, rows, classes).
-            targets: Class of each row (rows,), or `ignore_index`.
+            targets: Class of each row (rows,); negative or `ignore_index` for an ignored one.
 
         Returns:
             (rows,) and (rows,).
@@ -85,6 +102,6 @@ class RowLoss(nn.Module, ABC):
 
         Args:
             logits: (rows, classes); of several experts (experts, rows, classes).
-            targets: Class of each row (rows,), integers, or `ignore_index`.
+            targets: Class of each row (rows,), integers; negative or `ignore_index` for an ignored one.
         """
         return ratio_of_sums(*self.per_row(logits, targets))
