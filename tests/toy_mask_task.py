@@ -77,7 +77,7 @@ class ToyMask(Task):
         side = encoder.patches_a_side(image_size)
         return side, side
 
-    def targets(self, data, grid):
+    def targets(self, data, grid, *, fit="crop"):
         found = np.full((len(data), *grid), -1)
         for i in range(len(data)):
             mask = data.targets.read(i)

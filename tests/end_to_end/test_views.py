@@ -80,11 +80,13 @@ def test_a_run_can_predict_from_one_view(run, data):
 
 
 def test_images_are_seen_in_all_views_unless_something_speaks_against_it(data, encoder):
+    dataset = package.open_dataset(data)
+
     def views(**options):
         recipe = package.Recipe().override(
             {key.replace("__", "."): v for key, v in options.items()}
         )
-        return resolve_recipe(recipe, load_backbone(str(encoder))).probe.views
+        return resolve_recipe(recipe, load_backbone(str(encoder)), dataset).probe.views
 
     assert views() == 8
     assert views(method="zero-shot") == views(method="deblora") == 8

@@ -60,7 +60,7 @@ def plain_head():
 
 def test_distances_between_classes_are_seen_from_the_training_mean(job, planted):
     head = plain_head()
-    metrics, _ = score(
+    metrics, *_ = score(
         job, [StageResult(find_method("zero-shot"), None, head, "cross-entropy")], None
     )
     assert (job.groups.head, job.groups.tail) == ((0, 1), (3, 4))

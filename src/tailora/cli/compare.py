@@ -9,11 +9,13 @@ from tailora.cli.options import (
     AllowRemote,
     Backbone,
     Chip,
+    Classes,
     ClassField,
     Clusters,
     Data,
     Debug,
     Epochs,
+    Ignore,
     ImageSize,
     Imbalance,
     Json,
@@ -33,6 +35,7 @@ from tailora.cli.options import (
     opened,
     print_json,
     screen,
+    task_for,
 )
 
 
@@ -111,6 +114,8 @@ def compare(
     imbalance: Imbalance = None,
     labels: Labels = None,
     class_field: ClassField = None,
+    classes: Classes = None,
+    ignore: Ignore = None,
     chip: Chip = None,
     backbone: Backbone = None,
     tuner: Tuner = None,
@@ -146,7 +151,7 @@ def compare(
     chosen = chosen_recipe(
         recipe, set_, start=preset, backbone=backbone, tuner=tuner, rank=rank, clusters=clusters,
         image_size=image_size, epochs=epochs, seed=seed, skip_broken=skip_broken,
-        task=task,
+        task=task_for(data, task),
     )  # fmt: skip
     # only now, since the imports take seconds
     from tailora.experiments.compare import compare as run_compare
@@ -170,7 +175,10 @@ def compare(
     }
     check_plan_choices(make_plan(chosen, **asked))
     drawn = range(chosen.seed, chosen.seed + (seeds if resplit else 1))
-    how = {"labels": labels, "class_field": class_field, "chip": chip, "task": chosen.task}
+    how = {
+        "labels": labels, "class_field": class_field, "chip": chip, "classes": classes,
+        "ignore": ignore, "task": chosen.task,
+    }  # fmt: skip
     sets = [opened(data, seed=one, imbalance=imbalance, **how) for one in drawn]
     folder = out or Path("comparisons") / sets[0].name
     found = run_compare(

@@ -9,8 +9,10 @@ import typer
 from tailora.cli.options import (
     AllowRemote,
     Chip,
+    Classes,
     ClassField,
     Debug,
+    Ignore,
     Json,
     Labels,
     Quiet,
@@ -20,6 +22,7 @@ from tailora.cli.options import (
     check_ending,
     listed,
     print_json,
+    print_of_task,
     screen,
     tell_notes,
 )
@@ -46,6 +49,8 @@ def evaluate(
     ] = None,
     labels: Labels = None,
     class_field: ClassField = None,
+    classes: Classes = None,
+    ignore: Ignore = None,
     chip: Chip = None,
     skip_broken: SkipBroken = False,
     unverified: Unverified = False,
@@ -74,6 +79,8 @@ def evaluate(
         seed=loaded.recipe.seed,
         labels=labels,
         class_field=class_field,
+        classes=classes,
+        ignore=ignore,
     )
     metrics = evaluate_run(
         loaded, dataset, split=split, skip_broken=skip_broken, progress=bars(quiet=quiet)
@@ -85,6 +92,7 @@ def evaluate(
     elif not quiet:
         show = screen()
         show.print(metrics.table())
+        print_of_task(loaded, show, metrics)
         show.print(class_table(metrics))
         if metrics.alarm():
             show.print(listed([metrics.alarm()]), soft_wrap=True)

@@ -11,11 +11,13 @@ from tailora.cli.options import (
     AllowRemote,
     Backbone,
     Chip,
+    Classes,
     ClassField,
     Clusters,
     Data,
     Debug,
     Epochs,
+    Ignore,
     ImageSize,
     Imbalance,
     Json,
@@ -35,7 +37,9 @@ from tailora.cli.options import (
     listed,
     opened,
     print_json,
+    print_of_task,
     screen,
+    task_for,
     tell_notes,
 )
 from tailora.launcher import is_first
@@ -63,6 +67,8 @@ def fit(
     imbalance: Imbalance = None,
     labels: Labels = None,
     class_field: ClassField = None,
+    classes: Classes = None,
+    ignore: Ignore = None,
     chip: Chip = None,
     backbone: Backbone = None,
     tuner: Tuner = None,
@@ -106,7 +112,7 @@ def fit(
     chosen = chosen_recipe(
         recipe, set_, start=preset, method=method, backbone=backbone, tuner=tuner, rank=rank,
         clusters=clusters, image_size=image_size, epochs=epochs, probe=probe, seed=seed,
-        skip_broken=skip_broken, trackers=tracker, task=task,
+        skip_broken=skip_broken, trackers=tracker, task=task_for(data, task),
     )  # fmt: skip
     # only now, since the imports take seconds
     from tailora.methods.checks import check_choices
@@ -119,7 +125,7 @@ def fit(
         RunFolder(out).check_use(resume=resume, force=force)
     dataset = opened(
         data, seed=chosen.seed, imbalance=imbalance, labels=labels, class_field=class_field,
-        chip=chip, task=chosen.task,
+        chip=chip, classes=classes, ignore=ignore, task=chosen.task,
     )  # fmt: skip
     folder = out or Path("runs") / dataset.name
     show = screen()
@@ -197,6 +203,7 @@ def _conclude(run: Any, show: Any, folder: Path) -> None:
     if broken:
         show.print(f"left out {counted(len(broken), 'unreadable image')}: {listed(broken[:5])}")
     show.print(run.metrics.table())
+    print_of_task(run, show)
     for pair in deciding_pairs(run):
         said = compare_scores(pair, "tail", confidence=run.metrics.bootstrap.confidence)
         show.print(escape(said.text), soft_wrap=True)

@@ -8,8 +8,10 @@ import typer
 from tailora.cli.options import (
     AllowRemote,
     Chip,
+    Classes,
     ClassField,
     Debug,
+    Ignore,
     Imbalance,
     Json,
     Labels,
@@ -21,6 +23,7 @@ from tailora.cli.options import (
     opened,
     print_json,
     screen,
+    task_for,
 )
 
 
@@ -35,6 +38,8 @@ def inspect(
     imbalance: Imbalance = None,
     labels: Labels = None,
     class_field: ClassField = None,
+    classes: Classes = None,
+    ignore: Ignore = None,
     chip: Chip = None,
     wavelengths: Annotated[
         str | None,
@@ -71,7 +76,7 @@ def inspect(
         return
     dataset = opened(
         data, seed=seed or 0, imbalance=imbalance, labels=labels, class_field=class_field,
-        chip=chip, task=task or "classify",
+        chip=chip, classes=classes, ignore=ignore, task=task_for(data, task) or "classify",
     )  # fmt: skip
     from tailora.curation.inspect import inspect_dataset, write_page
 

@@ -78,7 +78,8 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         help="Folder with one subfolder per class, CSV or Parquet table (path, label, optional "
-        "split and group), a scene (raster or folder of bands with --labels, or a .toml that "
+        "split and group); with --task segment a folder with images/ and masks/ or a table (image, "
+        "mask); a scene (raster or folder of bands with --labels, or a .toml that "
         "lists scenes), a public dataset as NAME:PATH ({public datasets}), or a built-in dataset: "
         "{built-in datasets}.",
     ),
@@ -107,6 +108,22 @@ ClassField = Annotated[
         "table).",
     ),
 ]
+Classes = Annotated[
+    Path | None,
+    typer.Option(
+        "--classes",
+        help="Class table of masks, a line VALUE,NAME for each class; the name ignore marks "
+        "pixels without a class.",
+        show_default="classes.csv or classes.txt beside the images",
+    ),
+]
+Ignore = Annotated[
+    int | None,
+    typer.Option(
+        "--ignore",
+        help="Value of mask pixels without a class, besides those that the class table ignores.",
+    ),
+]
 Chip = Annotated[
     int | None,
     typer.Option("--chip", help="Size in pixels of the chips cut from a scene.", show_default="64"),
@@ -118,7 +135,9 @@ Backbone = Annotated[
 Task = Annotated[
     str | None,
     typer.Option(
-        "--task", help="What is decided about an image: {tasks}.", show_default="classify"
+        "--task",
+        help="What is decided about an image: {tasks}.",
+        show_default="classify; segment for bluemarble-dense",
     ),
 ]
 Tuner = Annotated[
@@ -244,6 +263,14 @@ def chosen_recipe(
     return chosen
 
 
+_TASK_OF: Mapping[str, str] = {"bluemarble-dense": "segment"}
+
+
+def task_for(data: str, task: str | None) -> str | None:
+    """Return the task that was chosen, else the one that a built-in dataset is for, if any."""
+    return task or (None if Path(data).exists() else _TASK_OF.get(data.partition(":")[0]))
+
+
 def opened(
     data: str, *, seed: int, imbalance: str | None, task: str = "classify", **scene: Any
 ) -> Any:
@@ -280,6 +307,14 @@ def screen(*, stderr: bool = False) -> Console:
 def listed(names: Sequence[str]) -> str:
     """Join names from the data in one line, with markup escaped: a class may be called "[red]"."""
     return escape("; ".join(names))
+
+
+def print_of_task(run: Any, show: Console, metrics: Any = None) -> None:
+    """Print the tables and sentences of a run's task, about its own metrics or others."""
+    from tailora.tasks.task import find_task
+
+    for one in find_task(run.recipe.task).shown(metrics or run.metrics):
+        show.print(escape(one) if isinstance(one, str) else one, soft_wrap=isinstance(one, str))
 
 
 def print_json(value: Any) -> None:

@@ -184,7 +184,8 @@ def picture_size(path: Path) -> tuple[int, int]:
                 return raster.height, raster.width
         with quietly(Image.DecompressionBombWarning), Image.open(path) as image:
             turned = image.getexif().get(ImageOps.ExifTags.Base.Orientation, 1) > 4
-            return image.size if turned else image.size[::-1]
+            width, height = image.size
+            return (width, height) if turned else (height, width)
     except UNREADABLE as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise DataError(f"cannot decode image {str(path)!r}: {reason}") from error
@@ -259,7 +260,7 @@ class MaskArray:
 
     def mark(self, i: int) -> tuple[int, int]:
         """Size and checksum of mask `i`."""
-        return self.masks[i].nbytes, zlib.crc32(np.ascontiguousarray(self.masks[i]))
+        return self.masks[i].nbytes, zlib.crc32(self.masks[i].tobytes())
 
 
 def pixels_of(mask: NDArray[np.integer], classes: int) -> NDArray[np.int64]:

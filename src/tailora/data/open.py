@@ -97,6 +97,12 @@ def open_dataset(
     """
     path = Path(source)
     given = {key: value for key, value in scene.items() if value is not None}
+    of_masks = [key for key in ("classes", "ignore") if key in given]
+    if of_masks:
+        raise ConfigError(
+            f"--{' and --'.join(of_masks)} say what values of masks mean, and {str(source)!r} is "
+            "not opened as images with masks of its own; choose --task segment, or leave it out"
+        )
     if path.exists():
         return _open_path(path, given, seed, usual_chip, to_learn=to_learn)
     name, *assignments = str(source).split(":")

@@ -184,7 +184,7 @@ def stage_folders(
         loaded: Its encoder, if it is at hand.
     """
     loaded = loaded or _load(row)
-    recipe = resolve_recipe(row.recipe, loaded)
+    recipe = resolve_recipe(row.recipe, loaded, work.data)
     names = dict.fromkeys((SEEDLESS, *find_method(row.method).stages()))
     key = partial(stage_key, recipe, fingerprint=work.data.fingerprint, loaded=loaded)
     return {name: work.folder.stage(name, key(name)) for name in names}
@@ -193,7 +193,7 @@ def stage_folders(
 def row_job(work: SeedWork, row: Adaptation, progress: Progress) -> Job:
     """The job of a row, as of a run, but its stages lie where all rows find them."""
     loaded = _load(row)
-    recipe = resolve_recipe(row.recipe, loaded)
+    recipe = resolve_recipe(row.recipe, loaded, work.data)
     facts = f"{work.data.fingerprint} {recipe.data}"
     home = work.folder.images / hashlib.sha256(facts.encode()).hexdigest()[:12]
     images = decode_images(work.data, recipe, home, progress)

@@ -22,7 +22,7 @@ class MarginExperts(nn.Module):
         counts: Training samples per class, all at least 1.
         options: All options of the loss, including `max_margin` and `spread`; `reweighted` builds
             the second phase from the same.
-        ignore_index: Target value of ignored rows, as in torch.
+        ignore_index: Target value of rows that do not count, besides negative ones.
 
     Raises:
         ConfigError: `spread` is out of range.

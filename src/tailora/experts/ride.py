@@ -31,7 +31,7 @@ class RIDELoss(MarginExperts):
             below.
         spread: Share of the temperature that depends on a class's count in the second phase, in [0,
             1); 0 gives all classes temperature 1.
-        ignore_index: Target value of ignored rows, as in torch.
+        ignore_index: Target value of rows that do not count, besides negative ones.
 
     Attributes:
         cosine_head_scale: `scale`; marks that the loss takes the logits of cosine heads.

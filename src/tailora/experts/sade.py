@@ -65,7 +65,7 @@ class SADELoss(RowLoss):
         counts: Training samples per class, all at least 1.
         tau: How strongly the third expert favours the tail, at least 0: at the optimum it implies
             the reversed prior to the power tau; 0 equals the second expert.
-        ignore_index: Target value of ignored rows, as in torch.
+        ignore_index: Target value of rows that do not count, besides negative ones.
 
     Raises:
         ConfigError: `tau` is negative or not finite.

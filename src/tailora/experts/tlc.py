@@ -125,7 +125,7 @@ class TLCLoss(MarginExperts):
         annealing: Epochs until evidence for wrong classes has its full KL penalty, above 0, on a
             scale of 200 training epochs, which shorter training passes through faster: 13200 gives
             the last epochs a weight of about 0.015.
-        ignore_index: Target value of ignored rows, as in torch.
+        ignore_index: Target value of rows that do not count, besides negative ones.
 
     Attributes:
         follows_epoch: It is told the epoch, since it changes over training.

@@ -63,7 +63,7 @@ def reslt_cross_entropy(
         targets: Class of each row (rows,).
         learns: 1 for the classes of a head, else 0 (heads, classes).
         beta: Weight of the heads' own losses, in [0, 1].
-        ignore_index: Target value of ignored rows, as in torch.
+        ignore_index: Target value of rows that do not count, besides negative ones.
     """
     branches, targets, kept = without_ignored(branches, targets, ignore_index)
     fused = functional.cross_entropy(branches.sum(dim=0), targets, reduction="none")
@@ -85,7 +85,7 @@ class ResLTLoss(nn.Module):
         groups: Head, middle and tail classes; together all of them.
         beta: Weight of the heads' own losses in [0, 1]; 0 is cross-entropy of the sum, 0.995 is the
             paper's value for CIFAR-100.
-        ignore_index: Target value of ignored rows, as in torch.
+        ignore_index: Target value of rows that do not count, besides negative ones.
 
     Raises:
         ConfigError: `beta` lies outside [0, 1].

@@ -25,7 +25,7 @@ from tailora.progress import Progress, silent
 from tailora.runs.input_format import pick
 from tailora.runs.run import Run
 from tailora.runs.run_files import read_seen
-from tailora.tasks.task import Task, find_task
+from tailora.tasks.task import Measured, PlacedRow, Task, find_task
 
 SPLIT_CHOICES = ("test", "all")
 _BATCH: Final = 64  # images
@@ -90,8 +90,9 @@ def evaluate_run(
         measured, unknown = _decisions(run, task, images.dataset, rows, unknown)
         shares = _probabilities(run, task, images, measured, bands, progress)
         units = _units(task, data, measured, images.kept)
-    metrics = _score(run, measured.labels, shares, units, own=own)
-    metrics = with_task_metrics(task, metrics, measured, run.said(shares))
+        metrics = _score(run, measured.labels, shares, units, own=own)
+        placed = None if task.per_image else _measured(run, task, images, rows, bands)
+        metrics, _ = with_task_metrics(task, metrics, measured, run.said(shares), measured=placed)
     return replace(metrics, left_out=unknown, learnt_from=learnt)
 
 
@@ -104,7 +105,7 @@ def _decisions(
 ) -> tuple[Decisions, dict[str, int]]:
     """Labelled decisions of some images as the run's classes, and how many it knows no class of."""
     grid = task.grid(run.model.encoder, run.input.image_size)
-    found = labelled(samples, task.targets(data, grid)[samples])
+    found = labelled(samples, task.targets(data, grid, fit=run.input.resize)[samples])
     own = _match_labels(run, data, found.labels)
     others, counts = np.unique(found.labels[own < 0], return_counts=True)
     left = {data.classes[c]: int(n) for c, n in zip(others, counts, strict=True)}
@@ -140,6 +141,39 @@ def _probabilities(
             shares.append(logits.float().softmax(dim=1).cpu().numpy())
             advance(len(batch))
     return np.concatenate(shares)
+
+
+def _measured(
+    run: Run,
+    task: Task,
+    images: PreparedImages,
+    samples: NDArray[np.int64],
+    bands: tuple[int, ...],
+) -> Measured:
+    """The images, and what the run says about every place of them."""
+    device = next(run.model.parameters()).device
+    model, data, options = task.model(run.model.encoder), images.dataset, run.recipe.evaluate
+
+    def logits(positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            pixels = pick(_read(run, images, samples[positions]), bands).to(device)
+            return run.model.head(model(pixels)).float().cpu().numpy()
+
+    counts = ClassCounts(tuple(run.class_names), tuple(one.n_train for one in run.classes))
+    return Measured(
+        data=data,
+        samples=samples,
+        units=None if data.groups is None else data.groups[samples],
+        codes=_match_labels(run, data, np.arange(len(data.classes))),
+        rows=[PlacedRow(run.record.method, run.metrics.methods[-1].head, logits)],
+        classes=run.class_names,
+        groups=make_groups(counts, options.groups, low=options.low, high=options.high),
+        train_pixels=counts.values,
+        fit=run.input.resize,
+        replicates=options.replicates,
+        confidence=options.confidence,
+        seed=run.recipe.seed,
+    )
 
 
 def _units(

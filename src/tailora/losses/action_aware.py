@@ -53,7 +53,7 @@ class ActionAwareLoss(RowLoss):
         low: Overlap of the rarest class, in (0, 1).
         high: Overlap of the largest class, in [low, 1); equal to `low`, it is the class-balanced
             loss.
-        ignore_index: Target value of ignored rows, as in torch.
+        ignore_index: Target value of rows that do not count, besides negative ones.
 
     Raises:
         ConfigError: 0 < low <= high < 1 does not hold.

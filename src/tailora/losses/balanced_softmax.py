@@ -26,7 +26,7 @@ class BalancedSoftmaxLoss(RowLoss):
 
     Args:
         counts: Training samples per class, all at least 1.
-        ignore_index: Target value of ignored rows, as in torch.
+        ignore_index: Target value of rows that do not count, besides negative ones.
 
     Raises:
         DataError: A class has no sample.

@@ -24,7 +24,7 @@ class ClassBalancedLoss(RowLoss):
     Args:
         counts: Training samples per class, all at least 1.
         beta: Overlap in [0, 1); 0 weights all classes equally, towards 1 it is inverse frequency.
-        ignore_index: Target value of ignored rows, as in torch.
+        ignore_index: Target value of rows that do not count, besides negative ones.
 
     Raises:
         ConfigError: `beta` lies outside [0, 1).

@@ -29,7 +29,7 @@ class CrossEntropyLoss(RowLoss):
         weights: `"none"`, `"inverse"`, `"square-root"`, `"effective-number"`, or `{class name:
             weight}` (1 for missing classes); always normalised to mean 1.
         cap: Largest ratio of class weights; 1 turns weighting off.
-        ignore_index: Target value of ignored rows, as in torch.
+        ignore_index: Target value of rows that do not count, besides negative ones.
 
     Raises:
         ConfigError: See `class_weights`.

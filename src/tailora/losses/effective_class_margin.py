@@ -49,7 +49,7 @@ class EffectiveClassMarginLoss(RowLoss):
     Args:
         counts: Training samples per class, all at least 1, two classes or more. For detection, with
             `with_background(counts)`.
-        ignore_index: Target value of ignored rows, as in torch.
+        ignore_index: Target value of rows that do not count, besides negative ones.
 
     Raises:
         ConfigError: There is only one class, so there are no negatives.

@@ -35,7 +35,7 @@ class FocalLoss(RowLoss):
         weights: Class weights as in `CrossEntropyLoss`; `"effective-number"` gives the
             class-balanced focal loss.
         cap: Largest ratio of class weights.
-        ignore_index: Target value of ignored rows, as in torch.
+        ignore_index: Target value of rows that do not count, besides negative ones.
 
     Raises:
         ConfigError: `gamma` is negative or not finite, or see `class_weights`.

@@ -43,7 +43,7 @@ class LabelSmoothingLoss(RowLoss):
         weights: Class weights as in `CrossEntropyLoss`. A row's sum over classes is weighted class
             by class and divided by the weight of its own class, as in torch.
         cap: Largest ratio of class weights.
-        ignore_index: Target value of ignored rows, as in torch.
+        ignore_index: Target value of rows that do not count, besides negative ones.
 
     Raises:
         ConfigError: `smoothing` lies outside [0, 1), or see `class_weights`.

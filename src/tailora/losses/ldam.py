@@ -46,7 +46,7 @@ class LDAMLoss(RowLoss):
         scale: Scale of the cosine head, above 0.
         weights: Class weights as in `CrossEntropyLoss`.
         cap: Largest ratio of class weights.
-        ignore_index: Target value of ignored rows, as in torch.
+        ignore_index: Target value of rows that do not count, besides negative ones.
 
     Attributes:
         cosine_head_scale: `scale`; marks that the loss takes the logits of a cosine head.

@@ -31,7 +31,7 @@ class LogitAdjustedLoss(RowLoss):
     Args:
         counts: Training samples per class, all at least 1.
         tau: Strength, at least 0; 0 is cross-entropy, 1 is consistent for the balanced error.
-        ignore_index: Target value of ignored rows, as in torch.
+        ignore_index: Target value of rows that do not count, besides negative ones.
 
     Raises:
         ConfigError: `tau` is negative or not finite.

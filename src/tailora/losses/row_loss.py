@@ -102,6 +102,6 @@ class RowLoss(nn.Module, ABC):
 
         Args:
             logits: (rows, classes); of several experts (experts, rows, classes).
-            targets: Class of each row (rows,), integers; negative or `ignore_index` for an ignored one.
+            targets: Class of each row (rows,), integers; see `is_counted` for ignored ones.
         """
         return ratio_of_sums(*self.per_row(logits, targets))

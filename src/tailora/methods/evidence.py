@@ -1,5 +1,6 @@
 """Figures of the report: feature map, error locations, most confident errors on tail classes."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -71,7 +72,11 @@ _THUMBNAILS: Final = 12
 
 
 def write_evidence(
-    job: Job, scores: NDArray[np.floating], metrics: RunMetrics, found: Calibration | None
+    job: Job,
+    scores: NDArray[np.floating],
+    metrics: RunMetrics,
+    found: Calibration | None,
+    of_task: Mapping[str, NDArray[Any]],
 ) -> None:
     """Write `report.npz`: arrays only, no pickles.
 
@@ -80,8 +85,9 @@ def write_evidence(
         scores: Its class probabilities of the test rows (rows, classes).
         metrics: Its metrics.
         found: Clusters and moved features, if features were de-biased.
+        of_task: Arrays of the run's task.
     """
-    arrays = _thumbnails(job, scores, metrics) | _places(job, scores)
+    arrays = _thumbnails(job, scores, metrics) | _places(job, scores) | dict(of_task)
     if found is not None:
         arrays |= _feature_map(job, found)
     write_atomically(

@@ -199,8 +199,8 @@ def finish(
     job: Job, results: Sequence[StageResult], found: Calibration | None, *, started: str
 ) -> None:
     """Evaluate, write the report, and only then mark the run complete."""
-    metrics, probabilities = score(job, results, found)
-    write_evidence(job, probabilities, metrics, found)
+    metrics, probabilities, of_task = score(job, results, found)
+    write_evidence(job, probabilities, metrics, found, of_task)
     seen = np.flatnonzero(job.images.dataset.splits != "test")
     write_seen(job.folder.path, job.images.digests(seen))
     copy_saved(job.folder.stage(results[-1].method.name), job.folder.path)

@@ -76,7 +76,7 @@ class Job:
     @cached_property
     def targets(self) -> NDArray[np.integer]:
         """Class index of every decision (images, *grid), negative if unlabelled."""
-        return self.task.targets(self.dataset, self.grid)
+        return self.task.targets(self.dataset, self.grid, fit=self.recipe.data.resize)
 
     def decisions(self, split: str) -> Decisions:
         """Labelled decisions of a split: the rows of features, heads and metrics."""

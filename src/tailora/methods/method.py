@@ -158,7 +158,14 @@ class Method:
         self, job: Job, split: str, encoder: AnyEncoder | None = None, *, turn: int = 0
     ) -> Rows:
         """Features (rows, width) of a split; see `stage_features`."""
-        return np.asarray(stage_features(job, self.name, split, encoder, turn=turn))
+        stage = self.feature_stage(job)
+        if stage != self.name:
+            encoder = None  # is that of its own stage
+        return np.asarray(stage_features(job, stage, split, encoder, turn=turn))
+
+    def feature_stage(self, job: Job) -> str:
+        """Name of the stage whose features it has."""
+        return self.name
 
     def training_set(self, job: Job) -> tuple[Rows, Classes]:
         """Features (rows, width) and class indices (rows,) that a head is fitted on."""

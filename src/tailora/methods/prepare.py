@@ -109,7 +109,7 @@ def check_run(
     check_task(recipe, task)
     check_recipe(recipe, data.counts("train"), n_val=len(data.indices("val")), images=_images(data))
     loaded = load_backbone(recipe.backbone.name, options=recipe.backbone.options)
-    recipe = resolve_recipe(recipe, loaded)
+    recipe = resolve_recipe(recipe, loaded, data)
     check_text(own_probe(recipe), recipe, loaded, data.classes)
     folder.check_for_fit(
         recipe,
@@ -232,12 +232,13 @@ def with_precision(recipe: Recipe) -> Recipe:
     return replace(recipe, compute=replace(recipe.compute, precision=fastest_precision()))
 
 
-def resolve_recipe(recipe: Recipe, loaded: LoadedBackbone) -> Recipe:
-    """Fill in settings that depend on the method, the encoder and the machine."""
+def resolve_recipe(recipe: Recipe, loaded: LoadedBackbone, images: Dataset) -> Recipe:
+    """Fill in settings that depend on the task, the method, the encoder and the machine."""
     recipe = with_precision(recipe)
     data, adapter, train = recipe.data, recipe.adapter, recipe.train
     if data.image_size is None:
-        data = replace(data, image_size=_default_size(loaded.patch_size))
+        own = find_task(recipe.task).image_size(images, loaded.patch_size)
+        data = replace(data, image_size=own or _default_size(loaded.patch_size))
     method = find_method(recipe.method)
     if not method.trains:
         adapter = replace(adapter, rank=None)

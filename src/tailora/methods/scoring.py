@@ -21,6 +21,7 @@ from tailora.methods.deblora.calibrate import Calibration
 from tailora.methods.job import Job
 from tailora.methods.label_curves import label_curves
 from tailora.methods.method import Method, StageResult, head_options, head_rows, with_views
+from tailora.methods.stages import stage_maps
 from tailora.metrics import (
     ClassEvidence,
     ClusterSummary,
@@ -37,7 +38,7 @@ from tailora.metrics import (
     prediction_sets,
 )
 from tailora.storage import write_json, write_text
-from tailora.tasks.task import Task
+from tailora.tasks.task import Measured, PlacedRow, Task
 
 
 def set_names(
@@ -143,7 +144,7 @@ def probabilities(result: StageResult, rows: NDArray[np.float32]) -> NDArray[np.
 
 def score(
     job: Job, results: Sequence[StageResult], found: Calibration | None
-) -> tuple[RunMetrics, NDArray[np.floating]]:
+) -> tuple[RunMetrics, NDArray[np.floating], dict[str, NDArray[Any]]]:
     """Evaluate every stage on the test split and write metrics, predictions and classes.
 
     Args:
@@ -152,8 +153,8 @@ def score(
         found: Calibration of debLoRA, None without it.
 
     Returns:
-        The metrics, and the run's probabilities of the test rows (rows, classes): rescaled if that
-        helped on validation.
+        The metrics, the run's probabilities of the test rows (rows, classes), rescaled if that
+        helped on validation, and arrays of the task for the report.
     """
     outputs = [_output(job, result) for result in results]
     options = job.recipe.evaluate
@@ -173,7 +174,10 @@ def score(
     if options.label_value:
         metrics = replace(metrics, label_value=_label_value(job, results[-1]))
     last, fit = np.asarray(outputs[-1].probabilities), outputs[-1].fit
-    metrics = with_task_metrics(job.task, metrics, job.decisions("test"), last)
+    placed = None if job.task.per_image else _measured(job, results)
+    metrics, arrays = with_task_metrics(
+        job.task, metrics, job.decisions("test"), last, measured=placed
+    )
     if fit is not None:
         last = fit.calibrated(last)
     write_json(job.folder.path / "metrics.json", metrics.to_json())
@@ -185,24 +189,64 @@ def score(
     sets = set_names(last, fit, job.counts.names)
     text = _predictions(job, last, verdicts, [set_text(names) for names in sets])
     write_text(job.folder.path / "predictions.csv", text)
-    return metrics, last
+    return metrics, last, arrays
 
 
 def with_task_metrics(
-    task: Task, metrics: RunMetrics, decisions: Decisions, probabilities: NDArray[np.floating]
-) -> RunMetrics:
-    """Add the metrics that are specific to the task.
+    task: Task,
+    metrics: RunMetrics,
+    decisions: Decisions,
+    probabilities: NDArray[np.floating],
+    *,
+    measured: Measured | None,
+) -> tuple[RunMetrics, dict[str, NDArray[Any]]]:
+    """Add the metrics that are specific to the task, and return its arrays for the report.
 
     Args:
         task: Task of the run.
         metrics: Metrics of its rows.
         decisions: Decisions of the test split.
         probabilities: Class probabilities of the last method (rows, classes).
+        measured: Test images, for a task with several decisions for each.
     """
     found = task.metrics(
         decisions, probabilities.argmax(axis=1), classes=metrics.classes, groups=metrics.groups
     )
-    return replace(metrics, task={"name": task.name, **found}) if found else metrics
+    more, arrays = ({}, {}) if measured is None else task.measure(measured)
+    found = {**found, **more}
+    return (replace(metrics, task={"name": task.name, **found}) if found else metrics), arrays
+
+
+def _measured(job: Job, results: Sequence[StageResult]) -> Measured:
+    """The test images, and what each stage says about every place of them."""
+    samples, options = job.dataset.indices("test"), job.recipe.evaluate
+    return Measured(
+        data=job.dataset,
+        samples=samples,
+        units=None if job.dataset.groups is None else job.dataset.groups[samples],
+        codes=np.arange(len(job.counts.names)),
+        rows=[_placed(job, result) for result in results],
+        classes=job.counts.names,
+        groups=job.groups,
+        train_pixels=job.counts.values,
+        fit=job.input.resize,
+        replicates=options.replicates,
+        confidence=options.confidence,
+        seed=job.recipe.seed,
+    )
+
+
+def _placed(job: Job, result: StageResult) -> PlacedRow:
+    stage = result.method.feature_stage(job)
+    encoder = result.encoder if stage == result.method.name else None
+    maps = stage_maps(job, stage, "test", encoder)
+
+    def logits(images: NDArray[np.int64]) -> NDArray[np.float32]:
+        found = np.asarray(maps[images], dtype=np.float32)
+        rows = predict_logits(result.head, found.reshape(-1, found.shape[-1]))
+        return rows.reshape(*found.shape[:-1], -1)
+
+    return PlacedRow(result.method.name, result.head_name, logits)
 
 
 def class_entries(
@@ -312,6 +356,9 @@ def fit_of(job: Job, probabilities: NDArray[np.floating]) -> ValidationFit | Non
 def _label_value(job: Job, last: StageResult) -> LabelCurves:
     """Learning curves of tail classes for the last method; nothing is chosen on the test split."""
     probe = job.recipe.probe.loss
+    if not job.task.per_image:
+        reason = f"labels are bought by the image, and a {job.task.decision} is no image"
+        return LabelCurves(method=last.method.name, classes=(), left_out=reason)
     if not find_probe(probe).is_linear or not isinstance(last.head, nn.Linear):
         reason = f"only linear heads trained with a loss can be refitted, the head here is {probe}"
         return LabelCurves(method=last.method.name, classes=(), left_out=reason)

@@ -102,10 +102,26 @@ def stage_features(
     view = f"{split}-turned-{turn}" if turn else split
     if job.task.per_image:
         return _encoded(job, stage, view, decisions.sample, encoder, turn=turn)
-    samples = job.dataset.indices(split)
-    maps = _encoded(job, stage, view, samples, encoder, turn=turn, by_place=True)
+    samples, maps = job.dataset.indices(split), stage_maps(job, stage, split, encoder, turn=turn)
     image = np.searchsorted(samples, decisions.sample)
     return maps.reshape(len(samples), -1, maps.shape[-1])[image, decisions.place].astype(np.float32)
+
+
+def stage_maps(
+    job: Job, stage: str, split: str, encoder: AnyEncoder | None = None, *, turn: int = 0
+) -> NDArray[np.float16]:
+    """Features (images, *grid, features) of every place of the images of a split, on disk.
+
+    Args:
+        job: The run, of a task with several decisions for each image.
+        stage: See `stage_features`.
+        split: See `stage_features`.
+        encoder: See `stage_features`.
+        turn: See `stage_features`.
+    """
+    view = f"{split}-turned-{turn}" if turn else split
+    samples = job.dataset.indices(split)
+    return _encoded(job, stage, view, samples, encoder, turn=turn, by_place=True)  # type: ignore[return-value]
 
 
 def image_features(job: Job, stage: str, split: str) -> NDArray[np.float32]:

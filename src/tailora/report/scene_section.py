@@ -71,7 +71,8 @@ def scene_section(scenes: Sequence[SceneLook], classes: Sequence[str], left_out:
     if not classes:
         caption = "There are no labels; add them with --labels and --class-field."
         return Section("scenes", "Scene", caption, tuple(blocks))
-    blocks.append(_legend(classes))
+    colours = [_COLOURS[code % len(_COLOURS)] for code in range(len(classes))]
+    blocks.append(legend_picture(classes, colours))
     if left_out:
         blocks.append(Note(f"{integer(left_out)} more scenes are not shown."))
     caption = "Check that labels match the image: a shifted CRS or an outdated map is visible here."
@@ -91,16 +92,19 @@ def _overlay(scene: SceneLook) -> NDArray[np.uint8]:
     return shown.round().astype(np.uint8)
 
 
-def _legend(classes: Sequence[str]) -> Picture:
+def legend_picture(classes: Sequence[str], colours: Sequence[str]) -> Picture:
+    """Draw the colours of classes, `#rrggbb`, with their names."""
     handles: list[Any] = [
-        Patch(color=_colour(code), label=shorten(name)) for code, name in enumerate(classes)
+        Patch(color=colour, label=shorten(name))
+        for name, colour in zip(classes, colours, strict=True)
     ]
     rows = -(-len(handles) // _ACROSS)
 
     def draw(figure: Figure) -> None:
         figure.legend(handles=handles, loc="center", ncols=_ACROSS)
 
-    again = f"; colours repeat after {len(_COLOURS)}" if len(classes) > len(_COLOURS) else ""
+    kinds = len(set(colours))
+    again = f"; colours repeat after {kinds}" if len(classes) > kinds else ""
     alt = f"Colours of {counted(len(classes), 'class')}{again}."
     return Picture(figure_uri(draw, height=0.25 + 0.24 * rows), alt, full_names(classes))
 

@@ -6,7 +6,8 @@ from tailora.source import import_when_asked
 
 if TYPE_CHECKING:
     from tailora.tasks.classification import Classification
+    from tailora.tasks.segmentation import Segmentation
 
-__all__ = ["Classification"]
+__all__ = ["Classification", "Segmentation"]
 
 import_when_asked(__name__)

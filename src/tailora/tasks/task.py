@@ -7,8 +7,9 @@ computes with it: help texts and reports ask for names alone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,62 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tailora.backbones import AnyEncoder
+    from tailora.counts import Groups
     from tailora.data import Dataset
     from tailora.decisions import Decisions
+    from tailora.metrics import RunMetrics
     from tailora.report.blocks import Section
     from tailora.runs.result import RunResult
+
+
+@final
+@dataclass(frozen=True)
+class PlacedRow:
+    """What one row of the results says about every place of the test images.
+
+    Args:
+        method: How the encoder was adapted.
+        head: Name of the head.
+        logits: Takes positions among the images (images,), gives (images, *grid, classes).
+    """
+
+    method: str
+    head: str | None
+    logits: Callable[[NDArray[np.int64]], NDArray[np.float32]]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Test images with their annotations, and what every row of the results says about them.
+
+    Args:
+        data: Dataset of the images.
+        samples: Their numbers in it (images,).
+        units: Group of each image, which intervals resample; None for images alone.
+        codes: Class index of the run for each class of the data, negative for one it does not know.
+        rows: In the order of the results; the run predicts with the last.
+        classes: Class names of the run.
+        groups: Head, middle and tail.
+        train_pixels: What `counts` of the training split has of each class, e.g. pixels.
+        fit: How images were made square; see `tailora.data.resize`.
+        replicates: Resamples of intervals.
+        confidence: Of intervals.
+        seed: Of the resampling.
+    """
+
+    data: "Dataset"
+    samples: NDArray[np.int64]
+    units: NDArray[Any] | None
+    codes: NDArray[np.int64]
+    rows: Sequence[PlacedRow]
+    classes: Sequence[str]
+    groups: "Groups"
+    train_pixels: Sequence[int]
+    fit: str
+    replicates: int
+    confidence: float
+    seed: int
 
 
 class Task:
@@ -66,6 +119,15 @@ class Task:
             DataError: It lacks what the task needs, e.g. masks.
         """
 
+    def image_size(self, data: "Dataset", patch: int) -> int | None:
+        """Side in pixels that images are brought to if none is chosen; None for the usual one.
+
+        Args:
+            data: As opened.
+            patch: Side of a patch of the encoder in pixels.
+        """
+        return None
+
     def grid(self, encoder: "AnyEncoder", image_size: int) -> tuple[int, ...]:
         """Shape of the decisions about one image, e.g. (rows, columns); () where it is one.
 
@@ -78,12 +140,15 @@ class Task:
         """
         return ()
 
-    def targets(self, data: "Dataset", grid: tuple[int, ...]) -> NDArray[np.integer]:
+    def targets(
+        self, data: "Dataset", grid: tuple[int, ...], *, fit: str = "crop"
+    ) -> NDArray[np.integer]:
         """Class index of every decision, negative where there is no label.
 
         Args:
             data: The images that could be read.
             grid: From `grid`.
+            fit: How images are made square; see `tailora.data.resize`.
 
         Returns:
             (images, *grid); may be memory-mapped.
@@ -150,8 +215,22 @@ class Task:
         """
         return {}
 
+    def measure(self, measured: Measured) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Metrics of what is said about every place, labelled or not, and arrays for the report.
+
+        Asked of tasks with several decisions for each image.
+
+        Returns:
+            Plain JSON beside that of `metrics`, and arrays for report.npz, by name.
+        """
+        return {}, {}
+
     def sections(self) -> "Sequence[Callable[[RunResult], Section]]":
         """Sections of the report beside those that every run has; each is given the run."""
+        return ()
+
+    def shown(self, metrics: "RunMetrics") -> Sequence[Any]:
+        """Tables (rich) and sentences that `fit` and `evaluate` print after the usual table."""
         return ()
 
 

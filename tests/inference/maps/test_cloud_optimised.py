@@ -7,8 +7,8 @@ import pytest
 import rasterio
 import rasterio.shutil
 
+from tailora.class_colours import class_colours
 from tailora.data.rasters.readers import Grid
-from tailora.inference.maps.class_colours import class_colours
 from tailora.inference.maps.class_legend import MapClass, attribute_table, qgis_style
 from tailora.inference.maps.cloud_optimised import About, RawRows, write_cloud_optimised
 

@@ -8,10 +8,10 @@ import pytest
 import rasterio
 from numpy.testing import assert_allclose, assert_array_equal
 
+from tailora.class_colours import class_colours
 from tailora.data.scenes.scene import open_scene
 from tailora.errors import ConfigError, DataError, RunError, StorageError
 from tailora.inference.maps.chip_grid import ChipGrid
-from tailora.inference.maps.class_colours import class_colours
 from tailora.inference.maps.map_files import MapFiles
 from tailora.inference.maps.scene_map import draw_map, label_dtype
 from tests.data.scenes import NORTH, WEST, write_scene

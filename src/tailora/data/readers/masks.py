@@ -87,8 +87,8 @@ def open_masks(
     if empty:
         notes.append(f"with no pixel that has a class, so not labelled: {counted(empty, 'mask')}")
     notes += absent(table.classes, counts)
-    used = counts.any(axis=0)
-    names = [name for name, is_used in zip(table.classes, used, strict=True) if is_used]
+    used = np.flatnonzero(counts.sum(axis=0))
+    names = [table.classes[c] for c in used]
     return assemble_targets(
         path.resolve().stem if path.is_file() else path.resolve().name,
         FileImages(images, ids),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final, final
 from xml.sax.saxutils import escape, quoteattr
 
-from tailora.inference.maps.class_colours import Colour, hex_colour
+from tailora.class_colours import Colour, hex_colour
 
 _INTEGER, _REAL, _TEXT = 0, 1, 2
 _COLUMNS: Final[tuple[tuple[str, int, int], ...]] = (  # name, type, and GDAL's number of its use

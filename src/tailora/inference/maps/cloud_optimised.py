@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
+from tailora.class_colours import Colour
 from tailora.data.rasters.readers import Grid
 from tailora.errors import StorageError
-from tailora.inference.maps.class_colours import Colour
 from tailora.storage import guard_disk, write_text
 
 _CACHE_BYTES: Final = 32 * 2**20

@@ -12,13 +12,13 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio import Affine
 
+from tailora.class_colours import class_colours
 from tailora.data.rasters.readers import Grid
 from tailora.data.scenes.scene import Scene
 from tailora.errors import ConfigError, DataError
 from tailora.inference.maps.blend import Blend
 from tailora.inference.maps.chip_grid import Block, ChipGrid
 from tailora.inference.maps.chip_reader import ChipReader, ahead
-from tailora.inference.maps.class_colours import class_colours
 from tailora.inference.maps.class_legend import MapClass
 from tailora.inference.maps.cloud_optimised import RawRows
 from tailora.inference.maps.map_files import POLYGONS, MapFiles, MapSummary, Rows, publish

@@ -83,13 +83,9 @@ class DebLoRAMethod(Method):
             drop_checkpoint(job, stage)
         return self._round(job, options.rounds)
 
-    def features(
-        self, job: Job, split: str, encoder: AnyEncoder | None = None, *, turn: int = 0
-    ) -> Rows:
-        """Features of the new adapter, or of LoRA if stage 5 trains none."""
-        if not job.recipe.deblora.epochs:
-            return np.asarray(stage_features(job, _BASE, split, turn=turn))
-        return super().features(job, split, encoder, turn=turn)
+    def feature_stage(self, job: Job) -> str:
+        """The new adapter, or LoRA if stage 5 trains none."""
+        return self.name if job.recipe.deblora.epochs else _BASE
 
     def training_set(self, job: Job) -> tuple[Rows, Classes]:
         """The new adapter's features, their targets, or both."""

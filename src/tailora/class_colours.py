@@ -1,4 +1,4 @@
-"""A colour for every class of a map: the conventional one for known names, else a distinct one."""
+"""A colour for every class of a map: the usual one for known names, else one unlike the others."""
 
 import colorsys
 from collections.abc import Iterator, Sequence

@@ -1,0 +1,253 @@
+"""Metrics of masks: intersection over union of each class, counted over all pixels of a test split.
+
+Pixels of all images are counted together, since a mean over images would weigh an image without a
+class. Resampling keeps the pixels of an image, or of a block of images, together.
+
+Reference: Everingham et al., IJCV 2010 (intersection over union); Cheng et al., Boundary IoU,
+CVPR 2021.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from tailora.counts import Groups
+from tailora.metrics.bootstrap import unit_weights
+from tailora.metrics.group_f1 import group_members, mean_of_defined
+from tailora.metrics.intervals import percentile_interval
+
+BOUNDARY: Final = 0.02
+"""Width of the boundary as a share of the diagonal of an image."""
+_SUMS: Final = 3  # hits, true and predicted pixels
+_BLOCK: Final = 64  # resamples at once
+_FEWEST_UNITS: Final = 2
+
+
+def boundary_width(shape: tuple[int, ...], share: float = BOUNDARY) -> int:
+    """Return the width in pixels of the boundary in an image of some rows and columns.
+
+    Example:
+        >>> boundary_width((100, 100))
+        3
+    """
+    return max(1, round(share * math.hypot(*shape)))
+
+
+def boundary(mask: NDArray[np.integer], width: int) -> NDArray[np.bool_]:
+    """Mark the pixels of each class within `width` pixels of another class (height, width).
+
+    What lies beyond the image is another class, as in the authors' code, and so are ignored pixels.
+    Distance counts diagonal steps as one, which is the authors' erosion by squares of 3 x 3.
+
+    Args:
+        mask: Class index of each pixel; negative ones are ignored and on no boundary.
+        width: Pixels, at least 1.
+    """
+    size, outside = 2 * width + 1, int(mask.min(initial=0)) - 1
+    low = ndimage.minimum_filter(mask, size, mode="constant", cval=outside)
+    high = ndimage.maximum_filter(mask, size, mode="constant", cval=outside)
+    return (low != high) & (mask >= 0)
+
+
+@final
+@dataclass
+class PixelCounts:
+    """Counts of pixels over the images of a test split.
+
+    Args:
+        classes: Number of classes.
+
+    Attributes:
+        areas: Of each image the hits, true and predicted pixels of each class (3, classes).
+        edges: The same on the boundaries.
+        confusion: Pixels by true (rows) and predicted class.
+    """
+
+    classes: int
+    areas: list[NDArray[np.int64]] = field(default_factory=list)
+    edges: list[NDArray[np.int64]] = field(default_factory=list)
+    confusion: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.confusion = np.zeros((self.classes, self.classes), dtype=np.int64)
+
+    def add(self, truth: NDArray[np.integer], predicted: NDArray[np.integer]) -> None:
+        """Count the pixels of an image.
+
+        Args:
+            truth: Class index of each pixel, negative where it is ignored (height, width).
+            predicted: Class index of each pixel (height, width).
+        """
+        predicted = np.where(truth >= 0, predicted, -1)
+        width = boundary_width(truth.shape)
+        true_edge, own_edge = boundary(truth, width), boundary(predicted, width)
+        known = truth >= 0
+        cells = truth[known].astype(np.int64) * self.classes + predicted[known]
+        found = np.bincount(cells, minlength=self.classes**2)
+        table = found.reshape(self.classes, self.classes)
+        self.confusion += table
+        self.areas.append(np.stack([np.diag(table), table.sum(axis=1), table.sum(axis=0)]))
+        same = true_edge & own_edge & (truth == predicted)
+        edges = (truth[same], truth[true_edge], predicted[own_edge])
+        self.edges.append(np.stack([np.bincount(e, minlength=self.classes) for e in edges]))
+
+
+def iou_of_sums(sums: NDArray[np.number]) -> NDArray[np.float64]:
+    """Return the intersection over union of each class (..., classes).
+
+    Args:
+        sums: Hits, true and predicted pixels (..., 3, classes).
+
+    Returns:
+        NaN for a class that is neither true nor predicted anywhere: it is undefined, not 0 or 1.
+
+    Example:
+        >>> iou_of_sums(np.array([[2, 0, 0], [3, 1, 0], [2, 2, 0]])).round(3).tolist()
+        [0.667, 0.0, nan]
+    """
+    hits, true, predicted = np.moveaxis(np.asarray(sums, dtype=np.float64), -2, 0)
+    union = true + predicted - hits
+    return np.where(union > 0, hits / np.maximum(union, 1), np.nan)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class MaskScores:
+    """IoU of each class, on the test split and on every resample.
+
+    Args:
+        point: (classes,).
+        replicates: (replicates, classes).
+    """
+
+    point: NDArray[np.float64]
+    replicates: NDArray[np.float64]
+
+
+def bootstrap_iou(
+    sums: Sequence[NDArray[np.int64]], units: Sequence[Any], *, replicates: int, seed: int
+) -> MaskScores:
+    """Compute IoU on a test split and on resamples of its units.
+
+    Args:
+        sums: Of each image, `PixelCounts.areas` or `.edges`.
+        units: Unit of each image, e.g. its block; units are resampled as a whole.
+        replicates: Number of resamples; equal seeds and units give equal resamples.
+        seed: Seed of the resampling.
+    """
+    names, unit = np.unique(np.asarray(units), return_inverse=True)
+    stacked = np.stack(sums)
+    of_unit = np.zeros((len(names), stacked[0].size), dtype=np.int64)
+    np.add.at(of_unit, unit, stacked.reshape(len(stacked), -1))
+    strata = np.zeros(len(names), dtype=np.int64)
+    drawn = [
+        iou_of_sums((weights @ of_unit).reshape(len(weights), _SUMS, -1))
+        for weights in unit_weights(strata, replicates=replicates, seed=seed, block=_BLOCK)
+    ]
+    return MaskScores(iou_of_sums(stacked.sum(axis=0)), np.concatenate(drawn))
+
+
+def group_means(
+    scores: MaskScores,
+    groups: Groups,
+    *,
+    confidence: float,
+    against: MaskScores | None = None,
+) -> tuple[dict[str, float | None], dict[str, list[float] | None]]:
+    """Mean over the classes of head, middle, tail and all, with intervals.
+
+    Args:
+        scores: From `bootstrap_iou`.
+        groups: Head, middle and tail.
+        confidence: Of the intervals, in (0, 1).
+        against: Scores on the same resamples, for the difference of the means.
+
+    Returns:
+        Means and intervals keyed `all`, `head`, `middle`, `tail`; None for what is undefined.
+    """
+    means: dict[str, float | None] = {}
+    intervals: dict[str, list[float] | None] = {}
+    for name, members in group_members(groups).items():
+        point, drawn = (_mean(scores, members, key) for key in ("point", "replicates"))
+        if against is not None:
+            point = point - _mean(against, members, "point")
+            drawn = drawn - _mean(against, members, "replicates")
+        means[name] = number(float(point))
+        intervals[name] = interval(drawn[:, None], confidence)[0]
+    return means, intervals
+
+
+def _mean(scores: MaskScores, members: Sequence[int], key: str) -> NDArray[np.float64]:
+    return mean_of_defined(getattr(scores, key)[..., members])
+
+
+def interval(replicates: NDArray[np.float64], confidence: float) -> list[list[float] | None]:
+    """Percentile interval of each column of (replicates, values); None for one without values."""
+    low, high = percentile_interval(replicates, confidence=confidence)
+    ends = zip(low.tolist(), high.tolist(), strict=True)
+    return [None if math.isnan(first) else [first, last] for first, last in ends]
+
+
+def number(value: float) -> float | None:
+    """None in place of NaN, as JSON has it."""
+    return None if math.isnan(value) else value
+
+
+def mask_metrics(
+    counts: PixelCounts,
+    units: Sequence[Any],
+    groups: Groups,
+    names: Sequence[str],
+    *,
+    replicates: int,
+    confidence: float,
+    seed: int,
+) -> tuple[dict[str, Any], MaskScores]:
+    """Compute the metrics of one method as plain JSON, and the scores that differences need.
+
+    Intervals are null with fewer than two units: one block says nothing about another.
+
+    Args:
+        counts: Of its predictions.
+        units: Unit of each image.
+        groups: Head, middle and tail.
+        names: Class names.
+        replicates: Number of resamples.
+        confidence: Of the intervals, in (0, 1).
+        seed: Seed of the resampling.
+    """
+    area, edge = (
+        bootstrap_iou(sums, units, replicates=replicates, seed=seed)
+        for sums in (counts.areas, counts.edges)
+    )
+    entry: dict[str, Any] = {}
+    for name, scores in (("mean_iou", area), ("mean_boundary_iou", edge)):
+        means, ends = group_means(scores, groups, confidence=confidence)
+        entry |= {name: means, f"{name}_interval": ends}
+    right, total = int(np.trace(counts.confusion)), int(counts.confusion.sum())
+    ends = interval(area.replicates, confidence)
+    entry |= {
+        "pixel_accuracy": right / total,
+        "per_class": [
+            {
+                "name": name,
+                "test_pixels": int(counts.confusion[c].sum()),
+                "iou": number(float(area.point[c])),
+                "iou_interval": ends[c],
+                "boundary_iou": number(float(edge.point[c])),
+            }
+            for c, name in enumerate(names)
+        ],
+        "confusion": counts.confusion.tolist(),
+    }
+    if len(set(units)) < _FEWEST_UNITS:
+        for key in ("mean_iou_interval", "mean_boundary_iou_interval"):
+            entry[key] = dict.fromkeys(entry[key])
+        for row in entry["per_class"]:
+            row["iou_interval"] = None
+    return entry, area

@@ -1,0 +1,341 @@
+"""Semantic segmentation: a class for every pixel, decided on the tokens of an encoder.
+
+A head sees one row for each token. Between tokens its logits are interpolated, so that each pixel
+has a class; metrics count pixels. Of a token the labelled pixel nearest to its centre is learnt,
+since that is where interpolated logits are those of the token: shares of classes stay those of the
+pixels, while the majority of a token would lose what is smaller than one.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailora.data.masks import IGNORED
+from tailora.errors import BackboneError, DataError
+from tailora.tasks.task import Measured, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tailora.backbones import AnyEncoder
+    from tailora.data import Dataset
+    from tailora.decisions import Decisions
+    from tailora.metrics import RunMetrics
+    from tailora.report.blocks import Section
+    from tailora.runs.result import RunResult
+
+_ENLARGED: Final = 1.5  # image pixels for each pixel of a window: tokens are coarse
+_TOKENS: Final = (8, 16)  # along a side of an image, at least and at most, unless a size is given
+_WINDOWS: Final = 8  # shown in the report
+_SHOWN: Final = 128  # pixels along a side of one
+
+
+@final
+class Segmentation(Task):
+    """Decide what covers each pixel of an image."""
+
+    name = "segment"
+    title = "segmentation"
+    summary = "what covers each pixel of an image, from masks"
+    decision = "token"
+    per_image = False
+
+    def open(
+        self, source: str | Path, *, seed: int = 0, to_learn: bool = True, **options: Any
+    ) -> "Dataset":
+        """Open images with masks, or a built-in dataset that has masks.
+
+        Raises:
+            DataError: See `tailora.data.open_masks`.
+            ConfigError: An option is wrong, or is one of scenes.
+        """
+        from tailora.data import BUILT_IN, open_masks
+        from tailora.errors import ConfigError
+
+        name = str(source).partition(":")[0]
+        given = {key: value for key, value in options.items() if value is not None}
+        given.pop("usual_chip", None)
+        if name in BUILT_IN and not Path(name).exists():
+            return super().open(source, seed=seed, to_learn=to_learn, **given)
+        of_scenes = sorted(given.keys() - {"classes", "ignore"})
+        if of_scenes:
+            raise ConfigError(
+                f"{', '.join(of_scenes)} are options of scenes, which task {self.name!r} cannot "
+                "learn from yet; give a folder with images/ and masks/, or a table of both"
+            )
+        return open_masks(source, seed=seed, to_learn=to_learn, **given)
+
+    def check(self, data: "Dataset") -> None:
+        """Refuse images without masks."""
+        if data.targets is None:
+            raise DataError(
+                f"dataset {data.name!r} has one label per image and no masks, which task "
+                f"{self.name!r} needs; leave out --task, or give images with masks"
+            )
+
+    def image_size(self, data: "Dataset", patch: int) -> int:
+        """One and a half pixels for each of a window, within 8 to 16 tokens along a side."""
+        side = 0
+        with suppress(DataError):  # decoding reports broken images
+            side = min(data.source.read(int(data.indices("train")[0])).shape[1:])
+        tokens = round(_ENLARGED * side / patch)
+        return patch * min(max(tokens, _TOKENS[0]), _TOKENS[1])
+
+    def grid(self, encoder: "AnyEncoder", image_size: int) -> tuple[int, int]:
+        """Tokens along both sides of an image."""
+        from tailora.backbones import Encoder
+
+        if not isinstance(encoder, Encoder):
+            raise BackboneError(
+                f"task {self.name!r} needs the tokens of a vision encoder, which a module from "
+                "images to features does not give; choose an encoder of `tailora methods backbones`"
+            )
+        side = encoder.patches_a_side(image_size)
+        return side, side
+
+    def targets(
+        self, data: "Dataset", grid: tuple[int, ...], *, fit: str = "crop"
+    ) -> NDArray[np.integer]:
+        """Class of each token: that of the labelled pixel nearest to its centre, if there is one.
+
+        A class that has pixels in a split, but at no such place, gets the token of most of them:
+        heads must know it, and the test has to have it.
+        """
+        masks = data.targets
+        found = np.full((len(data), *grid), IGNORED, dtype=np.int16)
+        if masks is None:
+            return found
+        for i in range(len(data)):
+            mask = masks.read(i)
+            if mask is not None:
+                found[i] = token_classes(seen(mask, fit), (grid[0], grid[1]))
+        tally = masks.tally()
+        for split in ("train", "val", "test"):
+            rows = data.indices(split)
+            held = np.bincount(found[rows][found[rows] >= 0], minlength=len(data.classes))
+            for c in np.flatnonzero((held == 0) & tally[rows].any(axis=0)):
+                self._give_a_token(found, data, rows[np.argmax(tally[rows, c])], int(c), fit)
+        return found
+
+    def _give_a_token(
+        self, found: NDArray[np.integer], data: "Dataset", image: int, c: int, fit: str
+    ) -> None:
+        mask = None if data.targets is None else data.targets.read(int(image))
+        own = None if mask is None else seen(mask, fit) == c
+        if own is not None and own.any():  # what was cropped away cannot be learnt
+            grid = found.shape[1:]
+            of_pixel, _ = _tokens_of_pixels(own.shape, grid)
+            most = np.bincount(of_pixel[own.ravel()], minlength=grid[0] * grid[1]).argmax()
+            found[image].flat[most] = c
+
+    def names(
+        self, data: "Dataset", decisions: "Decisions", grid: tuple[int, ...]
+    ) -> Sequence[str]:
+        """Image, row and column of each token."""
+        ids = {i: data.source.id(int(i)) for i in decisions.samples}
+        pairs = zip(decisions.sample, decisions.place, strict=True)
+        return [f"{ids[i]}#{place // grid[1]},{place % grid[1]}" for i, place in pairs]
+
+    def model(self, encoder: "AnyEncoder") -> "Callable[[Tensor], Tensor]":
+        """Features of each patch."""
+        from tailora.backbones import Encoder
+
+        if not isinstance(encoder, Encoder):
+            raise BackboneError(f"task {self.name!r} needs the tokens of a vision encoder")
+        return encoder.patch_features
+
+    def turned(self, targets: "Tensor", turns: NDArray[np.integer]) -> "Tensor":
+        """Turn masks of tokens with their images."""
+        from tailora.backbones.symmetries import dihedral
+
+        return dihedral(targets[:, None], turns)[:, 0]
+
+    def measure(self, measured: Measured) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Metrics over pixels of every row of the results, and the windows that the report shows.
+
+        Masks keep their pixels: logits are brought to them, not they to tokens.
+        """
+        from tailora.metrics.segmentation import PixelCounts, group_means, mask_metrics
+
+        counts = [PixelCounts(len(measured.classes)) for _ in measured.rows]
+        used: list[int] = []
+        for i in range(len(measured.samples)):
+            truth = _truth(measured, i)
+            if truth is None or not (truth >= 0).any():
+                continue
+            used.append(i)
+            for row, one in zip(measured.rows, counts, strict=True):
+                one.add(truth, classes_of(row.logits(np.array([i]))[0], truth.shape))
+        units = list(used) if measured.units is None else measured.units[used].tolist()
+        options: dict[str, Any] = {
+            "replicates": measured.replicates, "confidence": measured.confidence,
+            "seed": measured.seed,
+        }  # fmt: skip
+        found = [
+            mask_metrics(one, units, measured.groups, measured.classes, **options) for one in counts
+        ]
+        rows = [
+            {"method": row.method, "head": row.head, **entry}
+            for row, (entry, _) in zip(measured.rows, found, strict=True)
+        ]
+        last, differences = measured.rows[-1], []
+        for row, (_, scores) in list(zip(measured.rows, found, strict=True))[:-1]:
+            means, ends = group_means(
+                found[-1][1], measured.groups, confidence=measured.confidence, against=scores
+            )
+            differences.append(
+                {
+                    "method": last.method, "head": last.head, "against": row.method,
+                    "against_head": row.head, "mean_iou": means, "mean_iou_interval": ends,
+                }
+            )  # fmt: skip
+        entry = {
+            "images": len(used),
+            "unit": "image" if measured.units is None else "group",
+            "units": len(set(units)),
+            "train_pixels": list(measured.train_pixels),
+            "rows": rows,
+            "differences": differences,
+        }
+        return entry, _windows(measured, np.array(used), np.stack(counts[-1].areas))
+
+    def sections(self) -> "Sequence[Callable[[RunResult], Section]]":
+        """Scores over pixels, and the worst windows."""
+        from tailora.report.segmentation_sections import pixels_section, windows_section
+
+        return pixels_section, windows_section
+
+    def shown(self, metrics: "RunMetrics") -> Sequence[Any]:
+        """The table of IoU by group, and what was gained in the tail."""
+        from tailora.report.segmentation_sections import gains, iou_table
+
+        return iou_table(metrics), *gains(metrics)
+
+
+def _truth(measured: Measured, i: int) -> NDArray[np.integer] | None:
+    """Mask of image `i` as classes of the run, as far as the encoder sees it."""
+    masks = measured.data.targets
+    mask = None if masks is None else masks.read(int(measured.samples[i]))
+    if mask is None:
+        return None
+    return np.append(measured.codes, IGNORED)[seen(mask, measured.fit)]  # -1 takes the last
+
+
+def seen(mask: NDArray[Any], fit: str) -> NDArray[Any]:
+    """The part of a mask (rows, columns) that the encoder sees of its image; see `resize`."""
+    if fit == "stretch":
+        return mask
+    side = min(mask.shape)
+    top, left = ((length - side) // 2 for length in mask.shape)
+    return mask[top : top + side, left : left + side]
+
+
+@cache
+def _tokens_of_pixels(
+    shape: tuple[int, ...], grid: tuple[int, ...]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Token of each pixel (pixels,), and pixels from the farthest to the nearest to its centre.
+
+    Where several are as near, tokens take the first and the last of them in turn, as on a
+    chessboard: always the first would be a shift of half a pixel.
+    """
+    at = [(np.arange(n) + 0.5) * g / n for n, g in zip(shape, grid, strict=True)]
+    tokens = [np.floor(x).astype(np.int64) for x in at]
+    apart = [(x - token - 0.5) ** 2 for x, token in zip(at, tokens, strict=True)]
+    distance = np.add.outer(apart[0], apart[1]).round(9).ravel()
+    side = np.add.outer(tokens[0], tokens[1]) % 2 * 2 - 1
+    order = np.add.outer(np.arange(shape[0]) * shape[1], np.arange(shape[1])) * side
+    token = (tokens[0][:, None] * grid[1] + tokens[1][None]).ravel()
+    return token, np.lexsort((order.ravel(), distance))[::-1]
+
+
+def token_classes(mask: NDArray[np.integer], grid: tuple[int, int]) -> NDArray[np.int16]:
+    """Class of each token: that of the labelled pixel nearest to its centre.
+
+    Args:
+        mask: Class index of each pixel, negative without one (rows, columns).
+        grid: Tokens down and across; pixels need not be a multiple of them.
+
+    Returns:
+        Of the shape of `grid`; `IGNORED` for a token without a labelled pixel.
+
+    Example:
+        >>> token_classes(np.array([[0, 0, 0, 9, 9, 9]] * 3), (1, 2)).tolist()
+        [[0, 9]]
+    """
+    token, order = _tokens_of_pixels(mask.shape, grid)
+    flat = mask.ravel()[order]
+    order = order[flat >= 0]
+    found = np.full(grid, IGNORED, dtype=np.int16)
+    found.flat[token[order]] = flat[flat >= 0]  # of several the last stays: the nearest
+    return found
+
+
+def pixel_logits(logits: NDArray[np.floating], shape: tuple[int, ...]) -> "Tensor":
+    """Interpolate logits of tokens to pixels, bilinearly between the centres of tokens.
+
+    Args:
+        logits: (rows, columns, classes).
+        shape: Rows and columns of pixels.
+
+    Returns:
+        (classes, *shape); beyond the outermost centres the nearest values continue.
+    """
+    import torch
+    from torch.nn import functional
+
+    values = torch.from_numpy(np.ascontiguousarray(logits, dtype=np.float32))
+    return functional.interpolate(
+        values.movedim(-1, 0)[None], tuple(shape), mode="bilinear", align_corners=False
+    )[0]
+
+
+def classes_of(logits: NDArray[np.floating], shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Class index of each pixel, of the shape `shape`; see `pixel_logits`."""
+    return pixel_logits(logits, shape).argmax(dim=0).numpy()
+
+
+def _windows(
+    measured: Measured, used: NDArray[np.int64], areas: NDArray[np.int64]
+) -> dict[str, NDArray[Any]]:
+    """Pictures, masks and predictions of the windows with most errors of each rare class."""
+    from tailora.data import resize
+    from tailora.report.style import as_picture
+
+    hits, true, predicted = np.moveaxis(areas, 1, 0)
+    wrong = true + predicted - 2 * hits
+    rarest = sorted(measured.groups.tail, key=lambda c: measured.train_pixels[c])
+    chosen: dict[int, int] = {}
+    for turn in range(len(used)):
+        for c in rarest:
+            order = np.argsort(-wrong[:, c], kind="stable")
+            if len(chosen) < _WINDOWS and wrong[order[turn], c]:
+                chosen.setdefault(int(order[turn]), c)
+    found: dict[str, list[Any]] = {
+        name: [] for name in ("picture", "truth", "predicted", "class", "iou", "id")
+    }
+    for at, c in chosen.items():
+        i = int(used[at])
+        truth = _truth(measured, i)
+        if truth is None:
+            continue
+        said = classes_of(measured.rows[-1].logits(np.array([i]))[0], truth.shape)
+        sample = int(measured.samples[i])
+        image = measured.data.source.read(sample)
+        picture = as_picture(resize(image, _SHOWN, fit=measured.fit), measured.data.bands)
+        union = true[at, c] + predicted[at, c] - hits[at, c]
+        values = (picture, _small(truth), _small(said), c, hits[at, c] / union)
+        for name, value in zip(found, (*values, measured.data.source.id(sample)), strict=True):
+            found[name].append(value)
+    return {f"window_{name}": np.array(values) for name, values in found.items()}
+
+
+def _small(mask: NDArray[np.integer]) -> NDArray[np.int16]:
+    """Show a mask at the size of pictures, by its nearest pixels."""
+    rows, columns = ((np.arange(_SHOWN) + 0.5) * n / _SHOWN for n in mask.shape)
+    return mask[np.ix_(rows.astype(int), columns.astype(int))].astype(np.int16)

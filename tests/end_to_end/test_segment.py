@@ -1,0 +1,163 @@
+"""Segmentation through the command line: pairs of images and masks to metrics over pixels."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import jaccard_score
+
+import tailora as package
+from tailora.storage import read_json
+from tailora.tasks.segmentation import classes_of
+from tests.end_to_end.chips import succeed, write_chips
+
+CLASSES = ("water", "field", "mine")
+COLOURS = np.array([[40, 70, 160], [70, 130, 50], [180, 150, 120]])
+SIDE = 24
+QUICK = ("--quiet", "--rank", "2", "--epochs", "1", "--image-size", "28",
+         "--set", "evaluate.replicates=40", "--set", "train.batch_size=8",
+         "--set", "probe.l2=[0.01]")  # fmt: skip
+OPTIONS = ("--task", "segment", *QUICK)
+
+
+def write_pairs(root, *, images=26, seed=0):
+    """Images of 24 px in two halves, and a rare third class in blots; edges are ignored."""
+    rng = np.random.default_rng(seed)
+    for name in ("images", "masks"):
+        (root / name).mkdir(parents=True)
+    for i in range(images):
+        mask = np.zeros((SIDE, SIDE), np.uint8)
+        mask[:, rng.integers(6, 18) :] = 1
+        if i % 3 == 0:
+            row, column = rng.integers(2, 15, 2)
+            mask[row : row + 7, column : column + 7] = 2
+        noisy = COLOURS[mask] + rng.integers(-25, 25, (SIDE, SIDE, 3))
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(root / "images" / f"{i:02}.png")
+        mask[:, :2] = 255
+        Image.fromarray(mask).save(root / "masks" / f"{i:02}.png")
+    lines = [f"{value},{name}" for value, name in enumerate(CLASSES)]
+    (root / "classes.txt").write_text("\n".join(lines), "utf-8")
+    return root
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    return write_pairs(tmp_path_factory.mktemp("pairs") / "land")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, pairs, encoder):
+    folder = tmp_path_factory.mktemp("runs") / "land"
+    succeed("fit", pairs, "--out", folder, "--backbone", encoder, *OPTIONS, "--ignore", "255")
+    return folder
+
+
+def predicted_pixels(run, pairs):
+    """Masks and predictions of the test images, straight from the model."""
+    loaded = package.load_run(run)
+    data = package.data.open_masks(pairs, ignore=255)
+    for i in data.indices("test"):
+        image = package.data.resize(data.source.read(int(i)), 28)
+        tokens = loaded.model.encoder.patch_features(torch.from_numpy(image)[None])
+        yield (
+            data.targets.read(int(i)),
+            classes_of(loaded.model.head(tokens)[0].detach().numpy(), (SIDE, SIDE)),
+        )
+
+
+def test_metrics_count_pixels_of_the_masks(run, pairs):
+    found = read_json(run / "metrics.json")["task"]
+    assert found["name"] == "segment"
+    rows = [(row["method"], row["head"]) for row in found["rows"]]
+    assert rows == [("lora", "own"), ("lora", "logit-adjusted")]
+    truth, said = map(np.stack, zip(*predicted_pixels(run, pairs), strict=True))
+    known = truth >= 0
+    expected = jaccard_score(truth[known], said[known], average=None)
+    own = found["rows"][-1]
+    names = [row["name"] for row in own["per_class"]]
+    assert names == list(CLASSES)
+    np.testing.assert_allclose([row["iou"] for row in own["per_class"]], expected, atol=0.01)
+    assert own["mean_iou"]["all"] > 0.5  # colours tell classes apart
+    assert [row["test_pixels"] for row in own["per_class"]] == [
+        int((truth == c).sum()) for c in range(3)
+    ]
+    assert found["images"] == len(truth)
+    low, high = own["mean_iou_interval"]["all"]
+    assert low <= own["mean_iou"]["all"] <= high
+    [pair] = found["differences"]
+    assert (pair["head"], pair["against_head"]) == ("logit-adjusted", "own")
+    gain = own["mean_iou"]["tail"] - found["rows"][0]["mean_iou"]["tail"]
+    assert pair["mean_iou"]["tail"] == pytest.approx(gain)
+
+
+def test_the_report_shows_pixels_and_windows(run, tmp_path):
+    succeed("report", run, "--out", tmp_path / "again.html", "--quiet")
+    shown = (tmp_path / "again.html").read_text("utf-8")
+    assert "Mean IoU by group" in shown
+    assert "image, truth, prediction and errors of" in shown
+    assert "Tail mean IoU of LoRA" in shown
+
+
+def test_fit_and_evaluate_print_the_table_of_pixels(run, pairs):
+    out = succeed("evaluate", run, f"{pairs}:ignore=255").out
+    assert "mean IoU over pixels" in out
+    found = json.loads(succeed("evaluate", run, pairs, "--ignore", 255, "--json", "--quiet").out)
+    kept = read_json(run / "metrics.json")["task"]["rows"][-1]
+    [own] = found["task"]["rows"]
+    assert own["mean_iou"]["all"] == pytest.approx(kept["mean_iou"]["all"], abs=0.02)
+
+
+def test_other_masks_may_have_other_values_and_other_classes(run, tmp_path):
+    """Classes are matched by name, and pixels of a class that the run does not know left out."""
+    other = write_pairs(tmp_path / "other", images=6, seed=5)
+    (other / "classes.txt").write_text("0,field\n1,water\n2,road\n255,ignore\n", "utf-8")
+    found = json.loads(succeed("evaluate", run, other, "--json", "--quiet").out)
+    [own] = found["task"]["rows"]
+    tally = package.data.open_masks(other, to_learn=False).targets.tally().sum(axis=0)
+    support = {row["name"]: row["test_pixels"] for row in own["per_class"]}
+    assert support == {"field": tally[0], "water": tally[1], "mine": 0}
+    assert found["left_out"].keys() == {"road"}
+
+
+def test_the_size_of_images_follows_the_windows(pairs, encoder, tmp_path):
+    """One and a half times 24 px is five patches of 7, and eight are the fewest."""
+    run = tmp_path / "run"
+    few = [word for word in OPTIONS if word not in ("--image-size", "28")]
+    succeed("fit", pairs, "--out", run, "--backbone", encoder, *few, "--ignore", "255",
+            "--method", "zero-shot")  # fmt: skip
+    assert read_json(run / "run.json")["input"]["image_size"] == 56
+
+
+def test_the_builtin_chooses_its_task(encoder, tmp_path):
+    run = tmp_path / "run"
+    succeed("fit", "bluemarble-dense:windows=40", "--out", run, "--backbone", encoder, *QUICK,
+            "--method", "zero-shot")  # fmt: skip
+    assert read_json(run / "metrics.json")["task"]["unit"] == "group"
+    assert 'task = "segment"' in (run / "recipe.toml").read_text("utf-8")
+    out = succeed("inspect", "bluemarble-dense:windows=40").out
+    assert "urban" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((), "has values (255) that"),
+        (("--ignore", "-3"), "ignore takes a value of a mask"),
+        (("--ignore", "255", "--classes", "none.csv"), "no class table 'none.csv'"),
+        (("--chip", "64"), "chip are options of scenes"),
+        (("--ignore", "255", "--set", "train.mix=mixup"), "mix='mixup' needs one label per image"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_a_line(words, says, pairs, encoder, refuse):
+    refuse("fit", pairs, "--backbone", encoder, *OPTIONS, *words, says=[says])
+
+
+def test_data_and_task_that_do_not_fit_are_refused(data, pairs, encoder, refuse, tmp_path):
+    refuse("fit", data, "--backbone", encoder, *OPTIONS, says=["has no folder 'images'"])
+    refuse("fit", "bluemarble", "--backbone", encoder, *OPTIONS, says=["no masks, which task"])
+    refuse("fit", "bluemarble-dense", "--backbone", encoder, "--task", "classify",
+           says=["choose its task with --task"])  # fmt: skip
+    chips = write_chips(tmp_path / "chips", {"a": 4, "b": 4})
+    refuse("fit", chips, "--ignore", "255", says=["--ignore say what values of masks mean"])
