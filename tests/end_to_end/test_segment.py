@@ -4,13 +4,14 @@ import json
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from PIL import Image
 from sklearn.metrics import jaccard_score
 
 import tailora as package
 from tailora.storage import read_json
-from tailora.tasks.segmentation import classes_of
+from tailora.tasks.segmentation import classes_of, pixel_logits
 from tests.end_to_end.chips import succeed, write_chips
 
 CLASSES = ("water", "field", "mine")
@@ -138,6 +139,60 @@ def test_the_builtin_chooses_its_task(encoder, tmp_path):
     assert 'task = "segment"' in (run / "recipe.toml").read_text("utf-8")
     out = succeed("inspect", "bluemarble-dense:windows=40").out
     assert "urban" in out
+
+
+def write_scene(path, pixels):
+    """Save (height, width, 3) somewhere on Earth, where 0 is no data."""
+    height, width = pixels.shape[:2]
+    with rasterio.open(
+        path, "w", driver="GTiff", width=width, height=height, count=3, dtype="uint8", nodata=0,
+        crs="EPSG:32632", transform=rasterio.Affine(10, 0, 500_000, 0, -10, 5_000_000),
+    ) as file:  # fmt: skip
+        file.write(np.moveaxis(pixels, -1, 0))
+    return path
+
+
+def picture(pairs, i=0):
+    return np.asarray(Image.open(pairs / "images" / f"{i:02}.png")).clip(1)
+
+
+def mapped(run, scene, out, *words):
+    succeed("map", run, scene, "--out", out, "--quiet", *words)
+    with rasterio.open(out) as file:
+        return file.read(1), file
+
+
+def test_the_map_of_one_window_is_what_is_predicted_for_it(run, pairs, tmp_path):
+    pixels = picture(pairs)
+    found, file = mapped(run, write_scene(tmp_path / "a.tif", pixels), tmp_path / "map.tif")
+    assert (found.shape, file.transform.a) == ((SIDE, SIDE), 10)
+    loaded = package.load_run(run)
+    image = package.data.resize(np.moveaxis(pixels, -1, 0), 28)
+    tokens = loaded.model.encoder.patch_features(torch.from_numpy(image)[None])
+    logits = loaded.model.head(tokens)[0].detach().numpy()
+    shares = pixel_logits(logits, (SIDE, SIDE)).softmax(dim=0).numpy()
+    np.testing.assert_array_equal(found, shares.argmax(axis=0) + 1)
+
+
+def test_a_map_of_overlapping_windows_has_a_class_for_every_pixel_with_data(run, pairs, tmp_path):
+    pixels = np.concatenate([picture(pairs, i) for i in (0, 3)], axis=1)
+    pixels = np.concatenate([pixels, pixels[:13, ::-1]])
+    pixels[30:, 40:] = 0
+    scene = write_scene(tmp_path / "a.tif", pixels)
+    more = ("--confidence", tmp_path / "sure.tif", "--polygons", tmp_path / "a.gpkg")
+    found, _ = mapped(run, scene, tmp_path / "map.tif", "--step", "9", *more)
+    np.testing.assert_array_equal(found == 0, pixels.max(axis=-1) == 0)
+    nearest = ((pixels[..., None, :] - COLOURS) ** 2).sum(axis=-1).argmin(axis=-1) + 1
+    has = found > 0
+    assert (found == nearest)[has].mean() > 0.75  # colours tell classes apart
+    with rasterio.open(tmp_path / "sure.tif") as file:
+        assert (file.read(1)[has] > 1 / 3).all()
+    assert (tmp_path / "a.gpkg").exists()
+
+
+def test_a_segmentation_map_is_dense_already(run, pairs, tmp_path, refuse):
+    scene = write_scene(tmp_path / "a.tif", picture(pairs))
+    refuse("map", run, scene, "--out", tmp_path / "map.tif", "--dense", says=["leave out --dense"])
 
 
 @pytest.mark.parametrize(

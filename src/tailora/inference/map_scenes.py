@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn.functional import interpolate
 
 from tailora.backbones import Encoder
 from tailora.backbones.symmetries import maps_over_views
@@ -30,7 +31,7 @@ from tailora.runs.input_format import pick
 from tailora.runs.one_at_a_time import one_at_a_time
 from tailora.runs.run import Run
 from tailora.storage import file_sha256
-from tailora.tasks.task import require_per_image
+from tailora.tasks.task import find_task, require_per_image
 
 _ABOUT: Final = 0.1  # pixels that differ by more than this share show another amount of ground
 
@@ -86,8 +87,12 @@ def map_scenes(
         TailoraError: A scene or an option does not fit the run, found before anything is written;
             or, later, a file cannot be read or the disk is full.
     """
-    require_per_image(run.recipe.task, "map")
     how = options or MapOptions()
+    per_pixel = find_task(run.recipe.task).per_pixel
+    if not per_pixel:
+        require_per_image(run.recipe.task, "map")
+    elif how.dense:
+        raise ConfigError("a segmentation run gives every pixel a class: leave out --dense")
     label_dtype(len(run.classes))
     inputs = [Path(path) for path in paths]
     found = find_scenes(inputs)
@@ -95,7 +100,7 @@ def map_scenes(
     opened = [open_for(run, files, name, reading or SceneOptions()) for name, files in found]
     files = where.of([name for name, _ in found], inputs=inputs)
     chip = _chip(run, how)
-    tokens = _tokens(run) if how.dense else 1
+    tokens = chip if per_pixel else _tokens(run) if how.dense else 1
     step = max(1, chip // 2) if how.step is None else how.step
     grids = [ChipGrid(scene.shape, chip, step, tokens) for scene, _ in opened]
     notes = _other_chip(run, chip)
@@ -106,7 +111,7 @@ def map_scenes(
             held.enter_context(one_at_a_time(target.labels))
         summaries = [
             draw_map(
-                scene, _classifier(run, bands, dense=how.dense, raw=how.raw), grid, target,
+                scene, _classifier(run, bands, parts=grid.tokens, raw=how.raw), grid, target,
                 most_nodata=how.most_nodata, skip_broken=skip_broken, resume=resume,
                 progress=progress,
             )
@@ -165,13 +170,13 @@ def _other_ground(run: Run, scene: Scene) -> list[str]:
     ]
 
 
-def _classifier(run: Run, bands: Sequence[int], *, dense: bool, raw: bool) -> ChipClassifier:
+def _classifier(run: Run, bands: Sequence[int], *, parts: int, raw: bool) -> ChipClassifier:
     """Wrap a run as a chip classifier.
 
     Args:
         run: From `load_run`.
         bands: Number, from 1, of each band used by the model among those that are read.
-        dense: See `MapOptions`.
+        parts: Parts of a chip along a side that get a class each; 1 for chips.
         raw: See `MapOptions`.
     """
 
@@ -180,8 +185,8 @@ def _classifier(run: Run, bands: Sequence[int], *, dense: bool, raw: bool) -> Ch
 
     def predict(images: NDArray[Any]) -> NDArray[np.float32]:
         batch = torch.from_numpy(images)
-        if dense:
-            return _patch_shares(run, pick(batch, bands), raw=raw)
+        if parts > 1:
+            return part_shares(run, pick(batch, bands), parts, raw=raw)
         shares = run.predict_probabilities(batch, batch_size=len(batch), bands=bands, raw=raw)
         return shares[:, None, None]
 
@@ -189,17 +194,30 @@ def _classifier(run: Run, bands: Sequence[int], *, dense: bool, raw: bool) -> Ch
     return ChipClassifier(run.class_names, verdicts, prepare, predict, _mark(run, raw=raw))
 
 
-def _patch_shares(run: Run, images: torch.Tensor, *, raw: bool) -> NDArray[np.float32]:
-    """Return class probabilities per patch: the head on the patch's part of the pooled feature."""
+def part_shares(run: Run, images: torch.Tensor, parts: int, *, raw: bool) -> NDArray[np.float32]:
+    """Return class probabilities of equal parts of images: patches, or pixels between them.
+
+    Args:
+        run: From `load_run`.
+        images: In the run's bands (images, bands, size, size).
+        parts: Along a side; logits are interpolated unless there are as many patches.
+        raw: See `MapOptions`.
+
+    Returns:
+        (images, parts, parts, classes): the head on the patch's part of the pooled feature.
+    """
     encoder = run.model.encoder
     if not isinstance(encoder, Encoder):
-        raise ConfigError("--dense needs a vision encoder with patches")
+        raise ConfigError("a class for every patch needs a vision encoder with patches")
     with torch.inference_mode():
         own = images.to(encoder.mean.device)
         patches = encoder.patch_features
         found = maps_over_views(patches, own) if run.model.views > 1 else patches(own)
-        logits = run.model.head(found)
-        shares = logits.float().softmax(dim=-1).cpu().numpy()
+        logits = run.model.head(found).float()
+        if logits.shape[1] != parts:
+            size = (parts, parts)
+            logits = interpolate(logits.movedim(-1, 1), size, mode="bilinear").movedim(1, -1)
+        shares = logits.softmax(dim=-1).cpu().numpy()
     flat = shares.reshape(-1, shares.shape[-1])
     return run.said(flat, raw=raw).reshape(shares.shape)
 

@@ -18,19 +18,34 @@ from tailora.runs.run import Run
 _FAR: Final = 4.0  # pixel standard deviations between the means of a scene and of training
 _WINDOWS: Final = 3  # windows sampled along each axis of a scene
 _WINDOW: Final = 64  # pixels
+_SIZES: Final = 16  # images whose size is looked at
 
 
 def chips_on_ground(data: Dataset) -> dict[str, Any]:
-    """Chip side in pixels, pixel size and its unit, for `run.json`; empty unless cut from scenes.
+    """Chip side in pixels, pixel size and its unit, for `run.json`.
+
+    Images with masks, which are windows of a scene as a rule, have a chip side if all are equal;
+    other images that are not cut from scenes have nothing.
 
     Args:
         data: The dataset the run is fitted on.
     """
     source = origin(data.source)
     if not isinstance(source, SceneChips):
-        return {}
+        return {} if data.targets is None else _window(data)
     grid = source.scenes[0].grid
     return {"chip": source.chip, "pixel": list(grid.pixel), "pixel_units": pixel_units(grid)}
+
+
+def _window(data: Dataset) -> dict[str, Any]:
+    """Side of the masks, if all that are looked at are equal squares."""
+    some = np.linspace(0, len(data) - 1, min(len(data), _SIZES)).astype(int)
+    shapes: set[tuple[int, ...]] = set()
+    for i in some.tolist():
+        with suppress(DataError):
+            shapes.add(data.source.read(i).shape[1:])
+    sides = {side for shape in shapes for side in shape}
+    return {"chip": sides.pop()} if len(sides) == 1 else {}
 
 
 def pixel_units(grid: Grid) -> str:

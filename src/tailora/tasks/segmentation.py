@@ -44,6 +44,7 @@ class Segmentation(Task):
     summary = "what covers each pixel of an image, from masks"
     decision = "token"
     per_image = False
+    per_pixel = True
 
     def open(
         self, source: str | Path, *, seed: int = 0, to_learn: bool = True, **options: Any

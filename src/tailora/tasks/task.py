@@ -89,6 +89,8 @@ class Task:
         decision: What one row of the metrics is, e.g. `"image"` or `"pixel"`.
         per_image: Whether each image is exactly one decision, so that images can be mixed, turned
             at prediction, compared as two views, and be the chips of a map.
+        per_pixel: Whether what is said at places holds between them too, so that a map has a class
+            for every pixel.
     """
 
     name: ClassVar[str]
@@ -96,6 +98,7 @@ class Task:
     summary: ClassVar[str]
     decision: ClassVar[str] = "image"
     per_image: ClassVar[bool] = True
+    per_pixel: ClassVar[bool] = False
 
     # data
 

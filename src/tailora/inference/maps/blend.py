@@ -45,6 +45,11 @@ class Blend:
             valid: Valid pixels of the block's own area (height, width).
         """
         grid, n_classes = self.grid, self.sums.shape[2]
+        if grid.per_pixel:
+            self._reach(grid.rows.touched(block.i0, block.i1)[1])
+            self._add_pixels(block, shares, usable)
+            self.count(block, valid)
+            return
         first_row, down = grid.rows.weights(block.i0, block.i1)
         first_column, across = grid.columns.weights(block.j0, block.j1)
         self._reach(first_row + down.shape[1])
@@ -61,6 +66,19 @@ class Blend:
         there = usable.repeat(tokens, axis=0).repeat(tokens, axis=1).astype(np.float64)
         self.weights[place] += down.T @ there @ across
         self.count(block, valid)
+
+    def _add_pixels(
+        self, block: Block, shares: NDArray[np.float32], usable: NDArray[np.bool_]
+    ) -> None:
+        """Do what `add` does where a cell is a pixel, chip by chip: each has one weight there."""
+        for (i, j), own in zip(np.argwhere(usable), shares, strict=True):
+            top, down = self.grid.rows.weights(block.i0 + i, block.i0 + i + 1)
+            left, across = self.grid.columns.weights(block.j0 + j, block.j0 + j + 1)
+            weight = np.outer(np.diagonal(down), np.diagonal(across))
+            height, width = weight.shape
+            place = np.s_[top - self.first : top - self.first + height, left : left + width]
+            self.sums[place] += weight[:, :, None] * own[:height, :width]
+            self.weights[place] += weight
 
     def count(self, block: Block, valid: NDArray[np.bool_]) -> None:
         """Count the valid pixels of each cell; a cell may lie in several blocks.

@@ -17,6 +17,8 @@ from tailora.data.scenes.scene import starts
 from tailora.errors import ConfigError
 
 LEAST_CHIP: Final = 4
+_PIXELS: Final = 2**19  # of the chips of a block, if every pixel has a prediction
+_ROWS: Final = 2  # of chips in such a block
 _FLOOR: Final = 1e-6  # the window reaches nought at the edge of a chip, where no other may be
 
 
@@ -150,11 +152,23 @@ class ChipGrid:
         """Scene pixels per side of a cell."""
         return self.rows.cell
 
+    @property
+    def per_pixel(self) -> bool:
+        """Whether every pixel of a chip has a prediction, and a cell of the map."""
+        return self.tokens == self.chip
+
     def __len__(self) -> int:
         return len(self.rows.starts) * len(self.columns.starts)
 
     def strips(self, side: int = 8) -> list[list[Block]]:
         """Yield blocks of about `side` x `side` chips, row by row."""
+        if self.per_pixel:  # every pixel is held once for each class, so few rows of chips at once
+            across = max(1, _PIXELS // (_ROWS * self.chip**2))
+            wide, down = (
+                _parts(len(axis.starts), most)
+                for axis, most in ((self.columns, across), (self.rows, _ROWS))
+            )
+            return [[Block(*rows, *columns) for columns in wide] for rows in down]
         down = _parts(len(self.rows.starts), side)
         # a scene of few chips in height gets wider blocks, so that batches stay full
         wide = _parts(len(self.columns.starts), max(side, side**2 // max(b - a for a, b in down)))
