@@ -182,7 +182,11 @@ def test_the_table_the_page_and_the_file_tell_the_same(done):
         assert "a [red] class" in text
         assert "too few to say" in text
     assert f"overall accuracy {overall}" in out
-    assert f"Overall accuracy {overall[:4]} %" in page
+    assert f"Overall accuracy {overall}" in page
+    water = found["classes"][2]["accuracy"]
+    assert f"{100 * water['users']['value']:.1f} [" in page
+    few = found["classes"][3]["accuracy"]["users"]
+    assert f"{100 * few['high']:.1f}], too few to say" in page
     assert "200 points used" in out
     assert succeed("assess", "map.tif", *LABELLED, "--quiet").out == ""
     assert assessed() == found

@@ -2,14 +2,16 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyogrio
 import pytest
 import rasterio
+import shapely
 from rasterio.control import GroundControlPoint
 
-from tests.data.scenes import WEST, box, write_labels, write_scene
+from tests.data.scenes import NORTH, WEST, box, write_labels, write_scene
 from tests.end_to_end.chips import (
     copy_run,
     refused,
@@ -107,6 +109,23 @@ def test_one_fit_and_one_predict_give_a_georeferenced_map(mapper, ground, tmp_pa
     for word in ("forest", "share of the map", "25 x 25 cells of 8 pixels", f"{len(shapes)} poly"):
         assert word in answer.out
     assert "mapping scene" in answer.err
+
+
+def test_a_map_is_assessed_by_the_names_in_its_own_legend(mapper, ground):
+    succeed("map", mapper, ground[0], "--out", "map.tif", "--quiet")
+    succeed("assess", "map.tif", "--sample", 150, "--out", "points.gpkg", "--quiet")
+    _, _, points, _ = pyogrio.raw.read("points.gpkg")
+    x, y = shapely.get_coordinates(shapely.from_wkb(points)).T
+    _, truth = country()
+    codes = truth[((NORTH - y) // 10).astype(int), ((x - WEST) // 10).astype(int)]
+    names = [list(COLOURS)[code] for code in codes]
+    write_labels(Path("labels.gpkg"), shapely.from_wkb(points), names, field="reference")
+    found = json.loads(succeed("assess", "map.tif", "--labels", "labels.gpkg", "--json").out)
+    assert {one["accuracy"]["name"] for one in found["classes"]} == set(COLOURS)
+    assert not [note for note in found["notes"] if "too few" not in note]
+    hectares = (read("map.tif")[0] > 0).sum() * 0.64  # cells of 80 m
+    assert sum(one["hectares"]["value"] for one in found["classes"]) == pytest.approx(hectares)
+    assert found["accuracy"]["overall"]["value"] > 0.85
 
 
 def test_a_cell_covered_by_one_chip_says_what_predict_says_of_that_chip(mapper, ground, tmp_path):

@@ -50,9 +50,8 @@ def _accuracies(found: MapAssessment) -> Section:
         )
         for one in found.classes
     )
-    overall = _share(found.accuracy.overall, enough=True)
     text = (
-        f"Overall accuracy {overall.text} % {overall.detail}. Each point counts by the area that "
+        f"Overall accuracy {_text(found.accuracy.overall)} %. Each point counts by the area that "
         f"it stands for; {found.accuracy.confidence:.0%} intervals."
     )
     return Section("accuracy", "Accuracy", text, (Table(columns, rows, "Accuracy per class"),))
@@ -126,9 +125,9 @@ def _about(found: MapAssessment) -> Section:
 def _share(found: Estimate | None, *, enough: bool) -> Cell:
     if found is None:
         return Cell(MISSING)
-    return Cell(
-        percent(found.value),
-        f"[{percent(found.low)}, {percent(found.high)}]",
-        bar=Bar(found.value, found.low, found.high),
-        tag="" if enough else "too few to say",
-    )
+    text = f"{_text(found)}{'' if enough else ', too few to say'}"
+    return Cell("", text, bar=Bar(found.value, found.low, found.high))
+
+
+def _text(found: Estimate) -> str:
+    return f"{percent(found.value)} [{percent(found.low)}, {percent(found.high)}]"
