@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from tailora.backbones import Encoder, ModuleEncoder, load_backbone
+from tailora.backbones.layout import spread_layers
 from tailora.errors import BackboneError, ConfigError
 from tests.tiny import KINDS, REGISTERS, tiny_encoder_folder
 
@@ -385,3 +386,18 @@ def test_an_encoder_refuses_layers_it_has_not(tmp_path):
     loaded = load_backbone(str(tiny_encoder_folder(tmp_path / "vit", "vit")))
     with pytest.raises(BackboneError, match=r"layer 7 .* gives out 0 to 2"):
         Encoder(loaded.model, pooling="mean", mean=MEAN, std=STD, layers=(7,))
+
+
+def test_spread_layers_are_those_at_half_and_three_quarters_and_the_output(tmp_path):
+    config = ViTMAEConfig(
+        hidden_size=8, num_hidden_layers=8, num_attention_heads=2, intermediate_size=8,
+        image_size=28, patch_size=14, mask_ratio=0.0,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        model = ViTMAEModel(config)
+    assert spread_layers(model) == [4, 6, -1]
+    for kind in ("dinov2", "resnet", "swin", "convnextv2"):  # too few layers, or a pyramid
+        assert (
+            spread_layers(load_backbone(str(tiny_encoder_folder(tmp_path / kind, kind))).model)
+            == []
+        )

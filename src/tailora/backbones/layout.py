@@ -166,6 +166,35 @@ def hidden_shapes(base: VisionModel, call: CallingConvention, size: int) -> list
     return [state.shape for state in getattr(outputs, "hidden_states", None) or ()]
 
 
+def spread_layers(model: VisionModel) -> list[int]:
+    """Layers at half and three quarters of a model's depth, and its output (-1).
+
+    Middle layers keep colour and texture that the last one has given up for objects. Only where
+    there are four or more with the same tokens: the stages of a pyramid differ in size.
+
+    Args:
+        model: Its tensors and state are not changed.
+
+    Returns:
+        As for `Encoder`; empty if the model has no such layers.
+
+    Example:
+        >>> from transformers import Dinov2Config, Dinov2Model
+        >>> with torch.device("meta"):
+        ...     model = Dinov2Model(Dinov2Config(hidden_size=6, num_attention_heads=2))
+        >>> spread_layers(model)
+        [6, 9, -1]
+    """
+    shapes = hidden_shapes(model, calling_convention(model), native_size(model.config))
+    blocks = len(shapes) - 1
+    if blocks < _FEWEST_BLOCKS or len(shapes[0]) != _TOKENS or set(shapes) != {shapes[0]}:
+        return []
+    return [blocks // 2, 3 * blocks // 4, -1]
+
+
+_FEWEST_BLOCKS, _TOKENS = 4, 3  # a token map has axes for images, tokens and width
+
+
 def patch_size(config: Config) -> int:
     """Return the patch size of an encoder in pixels; 1 without patches."""
     size = getattr(config, "patch_size", None) or 1

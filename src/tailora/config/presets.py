@@ -3,14 +3,15 @@
 from types import MappingProxyType
 from typing import Any, Final
 
+from tailora.config.recipe import SPREAD
 from tailora.errors import unknown_name
 
 PRESETS: Final = MappingProxyType(
     {
         # what `tailora fit` does without options
         "default": {},
-        # nothing but a head is trained, on pretrained features: the quickest first answer
-        "fast": {"method": "zero-shot"},
+        # the quickest answer: only a head is trained, on pretrained features of several layers
+        "fast": {"method": "zero-shot", "backbone.layers": SPREAD},
         # the paper and its public scripts, with the plainest reading where they are silent: a fresh
         # adapter learns all targets, the probe is trained with plain cross-entropy
         "paper": {

@@ -18,7 +18,7 @@ from tailora.backbones.stem import NEW_BANDS, STEMS
 from tailora.backbones.symmetries import VIEWS
 from tailora.config.choices import check_plain
 from tailora.config.probe_choice import ProbeChoice, own_probe
-from tailora.config.recipe import BackboneOptions, Recipe, TrainOptions
+from tailora.config.recipe import SPREAD, BackboneOptions, Recipe, TrainOptions
 from tailora.counts import ClassCounts, Groups, make_groups
 from tailora.errors import ConfigError, unknown_name
 from tailora.heads.linear_probe import zero_linear
@@ -340,7 +340,7 @@ def check_encoder(
         pooling=pooling,
         mean=loaded.mean,
         std=loaded.std,
-        layers=recipe.backbone.layers,
+        layers=recipe.backbone.numbered_layers,
     )
     encoder.check_image_size(image_size)
     if recipe.compute.checkpointing:
@@ -398,6 +398,8 @@ def _check_backbone(options: BackboneOptions) -> None:
     """Reject an unknown stem, and options that have no effect without one."""
     if options.stem is not None and options.stem not in STEMS:
         raise unknown_name("stem", options.stem, STEMS)
+    if isinstance(options.layers, str) and options.layers != SPREAD:
+        raise unknown_name("choice of backbone.layers", options.layers, (SPREAD,))
     if options.new_bands not in NEW_BANDS:
         raise unknown_name("backbone.new_bands", options.new_bands, NEW_BANDS)
     if not 0 < options.new_bands_rate <= 1:

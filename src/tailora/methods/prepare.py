@@ -16,10 +16,11 @@ from tailora import processes
 from tailora.adapters import resolve_rank
 from tailora.backbones import LoadedBackbone, has_class_token, load_backbone
 from tailora.backbones.fast_precision import AUTO, fastest_precision
+from tailora.backbones.layout import spread_layers
 from tailora.backbones.stem import StemPlan, find_stem
 from tailora.backbones.symmetries import VIEWS
 from tailora.config.probe_choice import own_probe
-from tailora.config.recipe import Recipe
+from tailora.config.recipe import SPREAD, BackboneOptions, Recipe
 from tailora.counts import ClassCounts
 from tailora.data import Dataset, PreparedImages, prepare_images
 from tailora.errors import BackboneError, ConfigError, DataError
@@ -244,18 +245,25 @@ def resolve_recipe(recipe: Recipe, loaded: LoadedBackbone, images: Dataset) -> R
         adapter = replace(adapter, rank=None)
     elif method.has_adapter:
         adapter = replace(adapter, rank=resolve_rank(adapter.tuner, adapter.rank))
-    backbone = recipe.backbone
-    if loaded.source == "folder":  # so that the run can be read from any working directory
-        backbone = replace(backbone, name=str(Path(backbone.name).expanduser().resolve()))
-    if backbone.pooling is None:
-        pooling = "both" if has_class_token(loaded.model) else "mean"
-        backbone = replace(backbone, pooling=pooling)
     if train.lr is None:
         train = replace(train, lr=method.learning_rate)
     probe = recipe.probe
     if probe.views is None:
         probe = replace(probe, views=_default_views(recipe))
+    backbone = _resolve_backbone(recipe.backbone, loaded)
     return replace(recipe, data=data, backbone=backbone, adapter=adapter, train=train, probe=probe)
+
+
+def _resolve_backbone(options: BackboneOptions, loaded: LoadedBackbone) -> BackboneOptions:
+    """Fill in path, pooling and layers."""
+    if loaded.source == "folder":  # so that the run can be read from any working directory
+        options = replace(options, name=str(Path(options.name).expanduser().resolve()))
+    if options.pooling is None:
+        pooling = "both" if has_class_token(loaded.model) else "mean"
+        options = replace(options, pooling=pooling)
+    if options.layers == SPREAD:
+        options = replace(options, layers=spread_layers(loaded.model))
+    return options
 
 
 def _default_views(recipe: Recipe) -> int:

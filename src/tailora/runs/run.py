@@ -227,7 +227,7 @@ def make_encoder(loaded: LoadedBackbone, recipe: Recipe, input_format: InputForm
         scale=input_format.scale,
         radar=_decibels(recipe, input_format),
         precision=cast("Precision", recipe.compute.precision),
-        layers=recipe.backbone.layers,
+        layers=recipe.backbone.numbered_layers,
     )
     if recipe.compute.checkpointing:
         recompute_activations(encoder.backbone)
