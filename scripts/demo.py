@@ -3,12 +3,15 @@
 from importlib import metadata
 from pathlib import Path
 
+from tailora.backbones.fast_precision import AUTO
 from tailora.cli.main import main
 from tailora.config.recipe import Recipe
 from tailora.errors import RunError
+from tailora.methods.prepare import with_precision
 from tailora.runs.folder import SCHEMA, RunFolder, read_object
 
 OUT = Path("runs/demo")
+KEY = "compute.precision"
 
 
 def is_unfinished(run: Path, recipe: Recipe) -> bool:
@@ -30,5 +33,6 @@ def is_unfinished(run: Path, recipe: Recipe) -> bool:
 
 
 if __name__ == "__main__":
-    how = "--resume" if is_unfinished(OUT, Recipe()) else "--force"
-    main(["fit", "bluemarble", "--out", str(OUT), how])
+    recipe = with_precision(Recipe().override({KEY: AUTO}))  # as the run records it
+    how = "--resume" if is_unfinished(OUT, recipe) else "--force"
+    main(["fit", "bluemarble", "--out", str(OUT), "--set", f"{KEY}={AUTO}", how])

@@ -6,11 +6,15 @@ from pathlib import Path
 import pytest
 
 from tailora import Recipe
+from tailora.backbones.fast_precision import fastest_precision
 from tailora.runs.folder import RunFolder
 from tailora.storage import read_json, write_json
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "demo.py"
-RESOLVED = {"train.lr": 0.001, "data.image_size": 70}  # what a run decides where a recipe does not
+# what a run decides where a recipe does not
+RESOLVED = {
+    "train.lr": 0.001, "data.image_size": 70, "compute.precision": fastest_precision(),
+}  # fmt: skip
 
 
 def begin(run):
@@ -52,7 +56,8 @@ def test_an_interrupted_demo_is_continued_and_anything_else_made_anew(case, tmp_
     said = []
     monkeypatch.setattr("tailora.cli.main.main", said.append)
     runpy.run_path(str(SCRIPT), run_name="__main__")
-    assert said == [["fit", "bluemarble", "--out", "runs/demo", how]]
+    auto = ["--set", "compute.precision=auto"]
+    assert said == [["fit", "bluemarble", "--out", "runs/demo", *auto, how]]
 
 
 def test_make_demo_is_that_script():
