@@ -38,8 +38,13 @@ def map_section(run: RunResult) -> Section:
     return Section(*_MAP, caption, (Note(text, "open"), picture))
 
 
+def has_clusters(run: RunResult) -> bool:
+    """Whether features were clustered in this run: debLoRA does, other methods do not."""
+    return run.metrics.clusters is not None or run.has_evidence("composition")
+
+
 def composition_section(run: RunResult) -> Section:
-    """Distribution of rare classes over the clusters, and their purity."""
+    """Distribution of rare classes over the clusters, and their purity; see `has_clusters`."""
     caption = (
         "Each row is a rare class, each column a cluster of features. A class spread over "
         "several cells shares attributes with other classes; a class in one cell has a cluster "
@@ -52,8 +57,6 @@ def composition_section(run: RunResult) -> Section:
         blocks.append(composition_picture(shares, [run.class_names[c] for c in shown]))
     if run.has_evidence("composition", "keep") and shown:
         blocks.append(_pull_table(run, shown))
-    if not blocks:
-        return left_out(*_CLUSTERS, "this run has no clusters")
     if not run.has_evidence("composition"):
         blocks.append(Note("The heat map is not shown: report.npz is missing."))
     return Section(*_CLUSTERS, caption, tuple(blocks))

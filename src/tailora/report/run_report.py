@@ -7,7 +7,12 @@ from typing import Final
 from tailora.numbers import counted, integer
 from tailora.registry import row_title
 from tailora.report.blocks import Page, Section, write_page
-from tailora.report.debias_sections import composition_section, geometry_section, map_section
+from tailora.report.debias_sections import (
+    composition_section,
+    geometry_section,
+    has_clusters,
+    map_section,
+)
 from tailora.report.error_sections import confusion_section, examples_section, places_section
 from tailora.report.label_value_section import label_value_section
 from tailora.report.rank_sections import collapse_section, priors_section, ranking_section
@@ -79,7 +84,11 @@ def write_report(
     page = Page(
         title=run.record.dataset.name or folder.name,
         subtitle=_subtitle(run),
-        sections=tuple(section(run) for section in (*_SCORES, *more, *_SECTIONS)),
+        sections=tuple(
+            section(run)
+            for section in (*_SCORES, *more, *_SECTIONS)
+            if section is not composition_section or has_clusters(run)
+        ),
         made_by=f"tailora {run.record.tailora or ''}".strip(),
     )
     return write_page(page, folder / "report.html" if out is None else out)
