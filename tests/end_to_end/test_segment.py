@@ -195,6 +195,36 @@ def test_a_segmentation_map_is_dense_already(run, pairs, tmp_path, refuse):
     refuse("map", run, scene, "--out", tmp_path / "map.tif", "--dense", says=["leave out --dense"])
 
 
+def test_masks_of_images_have_their_size_and_can_be_read_again(run, pairs, tmp_path):
+    """One image is a window, one is larger, so that windows overlap, and one is smaller."""
+    root, folder = tmp_path / "again", tmp_path / "again" / "images"
+    (folder / "more").mkdir(parents=True)
+    wide = np.concatenate([picture(pairs, i) for i in (0, 3)], axis=1)
+    for name, pixels in (("a.png", picture(pairs)), ("more/b.png", wide), ("c.png", wide[:17])):
+        Image.fromarray(pixels).save(folder / name)
+    out = succeed("predict", run, folder, "--out", root / "masks", "--json", "--quiet").out
+    written = json.loads(out)
+    assert sum(written["pixels"].values()) == SIDE**2 + 2 * SIDE**2 + 17 * 2 * SIDE
+    (root / "masks" / "classes.csv").rename(root / "classes.csv")
+    data = package.data.open_masks(root, to_learn=False)
+    assert data.ids() == ["a.png", "c.png", "more/b.png"]
+    one, _, wide_mask = (data.targets.read(i) for i in range(3))
+    scene = write_scene(tmp_path / "a.tif", picture(pairs))
+    found, _ = mapped(run, scene, tmp_path / "map.tif")
+    np.testing.assert_array_equal(np.array(data.classes)[one], np.array(CLASSES)[found - 1])
+    found, _ = mapped(run, write_scene(tmp_path / "b.tif", wide), tmp_path / "wide.tif")
+    np.testing.assert_array_equal(np.array(data.classes)[wide_mask], np.array(CLASSES)[found - 1])
+
+
+def test_predicting_masks_is_refused_where_they_cannot_go(run, pairs, tmp_path, refuse):
+    refuse("predict", run, pairs / "images", says=["give a folder with --out DIR"])
+    refuse("predict", run, pairs / "images", "--out", "a.csv", says=["give a folder with --out"])
+    refuse("predict", run, pairs / "images", "--out", "new", "--step", 9, says=["--step applies"])
+    refuse("predict", run, pairs / "images", pairs / "images" / "00.png", "--out", tmp_path / "new",
+           says=["would have the same mask"])  # fmt: skip
+    refuse("predict", run, pairs / "images", "--out", pairs / "images", says=["replace an image"])
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -77,6 +77,13 @@ def predict(
         "sensor": sensor, "band_names": band_names, "nodata": nodata, "resume": resume or None,
     }  # fmt: skip
     given = {name: value for name, value in of_maps.items() if value is not None}
+    if _is_per_pixel(run):
+        _refuse_map_options(given)
+        _predict_masks(
+            run, images, out, views=views, verify=not unverified, skip_broken=skip_broken,
+            quiet=quiet, json=json,
+        )  # fmt: skip
+        return
     show = {"verify": not unverified, "skip_broken": skip_broken, "quiet": quiet, "json": json}
     if out is not None and _is_map(out):
         tell_notes(
@@ -90,6 +97,60 @@ def predict(
         check_ending(out, ".csv", what="a table (`tailora map` writes maps, .tif)")
         _refuse_map_options(given)
         _predict_table(run, images, out, raw=raw, views=views, **show)
+
+
+def _is_per_pixel(run: Path) -> bool:
+    """Whether a run gives every pixel a class; a run that cannot be read is told of later."""
+    from tailora.errors import TailoraError
+    from tailora.runs.folder import RunFolder
+    from tailora.tasks.task import find_task
+
+    try:
+        return find_task(RunFolder(run).read_recipe().task).per_pixel
+    except (TailoraError, OSError):
+        return False
+
+
+def _predict_masks(
+    run: Path,
+    images: list[Path],
+    out: Path | None,
+    *,
+    views: int | None,
+    verify: bool,
+    skip_broken: bool,
+    quiet: bool,
+    json: bool,
+) -> None:
+    from rich.table import Table
+
+    from tailora.errors import ConfigError
+    from tailora.inference.predict_masks import predict_masks
+    from tailora.runs.run import load_run
+
+    if out is None or out.is_file() or out.suffix:
+        raise ConfigError(
+            "a segmentation run predicts a mask for each image: give a folder with --out DIR "
+            "(`tailora map` writes GeoTIFFs of scenes)"
+        )
+    loaded = load_run(run, verify=verify, views=views)
+    tell_notes(loaded.notes)
+    found = predict_masks(loaded, images, out, skip_broken=skip_broken, progress=bars(quiet=quiet))
+    if json:
+        files = [str(path) for path in found.files]
+        print_json({"masks": files, "pixels": found.pixels, "broken": found.broken})
+    elif not quiet:
+        title = f"{counted(len(found.files), 'mask')} in {listed([str(out)])}"
+        table = Table(title=title, title_justify="left")
+        table.add_column("class")
+        table.add_column("pixels", justify="right")
+        for name, count in sorted(found.pixels.items(), key=lambda item: -item[1]):
+            table.add_row(listed([name]), f"{count:,}")
+        screen().print(table)
+    if found.broken and not quiet:
+        screen(stderr=True).print(
+            f"left out {counted(len(found.broken), 'unreadable image')}: {listed(found.broken[:5])}"
+        )
 
 
 def _is_map(out: Path) -> bool:

@@ -69,7 +69,7 @@ def predict(
         ConfigError: The run's task does not predict whole images.
     """
     require_per_image(run.recipe.task, "predict")
-    files = list(_files(paths))
+    files = list(image_files(paths))
     if not files:
         raise DataError(
             f"no images in {[str(p) for p in paths]}; give {', '.join(EXTENSIONS)} files"
@@ -81,9 +81,12 @@ def predict(
         for start in range(0, len(files), _BATCH):
             batch: list[NDArray[Any]] = []
             for path in files[start : start + _BATCH]:
-                image = _read_or_skip(run, path, skip_broken=skip_broken)
+                image = read_or_skip(run, path, skip_broken=skip_broken)
                 (broken if image is None else done).append(str(path))
-                batch += [] if image is None else [image]
+                if image is not None:
+                    _refuse_scene(run, path, image)
+                    size, fit = run.input.image_size, run.input.resize
+                    batch.append(resize(image, size, fit=fit))
             if batch:
                 images = torch.from_numpy(np.stack(batch))
                 every = range(1, images.shape[1] + 1)
@@ -113,7 +116,12 @@ def predictions_csv(run: Run, found: Predictions) -> str:
     return csv_text(rows)
 
 
-def _files(paths: Iterable[Path]) -> Iterable[Path]:
+def image_files(paths: Iterable[Path]) -> Iterable[Path]:
+    """List files, and the images below folders.
+
+    Raises:
+        DataError: There is no such file or folder.
+    """
     for path in paths:
         if path.is_dir():
             yield from (p for p in visible_files(path) if p.suffix.lower() in EXTENSIONS)
@@ -123,11 +131,14 @@ def _files(paths: Iterable[Path]) -> Iterable[Path]:
             raise DataError(f"no image or folder {str(path)!r}")
 
 
-def _read_or_skip(run: Run, path: Path, *, skip_broken: bool) -> NDArray[Any] | None:
+def read_or_skip(run: Run, path: Path, *, skip_broken: bool) -> NDArray[Any] | None:
+    """Return the model's bands of an image (bands, height, width), None for one to skip.
+
+    Raises:
+        DataError: It cannot be read, and is not skipped, or is of another type.
+    """
     try:
         return _read(run, path)
-    except WholeSceneError:
-        raise
     except DataError as error:
         if not skip_broken:
             raise DataError(f"{error}; --skip-broken skips such images") from error
@@ -140,7 +151,6 @@ def _read(run: Run, path: Path) -> NDArray[Any]:
     options = run.recipe.data
     image = decode(path, keep_alpha=_keeps_alpha(run))
     stored = run.record.dataset.bands
-    _refuse_scene(run, path, image)
     if len(image) == 1 and stored == 3:
         image = np.repeat(image, 3, axis=0)
     names = _names(path, len(image), options)
@@ -153,8 +163,7 @@ def _read(run: Run, path: Path) -> NDArray[Any]:
     if not np.isfinite([image.min(), image.max()]).all():
         raise DataError(f"image {str(path)!r} has NaN or infinite pixels")
     bands = run.input.find_bands(names, len(image))
-    chosen = image[[band - 1 for band in bands]]
-    return resize(chosen, run.input.image_size, fit=run.input.resize)
+    return image[[band - 1 for band in bands]]
 
 
 def _keeps_alpha(run: Run) -> bool:

@@ -77,7 +77,7 @@ class ChipReader:
             if mask.mean() < 1 - self.most_nodata or not mask.any():
                 usable[i, j] = False
                 continue
-            images.append(self.prepare(_whole(_filled(values[:, *part], mask), chip)))
+            images.append(self.prepare(whole(_filled(values[:, *part], mask), chip)))
         own_rows, own_columns = (
             grid.rows.own(block.i0, block.i1),
             grid.columns.own(block.j0, block.j1),
@@ -146,7 +146,7 @@ def _filled(values: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[Any]:
     return fill_gaps(values.copy(), np.broadcast_to(~valid, values.shape))
 
 
-def _whole(values: NDArray[Any], chip: int) -> NDArray[Any]:
+def whole(values: NDArray[Any], chip: int) -> NDArray[Any]:
     """Mirror a scene smaller than a chip until a chip is full."""
     down, right = chip - values.shape[1], chip - values.shape[2]
     if not down and not right:
