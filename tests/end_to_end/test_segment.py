@@ -131,6 +131,18 @@ def test_the_size_of_images_follows_the_windows(pairs, encoder, tmp_path):
     assert read_json(run / "run.json")["input"]["image_size"] == 56
 
 
+def test_losses_of_overlap_train_the_adapter_and_the_head(pairs, encoder, tmp_path):
+    run = tmp_path / "run"
+    succeed("fit", pairs, "--out", run, "--backbone", encoder, *OPTIONS, "--ignore", "255",
+            "--probe", "dice", "--set", "train.loss=lovasz")  # fmt: skip
+    step = json.loads((run / "history.jsonl").read_text("utf-8").splitlines()[0])
+    assert step["parts"].keys() == {"cross-entropy", "overlap"}
+    assert step["loss"] == pytest.approx(sum(step["parts"].values()), rel=1e-4)
+    rows = read_json(run / "metrics.json")["task"]["rows"]
+    assert [row["head"] for row in rows] == ["own", "dice"]
+    assert rows[-1]["mean_iou"]["all"] > 0.5
+
+
 def test_the_builtin_chooses_its_task(encoder, tmp_path):
     run = tmp_path / "run"
     succeed("fit", "bluemarble-dense:windows=40", "--out", run, "--backbone", encoder, *QUICK,

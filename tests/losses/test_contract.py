@@ -32,6 +32,12 @@ CASES = [
     ("action-aware", {}),
     ("action-aware", {"low": 0.9, "high": 0.999}),
     ("effective-class-margin", {}),
+    ("dice", {}),
+    ("dice", {"tau": 1.0, "cross_entropy": 0.0}),
+    ("tversky", {}),
+    ("tversky", {"focus": 0.75, "weight": 2.0}),
+    ("lovasz", {}),
+    ("lovasz", {"cross_entropy": 0.0, "weight": 1.0}),
 ]
 PLAIN_WHEN_COUNTS_ARE_EQUAL = [
     ("cross-entropy", {}),
@@ -45,6 +51,7 @@ PLAIN_WHEN_COUNTS_ARE_EQUAL = [
     ("ldam", {"max_margin": 0.0, "weights": "inverse"}),
     ("label-smoothing", {"smoothing": 0.0, "weights": "inverse"}),
     ("action-aware", {}),
+    ("dice", {"weight": 0.0, "tau": 2.0}),
 ]
 
 each_case = pytest.mark.parametrize(("name", "options"), CASES, ids=str)

@@ -9,15 +9,19 @@ from tailora.losses.focal import FocalLoss
 from tailora.losses.label_smoothing import LabelSmoothingLoss
 from tailora.losses.ldam import LDAMLoss
 from tailora.losses.logit_adjusted import LogitAdjustedLoss
+from tailora.losses.overlap import DiceLoss, LovaszLoss, TverskyLoss
 
 __all__ = [
     "ActionAwareLoss",
     "BalancedSoftmaxLoss",
     "ClassBalancedLoss",
     "CrossEntropyLoss",
+    "DiceLoss",
     "EffectiveClassMarginLoss",
     "FocalLoss",
     "LDAMLoss",
     "LabelSmoothingLoss",
     "LogitAdjustedLoss",
+    "LovaszLoss",
+    "TverskyLoss",
 ]
