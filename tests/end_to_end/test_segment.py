@@ -98,6 +98,7 @@ def test_the_report_shows_pixels_and_windows(run, tmp_path):
     shown = (tmp_path / "again.html").read_text("utf-8")
     assert "Mean IoU by group" in shown
     assert "image, truth, prediction and errors of" in shown
+    assert '<ul class="gallery wide">' in shown
     assert "Tail mean IoU of LoRA" in shown
 
 

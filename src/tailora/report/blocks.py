@@ -99,10 +99,11 @@ class Thumbnail:
 @final
 @dataclass(frozen=True)
 class Gallery:
-    """Thumbnails in a grid."""
+    """Thumbnails in a grid; `wide` ones are strips of several pictures."""
 
     kind: ClassVar[str] = "gallery"
     items: tuple[Thumbnail, ...]
+    wide: bool = False
 
 
 @final

@@ -183,7 +183,7 @@ def windows_section(run: RunResult) -> Section:
             )
         )
     legend = legend_picture(run.class_names, ["#{:02x}{:02x}{:02x}".format(*c) for c in colours])
-    return Section(*_WINDOWS, caption, (legend, Gallery(tuple(items))))
+    return Section(*_WINDOWS, caption, (legend, Gallery(tuple(items), wide=True)))
 
 
 def _strip(
