@@ -46,6 +46,99 @@ class Break:
 
 BREAKS: tuple[Break, ...] = (
     Break(
+        "token-corners",
+        "logits of tokens are stretched from edge to edge, half a token off",
+        "tasks/segmentation.py",
+        (("align_corners=False", "align_corners=True"),),
+        ("tasks/test_segmentation.py::test_a_ramp_stays_a_ramp",),
+    ),
+    Break(
+        "token-first",
+        "of four pixels at the centre of a token always the first is taken",
+        "tasks/segmentation.py",
+        (("% 2 * 2 - 1", "* 0 + 1"),),
+        ("tasks/test_segmentation.py::test_tokens_of_even_sides_are_not_shifted",),
+    ),
+    Break(
+        "token-farthest",
+        "a token stands for the pixel farthest from its centre",
+        "tasks/segmentation.py",
+        (("distance))[::-1]", "distance))"),),
+        (
+            "tasks/test_segmentation.py::test_tokens_take_the_labelled_pixel_nearest_to_their_centre",
+        ),
+    ),
+    Break(
+        "iou-absent",
+        "a class that is neither true nor predicted has IoU 0",
+        "metrics/segmentation.py",
+        (("hits / np.maximum(union, 1), np.nan)", "hits / np.maximum(union, 1), 0.0)"),),
+        ("metrics/test_segmentation.py::test_pixels_of_all_images_are_counted_together",),
+    ),
+    Break(
+        "iou-border",
+        "the border of an image is on no boundary",
+        "metrics/segmentation.py",
+        (
+            (
+                'low = ndimage.minimum_filter(mask, size, mode="constant", cval=outside)',
+                'low = ndimage.minimum_filter(mask, size, mode="nearest")',
+            ),
+            (
+                'high = ndimage.maximum_filter(mask, size, mode="constant", cval=outside)',
+                'high = ndimage.maximum_filter(mask, size, mode="nearest")',
+            ),
+        ),
+        ("metrics/test_segmentation.py::test_a_boundary_is_what_erosion_removes",),
+    ),
+    Break(
+        "iou-units",
+        "pixels are resampled by image where blocks are known",
+        "metrics/segmentation.py",
+        (
+            (
+                "np.unique(np.asarray(units), return_inverse=True)",
+                "np.unique(np.arange(len(sums)), return_inverse=True)",
+            ),
+        ),
+        ("metrics/test_segmentation.py::test_units_are_resampled_as_a_whole",),
+    ),
+    Break(
+        "negative-rows",
+        "rows with a negative target count unless it is the ignored value",
+        "losses/row_loss.py",
+        (("return (targets >= 0) & (targets != ignore_index)", "return targets != ignore_index"),),
+        ("losses/test_ignored_rows.py::test_no_negative_target_counts_whatever_the_ignored_value",),
+    ),
+    Break(
+        "overlap-absent",
+        "classes absent from a batch count as without overlap",
+        "losses/overlap.py",
+        (("present = (truth.sum(dim=0) > 0)", "present = (truth.sum(dim=0) >= 0)"),),
+        ("losses/test_overlap.py::test_classes_absent_from_the_batch_have_no_overlap",),
+    ),
+    Break(
+        "lovasz-order",
+        "Lovász sorts rows from the least wrong",
+        "losses/overlap.py",
+        (("sort(dim=0, descending=True)", "sort(dim=0)"),),
+        ("losses/test_overlap.py::test_lovasz_is_the_mean_of_one_minus_iou_over_thresholds",),
+    ),
+    Break(
+        "pixel-blend",
+        "pixels of overlapping windows are not weighted",
+        "inference/maps/blend.py",
+        (
+            (
+                "weight = np.outer(np.diagonal(down), np.diagonal(across))",
+                "weight = np.outer(np.diagonal(down) > 0, np.diagonal(across) > 0) * 1.0",
+            ),
+        ),
+        (
+            "inference/maps/test_pixel_blend.py::test_pixels_are_weighted_means_of_the_windows_over_them",
+        ),
+    ),
+    Break(
         "seed-units",
         "an interval over seeds is corrected by the class with most units",
         "metrics/seed_differences.py",
