@@ -110,6 +110,18 @@ def test_targets_of_rows_are_reached_where_they_lie():
     assert float(found(np.array([1]), None)) == pytest.approx(0.5)
 
 
+def test_no_target_need_lie_at_the_last_places():
+    """The table ends with the last place that has a target anywhere, and images have more."""
+    found = target_objective(
+        lambda images: images.movedim(1, -1), lambda rows: IMAGES[torch.from_numpy(rows)],
+        torch.tensor([[8.5], [1.0]]), torch.tensor([0.5]), device=CPU,
+        row_of=torch.tensor([[-1, -1, 1], [0, -1, -1]]),
+    )  # fmt: skip
+    pixels = IMAGES.flatten(1)
+    by_hand = (((pixels[0, 2] - 1) / 0.5) ** 2 + ((pixels[1, 0] - 8.5) / 0.5) ** 2) / 2
+    assert float(found(np.array([0, 1]), None)) == pytest.approx(float(by_hand))
+
+
 def test_the_loss_is_the_torch_loss_with_an_ignored_index():
     logits = Head()(IMAGES.movedim(1, -1)).reshape(-1, 2)
     wanted = torch.from_numpy(LABELS).reshape(-1)

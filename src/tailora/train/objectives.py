@@ -282,7 +282,8 @@ def target_objective(
         scale: Positive spread of each dimension (features,), on `device`.
         device: Where the encoder lies.
         row_of: Row of `targets` that each place of each sample is to reach (samples, places), on
-            `device`; negative where there is none. Every sample of a batch must have one.
+            `device`; negative where there is none, as at places beyond those listed. Every sample
+            of a batch must have one.
         mean: Of the features that were clustered (features,), on `device`; what angles are seen
             from, since a constant offset would make all of them small.
         regression: `"squared"`: mean squared distance. `"cosine"`: 1 - cosine of feature and target
@@ -301,9 +302,10 @@ def target_objective(
         features = encoder(images(batch).to(device, non_blocking=True))
         rows = torch.from_numpy(batch).to(device)
         if row_of is not None:
-            rows = row_of[rows].flatten()
-            features = features.flatten(0, -2)[rows >= 0]
-            rows = rows[rows >= 0]
+            found = row_of[rows]
+            places = features.reshape(len(features), -1, features.shape[-1])
+            features = places[:, : found.shape[1]][found >= 0]  # no target lies at a later place
+            rows = found[found >= 0]
         return distance(features, targets[rows], mean, scale)
 
     return objective
