@@ -103,6 +103,7 @@ OTHER = {
     "evaluate.trust_overconfidence": 0.2,
     "evaluate.coverage": 0.8,
     "probe.views": 8,
+    "probe.layers": [0, -1],
     "evaluate.label_value": False,
     "evaluate.balanced_reference": 0.75,
     "compute.precision": "bf16",

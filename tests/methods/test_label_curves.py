@@ -69,16 +69,6 @@ def test_a_class_with_too_few_labels_is_left_out_with_the_reason():
     assert found[1].left_out == "5 training samples, fewer than 6: too few to thin"
 
 
-def test_images_that_stand_twice_are_thinned_together_and_counted_once(small):
-    one, single = small
-    twice = (np.concatenate([one[0], one[0]]), np.concatenate([one[1], one[1]]))
-    double = curves(twice, (2,), copies=2)
-    assert double.classes[0].labels == 20
-    assert double.classes[0].sizes == single.classes[0].sizes
-    # the mean loss of doubled rows is the same, so are the heads but for rounding
-    assert double.classes[0].scores == pytest.approx(single.classes[0].scores, abs=0.02)
-
-
 def test_the_same_seed_gives_the_same_curve(small):
     train, found = small
     assert curves(train, (2,)) == found

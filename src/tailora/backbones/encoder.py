@@ -1,5 +1,6 @@
 """From a batch of images to features of a whole image or of its parts, whatever the encoder."""
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -124,6 +125,22 @@ class Encoder(nn.Module):
             Float32, shape (batch, features).
         """
         return self._pool(self._run(images, hidden=self.layers != (-1,))).float()
+
+    def with_layers(self, layers: Sequence[int]) -> "Encoder":
+        """Return an encoder with the same weights that gives features of other layers.
+
+        Args:
+            layers: See the class; empty gives this encoder's own.
+
+        Raises:
+            BackboneError: A layer that the model does not have.
+        """
+        if not layers:
+            return self
+        other = copy.copy(self)
+        other.layers = tuple(layers)
+        other.features = sum(map(other._width, layers)) * (2 if self.pooling == "both" else 1)
+        return other
 
     def patch_features(self, images: Tensor) -> Tensor:
         """Return one feature vector per patch, whose mean over an image is what `forward` returns.
@@ -297,6 +314,16 @@ class ModuleEncoder(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.features = features
+
+    def with_layers(self, layers: Sequence[int]) -> "ModuleEncoder":
+        """Return itself, for no layers.
+
+        Raises:
+            BackboneError: A module has no layers to choose from.
+        """
+        if layers:
+            raise BackboneError("a module has no layers to choose from; leave out probe.layers")
+        return self
 
     def forward(self, batch: Any) -> Tensor:
         """Return float32 features, shape (batch, features).

@@ -255,8 +255,7 @@ def chosen_recipe(
     if probe is not None:
         head = parse_probe(probe)
         values |= {"probe.loss": head.kind, "probe.loss_options": head.options}
-        if head.views is not None:
-            values["probe.views"] = head.views
+        values |= head.seen
     values |= dict(parse_assignment(text) for text in assignments or [])
     chosen = Recipe().override(values)
     check_plain(chosen)  # before seconds of imports

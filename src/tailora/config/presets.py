@@ -3,20 +3,20 @@
 from types import MappingProxyType
 from typing import Any, Final
 
-from tailora.config.recipe import SPREAD
 from tailora.errors import unknown_name
 
 PRESETS: Final = MappingProxyType(
     {
         # what `tailora fit` does without options
         "default": {},
-        # the quickest answer: only a head is trained, on pretrained features of several layers
-        "fast": {"method": "zero-shot", "backbone.layers": SPREAD},
+        # the quickest answer: only a head is trained, on pretrained features
+        "fast": {"method": "zero-shot"},
         # the paper and its public scripts, with the plainest reading where they are silent: a fresh
         # adapter learns all targets, the probe is trained with plain cross-entropy
         "paper": {
             "method": "deblora",
             "probe.views": 1,
+            "probe.layers": [],
             "deblora.clusters": 32,
             "deblora.source": "adapted",
             "deblora.pull": "adaptive",

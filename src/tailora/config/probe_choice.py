@@ -17,16 +17,24 @@ class ProbeChoice:
         kind: One of `heads.probes.probe_names()`.
         options: Its options.
         views: In place of the recipe's `probe.views`; None keeps that.
+        layers: In place of the recipe's `probe.layers`; None keeps those.
     """
 
     name: str
     kind: str
     options: dict[str, Any] = field(default_factory=dict)
     views: int | None = None
+    layers: list[int] | None = None
+
+    @property
+    def seen(self) -> dict[str, Any]:
+        """Recipe keys for the features that it sees, where it names them."""
+        named = {"probe.views": self.views, "probe.layers": self.layers}
+        return {key: value for key, value in named.items() if value is not None}
 
 
 def parse_probe(text: str) -> ProbeChoice:
-    """Read `name:option=value:...`; values are TOML, and `views` is an option of every head.
+    """Read `name:option=value:...`; values are TOML. Every head has `views` and `layers`.
 
     Raises:
         ConfigError: An option without a value, or with one that cannot be read.
@@ -45,7 +53,8 @@ def parse_probe(text: str) -> ProbeChoice:
             options[key] = parse_value(value)
         except ValueError as error:
             raise ConfigError(f"option {key} of a probe cannot be read: {error}") from error
-    return ProbeChoice(text, kind, options, options.pop("views", None))
+    views, layers = options.pop("views", None), options.pop("layers", None)
+    return ProbeChoice(text, kind, options, views, layers)
 
 
 def own_probe(recipe: Recipe) -> ProbeChoice:

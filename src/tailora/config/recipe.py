@@ -177,8 +177,6 @@ class TrainOptions:
     trackers: list[str] = field(default_factory=list)
 
 
-SPREAD: Final = "spread"
-"""The word for layers that are chosen for the encoder; see `BackboneOptions.layers`."""
 TRACKERS: Final = "train.trackers"
 """The one key that changes nothing of what is trained or measured."""
 _LARGEST_SEED = 2**32 - 2  # scikit-learn takes 32 bits, and the second adapter uses the next seed
@@ -266,9 +264,8 @@ class BackboneOptions:
         pooling: `"class"` token, `"mean"` of the patches, or `"both"` concatenated; None means both
             if the encoder has a class token, else the mean.
         layers: Layers whose pooled tokens form the features, side by side: -1 is the encoder's
-            output, others count its hidden states from 0; empty is the output alone, and `"spread"`
-            the layers at half and three quarters of its depth and the output, where an encoder's
-            layers have tokens of one size (otherwise the output alone).
+            output, others count its hidden states from 0; empty is the output alone. Unlike those
+            of `probe.layers` they are also what the encoder is trained through.
         stem: `"by-wavelength"` lets an RGB encoder take any bands: its kernels go to the bands
             nearest red, green and blue, every other band gets a new, trainable kernel; None accepts
             only the encoder's bands.
@@ -284,23 +281,12 @@ class BackboneOptions:
 
     name: str = "dinov2-small"
     pooling: str | None = None
-    layers: str | list[int] = field(default_factory=list)
+    layers: list[int] = field(default_factory=list)
     stem: str | None = None
     new_bands: str = "zero"
     new_bands_rate: float = 0.1
     wavelengths: list[float] = field(default_factory=list)
     options: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def numbered_layers(self) -> list[int]:
-        """Layers by number, of a resolved recipe.
-
-        Raises:
-            ConfigError: They are still a word.
-        """
-        if isinstance(self.layers, str):
-            raise ConfigError(f"backbone.layers={self.layers!r} is not resolved yet")
-        return self.layers
 
 
 @dataclass(frozen=True)
@@ -318,12 +304,18 @@ class ProbeOptions:
             prediction; 1: images as they are. None is 8 wherever images may be turned (no
             `data.has_up`, one decision per image, a method that turns them) and the head is fitted
             after training.
+        layers: Layers of the adapted encoder whose pooled tokens the head sees side by side,
+            counted as in `backbone.layers`, while the encoder is trained through its output; empty
+            is what it is trained through. None is the layers at half and three quarters of its
+            depth and its output, wherever all its layers have tokens of one size, each image is
+            one decision and the method is zero-shot, LoRA (also with experts) or fine-tuning.
     """
 
     loss: str = "logit-adjusted"
     loss_options: dict[str, Any] = field(default_factory=dict)
     l2: list[float] = field(default_factory=lambda: [1.0, 0.3, 0.1, 0.03, 0.01, 0.003])
     views: int | None = None
+    layers: list[int] | None = None
 
 
 @dataclass(frozen=True)

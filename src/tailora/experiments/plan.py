@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -15,7 +16,7 @@ from tailora.counts import ClassCounts
 from tailora.errors import ConfigError, unknown_name
 from tailora.heads.probes import find_probe, probe_names
 from tailora.methods.checks import check_choices, check_own_head, check_probe
-from tailora.methods.method import find_method
+from tailora.methods.method import Method, find_method
 
 BASELINE: Final = "lora"
 SEEDLESS: Final = "zero-shot"  # what no seed changes, and most stand on
@@ -35,7 +36,8 @@ TABLES: Final[dict[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 _PROBE: Final = "probe."
-_VIEWS: Final = "probe.views"
+_COMMA: Final = re.compile(r",(?![^\[]*\])")
+_SEEN: Final = ("probe.views", "probe.layers")  # by heads; training starts from plain features
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,7 @@ def make_plan(
     for key in {key for changes in variants for key in changes}:
         if not any(method.acts_on(key) for method in found):
             raise ConfigError(f"{key} acts on none of {', '.join(methods)}; vary something else")
+    recipe = _with_features_of_all(recipe, found)
     # few encoders read text, and few methods have a head of their own
     every = [p for p in probe_names() if not (find_probe(p).text or find_probe(p).own)]
     listed = [name for text in probes for name in (every if text == "all" else [text])]
@@ -162,9 +165,21 @@ def make_plan(
     )
 
 
+def _with_features_of_all(recipe: Recipe, methods: Sequence[Method]) -> Recipe:
+    """Leave out the layers that not every method has, so that heads see features of one kind."""
+    if recipe.probe.layers is None and not all(method.layered for method in methods):
+        return recipe.override({"probe.layers": []})
+    return recipe
+
+
 def split_names(text: str) -> list[str]:
-    """Names between commas, blanks left out."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+    """Names between commas, blanks left out; commas in brackets are part of an option's value.
+
+    Example:
+        >>> split_names("own, knn:k=5,logit-adjusted:layers=[6,9,-1]")
+        ['own', 'knn:k=5', 'logit-adjusted:layers=[6,9,-1]']
+    """
+    return [name.strip() for name in _COMMA.split(text) if name.strip()]
 
 
 def rows_of(methods: Sequence[str], table: str | None) -> tuple[list[str], dict[str, list[Any]]]:
@@ -208,8 +223,8 @@ def check_plan_choices(plan: Plan) -> None:
         check_probe(probe)
     for row in plan.adaptations:
         check_choices(row.recipe)
-        for views in {probe.views for probe in plan.probes} - {None}:
-            check_choices(row.recipe.override({"probe.views": views}))
+        for probe in plan.probes:
+            check_choices(row.recipe.override(probe.seen))
         _check_idle(row, plan.probes)
 
 
@@ -258,7 +273,7 @@ def stage_key(recipe: Recipe, method: str, *, fingerprint: str, loaded: LoadedBa
         for key, value in recipe.flat().items()
         if (of.acts_on(key) or key == "task" or (key.startswith(_PROBE) and starts_at_probe))
         and value != defaults[key]
-        and key != _VIEWS  # the head that training starts from sees images as they are
+        and key not in _SEEN
     }
     if method != SEEDLESS:
         kept["seed"] = recipe.seed

@@ -18,7 +18,16 @@ from tailora.data import Dataset
 from tailora.experiments.plan import SEEDLESS, Adaptation, Plan, stage_key
 from tailora.heads.probes import Logits, as_logits, find_probe
 from tailora.methods.job import Job
-from tailora.methods.method import Method, adapt_all, find_method, fit_head, head_rows, with_views
+from tailora.methods.method import (
+    PLAIN,
+    Method,
+    adapt_all,
+    find_method,
+    fit_head,
+    head_rows,
+    seeing,
+    starting_probe,
+)
 from tailora.methods.prepare import compose_job, decode_images, resolve_recipe
 from tailora.methods.scoring import clusters_of, cost_of, fit_of
 from tailora.metrics import (
@@ -37,7 +46,7 @@ from tailora.storage import write_atomically, write_json
 
 
 def _cost(job: Job, method: Method) -> dict[str, Any]:
-    return cost_of(job, method, head=len(job.counts.names) * (job.encoder.features + 1))
+    return cost_of(job, method, head=len(job.counts.names) * (job.head_encoder.features + 1))
 
 
 Rows = NDArray[np.float32]
@@ -162,9 +171,10 @@ def do_seedless(work: SeedWork, progress: Progress) -> None:
     pretrained = find_method(SEEDLESS)
     for row in work.adaptations():
         job = row_job(work, row, progress)
-        pretrained.with_head(job)
-        if row.method == SEEDLESS:  # no other row shows its test features
-            pretrained.features(job, "test")
+        starting_probe(job)
+        if row.method == SEEDLESS:  # no other row shows its features
+            for split in ("train", "val", "test"):
+                pretrained.features(job, split)
             if any(find_probe(probe.kind).views for probe in work.plan.probes):
                 turned_views(job, pretrained)
 
@@ -220,9 +230,8 @@ def _score(
     clusters: ClusterSummary | None,
 ) -> None:
     """Fit one probe and look at the test once; leaves metrics, predictions and cost."""
-    views = 1 if probe.views is None and find_probe(probe.kind).own else probe.views
-    if views is not None:
-        job = with_views(job, views)
+    plain = PLAIN if find_probe(probe.kind).own else {}
+    job = seeing(job, {**plain, **probe.seen})
     output, val = row_output(job, row, probe)
     options, units = job.recipe.evaluate, job.units("test")
     targets = job.decisions("test").labels

@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, final
 
 import numpy as np
@@ -74,6 +75,9 @@ class ProbeData:
             their labels; for heads that need `views`.
         text: Builds a head from class names, for heads that need `text`.
         own: The head that the features were trained with, for the head `own`.
+        as_they_are: How many of the first training features are of images as they are, if others
+            follow, e.g. of turned images: the penalty of a linear head is selected with these
+            alone. 0 stands for all.
     """
 
     features: Rows
@@ -88,6 +92,7 @@ class ProbeData:
     views: tuple[Rows, Rows] | None = None
     text: Callable[[], nn.Linear] | None = None
     own: nn.Module | None = None
+    as_they_are: int = 0
 
 
 class Probe(ABC):
@@ -690,16 +695,20 @@ class WeighedExperts(nn.Module):
 
 
 def _linear(data: ProbeData, loss: nn.Module) -> nn.Linear:
-    has_validation = len(data.val_labels) > 0
-    return fit_linear_probe(
-        data.features,
-        data.labels,
-        loss=loss,
-        num_classes=len(data.counts.names),
-        l2=data.l2 if has_validation else data.l2[len(data.l2) // 2],
-        validation=(data.val_features, data.val_labels) if has_validation else None,
-        score=data.score if has_validation else None,
-    ).linear
+    fit = partial(fit_linear_probe, loss=loss, num_classes=len(data.counts.names))
+    if not len(data.val_labels):
+        return fit(data.features, data.labels, l2=data.l2[len(data.l2) // 2]).linear
+    count = data.as_they_are or len(data.labels)
+    chosen = fit(
+        data.features[:count],
+        data.labels[:count],
+        l2=data.l2,
+        validation=(data.val_features, data.val_labels),
+        score=data.score,
+    )
+    if count == len(data.labels):
+        return chosen.linear
+    return fit(data.features, data.labels, l2=chosen.l2).linear
 
 
 def _without_bias(weight: Tensor) -> nn.Linear:

@@ -174,8 +174,7 @@ def _take_probe(asked: Asked, given: object) -> None:
     if isinstance(given, str):
         chosen = parse_probe(given)
         asked.take("probe", "loss", "loss_options", Given(chosen.kind, chosen.options, {}))
-        if chosen.views is not None:
-            asked.recipe = asked.recipe.override({"probe.views": chosen.views})
+        asked.recipe = asked.recipe.override(chosen.seen)
     elif isinstance(given, Probe):
         asked.take("probe", "loss", "loss_options", probe_given(given))
     else:

@@ -18,7 +18,7 @@ from tailora.backbones.stem import NEW_BANDS, STEMS
 from tailora.backbones.symmetries import VIEWS
 from tailora.config.choices import check_plain
 from tailora.config.probe_choice import ProbeChoice, own_probe
-from tailora.config.recipe import SPREAD, BackboneOptions, Recipe, TrainOptions
+from tailora.config.recipe import BackboneOptions, Recipe, TrainOptions
 from tailora.counts import ClassCounts, Groups, make_groups
 from tailora.errors import ConfigError, unknown_name
 from tailora.heads.linear_probe import zero_linear
@@ -71,6 +71,7 @@ def check_task(recipe: Recipe, task: Task) -> None:
         f"train.mix={train.mix!r}": train.mix != NO_MIX,
         f"probe {recipe.probe.loss!r}": find_probe(recipe.probe.loss).views,
         f"probe.views={recipe.probe.views}": (recipe.probe.views or 1) > 1,
+        f"probe.layers={recipe.probe.layers}": bool(recipe.probe.layers),
     }
     for what, is_needed in needs.items():
         if is_needed:
@@ -259,6 +260,7 @@ def check_choices(recipe: Recipe) -> None:
     _check_parts(recipe)
     check_optimizer(recipe, zero_linear(1, 1))
     _check_views(recipe)
+    _check_layers(recipe)
 
 
 def check_probe(probe: ProbeChoice) -> None:
@@ -340,9 +342,9 @@ def check_encoder(
         pooling=pooling,
         mean=loaded.mean,
         std=loaded.std,
-        layers=recipe.backbone.numbered_layers,
+        layers=recipe.backbone.layers,
     )
-    encoder.check_image_size(image_size)
+    encoder.with_layers(recipe.probe.layers or ()).check_image_size(image_size)
     if recipe.compute.checkpointing:
         recompute_activations(loaded.model)
     if recipe.train.objective == DENOISING:
@@ -372,9 +374,10 @@ def check_text(
     """
     if find_probe(probe.kind).text:
         text_head(loaded, names)
-        if recipe.backbone.layers:
+        if recipe.backbone.layers or recipe.probe.layers:
             raise ConfigError(
-                f"probe {probe.kind!r} reads CLIP's last layer; leave out backbone.layers"
+                f"probe {probe.kind!r} reads CLIP's last layer; leave out backbone.layers "
+                "and probe.layers"
             )
         if recipe.backbone.pooling != "class":
             raise ConfigError(
@@ -398,8 +401,6 @@ def _check_backbone(options: BackboneOptions) -> None:
     """Reject an unknown stem, and options that have no effect without one."""
     if options.stem is not None and options.stem not in STEMS:
         raise unknown_name("stem", options.stem, STEMS)
-    if isinstance(options.layers, str) and options.layers != SPREAD:
-        raise unknown_name("choice of backbone.layers", options.layers, (SPREAD,))
     if options.new_bands not in NEW_BANDS:
         raise unknown_name("backbone.new_bands", options.new_bands, NEW_BANDS)
     if not 0 < options.new_bands_rate <= 1:
@@ -472,6 +473,22 @@ def _check_validation(recipe: Recipe, n_val: int) -> None:
         raise ConfigError(
             f"train.patience={patience} needs a validation split, and there is none (classes of "
             "two samples leave none): add data, or leave it out"
+        )
+
+
+def _check_layers(recipe: Recipe) -> None:
+    """Reject layers for a head that cannot see them."""
+    if not recipe.probe.layers:
+        return
+    if not find_method(recipe.method).layered:
+        raise ConfigError(
+            f"method {recipe.method!r} has features of the encoder's output alone; leave out "
+            "probe.layers"
+        )
+    if find_probe(recipe.probe.loss).own:
+        raise ConfigError(
+            f"probe {recipe.probe.loss!r} was trained on the encoder's output; leave out "
+            "probe.layers"
         )
 
 

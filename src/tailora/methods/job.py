@@ -1,5 +1,6 @@
 """A job: everything a run needs, checked before anything is trained or replaced."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -66,6 +67,11 @@ class Job:
         """Class index of every image (images,): the rarest class in it, -1 if unlabelled."""
         return self.dataset.labels
 
+    @property
+    def head_encoder(self) -> Encoder:
+        """The pretrained encoder with the layers that heads see."""
+        return self.encoder.with_layers(self.recipe.probe.layers or ())
+
     @cached_property
     def grid(self) -> tuple[int, ...]:
         """Shape of the decisions about one image; () if there is one."""
@@ -131,7 +137,12 @@ class Job:
         return replace(self.input, names=None, wavelengths=known).to_json()
 
     def feature_manifest(
-        self, split: str, weights: str, grid: tuple[int, ...] = (), views: int = 1
+        self,
+        split: str,
+        weights: str,
+        grid: tuple[int, ...] = (),
+        views: int = 1,
+        layers: Sequence[int] = (),
     ) -> dict[str, Any]:
         """Everything that determines the features of a split: the key of a feature bank.
 
@@ -140,6 +151,7 @@ class Job:
             weights: Fingerprint of the trained weights.
             grid: Shape of the decisions about one image; () for features of images.
             views: Number of views that features are averaged over.
+            layers: Layers that heads see, if others than the encoder was trained through.
         """
         return {
             "dataset": self.dataset.fingerprint,
@@ -160,4 +172,5 @@ class Job:
             **({} if (p := self.recipe.compute.precision) == "fp32" else {"precision": p}),
             **({"task": self.task.name, "grid": list(grid)} if grid else {}),
             **({"views": views} if views > 1 else {}),
+            **({"head layers": list(layers)} if layers else {}),
         }

@@ -47,7 +47,6 @@ def label_curves(
     units: NDArray[Any] | None,
     confidence: float,
     seed: int,
-    copies: int = 1,
 ) -> LabelCurves:
     """Learning curve of each class, extrapolated to 2 and 5 times its labels.
 
@@ -61,9 +60,8 @@ def label_curves(
         units: Group of each test row (rows,), or None.
         confidence: Two-sided level, in (0, 1).
         seed: Seed of the thinning and of the intervals.
-        copies: How often `train` holds each image, as complete copies one after the other.
     """
-    labels = train[1][: len(train[1]) // copies]
+    labels = train[1]
     enough = [c for c in classes if (labels == c).sum() >= FEWEST_LABELS]
     found = [_too_few(c, labels) for c in classes if c not in enough]
     if enough:
@@ -115,7 +113,6 @@ def _thinned_head(
     share: float,
 ) -> nn.Linear:
     kept = _thinned(labels, order, classes, share)
-    kept = np.concatenate([kept + start for start in range(0, len(train[1]), len(labels))])
     return fit(train[0][kept], train[1][kept]).linear
 
 

@@ -4,7 +4,7 @@ from torch import nn
 
 from tailora.config.recipe import Recipe, TrainOptions
 from tailora.methods.job import Job
-from tailora.methods.method import Method, find_method, starting_probe
+from tailora.methods.method import PLAIN, Method, find_method, seeing, starting_probe
 from tailora.methods.stages import drop_checkpoint, image_features, keep_own_head, stage_folder
 from tailora.methods.training_objectives import Pretrained, base_training
 from tailora.methods.training_parts import (
@@ -25,6 +25,7 @@ class LoRA(Method):
     summary = "an adapter trained on labels, then a linear probe"
     reference = "Hu et al., ICLR 2022"
     objectives = True
+    layered = True
     style = ("#0072b2", "s")
 
     def has_own_head(self, recipe: Recipe) -> bool:
@@ -42,7 +43,7 @@ class LoRA(Method):
         zero_shot = find_method("zero-shot")
         pretrained = Pretrained(
             head=lambda: starting_probe(job),
-            features=lambda split: image_features(job, zero_shot.name, split),
+            features=lambda split: image_features(seeing(job, PLAIN), zero_shot.name, split),
         )
         title, training = base_training(job, self.experts, pretrained)
         heads: list[nn.Linear] = []

@@ -1,9 +1,10 @@
 """A method: how an encoder is adapted before a head is fitted; one row of a results table."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar, cast
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, cast
 
 import numpy as np
 import torch
@@ -43,14 +44,15 @@ class StageResult:
         encoder: Adapted.
         head: From features (rows, width) to logits (rows, classes).
         head_name: Name of the head.
-        views: Views of an image that it predicts from; None is the recipe's.
+        plain: Whether it sees single images through what the encoder was trained through, whatever
+            views and layers the recipe has.
     """
 
     method: "Method"
     encoder: AnyEncoder
     head: nn.Module
     head_name: str
-    views: int | None = None
+    plain: bool = False
 
 
 class Method:
@@ -74,6 +76,7 @@ class Method:
         leaks: Whether its features use the true label: an upper bound, never a result.
         only_compared: Whether only `compare` offers it, not `fit`.
         turns: Whether it can extract features of rotated and flipped images.
+        layered: Whether heads can see layers of its encoder other than it was trained through.
         experts: Heads and loss that train the adapter; None for those of the recipe.
         is_ensemble: Whether several encoders score a sample, so that it has no single feature.
         per_image: Whether it needs tasks in which each image is one decision.
@@ -98,6 +101,7 @@ class Method:
     leaks: ClassVar[bool] = False
     only_compared: ClassVar[bool] = False
     turns: ClassVar[bool] = True
+    layered: ClassVar[bool] = False
     experts: ClassVar[Experts | None] = None
     is_ensemble: ClassVar[bool] = False
     per_image: ClassVar[bool] = False
@@ -285,7 +289,7 @@ def _with_own_head(job: Job, result: StageResult) -> list[StageResult]:
     own = result.method.own_head(job)
     if own is None or result.head_name == registry.OWN_HEAD:
         return []
-    return [replace(result, head=own, head_name=registry.OWN_HEAD, views=1)]
+    return [replace(result, head=own, head_name=registry.OWN_HEAD, plain=True)]
 
 
 def fit_head(
@@ -322,6 +326,7 @@ def fit_head(
         score=partial(present_macro_f1, num_classes=len(job.counts.names)),
         seed=job.recipe.seed,
         l2=tuple(job.recipe.probe.l2),
+        as_they_are=len(job.decisions("train")),
         views=views,
         own=own,
         text=partial(text_head, job.loaded, job.counts.names, features=train),
@@ -342,9 +347,18 @@ def head_rows(job: Job, method: Method) -> tuple[Rows, Classes]:
     return np.concatenate([rows, *turned]), np.concatenate([labels, *[own] * len(turned)])
 
 
-def with_views(job: Job, views: int) -> Job:
-    """Return the same run with its heads seeing another number of views."""
-    return replace(job, recipe=job.recipe.override({"probe.views": views}))
+def seeing(job: Job, features: Mapping[str, Any]) -> Job:
+    """Return the same run with heads that see other features.
+
+    Args:
+        job: The run.
+        features: Values for `probe.views` and `probe.layers`.
+    """
+    return replace(job, recipe=job.recipe.override(features)) if features else job
+
+
+PLAIN: Final[Mapping[str, Any]] = MappingProxyType({"probe.views": 1, "probe.layers": []})
+"""What an encoder is trained through: images as they are, and its own features."""
 
 
 def head_options(job: Job, method: Method) -> dict[str, Any]:
@@ -366,11 +380,12 @@ def starting_probe(job: Job) -> nn.Linear:
     images as they are, since eight views would cost more than they could change here.
     """
     pretrained = find_method("zero-shot")
-    probe, is_plain = job.recipe.probe, (job.recipe.probe.views or 1) == 1
+    probe = job.recipe.probe
+    is_plain = (probe.views or 1) == 1 and not probe.layers
     if find_probe(probe.loss).is_linear and is_plain:
         return cast("nn.Linear", pretrained.with_head(job).head)
     chosen = own_probe(job.recipe if find_probe(probe.loss).is_linear else Recipe())
-    plain = with_views(job, 1)
+    plain = seeing(job, PLAIN)
     val = pretrained.features(plain, "val")
     return cast("nn.Linear", _kept_head(plain, pretrained, chosen, val, name="start"))
 
@@ -380,7 +395,7 @@ def _kept_head(
 ) -> nn.Module:
     """Fit a head and save it in the method's folder, or read the saved one."""
     path = job.folder.stage(method.name) / f"{name}.safetensors"
-    facts = HeadFacts(probe.kind, probe.options, job.encoder.features, len(job.counts.names))
+    facts = HeadFacts(probe.kind, probe.options, job.head_encoder.features, len(job.counts.names))
     if job.folder.writes and not path.is_file():
         train, labels = head_rows(job, method)
         with job.folder.costs(method.name).measure("probe" if name == "head" else f"{name} probe"):

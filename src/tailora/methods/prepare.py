@@ -20,7 +20,7 @@ from tailora.backbones.layout import spread_layers
 from tailora.backbones.stem import StemPlan, find_stem
 from tailora.backbones.symmetries import VIEWS
 from tailora.config.probe_choice import own_probe
-from tailora.config.recipe import SPREAD, BackboneOptions, Recipe
+from tailora.config.recipe import BackboneOptions, Recipe
 from tailora.counts import ClassCounts
 from tailora.data import Dataset, PreparedImages, prepare_images
 from tailora.errors import BackboneError, ConfigError, DataError
@@ -250,19 +250,19 @@ def resolve_recipe(recipe: Recipe, loaded: LoadedBackbone, images: Dataset) -> R
     probe = recipe.probe
     if probe.views is None:
         probe = replace(probe, views=_default_views(recipe))
+    if probe.layers is None:
+        probe = replace(probe, layers=_default_layers(recipe, loaded))
     backbone = _resolve_backbone(recipe.backbone, loaded)
     return replace(recipe, data=data, backbone=backbone, adapter=adapter, train=train, probe=probe)
 
 
 def _resolve_backbone(options: BackboneOptions, loaded: LoadedBackbone) -> BackboneOptions:
-    """Fill in path, pooling and layers."""
+    """Fill in path and pooling."""
     if loaded.source == "folder":  # so that the run can be read from any working directory
         options = replace(options, name=str(Path(options.name).expanduser().resolve()))
     if options.pooling is None:
         pooling = "both" if has_class_token(loaded.model) else "mean"
         options = replace(options, pooling=pooling)
-    if options.layers == SPREAD:
-        options = replace(options, layers=spread_layers(loaded.model))
     return options
 
 
@@ -271,6 +271,15 @@ def _default_views(recipe: Recipe) -> int:
     turns = find_method(recipe.method).turns and find_task(recipe.task).per_image
     fixed = recipe.data.has_up or find_probe(recipe.probe.loss).own
     return VIEWS if turns and not fixed else 1
+
+
+def _default_layers(recipe: Recipe, loaded: LoadedBackbone) -> list[int]:
+    """Layers spread over the depth, unless the head or the method sees the output alone."""
+    probe, per_image = find_probe(recipe.probe.loss), find_task(recipe.task).per_image
+    fixed = probe.own or probe.text or bool(recipe.backbone.layers)
+    if fixed or not per_image or not find_method(recipe.method).layered:
+        return []
+    return spread_layers(loaded.model)
 
 
 def choose_bands(

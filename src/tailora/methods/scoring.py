@@ -15,12 +15,12 @@ from tailora.config.recipe import EvaluateOptions
 from tailora.counts import rows_by_class
 from tailora.data.readers.table import inert
 from tailora.decisions import Decisions
-from tailora.heads.linear_probe import predict_logits
+from tailora.heads.linear_probe import fit_linear_probe, predict_logits
 from tailora.heads.probes import find_probe
 from tailora.methods.deblora.calibrate import Calibration
 from tailora.methods.job import Job
-from tailora.methods.label_curves import label_curves
-from tailora.methods.method import Method, StageResult, head_options, head_rows, with_views
+from tailora.methods.label_curves import head_penalty, label_curves
+from tailora.methods.method import PLAIN, Method, StageResult, head_options, head_rows, seeing
 from tailora.methods.stages import stage_maps
 from tailora.metrics import (
     ClassEvidence,
@@ -283,8 +283,8 @@ def csv_text(rows: Sequence[Sequence[object]]) -> str:
 
 def _output(job: Job, result: StageResult) -> MethodOutput:
     method = result.method
-    if result.views is not None:
-        job = with_views(job, result.views)
+    if result.plain:
+        job = seeing(job, PLAIN)
     train, val, test = (
         method.features(job, split, result.encoder) for split in ("train", "val", "test")
     )
@@ -362,26 +362,41 @@ def _label_value(job: Job, last: StageResult) -> LabelCurves:
     if not find_probe(probe).is_linear or not isinstance(last.head, nn.Linear):
         reason = f"only linear heads trained with a loss can be refitted, the head here is {probe}"
         return LabelCurves(method=last.method.name, classes=(), left_out=reason)
-    train, labels = head_rows(job, last.method)
+    train = last.method.training_set(job)
     test = last.method.features(job, "test", last.encoder)
     options = job.recipe.evaluate
+    loss = job.loss(replace(job.recipe.probe, loss_options=head_options(job, last.method)))
     with job.progress("what more labels would buy", 1) as advance:
         found = label_curves(
-            last.head,
-            (train, labels),
+            _refitted(job, last.head, last.method, train, loss),
+            train,
             (test, job.decisions("test").labels),
-            loss=job.loss(replace(job.recipe.probe, loss_options=head_options(job, last.method))),
+            loss=loss,
             classes=job.groups.tail,
             l2=job.recipe.probe.l2,
             units=job.units("test"),
             confidence=options.confidence,
             seed=job.recipe.seed,
-            copies=len(labels) // len(job.decisions("train")),
         )
         advance(1)
     names = job.counts.names
     named = tuple(replace(curve, name=names[curve.index or 0]) for curve in found.classes)
     return replace(found, method=last.method.name, classes=named)
+
+
+def _refitted(
+    job: Job,
+    head: nn.Linear,
+    method: Method,
+    train: tuple[NDArray[np.float32], NDArray[np.int64]],
+    loss: nn.Module,
+) -> nn.Linear:
+    """Fit a head like `head` to images as they are: with all views each curve takes minutes."""
+    fitted_on = head_rows(job, method)
+    if len(fitted_on[1]) == len(train[1]):
+        return head
+    penalty = head_penalty(head, *fitted_on, loss=loss, grid=job.recipe.probe.l2)
+    return fit_linear_probe(*train, loss=loss, num_classes=head.out_features, l2=penalty).linear
 
 
 def _predictions(

@@ -145,9 +145,13 @@ def _encoded(
     folder = job.folder.stage(stage)
     split, grid = view.partition("-")[0], job.grid if by_place else ()
     views = (job.recipe.probe.views or 1) if view in ("val", "test") else 1
+    layers = [] if by_place else (job.recipe.probe.layers or [])
+    name = "-".join(["features", view, *(f"over-{views}-views" for _ in range(views > 1))])
+    if layers:  # beside those that the encoder was trained through
+        name += "-layers-" + ",".join(map(str, layers))
     bank = FeatureBank(
-        folder / (f"features-{view}" if views == 1 else f"features-{view}-over-{views}-views"),
-        job.feature_manifest(split, weights_fingerprint(folder), grid, views),
+        folder / name,
+        job.feature_manifest(split, weights_fingerprint(folder), grid, views, layers),
         "float16" if by_place else "float32",
     )
     device = job.accelerator.device
@@ -161,10 +165,11 @@ def _encoded(
             extract(
                 adapted, turned if turn else job.read_batch, mine, out=out, device=device,
                 progress=job.progress, title=f"{stage}: {view} features",
-                model=_model(job, adapted, views=views, by_place=by_place),
+                model=_model(job, adapted.with_layers(layers), views=views, by_place=by_place),
             )  # fmt: skip
 
-    return make_together(bank, samples, (*grid, job.encoder.features), fill, job.accelerator)
+    width = job.encoder.with_layers(layers).features
+    return make_together(bank, samples, (*grid, width), fill, job.accelerator)
 
 
 def _model(

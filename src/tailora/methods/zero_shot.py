@@ -16,5 +16,6 @@ class ZeroShot(Method):
     stands_on = ()
     trains = False
     has_adapter = False
+    layered = True
     objectives = True  # none is used, so none is rejected
     style = ("#8a94a0", "D")

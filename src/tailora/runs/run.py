@@ -190,7 +190,8 @@ def _with_model(found: RunResult, path: str | Path, views: int) -> Run:
             f"run {str(path)!r} lacks its trained weights: the run folder is incomplete, fit it "
             "again with --force"
         )
-    encoder = load_adapted(make_encoder(loaded, recipe, found.input), folder)
+    adapted = load_adapted(make_encoder(loaded, recipe, found.input), folder)
+    encoder = adapted.with_layers(recipe.probe.layers or ())
     head = load_head(
         folder / "head.safetensors", classes=len(found.classes), features=encoder.features
     )
@@ -227,7 +228,7 @@ def make_encoder(loaded: LoadedBackbone, recipe: Recipe, input_format: InputForm
         scale=input_format.scale,
         radar=_decibels(recipe, input_format),
         precision=cast("Precision", recipe.compute.precision),
-        layers=recipe.backbone.numbered_layers,
+        layers=recipe.backbone.layers,
     )
     if recipe.compute.checkpointing:
         recompute_activations(encoder.backbone)
