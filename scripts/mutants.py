@@ -292,15 +292,6 @@ BREAKS: tuple[Break, ...] = (
         ("methods/test_stage_features.py::test_features_of_other_weights_are_made_anew",),
     ),
     Break(
-        "copies",
-        "images that stand twice count as two labels",
-        "methods/label_curves.py",
-        (("labels = train[1][: len(train[1]) // copies]", "labels = train[1]"),),
-        (
-            "methods/test_label_curves.py::test_images_that_stand_twice_are_thinned_together_and_counted_once",
-        ),
-    ),
-    Break(
         "probe-loss",
         "the probe learns under the loss of the training",
         "config/probe_choice.py",

@@ -1,10 +1,10 @@
 """A job whose features are planted: what it does with them can be compared with numbers by hand."""
 
-from types import SimpleNamespace
-
 import numpy as np
 from accelerate import Accelerator
+from torch import nn
 
+from tailora.backbones import ModuleEncoder
 from tailora.config.recipe import Recipe
 from tailora.counts import make_groups
 from tailora.data import Dataset
@@ -57,7 +57,7 @@ def planted_job(monkeypatch, folder, planted, names, **options):
         recipe=Recipe().override({k.replace("__", "."): v for k, v in options.items()}),
         task=Classification(), dataset=data, fingerprint=data.fingerprint, images=None,
         input=None, loaded=None,
-        encoder=SimpleNamespace(features=planted["train"][0].shape[1]),
+        encoder=ModuleEncoder(nn.Identity(), features=planted["train"][0].shape[1]),
         counts=data.counts(), groups=make_groups(data.counts()),
         folder=RunFolder(folder), accelerator=Accelerator(), progress=silent,
     )  # fmt: skip
