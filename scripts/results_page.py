@@ -499,7 +499,10 @@ def _goals(result: Result) -> str:
     lines = []
     for name, found in result["sets"].items():
         row, plain = found["rows"][-1], _plain(found["rows"])
-        gains = ((_paired(row, plain) or {}).get("tail"), (row["over_ordinary"] or {}).get("tail"))
+        gains = (
+            (_paired(row, plain) or {}).get("tail"),
+            (row.get("over_ordinary") or {}).get("tail"),
+        )
         for (over, goal), gain in zip(_GOALS, gains, strict=True):
             if gain is not None:
                 said = "reached" if gain["mean"] >= goal and gain["low"] > 0 else "not reached"

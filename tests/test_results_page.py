@@ -136,6 +136,16 @@ def test_fresh_splits_show_the_gain_over_logit_adjustment_and_over_ordinary_fine
     ]  # fmt: skip
 
 
+def test_a_goal_is_reached_by_a_mean_and_an_interval(pages):
+    ordinary = {"tail": gap(0.16, 0.05, 0.27), "all": gap(0.01, -0.02, 0.04)}
+    chosen = row(probe="logit-adjusted:views=8", tail=(0.48, 0.43), over_ordinary=ordinary)
+    page = pages(experiment("confirm", {"ponds": [row(), chosen]}))["default.md"]
+    # gaps of 8 and 3 points: the mean is 5.5, and the interval is far wider
+    assert "| at least +5 over logit adjustment | +5.5 [-26.3, 37.3] | not reached |" in page
+    said = "| at least +15 over ordinary fine-tuning | **+16.0 [5.0, 27.0]** | reached |"
+    assert said in page
+
+
 GAINED = {"tail": gap(0.03, 0.01, 0.05), "all": gap(-0.02, -0.03, 0.01)}
 LOST = {"tail": gap(0.2, 0.1, 0.3), "all": gap(0.2, 0.1, 0.3)}
 
