@@ -8,17 +8,14 @@ from typing import Any, Final, final
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from pyogrio import raw
 
-from tailora.data.rasters.files import quietly
 from tailora.errors import ConfigError
 from tailora.frames import Rows
 from tailora.inference.maps.class_map import ClassMap, Names, Tally, open_class_map
-from tailora.inference.maps.map_polygons import writing
+from tailora.inference.maps.vector_files import VECTOR_DRIVERS, write_layer
 from tailora.metrics.map_accuracy import FEWEST_POINTS, allocate_points
 from tailora.numbers import counted
 from tailora.progress import Progress, silent
-from tailora.storage import write_atomically
 
 REFERENCE: Final = "reference"
 """Field for the labeller's class."""
@@ -27,7 +24,6 @@ MARK: Final = "tailora_map"
 
 _MAP_CLASS: Final = "map_class"
 _LAYER: Final = "points"
-_DRIVERS: Final[Mapping[str, str]] = {".gpkg": "GPKG", ".geojson": "GeoJSON"}
 
 
 @final
@@ -134,9 +130,10 @@ def sample_map(
 
 
 def _check_sample(out: Path, points: int, per_class: int, seed: int) -> None:
-    if out.suffix.lower() not in _DRIVERS:
+    if out.suffix.lower() not in VECTOR_DRIVERS:
         raise ConfigError(
-            f"points are written as {' or '.join(_DRIVERS)}, got {out.name!r}; choose such a name"
+            f"points are written as {' or '.join(VECTOR_DRIVERS)}, got {out.name!r}; choose such a "
+            "name"
         )
     if out.exists():
         raise ConfigError(f"{str(out)!r} exists and may hold labels; choose another name")
@@ -204,17 +201,5 @@ def _write_points(
     }
     if map_classes is not None:
         fields[_MAP_CLASS] = np.array(map_classes, dtype=object)
-    driver = _DRIVERS[out.suffix.lower()]
-    more: dict[str, Any] = {"layer_metadata": {MARK: found.mark(tally)}}
-    if driver == "GeoJSON":
-        more = {"COORDINATE_PRECISION": 10} | ({"RFC7946": "YES"} if found.crs else {})
-
-    def write(path: Path) -> None:
-        with writing(out), quietly(UserWarning):
-            raw.write(
-                path, shapely.to_wkb(shapely.points(x, y)), list(fields.values()), list(fields),
-                layer=_LAYER, driver=driver, geometry_type="Point",
-                crs=None if found.crs is None else found.crs.to_wkt(), **more,
-            )  # fmt: skip
-
-    write_atomically(out, write)
+    metadata = {MARK: found.mark(tally)}
+    write_layer(out, shapely.points(x, y), fields, layer=_LAYER, crs=found.crs, metadata=metadata)

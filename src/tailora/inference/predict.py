@@ -9,15 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tailora.config.recipe import DataOptions
-from tailora.data import decode, resize
-from tailora.data.bands.names import canonical_names, described_names, stated_names
-from tailora.data.images import EXTENSIONS, declared_bands
+from tailora.data import resize
+from tailora.data.images import EXTENSIONS
 from tailora.data.readers.visible_files import visible_files
 from tailora.errors import DataError
+from tailora.inference.image_input import LEARNT, decode_with, names_in, pick_bands
 from tailora.methods.names import require_utf8
 from tailora.methods.scoring import csv_text, set_names, set_text, yes_no
-from tailora.numbers import counted
 from tailora.progress import Progress, silent
 from tailora.runs.run import Run
 from tailora.tasks.task import require_per_image
@@ -148,37 +146,10 @@ def read_or_skip(run: Run, path: Path, *, skip_broken: bool) -> NDArray[Any] | N
 def _read(run: Run, path: Path) -> NDArray[Any]:
     """Return the model's bands in its order, by name if file and run have names."""
     require_utf8(str(path))
-    options = run.recipe.data
-    image = decode(path, keep_alpha=_keeps_alpha(run))
-    stored = run.record.dataset.bands
-    if len(image) == 1 and stored == 3:
-        image = np.repeat(image, 3, axis=0)
-    names = _names(path, len(image), options)
-    named = names is not None and run.input.names is not None
-    if (len(image) != stored and not named) or str(image.dtype) != run.input.dtype:
-        raise DataError(
-            f"image {str(path)!r} has {counted(len(image), 'band')} of {image.dtype}, but the run "
-            f"was trained on {stored} of {run.input.dtype}"
-        )
-    if not np.isfinite([image.min(), image.max()]).all():
-        raise DataError(f"image {str(path)!r} has NaN or infinite pixels")
-    bands = run.input.find_bands(names, len(image))
-    return image[[band - 1 for band in bands]]
-
-
-def _keeps_alpha(run: Run) -> bool:
-    """Return whether the run uses a band that files declare as alpha."""
-    options = run.recipe.data
-    return options.alpha == "band" or len(options.band_names) == run.record.dataset.bands
-
-
-def _names(path: Path, count: int, options: DataOptions) -> tuple[str, ...] | None:
-    found = described_names(declared_bands(path)[0][:count])
-    if found is not None:
-        return canonical_names(found, options.sensor)
-    if not (options.band_names or options.sensor):
-        return None
-    return stated_names(count, band_names=options.band_names, sensor=options.sensor)
+    options, stored = run.recipe.data, run.record.dataset.bands
+    image = decode_with(path, options, stored)
+    names = names_in(path, len(image), options)
+    return pick_bands(image, names, run.input, stored, what=f"image {str(path)!r}", of=LEARNT)
 
 
 def _refuse_scene(run: Run, path: Path, image: NDArray[Any]) -> None:

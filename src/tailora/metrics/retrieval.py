@@ -60,24 +60,42 @@ def retrieval_scores(
     if labels.shape != own.shape[:1] or wanted.shape != asked.shape[:1]:
         raise DataError("gallery and queries need one label per row")
     center, spread = own.mean(axis=0), own.std(axis=0)
-    spread = np.where(spread > _ROUNDING * np.abs(center), spread, 1.0)
-    own = _directions((own - center) / spread)
+    spread = steady(spread, center)
+    own = directions((own - center) / spread)
     found = np.full(classes, np.nan)
     generator = np.random.default_rng(seed)
     for c in range(classes):
         rows = generator.permutation(np.flatnonzero(wanted == c))[:QUERIES]
         if len(rows) and (labels == c).any():
-            chosen = _directions((asked[rows] - center) / spread)
-            found[c] = _precision(chosen @ own.T, labels == c).mean()
+            chosen = directions((asked[rows] - center) / spread)
+            found[c] = average_precision(chosen @ own.T, labels == c).mean()
     return found
 
 
-def _directions(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+def steady(spread: NDArray[np.float64], center: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what to divide features by: their standard deviation, 1 where it is rounding alone.
+
+    Args:
+        spread: Standard deviation of each feature (width,).
+        center: Its mean (width,).
+    """
+    return np.where(spread > _ROUNDING * np.abs(center), spread, 1.0)
+
+
+def directions(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return rows (rows, width) with length 1; a row of zeros stays one."""
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(float).tiny)
 
 
-def _precision(similar: NDArray[np.float64], relevant: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Average precision (queries,) of similarities (queries, gallery)."""
+def average_precision(
+    similar: NDArray[np.float64], relevant: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return the average precision (queries,) of rankings; ties rank in the order of the gallery.
+
+    Args:
+        similar: Similarity of each image to each query (queries, gallery).
+        relevant: Which images should come first (gallery,), at least one.
+    """
     hits = relevant[np.argsort(-similar, axis=1, kind="stable")]
     precision = hits.cumsum(axis=1) / np.arange(1, hits.shape[1] + 1)
     return (precision * hits).sum(axis=1) / relevant.sum()

@@ -41,7 +41,7 @@ class SceneChips:
     ) -> None:
         self.scenes, self.places, self.chip = tuple(scenes), places, chip
         self.labels, self.pixels = tuple(labels), dict(pixels)
-        self._marks = [_scene_mark(scene, chip) for scene in scenes]
+        self._marks = [scene_facts(scene, chip) for scene in scenes]
 
     def __len__(self) -> int:
         return len(self.places)
@@ -128,7 +128,8 @@ def share_ground(
     return shared
 
 
-def _scene_mark(scene: Scene, chip: int) -> tuple[int, int]:
+def scene_facts(scene: Scene, chip: int) -> tuple[int, int]:
+    """Return size and checksum of both ends of a scene's files and of how its chips are read."""
     files = sorted({band.path for band in scene.bands})
     marks = [path_mark(path) for path in files]
     order = [

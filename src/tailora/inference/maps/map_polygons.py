@@ -1,7 +1,6 @@
 """A map of classes as polygons in a GeoPackage."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, final
@@ -9,22 +8,19 @@ from typing import Any, Final, final
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from pyogrio import get_gdal_config_option, raw, set_gdal_config_options
-from pyogrio.errors import DataLayerError, DataSourceError
+from pyogrio import raw
 from rasterio.crs import CRS
 from rasterio.features import rasterize, shapes
 
 from tailora.data.rasters.readers import Grid
-from tailora.errors import StorageError
 from tailora.inference.maps.class_legend import MapClass
 from tailora.inference.maps.cloud_optimised import RawRows
+from tailora.inference.maps.vector_files import writing
 
 TILE: Final = 2048
 """Cells per side that are traced at once; polygons of larger maps are cut at tile edges."""
 
 _LAYER: Final = "map"
-_DATE: Final = "OGR_CURRENT_DATE"
-_NO_DATE: Final = "1970-01-01T00:00:00.000Z"  # the format wants one; equal maps are equal files
 
 
 def write_polygons(
@@ -102,24 +98,3 @@ def _append(
             path, shapely.to_wkb(found.geometry), list(columns.values()), list(columns),
             layer=_LAYER, driver="GPKG", geometry_type="Polygon", crs=crs.to_wkt(), append=append,
         )  # fmt: skip
-
-
-@contextmanager
-def writing(path: Path, then: str = "then run again") -> Iterator[None]:
-    """Write vectors so that equal ones are equal files, and turn GDAL's errors into one line.
-
-    Args:
-        path: The file.
-        then: Advice after that on disk space.
-    """
-    before = get_gdal_config_option(_DATE)
-    set_gdal_config_options({_DATE: _NO_DATE})
-    try:
-        yield
-    except (DataSourceError, DataLayerError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise StorageError(
-            f"cannot write {path.name!r}: {reason}; check the free disk space, {then}"
-        ) from error
-    finally:
-        set_gdal_config_options({_DATE: before})
