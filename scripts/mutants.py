@@ -706,6 +706,48 @@ BREAKS: tuple[Break, ...] = (
         (("rng.permutation(len(rows))", "np.arange(len(rows))"),),
         ("end_to_end/test_assess.py::test_a_sample_is_stratified_hidden_and_at_pixel_centres",),
     ),
+    Break(
+        "search-standard",
+        "the standard deviation of features is that of the last block",
+        "features/similar.py",
+        (("shift**2 * (count * len(kept) / total)", "0 * shift"),),
+        ("features/test_similar.py::test_scores_are_those_of_scikit_learn",),
+    ),
+    Break(
+        "search-against",
+        "counter-examples count as much as examples",
+        "features/similar.py",
+        (("AGAINST: Final = 0.25", "AGAINST: Final = 1.0"),),
+        ("features/test_similar.py::test_scores_are_those_of_scikit_learn",),
+    ),
+    Break(
+        "search-ties",
+        "equal images score by rounding",
+        "features/similar.py",
+        (("scores.round(_DIGITS)", "scores"),),
+        ("features/test_similar.py::test_equal_rows_score_equally_wherever_they_lie",),
+    ),
+    Break(
+        "search-apart",
+        "hits in a scene overlap",
+        "inference/search.py",
+        (("if not part.any():", "if not part.all():"),),
+        ("end_to_end/test_search.py::test_windows_of_a_scene_lie_apart_in_its_coordinates",),
+    ),
+    Break(
+        "search-measure",
+        "examples count among what was found",
+        "inference/search.py",
+        (("usable & ~copies, relevant", "usable, relevant"),),
+        ("end_to_end/test_search.py::test_images_rank_by_cosine_of_the_run_s_features",),
+    ),
+    Break(
+        "search-cache",
+        "features of an edited scene are used again",
+        "inference/search_pool.py",
+        (("repr((scene_facts(scene, side), times, grid.step))", "repr(grid.step)"),),
+        ("end_to_end/test_search.py::test_an_edited_scene_is_read_again",),
+    ),
 )
 
 

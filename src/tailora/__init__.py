@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tailora.inference.assess_map import assess_map
     from tailora.inference.map_sample import sample_map
     from tailora.inference.map_scenes import map_scenes
+    from tailora.inference.search import search
+    from tailora.inference.search_result import SearchResult
     from tailora.methods.deblora.calibrate import calibrate
     from tailora.methods.deblora.deblora import DebLoRA
     from tailora.methods.fit import fit
@@ -36,6 +38,7 @@ __all__ = [
     "DebLoRA",
     "Recipe",
     "RunResult",
+    "SearchResult",
     "assess_map",
     "calibrate",
     "compare",
@@ -47,6 +50,7 @@ __all__ = [
     "read_run",
     "register",
     "sample_map",
+    "search",
     "size_constrained_kmeans",
 ]
 

@@ -202,7 +202,8 @@ def test_two_runs_are_set_side_by_side(finished, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "verb", ["inspect", "fit", "evaluate", "predict", "map", "assess", "report", "methods"]
+    "verb",
+    ["inspect", "fit", "evaluate", "predict", "map", "assess", "search", "report", "methods"],
 )
 def test_every_verb_explains_itself_and_its_defaults(verb):
     text = succeed(verb, "--help").out
@@ -213,6 +214,7 @@ def test_every_verb_explains_itself_and_its_defaults(verb):
         "fit": ("deblora", "dinov2-small", "(32)", "runs/DATA", "--set"),
         "predict": ("standard output", "tailora map"),
         "map": ("--polygons", "--dense", "half a chip"),
+        "search": ("--like", "--keep-examples", "50]", "half a window"),
         "assess": ("--per-class", "--label-field", "(30)", "producer's accuracy"),
     }
     assert all(word in text for word in shown.get(verb, ()))

@@ -26,7 +26,10 @@ for words in json.loads(sys.argv[1]):
     found = [name for name in json.loads(sys.argv[2]) if name in sys.modules]
     assert not found, (words, found)
 """
-VERBS = ["inspect", "fit", "compare", "evaluate", "predict", "map", "assess", "report", "methods"]
+VERBS = [
+    "inspect", "fit", "compare", "evaluate", "predict", "map", "assess", "search", "report",
+    "methods",
+]  # fmt: skip
 
 
 def start(commands, without, *, ends=0):

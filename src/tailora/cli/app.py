@@ -8,7 +8,17 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from tailora.cli import assess, compare, evaluate, fit, inspect, methods, predict, report
+from tailora.cli import (
+    assess,
+    compare,
+    evaluate,
+    fit,
+    inspect,
+    methods,
+    predict,
+    report,
+    search,
+)
 from tailora.cli.main import INTERRUPTED
 from tailora.cli.map import map_
 from tailora.cli.options import ChoicesInHelp
@@ -58,6 +68,7 @@ app.command("evaluate", cls=ChoicesInHelp)(evaluate.evaluate)
 app.command("predict", cls=ChoicesInHelp)(predict.predict)
 app.command("map", cls=ChoicesInHelp)(map_)
 app.command("assess", cls=ChoicesInHelp)(assess.assess)
+app.command("search", cls=ChoicesInHelp)(search.search)
 app.command("report")(report.report)
 app.command("methods")(methods.methods)
 

@@ -1,0 +1,109 @@
+"""Similarity of every row of a feature bank to examples, block by block.
+
+Features are standardised by the rows that are searched and compared by their cosine, as in
+`tailora.metrics.retrieval`. A row of NaN, an image that could not be used, gets NaN.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tailora.errors import ConfigError, unknown_name
+from tailora.metrics.retrieval import directions, steady
+
+COMBINATIONS: Final = ("mean", "max")
+"""How several examples are compared: by their mean direction, or by the nearest of them."""
+AGAINST: Final = 0.25
+"""Weight of the similarity to counter-examples: most are near misses, which share with the examples
+what the whole class looks like, and full weight would take that away too."""
+
+_VALUES: Final = 2**20  # of a block, 8 MB in float64
+_DIGITS: Final = 10  # equal rows differ by rounding beyond, depending on their place in a block
+
+
+@final
+@dataclass(frozen=True)
+class Similarities:
+    """Similarity of rows to examples.
+
+    Args:
+        scores: Similarity to the examples, less for rows that resemble counter-examples (rows,);
+            NaN for rows of NaN.
+        nearest: Cosine to the nearest example or counter-example (rows,), in [-1, 1] or NaN.
+    """
+
+    scores: NDArray[np.float64]
+    nearest: NDArray[np.float64]
+
+
+def similarities(
+    bank: NDArray[Any], like: ArrayLike, unlike: ArrayLike | None = None, *, combine: str = "mean"
+) -> Similarities:
+    """Compare every row with examples.
+
+    The bank is read twice; memory is one block and two numbers per row.
+
+    Args:
+        bank: Features that are searched (rows, width), e.g. memory-mapped.
+        like: Features of the examples (examples, width).
+        unlike: Features of counter-examples (counter-examples, width); None or empty for none.
+        combine: `"mean"` is the cosine to the mean direction of the examples, less `AGAINST` times
+            that to the mean direction of the counter-examples; `"max"` the cosine to the nearest
+            example, less what a counter-example is nearer.
+
+    Raises:
+        ConfigError: There is no example, features differ in width, or `combine` is unknown.
+
+    Example:
+        >>> bank = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [-1.0, -1.1]])
+        >>> similarities(bank, [[1.0, 0.0]]).scores.round(2).tolist()
+        [1.0, 0.99, -0.2, -0.72]
+    """
+    if combine not in COMBINATIONS:
+        raise unknown_name("combination", combine, COMBINATIONS)
+    width = bank.shape[1]
+    wanted = np.asarray(like, dtype=np.float64).reshape(-1, width)
+    against = np.asarray([] if unlike is None else unlike, dtype=np.float64).reshape(-1, width)
+    if not len(wanted):
+        raise ConfigError("a search needs an example")
+    center, spread = _moments(bank)
+    of, less = (directions((one - center) / spread) for one in (wanted, against))
+    means = [directions(one.mean(axis=0, keepdims=True)) for one in (of, less) if len(one)]
+    queries = np.concatenate([of, less, *means]).T
+    scores, nearest = (np.full(len(bank), np.nan) for _ in range(2))
+    for rows, block in _blocks(bank):
+        every = directions((block - center) / spread) @ queries
+        similar, to_means = np.split(every, [len(of) + len(less)], axis=1)
+        nearest[rows] = similar.max(axis=1)
+        if combine == "max":  # the difference is nought without counter-examples
+            own = similar[:, : len(of)].max(axis=1)
+            scores[rows] = 2 * own - nearest[rows]
+        else:
+            scores[rows] = to_means @ np.array([1.0, -AGAINST])[: len(means)]
+    return Similarities(scores.round(_DIGITS), nearest)
+
+
+def _moments(bank: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and divisor of each feature over the rows with features, in one pass."""
+    count, mean, squares = 0, np.zeros(bank.shape[1]), np.zeros(bank.shape[1])
+    for _, block in _blocks(bank):
+        kept = block[~np.isnan(block[:, 0])]
+        if not len(kept):
+            continue
+        own = kept.mean(axis=0)
+        shift, total = own - mean, count + len(kept)
+        kept -= own
+        squares += np.einsum("ij,ij->j", kept, kept) + shift**2 * (count * len(kept) / total)
+        mean += shift * (len(kept) / total)
+        count = total
+    return mean, steady(np.sqrt(squares / max(count, 1)), mean)
+
+
+def _blocks(bank: NDArray[Any]) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    height = max(1, _VALUES // bank.shape[1])
+    for start in range(0, len(bank), height):
+        rows = slice(start, start + height)
+        yield rows, bank[rows].astype(np.float64)
