@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyogrio
@@ -16,6 +17,7 @@ import tailora
 from tailora.backbones.symmetries import over_views
 from tailora.data import prepare_images
 from tailora.inference import search_pool
+from tailora.runs.run import Classifier
 from tests.data.scenes import NORTH, WEST, write_scene
 from tests.end_to_end.chips import (
     SIDE,
@@ -285,6 +287,17 @@ def test_it_is_a_function_that_takes_objects(small, finished):
     assert result.hits == same.hits
     table = result.hits.to_frame()
     assert table["rank"].tolist() == [1, 2, 3, 4, 5]
+
+
+def test_layers_that_the_head_alone_sees_are_not_searched(small, finished):
+    run = tailora.load_run(finished)
+    other = replace(
+        run,
+        recipe=run.recipe.override({"probe.layers": [1, -1]}),
+        model=Classifier(run.model.encoder.with_layers((1, -1)), run.model.head),
+    )
+    words = (str(small), [f"{RARE}/000.png"])
+    assert tailora.search(*words, run=other) == tailora.search(*words, run=run)
 
 
 @pytest.fixture(scope="module")

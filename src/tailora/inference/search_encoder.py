@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from tailora.backbones import AnyEncoder, load_backbone
 from tailora.backbones.symmetries import VIEWS, over_views
 from tailora.config.recipe import Recipe
-from tailora.data import prepare_images
+from tailora.data import prepare_images, resize
 from tailora.errors import ConfigError
 from tailora.features import FeatureBank
-from tailora.inference.image_input import LEARNT, fit_image
+from tailora.inference.image_input import LEARNT, pick_bands
 from tailora.inference.search_pool import Pool
 from tailora.methods.checks import check_encoder
 from tailora.methods.prepare import match_bands, resolve_recipe
@@ -59,8 +59,9 @@ class SearchEncoder:
     of: str
 
     def prepare(self, image: NDArray[Any], names: Any, what: str) -> NDArray[Any]:
-        """See `fit_image`."""
-        return fit_image(image, names, self.input, self.stored, what=what, of=self.of)
+        """Return the input of the model (bands, size, size) for an image; see `pick_bands`."""
+        chosen = pick_bands(image, names, self.input, self.stored, what=what, of=self.of)
+        return resize(chosen, self.input.image_size, fit=self.input.resize)
 
     def encode(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Return features (images, width) of prepared images."""
@@ -101,6 +102,8 @@ def encoder_and_bank(
     facts: dict[str, Any] = {"views": views, "device": device, "skip_broken": skip_broken}
     if run is not None:
         module, stored = run.model.encoder.to(device), run.record.dataset.bands
+        if recipe.probe.layers:  # of the head alone: the encoder was trained through its output
+            module = module.with_layers(recipe.backbone.layers or (-1,))
         facts |= {
             "backbone": run.record.backbone.sha256, "input": run.input.to_json(),
             "weights": weights_fingerprint(run.folder.path),
