@@ -456,3 +456,36 @@ def test_several_values_need_a_validation_split_and_none_is_no_value(data):
         find_probe("logit-adjusted").check({"tau": []}, data.counts)
     with pytest.raises(ConfigError, match="tau"):
         find_probe("logit-adjusted").check({"tau": [1.0, "a"]}, data.counts)
+
+
+def by_hand(data, rows):
+    """The penalty by validation on some rows, then the head on all rows with it."""
+    scores = {}
+    for l2 in data.l2:
+        one = replace(
+            data, features=data.features[rows], labels=data.labels[rows], l2=(l2,), as_they_are=0
+        )
+        found = fit_probe("cross-entropy", one)(data.val_features).argmax(axis=1)
+        scores[l2] = macro_f1(data.val_labels, found)
+    best = max(scores.values())
+    chosen = max(l2 for l2, score in scores.items() if score == best)  # of equals the strongest
+    return fit_probe("cross-entropy", replace(data, l2=(chosen,), as_they_are=0))
+
+
+def test_the_penalty_is_selected_on_images_as_they_are(data, test_rows):
+    count = len(data.labels)
+    turned = replace(
+        data, features=np.concatenate([data.features, 0.5 * data.features]),
+        labels=np.tile(data.labels, 2), as_they_are=count, l2=(1.0, 0.1, 0.01),
+    )  # fmt: skip
+    expected = by_hand(turned, np.arange(count))(test_rows[0])
+    found = fit_probe("cross-entropy", turned)(test_rows[0])
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_of_many_rows_some_are_drawn_to_select_the_penalty(data, test_rows, monkeypatch):
+    monkeypatch.setattr("tailora.heads.probes.MOST_TO_SELECT", 50)
+    some = replace(data, l2=(1.0, 0.1, 0.01), seed=3)
+    rows = np.sort(np.random.default_rng(3).choice(len(data.labels), 50, replace=False))
+    found = fit_probe("cross-entropy", some)(test_rows[0])
+    np.testing.assert_allclose(found, by_hand(some, rows)(test_rows[0]), rtol=1e-3, atol=1e-3)

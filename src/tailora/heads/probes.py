@@ -50,6 +50,8 @@ Rows = NDArray[np.float32]
 Logits = Callable[[Rows], Rows]
 Options = Mapping[str, Any]
 
+MOST_TO_SELECT: Final = 10_000
+"""Training rows, drawn by the seed, on which the penalty of a linear head is selected."""
 _LWS_EPOCHS: Final = 5
 _NONE: Final[Options] = {}
 CHOSEN: Final = "chosen_options"
@@ -698,15 +700,18 @@ def _linear(data: ProbeData, loss: nn.Module) -> nn.Linear:
     fit = partial(fit_linear_probe, loss=loss, num_classes=len(data.counts.names))
     if not len(data.val_labels):
         return fit(data.features, data.labels, l2=data.l2[len(data.l2) // 2]).linear
-    count = data.as_they_are or len(data.labels)
+    rows = np.arange(data.as_they_are or len(data.labels))
+    if len(rows) > MOST_TO_SELECT:
+        drawn = np.random.default_rng(data.seed).choice(rows, MOST_TO_SELECT, replace=False)
+        rows = np.sort(drawn)
     chosen = fit(
-        data.features[:count],
-        data.labels[:count],
+        data.features[rows],
+        data.labels[rows],
         l2=data.l2,
         validation=(data.val_features, data.val_labels),
         score=data.score,
     )
-    if count == len(data.labels):
+    if len(rows) == len(data.labels):
         return chosen.linear
     return fit(data.features, data.labels, l2=chosen.l2).linear
 
