@@ -298,8 +298,8 @@ class ProbeOptions:
             `"crt"`; `--probe` on the command line.
         loss_options: Options of the loss; the other heads have none. Of a list of values, such as
             `tau = [0.7, 1.0, 1.3]`, the one with the best validation macro-F1 is taken.
-        l2: L2 penalties of linear heads, selected by validation macro-F1 of heads that are fitted to
-            images as they are, at most 10,000 training rows; the head is then fitted to all rows.
+        l2: L2 penalties of linear heads, selected by validation macro-F1 of heads fitted to at most
+            10,000 training rows, of images as they are; the head is then fitted to all rows.
         views: 8: train the head on all eight flips and quarter turns of each training image, and
             predict from the mean feature over those of each new image, at eight times the cost of a
             prediction; 1: images as they are. None is 8 wherever images may be turned (no
