@@ -134,8 +134,9 @@ def search(
     if pool.windows is None:
         ranked = (order if keep_examples else order[~copies[order]])[:top].tolist()
     else:
-        covered = _covered(pool.windows, examples, copies, keep_examples=keep_examples)
-        ranked = _apart(order, pool.windows, covered, top)
+        taken = [pool.windows.box(row) for row in np.flatnonzero(copies).tolist()]
+        taken += [one.box for one in examples if one.box is not None]
+        ranked = _apart(order, pool.windows, [] if keep_examples else taken, top)
     quality, unknown = _quality(pool, wanted, found.scores, usable & ~copies, relevant)
     result = SearchResult(
         data=pool.name,
@@ -183,34 +184,22 @@ def _cache(cache: str | Path | None, out: Path | None) -> Path | None:
     return None if out is None else out.parent / FEATURES
 
 
-def _covered(
-    windows: SceneWindows,
-    examples: Sequence[Example],
-    copies: NDArray[np.bool_],
-    *,
-    keep_examples: bool,
-) -> NDArray[np.bool_]:
-    """Return the pixels of a scene where there is no hit: those of the examples."""
-    covered = np.zeros(windows.scene.shape, dtype=bool)
-    if not keep_examples:
-        for row in np.flatnonzero(copies).tolist():
-            windows.part(covered, row)[:] = True
-        for first, left, last, right in (one.box for one in examples if one.box is not None):
-            covered[first:last, left:right] = True
-    return covered
-
-
 def _apart(
-    order: NDArray[np.int64], windows: SceneWindows, covered: NDArray[np.bool_], top: int
+    order: NDArray[np.int64],
+    windows: SceneWindows,
+    taken: Sequence[tuple[int, int, int, int]],
+    top: int,
 ) -> list[int]:
-    """Return the first windows that overlap neither covered pixels nor an earlier one."""
+    """Return the first windows that overlap neither boxes that are taken nor an earlier one."""
+    free = np.ones((len(windows.grid.rows.starts), len(windows.grid.columns.starts)), dtype=bool)
+    for box in taken:
+        free[windows.overlapping(box)] = False
     chosen: list[int] = []
     for row in order.tolist():
         if len(chosen) == top:
             break
-        part = windows.part(covered, row)
-        if not part.any():
-            part[:] = True
+        if free.flat[row]:
+            free[windows.overlapping(windows.box(row))] = False
             chosen.append(row)
     return chosen
 

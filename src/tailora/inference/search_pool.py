@@ -81,10 +81,22 @@ class SceneWindows:
         row, column = self.corners(np.array([i]))[0].tolist()
         return self.scene.grid.window(row, column, self.grid.chip, self.grid.chip).bounds
 
-    def part(self, pixels: NDArray[Any], i: int) -> NDArray[Any]:
-        """Return a view of what window `i` covers of an array of the shape of the scene."""
-        row, column = self.corners(np.array([i]))[0]
-        return pixels[row : row + self.grid.chip, column : column + self.grid.chip]
+    def box(self, i: int) -> tuple[int, int, int, int]:
+        """Return the rows and columns of window `i`: first row and column, and those after."""
+        row, column = self.corners(np.array([i]))[0].tolist()
+        return row, column, row + self.grid.chip, column + self.grid.chip
+
+    def overlapping(self, box: tuple[int, int, int, int]) -> tuple[slice, slice]:
+        """Return the windows that overlap a box of pixels, as rows and columns of the grid."""
+        chip, (top, left, bottom, right) = self.grid.chip, box
+        rows, columns = (
+            slice(*np.searchsorted(axis.starts, [first - chip + 1, last]).tolist())
+            for axis, first, last in (
+                (self.grid.rows, top, bottom),
+                (self.grid.columns, left, right),
+            )
+        )
+        return rows, columns
 
     @cached_property
     def _facts(self) -> tuple[int, int]:
