@@ -64,26 +64,24 @@ class SceneWindows:
 
     def id(self, i: int) -> str:
         """Return the centre, e.g. `row00812-column03311`."""
-        row, column = (int(one) + self.grid.chip // 2 for one in self.corners(np.array([i]))[0])
+        top, left, _, _ = self.box(i)
+        row, column = top + self.grid.chip // 2, left + self.grid.chip // 2
         return f"row{row:05d}-column{column:05d}"
 
     def mark(self, _i: int) -> tuple[int, int]:
         """Return size and checksum of the scene's files and of how they are read."""
         return self._facts
 
-    def corners(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return row and column of the first pixel of some windows (rows, 2)."""
-        i, j = np.divmod(rows, len(self.grid.columns.starts))
-        return np.stack([self.grid.rows.starts[i], self.grid.columns.starts[j]], axis=1)
-
     def bounds(self, i: int) -> tuple[float, float, float, float]:
         """Return west, south, east and north of window `i` in the CRS of the scene."""
-        row, column = self.corners(np.array([i]))[0].tolist()
+        row, column, _, _ = self.box(i)
         return self.scene.grid.window(row, column, self.grid.chip, self.grid.chip).bounds
 
     def box(self, i: int) -> tuple[int, int, int, int]:
         """Return the rows and columns of window `i`: first row and column, and those after."""
-        row, column = self.corners(np.array([i]))[0].tolist()
+        down, across = divmod(i, len(self.grid.columns.starts))
+        row = int(self.grid.rows.starts[down])
+        column = int(self.grid.columns.starts[across])
         return row, column, row + self.grid.chip, column + self.grid.chip
 
     def overlapping(self, box: tuple[int, int, int, int]) -> tuple[slice, slice]:
