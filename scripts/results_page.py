@@ -512,7 +512,7 @@ def _goals(result: Result) -> str:
     return (
         "### The goals\n\nThey were set before the search, for the tail's macro-F1 and an interval "
         "above zero. Where one is not reached, the gain is smaller than hoped for: of what was "
-        "screened with LoRA, nothing but views and layers of the head raised the tail on both. "
+        "screened with LoRA, nothing else has been shown to raise the tail on both datasets. "
         "Longer training looked promising, on one split each and at twice the cost.\n\n"
         + _table(("data", "goal for the tail", "gain", ""), lines)
     )

@@ -24,9 +24,9 @@ def deep(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, data, deep):
-    """The default, and a run whose head sees the output alone."""
+    """A run whose head sees more layers, and the default, which sees the output alone."""
     made = {}
-    for name, words in (("default", ()), ("output", ("--set", "probe.layers=[]"))):
+    for name, words in (("layers", ("--set", "probe.layers=[2,3,-1]")), ("output", ())):
         made[name] = tmp_path_factory.mktemp(name) / "run"
         succeed("fit", data, "--out", made[name], "--backbone", deep, *QUICK, *words)
     return made
@@ -37,8 +37,8 @@ def adapter(run):
 
 
 def test_the_head_sees_the_layers_and_the_encoder_is_trained_as_without_them(runs):
-    assert package.load_run(runs["default"]).recipe.probe.layers == [2, 3, -1]
-    assert adapter(runs["default"]) == adapter(runs["output"])
+    assert package.load_run(runs["output"]).recipe.probe.layers == []
+    assert adapter(runs["layers"]) == adapter(runs["output"])
     own = [
         next(row for row in metrics(run)["methods"] if row["head"] == "own")
         for run in runs.values()
@@ -47,7 +47,7 @@ def test_the_head_sees_the_layers_and_the_encoder_is_trained_as_without_them(run
 
 
 def test_its_features_are_those_layers_of_the_adapted_model_side_by_side(runs):
-    run = package.load_run(runs["default"])
+    run = package.load_run(runs["layers"])
     drawn = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (3, 3, 14, 14), dtype=torch.uint8, generator=drawn)
     encoder = run.model.encoder
@@ -73,10 +73,10 @@ def test_layers_are_spread_unless_something_speaks_against_it(data, deep, encode
         )
         return resolve_recipe(recipe, load_backbone(str(backbone)), dataset).probe.layers
 
-    assert layers() == layers(method="zero-shot") == layers(method="fine-tune") == [2, 3, -1]
-    assert layers(method="deblora") == []
-    assert layers(backbone=encoder) == []  # of one block
-    assert layers(probe__loss="own") == layers(backbone__layers=[1, -1]) == []
+    assert layers(method="zero-shot") == [2, 3, -1]
+    assert layers() == layers(method="fine-tune") == layers(method="deblora") == []
+    assert layers(method="zero-shot", backbone=encoder) == []  # of one block
+    assert layers(method="zero-shot", backbone__layers=[1, -1]) == []
     assert layers(probe__layers=[1]) == [1]
 
 
@@ -108,5 +108,5 @@ def test_a_comparison_has_rows_of_layers_on_one_adapter(data, deep, tmp_path, pl
 
 def test_methods_are_compared_on_features_of_one_kind(data, deep, tmp_path, plain_page):
     succeed("compare", data, "--out", tmp_path / "sweep", "--backbone", deep, *QUICK,
-            "--methods", "lora,deblora", "--seeds", "1")  # fmt: skip
+            "--methods", "zero-shot,lora", "--seeds", "1")  # fmt: skip
     assert not list((tmp_path / "sweep").rglob("*-layers-*"))

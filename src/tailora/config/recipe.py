@@ -307,9 +307,9 @@ class ProbeOptions:
             after training.
         layers: Layers of the adapted encoder whose pooled tokens the head sees side by side,
             counted as in `backbone.layers`, while the encoder is trained through its output; empty
-            is what it is trained through. None is the layers at half and three quarters of its
-            depth and its output, wherever all its layers have tokens of one size, each image is
-            one decision and the method is zero-shot, LoRA (also with experts) or fine-tuning.
+            is what it is trained through. None is that, but for zero-shot the layers at half and
+            three quarters of the depth and the output, where all layers have tokens of one size
+            and each image is one decision. Possible for zero-shot, LoRA and fine-tuning.
     """
 
     loss: str = "logit-adjusted"

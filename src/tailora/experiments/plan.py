@@ -166,8 +166,8 @@ def make_plan(
 
 
 def _with_features_of_all(recipe: Recipe, methods: Sequence[Method]) -> Recipe:
-    """Leave out the layers that not every method has, so that heads see features of one kind."""
-    if recipe.probe.layers is None and not all(method.layered for method in methods):
+    """Leave out the layers that pretrained encoders have, beside others: features of one kind."""
+    if recipe.probe.layers is None and any(method.trains for method in methods):
         return recipe.override({"probe.layers": []})
     return recipe
 

@@ -274,10 +274,13 @@ def _default_views(recipe: Recipe) -> int:
 
 
 def _default_layers(recipe: Recipe, loaded: LoadedBackbone) -> list[int]:
-    """Layers spread over the depth, unless the head or the method sees the output alone."""
-    probe, per_image = find_probe(recipe.probe.loss), find_task(recipe.task).per_image
+    """Layers spread over the depth of an encoder that nothing is trained through, where they suit.
+
+    After LoRA they added nothing beside views, on fresh splits.
+    """
+    probe, method = find_probe(recipe.probe.loss), find_method(recipe.method)
     fixed = probe.own or probe.text or bool(recipe.backbone.layers)
-    if fixed or not per_image or not find_method(recipe.method).layered:
+    if fixed or method.trains or not method.layered or not find_task(recipe.task).per_image:
         return []
     return spread_layers(loaded.model)
 
