@@ -32,7 +32,8 @@ ROWS = np.arange(75)
 # every pixel says which sample it is of
 IMAGES = torch.arange(75, dtype=torch.uint8)[:, None, None, None].expand(75, 1, 4, 4).clone()
 CPU = torch.device("cpu")
-LOSSES = registry.names("losses")
+OF_REGIONS = ("dice", "lovasz", "tversky")  # of all rows at once, not a mean over them
+LOSSES = [name for name in registry.names("losses") if name not in OF_REGIONS]
 
 
 def rng(seed=0):
@@ -64,6 +65,12 @@ def test_with_whole_labels_the_shared_loss_is_the_loss(name):
     x, y = logits(9), torch.tensor([0, 0, 1, 2, 1, 0, 2, 0, 1])
     whole = functional.one_hot(y, 3).float()
     torch.testing.assert_close(soft_loss(make(name), x, whole), make(name)(x, y))
+
+
+@pytest.mark.parametrize("name", OF_REGIONS)
+def test_labels_cannot_be_shared_in_a_loss_of_regions(name):
+    with pytest.raises(ConfigError, match="is no mean of one term per row"):
+        soft_loss(make(name), logits(2), torch.full((2, 3), 1 / 3))
 
 
 def test_shared_cross_entropy_is_torch_s_with_soft_targets():

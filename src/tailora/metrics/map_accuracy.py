@@ -198,7 +198,7 @@ def allocate_points(pixels: ArrayLike, total: int, least: int) -> NDArray[np.int
 
     Example:
         >>> allocate_points([9000, 980, 20], 300, 30).tolist()
-        [225, 55, 20]
+        [250, 30, 20]
     """
     counts = np.asarray(pixels, dtype=np.int64)
     fewest = np.minimum(counts, least)
