@@ -85,7 +85,8 @@ def row_output(job: Job, row: Adaptation, probe: ProbeChoice) -> tuple[MethodOut
         shares, val_shares = method.shares(job, partial(_fit, job, probe), ("test", "val"))
         output = MethodOutput(row.name, shares, head=probe.name, **_cost(job, method))
         return replace(output, fit=fit_of(job, val_shares)), val_shares
-    train, labels = head_rows(job, method)
+    gallery = method.training_set(job)
+    train, labels = head_rows(job, method, gallery)
     val, test = (method.features(job, split) for split in ("val", "test"))
     views = turned_views(job, method) if find_probe(probe.kind).views else None
     logits = _fit(job, probe, train, labels, val, views, method.own_head(job))
@@ -97,7 +98,7 @@ def row_output(job: Job, row: Adaptation, probe: ProbeChoice) -> tuple[MethodOut
         feature_center=train.mean(axis=0),
         fit=fit_of(job, val_shares),
         head=probe.name,
-        gallery=method.training_set(job),
+        gallery=gallery,
         **_cost(job, method),
     )
     return output, val_shares

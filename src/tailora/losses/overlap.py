@@ -45,10 +45,7 @@ class OverlapLoss(nn.Module, ABC):
         ignore_index: int = IGNORE_INDEX,
     ) -> None:
         super().__init__()
-        given = {"weight": weight, "cross_entropy": cross_entropy, "tau": tau}
-        for name, value in given.items():
-            if not 0 <= value < math.inf:
-                raise ConfigError(f"{name} must be finite and at least 0, got {value!r}")
+        _check_at_least_0(weight=weight, cross_entropy=cross_entropy, tau=tau)
         if not weight and not cross_entropy:
             raise ConfigError("weight and cross_entropy are both 0; give one a weight above 0")
         self.weight, self.cross_entropy, self.tau = weight, cross_entropy, tau
@@ -126,10 +123,7 @@ class TverskyLoss(OverlapLoss):
         super().__init__(
             counts, weight=weight, cross_entropy=cross_entropy, tau=tau, ignore_index=ignore_index
         )
-        given = {"misses": misses, "false_alarms": false_alarms, "smooth": smooth}
-        for name, value in given.items():
-            if not 0 <= value < math.inf:
-                raise ConfigError(f"{name} must be finite and at least 0, got {value!r}")
+        _check_at_least_0(misses=misses, false_alarms=false_alarms, smooth=smooth)
         if not 0 < focus < math.inf:
             raise ConfigError(f"focus must be finite and above 0, got {focus!r}")
         self.misses, self.false_alarms = misses, false_alarms
@@ -189,6 +183,12 @@ class LovaszLoss(OverlapLoss):
     def overlap(self, shares: Tensor, truth: Tensor) -> Tensor:
         """Return the Lovász-softmax loss of each class."""
         return lovasz(shares, truth)
+
+
+def _check_at_least_0(**options: float) -> None:
+    for name, value in options.items():
+        if not 0 <= value < math.inf:
+            raise ConfigError(f"{name} must be finite and at least 0, got {value!r}")
 
 
 def tversky(

@@ -336,9 +336,17 @@ def fit_head(
         return find_probe(probe.kind).fit(data, probe.options)
 
 
-def head_rows(job: Job, method: Method) -> tuple[Rows, Classes]:
-    """Training set of a head: that of the method, in all views that the recipe asks for."""
-    rows, labels = method.training_set(job)
+def head_rows(
+    job: Job, method: Method, as_it_is: tuple[Rows, Classes] | None = None
+) -> tuple[Rows, Classes]:
+    """Training set of a head: that of the method, in all views that the recipe asks for.
+
+    Args:
+        job: The run.
+        method: The method.
+        as_it_is: Its training set if it is at hand; debLoRA may have to cluster for it.
+    """
+    rows, labels = method.training_set(job) if as_it_is is None else as_it_is
     views = range(1, job.recipe.probe.views or 1)
     if not views:
         return rows, labels

@@ -392,7 +392,7 @@ def _refitted(
     loss: nn.Module,
 ) -> nn.Linear:
     """Fit a head like `head` to images as they are: with all views each curve takes minutes."""
-    fitted_on = head_rows(job, method)
+    fitted_on = head_rows(job, method, train)
     if len(fitted_on[1]) == len(train[1]):
         return head
     penalty = head_penalty(head, *fitted_on, loss=loss, grid=job.recipe.probe.l2)
