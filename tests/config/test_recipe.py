@@ -57,6 +57,7 @@ OTHER = {
     "train.loss": "focal",
     "train.loss_options": {"gamma": 2.0},
     "train.augment": "none",
+    "train.augment_options": {"operations": 3},
     "train.objective": "masked",
     "train.sampler": "oversampling",
     "train.sampler_options": {"ratio": 0.5},

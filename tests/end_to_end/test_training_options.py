@@ -25,6 +25,7 @@ ROWS = {
     "ema": ("lora", ["train.ema=0.9"]),
     "soup": ("lora", ["train.soup=2"]),
     "wise-ft": ("lora", ["train.interpolation=0.5"]),
+    "nadir": ("lora", ["train.augment=nadir", "train.augment_options={strength=0.8}"]),
 }  # fmt: skip
 
 

@@ -9,10 +9,11 @@ from tailora import Recipe
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError
 from tailora.experiments.plan import check_plan, make_plan, stage_key
-from tailora.methods.checks import check_recipe, planned_steps
+from tailora.methods.checks import check_recipe, check_task, planned_steps
 from tailora.methods.method import find_method
 from tailora.methods.training_parts import training_loss
 from tailora.registry import compared_methods, fitted_methods
+from tailora.tasks.task import find_task
 
 COUNTS = ClassCounts(("a", "b", "c"), (60, 12, 6))
 
@@ -36,8 +37,18 @@ GOOD = {
     "mixed experts": {"method": "lora+sade", "train.mix": "cutmix"},
     "options of the experts' loss": {"method": "lora+tlc", "train.loss_options": {"scale": 20.0}},
     "experts re-weighted at half": {"method": "lora+ride", "train.deferred": 0.5},
+    "views by the augmentation": {"train.objective": "supcon", "train.augment": "nadir"},
+    "photographs that are mirrored": {
+        "train.augment": "nadir", "data.has_up": True, "train.mix": "cmo",
+    },
     "Muon": {"train.optimizer": "muon", "train.optimizer_options": {"lr": 0.02}},
 }  # fmt: skip
+
+
+def test_crops_are_refused_where_they_would_move_decisions():
+    recipe = Recipe().override({"task": "segment", "train.augment": "nadir"})
+    with pytest.raises(ConfigError, match=r"augment='nadir' needs one label per image"):
+        check_task(recipe, find_task("segment"))
 
 
 @pytest.mark.parametrize("row", GOOD)
@@ -103,6 +114,20 @@ BAD = {
     ),
     "resting without a mix": ({"train.mix_off": 1}, "train.mix_off has no effect"),
     "CMO that always rests": ({"train.mix": "cmo", "train.epochs": 2}, "would have no effect"),
+    "options of no augmentation": (
+        {"train.augment_options": {"strength": 0.2}}, "train.augment_options has no effect"
+    ),
+    "an unknown augmentation": ({"train.augment": "nadri"}, "did you mean 'nadir'"),
+    "jitter beside the augmentation's own": (
+        {
+            "train.objective": "supcon", "train.augment": "nadir",
+            "train.objective_options": {"jitter": 0.3},
+        },
+        "objective_options.jitter has no effect with train.augment='nadir'",
+    ),
+    "the augmentation of optical images for radar": (
+        {"train.augment": "nadir", "data.radar": "power"}, "for radar, choose"
+    ),
     "EnMix without an augmentation": (
         {"train.mix": "enmix-style", "train.augment": "none"}, "that is mixup"
     ),

@@ -1,5 +1,6 @@
 """Objectives of two views: what is compared with what, what is remembered, and going on."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from tailora.adapters import AdapterSpec, adapt
+from tailora.augment.nadir import Nadir
 from tailora.backbones.symmetries import dihedral
 from tailora.contrastive import PaCoLoss, SBCLLoss, SupConLoss
 from tailora.contrastive.subclasses import balanced_subclasses, class_temperatures
@@ -114,6 +116,16 @@ def test_two_views_of_an_image_differ():
     generator = rng()
     first, second = (view(IMAGES, generator, jitter=0.2) for _ in range(2))
     assert (first != second).flatten(1).any(dim=1).all()
+
+
+def test_views_may_be_those_of_an_augmentation_for_nadir_imagery():
+    policy = Nadir(operations=3)
+    one = supcon_training(make_encoder(), replace(data(), alter=policy), options("supcon"))
+    one.module.eval()
+    batch, generator = np.array([2, 30, 36, 5]), rng(8)
+    features = [projected(one, policy(IMAGES[batch], generator)) for _ in range(2)]
+    expected = SupConLoss()(torch.stack(features, dim=1), torch.from_numpy(LABELS[batch]))
+    torch.testing.assert_close(one.objective(batch, rng(8)), expected)
 
 
 # --- what each minimises ---

@@ -132,8 +132,11 @@ class TrainOptions:
             keys is set. None means one phase, but 0.8 for `lora+ride` and `lora+tlc`.
         deferred_loss: Loss of the second phase, with its default options, e.g. `"action-aware"`.
         deferred_sampler: Sampler of the second phase, with its default options, or `"none"`.
-        augment: `"dihedral"` (flips and quarter turns), `"speckle"` (for radar),
-            `"dihedral+speckle"` or `"none"`.
+        augment: `"dihedral"` (flips and quarter turns), `"nadir"` (those, and random changes of
+            scale, brightness, contrast, colour and sharpness that suit images seen from above),
+            `"speckle"` (for radar), `"dihedral+speckle"` or `"none"`.
+        augment_options: For `"nadir"`: `operations`, the number of random changes to each image (2
+            of 6), and `strength`, their upper end, in [0, 1] (0.5).
         sampler: `"none"` shuffles: every image once per epoch; otherwise a sampler from `tailora
             methods samplers`. A class-balancing sampler together with a class-balancing `loss`
             corrects for imbalance twice.
@@ -169,6 +172,7 @@ class TrainOptions:
     deferred_loss: str | None = None
     deferred_sampler: str | None = None
     augment: str = "dihedral"
+    augment_options: dict[str, Any] = field(default_factory=dict)
     sampler: str = "none"
     sampler_options: dict[str, Any] = field(default_factory=dict)
     ema: float | None = None

@@ -10,6 +10,7 @@ from torch import nn
 
 from tailora import registry
 from tailora.adapters import adapt, resolve_rank
+from tailora.augment.nadir import NADIR
 from tailora.backbones import Encoder, LoadedBackbone, Pooling, Precision
 from tailora.backbones.checkpointing import recompute_activations
 from tailora.backbones.clip_text import text_head
@@ -29,6 +30,7 @@ from tailora.methods.method import Method, find_method, stood_on
 from tailora.methods.training_objectives import OBJECTIVES
 from tailora.methods.training_parts import (
     recipe_sampler,
+    training_augmentation,
     training_loss,
     training_mix,
     training_optimizer,
@@ -37,7 +39,6 @@ from tailora.tasks.task import Task
 from tailora.train.contrastive_options import CONTRASTIVE, check_contrastive, read_options
 from tailora.train.denoising import DENOISING, check_denoising
 from tailora.train.mixing import NO_MIX, check_mixer
-from tailora.train.objectives import AUGMENTATIONS
 from tailora.train.optimizers import ENCODER, build_optimizers
 from tailora.train.sampling import check_sampler, rows_an_epoch
 from tailora.train.schedule import Schedule
@@ -69,6 +70,7 @@ def check_task(recipe: Recipe, task: Task) -> None:
         f"method {recipe.method!r}": find_method(recipe.method).per_image,
         f"train.objective={train.objective!r}": train.objective in CONTRASTIVE,
         f"train.mix={train.mix!r}": train.mix != NO_MIX,
+        f"train.augment={train.augment!r}": train.augment == NADIR,
         f"probe {recipe.probe.loss!r}": find_probe(recipe.probe.loss).views,
         f"probe.views={recipe.probe.views}": (recipe.probe.views or 1) > 1,
         f"probe.layers={recipe.probe.layers}": bool(recipe.probe.layers),
@@ -174,7 +176,7 @@ def _check_objective(recipe: Recipe) -> None:
     elif train.augment == "none":
         raise ConfigError(
             f"{named} compares two augmented views of an image, which train.augment='none' makes "
-            "identical; choose train.augment=dihedral"
+            "identical; choose train.augment=dihedral or nadir"
         )
     elif "speckle" in train.augment:
         raise ConfigError(
@@ -182,6 +184,24 @@ def _check_objective(recipe: Recipe) -> None:
         )
     else:
         read_options(objective, train.objective_options)
+
+
+def _check_augmentation(recipe: Recipe) -> None:
+    """Reject an unknown augmentation, and one that does not fit the images or the objective."""
+    train = recipe.train
+    training_augmentation(recipe)
+    if train.augment != NADIR:
+        return
+    if recipe.data.radar != "none":
+        raise ConfigError(
+            f"train.augment={NADIR!r} changes brightness and contrast as optical sensors see them; "
+            "for radar, choose train.augment=dihedral+speckle"
+        )
+    if "jitter" in train.objective_options:
+        raise ConfigError(
+            f"train.objective_options.jitter has no effect with train.augment={NADIR!r}, which "
+            "changes brightness and contrast itself; leave one out"
+        )
 
 
 def _check_head_start(recipe: Recipe) -> None:
@@ -252,8 +272,7 @@ def check_choices(recipe: Recipe) -> None:
     _check_backbone(recipe.backbone)
     _check_compute(recipe)
     check_trackers(train.trackers)
-    if train.augment not in AUGMENTATIONS:
-        raise unknown_name("augmentation", train.augment, AUGMENTATIONS)
+    _check_augmentation(recipe)
     _check_head_start(recipe)
     _check_objective(recipe)
     _check_phases(recipe)
@@ -504,7 +523,7 @@ def _check_views(recipe: Recipe) -> None:
     if recipe.data.has_up and "dihedral" in recipe.train.augment:
         raise ConfigError(
             f"train.augment={recipe.train.augment!r} rotates images, but data.has_up fixes their "
-            "orientation; add --set train.augment=none"
+            "orientation; add --set train.augment=none, or nadir, which then mirrors left to right"
         )
     if (recipe.probe.views or 1) > 1 and not find_method(recipe.method).turns:
         raise ConfigError(

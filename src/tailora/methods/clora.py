@@ -24,7 +24,7 @@ from tailora.methods.deblora.stages import calibrate_features, learn_calibrated
 from tailora.methods.job import Job
 from tailora.methods.method import INPUT, Classes, Method, Rows
 from tailora.methods.stages import stage_features, stage_folder, train_once, trainable
-from tailora.methods.training_parts import training_optimizer
+from tailora.methods.training_parts import training_augmentation, training_optimizer
 from tailora.runs.folder import StageCost
 from tailora.runs.weights import load_adapted
 from tailora.train.base_adaptation import AnyEncoder, adapt_to_labels
@@ -172,7 +172,7 @@ def _one_category(job: Job, category: int) -> AnyEncoder:
         schedule=job.schedule,
         loss=nn.CrossEntropyLoss(),
         head=zero_linear(job.encoder.features, 2),
-        augment=job.recipe.train.augment,
+        augment=training_augmentation(job.recipe),
         optimizer=training_optimizer(job.recipe.train),
         stage=stage_folder(job, part(_CLORA, category)),
     )

@@ -10,11 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from tailora.augment.nadir import Nadir
 from tailora.heads.cosine import CosineHead
 from tailora.heads.linear_probe import zero_linear
 from tailora.methods.experts import Branches, Experts
 from tailora.methods.job import Job
-from tailora.methods.training_parts import cosine_scale, training_loss, training_mix
+from tailora.methods.training_parts import (
+    cosine_scale,
+    training_augmentation,
+    training_loss,
+    training_mix,
+)
 from tailora.train.base_adaptation import AnyEncoder, distillation_training
 from tailora.train.contrastive_options import read_options
 from tailora.train.denoising import DENOISING, denoising_objective
@@ -81,7 +87,7 @@ def _labels(
         job.read_batch,
         job.targets,
         loss=loss.to(device),
-        augment=job.recipe.train.augment,
+        augment=training_augmentation(job.recipe),
         device=device,
         mixing=training_mix(job.recipe, job.counts, rows, job.labels, loss),
         rows_of=None if job.task.per_image else job.task,
@@ -124,6 +130,7 @@ def _two_views(
 ) -> TrainingModule:
     name = job.recipe.train.objective
     options = read_options(name, job.recipe.train.objective_options)
+    augment = training_augmentation(job.recipe)
     data = TwoViewData(
         images=job.read_batch,
         rows=job.dataset.indices("train"),
@@ -132,6 +139,7 @@ def _two_views(
         width=job.encoder.features,
         device=job.accelerator.device,
         seed=job.recipe.seed,
+        alter=augment if isinstance(augment, Nadir) else None,
     )
     if name == "paco":
         centers = copy.deepcopy(pretrained.head()).requires_grad_(requires_grad=True)

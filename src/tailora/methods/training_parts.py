@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tailora import registry
+from tailora.augment.nadir import NADIR, Nadir, read_nadir
 from tailora.config.recipe import Recipe, TrainOptions
 from tailora.counts import ClassCounts, Groups
-from tailora.errors import ConfigError
+from tailora.errors import ConfigError, unknown_name
 from tailora.methods.experts import Experts
 from tailora.methods.job import Job, build_loss
 from tailora.metrics.confusion import present_macro_f1
@@ -25,7 +26,7 @@ from tailora.train.mixing import (
     require_row_loss,
     rest_of_cmo,
 )
-from tailora.train.objectives import augmentation
+from tailora.train.objectives import AUGMENTATIONS, augmentation
 from tailora.train.optimizers import OptimizerChoice
 from tailora.train.phases import LossOfEpoch, reweighted, second_phase
 from tailora.train.sampling import Order, TwoPhases, build_sampler
@@ -129,6 +130,25 @@ def needs_cosine(loss: str) -> bool:
     return "cosine_head_scale" in getattr(registry.find("losses", loss), "__annotations__", {})
 
 
+def training_augmentation(recipe: Recipe) -> str | Nadir:
+    """Return the augmentation of stage 0: its name, or the one that has options.
+
+    Raises:
+        ConfigError: Unknown augmentation, or an option that it does not have.
+    """
+    train = recipe.train
+    if train.augment == NADIR:
+        return read_nadir(train.augment_options, has_up=recipe.data.has_up)
+    if train.augment not in AUGMENTATIONS:
+        raise unknown_name("augmentation", train.augment, [*AUGMENTATIONS, NADIR])
+    if train.augment_options:
+        raise ConfigError(
+            f"train.augment_options has no effect with train.augment={train.augment!r}; choose "
+            f"train.augment={NADIR}, or leave it out"
+        )
+    return train.augment
+
+
 def training_optimizer(train: TrainOptions) -> OptimizerChoice:
     """Return the optimiser of stage 0."""
     return OptimizerChoice(train.optimizer, train.optimizer_options)
@@ -179,7 +199,8 @@ def training_mix(
             f"train.mix={train.mix!r} blends stored values, but speckle is noise on the power of a "
             "single image; choose train.augment=dihedral"
         )
-    alter = augmentation(train.augment)
+    augment = training_augmentation(recipe)
+    alter = augment if isinstance(augment, Nadir) else augmentation(augment)
     mixer = build_mixer(train.mix, counts, train.mix_options, alter=alter)
     for one in (loss.first, loss.second):
         if one is not None:

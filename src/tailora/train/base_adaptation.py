@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tailora.adapters import AdapterSpec, adapt
+from tailora.augment.nadir import Nadir
 from tailora.backbones import AnyEncoder
 from tailora.errors import TrainingError
 from tailora.heads.linear_probe import unit_spread
@@ -144,7 +145,7 @@ def adapt_to_labels(
     schedule: Schedule,
     loss: nn.Module,
     head: nn.Module,
-    augment: str,
+    augment: str | Nadir,
     mixing: Mixing | None = None,
     sampler: Order = None,
     optimizer: OptimizerChoice | None = None,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tailora.augment.nadir import Nadir
 from tailora.augment.speckle import speckle_factors
 from tailora.backbones import AnyEncoder
 from tailora.backbones.decibels import Decibels
@@ -101,7 +102,7 @@ def label_objective(
     targets: Tensor,
     *,
     loss: nn.Module,
-    augment: str,
+    augment: str | Nadir,
     device: torch.device,
     mixing: Mixing | None = None,
 ) -> Objective:
@@ -115,14 +116,18 @@ def label_objective(
         loss: Takes logits and targets.
         augment: `"dihedral"` (the eight flips and quarter turns, all equally likely: imagery seen
             from above has no up), `"speckle"` (radar noise in linear power), `"dihedral+speckle"`
-            or `"none"`.
+            or `"none"`; or a `Nadir`.
         device: Where encoder and head lie.
         mixing: Mixes images and shares labels, in the epochs it is active; alters by itself.
 
     Raises:
         ConfigError: Unknown augmentation, or speckle for images that are not radar's.
     """
-    alter = augmentation(augment, getattr(encoder, "radar", None))
+    alter = (
+        augment
+        if isinstance(augment, Nadir)
+        else augmentation(augment, getattr(encoder, "radar", None))
+    )
 
     def look(batch: NDArray[np.int64]) -> Tensor:
         return images(batch).to(device, non_blocking=True)
@@ -147,7 +152,7 @@ def label_training(
     targets: NDArray[np.integer],
     *,
     loss: nn.Module,
-    augment: str,
+    augment: str | Nadir,
     device: torch.device,
     mixing: Mixing | None = None,
     rows_of: RowsOf | None = None,
@@ -155,6 +160,9 @@ def label_training(
     """Let encoder and head learn by `label_objective`, loss and mixing by the epoch.
 
     With `rows_of` by `row_objective`, which takes no mixing.
+
+    Raises:
+        ConfigError: A `Nadir` with `rows_of`: its crops would move decisions.
     """
     head.requires_grad_(requires_grad=True)
 
@@ -166,6 +174,8 @@ def label_training(
     module = nn.ModuleDict({"encoder": encoder, "head": head})
     linear = head if type(head) is nn.Linear else None
     if rows_of is not None:
+        if isinstance(augment, Nadir):
+            raise ConfigError("this augmentation crops images, but not the decisions about them")
 
         def by_rows(augment: str) -> Objective:
             return row_objective(

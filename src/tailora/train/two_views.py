@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tailora.augment.nadir import Nadir
 from tailora.contrastive.feature_queue import FeatureQueue, follow_tensors
 from tailora.contrastive.sbcl import SBCLLoss
 from tailora.contrastive.subclasses import balanced_subclasses, class_temperatures
@@ -40,6 +41,7 @@ class TwoViewData:
         width: Of a feature.
         device: Where the encoder lies.
         seed: Of projections and clusters.
+        alter: What makes a view of an image; None for `view`.
     """
 
     images: Images
@@ -49,6 +51,13 @@ class TwoViewData:
     width: int
     device: torch.device
     seed: int
+    alter: Nadir | None = None
+
+    def view(self, images: Tensor, generator: np.random.Generator, *, jitter: float) -> Tensor:
+        """Make a view of each image; `jitter` is that of `view`."""
+        if self.alter is None:
+            return view(images, generator, jitter=jitter)
+        return self.alter(images, generator)
 
     def look(self, batch: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return images (rows, bands, size, size) and classes (rows,) on the device."""
@@ -213,8 +222,8 @@ def paco_training(
     def objective(batch: NDArray[np.int64], generator: np.random.Generator) -> Tensor:
         images, classes = data.look(batch)
         slow.follow(whole, momentum=options["momentum"])
-        first = view(images, generator, jitter=options["jitter"])
-        keys = slow.look(whole, view(images, generator, jitter=options["jitter"]))
+        first = data.view(images, generator, jitter=options["jitter"])
+        keys = slow.look(whole, data.view(images, generator, jitter=options["jitter"]))
         features = parts["encoder"](first)
         value = loss(
             parts["centers"](features),
@@ -253,7 +262,7 @@ def _compare(
 
     def compared(batch: NDArray[np.int64], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         images, classes = data.look(batch)
-        views = [view(images, generator, jitter=options["jitter"]) for _ in range(2)]
+        views = [data.view(images, generator, jitter=options["jitter"]) for _ in range(2)]
         features = parts["projection"](parts["encoder"](torch.cat(views)))
         return features.unflatten(0, (2, len(batch))).transpose(0, 1), classes
 
