@@ -14,7 +14,8 @@ pytestmark = pytest.mark.usefixtures("plain_report")
 ROWS = {
     "supcon": ("lora", ["train.objective=supcon"]),
     "sbcl": ("lora", ["train.objective=sbcl", "train.objective_options={minimum=4}"]),
-    "paco": ("lora", ["train.objective=paco", "train.objective_options={queue=32}"]),
+    "paco": ("lora", ["train.objective=paco",
+                      "train.objective_options={queue=32, prototypes=2}"]),
     "rotation": ("lora", ["train.objective=rotation"]),
     "muon": ("lora", ["train.optimizer=muon"]),
     "cmo": ("lora", ["train.mix=cmo", "train.mix_off=0"]),

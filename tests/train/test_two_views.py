@@ -179,6 +179,49 @@ def test_subclasses_are_clustered_every_few_epochs():
     assert changed == [True, False, True, False]
 
 
+def test_paco_has_debiased_centres_of_the_tail_among_its_keys():
+    """Without a queue's rows, keys are the other views and the prototypes, of every epoch anew."""
+    asked = []
+
+    def debiased(features, labels):
+        asked.append((features, labels))
+        return np.stack([features[labels == c].mean(axis=0) + 1 for c in range(3)])
+
+    one = paco_training(
+        make_encoder(), data(), options("paco", queue=20, momentum=0.5, prototypes=3),
+        fresh_linear(WIDTH, 3, seed=7), tail=(2, 1), debiased=debiased,
+    )  # fmt: skip
+    one.start_epoch(0)
+    one.module.eval()
+    whole = nn.Sequential(one.module["encoder"], one.module["projection"])
+    rows = whole(IMAGES[ROWS]).detach().numpy()
+    directions = rows / np.sqrt((rows**2).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(asked[0][0], directions, atol=1e-6)
+    assert np.array_equal(asked[0][1], LABELS[ROWS])
+    batch, by_hand = np.array([2, 30, 36]), rng(20)
+    y = torch.from_numpy(LABELS[batch])
+    first, second = (view(IMAGES[batch], by_hand, jitter=0.2) for _ in range(2))
+    centers = [directions[LABELS[ROWS] == c].mean(axis=0) + 1 for c in (2, 1)] * 3
+    features = one.module["encoder"](first)
+    expected = PaCoLoss(COUNTS)(
+        one.module["centers"](features), one.module["projection"](features), y,
+        torch.cat([whole(second).detach(), torch.from_numpy(np.stack(centers))]),
+        torch.cat([y, torch.tensor([2, 1] * 3)]),
+    )  # fmt: skip
+    torch.testing.assert_close(one.objective(batch, rng(20)), expected, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        one.module["projection"][2].weight.mul_(2)
+    one.objective(batch, rng(1))  # the slow encoder follows halfway
+    one.start_epoch(1)
+    with torch.no_grad():
+        one.module["projection"][2].weight.mul_(0.75)
+    rows = whole(IMAGES[ROWS]).detach().numpy()
+    directions = rows / np.sqrt((rows**2).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(asked[1][0], directions, atol=1e-6)
+    assert not np.allclose(asked[1][0], asked[0][0], atol=1e-4)
+    assert "prototypes.keys" in one.module.state_dict()
+
+
 def test_paco_compares_a_view_with_keys_of_a_slow_encoder_and_a_queue():
     one = training("paco")
     one.module.eval()

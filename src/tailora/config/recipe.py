@@ -111,7 +111,8 @@ class TrainOptions:
             `projection` (width of the projection head) and `jitter` (of contrast and brightness);
             for SBCL also `warmup` (initial epochs of SupCon), `every` (epochs between clusterings),
             `minimum` (samples per subclass) and `percentile` (at which temperatures are clipped);
-            for PaCo also `queue` and `momentum` (of the momentum encoder).
+            for PaCo also `queue`, `momentum` (of the momentum encoder) and `prototypes` (how often
+            the de-biased centre of each tail class stands among the keys, 0 for not at all).
         head_start: Initial weights of the linear head that the encoder is trained with:
             `"probe"`, the run's linear probe on pretrained features, or `"zero"`, as in ordinary
             fine-tuning.

@@ -13,6 +13,7 @@ from torch import nn
 from tailora.augment.nadir import Nadir
 from tailora.heads.cosine import CosineHead
 from tailora.heads.linear_probe import zero_linear
+from tailora.methods.deblora.calibrate import calibrate
 from tailora.methods.experts import Branches, Experts
 from tailora.methods.job import Job
 from tailora.methods.training_parts import (
@@ -143,8 +144,29 @@ def _two_views(
     )
     if name == "paco":
         centers = copy.deepcopy(pretrained.head()).requires_grad_(requires_grad=True)
-        return paco_training(adapted, data, options, centers)
+        debiased = partial(_debiased, job) if options["prototypes"] else None
+        return paco_training(
+            adapted, data, options, centers, tail=job.groups.tail, debiased=debiased
+        )
     return {"supcon": supcon_training, "sbcl": sbcl_training}[name](adapted, data, options)
+
+
+_CLUSTERS: Final = 32  # as debLoRA's
+
+
+def _debiased(
+    job: Job, features: NDArray[np.float32], labels: NDArray[np.int64]
+) -> NDArray[np.floating]:
+    """De-biased centres (classes, width), of clusters in which each class counts equally."""
+    return calibrate(
+        features,
+        labels,
+        clusters=min(_CLUSTERS, len(features)),
+        center_samples="balanced",
+        groups=job.groups,
+        num_classes=len(job.counts.names),
+        seed=job.recipe.seed,
+    ).centers
 
 
 _WITHOUT: Final = "adapting without labels"

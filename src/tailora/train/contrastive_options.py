@@ -14,7 +14,7 @@ _SHARED: Final = {"projection": 128, "jitter": 0.2}
 _OWN: Final[dict[str, dict[str, Any]]] = {
     "supcon": {},
     "sbcl": {"warmup": 1, "every": 1, "minimum": 10, "percentile": 10.0},
-    "paco": {"queue": 1024, "momentum": 0.999},
+    "paco": {"queue": 1024, "momentum": 0.999, "prototypes": 0},
 }
 # smallest and largest value
 _RANGES: Final = {
@@ -26,6 +26,7 @@ _RANGES: Final = {
     "percentile": (0, 50),
     "queue": (1, math.inf),
     "momentum": (0, 1),
+    "prototypes": (0, 10_000),
 }
 CONTRASTIVE: Final = tuple(_OWN)
 

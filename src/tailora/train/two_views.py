@@ -7,8 +7,9 @@ Reference: Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, section
 SBCL, ICCV 2023; Cui et al., PaCo, ICCV 2021.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, final
 
 import numpy as np
@@ -27,6 +28,8 @@ from tailora.heads.classifier_retraining import fresh_linear
 from tailora.train.contrastive_options import build_contrastive
 from tailora.train.objectives import Images, random_turns
 from tailora.train.training_module import TrainingModule
+
+Debiased = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.floating]]
 
 
 @dataclass(frozen=True)
@@ -201,8 +204,39 @@ class Follower(nn.Module):
         return [learning[name] for name in self.names]
 
 
+@final
+class Prototypes(nn.Module):
+    """De-biased centres of some classes among PaCo's keys; kept by a checkpoint.
+
+    Args:
+        classes: Their class indices.
+        copies: How often each stands among the keys.
+        width: Of a key.
+    """
+
+    keys: Tensor
+    targets: Tensor
+
+    def __init__(self, classes: Sequence[int], copies: int, width: int) -> None:
+        super().__init__()
+        self.classes, self.copies = list(classes), copies
+        self.register_buffer("keys", torch.zeros(len(classes) * copies, width))
+        self.register_buffer("targets", torch.tensor(self.classes * copies))
+
+    def place(self, centers: NDArray[np.floating]) -> None:
+        """Take the centres of all classes (classes, width)."""
+        chosen = torch.from_numpy(centers[self.classes]).to(self.keys)
+        self.keys.copy_(chosen.repeat(self.copies, 1))
+
+
 def paco_training(
-    encoder: nn.Module, data: TwoViewData, options: Mapping[str, Any], centers: nn.Linear
+    encoder: nn.Module,
+    data: TwoViewData,
+    options: Mapping[str, Any],
+    centers: nn.Linear,
+    *,
+    tail: Sequence[int] = (),
+    debiased: Debiased | None = None,
 ) -> TrainingModule:
     """Learn class centres that compete with rows of a slowly following encoder and a queue.
 
@@ -211,6 +245,9 @@ def paco_training(
         data: Images and labels.
         options: From `read_options`.
         centers: Start of the class centres, (batch, features) to (batch, classes).
+        tail: Classes whose de-biased centres are keys too, as often as the option `prototypes`.
+        debiased: Gives de-biased centres (classes, width) of training rows (rows, width) and their
+            class indices (rows,); called every epoch with the slow encoder's features.
     """
     loss = build_contrastive("paco", options, data.counts).to(data.device)
     parts = _parts(encoder, data, options)
@@ -218,6 +255,16 @@ def paco_training(
     slow = Follower(whole)
     queue = FeatureQueue(options["queue"], options["projection"]).to(data.device)
     parts.update({"centers": centers.to(data.device), "slow": slow, "queue": queue})
+    prototypes = Prototypes(tail, options["prototypes"], options["projection"]).to(data.device)
+    if debiased is not None:
+        parts["prototypes"] = prototypes
+
+    def start_epoch(_: int) -> None:
+        if debiased is not None:
+            look = partial(slow.look, whole)
+            found = extract(whole, data.images, data.rows, device=data.device, model=look)
+            directions = found / np.linalg.norm(found, axis=1, keepdims=True).clip(min=1e-12)
+            prototypes.place(debiased(directions, data.labels[data.rows]))
 
     def objective(batch: NDArray[np.int64], generator: np.random.Generator) -> Tensor:
         images, classes = data.look(batch)
@@ -229,8 +276,8 @@ def paco_training(
             parts["centers"](features),
             parts["projection"](features),
             classes,
-            torch.cat([keys, queue.features()]),
-            torch.cat([classes, queue.targets()]),
+            torch.cat([keys, queue.features(), prototypes.keys]),
+            torch.cat([classes, queue.targets(), prototypes.targets]),
         )
         queue.push(keys, classes)
         return value
@@ -239,7 +286,7 @@ def paco_training(
         images, _ = data.look(batch)
         return parts["centers"](parts["encoder"](images)).argmax(dim=1)
 
-    return TrainingModule(parts, objective, predict=predict)
+    return TrainingModule(parts, objective, start_epoch, predict=predict)
 
 
 _HIDDEN_SEED: Final = 1
