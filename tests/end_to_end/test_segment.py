@@ -123,6 +123,35 @@ def test_other_masks_may_have_other_values_and_other_classes(run, tmp_path):
     assert found["left_out"].keys() == {"road"}
 
 
+def test_a_comparison_counts_pixels(run, pairs, encoder, tmp_path):
+    """What a row of a comparison says of a seed is what a run says of it."""
+    out = tmp_path / "compared"
+    words = [*(word for word in OPTIONS if word != "--quiet"), "--ignore", "255", "--jobs", "1"]
+    shown = succeed("compare", pairs, "--out", out, "--backbone", encoder, *words,
+                    "--methods", "lora", "--seeds", "2").out  # fmt: skip
+    assert "mean IoU in points" in shown
+    rows = {row["probe"]: row for row in read_json(out / "comparison.json")["rows"]}
+    of_run = read_json(run / "metrics.json")["task"]
+    for row in of_run["rows"]:
+        found = rows[row["head"]]["pixels"]
+        for scope, value in row["mean_iou"].items():
+            assert found["scores"][scope]["per_seed"][0] == pytest.approx(value), scope
+        assert [one["name"] for one in found["per_class"]] == list(CLASSES)
+        assert set(found["validation"]) == {"all", "head", "middle", "tail"}
+    assert rows["own"]["pixels"]["over_ordinary"] is None
+    gain = rows["logit-adjusted"]["pixels"]["over_ordinary"]["tail"]
+    means = [rows[p]["pixels"]["scores"]["tail"]["mean"] for p in ("logit-adjusted", "own")]
+    assert gain["mean"] == pytest.approx(means[0] - means[1])
+    assert gain["low"] < gain["mean"] < gain["high"]
+    page = (out / "comparison.html").read_text("utf-8")
+    assert "Highest tail mean IoU" in page
+    assert "IoU per class" in page
+    table = package.read_comparison(out).rows.to_frame()
+    assert table["pixels.scores.tail.mean"].tolist() == [
+        row["pixels"]["scores"]["tail"]["mean"] for row in rows.values()
+    ]
+
+
 def test_the_size_of_images_follows_the_windows(pairs, encoder, tmp_path):
     """One and a half times 24 px is five patches of 7, and eight are the fewest."""
     run = tmp_path / "run"

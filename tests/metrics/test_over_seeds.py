@@ -5,11 +5,11 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 from scipy import stats
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, jaccard_score
 
 from tailora.counts import Groups
 from tailora.errors import ConfigError, DataError
-from tailora.metrics import SeedOutcome, compare_over_seeds
+from tailora.metrics import MaskOutcome, SeedOutcome, compare_over_seeds
 from tailora.metrics.bootstrap import bootstrap_f1
 from tailora.metrics.intervals import undetected_share
 from tailora.metrics.method_metrics import plain
@@ -351,3 +351,70 @@ def test_the_interval_covers_the_true_difference_about_as_often_as_it_says(n_see
 
 def test_one_seed_covers_less_since_it_knows_nothing_of_training():
     assert coverage(1) < 0.9
+
+
+def masks_of(truth, said):
+    """Hits, true and predicted pixels of each class in each image, pixel by pixel."""
+    pairs = zip(truth, said, strict=True)
+    return np.array(
+        [
+            [
+                [int(((t == c) & (p == c)).sum()) for c in range(4)],
+                [int((t == c).sum()) for c in range(4)],
+                [int((p == c).sum()) for c in range(4)],
+            ]
+            for t, p in pairs
+        ]
+    )
+
+
+def test_rows_of_pixels_are_scored_by_iou_and_resampled_by_image():
+    rng = np.random.default_rng(5)
+    truth = rng.integers(0, 4, (12, 30))
+    said = {
+        name: [noisy(truth.ravel(), accuracy, rng).reshape(12, 30) for _ in range(2)]
+        for name, accuracy in (("good", 0.8), ("bad", 0.5))
+    }
+    units = np.repeat(np.arange(6), 2)
+    sums = {name: [masks_of(truth, one) for one in found] for name, found in said.items()}
+    seeds = [
+        MaskOutcome({name: found[k] for name, found in sums.items()}, GROUPS, units, CLASSES)
+        for k in range(2)
+    ]
+    result = compare_over_seeds(seeds, against="bad", shared_test=True, replicates=400)
+    expected = {
+        name: [jaccard_score(truth.ravel(), one.ravel(), average=None) for one in found]
+        for name, found in said.items()
+    }
+    good, bad = result.rows
+    assert good.scores["tail"].per_seed == pytest.approx(
+        tuple(float(one[2:].mean()) for one in expected["good"])
+    )
+    assert [one.mean for one in bad.per_class] == pytest.approx(np.mean(expected["bad"], axis=0))
+    gains = [a.mean() - b.mean() for a, b in zip(expected["good"], expected["bad"], strict=True)]
+    assert good.difference["all"].mean == pytest.approx(np.mean(gains))
+
+    def mean_iou(images, one):
+        hits, true, called = one[images].sum(axis=0)
+        return (hits / (true + called - hits)).mean()
+
+    drawn = []
+    for _ in range(400):
+        blocks = rng.integers(0, 6, 6)
+        images = np.concatenate([np.flatnonzero(units == block) for block in blocks])
+        drawn.append(mean_iou(images, sums["good"][0]) - mean_iou(images, sums["bad"][0]))
+    half = stats.norm.ppf(0.975) * np.std(drawn, ddof=1) * math.sqrt(6 / 5)
+    alone = compare_over_seeds(seeds[:1], against="bad", shared_test=True, replicates=400).rows[0]
+    low, high = alone.difference["all"].ends
+    assert (high - low) / 2 == pytest.approx(half, rel=0.15)
+
+
+def test_masks_of_unlike_tests_are_not_resampled_together():
+    truth = np.array([[0, 1], [1, 1]])
+    one, other = (
+        MaskOutcome({"p": masks_of(t, truth)}, TWO, np.arange(2), ("x", "y"))
+        for t in (truth, truth[::-1])
+    )
+    assert one.units_per_class().tolist() == [1, 2, 0, 0]
+    with pytest.raises(DataError, match="not tested on the samples of the first"):
+        compare_over_seeds([one, other], against=None, shared_test=True)

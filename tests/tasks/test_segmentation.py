@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import jaccard_score
 
 from tailora.data import FileImages, assemble_targets
 from tailora.data.masks import MaskArray
@@ -90,3 +91,10 @@ def test_a_class_that_no_token_would_have_gets_the_one_with_most_of_it():
     found = Segmentation().targets(data, (3, 3))
     assert np.argwhere(found == 1).tolist() == [[1, 2, 2], [3, 2, 0]]
     assert (found >= 0).all()
+
+
+def test_heads_are_chosen_by_the_iou_of_tokens():
+    """Of the classes that are true; a false alarm costs, unlike in the recall of a class."""
+    targets, said = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 2, 1, 0])
+    found = Segmentation().score(targets, said, num_classes=3)
+    assert found == pytest.approx(jaccard_score(targets, said, average=None)[:2].mean())

@@ -2,11 +2,11 @@
 
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from tailora.experiments.rows import SeedWork
 from tailora.frames import Rows
 from tailora.methods.method import find_method
 from tailora.metrics import (
+    MaskOutcome,
     MethodMetrics,
     OverSeeds,
     RowOverSeeds,
@@ -40,6 +41,7 @@ from tailora.runs.comparison import (
     ComparisonResult,
     ComparisonRow,
     Measures,
+    PixelScores,
     PriorSpreads,
     Seconds,
     TuningResult,
@@ -49,6 +51,7 @@ from tailora.runs.provenance import GitState, Machine, git_state, machine, versi
 from tailora.storage import read_arrays, read_json, typed
 
 _SHOTS: Final = ("many", "medium", "few")
+_SUMS: Final = 3  # hits, true and predicted pixels
 
 
 def row_measures(methods: Sequence[MethodMetrics]) -> Measures | None:
@@ -121,6 +124,7 @@ class _Facts:
     own_seconds: float
     seconds: float
     validation: dict[str, float | None]
+    validation_iou: dict[str, float | None] = field(default_factory=dict)
     machine: Machine | None = None  # unknown of rows that an earlier version measured
 
 
@@ -134,6 +138,8 @@ class _Found:
     targets: NDArray[np.int64]
     counts: NDArray[np.float64]
     units: NDArray[np.str_] | None
+    overlaps: NDArray[np.int64] | None = None
+    overlap_units: NDArray[np.str_] | None = None
 
     @property
     def method(self) -> MethodMetrics:
@@ -162,6 +168,7 @@ def summarise(
         for probe in plan.probes_of(row)
     }
     ordinary = _over_ordinary(plan, found, shared=shared)
+    ordinary_pixels = _over_ordinary(plan, found, shared=shared, pixels=True)
     options, git = plan.recipe.evaluate, git_state()
     first = next(iter(found.values()))
     return ComparisonResult(
@@ -186,7 +193,14 @@ def summarise(
         probes=tuple(probe.name for probe in plan.probes),
         adapters=tuple(row.name for row in plan.adaptations),
         rows=Rows(
-            replace(row, over_ordinary=ordinary.get((row.adapter, row.probe)))
+            replace(
+                row,
+                over_ordinary=ordinary.get((row.adapter, row.probe)),
+                pixels=row.pixels
+                and replace(
+                    row.pixels, over_ordinary=ordinary_pixels.get((row.adapter, row.probe))
+                ),
+            )
             for probe in plan.probes
             for row in _rows_under(plan, probe, found, shared=shared)
         ),
@@ -224,6 +238,8 @@ def _read_result(place: Path) -> _Found:
         targets=arrays["targets"],
         counts=arrays["counts"],
         units=arrays.get("units"),
+        overlaps=arrays.get("overlaps"),
+        overlap_units=arrays.get("overlap_units"),
     )
     rows, classes = found.targets.shape, len(metrics.classes)
     if found.counts.shape != (classes,) or len(rows) != 1:
@@ -234,6 +250,12 @@ def _read_result(place: Path) -> _Found:
             raise RunError(f"{file.name} holds {name} that fit no test split")
     if found.units is not None and found.units.shape != rows:
         raise RunError(f"{file.name} holds units that fit no test split")
+    if found.overlaps is not None and (
+        found.overlaps.shape[1:] != (_SUMS, classes)
+        or found.overlap_units is None
+        or found.overlap_units.shape != found.overlaps.shape[:1]
+    ):
+        raise RunError(f"{file.name} holds counts of pixels that fit no test split")
     return found
 
 
@@ -252,20 +274,48 @@ def _rows_under(
     against = {row: base.name for row, base in baselines.items() if base is not None}
     over = _over_seeds(plan, mine, against, shared=shared)
     statistics_of = {row.name: row for row in over.rows}
-    return [
+    entries = [
         _entry(row, probe, statistics_of[row.name], mine[row.name], baselines.get(row.name))
         for row in rows
     ]
+    if not _has_pixels(mine):
+        return entries
+    over = _over_seeds(plan, mine, against, shared=shared, pixels=True)
+    return [
+        replace(entry, pixels=_pixels(one, mine[one.name]))
+        for entry, one in zip(entries, over.rows, strict=True)
+    ]
+
+
+def _has_pixels(found: Mapping[Any, Sequence[_Found]]) -> bool:
+    """Whether pixels were counted for every row, which earlier versions did not."""
+    return all(one.overlaps is not None for results in found.values() for one in results)
+
+
+def _pixels(over: RowOverSeeds, results: Sequence[_Found]) -> PixelScores:
+    sums = [one.overlaps.sum(axis=(0, 2)) for one in results if one.overlaps is not None]
+    return PixelScores(
+        scores=over.scores,
+        difference=over.difference,
+        ranks=over.ranks,
+        per_class=over.per_class,
+        accuracy=_spread(float(hits / true) for hits, true, _ in sums),
+        validation=_means(one.facts.validation_iou for one in results),
+    )
 
 
 def _over_ordinary(
-    plan: Plan, found: Mapping[tuple[str, str], list[_Found]], *, shared: bool
-) -> dict[tuple[str, str], Mapping[str, MeanDifference] | None]:
+    plan: Plan,
+    found: Mapping[tuple[str, str], list[_Found]],
+    *,
+    shared: bool,
+    pixels: bool = False,
+) -> dict[tuple[str, str], dict[str, MeanDifference] | None]:
     """Difference of each row to ordinary fine-tuning; nothing where that is no row."""
-    if plan.ordinary is None:
+    if plan.ordinary is None or (pixels and not _has_pixels(found)):
         return {}
     named = {" / ".join(key): results for key, results in found.items()}
-    over = _over_seeds(plan, named, " / ".join(plan.ordinary), shared=shared)
+    over = _over_seeds(plan, named, " / ".join(plan.ordinary), shared=shared, pixels=pixels)
     return dict(zip(found, (row.difference for row in over.rows), strict=True))
 
 
@@ -275,10 +325,11 @@ def _over_seeds(
     against: str | Mapping[str, str],
     *,
     shared: bool,
+    pixels: bool = False,
 ) -> OverSeeds:
-    options = plan.recipe.evaluate
+    options, outcome = plan.recipe.evaluate, _mask_outcome if pixels else _outcome
     return compare_over_seeds(
-        [_outcome(plan, results, place) for place in range(len(plan.seeds))],
+        [outcome(plan, results, place) for place in range(len(plan.seeds))],  # type: ignore[arg-type]
         against=against,
         shared_test=shared,
         replicates=options.replicates,
@@ -294,6 +345,17 @@ def _outcome(plan: Plan, mine: Mapping[str, list[_Found]], place: int) -> SeedOu
         groups=_groups(plan, one),
         predictions={name: results[place].predictions for name, results in mine.items()},
         units=one.units,
+        classes=one.metrics.classes,
+    )
+
+
+def _mask_outcome(plan: Plan, mine: Mapping[str, list[_Found]], place: int) -> MaskOutcome:
+    one = next(iter(mine.values()))[place]
+    sums = {name: np.asarray(results[place].overlaps) for name, results in mine.items()}
+    return MaskOutcome(
+        sums=sums,
+        groups=_groups(plan, one),
+        units=np.asarray(one.overlap_units),
         classes=one.metrics.classes,
     )
 

@@ -29,7 +29,7 @@ from tailora.methods.method import (
     starting_probe,
 )
 from tailora.methods.prepare import compose_job, decode_images, resolve_recipe
-from tailora.methods.scoring import clusters_of, cost_of, fit_of
+from tailora.methods.scoring import clusters_of, cost_of, fit_of, measured, placed_row
 from tailora.metrics import (
     ClusterSummary,
     MethodOutput,
@@ -38,6 +38,8 @@ from tailora.metrics import (
     evaluate_methods,
     group_f1,
 )
+from tailora.metrics.method_metrics import defined
+from tailora.metrics.segmentation import iou_of_sums
 from tailora.progress import Progress
 from tailora.runs.comparison_folder import ComparisonFolder
 from tailora.runs.folder import RunFolder
@@ -66,7 +68,7 @@ def validation_f1(job: Job, scores: Rows) -> dict[str, float | None]:
         return {}
     table = confusion_matrix(targets, scores.argmax(axis=1), len(job.counts.names))
     found = group_f1(class_scores(table).f1, job.groups)
-    return {name: None if np.isnan(value) else float(value) for name, value in found.items()}
+    return {name: defined(float(value)) for name, value in found.items()}
 
 
 def validation_shares(job: Job, method: Method, probe: ProbeChoice) -> Rows:
@@ -75,21 +77,26 @@ def validation_shares(job: Job, method: Method, probe: ProbeChoice) -> Rows:
         return method.shares(job, partial(_fit, job, probe), ("val",))[0]
     val = method.features(job, "val")
     own = method.own_head(job)
-    return _shares(_fit(job, probe, *head_rows(job, method), val, own=own), val)
+    head = fit_head(job, probe, *head_rows(job, method), val, own=own)
+    return _shares(as_logits(head), val)
 
 
-def row_output(job: Job, row: Adaptation, probe: ProbeChoice) -> tuple[MethodOutput, Rows]:
-    """What a row says about the test split, and its class shares of the validation split."""
+def row_output(
+    job: Job, row: Adaptation, probe: ProbeChoice
+) -> tuple[MethodOutput, Rows, nn.Module | None]:
+    """What a row says about the test split, its class shares of the validation split, its head."""
     method = find_method(row.method)
     if method.is_ensemble:
         shares, val_shares = method.shares(job, partial(_fit, job, probe), ("test", "val"))
         output = MethodOutput(row.name, shares, head=probe.name, **_cost(job, method))
-        return replace(output, fit=fit_of(job, val_shares)), val_shares
+        return replace(output, fit=fit_of(job, val_shares)), val_shares, None
     gallery = method.training_set(job)
     train, labels = head_rows(job, method, gallery)
     val, test = (method.features(job, split) for split in ("val", "test"))
     views = turned_views(job, method) if find_probe(probe.kind).views else None
-    logits = _fit(job, probe, train, labels, val, views, method.own_head(job))
+    own = method.own_head(job)
+    head = fit_head(job, probe, train, labels, val, views=views, own=own)
+    logits = as_logits(head)
     val_shares = _shares(logits, val)
     output = MethodOutput(
         row.name,
@@ -101,7 +108,21 @@ def row_output(job: Job, row: Adaptation, probe: ProbeChoice) -> tuple[MethodOut
         gallery=gallery,
         **_cost(job, method),
     )
-    return output, val_shares
+    return output, val_shares, head
+
+
+def _overlaps(job: Job, method: Method, head: nn.Module, split: str) -> NDArray[np.int64] | None:
+    """Places of each class in each image of a split; None for a task without several of them."""
+    if job.task.per_image or not len(job.dataset.indices(split)):
+        return None
+    row = placed_row(job, method, split, head, method.name)
+    return job.task.overlaps(measured(job, split, [row]))
+
+
+def _mean_ious(job: Job, sums: NDArray[np.int64]) -> dict[str, float | None]:
+    """Mean IoU by group over all places of a split."""
+    found = group_f1(iou_of_sums(sums.sum(axis=0)), job.groups)
+    return {name: defined(float(value)) for name, value in found.items()}
 
 
 def _shares(logits: Logits, rows: Rows) -> Rows:
@@ -120,10 +141,8 @@ def _fit(
     train: Rows,
     labels: NDArray[np.int64],
     val: Rows,
-    views: tuple[Rows, Rows] | None = None,
-    own: nn.Module | None = None,
 ) -> Logits:
-    return as_logits(fit_head(job, probe, train, labels, val, views=views, own=own))
+    return as_logits(fit_head(job, probe, train, labels, val))
 
 
 @dataclass(frozen=True)
@@ -233,7 +252,8 @@ def _score(
     """Fit one probe and look at the test once; leaves metrics, predictions and cost."""
     plain = PLAIN if find_probe(probe.kind).own else {}
     job = seeing(job, {**plain, **probe.seen})
-    output, val = row_output(job, row, probe)
+    method = find_method(row.method)
+    output, val, head = row_output(job, row, probe)
     options, units = job.recipe.evaluate, job.units("test")
     targets = job.decisions("test").labels
     metrics = evaluate_methods(
@@ -256,17 +276,26 @@ def _score(
     }
     if units is not None:
         arrays["units"] = np.asarray(units, dtype=np.str_)
+    sums, val_sums = (
+        None if head is None else _overlaps(job, method, head, split) for split in ("test", "val")
+    )
+    if sums is not None:
+        samples, groups = job.dataset.indices("test"), job.dataset.groups
+        blocks = samples if groups is None else groups[samples]
+        arrays |= {"overlaps": sums, "overlap_units": np.asarray(blocks, dtype=np.str_)}
     place = work.folder.result(row.name, probe.name, work.seed)
     write_atomically(
         place / "predictions.npz",
         lambda path: np.savez_compressed(path, **arrays),  # pyright: ignore[reportArgumentType]
     )
-    own = sum(entry.seconds for entry in find_method(row.method).own_costs(job))
-    facts = {
+    own = sum(entry.seconds for entry in method.own_costs(job))
+    facts: dict[str, Any] = {
         "own_seconds": own,
         "seconds": output.seconds,
         "validation": validation_f1(job, val),
         "machine": machine(str(job.accelerator.device)),
     }
+    if val_sums is not None:
+        facts["validation_iou"] = _mean_ious(job, val_sums)
     write_json(place / "row.json", facts)
     write_json(place / "metrics.json", metrics.to_json())  # last: it says that the row is there

@@ -73,7 +73,6 @@ def check_task(recipe: Recipe, task: Task) -> None:
         f"train.augment={train.augment!r}": train.augment == NADIR,
         f"probe {recipe.probe.loss!r}": find_probe(recipe.probe.loss).views,
         f"probe.views={recipe.probe.views}": (recipe.probe.views or 1) > 1,
-        f"probe.layers={recipe.probe.layers}": bool(recipe.probe.layers),
     }
     for what, is_needed in needs.items():
         if is_needed:

@@ -22,7 +22,6 @@ from tailora.methods.deblora.calibrate import Calibration
 from tailora.methods.experts import Experts
 from tailora.methods.job import Job
 from tailora.methods.stages import own_head_file, stage_features, train_once, trainable
-from tailora.metrics.confusion import present_macro_f1
 from tailora.runs.folder import StageCost
 from tailora.runs.weights import HeadFacts, load_adapted, load_head, save_head
 from tailora.storage import read_json, typed, write_json
@@ -323,7 +322,7 @@ def fit_head(
         val_labels=job.decisions("val").labels,
         counts=job.counts,
         groups=job.groups,
-        score=partial(present_macro_f1, num_classes=len(job.counts.names)),
+        score=partial(job.task.score, num_classes=len(job.counts.names)),
         seed=job.recipe.seed,
         l2=tuple(job.recipe.probe.l2),
         as_they_are=len(job.decisions("train")),

@@ -39,6 +39,7 @@ from tailora.metrics import (
 )
 from tailora.storage import write_json, write_text
 from tailora.tasks.task import Measured, PlacedRow, Task
+from tailora.train.base_adaptation import AnyEncoder
 
 
 def set_names(
@@ -174,7 +175,9 @@ def score(
     if options.label_value:
         metrics = replace(metrics, label_value=_label_value(job, results[-1]))
     last, fit = np.asarray(outputs[-1].probabilities), outputs[-1].fit
-    placed = None if job.task.per_image else _measured(job, results)
+    placed = None
+    if not job.task.per_image:
+        placed = measured(job, "test", [_placed(job, result) for result in results])
     metrics, arrays = with_task_metrics(
         job.task, metrics, job.decisions("test"), last, measured=placed
     )
@@ -217,15 +220,15 @@ def with_task_metrics(
     return (replace(metrics, task={"name": task.name, **found}) if found else metrics), arrays
 
 
-def _measured(job: Job, results: Sequence[StageResult]) -> Measured:
-    """The test images, and what each stage says about every place of them."""
-    samples, options = job.dataset.indices("test"), job.recipe.evaluate
+def measured(job: Job, split: str, rows: Sequence[PlacedRow]) -> Measured:
+    """The images of a split, and what each row says about every place of them."""
+    samples, options = job.dataset.indices(split), job.recipe.evaluate
     return Measured(
         data=job.dataset,
         samples=samples,
         units=None if job.dataset.groups is None else job.dataset.groups[samples],
         codes=np.arange(len(job.counts.names)),
-        rows=[_placed(job, result) for result in results],
+        rows=rows,
         classes=job.counts.names,
         groups=job.groups,
         train_pixels=job.counts.values,
@@ -237,16 +240,39 @@ def _measured(job: Job, results: Sequence[StageResult]) -> Measured:
 
 
 def _placed(job: Job, result: StageResult) -> PlacedRow:
-    stage = result.method.feature_stage(job)
-    encoder = result.encoder if stage == result.method.name else None
-    maps = stage_maps(job, stage, "test", encoder)
+    if result.plain:
+        job = seeing(job, PLAIN)
+    method = result.method
+    encoder = result.encoder if method.feature_stage(job) == method.name else None
+    return placed_row(job, method, "test", result.head, result.head_name, encoder)
+
+
+def placed_row(
+    job: Job,
+    method: Method,
+    split: str,
+    head: nn.Module,
+    head_name: str,
+    encoder: AnyEncoder | None = None,
+) -> PlacedRow:
+    """What a head says about every place of the images of a split.
+
+    Args:
+        job: The run, of a task with several decisions for each image.
+        method: Whose features the head sees.
+        split: `"train"`, `"val"` or `"test"`.
+        head: Trained.
+        head_name: Its name in tables.
+        encoder: The method's, if it is at hand.
+    """
+    maps = stage_maps(job, method.feature_stage(job), split, encoder)
 
     def logits(images: NDArray[np.int64]) -> NDArray[np.float32]:
         found = np.asarray(maps[images], dtype=np.float32)
-        rows = predict_logits(result.head, found.reshape(-1, found.shape[-1]))
+        rows = predict_logits(head, found.reshape(-1, found.shape[-1]))
         return rows.reshape(*found.shape[:-1], -1)
 
-    return PlacedRow(result.method.name, result.head_name, logits)
+    return PlacedRow(method.name, head_name, logits)
 
 
 def class_entries(

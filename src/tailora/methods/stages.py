@@ -145,7 +145,7 @@ def _encoded(
     folder = job.folder.stage(stage)
     split, grid = view.partition("-")[0], job.grid if by_place else ()
     views = (job.recipe.probe.views or 1) if view in ("val", "test") else 1
-    layers = [] if by_place else (job.recipe.probe.layers or [])
+    layers = job.recipe.probe.layers or []
     name = "-".join(["features", view, *(f"over-{views}-views" for _ in range(views > 1))])
     if layers:  # beside those that the encoder was trained through
         name += "-layers-" + ",".join(map(str, layers))

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from tailora.errors import ConfigError, unknown_name
-from tailora.metrics.confusion import class_scores, confusion_matrix
 from tailora.metrics.group_f1 import MACRO_KEYS, group_f1
 from tailora.metrics.method_metrics import defined
 from tailora.metrics.seed_differences import (
+    MaskOutcome,
     MeanDifference,
     ResampledTests,
     Score,
@@ -66,7 +66,7 @@ class SeedSpread(Spread):
 @final
 @dataclass(frozen=True)
 class ClassSpread:
-    """F1 of one class, over the seeds whose test split has the class; None if undefined."""
+    """F1 or IoU of a class, over the seeds whose test split has the class; None if undefined."""
 
     name: str
     mean: Score = None
@@ -84,9 +84,9 @@ class RowOverSeeds:
 
     Args:
         name: Row name.
-        scores: Macro-F1.
+        scores: Macro-F1, or mean IoU.
         difference: To the reference row; None for that row itself and without one.
-        ranks: Mean rank over seeds by macro-F1; 1 is best, ties share their mean.
+        ranks: Mean rank over seeds by these scores; 1 is best, ties share their mean.
         per_class: Every class of any seed, in index order of the first seed that has it.
     """
 
@@ -123,7 +123,7 @@ class OverSeeds:
 
 
 def compare_over_seeds(
-    outcomes: Sequence[SeedOutcome],
+    outcomes: Sequence[SeedOutcome] | Sequence[MaskOutcome],
     *,
     against: str | Mapping[str, str] | None,
     shared_test: bool,
@@ -149,7 +149,7 @@ def compare_over_seeds(
     test split, and does not generalise to the methods.
 
     Args:
-        outcomes: One per seed.
+        outcomes: One per seed; scored by F1 of samples, or by IoU of pixels.
         against: Reference row for all others; or for each row name its reference (rows left out
             have none); None for no differences.
         shared_test: Whether all seeds share one test split.
@@ -179,8 +179,8 @@ def compare_over_seeds(
         raise ConfigError(f"bootstrap replicates must be at least 1, got {replicates!r}")
     rows = checked_rows(outcomes, shared_test=shared_test)
     baselines = _baselines(rows, against)
-    f1 = {row: [_class_f1(outcome, row) for outcome in outcomes] for row in rows}
-    macro = {row: _macro(f1[row], outcomes) for row in rows}
+    scores = {row: [outcome.class_scores(row) for outcome in outcomes] for row in rows}
+    macro = {row: _macro(scores[row], outcomes) for row in rows}
     ranks = _ranks(macro)
     tests = ResampledTests(outcomes, shared_test, replicates, confidence, seed)
     return OverSeeds(
@@ -190,7 +190,7 @@ def compare_over_seeds(
                 scores={key: _spread(values) for key, values in macro[row].items()},
                 difference=difference_over_seeds(row, baselines.get(row), macro, tests),
                 ranks=ranks[row],
-                per_class=_per_class(f1[row], outcomes),
+                per_class=_per_class(scores[row], outcomes),
             )
             for row in rows
         ),
@@ -212,16 +212,12 @@ def _baselines(rows: Sequence[str], against: str | Mapping[str, str] | None) -> 
     return {row: base for row, base in given.items() if row != base}
 
 
-def _class_f1(outcome: SeedOutcome, row: str) -> NDArray[np.float64]:
-    confusion = confusion_matrix(outcome.targets, outcome.predictions[row], len(outcome.classes))
-    return class_scores(confusion).f1
-
-
 def _macro(
-    f1: Sequence[NDArray[np.float64]], outcomes: Sequence[SeedOutcome]
+    scores: Sequence[NDArray[np.float64]],
+    outcomes: Sequence[SeedOutcome] | Sequence[MaskOutcome],
 ) -> dict[str, NDArray[np.float64]]:
-    """Macro-F1 by scope, (seeds,); NaN where a scope has no class in a seed's test."""
-    by_seed = [group_f1(one, outcome.groups) for one, outcome in zip(f1, outcomes, strict=True)]
+    """Mean over the classes of a scope, (seeds,); NaN where it has no class in a seed's test."""
+    by_seed = [group_f1(one, outcome.groups) for one, outcome in zip(scores, outcomes, strict=True)]
     return {key: np.array([float(macro[key]) for macro in by_seed]) for key in MACRO_KEYS}
 
 
@@ -231,10 +227,11 @@ def _spread(values: NDArray[np.float64]) -> SeedSpread:
 
 
 def _per_class(
-    f1: Sequence[NDArray[np.float64]], outcomes: Sequence[SeedOutcome]
+    scores: Sequence[NDArray[np.float64]],
+    outcomes: Sequence[SeedOutcome] | Sequence[MaskOutcome],
 ) -> tuple[ClassSpread, ...]:
     values: dict[str, list[float]] = {}
-    for one, outcome in zip(f1, outcomes, strict=True):
+    for one, outcome in zip(scores, outcomes, strict=True):
         for name, value in zip(outcome.classes, one.tolist(), strict=True):
             values.setdefault(name, []).append(value)
     return tuple(

@@ -11,7 +11,7 @@ in machine learning benchmarks", MLSys 2021.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Final, final
+from typing import Annotated, Any, Final, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,9 +22,11 @@ from scipy.stats import t as student_t
 from tailora.counts import Groups
 from tailora.errors import DataError
 from tailora.metrics.bootstrap import BootstrappedF1, bootstrap_f1, units_per_class
+from tailora.metrics.confusion import class_scores, confusion_matrix
 from tailora.metrics.group_f1 import MACRO_KEYS, group_members, mean_of_defined
 from tailora.metrics.intervals import undetected_share
 from tailora.metrics.method_metrics import Interval
+from tailora.metrics.segmentation import MaskScores, bootstrap_iou, iou_of_sums
 from tailora.numbers import MISSING, points, points_interval
 
 _FEWEST_UNITS: Final = 2  # one block says nothing about another
@@ -53,8 +55,101 @@ class SeedOutcome:
     units: ArrayLike | None
     classes: tuple[str, ...]
 
+    @property
+    def rows(self) -> list[str]:
+        """Names of its rows."""
+        return list(self.predictions)
 
-def checked_rows(outcomes: Sequence[SeedOutcome], *, shared_test: bool) -> list[str]:
+    def class_scores(self, row: str) -> NDArray[np.float64]:
+        """F1 of each class (classes,)."""
+        predicted = self.predictions[row]
+        return class_scores(confusion_matrix(self.targets, predicted, len(self.classes))).f1
+
+    def resampled(self, row: str, *, replicates: int, seed: int) -> BootstrappedF1:
+        """F1 of a row on resamples of the test split; the same resamples for every row."""
+        return bootstrap_f1(
+            self.targets,
+            self.predictions[row],
+            len(self.classes),
+            replicates=replicates,
+            seed=seed,
+            units=self.units,
+        )
+
+    def units_per_class(self) -> NDArray[np.int64]:
+        """Independent units with each class (classes,)."""
+        return units_per_class(self.targets, len(self.classes), units=self.units)
+
+    def says_the_same(self, row: str, other: str) -> bool:
+        """Whether two rows predict the same for every sample."""
+        return same_values(self.predictions[row], self.predictions[other])
+
+    def has_test_of(self, other: "SeedOutcome") -> bool:
+        """Whether the test split is that of another seed, class by class and sample by sample."""
+        same_units = (
+            other.units is None
+            if self.units is None
+            else other.units is not None and same_values(self.units, other.units)
+        )
+        named_alike = (self.classes, self.groups) == (other.classes, other.groups)
+        return same_units and named_alike and same_values(self.targets, other.targets)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class MaskOutcome:
+    """Pixels of every row of a comparison on the test split of one seed.
+
+    Args:
+        sums: Hits, true and predicted pixels of each class in each test image (images, 3, classes),
+            keyed by row name.
+        groups: Head, middle and tail, by class index.
+        units: Unit of each image, e.g. its block (images,).
+        classes: Class names in index order.
+    """
+
+    sums: Mapping[str, NDArray[np.int64]]
+    groups: Groups
+    units: NDArray[Any]
+    classes: tuple[str, ...]
+
+    @property
+    def rows(self) -> list[str]:
+        """Names of its rows."""
+        return list(self.sums)
+
+    def class_scores(self, row: str) -> NDArray[np.float64]:
+        """IoU of each class (classes,)."""
+        return iou_of_sums(self.sums[row].sum(axis=0))
+
+    def resampled(self, row: str, *, replicates: int, seed: int) -> MaskScores:
+        """IoU of a row on resamples of the test split; the same resamples for every row."""
+        return bootstrap_iou(self.sums[row], self.units, replicates=replicates, seed=seed)
+
+    def units_per_class(self) -> NDArray[np.int64]:
+        """Units with a pixel of each class (classes,)."""
+        return np.array([len(set(self.units[has])) for has in self._true().T > 0])
+
+    def says_the_same(self, row: str, other: str) -> bool:
+        """Whether two rows have the same counts in every image."""
+        return same_values(self.sums[row], self.sums[other])
+
+    def has_test_of(self, other: "MaskOutcome") -> bool:
+        """Whether the test split is that of another seed, as far as counts of pixels tell."""
+        named_alike = (self.classes, self.groups) == (other.classes, other.groups)
+        return (
+            named_alike
+            and same_values(self.units, other.units)
+            and same_values(self._true(), other._true())
+        )
+
+    def _true(self) -> NDArray[np.int64]:
+        return next(iter(self.sums.values()))[:, 1]
+
+
+def checked_rows(
+    outcomes: Sequence[SeedOutcome] | Sequence[MaskOutcome], *, shared_test: bool
+) -> list[str]:
     """Return the row names of all seeds in order of appearance.
 
     Raises:
@@ -63,11 +158,11 @@ def checked_rows(outcomes: Sequence[SeedOutcome], *, shared_test: bool) -> list[
     """
     if not outcomes:
         raise DataError("statistics over seeds need at least one seed, got none")
-    rows = list(dict.fromkeys(row for outcome in outcomes for row in outcome.predictions))
+    rows = list(dict.fromkeys(row for outcome in outcomes for row in outcome.rows))
     if not rows:
         raise DataError("statistics over seeds need at least one row of predictions, got none")
     for position, outcome in enumerate(outcomes):
-        missing = [row for row in rows if row not in outcome.predictions]
+        missing = [row for row in rows if row not in outcome.rows]
         if missing:
             raise DataError(
                 f"seed {position + 1} of {len(outcomes)} lacks the rows {missing}; every seed "
@@ -78,22 +173,12 @@ def checked_rows(outcomes: Sequence[SeedOutcome], *, shared_test: bool) -> list[
                 f"the groups of seed {position + 1} of {len(outcomes)} must contain each of the "
                 f"{len(outcome.classes)} classes once, got {outcome.groups}"
             )
-        if shared_test and not _same_test(outcome, outcomes[0]):
+        if shared_test and not outcome.has_test_of(outcomes[0]):  # type: ignore[arg-type]
             raise DataError(
                 f"seed {position + 1} of {len(outcomes)} was not tested on the samples of the "
                 "first; use shared_test=False if each seed drew its own split"
             )
     return rows
-
-
-def _same_test(one: SeedOutcome, other: SeedOutcome) -> bool:
-    same_units = (
-        other.units is None
-        if one.units is None
-        else other.units is not None and same_values(one.units, other.units)
-    )
-    named_alike = (one.classes, one.groups) == (other.classes, other.groups)
-    return same_units and named_alike and same_values(one.targets, other.targets)
 
 
 def same_values(one: ArrayLike, other: ArrayLike) -> bool:
@@ -104,7 +189,7 @@ def same_values(one: ArrayLike, other: ArrayLike) -> bool:
 @final
 @dataclass(frozen=True)
 class MeanDifference:
-    """Paired difference of macro-F1, mean over seeds, in [-1, 1] with its interval."""
+    """Paired difference of a score, mean over seeds, in [-1, 1] with its interval."""
 
     mean: Annotated[float, Field(ge=-1, le=1)] | None = None
     low: Score = None
@@ -139,26 +224,19 @@ class MeanDifference:
 class ResampledTests:
     """Resampled test splits of all seeds, on demand; those of reference rows are cached."""
 
-    outcomes: Sequence[SeedOutcome]
+    outcomes: Sequence[SeedOutcome] | Sequence[MaskOutcome]
     shared: bool
     replicates: int
     confidence: float
     seed: int
-    kept: dict[tuple[int, str], BootstrappedF1] = field(default_factory=dict)
+    kept: dict[tuple[int, str], BootstrappedF1 | MaskScores] = field(default_factory=dict)
 
-    def resampled(self, position: int, row: str) -> BootstrappedF1:
-        """Return the F1 of a row on resamples of the seed at `position`."""
+    def resampled(self, position: int, row: str) -> BootstrappedF1 | MaskScores:
+        """Return the scores of a row on resamples of the seed at `position`."""
         outcome = self.outcomes[position]
-        return bootstrap_f1(
-            outcome.targets,
-            outcome.predictions[row],
-            len(outcome.classes),
-            replicates=self.replicates,
-            seed=self.seed,
-            units=outcome.units,
-        )
+        return outcome.resampled(row, replicates=self.replicates, seed=self.seed)
 
-    def baseline(self, position: int, row: str) -> BootstrappedF1:
+    def baseline(self, position: int, row: str) -> BootstrappedF1 | MaskScores:
         """The same, cached for other rows with this reference."""
         key = (position, row)
         if key not in self.kept:
@@ -177,7 +255,7 @@ def difference_over_seeds(
     Args:
         row: Row name.
         base: Reference row.
-        macro: Macro-F1 of each row by scope, (seeds,); NaN where undefined.
+        macro: Mean score of each row by scope, (seeds,); NaN where undefined.
         tests: The tests of the same seeds.
     """
     if base is None:
@@ -223,7 +301,7 @@ def _test_halves(row: str, base: str, tests: ResampledTests) -> dict[str, float]
     seeds = len(tests.outcomes)
     if not tests.shared and seeds > 1:
         return dict.fromkeys(MACRO_KEYS, 0.0)
-    if all(same_values(one.predictions[row], one.predictions[base]) for one in tests.outcomes):
+    if all(one.says_the_same(row, base) for one in tests.outcomes):
         return dict.fromkeys(MACRO_KEYS, 0.0)
     pairs = ((tests.resampled(k, row), tests.baseline(k, base)) for k in range(seeds))
     point, replicates = np.zeros(1), np.zeros(1)
@@ -231,7 +309,7 @@ def _test_halves(row: str, base: str, tests: ResampledTests) -> dict[str, float]
         point = point + (first.point - second.point) / seeds
         replicates = replicates + (first.replicates - second.replicates) / seeds
     test = tests.outcomes[0]
-    units = units_per_class(test.targets, len(test.classes), units=test.units)
+    units = test.units_per_class()
     return {
         key: _test_half(point, replicates, units, members, tests.confidence)
         for key, members in group_members(test.groups).items()

@@ -86,15 +86,32 @@ class PixelCounts:
         predicted = np.where(truth >= 0, predicted, -1)
         width = boundary_width(truth.shape)
         true_edge, own_edge = boundary(truth, width), boundary(predicted, width)
-        known = truth >= 0
-        cells = truth[known].astype(np.int64) * self.classes + predicted[known]
-        found = np.bincount(cells, minlength=self.classes**2)
-        table = found.reshape(self.classes, self.classes)
+        table = pixel_table(truth, predicted, self.classes)
         self.confusion += table
-        self.areas.append(np.stack([np.diag(table), table.sum(axis=1), table.sum(axis=0)]))
+        self.areas.append(sums_of(table))
         same = true_edge & own_edge & (truth == predicted)
         edges = (truth[same], truth[true_edge], predicted[own_edge])
         self.edges.append(np.stack([np.bincount(e, minlength=self.classes) for e in edges]))
+
+
+def pixel_table(
+    truth: NDArray[np.integer], predicted: NDArray[np.integer], classes: int
+) -> NDArray[np.int64]:
+    """Count the pixels of an image by true (rows) and predicted class (classes, classes).
+
+    Args:
+        truth: Class index of each pixel, negative where it is ignored.
+        predicted: Class index of each pixel, of the same shape.
+        classes: Number of classes.
+    """
+    known = truth >= 0
+    cells = truth[known].astype(np.int64) * classes + predicted[known]
+    return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
+
+
+def sums_of(table: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Hits, true and predicted pixels of each class (3, classes) of `pixel_table`."""
+    return np.stack([np.diag(table), table.sum(axis=1), table.sum(axis=0)])
 
 
 def iou_of_sums(sums: NDArray[np.number]) -> NDArray[np.float64]:
@@ -130,7 +147,11 @@ class MaskScores:
 
 
 def bootstrap_iou(
-    sums: Sequence[NDArray[np.int64]], units: Sequence[Any], *, replicates: int, seed: int
+    sums: Sequence[NDArray[np.int64]] | NDArray[np.int64],
+    units: Sequence[Any] | NDArray[Any],
+    *,
+    replicates: int,
+    seed: int,
 ) -> MaskScores:
     """Compute IoU on a test split and on resamples of its units.
 
@@ -141,7 +162,7 @@ def bootstrap_iou(
         seed: Seed of the resampling.
     """
     names, unit = np.unique(np.asarray(units), return_inverse=True)
-    stacked = np.stack(sums)
+    stacked = np.asarray(sums)
     of_unit = np.zeros((len(names), stacked[0].size), dtype=np.int64)
     np.add.at(of_unit, unit, stacked.reshape(len(stacked), -1))
     strata = np.zeros(len(names), dtype=np.int64)

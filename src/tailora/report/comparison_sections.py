@@ -31,8 +31,8 @@ _MEASURES: Final = ("measures", "Worst class, ranking and coverage")
 def verdict_section(found: ComparisonResult) -> Section:
     """Report which method is best and which gains are supported."""
     caption = (
-        "Macro-F1 in percent on the test split: the mean over classes, so rare classes count as "
-        "much as frequent ones."
+        f"{_measure(found)} in percent on the test split: the mean over classes, so rare classes "
+        "count as much as frequent ones."
     )
     if found.against_title is not None:
         caption += (
@@ -44,11 +44,11 @@ def verdict_section(found: ComparisonResult) -> Section:
 
 
 def scores_section(found: ComparisonResult) -> Section:
-    """Macro-F1 of each method, one table per probe."""
+    """Score of each method, one table per probe."""
     what = "mean ± standard deviation over seeds" if len(found.seeds) > 1 else "one seed"
-    caption = f"Macro-F1 in percent, {what}; one table per probe, with the same columns."
+    caption = f"{_measure(found)} in percent, {what}; one table per probe, with the same columns."
     if len(found.probes) == 1:
-        caption = f"Macro-F1 in percent, {what}, all with the probe {found.probes[0]}."
+        caption = f"{_measure(found)} in percent, {what}, all with the probe {found.probes[0]}."
     caption += (
         " None is bold: the highest mean does not prove a lead; rely on the differences and "
         "their intervals."
@@ -57,12 +57,20 @@ def scores_section(found: ComparisonResult) -> Section:
     return Section("scores", "Scores", caption, tables)
 
 
+def _measure(found: ComparisonResult) -> str:
+    """Its measure at the beginning of a sentence."""
+    return found.measure[0].upper() + found.measure[1:]
+
+
 def _score_table(found: ComparisonResult, probe: str) -> Table:
     first = f"probe: {shorten(probe, 30)}" if len(found.probes) > 1 else "method"
     columns = [Column(first, numeric=False), *(Column(scope) for scope in SCOPES)]
     if found.against_title is not None:
         against = shorten(found.against_title, 24)
-        hint = "paired difference of macro-F1, points, with its interval; same probe, same seeds"
+        hint = (
+            f"paired difference of {found.measure}, points, with its interval; same probe, same "
+            "seeds"
+        )
         columns += [Column(f"{scope} − {against}", hint) for scope in ("tail", "all")]
     if found.ordinary is not None:
         hint = f"paired difference to {found.ordinary}, the head that the adapter was trained with"
@@ -72,14 +80,14 @@ def _score_table(found: ComparisonResult, probe: str) -> Table:
         Column("parameters", "that were trained"),
     ]
     rows = tuple(_score_row(found, row) for row in found.under(probe))
-    return Table(tuple(columns), rows, f"Macro-F1 per method with the probe {probe}")
+    return Table(tuple(columns), rows, f"{_measure(found)} per method with the probe {probe}")
 
 
 def _score_row(found: ComparisonResult, row: ComparisonRow) -> tuple[Cell, ...]:
     changes = [_difference_cell(row.difference_on(scope)) for scope in ("tail", "all")]
     return (
         _name_cell(row),
-        *(Cell(row.scores[scope].text()) for scope in SCOPES),
+        *(Cell(row.main.scores[scope].text()) for scope in SCOPES),
         *(changes if found.against_title is not None else []),
         *([_difference_cell(row.gain_on("tail"))] if found.ordinary is not None else []),
         Cell(duration(row.seconds and row.seconds.total)),
@@ -104,7 +112,7 @@ def _label_cell(row: ComparisonRow) -> Cell:
 
 
 def grid_section(found: ComparisonResult) -> Section:
-    """Macro-F1 of each method with each probe, as a heat map."""
+    """Score of each method with each probe, as a heat map."""
     caption = (
         "Every method with every probe. Within a column the probe is the same, so differences "
         "are due to the method; within a row, to the probe. Each panel has its own colour scale."
@@ -120,7 +128,7 @@ def forest_section(found: ComparisonResult) -> Section:
         return left_out("differences", title, "there is no reference method")
     over = ", mean over seeds" if len(found.seeds) > 1 else ""
     caption = (
-        f"Macro-F1 minus that of {found.against_title} with the same probe{over}, with "
+        f"{_measure(found)} minus that of {found.against_title} with the same probe{over}, with "
         f"{100 * found.confidence:g} % intervals. If an interval includes zero, it is open which "
         "of the two is better."
     )
@@ -235,15 +243,15 @@ def cost_section(found: ComparisonResult) -> Section:
 
 
 def classes_section(found: ComparisonResult) -> Section:
-    """Draw and list F1 per class; only a few methods if there are many."""
-    title = "F1 per class"
+    """Draw and list F1 or IoU per class; only a few methods if there are many."""
+    title = f"{found.class_measure} per class"
     names = [one.name for one in found.classes]
     rows = _drawn_rows(found)
-    if not names or not any(row.per_class for row in rows):
+    if not names or not any(row.main.per_class for row in rows):
         return left_out("classes", title, "no per-class scores were stored")
     several = len(found.seeds) > 1
     caption = (
-        "F1 of each class in percent, most frequent first"
+        f"{found.class_measure} of each class in percent, most frequent first"
         + (
             ", mean and standard deviation over the seeds whose test split has the class"
             if several
@@ -280,7 +288,7 @@ def _drawn_rows(found: ComparisonResult) -> list[ComparisonRow]:
         return (
             not is_against,
             row.leaks,
-            -(row.scores["tail"].mean or row.scores["all"].mean or 0.0),
+            -(row.main.scores["tail"].mean or row.main.scores["all"].mean or 0.0),
         )
 
     kept = sorted(rows, key=importance)[:_MOST_DRAWN]
@@ -296,14 +304,14 @@ def _series(rows: Sequence[ComparisonRow], names: Sequence[str]) -> list[Series]
 
 
 def _around(one: ClassSpread) -> tuple[float | None, tuple[float, float] | None]:
-    """Return F1 minus and plus its standard deviation."""
+    """Return a score minus and plus its standard deviation."""
     if one.mean is None or one.deviation is None:
         return one.mean, None
     return one.mean, (max(one.mean - one.deviation, 0.0), min(one.mean + one.deviation, 1.0))
 
 
 def _by_class(row: ComparisonRow, names: Sequence[str]) -> list[ClassSpread]:
-    known = {one.name: one for one in row.per_class}
+    known = {one.name: one for one in row.main.per_class}
     return [known[name] if name in known else ClassSpread(name) for name in names]
 
 
@@ -326,7 +334,7 @@ def _class_table(
         )
         for one, *of_rows in zip(found.classes, *spreads, strict=True)
     )
-    return Table(columns, cells, "F1 per class and method")
+    return Table(columns, cells, f"{found.class_measure} per class and method")
 
 
 def _mean_over_seeds(found: ComparisonResult) -> str:

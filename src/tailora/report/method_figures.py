@@ -31,7 +31,7 @@ def short_label(row: ComparisonRow) -> str:
 
 
 def score_grid(found: ComparisonResult) -> Picture:
-    """Draw macro-F1 of every adapter with every probe, on the tail and on all classes."""
+    """Draw the score of every adapter with every probe, on the tail and on all classes."""
     adapters = list(dict.fromkeys(row.title for row in found.rows))
     leaking = {row.title for row in found.rows if row.leaks}
     names = [_marked(name, leaks=name in leaking) for name in adapters]
@@ -41,12 +41,12 @@ def score_grid(found: ComparisonResult) -> Picture:
         panels = figure.subplots(1, 2, sharey=True)
         for axes, grid, scope in zip(panels, grids, SHOWN, strict=True):
             _draw_grid(axes, grid, found.probes)
-            axes.set_title(f"{_TITLES[scope]}, macro-F1 in %", pad=8)
+            axes.set_title(f"{_TITLES[scope]}, {found.measure} in %", pad=8)
         panels[0].set_yticks(range(len(names)), [shorten(name, LABEL) for name in names])
         leave_room(figure, [*names, *found.probes])
 
     alt = (
-        f"Heat map of the macro-F1 of {counted(len(adapters), 'method')} with "
+        f"Heat map of the {found.measure} of {counted(len(adapters), 'method')} with "
         f"{counted(len(found.probes), 'probe')}, on the tail and on all classes."
     )
     height = 1.3 + 0.36 * len(names) + 0.05 * max(map(len, found.probes))
@@ -69,7 +69,9 @@ def difference_forest(found: ComparisonResult) -> Picture | None:
             axes.axvline(0, color=SOFT, linewidth=0.8)
             axes.grid(axis="x")
             axes.set_title(_TITLES[scope])
-            axes.set_xlabel(f"macro-F1 minus {shorten(found.against_title or '', 24)}, points")
+            axes.set_xlabel(
+                f"{found.measure} minus {shorten(found.against_title or '', 24)}, points"
+            )
         _name_forest(panels[0], lines)
         panels[1].tick_params(axis="y", length=0)
         leave_room(figure, [row.title for row in rows])
@@ -83,10 +85,10 @@ def difference_forest(found: ComparisonResult) -> Picture | None:
 
 def rank_lines(found: ComparisonResult) -> Picture | None:
     """Draw the mean rank of each row on the tail and on all; None if there are none."""
-    known = [row for row in found.rows if any(row.ranks[scope] is not None for scope in SHOWN)]
+    known = [row for row in found.rows if any(row.main.ranks[scope] is not None for scope in SHOWN)]
     if not known:
         return None
-    rows = sorted(known, key=lambda row: [_last_if_none(row.ranks[scope]) for scope in SHOWN])
+    rows = sorted(known, key=lambda row: [_last_if_none(row.main.ranks[scope]) for scope in SHOWN])
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -115,7 +117,7 @@ def _marked(name: str, *, leaks: bool) -> str:
 def _grid(found: ComparisonResult, adapters: Sequence[str], scope: str) -> NDArray[np.float64]:
     grid = np.full((len(adapters), len(found.probes)), np.nan)
     for row in found.rows:
-        mean = row.scores[scope].mean
+        mean = row.main.scores[scope].mean
         if mean is not None:
             grid[adapters.index(row.title), found.probes.index(row.probe)] = mean
     return grid
@@ -215,7 +217,7 @@ def _hollow(rows: Sequence[ComparisonRow]) -> list[Line2D]:
 def _draw_ranks(axes: Axes, rows: Sequence[ComparisonRow], scope: str) -> None:
     colour, marker, shift = _RANK_LOOKS[scope]
     for position, row in enumerate(rows):
-        rank = row.ranks[scope]
+        rank = row.main.ranks[scope]
         if rank is None:
             continue
         axes.plot(

@@ -16,17 +16,22 @@ from tailora.runs.comparison import LEAKS, ComparisonResult, ComparisonRow
 
 _MOST_NAMED: Final = 6
 _MANY: Final = 10  # comparisons from which on chance alone may well show a gain
-_WHAT: Final = {"tail": "tail macro-F1", "all": "macro-F1 over all classes"}
+_SCOPES: Final = ("tail", "all")
 
 
 def verdict_notes(found: ComparisonResult) -> tuple[Note, ...]:
     """Report which row is best on the tail and on all, and which gains are supported."""
     honest = [row for row in found.rows if not row.leaks]
     notes = [_incomplete(found)]
-    notes += [_over_ordinary(found, honest), *(_highest(found, honest, scope) for scope in _WHAT)]
-    notes += [_supported(found, honest, scope) for scope in _WHAT]
+    notes += [_over_ordinary(found, honest)]
+    notes += [_highest(found, honest, scope) for scope in _SCOPES]
+    notes += [_supported(found, honest, scope) for scope in _SCOPES]
     notes += [_chance(found, honest), _leaking(found), _one_seed(found)]
     return tuple(note for note in notes if note is not None)
+
+
+def _what(found: ComparisonResult, scope: str) -> str:
+    return f"tail {found.measure}" if scope == "tail" else f"{found.measure} over all classes"
 
 
 def _incomplete(found: ComparisonResult) -> Note | None:
@@ -44,21 +49,23 @@ def _over_ordinary(found: ComparisonResult, rows: Sequence[ComparisonRow]) -> No
     start = f"Over ordinary fine-tuning ({found.ordinary})"
     if not supported:
         return Note(f"{start}, no gain on the tail can be claimed.", "open") if gains else None
-    return Note(f"{start}, tail macro-F1 gains: {_largest_first(supported)}.", "good")
+    return Note(f"{start}, tail {found.measure} gains: {_largest_first(supported)}.", "good")
 
 
 def _highest(found: ComparisonResult, rows: Sequence[ComparisonRow], scope: str) -> Note:
     ranked = sorted(
-        (row for row in rows if row.scores[scope].mean is not None),
-        key=lambda row: -(row.scores[scope].mean or 0.0),
+        (row for row in rows if row.main.scores[scope].mean is not None),
+        key=lambda row: -(row.main.scores[scope].mean or 0.0),
     )
     if not ranked:
-        return Note(f"No row has a {_WHAT[scope]}: there are no test samples for it.", "open")
+        return Note(
+            f"No row has a {_what(found, scope)}: there are no test samples for it.", "open"
+        )
     best = ranked[0]
-    text = f"Highest {_WHAT[scope]}: {best.label}, {best.scores[scope].text()}"
+    text = f"Highest {_what(found, scope)}: {best.label}, {best.main.scores[scope].text()}"
     text += f" over {len(found.seeds)} seeds." if len(found.seeds) > 1 else "."
     if len(ranked) > 1:
-        text += f" Next: {ranked[1].label}, {ranked[1].scores[scope].text()}."
+        text += f" Next: {ranked[1].label}, {ranked[1].main.scores[scope].text()}."
     return Note(f"{text} {_standing(found, best, scope)}".strip())
 
 
@@ -66,7 +73,7 @@ def _standing(found: ComparisonResult, row: ComparisonRow, scope: str) -> str:
     """Return the comparison of the best row with the reference method."""
     if found.against_title is None:
         return ""
-    if row.adapter == found.against and not row.difference:
+    if row.adapter == found.against and not row.main.difference:
         return f"It is the reference method{_same(found)}."
     change = row.difference_on(scope)
     if change is None:

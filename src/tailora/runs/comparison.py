@@ -93,6 +93,30 @@ class Seconds:
 
 @final
 @dataclass(frozen=True, kw_only=True)
+class PixelScores:
+    """Intersection over union (IoU) over the pixels of the test images, over all seeds.
+
+    Args:
+        scores: Mean IoU keyed all/head/middle/tail.
+        difference: Paired difference to the row's `against`, keyed as `scores`; None for that row.
+        over_ordinary: The same to ordinary fine-tuning, if that is a row.
+        ranks: Mean rank by mean IoU over seeds; 1 is best.
+        per_class: IoU of each class that occurs in any seed.
+        accuracy: Share of labelled pixels that are right.
+        validation: Mean IoU on validation, mean over seeds, keyed all/head/middle/tail.
+    """
+
+    scores: Annotated[dict[str, SeedSpread], keyed(*MACRO_KEYS)]
+    difference: Annotated[dict[str, MeanDifference], keyed(*MACRO_KEYS)] | None = None
+    over_ordinary: Annotated[dict[str, MeanDifference], keyed(*MACRO_KEYS)] | None = None
+    ranks: Annotated[_Scores, keyed(*MACRO_KEYS)]
+    per_class: tuple[ClassSpread, ...] = ()
+    accuracy: Spread
+    validation: _Scores = field(default_factory=dict)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
 class ComparisonRow:
     """One adapter with one probe, over all seeds; fields are None where not measured.
 
@@ -115,6 +139,7 @@ class ComparisonRow:
         accuracy: Mean over seeds.
         balanced_accuracy: Mean recall over classes, mean over seeds.
         measures: Further metrics; None in rows of an earlier version.
+        pixels: Scores over pixels, by which rows of a segmentation are compared; None for others.
         purity: Purity of debLoRA's clusters, in (0, 1].
         seconds: Wall time.
         validation: Macro-F1 on validation, keyed all/head/middle/tail.
@@ -143,6 +168,7 @@ class ComparisonRow:
     accuracy: _Share = None
     balanced_accuracy: _Share = None
     measures: Measures | None = None
+    pixels: PixelScores | None = None
     purity: Score = None
     seconds: Seconds | None = None
     validation: _Scores = field(default_factory=dict)
@@ -157,6 +183,11 @@ class ComparisonRow:
         return f"{self.title} with {self.probe}" if self.several else self.title
 
     @property
+    def main(self) -> "ComparisonRow | PixelScores":
+        """What rows are compared by: scores over pixels, if there are any, else macro-F1."""
+        return self.pixels or self
+
+    @property
     def told(self) -> str:
         """Changes to the shared recipe that the title does not mention."""
         return ", ".join(
@@ -167,12 +198,14 @@ class ComparisonRow:
 
     def gain_on(self, scope: str) -> MeanDifference | None:
         """Paired difference to ordinary fine-tuning for a group of classes; None if undefined."""
-        found = None if self.over_ordinary is None else self.over_ordinary[scope]
+        over = self.main.over_ordinary
+        found = None if over is None else over[scope]
         return found if found is not None and found.mean is not None else None
 
     def difference_on(self, scope: str) -> MeanDifference | None:
         """Paired difference to the reference row for a group of classes; None if undefined."""
-        found = None if self.difference is None else self.difference[scope]
+        over = self.main.difference
+        found = None if over is None else over[scope]
         return None if found is None or found.mean is None else found
 
 
@@ -357,6 +390,16 @@ class ComparisonResult:
         """Title of the method the others are compared with."""
         return None if self.against is None else method_title(self.against)
 
+    @property
+    def measure(self) -> str:
+        """What rows are compared by, as tables and figures name it."""
+        return "macro-F1" if any(row.pixels is None for row in self.rows) else "mean IoU"
+
+    @property
+    def class_measure(self) -> str:
+        """The same of one class."""
+        return "F1" if any(row.pixels is None for row in self.rows) else "IoU"
+
     @cached_property
     def group_of(self) -> dict[str, str]:
         """Group of each class name."""
@@ -371,7 +414,7 @@ class ComparisonResult:
 
         Args:
             by: `"row"`, as `rows.to_frame()`; `"class"`, F1 of each class in each row; or `"seed"`,
-                macro-F1 of each row in each seed.
+                macro-F1 of each row in each seed. Rows of a segmentation have IoU and mean IoU.
 
         Raises:
             ConfigError: `by` is unknown, or pandas is not installed.
@@ -381,7 +424,7 @@ class ComparisonResult:
         return frame(_FRAMES[by](self))
 
     def table(self) -> Table:
-        """Macro-F1 of each row in points, mean ± deviation, and paired differences."""
+        """Macro-F1 or mean IoU of each row in points, and paired differences."""
         table = Table(caption=escape(_caption(self)))
         table.add_column("method")
         names = [*GROUP_NAMES, "all"]
@@ -470,16 +513,16 @@ def _told(key: str, value: Any) -> str:
 def _cells(row: ComparisonRow, *, compared: bool) -> list[str]:
     name = f"{row.title} ({LEAKS})" if row.leaks else row.title
     changes = [row.difference_on(scope) or MeanDifference() for scope in _COMPARED * compared]
-    scores = [row.scores[scope].text() for scope in (*GROUP_NAMES, "all")]
+    scores = [row.main.scores[scope].text() for scope in (*GROUP_NAMES, "all")]
     return [name, *scores, *(change.text() for change in changes)]
 
 
 def _caption(found: ComparisonResult) -> str:
     n_seeds = len(found.seeds)
     if n_seeds > 1:
-        text = f"macro-F1 in points, mean ± standard deviation over {n_seeds} seeds"
+        text = f"{found.measure} in points, mean ± standard deviation over {n_seeds} seeds"
     else:
-        text = "macro-F1 in points, one seed: the deviation over seeds is unknown"
+        text = f"{found.measure} in points, one seed: the deviation over seeds is unknown"
     if found.ordinary is not None:
         text += f"; ordinary: fine-tuning as usual, {found.ordinary}"
     if found.against is None:
@@ -496,14 +539,14 @@ _FRAMES: Final[dict[str, Callable[[ComparisonResult], list[dict[str, Any]]]]] = 
     "class": lambda found: [
         {"adapter": row.adapter, "probe": row.probe, **asdict(one)}
         for row in found.rows
-        for one in row.per_class
+        for one in row.main.per_class
     ],
     "seed": lambda found: [
         {"adapter": row.adapter, "probe": row.probe, "seed": seed}
         | dict(zip(MACRO_KEYS, scores, strict=True))
         for row in found.rows
         for seed, *scores in zip(
-            found.seeds, *(row.scores[scope].per_seed for scope in MACRO_KEYS), strict=False
+            found.seeds, *(row.main.scores[scope].per_seed for scope in MACRO_KEYS), strict=False
         )
     ],
 }

@@ -205,6 +205,29 @@ class Segmentation(Task):
         }
         return entry, _windows(measured, np.array(used), np.stack(counts[-1].areas))
 
+    def overlaps(self, measured: Measured) -> NDArray[np.int64]:
+        """Hits, true and predicted pixels of each class in each image (images, 3, classes)."""
+        from tailora.metrics.segmentation import pixel_table, sums_of
+
+        [row], classes = measured.rows, len(measured.classes)
+        found = np.zeros((len(measured.samples), 3, classes), dtype=np.int64)
+        for i in range(len(found)):
+            truth = _truth(measured, i)
+            if truth is not None:
+                said = classes_of(row.logits(np.array([i]))[0], truth.shape)
+                found[i] = sums_of(pixel_table(truth, said, classes))
+        return found
+
+    def score(
+        self, targets: NDArray[np.int64], predictions: NDArray[np.int64], *, num_classes: int
+    ) -> float:
+        """Mean IoU of tokens, over the classes that are true: false alarms cost as in pixels."""
+        from tailora.metrics.confusion import confusion_matrix
+        from tailora.metrics.segmentation import iou_of_sums, sums_of
+
+        sums = sums_of(confusion_matrix(targets, predictions, num_classes))
+        return float(iou_of_sums(sums)[sums[1] > 0].mean())
+
     def sections(self) -> "Sequence[Callable[[RunResult], Section]]":
         """Scores over pixels, and the worst windows."""
         from tailora.report.segmentation_sections import pixels_section, windows_section

@@ -228,6 +228,37 @@ class Task:
         """
         return {}, {}
 
+    def overlaps(self, measured: Measured) -> NDArray[np.int64] | None:
+        """Count, in each image, the places that are, are called, and rightly are called a class.
+
+        Comparisons over seeds score by these counts, and resample them by image; None scores by
+        decisions alone.
+
+        Args:
+            measured: With one row.
+
+        Returns:
+            Hits, true and predicted places (images, 3, classes), in the order of `samples`.
+        """
+        return None
+
+    def score(
+        self, targets: NDArray[np.int64], predictions: NDArray[np.int64], *, num_classes: int
+    ) -> float:
+        """Score decisions of validation, by which penalties and options of heads are chosen.
+
+        Args:
+            targets: Class indices (rows,), at least one row.
+            predictions: Class indices (rows,).
+            num_classes: Number of classes.
+
+        Returns:
+            Higher is better.
+        """
+        from tailora.metrics.confusion import present_macro_f1  # a report computes none
+
+        return present_macro_f1(targets, predictions, num_classes=num_classes)
+
     def sections(self) -> "Sequence[Callable[[RunResult], Section]]":
         """Sections of the report beside those that every run has; each is given the run."""
         return ()
