@@ -1,0 +1,250 @@
+"""Metrics of semantic change: what changed, from which land cover, and into which.
+
+Every pixel of a pair has a land cover at both dates, 0 where nothing changed. Tables count both
+dates together, rows by what is predicted and columns by what is true, as published scores do.
+
+Reference: Ding et al., Bi-Temporal Semantic Reasoning for the Semantic Change Detection in HR
+Remote Sensing Images, TGRS 2022 (SeK and F_scd as computed there); Yang et al., Asymmetric Siamese
+Networks for Semantic Change Detection, TGRS 2021 (SeK).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailora.counts import Groups
+from tailora.metrics.bootstrap import unit_weights
+from tailora.metrics.group_f1 import group_members, mean_of_defined
+from tailora.metrics.segmentation import interval, number
+
+SCORES: Final = ("overall_accuracy", "binary_mean_iou", "change_iou", "sek", "f_scd")
+"""Names of the scores of `change_scores`, in the order of reports."""
+_BLOCK: Final = 64  # resamples at once
+_FEWEST_UNITS: Final = 2
+_ACCURACY: Final = 2  # columns: sum of accuracies, number of pairs
+
+Dates = tuple[NDArray[np.integer], NDArray[np.integer]]
+"""Land cover of each pixel before and after: 0 where unchanged, negative where unknown."""
+
+
+@final
+@dataclass
+class ChangeCounts:
+    """Counts of pixels over the pairs of a test split.
+
+    Args:
+        classes: Number of classes of land cover, without 0.
+        transitions: Land cover before and after of each transition (transitions, 2); (0, 0) is no
+            change.
+
+    Attributes:
+        tables: Of each pair the pixels of both dates by predicted (rows) and true land cover
+            (classes + 1, classes + 1).
+        found: Of each pair the pixels of each transition that are right, and all (2, transitions).
+    """
+
+    classes: int
+    transitions: NDArray[np.int64]
+    tables: list[NDArray[np.int64]] = field(default_factory=list)
+    found: list[NDArray[np.int64]] = field(default_factory=list)
+
+    def add(self, truth: Dates, said: Dates) -> None:
+        """Count the pixels of a pair; those with a negative true value at a date do not count.
+
+        Args:
+            truth: True land cover at both dates, each (height, width).
+            said: Predicted land cover at both dates, each (height, width).
+        """
+        n = self.classes + 1
+        known = (truth[0] >= 0) & (truth[1] >= 0)
+        true, own = ([date[known].astype(np.int64) for date in pair] for pair in (truth, said))
+        cells = [n * row + column for row, column in zip(own, true, strict=True)]
+        self.tables.append(np.bincount(np.concatenate(cells), minlength=n * n).reshape(n, n))
+        code, right = n * true[0] + true[1], (own[0] == true[0]) & (own[1] == true[1])
+        wanted = n * self.transitions[:, 0] + self.transitions[:, 1]
+        self.found.append(
+            np.stack([np.bincount(some, minlength=n * n)[wanted] for some in (code[right], code)])
+        )
+
+
+def change_scores(tables: NDArray[np.number]) -> dict[str, NDArray[np.float64]]:
+    """Return binary IoU, separated kappa (SeK) and F_scd of tables of both dates.
+
+    Args:
+        tables: Pixels by predicted (rows) and true land cover, first the unchanged
+            (..., classes + 1, classes + 1).
+
+    Returns:
+        `binary_mean_iou` (mean of the IoU of unchanged and of changed pixels, not of land cover),
+        `change_iou`, `kappa` (without pixels that are and are called unchanged), `sek` (kappa
+        times exp(change_iou - 1)), `f_scd` (F1 of the land cover of changed pixels; 0 where no
+        change is predicted), each (...); NaN where nothing changed and no change is predicted.
+
+    Example:
+        >>> found = change_scores(np.array([[80, 2, 1], [3, 6, 1], [0, 2, 5]]))
+        >>> round(float(found["sek"]), 6), round(float(found["f_scd"]), 6)
+        (0.189796, 0.647059)
+    """
+    table = np.asarray(tables, dtype=np.float64)
+    total, same = table.sum(axis=(-2, -1)), table[..., 0, 0]
+    missed = table[..., 0, :].sum(axis=-1) - same
+    false = table[..., :, 0].sum(axis=-1) - same
+    both = table[..., 1:, 1:].sum(axis=(-2, -1))
+    right = np.trace(table, axis1=-2, axis2=-1) - same
+    some = total - same > 0
+    changed = _ratio(both, both + missed + false)
+    rest = table.copy()
+    rest[..., 0, 0] = 0
+    size = rest.sum(axis=(-2, -1))
+    expected = _ratio((rest.sum(axis=-1) * rest.sum(axis=-2)).sum(axis=-1), size**2)
+    kappa = _ratio(_ratio(right, size) - expected, 1 - expected)
+    precision, recall = _ratio(right, both + false), _ratio(right, both + missed)
+    found = {
+        "binary_mean_iou": (_ratio(same, same + missed + false) + changed) / 2,
+        "change_iou": changed,
+        "kappa": kappa,
+        "sek": kappa * np.exp(changed - 1),
+        "f_scd": _ratio(2 * precision * recall, precision + recall),
+    }
+    return {name: np.where(some, value, np.nan) for name, value in found.items()}
+
+
+def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Part of a whole, 0 of nothing."""
+    return np.where(whole > 0, part / np.where(whole > 0, whole, 1), 0.0)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ChangeScores:
+    """Scores on the test split and on every resample of its units.
+
+    Args:
+        point: Each of `SCORES` by name.
+        replicates: The same (replicates,).
+        recall: Recall of each transition (transitions,), NaN without a pixel of it.
+        recall_replicates: (replicates, transitions).
+    """
+
+    point: dict[str, float]
+    replicates: dict[str, NDArray[np.float64]]
+    recall: NDArray[np.float64]
+    recall_replicates: NDArray[np.float64]
+
+
+def bootstrap_change(
+    counts: ChangeCounts, units: Sequence[Any], *, replicates: int, seed: int
+) -> ChangeScores:
+    """Score a test split and resamples of its units.
+
+    Args:
+        counts: At least one pair.
+        units: Unit of each pair, e.g. its block; units are resampled as a whole.
+        replicates: Number of resamples; equal seeds and units give equal resamples.
+        seed: Seed of the resampling.
+    """
+    tables, found = np.stack(counts.tables), np.stack(counts.found)
+    labelled = tables.sum(axis=(1, 2)) > 0
+    accuracy = np.stack(
+        [np.trace(tables, axis1=1, axis2=2) / np.maximum(tables.sum(axis=(1, 2)), 1), labelled],
+        axis=1,
+    )
+    parts = [accuracy, tables.reshape(len(tables), -1), found.reshape(len(found), -1)]
+    sums = np.concatenate(parts, axis=1).astype(np.float64)
+    names, unit = np.unique(np.asarray(units), return_inverse=True)
+    of_unit = np.zeros((len(names), sums.shape[1]))
+    np.add.at(of_unit, unit, sums)
+    strata = np.zeros(len(names), dtype=np.int64)
+    drawn = np.concatenate(
+        [
+            weights @ of_unit
+            for weights in unit_weights(strata, replicates=replicates, seed=seed, block=_BLOCK)
+        ]
+    )
+    point, recall = _of_sums(of_unit.sum(axis=0)[None], tables.shape[1])
+    each, recalls = _of_sums(drawn, tables.shape[1])
+    return ChangeScores({name: float(point[name][0]) for name in SCORES}, each, recall[0], recalls)
+
+
+def _of_sums(
+    sums: NDArray[np.float64], side: int
+) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64]]:
+    """Scores, and recall of each transition, of the sums over pairs (resamples, values)."""
+    right, pairs = sums[:, 0], sums[:, 1]
+    tables = sums[:, _ACCURACY : _ACCURACY + side * side].reshape(-1, side, side)
+    hits, true = np.moveaxis(sums[:, _ACCURACY + side * side :].reshape(len(sums), 2, -1), 1, 0)
+    scores = change_scores(tables)
+    scores["overall_accuracy"] = np.where(pairs > 0, right / np.maximum(pairs, 1), np.nan)
+    recall = np.where(true > 0, hits / np.maximum(true, 1), np.nan)
+    return {name: scores[name] for name in SCORES}, recall
+
+
+def change_metrics(
+    counts: ChangeCounts,
+    units: Sequence[Any],
+    groups: Groups,
+    names: Sequence[str],
+    *,
+    replicates: int,
+    confidence: float,
+    seed: int,
+) -> tuple[dict[str, Any], ChangeScores]:
+    """Compute the metrics of one method as plain JSON, and the scores that differences need.
+
+    Means of recall over groups leave out no change, which is no transition: its recall is one minus
+    the share of false alarms. Intervals are null with fewer than two units.
+
+    Args:
+        counts: Of its predictions.
+        units: Unit of each pair.
+        groups: Head, middle and tail of the transitions.
+        names: Their names.
+        replicates: Number of resamples.
+        confidence: Of the intervals, in (0, 1).
+        seed: Seed of the resampling.
+    """
+    found = bootstrap_change(counts, units, replicates=replicates, seed=seed)
+    alone = len(set(units)) < _FEWEST_UNITS
+
+    def ends(values: NDArray[np.float64]) -> list[list[float] | None]:
+        return [None] * values.shape[1] if alone else interval(values, confidence)
+
+    entry: dict[str, Any] = {}
+    for name in SCORES:
+        entry |= {
+            name: number(found.point[name]),
+            f"{name}_interval": ends(found.replicates[name][:, None])[0],
+        }
+    means, intervals = {}, {}
+    for key, members in transition_groups(groups, counts.transitions).items():
+        mean = mean_of_defined(found.recall[members])
+        means[key] = number(float(mean))
+        intervals[key] = ends(mean_of_defined(found.recall_replicates[:, members])[:, None])[0]
+    pixels = np.sum(counts.found, axis=0)[1]
+    of_each = ends(found.recall_replicates)
+    entry |= {
+        "recall": means,
+        "recall_interval": intervals,
+        "per_transition": [
+            {
+                "name": name,
+                "test_pixels": int(pixels[t]),
+                "recall": number(float(found.recall[t])),
+                "recall_interval": of_each[t],
+            }
+            for t, name in enumerate(names)
+        ],
+        "confusion": np.sum(counts.tables, axis=0).tolist(),
+    }
+    return entry, found
+
+
+def transition_groups(groups: Groups, transitions: NDArray[np.int64]) -> dict[str, list[int]]:
+    """Transitions of `all`, `head`, `middle` and `tail`, without no change."""
+    return {
+        key: [t for t in members if transitions[t].any()]
+        for key, members in group_members(groups).items()
+    }
