@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tailora.data import open_dataset
     from tailora.experiments.compare import compare
     from tailora.inference.assess_map import assess_map
+    from tailora.inference.change import map_change
     from tailora.inference.map_sample import sample_map
     from tailora.inference.map_scenes import map_scenes
     from tailora.inference.search import search
@@ -44,6 +45,7 @@ __all__ = [
     "compare",
     "fit",
     "load_run",
+    "map_change",
     "map_scenes",
     "open_dataset",
     "read_comparison",

@@ -237,6 +237,65 @@ def test_a_segmentation_map_is_dense_already(run, pairs, tmp_path, refuse):
     refuse("map", run, scene, "--out", tmp_path / "map.tif", "--dense", says=["leave out --dense"])
 
 
+def compared(run, before, after, out, *words):
+    found = json.loads(
+        succeed("change", run, before, after, "--out", out, "--json", "--quiet", *words).out
+    )
+    with rasterio.open(out) as file:
+        return found, file.read()
+
+
+def test_two_scenes_are_compared_by_a_run_that_maps_one(run, pairs, tmp_path):
+    """A field turns into a mine; where both dates are mapped alike, nothing changed."""
+    pixels = np.concatenate([picture(pairs, i) for i in (0, 3)], axis=1)
+    later = pixels.copy()
+    rng = np.random.default_rng(2)
+    later[4:20, 26:42] = (COLOURS[2] + rng.integers(-25, 25, (16, 16, 3))).clip(1)
+    before, after = (
+        write_scene(tmp_path / name, one) for name, one in (("a.tif", pixels), ("b.tif", later))
+    )
+    more = ("--table", tmp_path / "c.csv", "--polygons", tmp_path / "c.gpkg")
+    found, bands = compared(run, before, after, tmp_path / "c.tif", *more)
+    assert found["method"] == "post-classification"
+    assert {one["after"] for one in found["transitions"]} == {"mine"}
+    maps = [mapped(run, scene, tmp_path / "map.tif")[0] for scene in (before, after)]
+    np.testing.assert_array_equal(bands[1][bands[0] == 1] != bands[2][bands[0] == 1], True)
+    assert (bands[1] == maps[0])[bands[0] == 1].mean() > 0.9
+    assert not bands[0][:, :12].any()  # in no window that saw the change
+    lines = (tmp_path / "c.csv").read_text("utf-8").splitlines()
+    assert lines[0] == "from,to,cells,hectares,share"
+    assert len(lines) == 1 + len(found["transitions"])
+    cells = sum(int(line.split(",")[2]) for line in lines[1:])
+    assert cells == found["changed"] == (bands[0] == 1).sum() > 20
+    assert float(lines[1].split(",")[3]) == pytest.approx(int(lines[1].split(",")[2]) / 100)
+    assert found["polygons"] > 0
+    shown = succeed("change", run, before, before, "--out", tmp_path / "d.tif").out
+    assert "changed: 0.0 % of 1,152 cells" in shown
+    fewer, _ = compared(run, before, after, tmp_path / "e.tif", "--prior", "0.001")
+    assert fewer["changed"] < found["changed"]
+
+
+def test_scenes_that_cannot_be_compared_are_refused(run, pairs, tmp_path, refuse):
+    a = write_scene(tmp_path / "a.tif", picture(pairs))
+    out = ("--out", tmp_path / "c.tif")
+    with rasterio.open(a) as file:
+        grey = tmp_path / "grey.tif"
+        with rasterio.open(grey, "w", **file.profile | {"count": 1}) as other:
+            other.write(file.read(1), 1)
+        far = tmp_path / "far.tif"
+        place = rasterio.Affine(10, 0, 700_000, 0, -10, 5_000_000)
+        with rasterio.open(far, "w", **file.profile | {"transform": place}) as other:
+            other.write(file.read())
+    refuse("change", run, a, grey, *out, says=["scene 'grey' has 1 band, but the run was trained"])
+    refuse("change", run, a, far, *out, says=["scene 'far' covers 0.0 % of 'a'"])
+    refuse("change", run, a, a, *out, "--prior", "0.9", says=["--prior is a probability"])
+    refuse("change", run, a, tmp_path / "no.tif", *out, says=["no raster or folder"])
+    elsewhere = ("--out", "new/c.tif")
+    refuse("change", run, tmp_path, a, *elsewhere, says=["holds 3 scenes; give one raster"])
+    refuse("change", run, a, a, "--out", a, says=["would overwrite an input"])
+    refuse("change", run, a, a, *out, "--table", "c.xlsx", says=["--table must end in .csv"])
+
+
 def test_masks_of_images_have_their_size_and_can_be_read_again(run, pairs, tmp_path):
     """One image is a window, one is larger, so that windows overlap, and one is smaller."""
     root, folder = tmp_path / "again", tmp_path / "again" / "images"

@@ -94,6 +94,10 @@ def test_pairs_are_resampled_as_a_whole():
     same = bootstrap_change(count(truth.repeat(4, 0), said.repeat(4, 0)), range(4), **OPTIONS)
     for name in SCORES:
         np.testing.assert_allclose(same.replicates[name], same.point[name])
+    truth, said = draw(seed=4)
+    pooled = bootstrap_change(count(truth, said), list("aabbb"), **OPTIONS)
+    expected = change_scores(np.sum(count(truth, said).tables, axis=0))
+    assert pooled.point["f_scd"] == pytest.approx(expected["f_scd"])
     truth, said = draw(pairs=2)
     said[0] = np.maximum(truth[0], 0)
     both = bootstrap_change(count(truth, said), ["a", "b"], **OPTIONS)

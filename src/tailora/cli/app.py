@@ -19,6 +19,7 @@ from tailora.cli import (
     report,
     search,
 )
+from tailora.cli.change import change
 from tailora.cli.main import INTERRUPTED
 from tailora.cli.map import map_
 from tailora.cli.options import ChoicesInHelp
@@ -67,6 +68,7 @@ app.command("compare", cls=ChoicesInHelp)(compare.compare)
 app.command("evaluate", cls=ChoicesInHelp)(evaluate.evaluate)
 app.command("predict", cls=ChoicesInHelp)(predict.predict)
 app.command("map", cls=ChoicesInHelp)(map_)
+app.command("change", cls=ChoicesInHelp)(change)
 app.command("assess", cls=ChoicesInHelp)(assess.assess)
 app.command("search", cls=ChoicesInHelp)(search.search)
 app.command("report")(report.report)

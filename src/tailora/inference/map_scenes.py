@@ -99,19 +99,17 @@ def map_scenes(
     where = targets if isinstance(targets, MapTargets) else MapTargets(Path(targets))
     opened = [open_for(run, files, name, reading or SceneOptions()) for name, files in found]
     files = where.of([name for name, _ in found], inputs=inputs)
-    chip = _chip(run, how)
+    chip = chip_side(run, how)
     tokens = chip if per_pixel else _tokens(run) if how.dense else 1
     step = max(1, chip // 2) if how.step is None else how.step
     grids = [ChipGrid(scene.shape, chip, step, tokens) for scene, _ in opened]
-    notes = _other_chip(run, chip)
-    notes += [note for scene, _ in opened for note in _other_ground(run, scene)]
-    notes += [note for scene, bands in opened for note in other_values(run, scene, bands)]
+    notes = notes_on(run, opened, chip)
     with ExitStack() as held:
         for target in files:
             held.enter_context(one_at_a_time(target.labels))
         summaries = [
             draw_map(
-                scene, _classifier(run, bands, parts=grid.tokens, raw=how.raw), grid, target,
+                scene, chip_classifier(run, bands, parts=grid.tokens, raw=how.raw), grid, target,
                 most_nodata=how.most_nodata, skip_broken=skip_broken, resume=resume,
                 progress=progress,
             )
@@ -120,7 +118,25 @@ def map_scenes(
     return summaries, notes
 
 
-def _chip(run: Run, options: MapOptions) -> int:
+def notes_on(run: Run, opened: Sequence[tuple[Scene, tuple[int, ...]]], chip: int) -> list[str]:
+    """Return how scenes differ from what a run was trained on.
+
+    Args:
+        run: From `load_run`.
+        opened: Scenes with the numbers of the bands that are used.
+        chip: Pixels per side of a chip.
+    """
+    notes = _other_chip(run, chip)
+    notes += [note for scene, _ in opened for note in _other_ground(run, scene)]
+    return notes + [note for scene, bands in opened for note in other_values(run, scene, bands)]
+
+
+def chip_side(run: Run, options: MapOptions) -> int:
+    """Return the pixels per side of the chips that a run is given.
+
+    Raises:
+        ConfigError: It is not known, or out of range.
+    """
     chip = options.chip or run.record.dataset.chip
     if chip is None:
         raise ConfigError(
@@ -170,7 +186,7 @@ def _other_ground(run: Run, scene: Scene) -> list[str]:
     ]
 
 
-def _classifier(run: Run, bands: Sequence[int], *, parts: int, raw: bool) -> ChipClassifier:
+def chip_classifier(run: Run, bands: Sequence[int], *, parts: int, raw: bool) -> ChipClassifier:
     """Wrap a run as a chip classifier.
 
     Args:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tailora.data.rasters.values import fill_gaps
 from tailora.data.scenes.scene import Scene
+from tailora.data.scenes.warped import WarpedScene
 from tailora.errors import DataError
 from tailora.inference.maps.chip_grid import Block, ChipGrid
 
@@ -53,7 +54,7 @@ class ChipReader:
         skip_broken: Skip unreadable chips, instead of stopping.
     """
 
-    scene: Scene
+    scene: Scene | WarpedScene
     grid: ChipGrid
     prepare: Callable[[NDArray[Any]], NDArray[Any]]
     most_nodata: float = 0.5

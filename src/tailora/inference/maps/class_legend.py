@@ -45,6 +45,23 @@ def attribute_table(classes: Sequence[MapClass], cells: Mapping[int, int]) -> st
         classes: In order of value, without gaps.
         cells: Number of cells with each value.
     """
+    return attribute_tables({1: ("no data", classes, cells)})
+
+
+def attribute_tables(
+    bands: Mapping[int, tuple[str, Sequence[MapClass], Mapping[int, int]]],
+) -> str:
+    """Write the `.aux.xml` of several bands.
+
+    Args:
+        bands: By number from 1: what value 0 is called, classes and cells as `attribute_table`.
+    """
+    return (
+        "<PAMDataset>\n" + "".join(_table(n, *one) for n, one in bands.items()) + "</PAMDataset>\n"
+    )
+
+
+def _table(band: int, zero: str, classes: Sequence[MapClass], cells: Mapping[int, int]) -> str:
     total = sum(cells.get(entry.value, 0) for entry in classes) or 1
     names = "".join(f"<Category>{escape(c.name)}</Category>" for c in classes)
     fields = "".join(
@@ -60,10 +77,10 @@ def attribute_table(classes: Sequence[MapClass], cells: Mapping[int, int]) -> st
             f'<Row index="{i}">' + "".join(f"<F>{escape(str(v))}</F>" for v in values) + "</Row>"
         )
     return (
-        '<PAMDataset>\n<PAMRasterBand band="1">\n'
-        f"<CategoryNames><Category>no data</Category>{names}</CategoryNames>\n"
+        f'<PAMRasterBand band="{band}">\n'
+        f"<CategoryNames><Category>{escape(zero)}</Category>{names}</CategoryNames>\n"
         f'<GDALRasterAttributeTable tableType="thematic">{fields}{rows}'
-        "</GDALRasterAttributeTable>\n</PAMRasterBand>\n</PAMDataset>\n"
+        "</GDALRasterAttributeTable>\n</PAMRasterBand>\n"
     )
 
 

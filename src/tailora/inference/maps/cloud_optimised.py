@@ -113,7 +113,7 @@ def write_cloud_optimised(rows: RawRows, about: About, path: Path) -> None:
         StorageError: The disk is full, or the written file cannot be read back.
     """
     header = rows.path.with_suffix(".vrt")
-    is_classes = bool(about.colours)
+    is_classes = rows.dtype != "float32"
     options = {
         "COMPRESS": "DEFLATE",
         "PREDICTOR": "NO" if is_classes else "YES",

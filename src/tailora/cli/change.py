@@ -1,0 +1,162 @@
+"""`tailora change`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from tailora.cli.options import (
+    AllowRemote,
+    Debug,
+    Json,
+    Quiet,
+    Raw,
+    SkipBroken,
+    Unverified,
+    Views,
+    bars,
+    check_ending,
+    print_json,
+    screen,
+    tell_notes,
+)
+from tailora.numbers import counted, magnitude, percent
+
+_SHOWN = 20  # rows of the table; all are in the CSV file
+
+
+def change(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Run folder written by `tailora fit`.")
+    ],
+    before: Annotated[
+        Path, typer.Argument(metavar="BEFORE", help="Raster of the first date, or its bands.")
+    ],
+    after: Annotated[
+        Path, typer.Argument(metavar="AFTER", help="The same of the second date, on any grid.")
+    ],
+    *,
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="GeoTIFF to write: change, from, to, confidence."),
+    ],
+    polygons: Annotated[
+        Path | None, typer.Option(help="GeoPackage of what changed, as polygons.")
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="CSV of what changed into what, with areas.")
+    ] = None,
+    prior: Annotated[
+        float | None,
+        typer.Option(
+            help="Probability of change before the images are seen, up to 0.5; less finds less.",
+            show_default="0.5",
+        ),
+    ] = None,
+    chip: Annotated[
+        int | None,
+        typer.Option(help="Chip size in pixels of the scene.", show_default="that of the run"),
+    ] = None,
+    step: Annotated[
+        int | None,
+        typer.Option(
+            help="Stride between chips in pixels, and the cell size for runs of classification.",
+            show_default="half a chip",
+        ),
+    ] = None,
+    most_nodata: Annotated[
+        float | None,
+        typer.Option(help="Skip chips with a larger share of no-data pixels.", show_default="0.5"),
+    ] = None,
+    sensor: Annotated[
+        str | None,
+        typer.Option(help="Sensor whose bands the scenes have, in its order: {sensors}."),
+    ] = None,
+    band_names: Annotated[
+        str | None,
+        typer.Option(help="Bands of the scenes in file order, comma-separated."),
+    ] = None,
+    nodata: Annotated[
+        float | None,
+        typer.Option(help="No-data value.", show_default="what the files declare"),
+    ] = None,
+    raw: Raw = False,
+    views: Views = None,
+    skip_broken: SkipBroken = False,
+    unverified: Unverified = False,
+    quiet: Quiet = False,
+    json: Json = False,
+    allow_remote: AllowRemote = False,
+    debug: Debug = False,
+) -> None:
+    """Map what changed between two scenes, and from what into what.
+
+    Any finished run of segmentation or classification will do: both dates are classified and their
+    probabilities compared.
+
+    [dim]tailora change runs/land before.tif after.tif --out change.tif --polygons change.gpkg[/]
+    """
+    check_ending(out, ".tif", ".tiff", what="maps of changes")
+    from tailora.inference.change import ChangeTargets, map_change
+    from tailora.inference.map_scenes import MapOptions
+    from tailora.inference.scene_inputs import SceneOptions
+    from tailora.runs.run import load_run
+
+    mapping: dict[str, Any] = {
+        "chip": chip, "step": step, "most_nodata": most_nodata, "raw": raw or None,
+    }  # fmt: skip
+    reading: dict[str, Any] = {
+        "sensor": sensor,
+        "band_names": band_names and tuple(name.strip() for name in band_names.split(",")),
+        "nodata": nodata,
+    }
+    loaded = load_run(run, verify=not unverified, views=views)
+    tell_notes(loaded.notes)
+    found, notes = map_change(
+        loaded, before, after, ChangeTargets(out, polygons, table),
+        options=MapOptions(**_given(mapping)), reading=SceneOptions(**_given(reading)),
+        skip_broken=skip_broken, progress=bars(quiet=quiet),
+        **_given({"prior": prior}),
+    )  # fmt: skip
+    if json:
+        print_json({"map": str(out), **found.to_json()})
+    if not quiet:
+        show = screen(stderr=json)
+        show.print(_table(found, out))
+        show.print(escape(_left_out(found)))
+        for note in notes:
+            show.print(escape(note))
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _table(found: Any, out: Path) -> Table:
+    table = Table(title=f"{escape(str(out))}: {found.method}", title_justify="left")
+    for name in ("from", "to"):
+        table.add_column(name)
+    for name in ("cells", "ha", "% of the compared area"):
+        table.add_column(name, justify="right")
+    for one in found.transitions[:_SHOWN]:
+        area = "" if one.hectares is None else magnitude(one.hectares)
+        table.add_row(
+            escape(one.before), escape(one.after), str(one.cells), area, percent(one.share)
+        )
+    if len(found.transitions) > _SHOWN:
+        table.caption = f"and {counted(len(found.transitions) - _SHOWN, 'smaller transition')}"
+    return table
+
+
+def _left_out(found: Any) -> str:
+    compared = found.changed + found.unchanged
+    parts = [f"changed: {percent(found.changed / compared)} % of {counted(compared, 'cell')}"]
+    if found.no_data:
+        parts.append(f"without data at a date: {counted(found.no_data, 'cell')}")
+    if found.broken:
+        parts.append(f"unreadable: {counted(found.broken, 'chip')}")
+    if found.polygons is not None:
+        parts.append(counted(found.polygons, "polygon"))
+    return "; ".join(parts)
