@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import shapely
 
-from tailora.data.scenes.dataset import Chips, SceneFiles, open_scene_dataset
+from tailora.data.scenes.dataset import Chips, open_scene_dataset
+from tailora.data.scenes.scene_files import SceneFiles
 from tailora.data.sources import FileImages
 from tailora.methods.evidence import error_places
 from tailora.report.error_sections import places_section

@@ -20,6 +20,7 @@ from tailora.cli.options import (
     Imbalance,
     Json,
     Labels,
+    Outside,
     Preset,
     Quiet,
     Rank,
@@ -116,6 +117,7 @@ def compare(
     class_field: ClassField = None,
     classes: Classes = None,
     ignore: Ignore = None,
+    outside: Outside = None,
     chip: Chip = None,
     backbone: Backbone = None,
     tuner: Tuner = None,
@@ -177,7 +179,7 @@ def compare(
     drawn = range(chosen.seed, chosen.seed + (seeds if resplit else 1))
     how = {
         "labels": labels, "class_field": class_field, "chip": chip, "classes": classes,
-        "ignore": ignore, "task": chosen.task,
+        "ignore": ignore, "outside": outside, "task": chosen.task,
     }  # fmt: skip
     sets = [opened(data, seed=one, imbalance=imbalance, **how) for one in drawn]
     folder = out or Path("comparisons") / sets[0].name

@@ -15,6 +15,7 @@ from tailora.cli.options import (
     Ignore,
     Json,
     Labels,
+    Outside,
     Quiet,
     SkipBroken,
     Unverified,
@@ -51,6 +52,7 @@ def evaluate(
     class_field: ClassField = None,
     classes: Classes = None,
     ignore: Ignore = None,
+    outside: Outside = None,
     chip: Chip = None,
     skip_broken: SkipBroken = False,
     unverified: Unverified = False,
@@ -81,6 +83,7 @@ def evaluate(
         class_field=class_field,
         classes=classes,
         ignore=ignore,
+        outside=outside,
     )
     metrics = evaluate_run(
         loaded, dataset, split=split, skip_broken=skip_broken, progress=bars(quiet=quiet)

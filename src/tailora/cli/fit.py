@@ -22,6 +22,7 @@ from tailora.cli.options import (
     Imbalance,
     Json,
     Labels,
+    Outside,
     Preset,
     Probe,
     Quiet,
@@ -69,6 +70,7 @@ def fit(
     class_field: ClassField = None,
     classes: Classes = None,
     ignore: Ignore = None,
+    outside: Outside = None,
     chip: Chip = None,
     backbone: Backbone = None,
     tuner: Tuner = None,
@@ -125,7 +127,7 @@ def fit(
         RunFolder(out).check_use(resume=resume, force=force)
     dataset = opened(
         data, seed=chosen.seed, imbalance=imbalance, labels=labels, class_field=class_field,
-        chip=chip, classes=classes, ignore=ignore, task=chosen.task,
+        chip=chip, classes=classes, ignore=ignore, outside=outside, task=chosen.task,
     )  # fmt: skip
     folder = out or Path("runs") / dataset.name
     show = screen()

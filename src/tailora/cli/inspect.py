@@ -15,6 +15,7 @@ from tailora.cli.options import (
     Imbalance,
     Json,
     Labels,
+    Outside,
     Quiet,
     Seed,
     Task,
@@ -40,6 +41,7 @@ def inspect(
     class_field: ClassField = None,
     classes: Classes = None,
     ignore: Ignore = None,
+    outside: Outside = None,
     chip: Chip = None,
     wavelengths: Annotated[
         str | None,
@@ -76,7 +78,8 @@ def inspect(
         return
     dataset = opened(
         data, seed=seed or 0, imbalance=imbalance, labels=labels, class_field=class_field,
-        chip=chip, classes=classes, ignore=ignore, task=task_for(data, task) or "classify",
+        chip=chip, classes=classes, ignore=ignore, outside=outside,
+        task=task_for(data, task) or "classify",
     )  # fmt: skip
     from tailora.curation.inspect import inspect_dataset, write_page
 
@@ -157,13 +160,14 @@ def _show(found: Any) -> None:
 
     show = screen()
     pixels = any(row.pixels is not None for row in found.rows)
-    columns = ("class", "group", "train", "val", "test", *(["pixels"] if pixels else []))
-    table = Table(*columns, title=listed([found.name]))
+    objects = any(row.objects is not None for row in found.rows)
+    columns = [("class", "group", "train", "val", "test")]
+    columns += [("pixels",)] * pixels + [("objects train / val / test",)] * objects
+    table = Table(*sum(columns, ()), title=listed([found.name]))
     for row in found.rows:
         counts = [str(row.counts[s]) for s in ("train", "val", "test")]
-        table.add_row(
-            listed([row.name]), row.group, *counts, *([str(row.pixels)] if pixels else [])
-        )
+        more = [str(row.pixels)] * pixels + [row.objects_text()] * objects
+        table.add_row(listed([row.name]), row.group, *counts, *more)
     show.print(table)
     image = found.image
     show.print(

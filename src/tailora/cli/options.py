@@ -112,21 +112,36 @@ Classes = Annotated[
     Path | None,
     typer.Option(
         "--classes",
-        help="Class table of masks, a line VALUE,NAME for each class; the name ignore marks "
-        "pixels without a class.",
-        show_default="classes.csv or classes.txt beside the images",
+        help="Class table of masks or of a label raster, a line VALUE,NAME for each class; the "
+        "name ignore marks pixels without a class.",
+        show_default="classes.csv or classes.txt beside the images; what a raster declares",
     ),
 ]
 Ignore = Annotated[
     int | None,
     typer.Option(
         "--ignore",
-        help="Value of mask pixels without a class, besides those that the class table ignores.",
+        help="Value of pixels of masks or of a label raster without a class, besides those that "
+        "the class table ignores.",
+    ),
+]
+Outside = Annotated[
+    str | None,
+    typer.Option(
+        "--outside",
+        metavar="NAME",
+        help="With --task segment: class of the pixels of a scene outside all polygons, e.g. "
+        "background.",
+        show_default="no class",
     ),
 ]
 Chip = Annotated[
     int | None,
-    typer.Option("--chip", help="Size in pixels of the chips cut from a scene.", show_default="64"),
+    typer.Option(
+        "--chip",
+        help="Size in pixels of the chips cut from a scene.",
+        show_default="64; 128 for segment",
+    ),
 ]
 Backbone = Annotated[
     str | None,

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tailora.counts import ClassCounts, make_groups, rows_by_class
 from tailora.curation.band_looks import BandLook, look_at_bands
 from tailora.curation.scene_looks import MOST_SCENES, look_at, sample_values, scenes_of
-from tailora.data import Dataset, Duplicate, find_duplicates
+from tailora.data import SPLITS, Dataset, Duplicate, find_duplicates
 from tailora.data.bands.reading import name_bands
+from tailora.data.scenes.windows import SceneMasks
 from tailora.methods.names import check_names
 from tailora.numbers import named_list
 from tailora.report import ClassRow, write_inspection
@@ -57,6 +59,7 @@ class Inspection:
                 {
                     "name": row.name, "group": row.group, **dict(row.counts),
                     **({} if row.pixels is None else {"pixels": row.pixels}),
+                    **({} if row.objects is None else {"objects": dict(row.objects)}),
                 }
                 for row in self.rows
             ],
@@ -93,7 +96,8 @@ def inspect_dataset(
     data = name_bands(data)
     cut = scenes_of(data)
     pixels = {} if cut is None else cut.pixels
-    counts = {split: data.counts(split) for split in ("train", "val", "test")}
+    counts = {split: data.counts(split) for split in SPLITS}
+    objects = _objects(data)
     train = counts["train"]
     group_of = {c: name for name, members in make_groups(train).items() for c in members}
     order = sorted(range(len(train.names)), key=lambda c: (-train.values[c], c))
@@ -103,6 +107,7 @@ def inspect_dataset(
             {split: counts[split].values[c] for split in counts},
             group_of[c],
             pixels.get(train.names[c]),
+            {split: int(held[c]) for split, held in objects.items()} or None,
         )
         for c in order
     ]
@@ -127,6 +132,14 @@ def inspect_dataset(
         notes=(*data.notes, *_unvalidated(counts["val"])),
         values=values,
     )  # fmt: skip
+
+
+def _objects(data: Dataset) -> dict[str, NDArray[np.int64]]:
+    """Polygons and points of each class in the windows of each split, if labels are such."""
+    if not isinstance(data.targets, SceneMasks):
+        return {}
+    found = {split: data.targets.objects(data.indices(split)) for split in SPLITS}
+    return {split: held for split, held in found.items() if held is not None}
 
 
 def _unvalidated(val: ClassCounts) -> tuple[str, ...]:

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from tailora.data.readers.published import PUBLISHED, open_published
     from tailora.data.readers.srsdd import open_srsdd
     from tailora.data.readers.table import open_table
-    from tailora.data.scenes.dataset import Chips, SceneFiles, open_scene_dataset
+    from tailora.data.scenes.dataset import Chips, open_scene_dataset
     from tailora.data.scenes.scene import Scene, open_scene
+    from tailora.data.scenes.scene_files import SceneFiles
+    from tailora.data.scenes.windows import open_scene_windows
     from tailora.data.sources import FileImages, ImageSource
     from tailora.data.splits import SPLITS, make_splits
     from tailora.data.targets import SelectedTargets, Targets, rarest_present
@@ -69,6 +71,7 @@ __all__ = [
     "open_published",
     "open_scene",
     "open_scene_dataset",
+    "open_scene_windows",
     "open_shared_attributes",
     "open_srsdd",
     "open_table",

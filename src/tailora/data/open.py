@@ -20,6 +20,7 @@ from tailora.data.scenes.manifest import (
     parse_scene_options,
 )
 from tailora.data.scenes.scene import SCENE_EXTENSIONS
+from tailora.data.scenes.windows import WINDOW, open_scene_windows
 from tailora.errors import ConfigError, DataError, unknown_name
 
 _OPENERS: Final[dict[str, Callable[..., Dataset]]] = {
@@ -98,7 +99,9 @@ def open_dataset(
     path = Path(source)
     given = {key: value for key, value in scene.items() if value is not None}
     of_masks = [key for key in ("classes", "ignore") if key in given]
-    if of_masks:
+    if is_scene(source, given):
+        given = _of_raster(given)
+    elif of_masks:
         raise ConfigError(
             f"--{' and --'.join(of_masks)} say what values of masks mean, and {str(source)!r} is "
             "not opened as images with masks of its own; choose --task segment, or leave it out"
@@ -128,16 +131,64 @@ def open_dataset(
     raise DataError(f"no file or folder {name!r}; {hint}")
 
 
+def open_windows(
+    source: str | Path,
+    *,
+    seed: int = 0,
+    to_learn: bool = True,
+    usual_chip: int | None = None,
+    **scene: Any,
+) -> Dataset:
+    """Open scenes with labels as windows whose pixels have a class each.
+
+    Args:
+        source: A raster, a folder of bands, or a TOML file of scenes, as for `open_dataset`.
+        seed: Seeds the splits.
+        to_learn: See `Dataset`.
+        usual_chip: Default for the pixels per side of a window; None means 128.
+        **scene: As for `open_dataset`; `ignore` is a value of a label raster without a class.
+
+    Raises:
+        DataError: See `open_scene_windows`.
+        ConfigError: An option is unknown, missing or wrong.
+    """
+    given = _of_raster({key: value for key, value in scene.items() if value is not None})
+    name, *assignments = [str(source)] if Path(source).exists() else str(source).split(":")
+    path = Path(name)
+    if not path.exists():
+        raise DataError(f"no file or folder {str(source)!r}; give a path that exists")
+    how = {"to_learn": to_learn, "usual_chip": usual_chip or WINDOW, "cut": open_scene_windows}
+    if path.suffix.lower() == ".toml":
+        _refuse_scene_options(str(path), given)
+        return open_scene_manifest(path, seed=seed, **how)
+    return open_scene_path(path, parse_scene_options(assignments) | given, seed=seed, **how)
+
+
+def is_scene(source: str | Path, options: Mapping[str, Any]) -> bool:
+    """Whether `source`, with these options, is read as scenes with labels."""
+    name, *assignments = [str(source)] if Path(source).exists() else str(source).split(":")
+    stated = "labels" in options or any(text.startswith("labels=") for text in assignments)
+    return stated or Path(name).suffix.lower() in (*SCENE_EXTENSIONS, ".toml")
+
+
+def _of_raster(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Name options of masks as options of scenes, whose labels may be a raster."""
+    same = {"ignore": "unlabelled", "classes": "classes"}
+    return {
+        same.get(key, key): str(value) if key == "classes" else value
+        for key, value in given.items()
+    }
+
+
 def _open_path(
     path: Path, scene: Mapping[str, Any], seed: int, usual_chip: int | None, *, to_learn: bool
 ) -> Dataset:
     suffix = path.suffix.lower()
     if suffix == ".toml":
         _refuse_scene_options(str(path), scene)
-        return open_scene_manifest(path, seed=seed, to_learn=to_learn)
+        return open_scene_manifest(path, seed=seed, to_learn=to_learn, usual_chip=usual_chip)
     if scene or suffix in SCENE_EXTENSIONS:
-        chip = {} if usual_chip is None else {"chip": usual_chip}
-        return open_scene_path(path, chip | dict(scene), seed=seed, to_learn=to_learn)
+        return open_scene_path(path, scene, seed=seed, to_learn=to_learn, usual_chip=usual_chip)
     if path.is_dir():
         published = recognise(path)
         if published:

@@ -26,6 +26,8 @@ from tailora.report.record_sections import data_caveats
 from tailora.report.style import image_uri
 from tailora.runs.result import Copies
 
+OBJECTS: Final = "polygons and points with pixels in train / val / test"
+
 _TRAIN: Final = "train"
 
 
@@ -36,15 +38,23 @@ class ClassRow:
 
     Args:
         name: Class name.
-        counts: Images per split, e.g. `{"train": 40, "val": 5, "test": 10}`.
+        counts: Images per split, e.g. `{"train": 40, "val": 5, "test": 10}`; pixels of masks.
         group: `"head"`, `"middle"` or `"tail"`; None when no groups were made.
         pixels: Labelled pixels in the scenes that chips are cut from; None for other images.
+        objects: Polygons and points per split that label pixels; None for other labels.
     """
 
     name: str
     counts: Mapping[str, int]
     group: str | None = None
     pixels: int | None = None
+    objects: Mapping[str, int] | None = None
+
+    def objects_text(self) -> str:
+        """Objects of the splits in order, e.g. `12 / 3 / 5`."""
+        if self.objects is None:
+            return MISSING
+        return " / ".join(integer(count) for count in self.objects.values())
 
 
 def write_inspection(
@@ -104,11 +114,13 @@ def _counts_section(rows: Sequence[ClassRow]) -> Section:
     splits = list(dict.fromkeys(split for row in rows for split in row.counts))
     counts = [_frequency(row) for row in rows]
     with_pixels = any(row.pixels is not None for row in rows)
+    with_objects = any(row.objects is not None for row in rows)
     columns = (
         Column("class", numeric=False),
         Column("group", numeric=False),
         *(Column(split) for split in splits),
         *([Column("pixels", "labelled pixels in the scenes")] if with_pixels else []),
+        *([Column("objects", OBJECTS)] if with_objects else []),
         Column("imbalance", "ratio of the most frequent class to this one"),
     )
     table_rows = tuple(
@@ -117,6 +129,7 @@ def _counts_section(rows: Sequence[ClassRow]) -> Section:
             Cell(row.group or MISSING),
             *(Cell(integer(row.counts.get(split))) for split in splits),
             *([Cell(integer(row.pixels))] if with_pixels else []),
+            *([Cell(row.objects_text())] if with_objects else []),
             Cell(_times(max(counts), count)),
         )
         for row, count in zip(rows, counts, strict=True)

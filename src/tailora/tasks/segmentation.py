@@ -41,7 +41,7 @@ class Segmentation(Task):
 
     name = "segment"
     title = "segmentation"
-    summary = "what covers each pixel of an image, from masks"
+    summary = "what covers each pixel of an image, from masks, polygons or a raster of classes"
     decision = "token"
     per_image = False
     per_pixel = True
@@ -49,25 +49,28 @@ class Segmentation(Task):
     def open(
         self, source: str | Path, *, seed: int = 0, to_learn: bool = True, **options: Any
     ) -> "Dataset":
-        """Open images with masks, or a built-in dataset that has masks.
+        """Open images with masks, scenes with labels, or a built-in dataset that has masks.
 
         Raises:
-            DataError: See `tailora.data.open_masks`.
-            ConfigError: An option is wrong, or is one of scenes.
+            DataError: See `tailora.data.open_masks` and `tailora.data.open_scene_windows`.
+            ConfigError: An option is wrong.
         """
         from tailora.data import BUILT_IN, open_masks
+        from tailora.data.open import is_scene, open_windows
         from tailora.errors import ConfigError
 
         name = str(source).partition(":")[0]
         given = {key: value for key, value in options.items() if value is not None}
+        if is_scene(source, given):
+            return open_windows(source, seed=seed, to_learn=to_learn, **given)
         given.pop("usual_chip", None)
         if name in BUILT_IN and not Path(name).exists():
             return super().open(source, seed=seed, to_learn=to_learn, **given)
         of_scenes = sorted(given.keys() - {"classes", "ignore"})
         if of_scenes:
             raise ConfigError(
-                f"{', '.join(of_scenes)} are options of scenes, which task {self.name!r} cannot "
-                "learn from yet; give a folder with images/ and masks/, or a table of both"
+                f"{', '.join(of_scenes)} are options of scenes with --labels; a folder with "
+                "images/ and masks/, or a table of both, takes --classes and --ignore alone"
             )
         return open_masks(source, seed=seed, to_learn=to_learn, **given)
 

@@ -1,5 +1,7 @@
 """Split chips into train, val and test by spatial blocks, with each polygon in one split only.
 
+Windows with a class for each pixel are split in the same way, with a margin in place of polygons.
+
 Neighbouring chips look alike and share pixels, so a random split rewards memorisation. Blocks are
 numbered on the ground and not in the image: where scenes overlap, the same ground goes to the same
 split.
@@ -10,6 +12,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 from tailora.data.scenes.places import Places
 from tailora.data.scenes.scene import Scene
@@ -74,6 +77,48 @@ def divide_places(
     home = homes[places.things]
     own = np.where(home < 0, UNUSED, of_blocks[home])
     return np.where((sides == sides[0]).all(axis=0) & (sides[0] == own), own, UNUSED), corners[0]
+
+
+def divide_windows(
+    places: Places,
+    scenes: Sequence[Scene],
+    amounts: NDArray[np.integer],
+    *,
+    chip: int,
+    block: int,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """Assign each window to train (0), val (1), test (2), or `UNUSED`.
+
+    Windows across the border between splits are not used, nor are training windows with less than
+    a window between them and one of the other splits.
+
+    Args:
+        places: At least one.
+        scenes: The scenes that `places.scenes` indexes.
+        amounts: Pixels of each class in each window (windows, classes).
+        chip: Pixels per side of a window.
+        block: Pixels per side of a block, at least a window.
+        rng: Breaks ties.
+
+    Returns:
+        Split of each window, the number of the block of its first pixel (windows,) each, and how
+        many training windows the margin took.
+    """
+    corners = _corner_blocks(places, scenes, chip=chip, block=block)
+    within = (corners == corners[0]).all(axis=0)
+    held = np.zeros((int(corners.max()) + 1, amounts.shape[1]))
+    np.add.at(held, corners[0][within], amounts[within])
+    sides = divide_groups(held, fractions=FRACTIONS, rng=rng)[corners]
+    sides = np.where((sides == sides[0]).all(axis=0), sides[0], UNUSED)
+    at = np.stack([places.rows, places.columns], axis=1) + _origins(scenes, block)[places.scenes]
+    train, others = np.flatnonzero(sides == 0), np.flatnonzero(sides > 0)
+    if len(train) and len(others):
+        apart, _ = KDTree(at[others]).query(at[train], p=np.inf)
+        near = train[apart < 2 * chip]
+        sides[near] = UNUSED
+        return sides, corners[0], len(near)
+    return sides, corners[0], 0
 
 
 def all_to_test(

@@ -1,7 +1,7 @@
 """Scenes and labels as a dataset: chips around labelled ground, splits by spatial blocks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from tailora.data.dataset import Dataset
 from tailora.data.scenes.blocks import UNUSED, all_to_test, default_block, divide_places
 from tailora.data.scenes.chips import SceneChips
-from tailora.data.scenes.label_raster import LabelRaster, read_label_raster
-from tailora.data.scenes.labels import Labels, read_labels
+from tailora.data.scenes.label_raster import LabelRaster
+from tailora.data.scenes.labels import Labels
 from tailora.data.scenes.places import LEAST_CHIP, FoundPlaces, Places, find_places, has_data
-from tailora.data.scenes.scene import SCENE_EXTENSIONS, Scene, open_scene
+from tailora.data.scenes.scene import Scene
+from tailora.data.scenes.scene_files import SceneFiles, labels_of, open_scenes
 from tailora.data.splits import SPLITS
 from tailora.errors import ConfigError, DataError
 from tailora.numbers import counted
@@ -24,41 +25,7 @@ LARGEST_BLOCK: Final = 2**20  # wider than any scene
 
 _NAMED: Final = 8  # classes listed in a sentence
 _FEW: Final = 5  # polygons of a class in the test split
-
-
-@final
-@dataclass(frozen=True)
-class SceneFiles:
-    """One scene and its labels.
-
-    Args:
-        files: Rasters of the same area, with one or several bands each.
-        labels: Polygons or points, or a raster of classes.
-        class_field: Field with the class name; for a raster, a column of its attribute table, where
-            None uses what the file declares, or the values.
-        layer: Layer of the labels; None uses the only one.
-        name: For ids and reports; None uses the first file's.
-        bands: Bands to read, in order; empty reads all.
-        band_names: Name of each band, if missing in the files.
-        sensor: One of `bands.SENSORS`.
-        nodata: No-data value; None uses what the files declare.
-        resampling: For bands of coarser resolution.
-        alpha: Keep a band declared as alpha.
-        unlabelled: Value of a raster of classes that means "no class", besides its nodata value.
-    """
-
-    files: tuple[Path, ...]
-    labels: Path
-    class_field: str | None = None
-    layer: str | None = None
-    name: str | None = None
-    bands: tuple[str, ...] = ()
-    band_names: tuple[str, ...] = ()
-    sensor: str | None = None
-    nodata: float | None = None
-    resampling: str = "bilinear"
-    alpha: bool = False
-    unlabelled: float | None = None
+_LEAST_TRAIN: Final = 2  # chips of a class
 
 
 @final
@@ -74,14 +41,17 @@ class Chips:
             block are at most `LARGEST_BLOCK`.
         most_nodata: Chips with a larger share of no-data pixels are left out, in [0, 1).
         min_train: Classes with fewer training chips are dropped, as are classes without a test
-            chip; at least 1.
+            chip; at least 1. None means 2, or 1 for windows of pixels with a class each.
+        outside: Class of the pixels outside all polygons; None leaves them without one. For windows
+            of pixels with a class each.
     """
 
     chip: int = 64
     stride: int | None = None
     block: int | None = None
     most_nodata: float = 0.2
-    min_train: int = 2
+    min_train: int | None = None
+    outside: str | None = None
 
     def __post_init__(self) -> None:
         limits = {
@@ -126,10 +96,13 @@ def open_scene_dataset(
         ConfigError: An option is out of range or unknown.
     """
     how = chips or Chips()
-    opened = _open_scenes(scenes)
-    marked = _same_classes(
-        [_read_labels(one, scene) for one, scene in zip(scenes, opened, strict=True)]
-    )
+    if how.outside is not None:
+        raise ConfigError(
+            "outside gives pixels a class, and a chip has one class: choose --task segment, or "
+            "leave outside out"
+        )
+    opened = open_scenes(scenes)
+    marked = labels_of(scenes, opened)
     classes = marked[0].classes
     found = [
         find_places(scene, labels, chip=how.chip, stride=how.stride or max(1, how.chip // 2))
@@ -142,7 +115,7 @@ def open_scene_dataset(
         sides, blocks = divide_places(
             places, opened, chip=how.chip, block=block, n_classes=len(classes), rng=rng
         )
-        kept, dropped = _learnable(places.codes, sides, classes, how.min_train)
+        kept, dropped = _learnable(places.codes, sides, classes, how.min_train or _LEAST_TRAIN)
     else:
         sides, blocks = all_to_test(places, opened, chip=how.chip, block=block)
         kept, dropped = np.arange(len(places)), _without_chip(places, classes)
@@ -172,72 +145,6 @@ def open_scene_dataset(
     )
 
 
-def _open_scenes(scenes: Sequence[SceneFiles]) -> list[Scene]:
-    opened = [
-        open_scene(
-            one.files, name=one.name, bands=one.bands, band_names=one.band_names, sensor=one.sensor,
-            nodata=one.nodata, resampling=one.resampling, alpha=one.alpha,
-        )
-        for one in scenes
-    ]  # fmt: skip
-    first = opened[0]
-    for scene in opened[1:]:
-        if len(scene.bands) != len(first.bands) or scene.names != first.names:
-            raise DataError(
-                f"scenes differ in bands: {first.name!r} has {list(first.names or first.bands)}, "
-                f"{scene.name!r} {list(scene.names or scene.bands)}; choose the common ones with "
-                'bands = ["..."]'
-            )
-    names = [scene.name for scene in opened]
-    return [
-        replace(scene, name=f"{scene.name}-{number}") if names.count(scene.name) > 1 else scene
-        for number, scene in enumerate(opened)
-    ]
-
-
-def _read_labels(one: SceneFiles, scene: Scene) -> Labels | LabelRaster:
-    if one.labels.suffix.lower() in SCENE_EXTENSIONS:
-        if one.layer is not None:
-            raise ConfigError(
-                f"labels {str(one.labels)!r} are a raster, which has no layers; leave layer out"
-            )
-        return read_label_raster(
-            one.labels, scene.grid, column=one.class_field, unlabelled=one.unlabelled
-        )
-    if one.class_field is None:
-        raise ConfigError(
-            f"class_field (--class-field) is missing: labels {str(one.labels)!r} are polygons or "
-            f"points; set it to the field with the class name{_misplaced(one.labels)}"
-        )
-    if one.unlabelled is not None:
-        raise ConfigError("unlabelled applies to labels that are a raster; leave it out")
-    return read_labels(
-        one.labels, class_field=one.class_field, crs=scene.grid.crs, layer=one.layer,
-        bounds=scene.grid.bounds,
-    )  # fmt: skip
-
-
-def _misplaced(labels: Path) -> str:
-    """Return a hint if an option follows the labels instead of the scene."""
-    if labels.exists() or ":" not in labels.name or "=" not in labels.name:
-        return ""
-    return "; options such as unlabelled=0 go after the scene: SCENE.tif:unlabelled=0"
-
-
-def _same_classes(marked: Sequence[Labels | LabelRaster]) -> list[Labels | LabelRaster]:
-    """Give all labels the same list of classes."""
-    classes = tuple(sorted({name for labels in marked for name in labels.classes}))
-    index = {name: code for code, name in enumerate(classes)}
-    return [
-        replace(
-            labels,
-            codes=np.array([index[name] for name in labels.classes], dtype=np.int64)[labels.codes],
-            classes=classes,
-        )
-        for labels in marked
-    ]
-
-
 def _with_data(
     scenes: Sequence[Scene],
     marked: Sequence[Labels | LabelRaster],
@@ -245,7 +152,7 @@ def _with_data(
     how: Chips,
 ) -> tuple[Places, int]:
     """Join the locations of all scenes, without those on no-data areas, which are counted."""
-    parts, first_thing = [], _first_things(marked, found)
+    parts, first_thing = [], first_things(marked, [len(one.places) for one in found])
     for number, (scene, one) in enumerate(zip(scenes, found, strict=True)):
         kept = has_data(scene, one.places, chip=how.chip, most_nodata=how.most_nodata)
         parts.append((number, one.places.take(kept)))
@@ -262,16 +169,22 @@ def _with_data(
     return places, before - len(places)
 
 
-def _first_things(
-    marked: Sequence[Labels | LabelRaster], found: Sequence[FoundPlaces]
-) -> list[int]:
-    """Number features over all scenes; scenes with the same polygons share their numbers."""
+def first_things(marked: Sequence[Labels | LabelRaster], in_rasters: Sequence[int]) -> list[int]:
+    """Number features over all scenes; scenes with the same polygons share their numbers.
+
+    Args:
+        marked: Labels of each scene.
+        in_rasters: How many numbers each scene needs if its labels are a raster.
+
+    Returns:
+        Number of the first feature of each scene.
+    """
     shared: dict[tuple[Path, str, str], int] = {}
     first, total = [], 0
-    for labels, places in zip(marked, found, strict=True):
+    for labels, count in zip(marked, in_rasters, strict=True):
         if isinstance(labels, LabelRaster):
             first.append(total)
-            total += len(places.places)
+            total += count
             continue
         key = labels.source.resolve(), labels.layer, labels.class_field
         if key not in shared:
@@ -339,7 +252,7 @@ def _groups(
     by_polygon = np.char.add("polygon ", places.things.astype(np.str_))
     by_block = np.char.add("block ", blocks.astype(np.str_))
     in_polygon = np.zeros(len(places), dtype=bool)
-    first = _first_things(marked, found)
+    first = first_things(marked, [len(one.places) for one in found])
     for number, labels in enumerate(marked):
         if isinstance(labels, Labels):
             mine = places.scenes == number

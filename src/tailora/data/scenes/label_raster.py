@@ -21,12 +21,13 @@ from rasterio.io import MemoryFile
 from rasterio.vrt import WarpedVRT
 
 from tailora.class_names import canonical_name, merged_names
+from tailora.data.masks import ClassTable
 from tailora.data.rasters.files import open_raster
 from tailora.data.rasters.headers import shell
 from tailora.data.rasters.readers import Grid, reading
 from tailora.data.scenes.labels import MOST_CLASSES, UNLABELLED
 from tailora.errors import DataError, unknown_name
-from tailora.numbers import counted
+from tailora.numbers import counted, named_list
 
 _NAME, _VALUE = "2", "5"  # GDAL's codes for the use of a column
 _NAME_COLUMNS: Final = ("class", "class_name", "classname", "name", "label", "category")
@@ -181,7 +182,12 @@ class LabelRaster:
 
 
 def read_label_raster(
-    path: Path, grid: Grid, *, column: str | None = None, unlabelled: float | None = None
+    path: Path,
+    grid: Grid,
+    *,
+    column: str | None = None,
+    unlabelled: float | None = None,
+    table: ClassTable | None = None,
 ) -> LabelRaster:
     """Find the classes of a raster within the area of a scene.
 
@@ -190,20 +196,24 @@ def read_label_raster(
         grid: Of the scene.
         column: Column of its attribute table with the class name; see `value_names`.
         unlabelled: Stored value that means "no class", besides the declared nodata.
+        table: Names of the values in place of those that the file declares; values that it ignores
+            have no class.
 
     Raises:
         DataError: It cannot be read, has several bands or no CRS, contains measurements, far too
-            many values, or no class within the scene.
+            many values, values that `table` does not name, or no class within the scene.
         ConfigError: There is no such column.
     """
     if not path.is_file():
         raise DataError(f"no labels {str(path)!r}; check the path")
     with reading(path, "labels"), open_raster(path) as raster:
         _require_classes(path, raster)
-        names = value_names(path, raster, column)
+        names = value_names(path, raster, column) if table is None else table.names
         crs = raster.crs.to_string()
         pixel = " x ".join(f"{side:g}" for side in raster.res)
     values = _values_on(path, grid, unlabelled)
+    if table is not None:
+        values = _of_table(path, values, table)
     if not len(values):
         raise DataError(
             f"labels {str(path)!r} have no class at any pixel of the scene: they do not overlap "
@@ -224,6 +234,18 @@ def read_label_raster(
             "SCENE.tif:unlabelled=0"
         )
     return LabelRaster(values, codes, classes, tuple(notes), path, unlabelled)
+
+
+def _of_table(path: Path, values: NDArray[np.int64], table: ClassTable) -> NDArray[np.int64]:
+    """Leave out values that a class table ignores, and refuse those that it does not name."""
+    values = values[~np.isin(values, [*table.ignored])]
+    unknown = [str(value) for value in values.tolist() if value not in table.names]
+    if unknown:
+        raise DataError(
+            f"labels {str(path)!r} have values ({named_list(unknown)}) that {table.source} does "
+            "not name; add them to it, with the name ignore for those without a class"
+        )
+    return values
 
 
 def _require_classes(path: Path, raster: Any) -> None:

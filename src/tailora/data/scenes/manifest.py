@@ -4,13 +4,14 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from tailora.data.bands.names import name_in
 from tailora.data.dataset import Dataset
 from tailora.data.readers.visible_files import visible_entries
-from tailora.data.scenes.dataset import Chips, SceneFiles, open_scene_dataset
+from tailora.data.scenes.dataset import Chips, open_scene_dataset
 from tailora.data.scenes.scene import SCENE_EXTENSIONS, Scene, open_scene
+from tailora.data.scenes.scene_files import SceneFiles
 from tailora.errors import ConfigError, DataError, unknown_name
 
 _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
@@ -31,15 +32,41 @@ _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
     "block": (int,),
     "most_nodata": (int, float),
     "min_train": (int,),
+    "outside": (str,),
+    "classes": (str,),
 }
 _OF_CHIPS: Final = tuple(item.name for item in fields(Chips))
+_PATHS: Final = ("labels", "classes")
 _LISTS: Final = ("files", "bands", "band_names")
 _OF_SCENE: Final = ("name", "bands", "band_names", "sensor", "nodata", "resampling", "alpha")
 _TABLE: Final = "scene"
 _LARGEST: Final = 2**62
 
 
-def open_scene_manifest(path: Path, *, seed: int = 0, to_learn: bool = True) -> Dataset:
+class Cut(Protocol):
+    """Makes images of scenes: `open_scene_dataset` or `open_scene_windows`."""
+
+    def __call__(
+        self,
+        scenes: Sequence[SceneFiles],
+        chips: Chips | None = None,
+        *,
+        name: str,
+        seed: int = 0,
+        to_learn: bool = True,
+    ) -> Dataset:
+        """Cut them; see `open_scene_dataset`."""
+        ...
+
+
+def open_scene_manifest(
+    path: Path,
+    *,
+    seed: int = 0,
+    to_learn: bool = True,
+    usual_chip: int | None = None,
+    cut: Cut = open_scene_dataset,
+) -> Dataset:
     """Open the scenes of a TOML file.
 
     The keys of `SceneFiles` and `Chips` are at the top level; with several scenes, each has a table
@@ -50,6 +77,8 @@ def open_scene_manifest(path: Path, *, seed: int = 0, to_learn: bool = True) -> 
         path: The TOML file.
         seed: Seeds the splits.
         to_learn: See `open_scene_dataset`.
+        usual_chip: Default for the pixels per side of a chip; None leaves that of `Chips`.
+        cut: What images are made of the scenes.
 
     Raises:
         ConfigError: It is not TOML, or a key is unknown, missing or of the wrong type.
@@ -74,11 +103,17 @@ def open_scene_manifest(path: Path, *, seed: int = 0, to_learn: bool = True) -> 
         top.pop("name", None)  # of the dataset; each scene has its own
     scenes = [_scene(str(path), {**top, **table}, path.parent) for table in tables]
     name = str(content.get("name", path.stem))
-    return open_scene_dataset(scenes, _chips(content), name=name, seed=seed, to_learn=to_learn)
+    return cut(scenes, _chips(content, usual_chip), name=name, seed=seed, to_learn=to_learn)
 
 
 def open_scene_path(
-    path: Path, options: Mapping[str, Any], *, seed: int = 0, to_learn: bool = True
+    path: Path,
+    options: Mapping[str, Any],
+    *,
+    seed: int = 0,
+    to_learn: bool = True,
+    usual_chip: int | None = None,
+    cut: Cut = open_scene_dataset,
 ) -> Dataset:
     """Open a raster, or a folder whose rasters are the bands of one scene, with its labels.
 
@@ -88,6 +123,8 @@ def open_scene_path(
             working directory.
         seed: Seeds the splits.
         to_learn: See `open_scene_dataset`.
+        usual_chip: Default for the pixels per side of a chip; None leaves that of `Chips`.
+        cut: What images are made of the scene.
 
     Raises:
         ConfigError: An option is unknown, missing or of the wrong type.
@@ -97,7 +134,7 @@ def open_scene_path(
     given = {key: value for key, value in options.items() if key not in _OF_CHIPS}
     name = str(options.get("name", path.resolve().stem))
     scene = _scene(str(path), {"files": [str(path)], "name": name, **given}, Path())
-    return open_scene_dataset([scene], _chips(options), name=name, seed=seed, to_learn=to_learn)
+    return cut([scene], _chips(options, usual_chip), name=name, seed=seed, to_learn=to_learn)
 
 
 def open_unlabelled(source: str) -> Scene | None:
@@ -178,8 +215,9 @@ def _all_texts(value: Any) -> bool:
     return not isinstance(value, list) or all(isinstance(item, str) for item in value)
 
 
-def _chips(content: Mapping[str, Any]) -> Chips:
-    return Chips(**{key: value for key, value in content.items() if key in _OF_CHIPS})
+def _chips(content: Mapping[str, Any], usual_chip: int | None) -> Chips:
+    usual: dict[str, Any] = {} if usual_chip is None else {"chip": usual_chip}
+    return Chips(**usual | {key: value for key, value in content.items() if key in _OF_CHIPS})
 
 
 def _scene(where: str, content: Mapping[str, Any], folder: Path) -> SceneFiles:
@@ -188,11 +226,12 @@ def _scene(where: str, content: Mapping[str, Any], folder: Path) -> SceneFiles:
             raise ConfigError(f"{where!r}: {key}{flag} is missing; a scene needs it")
     lists = {key: _listed(content.get(key, ())) for key in _LISTS}
     single = {
-        key: value for key, value in content.items() if key not in (*_LISTS, "labels", *_OF_CHIPS)
+        key: value for key, value in content.items() if key not in (*_LISTS, *_PATHS, *_OF_CHIPS)
     }
     return SceneFiles(
         files=tuple(_files(lists["files"], folder)),
         labels=folder / content["labels"],
+        classes=folder / content["classes"] if "classes" in content else None,
         bands=lists["bands"],
         band_names=lists["band_names"],
         **single,

@@ -94,10 +94,7 @@ def find_places(
     """
     if isinstance(labels, LabelRaster):
         return _in_raster(scene, labels, chip=chip, stride=stride)
-    box = shapely.box(*scene.grid.bounds)
-    touches = shapely.intersects(labels.shapes, box)
-    if not touches.any():
-        raise _apart(scene, labels)
+    touches = touching(scene, labels)
     inside = np.flatnonzero(touches)
     is_point = labels.is_point[inside]
     burner = _Burner(scene, labels, inside[~is_point])
@@ -120,6 +117,18 @@ def find_places(
     off_edge = int(is_point.sum() - np.isin(inside[is_point], every.things).sum())
     outside = int((~touches).sum())
     return FoundPlaces(every, pixels, contested, small, outside, off_edge)
+
+
+def touching(scene: Scene, labels: Labels) -> NDArray[np.bool_]:
+    """Return which labels intersect the scene (things,).
+
+    Raises:
+        DataError: None does.
+    """
+    touches = shapely.intersects(labels.shapes, shapely.box(*scene.grid.bounds))
+    if not touches.any():
+        raise _apart(scene, labels)
+    return touches
 
 
 def _in_raster(scene: Scene, labels: LabelRaster, *, chip: int, stride: int) -> FoundPlaces:
@@ -224,6 +233,57 @@ class _Patch:
         return pure
 
 
+def lay_labels(
+    labels: Labels, near: NDArray[np.int64], grid: Grid
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """Rasterise labels: a polygon covers the pixels whose centre it contains, a point its own.
+
+    Args:
+        labels: In the CRS of the grid.
+        near: Which of them to lay, ascending; where several overlap, the last is the owner.
+        grid: The pixels.
+
+    Returns:
+        Class of each pixel, `UNLABELLED` for none and where different classes overlap; the number
+        of its label, `UNLABELLED` for none; and where different classes overlap (height, width)
+        each.
+    """
+    shape, transform, shapes = (grid.height, grid.width), grid.transform, labels.shapes
+    is_point = labels.is_point[near]
+    areas, points, at = near[~is_point], *_pixels_of(labels, near[is_point], grid)
+    codes = np.full(shape, UNLABELLED, dtype=np.int64)
+    contested = np.zeros(shape, dtype=bool)
+    for code in np.unique(labels.codes[near]):
+        layer = np.zeros(shape, dtype=bool)
+        mine = areas[labels.codes[areas] == code]
+        if len(mine):
+            burnt = rasterize(shapes[mine], out_shape=shape, transform=transform)
+            layer = np.asarray(burnt) > 0
+        own = labels.codes[points] == code
+        layer[at[0][own], at[1][own]] = True
+        contested |= layer & (codes != UNLABELLED)
+        codes[layer] = code
+    codes[contested] = UNLABELLED
+    owners = np.full(shape, UNLABELLED, dtype=np.int64)
+    if len(areas):
+        numbered = [(shapes[i], int(i)) for i in areas]
+        owners[:] = rasterize(
+            numbered, out_shape=shape, transform=transform, fill=UNLABELLED, dtype="int32"
+        )
+    owners[at] = points
+    return codes, owners, contested
+
+
+def _pixels_of(
+    labels: Labels, points: NDArray[np.int64], grid: Grid
+) -> tuple[NDArray[np.int64], tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Return the points within a grid, and row and column of each."""
+    at = labels.shapes[points]
+    rows, columns = (np.floor(x) for x in grid.find(shapely.get_x(at), shapely.get_y(at)))
+    inside = (rows >= 0) & (rows < grid.height) & (columns >= 0) & (columns < grid.width)
+    return points[inside], (rows[inside].astype(np.int64), columns[inside].astype(np.int64))
+
+
 @final
 class _Burner:
     """Rasterises polygons on windows of a scene's grid."""
@@ -238,29 +298,9 @@ class _Burner:
         near = self.polygons[self.tree.query(shapely.box(*grid.bounds))]
         if not len(near):
             return None
-        codes, owners, contested = self._lay(np.sort(near), grid)
+        codes, owners, contested = lay_labels(self.labels, np.sort(near), grid)
         window = np.s_[row - top : row - top + height, column - left : column - left + width]
         return _Patch(top, left, codes, owners, codes[window], int(contested[window].sum()))
-
-    def _lay(
-        self, near: NDArray[np.int64], grid: Grid
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-        shape, transform = (grid.height, grid.width), grid.transform
-        codes = np.full(shape, UNLABELLED, dtype=np.int64)
-        contested = np.zeros(shape, dtype=bool)
-        shapes = self.labels.shapes
-        for code in np.unique(self.labels.codes[near]):
-            mine = near[self.labels.codes[near] == code]
-            burnt = rasterize(shapes[mine], out_shape=shape, transform=transform)
-            layer = np.asarray(burnt) > 0
-            contested |= layer & (codes != UNLABELLED)
-            codes[layer] = code
-        codes[contested] = UNLABELLED
-        numbered = [(shapes[i], int(i)) for i in near]
-        owners = rasterize(
-            numbered, out_shape=shape, transform=transform, fill=UNLABELLED, dtype="int32"
-        )
-        return codes, np.asarray(owners, dtype=np.int64), contested
 
     def most_central(self, thing: int) -> Places | None:
         """Place the chip of a polygon missed by the grid of centres, if a pixel is certain."""

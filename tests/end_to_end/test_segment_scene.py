@@ -1,0 +1,108 @@
+"""Segmentation of a scene with polygons through the command line: labels to a finished map."""
+
+import json
+
+import numpy as np
+import pytest
+import rasterio
+
+from tailora.storage import read_json
+from tests.data.scenes import CLASSES, box, fields_of, write_labels, write_scene
+from tests.end_to_end.chips import succeed
+
+SIDE = 160
+COLOURS = np.array([[40, 70, 160], [70, 130, 50], [180, 150, 120], [90, 90, 90]])
+QUICK = ("--task", "segment", "--method", "zero-shot", "--chip", "20", "--image-size", "28",
+         "--quiet", "--set", "evaluate.replicates=40", "--set", "probe.l2=[0.01]")  # fmt: skip
+
+
+def codes_of(side, seed=0):
+    """Class of each pixel under the squares of `fields_of`, 3 between them."""
+    codes = np.full((side, side), 3)
+    names = iter(fields_of(side, seed=seed)[1])
+    for row in range(0, side - 18, 20):
+        for column in range(0, side - 18, 20):
+            codes[row : row + 18, column : column + 18] = CLASSES.index(next(names))
+    return codes
+
+
+def write_fields(folder, *, side=SIDE, seed=0):
+    """A scene whose colours tell the classes of its fields, and the fields."""
+    noise = np.random.default_rng(seed).integers(-20, 20, (side, side, 3))
+    pixels = (COLOURS[codes_of(side, seed)] + noise).astype(np.uint8)
+    write_scene(folder / "scene.tif", np.moveaxis(pixels, -1, 0))
+    write_labels(folder / "fields.gpkg", *fields_of(side, seed=seed))
+    return folder
+
+
+def labels_of(folder):
+    return ("--labels", folder / "fields.gpkg", "--class-field", "landuse")
+
+
+@pytest.fixture(scope="module")
+def fields(tmp_path_factory):
+    return write_fields(tmp_path_factory.mktemp("fields"))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, fields, encoder):
+    folder = tmp_path_factory.mktemp("runs") / "fields"
+    succeed("fit", fields / "scene.tif", *labels_of(fields), "--out", folder,
+            "--backbone", encoder, *QUICK)  # fmt: skip
+    return folder
+
+
+def test_inspect_counts_pixels_and_objects(fields):
+    words = ("inspect", fields / "scene.tif", *labels_of(fields), "--task", "segment")
+    found = json.loads(succeed(*words, "--chip", "20", "--json").out)
+    names = fields_of(SIDE)[1]
+    for row in found["classes"]:
+        count = names.count(row["name"])
+        assert row["pixels"] == 18 * 18 * count
+        assert 0 < sum(row["objects"].values()) <= count
+        assert row["test"] == 18 * 18 * row["objects"]["test"]  # a window holds a whole field
+    assert "objects train / val / test" in succeed(*words, "--chip", "20").out
+
+
+def test_a_run_of_a_scene_is_measured_on_blocks_and_on_another_scene(run, fields, tmp_path):
+    task = read_json(run / "metrics.json")["task"]
+    assert (task["name"], task["unit"]) == ("segment", "group")
+    assert task["rows"][-1]["mean_iou"]["all"] > 0.6  # colours tell classes apart
+    facts = read_json(run / "run.json")["dataset"]
+    assert (facts["chip"], facts["pixel"]) == (20, [10.0, 10.0])
+    own = succeed("evaluate", run, fields / "scene.tif", *labels_of(fields), "--json", "--quiet")
+    [again] = json.loads(own.out)["task"]["rows"]
+    assert again["mean_iou"]["all"] == pytest.approx(task["rows"][-1]["mean_iou"]["all"])
+    other = write_fields(tmp_path, side=100, seed=5)
+    words = ("evaluate", run, other / "scene.tif", *labels_of(other), "--json", "--quiet")
+    found = json.loads(succeed(*words).out)["task"]
+    assert found["images"] == 25  # windows of the run's size
+    assert sum(row["test_pixels"] for row in found["rows"][0]["per_class"]) == 25 * 18 * 18
+
+
+def test_a_map_of_the_scene_has_the_classes_of_the_fields(run, fields, tmp_path):
+    succeed("map", run, fields / "scene.tif", "--out", tmp_path / "map.tif", "--quiet")
+    with rasterio.open(tmp_path / "map.tif") as file:
+        found = file.read(1)
+    names = [row["name"] for row in read_json(run / "metrics.json")["task"]["rows"][0]["per_class"]]
+    truth = np.array([*(names.index(name) + 1 for name in CLASSES), 0])[codes_of(SIDE)]
+    assert (found > 0).all()
+    assert (found == truth)[truth > 0].mean() > 0.8
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((), "--labels) is missing"),
+        (("--labels", "fields.gpkg"), "class_field (--class-field) is missing"),
+        (("--labels", "away.gpkg", "--class-field", "landuse"), "no label of 'away.gpkg' overlaps"),
+        (("--labels", "fields.gpkg", "--class-field", "landuse", "--chip", "200"),
+         "smaller than a window of 200"),
+    ],
+)  # fmt: skip
+def test_scenes_that_cannot_be_learnt_from_are_refused_in_a_line(
+    words, says, fields, encoder, refuse, monkeypatch
+):
+    monkeypatch.chdir(fields)
+    write_labels(fields / "away.gpkg", [box(900, 900, 5, 5)], ["a"])
+    refuse("fit", "scene.tif", "--backbone", encoder, *QUICK, *words, says=[says])
