@@ -8,8 +8,10 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.warp import reproject, transform, transform_bounds
 
+from tailora.data.rasters.files import quietly
 from tailora.data.rasters.readers import Grid, reading
 from tailora.data.scenes.scene import Scene
 from tailora.data.scenes.scene_bands import SceneBand
@@ -94,13 +96,12 @@ class WarpedScene:
             "src_crs": own.crs, "dst_crs": ground.crs,
         }  # fmt: skip
         has = np.zeros(shape, dtype=np.uint8)
-        reproject(valid.astype(np.uint8), has, resampling=Resampling.nearest, **how)
         found = np.full((len(values), *shape), np.nan)
         source = np.where(valid, values, np.nan).astype(np.float64)
-        reproject(
-            source, found, resampling=_resampling(own, ground), src_nodata=np.nan,
-            dst_nodata=np.nan, **how,
-        )  # fmt: skip
+        kind = _resampling(own, ground)
+        with quietly(NotGeoreferencedWarning):  # rasterio's arrays are, a moment after it warns
+            reproject(valid.astype(np.uint8), has, resampling=Resampling.nearest, **how)
+            reproject(source, found, resampling=kind, src_nodata=np.nan, dst_nodata=np.nan, **how)
         known = (has > 0) & np.isfinite(found).all(axis=0)
         found = np.where(known, found, 0)
         if not np.issubdtype(np.dtype(self.dtype), np.integer):
