@@ -73,6 +73,7 @@ OTHER = {
     "train.deferred_sampler": "none",
     "train.ema": 0.99,
     "train.soup": 3,
+    "train.soup_ratios": [1.0, 2.5, 6.0],
     "train.interpolation": 0.7,
     "deblora.clusters": 7,
     "deblora.balance": math.inf,

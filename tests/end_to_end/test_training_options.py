@@ -25,6 +25,7 @@ ROWS = {
     "ride": ("lora+ride", []),
     "ema": ("lora", ["train.ema=0.9"]),
     "soup": ("lora", ["train.soup=2"]),
+    "lt-soup": ("lora", ["train.soup=2", "train.soup_ratios=[1.0, 2.0]"]),
     "wise-ft": ("lora", ["train.interpolation=0.5"]),
     "nadir": ("lora", ["train.augment=nadir", "train.augment_options={strength=0.8}"]),
 }  # fmt: skip
@@ -73,6 +74,18 @@ def test_no_head_queue_or_slow_encoder_is_left_in_a_run(runs):
     assert not [*run.rglob("checkpoint.pt"), *runs("soup").rglob("checkpoint.pt")]
     names = {path.name for path in (run / "stages" / "lora").rglob("*.safetensors")}
     assert names == {"adapter_model.safetensors", "head.safetensors"}
+
+
+def test_each_training_of_an_lt_soup_sees_a_part_of_the_training_set(runs):
+    stage = runs("lt-soup") / "stages" / "lora"
+    recipe = tomllib.loads((runs("lt-soup") / "recipe.toml").read_text("utf-8"))["train"]
+    classes = json.loads((runs("lt-soup") / "classes.json").read_text("utf-8"))["classes"]
+    sizes = [entry["n_train"] for entry in classes]
+    for ratio, folder in ((1, stage), (2, stage / "training-2")):
+        rows = sum(min(size, ratio * min(sizes)) for size in sizes)
+        assert rows < sum(sizes)
+        steps = recipe["epochs"] * -(-rows // recipe["batch_size"])
+        assert len((folder / "history.jsonl").read_text("utf-8").splitlines()) == steps
 
 
 def test_the_spectrum_of_the_adapter_stands_in_its_stage_and_in_the_record(runs):
@@ -139,6 +152,7 @@ def test_a_run_interrupted_in_its_second_epoch_ends_the_same(
         (["train.deferred=0.5"], ["no re-weighted version"]),
         (["train.ema=1"], ["train.ema must lie in (0, 1), got 1"]),
         (["train.soup=0"], ["train.soup must be at least 1, got 0"]),
+        (["train.soup_ratios=[1, 2]"], ["got 2 for 1; set train.soup=2"]),
         (["train.interpolation=0"], ["train.interpolation must lie in (0, 1], got 0"]),
         (["train.interpolation=0.5", "adapter.tuner=dora"], ["adapter.tuner='dora' does not"]),
         (["train.soup=2", "adapter.tuner=adalora"], ["does not suit adalora"]),

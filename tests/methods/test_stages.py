@@ -12,6 +12,7 @@ from tailora.losses import LogitAdjustedLoss
 from tailora.methods import method, stages
 from tailora.methods.deblora import method as deblora
 from tailora.methods.deblora.stages import calibrate_features
+from tailora.methods.lora import _portion
 from tailora.methods.method import find_method
 from tests.methods.planted_job import planted_job
 
@@ -166,3 +167,18 @@ def test_pulls_are_chosen_on_validation(monkeypatch, tmp_path):
     np.testing.assert_array_equal(found.features, chosen_by("val").features)
     pulls = json.loads((tmp_path / "stages" / "deblora" / "pulls.json").read_text("utf-8"))
     assert pulls == (1 - found.keep).tolist()
+
+
+def test_a_training_of_an_lt_soup_knows_the_class_sizes_of_its_own_part(monkeypatch, tmp_path):
+    labels = np.repeat([0, 1, 2], [12, 5, 2])
+    rows = (np.zeros((19, 4), np.float32), labels)
+    job = planted_job(
+        monkeypatch, tmp_path / "run", {"train": rows, "val": rows, "test": rows}, "abc",
+        method="lora", train__soup=2, train__soup_ratios=[1.0, 3.5],
+    )  # fmt: skip
+    samples = job.decisions("train").samples
+    own, kept = _portion(job, samples, 2)
+    assert own.counts.values == (7, 5, 2)
+    assert np.bincount(labels[kept]).tolist() == [7, 5, 2]
+    assert np.array_equal(kept[-7:], samples[-7:])  # nothing of the small classes is left out
+    assert job.counts.values == (12, 5, 2)

@@ -41,6 +41,7 @@ GOOD = {
     "photographs that are mirrored": {
         "train.augment": "nadir", "data.has_up": True, "train.mix": "cmo",
     },
+    "LT-Soups": {"train.soup": 2, "train.soup_ratios": [1.0, 4.0]},
     "Muon": {"train.optimizer": "muon", "train.optimizer_options": {"lr": 0.02}},
 }  # fmt: skip
 
@@ -127,6 +128,27 @@ BAD = {
     ),
     "the augmentation of optical images for radar": (
         {"train.augment": "nadir", "data.radar": "power"}, "for radar, choose"
+    ),
+    "a soup of fewer trainings": (
+        {"train.soup": 3, "train.soup_ratios": [1.0, 2.0]}, "one value for each training"
+    ),
+    "less than balanced": (
+        {"train.soup": 2, "train.soup_ratios": [0.5, 2.0]}, "must be finite and at least 1"
+    ),
+    "subsets that leave out nothing": (
+        {"train.soup": 2, "train.soup_ratios": [10.0, 20.0]},
+        "leaves out no sample: the imbalance is 10",
+    ),
+    "subsets of classes without labels": (
+        {"train.objective": "masked", "train.soup": 2, "train.soup_ratios": [1.0, 2.0]},
+        "train.soup_ratios has no effect with train.objective='masked'",
+    ),
+    "a sampler that a subset is too small for": (
+        {
+            "train.soup": 2, "train.soup_ratios": [1.0, 4.0], "train.objective": "sbcl",
+            "train.objective_options": {"minimum": 20},
+        },
+        "no class of 6 samples or fewer is divided",
     ),
     "EnMix without an augmentation": (
         {"train.mix": "enmix-style", "train.augment": "none"}, "that is mixup"

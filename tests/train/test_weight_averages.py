@@ -10,9 +10,11 @@ from accelerate import Accelerator
 from torch import nn
 
 from tailora.adapters import AdapterSpec, adapt
+from tailora.counts import ClassCounts
 from tailora.errors import ConfigError
 from tailora.train import Callback, Schedule, train
 from tailora.train.early_stopping import EarlyStopping, Validation
+from tailora.train.subsets import thin, thinned_counts
 from tailora.train.training_module import TrainingModule
 from tailora.train.weight_averages import learnt_weights, soup, towards_pretrained
 
@@ -160,3 +162,22 @@ def test_a_whole_layer_moves_towards_its_start():
     layer.weight.data.fill_(3.0)
     towards_pretrained(layer, start, 0.25)
     assert torch.equal(layer.weight, torch.full((1, 3), 1.5))
+
+
+def test_no_class_is_larger_than_so_many_times_the_smallest():
+    counts = ClassCounts(("a", "b", "c", "d"), (1000, 230, 100, 0))
+    assert thinned_counts(counts, 1).values == (100, 100, 100, 0)
+    assert thinned_counts(counts, 2.3).values == (230, 230, 100, 0)
+    assert thinned_counts(counts, 10).values == counts.values
+
+
+def test_a_subset_has_its_class_sizes_and_depends_on_the_training():
+    labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [60, 12, 6]))
+    counts = ClassCounts(("a", "b", "c"), (9, 9, 6))
+    kept = thin(labels, counts, seed=3, number=1)
+    assert np.bincount(labels[kept]).tolist() == [9, 9, 6]
+    assert len(set(kept.tolist())) == 24
+    assert np.array_equal(kept, np.sort(kept))
+    assert np.array_equal(kept, thin(labels, counts, seed=3, number=1))
+    others = [thin(labels, counts, seed=3, number=2), thin(labels, counts, seed=4, number=1)]
+    assert not any(np.array_equal(kept, other) for other in others)

@@ -4,7 +4,7 @@ import math
 from typing import Final
 
 from tailora import registry
-from tailora.config.recipe import EvaluateOptions, Recipe
+from tailora.config.recipe import EvaluateOptions, Recipe, TrainOptions
 from tailora.errors import ConfigError
 from tailora.train.schedule import Schedule
 
@@ -27,6 +27,7 @@ def check_plain(recipe: Recipe) -> None:
     """
     _check_evaluation(recipe.evaluate)
     _check_schedules(recipe)
+    _check_averages(recipe.train)
     _check_names(recipe)
     l2, patience = recipe.probe.l2, recipe.train.patience
     if not l2 or not all(0 < penalty < math.inf for penalty in l2):
@@ -53,14 +54,25 @@ def _check_schedules(recipe: Recipe) -> None:
         Schedule(epochs, train.batch_size, 1.0 if lr is None else lr)  # None: the method decides
         if lr is not None and not math.isfinite(lr):
             raise ConfigError(f"lr must be finite, got {lr}")
+    if not 0 <= train.weight_decay < math.inf:
+        raise ConfigError(f"train.weight_decay must be at least 0, got {train.weight_decay}")
+
+
+def _check_averages(train: TrainOptions) -> None:
     if train.soup < 1:
         raise ConfigError(f"train.soup must be at least 1, got {train.soup}")
+    ratios = train.soup_ratios
+    if ratios and len(ratios) != train.soup:
+        raise ConfigError(
+            f"train.soup_ratios needs one value for each training of the soup, got {len(ratios)} "
+            f"for {train.soup}; set train.soup={len(ratios)}"
+        )
+    if not all(1 <= ratio < math.inf for ratio in ratios):
+        raise ConfigError(f"train.soup_ratios must be finite and at least 1, got {ratios}")
     if not 0 < train.interpolation <= 1:
         raise ConfigError(f"train.interpolation must lie in (0, 1], got {train.interpolation}")
     if train.ema is not None and not 0 < train.ema < 1:
         raise ConfigError(f"train.ema must lie in (0, 1), got {train.ema}")
-    if not 0 <= train.weight_decay < math.inf:
-        raise ConfigError(f"train.weight_decay must be at least 0, got {train.weight_decay}")
 
 
 def _check_evaluation(options: EvaluateOptions) -> None:

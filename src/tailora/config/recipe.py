@@ -147,6 +147,9 @@ class TrainOptions:
         soup: Train this many adapters from one initial adapter, in different orders and with
             different augmentation, and keep the mean of their weights (model soup), at that many
             times the cost.
+        soup_ratios: For each training of the soup the imbalance of its training set: no class has
+            more than so many times the samples of the smallest one, drawn at random (LT-Soups);
+            empty trains on all.
         interpolation: Share of the way from the pretrained to the trained weights, in (0, 1]
             (WiSE-FT); below 1 for LoRA, rsLoRA and fine-tuning.
         trackers: Experiment trackers to log training to: `"tensorboard"` (into the run folder),
@@ -178,6 +181,7 @@ class TrainOptions:
     sampler_options: dict[str, Any] = field(default_factory=dict)
     ema: float | None = None
     soup: int = 1
+    soup_ratios: list[float] = field(default_factory=list)
     interpolation: float = 1.0
     trackers: list[str] = field(default_factory=list)
 

@@ -42,6 +42,7 @@ from tailora.train.mixing import NO_MIX, check_mixer
 from tailora.train.optimizers import ENCODER, build_optimizers
 from tailora.train.sampling import check_sampler, rows_an_epoch
 from tailora.train.schedule import Schedule
+from tailora.train.subsets import thinned_counts
 from tailora.train.trackers import check_trackers
 
 _HEAD_STARTS: Final = ("probe", "zero")
@@ -71,6 +72,7 @@ def check_task(recipe: Recipe, task: Task) -> None:
         f"train.objective={train.objective!r}": train.objective in CONTRASTIVE,
         f"train.mix={train.mix!r}": train.mix != NO_MIX,
         f"train.augment={train.augment!r}": train.augment == NADIR,
+        f"train.soup_ratios={train.soup_ratios}": bool(train.soup_ratios),
         f"probe {recipe.probe.loss!r}": find_probe(recipe.probe.loss).views,
         f"probe.views={recipe.probe.views}": (recipe.probe.views or 1) > 1,
     }
@@ -96,8 +98,27 @@ def check_training(
     Raises:
         ConfigError: A name, a range or a size is wrong, or an option would have no effect.
     """
-    train = recipe.train
     _check_averages(recipe)
+    ratios = recipe.train.soup_ratios
+    if not ratios or not find_method(recipe.method).trains:
+        _check_training_set(recipe, counts, groups, images)
+        return
+    if all(thinned_counts(counts, ratio) == counts for ratio in ratios):
+        smallest = min(value for value in counts.values if value)
+        raise ConfigError(
+            f"train.soup_ratios={ratios} leaves out no sample: the imbalance is "
+            f"{max(counts.values) / smallest:.3g}; lower them, or leave them out"
+        )
+    for ratio in ratios:
+        own = thinned_counts(counts, ratio)
+        _check_training_set(recipe, own, groups, own)
+
+
+def _check_training_set(
+    recipe: Recipe, counts: ClassCounts, groups: Groups, images: ClassCounts
+) -> None:
+    """Check one training set; see `check_training`."""
+    train = recipe.train
     labels = np.repeat(np.arange(len(images.values)), images.values)
     recipe_sampler(recipe, labels)
     if train.objective == "labels":
@@ -171,7 +192,7 @@ def _check_objective(recipe: Recipe) -> None:
         )
     _refuse(recipe, _BY_LOSS, named)
     if objective not in CONTRASTIVE:
-        _refuse(recipe, ("augment",), named)
+        _refuse(recipe, ("augment", "soup_ratios"), named)
     elif train.augment == "none":
         raise ConfigError(
             f"{named} compares two augmented views of an image, which train.augment='none' makes "

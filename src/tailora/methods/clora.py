@@ -93,7 +93,8 @@ class CLoRA(Method):
         """Keys that do not change how one class is trained against the others."""
         return (
             "train.sampler", "train.loss", "train.objective", "train.mix", "train.deferred",
-            "train.patience", "train.head_start", "train.soup", "train.interpolation",
+            "train.patience", "train.head_start", "train.soup", "train.soup_ratios",
+            "train.interpolation",
         )  # fmt: skip
 
 

@@ -1,5 +1,9 @@
 """One adapter trained on all classes: LoRA, or any other tuner of PEFT."""
 
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from tailora.config.recipe import Recipe, TrainOptions
@@ -14,6 +18,7 @@ from tailora.methods.training_parts import (
     training_optimizer,
 )
 from tailora.train.base_adaptation import AnyEncoder, adapt_base
+from tailora.train.subsets import thin, thinned_counts
 from tailora.train.weight_averages import soup
 
 
@@ -45,18 +50,20 @@ class LoRA(Method):
             head=lambda: starting_probe(job),
             features=lambda split: image_features(seeing(job, PLAIN), zero_shot.name, split),
         )
-        title, training = base_training(job, self.experts, pretrained)
         heads: list[nn.Linear] = []
-        encoders = [
-            adapt_base(
+        encoders: list[AnyEncoder] = []
+        for number in range(1, train.soup + 1):
+            own, own_rows = _portion(job, rows, number)
+            title, training = base_training(own, self.experts, pretrained, own_rows)
+            adapted = adapt_base(
                 job.encoder,
                 job.context,
-                rows,
+                own_rows,
                 training,
                 spec=job.recipe.adapter if self.has_adapter else None,
                 schedule=job.schedule,
                 title=title if train.soup == 1 else f"{title} ({number} of {train.soup})",
-                sampler=recipe_sampler(job.recipe, job.labels[rows]),
+                sampler=recipe_sampler(job.recipe, job.labels[own_rows]),
                 optimizer=training_optimizer(train),
                 sharded=job.recipe.compute.shard,
                 stage=stage_folder(job, self._training(number)),
@@ -65,8 +72,7 @@ class LoRA(Method):
                 ingredient=number - 1,
                 interpolation=train.interpolation,
             )
-            for number in range(1, train.soup + 1)
-        ]
+            encoders.append(adapted)
         for alike in (encoders, heads):
             if len(alike) > 1:
                 soup(alike)
@@ -83,3 +89,13 @@ class LoRA(Method):
     def _training(self, number: int) -> str:
         """Name of one of the trainings of a soup, from 1."""
         return self.name if number == 1 else f"{self.name}/training-{number}"
+
+
+def _portion(job: Job, rows: NDArray[np.int64], number: int) -> tuple[Job, NDArray[np.int64]]:
+    """Training samples of one training of a soup, and the job with their class sizes."""
+    ratios = job.recipe.train.soup_ratios
+    if not ratios:
+        return job, rows
+    counts = thinned_counts(job.counts, ratios[number - 1])
+    kept = thin(job.labels[rows], counts, seed=job.recipe.seed, number=number)
+    return replace(job, counts=counts), rows[kept]

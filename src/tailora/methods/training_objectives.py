@@ -45,21 +45,22 @@ class Pretrained:
 
 
 def base_training(
-    job: Job, experts: Experts | None, pretrained: Pretrained
+    job: Job, experts: Experts | None, pretrained: Pretrained, rows: NDArray[np.int64]
 ) -> tuple[str, Callable[[AnyEncoder], TrainingModule]]:
     """Return the training objective of stage 0.
 
     Args:
-        job: The run.
+        job: The run, with the class sizes of `rows`.
         experts: Heads and loss of the method; None for those of the recipe.
         pretrained: Outputs of the pretrained encoder.
+        rows: Numbers of the training samples.
 
     Returns:
         The title of the progress bar, and a function that builds the training module of an adapted
         encoder.
     """
     title, make = OBJECTIVES[job.recipe.train.objective]
-    return title, partial(make, job, experts, pretrained)
+    return title, partial(make, job, experts, pretrained, rows)
 
 
 def starting_head(
@@ -78,9 +79,13 @@ def starting_head(
 
 
 def _labels(
-    job: Job, experts: Experts | None, pretrained: Pretrained, adapted: AnyEncoder
+    job: Job,
+    experts: Experts | None,
+    pretrained: Pretrained,
+    rows: NDArray[np.int64],
+    adapted: AnyEncoder,
 ) -> TrainingModule:
-    device, rows = job.accelerator.device, job.decisions("train").samples
+    device = job.accelerator.device
     loss = training_loss(job.recipe, experts, job.counts, job.groups)
     return label_training(
         adapted,
@@ -96,7 +101,11 @@ def _labels(
 
 
 def _distillation(
-    job: Job, _: Experts | None, pretrained: Pretrained, adapted: AnyEncoder
+    job: Job,
+    _: Experts | None,
+    pretrained: Pretrained,
+    __: NDArray[np.int64],
+    adapted: AnyEncoder,
 ) -> TrainingModule:
     validation = None
     if job.recipe.train.patience:
@@ -111,12 +120,16 @@ def _distillation(
     )
 
 
-def _denoising(job: Job, _: Experts | None, __: Pretrained, adapted: AnyEncoder) -> TrainingModule:
+def _denoising(
+    job: Job, _: Experts | None, __: Pretrained, ___: NDArray[np.int64], adapted: AnyEncoder
+) -> TrainingModule:
     objective = denoising_objective(adapted, job.read_batch, device=job.accelerator.device)
     return alone(adapted, objective)
 
 
-def _rotation(job: Job, _: Experts | None, __: Pretrained, adapted: AnyEncoder) -> TrainingModule:
+def _rotation(
+    job: Job, _: Experts | None, __: Pretrained, ___: NDArray[np.int64], adapted: AnyEncoder
+) -> TrainingModule:
     return rotation_training(
         adapted,
         job.read_batch,
@@ -127,14 +140,18 @@ def _rotation(job: Job, _: Experts | None, __: Pretrained, adapted: AnyEncoder) 
 
 
 def _two_views(
-    job: Job, _: Experts | None, pretrained: Pretrained, adapted: AnyEncoder
+    job: Job,
+    _: Experts | None,
+    pretrained: Pretrained,
+    rows: NDArray[np.int64],
+    adapted: AnyEncoder,
 ) -> TrainingModule:
     name = job.recipe.train.objective
     options = read_options(name, job.recipe.train.objective_options)
     augment = training_augmentation(job.recipe)
     data = TwoViewData(
         images=job.read_batch,
-        rows=job.dataset.indices("train"),
+        rows=rows,
         labels=job.labels,
         counts=job.counts,
         width=job.encoder.features,
@@ -171,7 +188,9 @@ def _debiased(
 
 _WITHOUT: Final = "adapting without labels"
 _COMPARING: Final = "adapting by comparing views"
-_MakeTraining = Callable[[Job, Experts | None, Pretrained, AnyEncoder], TrainingModule]
+_MakeTraining = Callable[
+    [Job, Experts | None, Pretrained, NDArray[np.int64], AnyEncoder], TrainingModule
+]
 OBJECTIVES: Final[dict[str, tuple[str, _MakeTraining]]] = {
     "labels": ("adapting to labels", _labels),
     "supcon": (_COMPARING, _two_views),
