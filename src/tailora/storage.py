@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from threading import get_ident
 from typing import Any, TypeVar
@@ -251,11 +252,16 @@ def typed(kind: type[_T], value: Any, path: Path) -> _T:
         RunError: Something is missing or of the wrong type or range.
     """
     try:
-        return TypeAdapter(kind).validate_json(json.dumps(value), strict=True)
+        return _validator(kind).validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "its content"
         raise RunError(f"{str(path)!r} is damaged: {where}: {first['msg']}") from error
+
+
+@cache
+def _validator(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)  # building one takes longer than what it reads
 
 
 def delete(path: Path) -> None:
