@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -61,10 +63,19 @@ def tiny_encoder_folder(
         "image_size": image,
         "num_channels": bands,
     }
-    with torch.random.fork_rng(devices=[]), _quiet():
-        torch.default_generator.manual_seed(seed)  # the CPU's alone: others are not forked
-        _build(kind, sizes).save_pretrained(path)
+    path.mkdir(parents=True, exist_ok=True)
+    for name, content in _saved(kind, tuple(sizes.items()), seed).items():
+        (path / name).write_bytes(content)
     return path
+
+
+@cache
+def _saved(kind: str, sizes: tuple[tuple[str, int], ...], seed: int) -> dict[str, bytes]:
+    """Return the files of an encoder, which hundreds of tests ask for, by name."""
+    with torch.random.fork_rng(devices=[]), _quiet(), TemporaryDirectory() as folder:
+        torch.default_generator.manual_seed(seed)  # the CPU's alone: others are not forked
+        _build(kind, dict(sizes)).save_pretrained(folder)
+        return {file.name: file.read_bytes() for file in Path(folder).iterdir()}
 
 
 def _build(kind: str, sizes: dict[str, int]) -> PreTrainedModel:

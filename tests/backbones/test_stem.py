@@ -80,22 +80,20 @@ def test_bands_in_another_order_get_their_own_kernels_and_nothing_new(model):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    "wavelengths", [SENTINEL2, (0.48, 0.56, 0.655, 0.865), (0.56, 0.842), (0.0, 0.0), (0.56,)]
-)
-def test_mean_a_grey_image_in_every_band_gives_the_response_it_gave_in_rgb(
-    kind, wavelengths, tmp_path
-):
+def test_mean_a_grey_image_in_every_band_gives_the_response_it_gave_in_rgb(kind, tmp_path):
     model = load_backbone(str(tiny_encoder_folder(tmp_path / kind, kind))).model
     grey = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    adapted = adapt_stem(model, plan_stem(wavelengths, new_bands="mean"))
-    count = len(wavelengths)
-    torch.testing.assert_close(
-        encoder_of(adapted, count)(grey.expand(-1, count, -1, -1)),
-        encoder_of(model, 3)(grey.expand(-1, 3, -1, -1)),
-        atol=1e-4,
-        rtol=1e-4,
-    )
+    expected = encoder_of(model, 3)(grey.expand(-1, 3, -1, -1))
+    some = (SENTINEL2, (0.48, 0.56, 0.655, 0.865), (0.56, 0.842), (0.0, 0.0), (0.56,))
+    for wavelengths in some:
+        adapted = adapt_stem(model, plan_stem(wavelengths, new_bands="mean"))
+        count = len(wavelengths)
+        torch.testing.assert_close(
+            encoder_of(adapted, count)(grey.expand(-1, count, -1, -1)),
+            expected,
+            atol=1e-4,
+            rtol=1e-4,
+        )
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -48,8 +48,8 @@ def test_every_pair_equals_counting_of_points():
         shapely.prepare(polygon)
         return shapely.contains(polygon, points)
 
-    counted = [[inside(a), inside(b)] for a in first[:2] for b in second]
-    expected = [(a & b).sum() / (a | b).sum() for a, b in counted]
+    ones, others = map(inside, first[:2]), [inside(b) for b in second]
+    expected = [(a & b).sum() / (a | b).sum() for a in ones for b in others]
     assert np.allclose(iou_matrix(first, second)[:2].ravel(), expected, atol=0.02)
 
 

@@ -333,7 +333,7 @@ def test_an_assignment_needs_an_equals_sign(text):
 words = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=12)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=25)
 @given(
     method=st.sampled_from(fitted_methods()),
     name=words,
