@@ -1,6 +1,7 @@
 """What every test shares: nobody moves a global random state, and one tiny encoder."""
 
 import copy
+import gc
 
 import numpy as np
 import pytest
@@ -8,6 +9,12 @@ import torch
 
 from tailora.backbones import Encoder, load_backbone
 from tests.tiny import tiny_encoder_folder
+
+
+def pytest_collection_finish():
+    """Thousands of tests and all libraries live to the end: let no collection walk over them."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
