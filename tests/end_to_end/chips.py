@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 import rasterio
-from matplotlib.figure import Figure
 from PIL import Image
 
 from tailora.cli.main import main
@@ -28,7 +27,6 @@ QUICK = (
     "--set", "train.batch_size=16", "--set", "probe.views=1",
 )  # fmt: skip
 DEBLORA = ("--method", "deblora")
-RENDER = Figure.savefig
 UNLIKE_FROM_RUN_TO_RUN = ("seconds", "peak_memory_mb")
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
+from tailora.report import style
 from tailora.storage import write_text
 from tests.end_to_end.chips import (
     DEBLORA,
     QUICK,
-    RENDER,
     refused,
     snapshot,
     succeed,
@@ -19,6 +19,12 @@ from tests.end_to_end.chips import (
     write_chips,
 )
 from tests.tiny import tiny_encoder_folder
+
+RENDER, DRAW = Figure.savefig, style._svg
+DRAWN = {  # runs, comparisons and maps of every kind, so that each figure meets what it may meet
+    "test_assess", "test_bands", "test_compare", "test_early_stopping", "test_fit", "test_history",
+    "test_looking_verbs", "test_second_task", "test_segment", "test_views",
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -40,17 +46,28 @@ def _one_thread():
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-    """Figures are drawn but not rendered, which takes most of a page's time, nor in fixtures."""
+    """Figures are not rendered, which takes most of a page's time, nor in fixtures.
+
+    Where pages are beside the point they are not drawn either: a fifth of the time of a fit.
+    """
     with pytest.MonkeyPatch.context() as patch:
         if Path(__file__).parent in item.path.parents:  # this hook is asked of all tests
             patch.setattr(Figure, "savefig", lambda _figure, out, **_options: out.write(b"<svg/>"))
+            if item.path.stem not in DRAWN:
+                patch.setattr(style, "_svg", lambda _draw, _inches: b"<svg/>")
         return (yield)
 
 
 @pytest.fixture
 def rendered(monkeypatch):
     """Pages as a user gets them."""
-    monkeypatch.setattr(Figure, "savefig", RENDER)
+    with_figures(monkeypatch)
+
+
+def with_figures(patch):
+    """Draw and render them, in fixtures too."""
+    patch.setattr(Figure, "savefig", RENDER)
+    patch.setattr(style, "_svg", DRAW)
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +93,7 @@ def finished(tmp_path_factory, data, quick):
     """A finished debLoRA run that nobody may change."""
     run = tmp_path_factory.mktemp("finished") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", RENDER)
+        with_figures(patch)
         succeed("fit", data, "--out", run, *quick, *DEBLORA)
     return run
 

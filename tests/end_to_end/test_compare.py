@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 from sklearn.metrics import f1_score
 
 import tailora as package
 from tailora import Recipe, compare, open_dataset
 from tailora.errors import ConfigError
-from tests.end_to_end.chips import RENDER, snapshot, succeed, tailora, write_chips
+from tests.end_to_end.chips import snapshot, succeed, tailora, write_chips
+from tests.end_to_end.conftest import with_figures
 from tests.tiny_foundation import clip_folder
 
 PAPER = "zero-shot,fine-tune,clora,clora+deblora,clora-oracle,lora,deblora,lora+reslt"
@@ -30,7 +30,7 @@ def compared(tmp_path_factory, data, quick):
     """All methods under four probes, two seeds; nobody may change it."""
     out = tmp_path_factory.mktemp("compared") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", RENDER)
+        with_figures(patch)
         succeed("compare", data, "--out", out, *quick, *ONE_PENALTY, "--methods", PAPER,
                 "--probes", PROBES, "--seeds", 2)  # fmt: skip
     return out

@@ -89,17 +89,21 @@ def figure_uri(draw: Callable[[Figure], None], *, height: float, width: float = 
         height: Inches.
         width: Inches.
     """
+    text = _svg(draw, (width, height)).decode("utf-8").replace(f"'{FONT}'", PAGE_FONTS)
+    return _data_uri("image/svg+xml", text.encode("utf-8"))
+
+
+def _svg(draw: Callable[[Figure], None], inches: tuple[float, float]) -> bytes:
     svg = io.BytesIO()
     with matplotlib.style.context(["default", _STYLE]), warnings.catch_warnings():
         # the browser has glyphs that the font used for measuring lacks
         warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
+        figure = Figure(figsize=inches, layout="constrained", dpi=150)
         FigureCanvasSVG(figure)
         draw(figure)
         metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(svg, format="svg", metadata=metadata, dpi=150)
-    text = svg.getvalue().decode("utf-8").replace(f"'{FONT}'", PAGE_FONTS)
-    return _data_uri("image/svg+xml", text.encode("utf-8"))
+    return svg.getvalue()
 
 
 def image_uri(pixels: NDArray[np.uint8], *, at_most: int = 128) -> str:
