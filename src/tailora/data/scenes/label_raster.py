@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 from xml.etree import ElementTree
 
 import numpy as np
@@ -21,13 +21,15 @@ from rasterio.io import MemoryFile
 from rasterio.vrt import WarpedVRT
 
 from tailora.class_names import canonical_name, merged_names
-from tailora.data.masks import ClassTable
 from tailora.data.rasters.files import open_raster
 from tailora.data.rasters.headers import shell
 from tailora.data.rasters.readers import Grid, reading
 from tailora.data.scenes.labels import MOST_CLASSES, UNLABELLED
 from tailora.errors import DataError, unknown_name
 from tailora.numbers import counted, named_list
+
+if TYPE_CHECKING:  # its module imports torch, which maps and their assessment do without
+    from tailora.data.masks import ClassTable
 
 _NAME, _VALUE = "2", "5"  # GDAL's codes for the use of a column
 _NAME_COLUMNS: Final = ("class", "class_name", "classname", "name", "label", "category")
@@ -187,7 +189,7 @@ def read_label_raster(
     *,
     column: str | None = None,
     unlabelled: float | None = None,
-    table: ClassTable | None = None,
+    table: "ClassTable | None" = None,
 ) -> LabelRaster:
     """Find the classes of a raster within the area of a scene.
 
@@ -236,7 +238,7 @@ def read_label_raster(
     return LabelRaster(values, codes, classes, tuple(notes), path, unlabelled)
 
 
-def _of_table(path: Path, values: NDArray[np.int64], table: ClassTable) -> NDArray[np.int64]:
+def _of_table(path: Path, values: NDArray[np.int64], table: "ClassTable") -> NDArray[np.int64]:
     """Leave out values that a class table ignores, and refuse those that it does not name."""
     values = values[~np.isin(values, [*table.ignored])]
     unknown = [str(value) for value in values.tolist() if value not in table.names]
