@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import rasterio
+from scipy import ndimage
 
 from tailora.storage import read_json
 from tests.data.scenes import CLASSES, box, fields_of, write_labels, write_scene
@@ -81,13 +82,30 @@ def test_a_run_of_a_scene_is_measured_on_blocks_and_on_another_scene(run, fields
 
 
 def test_a_map_of_the_scene_has_the_classes_of_the_fields(run, fields, tmp_path):
-    succeed("map", run, fields / "scene.tif", "--out", tmp_path / "map.tif", "--quiet")
+    said = succeed("map", run, fields / "scene.tif", "--out", tmp_path / "map.tif", "--sieve", 30,
+                   "--doubt", tmp_path / "doubt.tif", "--json", "--quiet")  # fmt: skip
+    [summary] = json.loads(said.out)
+    assert summary["sieved"] < SIDE**2 / 20
+    with rasterio.open(tmp_path / "doubt.tif") as file:
+        assert file.descriptions == ("disagreement", "1 - probability")
+        doubt = file.read()
     with rasterio.open(tmp_path / "map.tif") as file:
         found = file.read(1)
     names = [row["name"] for row in read_json(run / "metrics.json")["task"]["rows"][0]["per_class"]]
     truth = np.array([*(names.index(name) + 1 for name in CLASSES), 0])[codes_of(SIDE)]
     assert (found > 0).all()
+    _, sizes = np.unique(ndimage.label(found == 1)[0], return_counts=True)
+    assert sizes.min() >= 30
+    wrong = (found != truth)[truth > 0]
+    assert (doubt[:, truth > 0][:, wrong].mean(axis=1) > doubt[:, truth > 0].mean(axis=1)).all()
     assert (found == truth)[truth > 0].mean() > 0.8
+
+
+def test_a_sieve_and_a_shift_need_something_to_work_on(run, fields, tmp_path, refuse):
+    words = ("map", run, fields / "scene.tif", "--out", tmp_path / "map.tif")
+    refuse(*words, "--sieve", 1, says=["--sieve takes a number of cells from 2 on, got 1"])
+    refuse(*words, "--doubt", tmp_path / "d.tif", "--step", 1, says=["--step must be at least 2"])
+    refuse(*words, "--doubt", tmp_path / "d.png", says=["--doubt must end in .tif or .tiff"])
 
 
 @pytest.mark.parametrize(

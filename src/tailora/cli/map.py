@@ -26,8 +26,8 @@ from tailora.cli.options import (
 from tailora.numbers import counted
 
 _FOR_READING = ("sensor", "band_names", "nodata")
-_FOR_MAPPING = ("chip", "step", "dense", "most_nodata", "raw")
-_FOR_FILES = ("probabilities", "confidence", "polygons")
+_FOR_MAPPING = ("chip", "step", "dense", "most_nodata", "raw", "sieve")
+_FOR_FILES = ("probabilities", "confidence", "polygons", "doubt")
 
 
 def map_(
@@ -56,6 +56,20 @@ def map_(
     ] = None,
     polygons: Annotated[
         Path | None, typer.Option(help="GeoPackage of the map as polygons.")
+    ] = None,
+    doubt: Annotated[
+        Path | None,
+        typer.Option(
+            help="GeoTIFF of where the map may be wrong: by how much chips shifted by half a step "
+            "prefer another class, and 1 minus the probability of the class. Takes twice as long."
+        ),
+    ] = None,
+    sieve: Annotated[
+        int | None,
+        typer.Option(
+            metavar="CELLS",
+            help="Connected areas of fewer cells take the class of the largest area beside them.",
+        ),
     ] = None,
     chip: Annotated[
         int | None,
@@ -110,7 +124,7 @@ def map_(
         "probabilities": probabilities, "confidence": confidence, "polygons": polygons,
         "chip": chip, "step": step, "dense": dense or None, "most_nodata": most_nodata,
         "sensor": sensor, "band_names": band_names, "nodata": nodata, "resume": resume or None,
-        "raw": raw or None, "views": views,
+        "raw": raw or None, "views": views, "doubt": doubt, "sieve": sieve,
     }  # fmt: skip
     draw_maps(
         run, scenes, out, {name: value for name, value in given.items() if value is not None},
@@ -202,6 +216,8 @@ def _left_out(found: Any) -> str:
         parts.append(f"too few pixels with data: {counted(found.left_out, 'chip')}")
     if found.broken:
         parts.append(f"unreadable: {counted(found.broken, 'chip')}")
+    if found.sieved is not None:
+        parts.append(f"in areas too small for --sieve: {counted(found.sieved, 'cell')}")
     if found.polygons is not None:
         parts.append(counted(found.polygons, "polygon"))
     return "; ".join(parts)

@@ -33,6 +33,7 @@ from tailora.runs.run import Run
 from tailora.storage import file_sha256
 from tailora.tasks.task import find_task, require_per_image
 
+_LEAST_SIEVE: Final = 2  # cells; no area is smaller than one
 _ABOUT: Final = 0.1  # pixels that differ by more than this share show another amount of ground
 
 
@@ -48,6 +49,7 @@ class MapOptions:
         dense: One prediction per encoder patch instead of one per chip.
         most_nodata: Chips with a larger share of no-data pixels are skipped, in [0, 1).
         raw: Use probabilities without temperature scaling.
+        sieve: Connected areas of fewer cells get the class of the largest area beside them.
     """
 
     chip: int | None = None
@@ -55,6 +57,7 @@ class MapOptions:
     dense: bool = False
     most_nodata: float = 0.5
     raw: bool = False
+    sieve: int | None = None
 
 
 def map_scenes(
@@ -93,6 +96,11 @@ def map_scenes(
         require_per_image(run.recipe.task, "map")
     elif how.dense:
         raise ConfigError("a segmentation run gives every pixel a class: leave out --dense")
+    if how.sieve is not None and how.sieve < _LEAST_SIEVE:
+        raise ConfigError(
+            f"--sieve takes a number of cells from {_LEAST_SIEVE} on, got {how.sieve:.12g}: areas "
+            "of fewer take the class beside them"
+        )
     label_dtype(len(run.classes))
     inputs = [Path(path) for path in paths]
     found = find_scenes(inputs)
@@ -111,7 +119,7 @@ def map_scenes(
             draw_map(
                 scene, chip_classifier(run, bands, parts=grid.tokens, raw=how.raw), grid, target,
                 most_nodata=how.most_nodata, skip_broken=skip_broken, resume=resume,
-                progress=progress,
+                sieve=how.sieve, progress=progress,
             )
             for (scene, bands), grid, target in zip(opened, grids, files, strict=True)
         ]  # fmt: skip

@@ -22,12 +22,14 @@ class MapTargets:
         probabilities: File with one probability band per class, or None.
         confidence: Probability of the mapped class, or None.
         polygons: `.gpkg`, or None.
+        doubt: Where the map may be wrong, in two bands, or None.
     """
 
     out: Path
     probabilities: Path | None = None
     confidence: Path | None = None
     polygons: Path | None = None
+    doubt: Path | None = None
 
     @property
     def is_folder(self) -> bool:
@@ -64,7 +66,7 @@ class MapTargets:
         return [
             MapFiles(
                 target["out"], target.get("probabilities"), target.get("confidence"),
-                target.get("polygons"),
+                target.get("polygons"), target.get("doubt"),
             )
             for target in targets
         ]  # fmt: skip

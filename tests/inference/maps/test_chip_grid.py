@@ -63,6 +63,11 @@ def test_every_cell_is_covered_and_own_ground_divides_the_scene(length, chip, st
     assert axis.finished(n) == axis.cells
 
 
+def test_shifted_chips_start_half_a_step_later_and_still_cover_both_ends():
+    assert Axis(50, 16, 8, shift=4).starts.tolist() == [0, 4, 12, 20, 28, 34]
+    assert Axis(10, 16, 8, shift=4).starts.tolist() == [0]
+
+
 def test_strips_hold_every_chip_once_in_blocks_that_fill_a_batch():
     grid = ChipGrid((400, 1000), 32, 16)
     seen = np.zeros((len(grid.rows.starts), len(grid.columns.starts)), dtype=int)

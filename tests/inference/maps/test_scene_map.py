@@ -12,7 +12,8 @@ from tailora.class_colours import class_colours
 from tailora.data.scenes.scene import open_scene
 from tailora.errors import ConfigError, DataError, RunError, StorageError
 from tailora.inference.maps.chip_grid import ChipGrid
-from tailora.inference.maps.map_files import MapFiles
+from tailora.inference.maps.cloud_optimised import RawRows
+from tailora.inference.maps.map_files import MapFiles, sieve_classes
 from tailora.inference.maps.scene_map import draw_map, label_dtype
 from tests.data.scenes import NORTH, WEST, write_scene
 from tests.end_to_end.chips import snapshot
@@ -36,7 +37,7 @@ def read(path):
         return file.read()
 
 
-def expected_shares(pixels, valid, chip, step, *, most_nodata=0.5):
+def expected_shares(pixels, valid, chip, step, *, most_nodata=0.5, shift=0):
     """Pixel by pixel and chip by chip: the weighted mean, summed over the pixels of each cell."""
     _, rows, columns = pixels.shape
     ramp = min(chip - step, chip / 2)
@@ -45,8 +46,8 @@ def expected_shares(pixels, valid, chip, step, *, most_nodata=0.5):
     profile = np.where(near < ramp, 0.5 - 0.5 * np.cos(np.pi * near / max(ramp, 1)), 1.0) + 1e-6
     weight = np.outer(*[profile.reshape(chip, 64).mean(axis=1)] * 2)
     sums, total = np.zeros((2, rows, columns)), np.zeros((rows, columns))
-    for top in sorted({*range(0, rows - chip + 1, step), rows - chip}):
-        for left in sorted({*range(0, columns - chip + 1, step), columns - chip}):
+    for top in sorted({0, *range(shift, rows - chip + 1, step), rows - chip}):
+        for left in sorted({0, *range(shift, columns - chip + 1, step), columns - chip}):
             part = np.s_[top : top + chip, left : left + chip]
             mask = valid[part]
             if not mask.any() or mask.mean() < 1 - most_nodata:
@@ -127,6 +128,97 @@ def test_shares_are_the_weighted_mean_of_the_chips_over_each_cell(chip, step, tm
     assert summary.no_class == (~known).sum()
     assert summary.left_out > 0
     assert sum(summary.cells.values()) == known.sum()
+
+
+def noise(rows, columns, seed=0):
+    return np.random.default_rng(seed).integers(1, 255, (2, rows, columns)).astype(np.uint8)
+
+
+def with_doubt(folder):
+    return MapFiles(folder / "map.tif", confidence=folder / "sure.tif", doubt=folder / "doubt.tif")
+
+
+@pytest.mark.parametrize(("chip", "step"), [(16, 8), (16, 5)])
+def test_doubt_is_the_lead_of_another_class_in_shifted_chips(chip, step, tmp_path):
+    pixels = noise(45, 61)
+    pixels[:, 10:30, 20:45] = 0
+    path = write_scene(tmp_path / "a.tif", pixels, nodata=0)
+    draw(path, tmp_path, chip=chip, step=step, files=with_doubt(tmp_path))
+    valid = (pixels != 0).all(axis=0)
+    shifted = expected_shares(pixels.astype(float), valid, chip, step, shift=step // 2)
+    labels = read(tmp_path / "map.tif")[0].astype(int)
+    known = labels > 0
+    own = np.take_along_axis(shifted, np.maximum(labels - 1, 0)[None], axis=0)[0]
+    lead, unsure = read(tmp_path / "doubt.tif")
+    assert_array_equal(np.isnan(unsure), ~known)
+    assert np.isnan(lead[~known]).all()
+    expected = shifted.max(axis=0) - own
+    assert 0.02 < (expected[known] > 0.001).mean() < 0.6
+    assert_allclose(lead[known], expected[known], atol=4e-3)
+    assert_allclose(unsure[known], 1 - read(tmp_path / "sure.tif")[0][known], atol=1e-6)
+
+
+def test_doubt_of_a_constant_field_is_none(tmp_path):
+    path = write_scene(tmp_path / "a.tif", np.full((2, 33, 40), 7, np.uint8))
+    draw(path, tmp_path, chip=8, step=4, tokens=8, files=with_doubt(tmp_path))
+    lead, unsure = read(tmp_path / "doubt.tif")
+    assert (lead == 0).all()
+    assert (unsure == 0.5).all()
+
+
+@pytest.mark.parametrize("calls", [2, 9])
+def test_a_map_with_doubt_resumes_in_either_pass(calls, tmp_path):
+    """About six blocks of each pass: one stop is in the first, the other in the second."""
+    path = write_scene(tmp_path / "a.tif", noise(400, 70))
+    for name in ("whole", "resumed"):
+        (tmp_path / name).mkdir()
+    options = {"chip": 16, "step": 8}
+    draw(path, tmp_path / "whole", files=with_doubt(tmp_path / "whole"), sieve=3, **options)
+    files, left = with_doubt(tmp_path / "resumed"), iter(range(calls))
+
+    def interrupted(images):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return classifier().predict(images)
+
+    with pytest.raises(KeyboardInterrupt):
+        draw(path, tmp_path / "resumed", files=files, sieve=3,
+             model=classifier(predict=interrupted), **options)  # fmt: skip
+    draw(path, tmp_path / "resumed", files=files, sieve=3, resume=True, **options)
+    assert snapshot(tmp_path / "whole") == snapshot(tmp_path / "resumed")
+
+
+def test_small_areas_take_the_class_of_the_largest_beside_them(tmp_path):
+    """By hand: one cell, two that touch at a corner, a pair, and cells beside no class."""
+    values = np.array([
+        [1, 1, 1, 1, 1, 0, 2],
+        [1, 2, 1, 1, 1, 0, 2],
+        [1, 1, 2, 1, 3, 0, 0],
+        [1, 1, 1, 1, 3, 3, 2],
+        [4, 4, 1, 1, 3, 3, 3],
+    ], dtype=np.uint8)  # fmt: skip
+    rows = RawRows(tmp_path / "a.raw", 1, values.shape, "uint8")
+    rows.reserve()
+    rows.write(0, values[:, None])
+    single = {(1, 1): 1, (2, 2): 1, (3, 6): 3}
+    for least, becomes in ((2, single), (3, {**single, (4, 0): 1, (4, 1): 1})):
+        expected = values.copy()
+        for place, value in becomes.items():
+            expected[place] = value
+        out = RawRows(tmp_path / "b.raw", 1, values.shape, "uint8")
+        assert sieve_classes(rows, least, out) == len(becomes)
+        assert_array_equal(out.read(0, 5), expected)
+
+
+def test_a_sieved_map_counts_and_outlines_what_is_left(tmp_path):
+    pixels = halves(64, 64, 32)
+    pixels[:, 8:16, 8:16] = pixels[::-1, 8:16, 8:16]  # four cells of water in the forest
+    path = write_scene(tmp_path / "a.tif", pixels)
+    summary = draw(path, tmp_path, chip=4, step=4, sieve=5)
+    assert summary.sieved == 4
+    assert summary.cells == {"forest": 128, "water": 128}
+    assert summary.polygons == 2
+    assert (read(tmp_path / "map.tif")[0][:, :8] == 1).all()
 
 
 def test_cells_without_data_have_no_class(tmp_path):

@@ -32,6 +32,8 @@ class Axis:
         chip: Pixels of a chip.
         step: Stride between chips in pixels, at most `chip`.
         tokens: Equal parts of a chip with one prediction each.
+        shift: Pixels by which the chips are shifted, less than `step`; those at both ends of the
+            scene stay there.
 
     Attributes:
         cell: Pixels of a cell of the map: a step, or a part of a chip if there are several.
@@ -43,6 +45,7 @@ class Axis:
     chip: int
     step: int
     tokens: int = 1
+    shift: int = 0
     cell: int = field(init=False)
     cells: int = field(init=False)
     starts: NDArray[np.int64] = field(init=False, compare=False)
@@ -50,6 +53,9 @@ class Axis:
     def __post_init__(self) -> None:
         cell = self.step if self.tokens == 1 else max(1, self.chip // self.tokens)
         first = np.array(starts(self.length, self.chip, self.step), dtype=np.int64)
+        if self.shift:
+            between = np.arange(self.shift, first[-1], self.step)
+            first = np.unique(np.concatenate([first[[0, -1]], between]))
         object.__setattr__(self, "cell", cell)
         object.__setattr__(self, "cells", math.ceil(self.length / cell))
         object.__setattr__(self, "starts", first)
@@ -119,6 +125,7 @@ class ChipGrid:
         chip: Pixels per side of a chip, at least 4.
         step: Stride between chips in pixels, from 1 to `chip`.
         tokens: Parts per side of a chip with one prediction each; 1 for a chip classifier.
+        shift: See `Axis`.
 
     Raises:
         ConfigError: A size is out of range.
@@ -128,6 +135,7 @@ class ChipGrid:
     chip: int
     step: int
     tokens: int = 1
+    shift: int = 0
     rows: Axis = field(init=False)
     columns: Axis = field(init=False)
 
@@ -140,7 +148,8 @@ class ChipGrid:
                 "would leave gaps"
             )
         for name, length in zip(("rows", "columns"), self.shape, strict=True):
-            object.__setattr__(self, name, Axis(length, self.chip, self.step, self.tokens))
+            axis = Axis(length, self.chip, self.step, self.tokens, self.shift)
+            object.__setattr__(self, name, axis)
 
     @property
     def map_shape(self) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.features import sieve
 
 from tailora.data.rasters.readers import Grid
 from tailora.inference.maps.class_legend import MapClass, attribute_table, qgis_style
@@ -30,21 +31,24 @@ class MapFiles:
         probabilities: File with one probability band per class, or None.
         confidence: Probability of the mapped class, or None.
         polygons: GeoPackage, or None.
+        doubt: Where the map may be wrong, in two bands (see `DoubtRows`), or None.
     """
 
     labels: Path
     probabilities: Path | None = None
     confidence: Path | None = None
     polygons: Path | None = None
+    doubt: Path | None = None
 
     def paths(self) -> list[Path]:
         """Return every file named here."""
-        named = (self.labels, self.probabilities, self.confidence, self.polygons)
+        named = (self.labels, self.probabilities, self.confidence, self.polygons, self.doubt)
         return [path for path in named if path is not None]
 
     def asked(self) -> tuple[bool, ...]:
-        """Return which of the three are requested."""
-        return tuple(p is not None for p in (self.probabilities, self.confidence, self.polygons))
+        """Return which are requested beside the map."""
+        asked = [p is not None for p in (self.probabilities, self.confidence, self.polygons)]
+        return (*asked, *([True] if self.doubt else []))
 
 
 @final
@@ -63,6 +67,7 @@ class MapSummary:
         cells: Cells per class, by name.
         verdicts: `trusted`, `weak` or `untested` of each class, by name.
         polygons: Number of polygons written, or None.
+        sieved: Cells whose class changed because their area was too small, or None.
     """
 
     files: MapFiles
@@ -75,6 +80,7 @@ class MapSummary:
     cells: dict[str, int]
     verdicts: dict[str, str]
     polygons: int | None = None
+    sieved: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object without the paths."""
@@ -96,15 +102,18 @@ class Rows:
         labels: Class values.
         confidence: Probability of that class.
         probabilities: Of every class, or None.
+        doubt: Two bands, or None; see `DoubtRows`.
     """
 
     labels: RawRows
     confidence: RawRows
     probabilities: RawRows | None
+    doubt: RawRows | None = None
 
     def all(self) -> list[RawRows]:
         """All files."""
-        return [part for part in (self.labels, self.confidence, self.probabilities) if part]
+        parts = (self.labels, self.confidence, self.probabilities, self.doubt)
+        return [part for part in parts if part]
 
     def write(self, first: int, shares: NDArray[np.float32], has_data: NDArray[np.bool_]) -> None:
         """Write finished rows of cells.
@@ -129,6 +138,57 @@ class Rows:
             values = self.labels.read(row, min(row + _STRIP, height))
             total += np.bincount(values.ravel(), minlength=n_classes + 1)
         return total
+
+
+@final
+@dataclass(frozen=True)
+class DoubtRows:
+    """Rows of the doubt about a map, by windows shifted against those of the map.
+
+    The first band is how much more probable the shifted windows find another class than the map's:
+    0 where they agree. The second is 1 minus the probability of the map's class.
+
+    Args:
+        labels: Class values of the map.
+        confidence: Probability of that class.
+        doubt: The two bands.
+    """
+
+    labels: RawRows
+    confidence: RawRows
+    doubt: RawRows
+
+    def write(self, first: int, shares: NDArray[np.float32], has_data: NDArray[np.bool_]) -> None:
+        """Write finished rows of cells; see `Rows.write`."""
+        last = first + len(shares)
+        values = self.labels.read(first, last)
+        of_map = np.maximum(values.astype(np.int64) - 1, 0)
+        own = np.take_along_axis(shares, of_map[..., None], axis=2)[..., 0]
+        known = has_data & (values > 0)
+        lead = np.where(known, shares.max(axis=2) - own, np.float32(np.nan))
+        bands = np.stack([lead, 1 - self.confidence.read(first, last)], axis=1)
+        self.doubt.write(first, bands)
+
+
+def sieve_classes(labels: RawRows, least: int, out: RawRows) -> int:
+    """Give connected areas of few cells the class of the largest area beside them.
+
+    Areas are 4-connected; cells without a class neither change nor count. The class values of the
+    whole map are in memory.
+
+    Args:
+        labels: Class values, 0 for none.
+        least: Areas of fewer cells change.
+        out: Rows for the result; made anew.
+
+    Returns:
+        The number of cells that changed.
+    """
+    values = labels.read(0, labels.shape[0])
+    kept = sieve(values, least, mask=(values > 0).astype(np.uint8), connectivity=4)
+    out.reserve()
+    out.write(0, kept[:, None])
+    return int((kept != values).sum())
 
 
 def publish(
@@ -159,6 +219,7 @@ def publish(
     rasters = (
         (rows.probabilities, About(grid, _NAN, {}, names), files.probabilities),
         (rows.confidence, About(grid, _NAN, {}, ["probability"]), files.confidence),
+        (rows.doubt, About(grid, _NAN, {}, ["disagreement", "1 - probability"]), files.doubt),
         (rows.labels, About(grid, 0, tags, ["class"], colours), files.labels),
     )
     moves = [(work / POLYGONS, files.polygons)] if files.polygons else []

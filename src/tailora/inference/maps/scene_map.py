@@ -21,7 +21,15 @@ from tailora.inference.maps.chip_grid import Block, ChipGrid
 from tailora.inference.maps.chip_reader import ChipReader, ahead
 from tailora.inference.maps.class_legend import MapClass
 from tailora.inference.maps.cloud_optimised import RawRows
-from tailora.inference.maps.map_files import POLYGONS, MapFiles, MapSummary, Rows, publish
+from tailora.inference.maps.map_files import (
+    POLYGONS,
+    DoubtRows,
+    MapFiles,
+    MapSummary,
+    Rows,
+    publish,
+    sieve_classes,
+)
 from tailora.inference.maps.map_polygons import write_polygons
 from tailora.inference.maps.scene_mark import scene_mark
 from tailora.inference.maps.unfinished import Journal, Unfinished
@@ -29,6 +37,8 @@ from tailora.progress import Progress, silent
 from tailora.storage import guard_disk
 
 NO_CLASS: Final = 0
+LEAST_STEP: Final = 2
+"""Pixels that can be halved."""
 _TAG: Final = "TAILORA"
 _MAKING: Final = 2  # counted up when the same scene and run give other cells or other files
 
@@ -86,6 +96,7 @@ def draw_map(
     most_nodata: float = 0.5,
     skip_broken: bool = False,
     resume: bool = False,
+    sieve: int | None = None,
     progress: Progress = silent,
 ) -> MapSummary:
     """Write the map of a scene; files get their names only when complete.
@@ -102,6 +113,7 @@ def draw_map(
         most_nodata: Chips with a larger share of no-data pixels are skipped, in [0, 1).
         skip_broken: Skip unreadable chips, instead of stopping.
         resume: Continue an interrupted map, and keep a finished one made with the same inputs.
+        sieve: Connected areas of fewer cells get the class of the largest beside them.
         progress: Shows chips done, and the time left.
 
     Raises:
@@ -112,8 +124,9 @@ def draw_map(
     """
     if not 0 <= most_nodata < 1:
         raise ConfigError(f"most_nodata must lie in [0, 1), got {most_nodata}")
+    shifted = _shifted(grid) if files.doubt else None
     dtype = label_dtype(len(model.names))
-    key = _key(scene, model, grid, files, most_nodata)
+    key = _key(scene, model, grid, files, most_nodata, sieve)
     if resume and (done := _finished(files, key)):
         return done
     work = Unfinished(files.labels)
@@ -122,9 +135,14 @@ def draw_map(
     reader = ChipReader(scene, grid, model.prepare, most_nodata, skip_broken)
     try:
         _classify(reader, model, rows, work, journal, progress)
+        if shifted and rows.doubt:
+            doubts = DoubtRows(rows.labels, rows.confidence, rows.doubt)
+            again = replace(reader, grid=shifted)
+            _classify(again, model, doubts, work, journal, progress, before=len(grid.strips()))
+        rows, sieved = _sieved(rows, sieve, work)
         classes = _classes(model)
         place = map_grid(scene.grid, grid)
-        summary = _summary(files, grid, journal, rows, classes)
+        summary = replace(_summary(files, grid, journal, rows, classes), sieved=sieved)
         if files.polygons:
             traced = work.folder / POLYGONS
             count = write_polygons(rows.labels, rows.confidence, classes, place, traced)
@@ -146,35 +164,62 @@ def map_grid(scene: Grid, grid: ChipGrid) -> Grid:
     return Grid(scene.crs, Affine(t.a * size, 0.0, t.c, 0.0, t.e * size, t.f), *grid.map_shape)
 
 
+def _sieved(rows: Rows, least: int | None, work: Unfinished) -> tuple[Rows, int | None]:
+    """Sieve the classes into rows of their own, since those of the map may be needed to resume."""
+    if least is None:
+        return rows, None
+    kept = replace(rows.labels, path=work.folder / "sieved.raw")
+    with guard_disk(work.target):
+        changed = sieve_classes(rows.labels, least, kept)
+    return replace(rows, labels=kept), changed
+
+
+def _shifted(grid: ChipGrid) -> ChipGrid:
+    """Shift a grid by half a step."""
+    if grid.step < LEAST_STEP:
+        raise ConfigError(
+            f"--doubt shifts chips by half a step: --step must be at least {LEAST_STEP}"
+        )
+    return replace(grid, shift=grid.step // 2)
+
+
 def _classify(
     reader: ChipReader,
     model: ChipClassifier,
-    rows: Rows,
+    rows: Rows | DoubtRows,
     work: Unfinished,
     journal: Journal,
     progress: Progress,
+    *,
+    before: int = 0,
 ) -> None:
+    """Classify the chips of a grid, of which `before` others' rows of blocks are in the journal."""
     grid = reader.grid
     blend = Blend(grid, len(model.names))
-    if journal.state:
-        blend.restore(journal.row, journal.state)
     strips = grid.strips()
-    todo = strips[journal.strips :]
-    with progress(f"mapping {reader.scene.name}", len(grid)) as advance:
-        advance(sum(_chips(block) for strip in strips[: journal.strips] for block in strip))
+    done = max(journal.strips - before, 0)
+    if done and journal.state:
+        blend.restore(journal.row, journal.state)
+    todo = strips[done:]
+    again = " again" if before else ""
+    with progress(f"mapping {reader.scene.name}{again}", len(grid)) as advance:
+        advance(sum(_chips(block) for strip in strips[:done] for block in strip))
         for read in ahead(reader.read, [block for strip in todo for block in strip]):
             if read.images is not None:
                 blend.add(read.block, model.predict(read.images), read.usable, read.valid)
             else:
                 blend.count(read.block, read.valid)
-            journal.broken += read.broken
-            journal.left_out += int((~read.usable).sum()) - read.broken
+            if not before:
+                journal.broken += read.broken
+                journal.left_out += int((~read.usable).sum()) - read.broken
             advance(_chips(read.block))
             if read.block.j1 == len(grid.columns.starts):
                 _end_strip(read.block, blend, rows, work, journal)
 
 
-def _end_strip(block: Block, blend: Blend, rows: Rows, work: Unfinished, journal: Journal) -> None:
+def _end_strip(
+    block: Block, blend: Blend, rows: Rows | DoubtRows, work: Unfinished, journal: Journal
+) -> None:
     """Write final cells to disk, then the record of them."""
     first = blend.first
     with guard_disk(work.target):
@@ -201,6 +246,7 @@ def _rows(folder: Path, grid: ChipGrid, files: MapFiles, n_classes: int, dtype: 
         part("classes", 1, dtype),
         part("confidence", 1, "float32"),
         part("probabilities", n_classes, "float32") if files.probabilities else None,
+        part("doubt", 2, "float32") if files.doubt else None,
     )
 
 
@@ -228,12 +274,18 @@ def _summary(
 
 
 def _key(
-    scene: Scene, model: ChipClassifier, grid: ChipGrid, files: MapFiles, most_nodata: float
+    scene: Scene,
+    model: ChipClassifier,
+    grid: ChipGrid,
+    files: MapFiles,
+    most_nodata: float,
+    sieve: int | None,
 ) -> str:
     bands = [(band.path.name, band.index, band.nodata) for band in scene.bands]
     facts = (
         scene_mark(scene), bands, scene.resampling, scene.shape, model.mark,
         (grid.chip, grid.step, grid.tokens), most_nodata, files.asked(), _MAKING,
+        *([sieve] if sieve else []),
     )  # fmt: skip
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
