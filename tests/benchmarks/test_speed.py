@@ -20,6 +20,7 @@ from benchmarks.speed import (
     whole_method,
 )
 from benchmarks.speed.__main__ import BENCHMARKS, main
+from tailora.report import style
 from tests.tiny import tiny_encoder_folder
 
 QUICK = [
@@ -305,6 +306,7 @@ def test_large_inputs_measure_each_thing_at_three_sizes(tmp_path, monkeypatch):
         large_inputs, "_in_own_process", lambda one, seed: large_inputs.measure(**one, seed=seed)
     )
     monkeypatch.setattr(large_inputs, "LONG", 1e-9)  # one run of each
+    monkeypatch.setattr(style, "_svg", lambda _draw, _inches: b"<svg/>")
     sizes = ["--rows", "1600", "--classes", "40", "--tested", "200", "--fewer", "2"]
     large_inputs.main([*sizes, "--out", str(tmp_path)])
     things = result(tmp_path, "large-inputs")["things"]
