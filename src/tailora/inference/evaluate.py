@@ -17,6 +17,7 @@ from tailora.data import Dataset, PreparedImages, prepare_images
 from tailora.data.scenes.chips import share_ground
 from tailora.decisions import Decisions, labelled
 from tailora.errors import ConfigError, DataError, RunError, unknown_name
+from tailora.heads.probes import sees_maps
 from tailora.methods.band_choice import with_band_names
 from tailora.methods.scoring import with_task_metrics
 from tailora.metrics import MethodOutput, RunMetrics, evaluate_methods
@@ -136,8 +137,12 @@ def _probabilities(
             first, last = np.searchsorted(decisions.sample, [batch[0], batch[-1] + 1])
             image = np.searchsorted(batch, decisions.sample[first:last])
             pixels = pick(_read(run, images, batch), bands).to(device)
-            features = model(pixels).flatten(1, -2) if grid else model(pixels)[:, None]
-            logits = run.model.head(features[image, decisions.place[first:last]])
+            place = decisions.place[first:last]
+            if sees_maps(run.model.head):
+                logits = run.model.head(model(pixels)).flatten(1, -2)[image, place]
+            else:
+                features = model(pixels).flatten(1, -2) if grid else model(pixels)[:, None]
+                logits = run.model.head(features[image, place])
             shares.append(logits.float().softmax(dim=1).cpu().numpy())
             advance(len(batch))
     return np.concatenate(shares)
