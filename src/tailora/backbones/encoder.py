@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, final, get_args
+from typing import Any, Final, Literal, final, get_args
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ Pooling = Literal["class", "mean", "both"]
 """Which tokens of a transformer make the feature: class token, mean of the patches, or both."""
 Precision = Literal["fp32", "bf16"]
 """Floating-point type of the encoder's weights and activations."""
+_PARTS_OF_PAIRS: Final = 3  # both dates, and how far they differ
 
 
 @final
@@ -66,6 +67,8 @@ class Encoder(nn.Module):
             trained on them stay float32.
         layers: Hidden states whose pooled tokens form the features, side by side, counted as in
             `maps`; empty is the model's output alone.
+        dates: 2 for pairs of images, whose bands follow each other: features are those of the first
+            date, of the second, and how far they differ, side by side.
 
     Raises:
         BackboneError: The model has no class token to pool, takes another number of bands, or is
@@ -94,6 +97,7 @@ class Encoder(nn.Module):
         radar: Decibels | None = None,
         precision: Precision = "fp32",
         layers: Sequence[int] = (),
+        dates: int = 1,
     ) -> None:
         super().__init__()
         if precision not in get_args(Precision):
@@ -110,7 +114,8 @@ class Encoder(nn.Module):
         self.radar = radar
         self.precision: Precision = precision
         self.layers = tuple(layers) or (-1,)
-        self.features = sum(map(self._width, self.layers)) * (2 if pooling == "both" else 1)
+        self.dates = dates
+        self.features = self._features()
         # constructor arguments, not weights: not in the state dict
         self.register_buffer("mean", _per_band(mean), persistent=False)
         self.register_buffer("std", _per_band(std), persistent=False)
@@ -124,7 +129,13 @@ class Encoder(nn.Module):
         Returns:
             Float32, shape (batch, features).
         """
+        if self.dates > 1:
+            return self.patch_features(images).mean(dim=(1, 2))
         return self._pool(self._run(images, hidden=self.layers != (-1,))).float()
+
+    def _features(self) -> int:
+        width = sum(map(self._width, self.layers)) * (2 if self.pooling == "both" else 1)
+        return width * (_PARTS_OF_PAIRS if self.dates > 1 else 1)
 
     def with_layers(self, layers: Sequence[int]) -> "Encoder":
         """Return an encoder with the same weights that gives features of other layers.
@@ -139,7 +150,7 @@ class Encoder(nn.Module):
             return self
         other = copy.copy(self)
         other.layers = tuple(layers)
-        other.features = sum(map(other._width, layers)) * (2 if self.pooling == "both" else 1)
+        other.features = other._features()
         return other
 
     def patch_features(self, images: Tensor) -> Tensor:
@@ -165,6 +176,12 @@ class Encoder(nn.Module):
                 "pooling 'class' does not use the patches, so there is no patch map; train with "
                 "--set backbone.pooling=mean or both"
             )
+        if self.dates == 1:
+            return self._patches(images)
+        first, second = (self._patches(date) for date in images.chunk(self.dates, dim=1))
+        return torch.cat([first, second, (first - second).abs()], dim=-1)
+
+    def _patches(self, images: Tensor) -> Tensor:
         outputs = self._run(images, hidden=self.layers != (-1,))
         parts: list[Tensor] = []
         for layer in self.layers:

@@ -93,8 +93,8 @@ def change(
 ) -> None:
     """Map what changed between two scenes, and from what into what.
 
-    Any finished run of segmentation or classification will do: both dates are classified and their
-    probabilities compared.
+    A run of change says so itself. Any finished run of segmentation or classification will do too:
+    both dates are classified and their probabilities compared.
 
     [dim]tailora change runs/land before.tif after.tif --out change.tif --polygons change.gpkg[/]
     """

@@ -77,7 +77,12 @@ def predict(
         "sensor": sensor, "band_names": band_names, "nodata": nodata, "resume": resume or None,
     }  # fmt: skip
     given = {name: value for name, value in of_maps.items() if value is not None}
-    if _is_per_pixel(run):
+    task = _task_of(run)
+    if task is not None and task.name == "change":
+        _refuse_map_options(given)
+        _predict_changes(run, images, out, verify=not unverified, quiet=quiet, json=json)
+        return
+    if task is not None and task.per_pixel:
         _refuse_map_options(given)
         _predict_masks(
             run, images, out, views=views, verify=not unverified, skip_broken=skip_broken,
@@ -99,16 +104,16 @@ def predict(
         _predict_table(run, images, out, raw=raw, views=views, **show)
 
 
-def _is_per_pixel(run: Path) -> bool:
-    """Whether a run gives every pixel a class; a run that cannot be read is told of later."""
+def _task_of(run: Path) -> Any:
+    """Task of a run, None of one that cannot be read, which is told of later."""
     from tailora.errors import TailoraError
     from tailora.runs.folder import RunFolder
     from tailora.tasks.task import find_task
 
     try:
-        return find_task(RunFolder(run).read_recipe().task).per_pixel
+        return find_task(RunFolder(run).read_recipe().task)
     except (TailoraError, OSError):
-        return False
+        return None
 
 
 def _predict_masks(
@@ -122,8 +127,6 @@ def _predict_masks(
     quiet: bool,
     json: bool,
 ) -> None:
-    from rich.table import Table
-
     from tailora.errors import ConfigError
     from tailora.inference.predict_masks import predict_masks
     from tailora.runs.run import load_run
@@ -141,16 +144,41 @@ def _predict_masks(
         print_json({"masks": files, "pixels": found.pixels, "broken": found.broken})
     elif not quiet:
         title = f"{counted(len(found.files), 'mask')} in {listed([str(out)])}"
-        table = Table(title=title, title_justify="left")
-        table.add_column("class")
-        table.add_column("pixels", justify="right")
-        for name, count in sorted(found.pixels.items(), key=lambda item: -item[1]):
-            table.add_row(listed([name]), f"{count:,}")
-        screen().print(table)
+        screen().print(_pixel_table(title, found.pixels))
     if found.broken and not quiet:
         screen(stderr=True).print(
             f"left out {counted(len(found.broken), 'unreadable image')}: {listed(found.broken[:5])}"
         )
+
+
+def _predict_changes(
+    run: Path, images: list[Path], out: Path | None, *, verify: bool, quiet: bool, json: bool
+) -> None:
+    from tailora.errors import ConfigError
+    from tailora.inference.predict_changes import predict_changes
+    from tailora.runs.run import load_run
+
+    if out is None or out.is_file() or out.suffix:
+        raise ConfigError("a run of change predicts masks of pairs: give a folder with --out DIR")
+    loaded = load_run(run, verify=verify)
+    tell_notes(loaded.notes)
+    found = predict_changes(loaded, images, out, progress=bars(quiet=quiet))
+    if json:
+        print_json({"pairs": found.pairs, "pixels": found.pixels})
+    elif not quiet:
+        title = f"masks of {counted(found.pairs, 'pair')} in {listed([str(out)])}"
+        screen().print(_pixel_table(title, found.pixels))
+
+
+def _pixel_table(title: str, pixels: dict[str, int]) -> Any:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    table.add_column("class")
+    table.add_column("pixels", justify="right")
+    for name, count in sorted(pixels.items(), key=lambda item: -item[1]):
+        table.add_row(listed([name]), f"{count:,}")
+    return table
 
 
 def _is_map(out: Path) -> bool:

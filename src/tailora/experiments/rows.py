@@ -16,7 +16,7 @@ from tailora.backbones import LoadedBackbone, load_backbone
 from tailora.config.probe_choice import ProbeChoice
 from tailora.data import Dataset
 from tailora.experiments.plan import SEEDLESS, Adaptation, Plan, stage_key
-from tailora.heads.probes import Logits, as_logits, find_probe, sees_maps
+from tailora.heads.probes import Logits, as_logits, find_probe
 from tailora.methods.job import Job
 from tailora.methods.method import (
     PLAIN,
@@ -24,20 +24,12 @@ from tailora.methods.method import (
     adapt_all,
     find_method,
     fit_head,
-    head_maps,
     head_rows,
     seeing,
     starting_probe,
 )
 from tailora.methods.prepare import compose_job, decode_images, resolve_recipe
-from tailora.methods.scoring import (
-    clusters_of,
-    cost_of,
-    fit_of,
-    measured,
-    placed_row,
-    row_logits,
-)
+from tailora.methods.scoring import clusters_of, cost_of, fit_of, measured, placed_row
 from tailora.metrics import (
     ClusterSummary,
     MethodOutput,
@@ -85,9 +77,8 @@ def validation_shares(job: Job, method: Method, probe: ProbeChoice) -> Rows:
         return method.shares(job, partial(_fit, job, probe), ("val",))[0]
     val = method.features(job, "val")
     own = method.own_head(job)
-    maps = head_maps(job, method, probe)
-    head = fit_head(job, probe, *head_rows(job, method), val, own=own, maps=maps)
-    return _split_shares(job, method, head, "val", val)
+    head = fit_head(job, probe, *head_rows(job, method), val, own=own)
+    return _shares(as_logits(head), val)
 
 
 def row_output(
@@ -104,12 +95,12 @@ def row_output(
     val, test = (method.features(job, split) for split in ("val", "test"))
     views = turned_views(job, method) if find_probe(probe.kind).views else None
     own = method.own_head(job)
-    maps = head_maps(job, method, probe)
-    head = fit_head(job, probe, train, labels, val, views=views, own=own, maps=maps)
-    val_shares = _split_shares(job, method, head, "val", val)
+    head = fit_head(job, probe, train, labels, val, views=views, own=own)
+    logits = as_logits(head)
+    val_shares = _shares(logits, val)
     output = MethodOutput(
         row.name,
-        _split_shares(job, method, head, "test", test),
+        _shares(logits, test),
         features=test,
         feature_center=train.mean(axis=0),
         fit=fit_of(job, val_shares),
@@ -134,13 +125,8 @@ def _mean_ious(job: Job, sums: NDArray[np.int64]) -> dict[str, float | None]:
     return {name: defined(float(value)) for name, value in found.items()}
 
 
-def _split_shares(job: Job, method: Method, head: nn.Module, split: str, rows: Rows) -> Rows:
-    """Class shares of the decisions of a split (rows, classes), from their features."""
-    if sees_maps(head):
-        logits = row_logits(job, method, head, split, rows)
-    else:
-        logits = as_logits(head)(rows)
-    return torch.from_numpy(logits).softmax(dim=1).numpy()
+def _shares(logits: Logits, rows: Rows) -> Rows:
+    return torch.from_numpy(logits(rows)).softmax(dim=1).numpy()
 
 
 def turned_views(job: Job, method: Method) -> tuple[Rows, Rows]:

@@ -1,14 +1,16 @@
 """What changed between two scenes, by a finished run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, final
+from typing import Any, Final, final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from tailora.data import resize
 from tailora.data.scenes.warped import warped_onto
 from tailora.errors import ConfigError
 from tailora.inference.map_scenes import MapOptions, chip_classifier, chip_side, notes_on
@@ -20,17 +22,26 @@ from tailora.inference.maps.change_map import (
     change_dtype,
     draw_changes,
 )
-from tailora.inference.maps.change_rule import EVEN, Changes, check_prior, compare_shares
 from tailora.inference.maps.chip_grid import ChipGrid
 from tailora.inference.scene_inputs import SceneOptions, find_scenes, open_for
 from tailora.methods.scoring import csv_text
+from tailora.metrics.change_rule import (
+    EVEN,
+    Changes,
+    check_prior,
+    compare_shares,
+    read_transitions,
+)
 from tailora.progress import Progress, silent
+from tailora.runs.input_format import pick
 from tailora.runs.one_at_a_time import one_at_a_time
 from tailora.runs.run import Run
 from tailora.storage import write_text
-from tailora.tasks.task import find_task
+from tailora.tasks.change import POST_CLASSIFICATION, transition_logits
+from tailora.tasks.task import Task, find_task
+from tailora.transitions import parse_transitions
 
-POST_CLASSIFICATION: Final = "post-classification"
+DIRECT: Final = "direct"
 _TABLES: Final = (".csv",)
 _POLYGONS: Final = (".gpkg",)
 
@@ -83,17 +94,20 @@ def map_change(
     skip_broken: bool = False,
     progress: Progress = silent,
 ) -> tuple[ChangeSummary, list[str]]:
-    """Map what changed between two scenes of one place: post-classification comparison.
+    """Map what changed between two scenes of one place.
 
-    The run gives each date class probabilities, which are compared by `compare_shares`. The map has
-    the grid of the first scene; the second may have any other, and is warped onto it.
+    A run of change says so itself; any other gives each date class probabilities, which
+    `compare_shares` compares (post-classification). The map has the grid of the first scene; the
+    second may have any other, and is warped onto it.
 
     Args:
-        run: From `load_run`, of segmentation or, with a cell for each step, of classification.
+        run: From `load_run`, of change, of segmentation or, with a cell for each step, of
+            classification.
         before: Raster of the first date, or folder with its bands.
         after: The same of the second date.
         targets: Output files; a path is that of the GeoTIFF.
-        prior: Probability of change before the images are seen, in (0, .5].
+        prior: Probability of change before the images are seen, in (0, .5]; not for a run of
+            change, which has learnt it.
         options: Options for mapping; `dense` cannot be used.
         reading: Options for reading both scenes.
         skip_broken: Skip unreadable chips, instead of stopping.
@@ -113,25 +127,19 @@ def map_change(
     paths = [Path(before), Path(after)]
     where.check(paths)
     change_dtype(len(run.classes))
-    per_pixel = _is_per_pixel(run)
+    task = find_task(run.recipe.task)
+    direct = bool(run.input.dates)
+    _check_task(task, direct=direct, prior=prior)
     opened = [open_for(run, *_one_scene(path), reading or SceneOptions()) for path in paths]
     (first, bands), (second, other_bands) = opened
     warped = warped_onto(first, second)
     chip = chip_side(run, how)
     step = max(1, chip // 2) if how.step is None else how.step
-    grid = ChipGrid(first.shape, chip, step, chip if per_pixel else 1)
-    dates = [
-        chip_classifier(run, numbers, parts=grid.tokens, raw=how.raw)
-        for numbers in (bands, other_bands)
-    ]
-
-    def predict(*images: NDArray[np.generic]) -> list[NDArray[np.float32]]:
-        return [date.predict(some) for date, some in zip(dates, images, strict=True)]
-
-    model = PairClassifier(
-        run.class_names, dates[0].verdicts, dates[0].prepare, predict,
-        [len(run.classes)] * len(dates), partial(_compared, prior=prior), POST_CLASSIFICATION,
-    )  # fmt: skip
+    grid = ChipGrid(first.shape, chip, step, 1 if task.per_image else chip)
+    if direct:
+        model = _direct(run, bands, other_bands, chip=chip, raw=how.raw)
+    else:
+        model = _post(run, bands, other_bands, parts=grid.tokens, raw=how.raw, prior=prior)
     files = ChangeFiles(where.out, where.polygons)
     with one_at_a_time(where.out):
         found = draw_changes(
@@ -161,14 +169,98 @@ def _compared(shares: Sequence[NDArray[np.float32]], *, prior: float) -> Changes
     return compare_shares(shares[0], shares[1], prior=prior)
 
 
-def _is_per_pixel(run: Run) -> bool:
-    task = find_task(run.recipe.task)
-    if not (task.per_image or task.per_pixel):
+def _check_task(task: Task, *, direct: bool, prior: float) -> None:
+    if not (direct or task.per_image or task.per_pixel):
         raise ConfigError(
-            f"change compares the classes of two scenes, and a run of task {task.name!r} decides "
-            f"about every {task.decision}; use a run of segmentation or classification"
+            f"a run of task {task.name!r} says nothing about change between two scenes; use one of "
+            "change, segmentation or classification"
         )
-    return task.per_pixel
+    if direct and prior != EVEN:
+        raise ConfigError("a run of task 'change' has learnt how rare change is: leave out --prior")
+
+
+def _post(
+    run: Run,
+    bands: Sequence[int],
+    other_bands: Sequence[int],
+    *,
+    parts: int,
+    raw: bool,
+    prior: float,
+) -> PairClassifier:
+    """Classify both dates by themselves, and compare."""
+    dates = [
+        chip_classifier(run, numbers, parts=parts, raw=raw) for numbers in (bands, other_bands)
+    ]
+
+    def predict(*images: NDArray[Any]) -> list[NDArray[np.float32]]:
+        return [date.predict(some) for date, some in zip(dates, images, strict=True)]
+
+    return PairClassifier(
+        run.class_names, dates[0].verdicts, dates[0].prepare, predict,
+        [len(run.classes)] * len(dates), partial(_compared, prior=prior), POST_CLASSIFICATION,
+    )  # fmt: skip
+
+
+def _direct(
+    run: Run, bands: Sequence[int], other_bands: Sequence[int], *, chip: int, raw: bool
+) -> PairClassifier:
+    """Let a run of change say what it has learnt about pairs."""
+    found = parse_transitions(run.class_names)
+    verdicts = [
+        _worst(one.verdict for one, pair in zip(run.classes, found.table, strict=True) if c in pair)
+        for c in range(1, len(found.covers) + 1)
+    ]
+
+    def prepare(image: NDArray[Any]) -> NDArray[Any]:
+        return resize(image, run.input.image_size, fit=run.input.resize)
+
+    def predict(*images: NDArray[Any]) -> list[NDArray[np.float32]]:
+        dates = [
+            pick(torch.from_numpy(one), numbers)
+            for one, numbers in zip(images, (bands, other_bands), strict=True)
+        ]
+        return [transition_shares(run, torch.cat(dates, dim=1), chip, raw=raw)]
+
+    return PairClassifier(
+        found.covers, verdicts, prepare, predict, [len(run.classes)],
+        lambda shares: read_transitions(shares[0], found.table.tolist()), DIRECT,
+    )  # fmt: skip
+
+
+def transition_shares(
+    run: Run, images: torch.Tensor, side: int, *, raw: bool
+) -> NDArray[np.float32]:
+    """Probability of each transition at every pixel of pairs, the mean over both orders of dates.
+
+    Args:
+        run: Of change, from `load_run`.
+        images: Prepared, in the run's bands, the second date after the first (pairs, 2 * bands,
+            size, size).
+        side: Pixels along a side to interpolate to.
+        raw: Do not calibrate.
+
+    Returns:
+        (pairs, side, side, classes).
+    """
+    task, found = find_task(run.recipe.task), parse_transitions(run.class_names)
+    encoder = run.model.encoder
+    with torch.inference_mode():
+        features = task.model(encoder)(images.to(next(encoder.parameters()).device))
+        # one order at a time: with dates swapped each sees the same rows at the same places
+        orders = [run.model.head(one).float().cpu().numpy() for one in features.unbind(dim=1)]
+    shares = np.stack(
+        [
+            transition_logits(one, (side, side), found).softmax(dim=0).movedim(0, -1).numpy()
+            for one in np.stack(orders, axis=1)
+        ]
+    )
+    return run.said(shares.reshape(-1, shares.shape[-1]), raw=raw).reshape(shares.shape)
+
+
+def _worst(verdicts: Iterable[str]) -> str:
+    order = ("untested", "weak", "trusted")
+    return min(verdicts, key=order.index)
 
 
 def _one_scene(path: Path) -> tuple[list[Path], str]:

@@ -17,7 +17,6 @@ from tailora.data import Dataset, PreparedImages, prepare_images
 from tailora.data.scenes.chips import share_ground
 from tailora.decisions import Decisions, labelled
 from tailora.errors import ConfigError, DataError, RunError, unknown_name
-from tailora.heads.probes import sees_maps
 from tailora.methods.band_choice import with_band_names
 from tailora.methods.scoring import with_task_metrics
 from tailora.metrics import MethodOutput, RunMetrics, evaluate_methods
@@ -136,13 +135,9 @@ def _probabilities(
             batch = samples[start : start + _BATCH]
             first, last = np.searchsorted(decisions.sample, [batch[0], batch[-1] + 1])
             image = np.searchsorted(batch, decisions.sample[first:last])
-            pixels = pick(_read(run, images, batch), bands).to(device)
-            place = decisions.place[first:last]
-            if sees_maps(run.model.head):
-                logits = run.model.head(model(pixels)).flatten(1, -2)[image, place]
-            else:
-                features = model(pixels).flatten(1, -2) if grid else model(pixels)[:, None]
-                logits = run.model.head(features[image, place])
+            pixels = _pixels(run, images, batch, bands).to(device)
+            features = model(pixels).flatten(1, -2) if grid else model(pixels)[:, None]
+            logits = run.model.head(features[image, decisions.place[first:last]])
             shares.append(logits.float().softmax(dim=1).cpu().numpy())
             advance(len(batch))
     return np.concatenate(shares)
@@ -161,7 +156,7 @@ def _measured(
 
     def logits(positions: NDArray[np.int64]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            pixels = pick(_read(run, images, samples[positions]), bands).to(device)
+            pixels = _pixels(run, images, samples[positions], bands).to(device)
             return run.model.head(model(pixels)).float().cpu().numpy()
 
     counts = ClassCounts(tuple(run.class_names), tuple(one.n_train for one in run.classes))
@@ -256,10 +251,14 @@ def _match_bands(run: Run, data: Dataset, images: PreparedImages) -> tuple[int, 
     return run.input.find_bands(data.bands, images.bands)
 
 
-def _read(run: Run, images: PreparedImages, rows: NDArray[np.int64]) -> Tensor:
-    """Return images in stored values; grey images are repeated for all bands of a colour run."""
+def _pixels(
+    run: Run, images: PreparedImages, rows: NDArray[np.int64], bands: tuple[int, ...]
+) -> Tensor:
+    """Return the bands of images in stored values; grey ones are repeated for a colour run."""
     found = images.batch(rows)
-    return found.expand(-1, run.record.dataset.bands, -1, -1) if len(found[0]) == 1 else found
+    if len(found[0]) == 1:
+        found = found.expand(-1, run.record.dataset.bands, -1, -1)
+    return pick(found, bands, run.input.dates or 1)
 
 
 def _known_rows(run: Run, data: Dataset) -> tuple[NDArray[np.int64], dict[str, int]]:

@@ -1,6 +1,6 @@
 """Predict a class for every pixel of image files with a segmentation run."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, final
@@ -89,7 +89,7 @@ def predict_masks(
                 continue
             mask = pixel_classes(run, image)
             totals += np.bincount(mask.ravel(), minlength=len(totals))
-            _write(target, (mask + 1).astype(dtype), run.class_names)
+            write_mask(target, (mask + 1).astype(dtype), run.class_names)
             written.append(target)
     if not written:
         raise DataError(f"no image of {len(files)} can be read, e.g. {broken[0]!r}")
@@ -101,6 +101,27 @@ def predict_masks(
 
 def pixel_classes(run: Run, image: NDArray[Any]) -> NDArray[np.int64]:
     """Class index of every pixel (rows, columns) of an image in the run's bands."""
+
+    def said(windows: torch.Tensor, chip: int) -> NDArray[np.float32]:
+        return part_shares(run, windows, chip, raw=True)
+
+    return blended(run, image, said).argmax(axis=-1)
+
+
+def blended(
+    run: Run, image: NDArray[Any], said: Callable[[torch.Tensor, int], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """Probabilities at every pixel of an image, from windows of the side of those of training.
+
+    Args:
+        run: From `load_run`.
+        image: (bands, rows, columns).
+        said: Takes windows of the run's size (windows, bands, size, size) and their side in pixels
+            of the image; gives (windows, side, side, classes).
+
+    Returns:
+        (rows, columns, classes).
+    """
     shape = image.shape[1:]
     chip = run.record.dataset.chip or min(shape)
     grid = ChipGrid((shape[0], shape[1]), chip, max(1, chip // 2), chip)
@@ -120,7 +141,7 @@ def pixel_classes(run: Run, image: NDArray[Any]) -> NDArray[np.int64]:
                 )
                 for top, left in starts
             ]
-            shares = part_shares(run, torch.from_numpy(np.stack(windows)), chip, raw=True)
+            shares = said(torch.from_numpy(np.stack(windows)), chip)
             (top, bottom), (left, right) = (
                 grid.rows.own(block.i0, block.i1),
                 grid.columns.own(block.j0, block.j1),
@@ -128,7 +149,7 @@ def pixel_classes(run: Run, image: NDArray[Any]) -> NDArray[np.int64]:
             usable = np.ones((block.i1 - block.i0, block.j1 - block.j0), dtype=bool)
             blend.add(block, shares, usable, np.ones((bottom - top, right - left), dtype=bool))
         rows.append(blend.take(strip[0].i1)[0])
-    return np.concatenate(rows).argmax(axis=-1)
+    return np.concatenate(rows)
 
 
 def _named(path: Path) -> list[tuple[Path, str]]:
@@ -156,7 +177,14 @@ def _check(files: Sequence[tuple[Path, str]], targets: Sequence[Path]) -> None:
         seen[target] = path
 
 
-def _write(path: Path, values: NDArray[Any], names: Sequence[str]) -> None:
+def write_mask(path: Path, values: NDArray[Any], names: Sequence[str]) -> None:
+    """Write values as PNG, in the colours of maps if they fit into 8 bits.
+
+    Args:
+        path: File to write.
+        values: 0 for none, from 1 in the order of `names` (rows, columns).
+        names: What they are.
+    """
     image = Image.fromarray(values)
     if values.dtype == np.uint8:
         image = image.convert("P")  # of equal values, since no palette is there yet

@@ -122,7 +122,7 @@ def check_run(
     labels = data.labels[data.indices("train")]
     check_encoder(recipe, loaded, labels=labels[labels >= 0], image_size=_size(recipe))
     with suppress(DataError):  # decoding reports broken images
-        bands = len(data.source.read(int(data.indices("train")[0])))
+        bands = len(data.source.read(int(data.indices("train")[0]))) // data.dates
         if bands > 1:  # there may be a grey image among colour images
             choose_bands(recipe, loaded, bands, data.bands)
     return recipe, loaded
@@ -250,21 +250,20 @@ def resolve_recipe(recipe: Recipe, loaded: LoadedBackbone, images: Dataset) -> R
     probe = recipe.probe
     if probe.views is None:
         probe = replace(probe, views=_default_views(recipe))
-    if not probe.loss_options:
-        own = find_task(recipe.task).head_options(probe.loss)
-        probe = replace(probe, loss_options=own)
     if probe.layers is None:
         probe = replace(probe, layers=_default_layers(recipe, loaded))
-    backbone = _resolve_backbone(recipe.backbone, loaded)
+    backbone = _resolve_backbone(recipe.backbone, loaded, find_task(recipe.task).pooling)
     return replace(recipe, data=data, backbone=backbone, adapter=adapter, train=train, probe=probe)
 
 
-def _resolve_backbone(options: BackboneOptions, loaded: LoadedBackbone) -> BackboneOptions:
-    """Fill in path and pooling."""
+def _resolve_backbone(
+    options: BackboneOptions, loaded: LoadedBackbone, usual: str | None
+) -> BackboneOptions:
+    """Fill in path and pooling, `usual` where the task prefers one."""
     if loaded.source == "folder":  # so that the run can be read from any working directory
         options = replace(options, name=str(Path(options.name).expanduser().resolve()))
     if options.pooling is None:
-        pooling = "both" if has_class_token(loaded.model) else "mean"
+        pooling = usual or ("both" if has_class_token(loaded.model) else "mean")
         options = replace(options, pooling=pooling)
     return options
 
@@ -277,15 +276,13 @@ def _default_views(recipe: Recipe) -> int:
 
 
 def _default_layers(recipe: Recipe, loaded: LoadedBackbone) -> list[int]:
-    """Layers spread over the depth of an encoder, where they suit.
+    """Layers spread over the depth of an encoder that nothing is trained through, where they suit.
 
-    After LoRA they added nothing beside views of whole images, on fresh splits; tokens have no
-    views, and need them.
+    After LoRA they added nothing beside views, on fresh splits.
     """
     probe, method = find_probe(recipe.probe.loss), find_method(recipe.method)
     fixed = probe.own or probe.text or bool(recipe.backbone.layers)
-    of_images = find_task(recipe.task).per_image
-    if fixed or not method.layered or (method.trains and of_images):
+    if fixed or method.trains or not method.layered or not find_task(recipe.task).per_image:
         return []
     return spread_layers(loaded.model)
 
@@ -353,6 +350,7 @@ def match_bands(recipe: Recipe, loaded: LoadedBackbone, images: PreparedImages) 
         scale=scale,
         mean=mean,
         std=std,
+        dates=data.dates if data.dates > 1 else None,
         **describe(bands, data),  # type: ignore[arg-type] # each value fits its field
     )
     return normalised(found, options, images) if own is None else found

@@ -16,7 +16,7 @@ from tailora.counts import rows_by_class
 from tailora.data.readers.table import inert
 from tailora.decisions import Decisions
 from tailora.heads.linear_probe import fit_linear_probe, predict_logits
-from tailora.heads.probes import find_probe, sees_maps
+from tailora.heads.probes import find_probe
 from tailora.methods.deblora.calibrate import Calibration
 from tailora.methods.job import Job
 from tailora.methods.label_curves import head_penalty, label_curves
@@ -137,32 +137,10 @@ def _count_units(rows: NDArray[np.int64], units: Units) -> int:
     return len(rows) if units is None else len(set(units[rows].tolist()))
 
 
-def row_logits(
-    job: Job, method: Method, head: nn.Module, split: str, rows: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Logits (rows, classes) of the decisions of a split.
-
-    Args:
-        job: The run.
-        method: Whose features the head sees.
-        head: Trained.
-        split: `"train"`, `"val"` or `"test"`.
-        rows: Features of the decisions (rows, width).
-    """
-    if not sees_maps(head):
-        return predict_logits(head, rows)
-    samples, decisions = job.dataset.indices(split), job.decisions(split)
-    placed = placed_row(job, method, split, head, method.name).logits(np.arange(len(samples)))
-    image = np.searchsorted(samples, decisions.sample)
-    return placed.reshape(len(samples), -1, placed.shape[-1])[image, decisions.place]
-
-
-def _probabilities(
-    job: Job, result: StageResult, split: str, rows: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Class probabilities (rows, classes) of the decisions of a split."""
-    logits = row_logits(job, result.method, result.head, split, rows)
-    return torch.from_numpy(logits).softmax(dim=1).numpy()
+def probabilities(result: StageResult, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Class probabilities (rows, classes) of a stage's head for features (rows, width)."""
+    logits = torch.from_numpy(predict_logits(result.head, rows))
+    return logits.softmax(dim=1).numpy()
 
 
 def score(
@@ -199,7 +177,8 @@ def score(
     last, fit = np.asarray(outputs[-1].probabilities), outputs[-1].fit
     placed = None
     if not job.task.per_image:
-        placed = measured(job, "test", [_placed(job, result) for result in results])
+        rows = [*_more_rows(job, results[-1]), *(_placed(job, result) for result in results)]
+        placed = measured(job, "test", rows)
     metrics, arrays = with_task_metrics(
         job.task, metrics, job.decisions("test"), last, measured=placed
     )
@@ -261,6 +240,14 @@ def measured(job: Job, split: str, rows: Sequence[PlacedRow]) -> Measured:
     )
 
 
+def _more_rows(job: Job, last: StageResult) -> Sequence[PlacedRow]:
+    stage = last.method.feature_stage(job)
+    encoder = last.encoder if stage == last.method.name else None
+    return job.task.more_rows(
+        lambda split: stage_maps(job, stage, split, encoder), job.dataset, job.input.resize
+    )
+
+
 def _placed(job: Job, result: StageResult) -> PlacedRow:
     if result.plain:
         job = seeing(job, PLAIN)
@@ -291,8 +278,6 @@ def placed_row(
 
     def logits(images: NDArray[np.int64]) -> NDArray[np.float32]:
         found = np.asarray(maps[images], dtype=np.float32)
-        if sees_maps(head):
-            return predict_logits(head, found)
         rows = predict_logits(head, found.reshape(-1, found.shape[-1]))
         return rows.reshape(*found.shape[:-1], -1)
 
@@ -341,10 +326,10 @@ def _output(job: Job, result: StageResult) -> MethodOutput:
     learnt, labels = method.training_set(job)
     return MethodOutput(
         method.name,
-        _probabilities(job, result, "test", test),
+        probabilities(result, test),
         features=test,
         feature_center=np.mean(train, axis=0),
-        fit=fit_of(job, _probabilities(job, result, "val", val)),
+        fit=fit_of(job, probabilities(result, val)),
         trained=TrainedFeatures(learnt, labels, _class_vectors(result.head)),
         head=result.head_name,
         gallery=(learnt, labels),

@@ -10,8 +10,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def pick(images: "Tensor", bands: Sequence[int]) -> "Tensor":
-    """Select bands by number, from 1, of (batch, bands, height, width); no copy if all in order."""
+def pick(images: "Tensor", bands: Sequence[int], dates: int = 1) -> "Tensor":
+    """Select bands by number, from 1, of (batch, bands, height, width); no copy if all in order.
+
+    Of images of several `dates`, the bands of each follow each other, and all give the same.
+    """
+    if dates > 1:
+        of_one = images.shape[1] // dates
+        return pick(images, [of_one * date + band for date in range(dates) for band in bands])
     if tuple(bands) == tuple(range(1, images.shape[1] + 1)):
         return images
     return images[:, [band - 1 for band in bands]]
@@ -37,6 +43,7 @@ class InputFormat:
             to decibels clipped and scaled to [0, 1].
         low: Decibels mapped to 0 (bands,).
         high: Decibels mapped to 1 (bands,).
+        dates: 2 for pairs of images, whose bands follow each other; None for single images.
     """
 
     image_size: int
@@ -51,6 +58,7 @@ class InputFormat:
     radar: str | None = None
     low: tuple[float, ...] | None = None
     high: tuple[float, ...] | None = None
+    dates: int | None = None
 
     def find_bands(self, names: Sequence[str] | None, present: int) -> tuple[int, ...]:
         """Numbers, from 1, of these bands in images that may order them differently.
@@ -68,7 +76,7 @@ class InputFormat:
 
     def select(self, images: "Tensor") -> "Tensor":
         """Pick the bands from (batch, bands, height, width)."""
-        return pick(images, self.bands)
+        return pick(images, self.bands, self.dates or 1)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object, without unknown fields."""

@@ -229,6 +229,7 @@ def make_encoder(loaded: LoadedBackbone, recipe: Recipe, input_format: InputForm
         radar=_decibels(recipe, input_format),
         precision=cast("Precision", recipe.compute.precision),
         layers=recipe.backbone.layers,
+        dates=input_format.dates or 1,
     )
     if recipe.compute.checkpointing:
         recompute_activations(encoder.backbone)

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 from tailora.source import import_when_asked
 
 if TYPE_CHECKING:
+    from tailora.tasks.change import Change
     from tailora.tasks.classification import Classification
     from tailora.tasks.segmentation import Segmentation
 
-__all__ = ["Classification", "Segmentation"]
+__all__ = ["Change", "Classification", "Segmentation"]
 
 import_when_asked(__name__)

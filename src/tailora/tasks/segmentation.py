@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,12 +31,10 @@ if TYPE_CHECKING:
 
 _ENLARGED: Final = 1.5  # image pixels for each pixel of a window: tokens are coarse
 _TOKENS: Final = (8, 16)  # along a side of an image, at least and at most, unless a size is given
-_TAU: Final = 0.5  # the best mean IoU on validation, with any features
 _WINDOWS: Final = 8  # shown in the report
 _SHOWN: Final = 128  # pixels along a side of one
 
 
-@final
 class Segmentation(Task):
     """Decide what covers each pixel of an image."""
 
@@ -91,8 +89,16 @@ class Segmentation(Task):
         tokens = round(_ENLARGED * side / patch)
         return patch * min(max(tokens, _TOKENS[0]), _TOKENS[1])
 
-    def grid(self, encoder: "AnyEncoder", image_size: int) -> tuple[int, int]:
+    def grid(self, encoder: "AnyEncoder", image_size: int) -> tuple[int, ...]:
         """Tokens along both sides of an image."""
+        return self.tokens(encoder, image_size)
+
+    def tokens(self, encoder: "AnyEncoder", image_size: int) -> tuple[int, int]:
+        """Tokens along both sides of an image.
+
+        Raises:
+            BackboneError: The encoder has none.
+        """
         from tailora.backbones import Encoder
 
         if not isinstance(encoder, Encoder):
@@ -102,10 +108,6 @@ class Segmentation(Task):
             )
         side = encoder.patches_a_side(image_size)
         return side, side
-
-    def head_options(self, head: str) -> dict[str, Any]:
-        """Half the logit adjustment: full, rare classes are found but called too often for IoU."""
-        return {"tau": _TAU} if head == "logit-adjusted" else {}
 
     def targets(
         self, data: "Dataset", grid: tuple[int, ...], *, fit: str = "crop"
@@ -174,7 +176,7 @@ class Segmentation(Task):
         counts = [PixelCounts(len(measured.classes)) for _ in measured.rows]
         used: list[int] = []
         for i in range(len(measured.samples)):
-            truth = _truth(measured, i)
+            truth = true_classes(measured, i)
             if truth is None or not (truth >= 0).any():
                 continue
             used.append(i)
@@ -213,6 +215,18 @@ class Segmentation(Task):
         }
         return entry, _windows(measured, np.array(used), np.stack(counts[-1].areas))
 
+    def decided(
+        self, logits: NDArray[np.floating], shape: tuple[int, ...], classes: Sequence[str]
+    ) -> NDArray[np.int64]:
+        """Class index of each pixel of an image.
+
+        Args:
+            logits: Of its places (*grid, classes).
+            shape: Rows and columns of pixels.
+            classes: Class names.
+        """
+        return classes_of(logits, shape)
+
     def overlaps(self, measured: Measured) -> NDArray[np.int64]:
         """Hits, true and predicted pixels of each class in each image (images, 3, classes)."""
         from tailora.metrics.segmentation import pixel_table, sums_of
@@ -220,9 +234,9 @@ class Segmentation(Task):
         [row], classes = measured.rows, len(measured.classes)
         found = np.zeros((len(measured.samples), 3, classes), dtype=np.int64)
         for i in range(len(found)):
-            truth = _truth(measured, i)
+            truth = true_classes(measured, i)
             if truth is not None:
-                said = classes_of(row.logits(np.array([i]))[0], truth.shape)
+                said = self.decided(row.logits(np.array([i]))[0], truth.shape, measured.classes)
                 found[i] = sums_of(pixel_table(truth, said, classes))
         return found
 
@@ -249,7 +263,7 @@ class Segmentation(Task):
         return iou_table(metrics), *gains(metrics)
 
 
-def _truth(measured: Measured, i: int) -> NDArray[np.integer] | None:
+def true_classes(measured: Measured, i: int) -> NDArray[np.integer] | None:
     """Mask of image `i` as classes of the run, as far as the encoder sees it."""
     masks = measured.data.targets
     mask = None if masks is None else masks.read(int(measured.samples[i]))
@@ -353,7 +367,7 @@ def _windows(
     }
     for at, c in chosen.items():
         i = int(used[at])
-        truth = _truth(measured, i)
+        truth = true_classes(measured, i)
         if truth is None:
             continue
         said = classes_of(measured.rows[-1].logits(np.array([i]))[0], truth.shape)

@@ -84,21 +84,25 @@ class Task:
 
     Attributes:
         name: In recipes and on the command line, e.g. `"classify"`.
+        instead: Advice where each image needs one class and this task gives none.
         title: As shown in reports.
         summary: What is decided, in one line.
         decision: What one row of the metrics is, e.g. `"image"` or `"pixel"`.
         per_image: Whether each image is exactly one decision, so that images can be mixed, turned
             at prediction, compared as two views, and be the chips of a map.
+        pooling: Which tokens make the features if the recipe does not say; None for the usual.
         per_pixel: Whether what is said at places holds between them too, so that a map has a class
             for every pixel.
     """
 
     name: ClassVar[str]
+    instead: ClassVar[str] = "measure it with `tailora evaluate`"
     title: ClassVar[str]
     summary: ClassVar[str]
     decision: ClassVar[str] = "image"
     per_image: ClassVar[bool] = True
     per_pixel: ClassVar[bool] = False
+    pooling: ClassVar[str | None] = None
 
     # data
 
@@ -142,14 +146,6 @@ class Task:
             BackboneError: The encoder has no features for such decisions.
         """
         return ()
-
-    def head_options(self, head: str) -> dict[str, Any]:
-        """Options of a head that suit the task, where a recipe has none for it.
-
-        Args:
-            head: Name of the head.
-        """
-        return {}
 
     def targets(
         self, data: "Dataset", grid: tuple[int, ...], *, fit: str = "crop"
@@ -207,6 +203,22 @@ class Task:
         return {}
 
     # results
+
+    def more_rows(
+        self,
+        features: Callable[[str], NDArray[np.floating]],
+        data: "Dataset",
+        fit: str,
+    ) -> Sequence[PlacedRow]:
+        """Rows that the results are measured against, made from the features of the run.
+
+        Args:
+            features: Takes `"train"`, `"val"` or `"test"`; gives those of its images
+                (images, *grid, features).
+            data: The images.
+            fit: How they were made square.
+        """
+        return ()
 
     def metrics(
         self,
@@ -299,5 +311,5 @@ def require_per_image(name: str, verb: str) -> None:
     if not task.per_image:
         raise ConfigError(
             f"{verb} gives each image one class, and a run of task {name!r} decides about every "
-            f"{task.decision}: measure it with `tailora evaluate`"
+            f"{task.decision}: {task.instead}"
         )

@@ -12,8 +12,8 @@ from tailora.data.scenes.scene import open_scene
 from tailora.data.scenes.warped import warped_onto
 from tailora.errors import DataError
 from tailora.inference.maps.change_map import ChangeFiles, PairClassifier, draw_changes
-from tailora.inference.maps.change_rule import compare_shares
 from tailora.inference.maps.chip_grid import ChipGrid
+from tailora.metrics.change_rule import compare_shares
 from tests.data.scenes import WEST, write_scene
 from tests.inference.maps.planted import NAMES, halves, shares_of_bands
 

@@ -15,7 +15,6 @@ from tailora.data.scenes.scene import Scene
 from tailora.data.scenes.warped import WarpedScene
 from tailora.errors import ConfigError
 from tailora.inference.maps.blend import Blend
-from tailora.inference.maps.change_rule import Changes
 from tailora.inference.maps.chip_grid import Block, ChipGrid
 from tailora.inference.maps.chip_reader import BlockOfChips, ChipReader, ahead
 from tailora.inference.maps.class_legend import MapClass, attribute_tables, qgis_style
@@ -26,6 +25,7 @@ from tailora.inference.maps.pixel_areas import pixel_areas
 from tailora.inference.maps.replace_together import replace_together
 from tailora.inference.maps.scene_map import EmptyMapError, map_grid
 from tailora.inference.maps.unfinished import Unfinished
+from tailora.metrics.change_rule import Changes
 from tailora.progress import Progress, silent
 from tailora.storage import guard_disk, write_text
 

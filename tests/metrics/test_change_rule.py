@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tailora.errors import ConfigError
-from tailora.inference.maps.change_rule import check_prior, compare_shares, read_transitions
+from tailora.metrics.change_rule import check_prior, compare_shares, read_transitions
 
 
 def draw(n=400, classes=4, seed=0):

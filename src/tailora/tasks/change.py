@@ -1,0 +1,317 @@
+"""Change: what changed between two images of a place, from what and into what.
+
+A class is a transition of land cover, or no change; one decision is a token of both dates. Its
+features are those of both dates and how far they differ. Every pair counts in both orders, with the
+inverse transitions: what is learnt, and said, does not depend on which date is called the first.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailora.errors import BackboneError, DataError
+from tailora.tasks.segmentation import (
+    Segmentation,
+    pixel_logits,
+    seen,
+    token_classes,
+    true_classes,
+)
+from tailora.tasks.task import Measured, PlacedRow
+from tailora.transitions import Transitions, parse_transitions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tailora.backbones import AnyEncoder
+    from tailora.data import Dataset
+    from tailora.decisions import Decisions
+    from tailora.metrics import RunMetrics
+    from tailora.metrics.change import Dates
+    from tailora.report.blocks import Section
+    from tailora.runs.result import RunResult
+
+POST_CLASSIFICATION: Final = "post-classification"
+"""Row that classifies each date by itself, from the same features, and compares."""
+_ORDERS: Final = 2  # of the dates
+_PARTS: Final = 3  # of the features: both dates, and how far they differ
+_PENALTIES: Final = (1e-3, 1e-2)  # of the head of post-classification, chosen on validation
+
+
+@final
+class Change(Segmentation):
+    """Decide which transition each pixel of a pair of images went through."""
+
+    name = "change"
+    title = "change"
+    summary = "what changed between two images, from what and into what, from pairs with masks"
+    per_pixel = False
+    pooling = "mean"
+    instead = "compare two scenes with `tailora change RUN BEFORE AFTER --out change.tif`"
+
+    def open(
+        self, source: str | Path, *, seed: int = 0, to_learn: bool = True, **options: Any
+    ) -> "Dataset":
+        """Open pairs of images with masks, or a built-in dataset of pairs.
+
+        Raises:
+            DataError: See `tailora.data.open_changes`.
+            ConfigError: An option is wrong, or is one of scenes.
+        """
+        from tailora.data import BUILT_IN, open_changes, open_dataset
+        from tailora.errors import ConfigError
+
+        name = str(source).partition(":")[0]
+        given = {key: value for key, value in options.items() if value is not None}
+        given.pop("usual_chip", None)
+        if name in BUILT_IN and not Path(name).exists():
+            return open_dataset(source, seed=seed, to_learn=to_learn, **given)
+        of_scenes = sorted(given.keys() - {"classes", "ignore"})
+        if of_scenes:
+            raise ConfigError(
+                f"{', '.join(of_scenes)} are options of scenes, which task {self.name!r} does not "
+                "learn from; give a folder or table of pairs with masks"
+            )
+        return open_changes(source, seed=seed, to_learn=to_learn, **given)
+
+    def check(self, data: "Dataset") -> None:
+        """Refuse data that are no pairs with masks."""
+        if data.targets is None or data.dates != _ORDERS:
+            raise DataError(
+                f"dataset {data.name!r} has no pairs of images with masks, which task "
+                f"{self.name!r} needs; leave out --task, or give such pairs"
+            )
+        parse_transitions(data.classes)
+
+    def grid(self, encoder: "AnyEncoder", image_size: int) -> tuple[int, ...]:
+        """Orders of the dates, and tokens along both sides of an image."""
+        return (_ORDERS, *self.tokens(encoder, image_size))
+
+    def targets(
+        self, data: "Dataset", grid: tuple[int, ...], *, fit: str = "crop"
+    ) -> NDArray[np.integer]:
+        """Transition of each token in both orders; see `Segmentation.targets`."""
+        own = super().targets(data, grid[1:], fit=fit)
+        inverse = np.append(parse_transitions(data.classes).inverse, -1)  # -1 takes the last
+        return np.stack([own, inverse[own].astype(own.dtype)], axis=1)
+
+    def names(
+        self, data: "Dataset", decisions: "Decisions", grid: tuple[int, ...]
+    ) -> Sequence[str]:
+        """Pair, order of its dates, row and column of each token."""
+        ids = {i: data.source.id(int(i)) for i in decisions.samples}
+        found = []
+        for i, place in zip(decisions.sample, decisions.place, strict=True):
+            order, token = divmod(int(place), grid[1] * grid[2])
+            swapped = "#swapped" if order else ""
+            found.append(f"{ids[i]}{swapped}#{token // grid[2]},{token % grid[2]}")
+        return found
+
+    def model(self, encoder: "AnyEncoder") -> "Callable[[Tensor], Tensor]":
+        """Features of each patch in both orders (batch, 2, rows, columns, features)."""
+        from tailora.backbones import Encoder
+
+        if not isinstance(encoder, Encoder):
+            raise BackboneError(f"task {self.name!r} needs the tokens of a vision encoder")
+        return lambda images: in_both_orders(encoder.patch_features(images))
+
+    def turned(self, targets: "Tensor", turns: NDArray[np.integer]) -> "Tensor":
+        """Turn masks of tokens with their images."""
+        from tailora.backbones.symmetries import dihedral
+
+        return dihedral(targets, turns)
+
+    def decided(
+        self, logits: NDArray[np.floating], shape: tuple[int, ...], classes: Sequence[str]
+    ) -> NDArray[np.int64]:
+        """Transition of each pixel, by the mean of what is said in both orders."""
+        return transition_logits(logits, shape, _parsed(tuple(classes))).argmax(dim=0).numpy()
+
+    def more_rows(
+        self, features: Callable[[str], NDArray[np.floating]], data: "Dataset", fit: str
+    ) -> Sequence[PlacedRow]:
+        """Post-classification: a linear head for the land cover of each date by itself.
+
+        It learns from the same images and features, and its probabilities are compared by
+        `tailora.metrics.change_rule.compare_shares`; only where land cover is known.
+        """
+        from torch import nn
+
+        from tailora.heads.linear_probe import fit_linear_probe, predict_logits
+        from tailora.metrics.confusion import present_macro_f1
+
+        covers = _parsed(data.classes).covers
+        if len(covers) < _ORDERS:
+            return ()
+        learnt, checked = (_single_dates(features, data, split, fit) for split in ("train", "val"))
+        if len(np.unique(learnt[1])) < len(covers):
+            return ()
+        some = len(checked[1]) > 0
+        head = fit_linear_probe(
+            *learnt, loss=nn.CrossEntropyLoss(), num_classes=len(covers),
+            l2=_PENALTIES if some else _PENALTIES[0], validation=checked if some else None,
+            score=lambda true, said: present_macro_f1(true, said, num_classes=len(covers)),
+        ).linear  # fmt: skip
+        maps = features("test")
+
+        def logits(images: NDArray[np.int64]) -> NDArray[np.float32]:
+            own = np.asarray(maps[images], dtype=np.float32)
+            dates = own[..., : own.shape[-1] // _PARTS]  # the first date in each of both orders
+            said = predict_logits(head, dates.reshape(-1, dates.shape[-1]))
+            return said.reshape(*dates.shape[:-1], -1)
+
+        return [PlacedRow(POST_CLASSIFICATION, None, logits)]
+
+    def measure(self, measured: Measured) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Metrics of change over pixels of every row of the results."""
+        from tailora.metrics.change import SCORES, ChangeCounts, change_metrics
+        from tailora.metrics.segmentation import interval, number
+
+        found = _parsed(tuple(measured.classes))
+        counts = [ChangeCounts(len(found.covers), found.table) for _ in measured.rows]
+        used: list[int] = []
+        for i in range(len(measured.samples)):
+            truth = true_classes(measured, i)
+            if truth is None or not (truth >= 0).any():
+                continue
+            used.append(i)
+            for row, one in zip(measured.rows, counts, strict=True):
+                logits = row.logits(np.array([i]))[0]
+                one.add(_dates(truth, found), self._said(row, logits, truth.shape, found))
+        units = list(used) if measured.units is None else measured.units[used].tolist()
+        options: dict[str, Any] = {
+            "replicates": measured.replicates, "confidence": measured.confidence,
+            "seed": measured.seed,
+        }  # fmt: skip
+        scored = [
+            change_metrics(one, units, measured.groups, measured.classes, **options)
+            for one in counts
+        ]
+        rows = [
+            {"method": row.method, "head": row.head, **entry}
+            for row, (entry, _) in zip(measured.rows, scored, strict=True)
+        ]
+        last, own, differences = measured.rows[-1], scored[-1][1], []
+        for row, (_, other) in list(zip(measured.rows, scored, strict=True))[:-1]:
+            entry: dict[str, Any] = {
+                "method": last.method, "head": last.head, "against": row.method,
+                "against_head": row.head,
+            }  # fmt: skip
+            for name in SCORES:
+                drawn = own.replicates[name] - other.replicates[name]
+                change = own.point[name] - other.point[name]
+                ends = interval(drawn[:, None], measured.confidence)[0]
+                entry |= {
+                    name: number(change),
+                    f"{name}_interval": ends if len(set(units)) > 1 else None,
+                }
+            differences.append(entry)
+        return {
+            "pairs": len(used),
+            "unit": "pair" if measured.units is None else "group",
+            "units": len(set(units)),
+            "covers": list(found.covers),
+            "train_pixels": list(measured.train_pixels),
+            "rows": rows,
+            "differences": differences,
+        }, {}
+
+    def _said(
+        self,
+        row: PlacedRow,
+        logits: NDArray[np.floating],
+        shape: tuple[int, ...],
+        found: Transitions,
+    ) -> "Dates":
+        if row.method != POST_CLASSIFICATION:
+            return _dates(transition_logits(logits, shape, found).argmax(dim=0).numpy(), found)
+        from tailora.metrics.change_rule import compare_shares
+
+        first, second = (
+            pixel_logits(date, shape).softmax(dim=0).movedim(0, -1).numpy() for date in logits
+        )
+        said = compare_shares(first, second)
+        return np.where(said.changed, said.before, 0), np.where(said.changed, said.after, 0)
+
+    def sections(self) -> "Sequence[Callable[[RunResult], Section]]":
+        """Scores of change, and recall of each transition."""
+        from tailora.report.change_sections import changes_section
+
+        return (changes_section,)
+
+    def shown(self, metrics: "RunMetrics") -> Sequence[Any]:
+        """The table of scores of change."""
+        from tailora.report.change_sections import change_table
+
+        return (change_table(metrics),)
+
+
+_parsed = cache(parse_transitions)
+
+
+def in_both_orders(features: "Tensor") -> "Tensor":
+    """Features of pairs (batch, ..., features) in both orders of the dates (batch, 2, ...)."""
+    import torch
+
+    first, second, apart = features.chunk(_PARTS, dim=-1)
+    return torch.stack([features, torch.cat([second, first, apart], dim=-1)], dim=1)
+
+
+def transition_logits(
+    logits: NDArray[np.floating], shape: tuple[int, ...], found: Transitions
+) -> "Tensor":
+    """Logits of each pixel (classes, *shape): the mean of those in both orders of the dates.
+
+    Args:
+        logits: In both orders (2, rows, columns, classes).
+        shape: Rows and columns of pixels.
+        found: What the classes mean.
+    """
+    mean = (logits[0] + logits[1][..., found.inverse]) / _ORDERS
+    return pixel_logits(mean, shape)
+
+
+def _dates(classes: NDArray[np.integer], found: Transitions) -> "Dates":
+    """Land cover at both dates of pixels with a class, negative where there is none."""
+    table = np.concatenate([found.table, [[-1, -1]]])[classes]  # -1 takes the last
+    return table[..., 0], table[..., 1]
+
+
+def _single_dates(
+    features: Callable[[str], NDArray[np.floating]], data: "Dataset", split: str, fit: str
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Features of tokens at one date, and their land cover from 0, of all pairs of a split."""
+    rows, labels, samples = [], [], data.indices(split)
+    maps = features(split) if len(samples) else np.zeros((0, _ORDERS, 1, 1, _PARTS), np.float32)
+    own = maps.shape[-1] // _PARTS
+    for i, sample in enumerate(samples):
+        covers = _covers(data, int(sample))
+        for date, whole in enumerate(() if covers is None else covers):
+            cover = seen(whole, fit)
+            tokens = token_classes(cover, maps.shape[2:4])
+            known = tokens >= 0
+            rows.append(np.asarray(maps[i, date], dtype=np.float32)[known][:, :own])
+            labels.append(tokens[known])
+    if not rows:
+        return np.zeros((0, own), np.float32), np.zeros(0, np.int64)
+    return np.concatenate(rows), np.concatenate(labels).astype(np.int64)
+
+
+def _covers(data: "Dataset", sample: int) -> NDArray[np.int64] | None:
+    """Land cover of a pair at both dates, from 0 in the order of the transitions' (2, ...)."""
+    from tailora.data.change_masks import TransitionMasks
+    from tailora.data.targets import traced_targets
+
+    if data.targets is None:
+        return None
+    masks, row = traced_targets(data.targets, sample)
+    stored = masks.covers(row) if isinstance(masks, TransitionMasks) else None
+    if stored is None or not isinstance(masks, TransitionMasks):
+        return None
+    known = {name: c for c, name in enumerate(_parsed(data.classes).covers)}
+    index = [-1, *(known.get(name, -1) for name in masks.names), -1]  # unchanged, names, ignored
+    return np.array(index, dtype=np.int64)[stored]

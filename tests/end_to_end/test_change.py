@@ -1,0 +1,167 @@
+"""Change through the command line: pairs to metrics, masks and maps."""
+
+import json
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+
+import tailora as package
+from tailora.metrics.change import change_scores
+from tailora.storage import read_json
+from tests.data.scenes import write_scene
+from tests.end_to_end.chips import succeed
+
+COVERS = ("field", "mine", "water")
+COLOURS = np.array([[70, 130, 50], [180, 150, 120], [40, 70, 160]])
+SIDE = 24
+OPTIONS = ("--quiet", "--rank", "2", "--epochs", "1", "--image-size", "28", "--task", "change",
+           "--set", "evaluate.replicates=40", "--set", "train.batch_size=8",
+           "--set", "probe.l2=[0.01]")  # fmt: skip
+
+
+def draw_image(cover, rng):
+    noisy = COLOURS[cover] + rng.integers(-25, 25, (*cover.shape, 3))
+    return noisy.clip(1).astype(np.uint8)
+
+
+def draw_pair(rng, i):
+    """Half field, half water; a mine in the field, or none, and seldom water over the field."""
+    before = np.zeros((SIDE, SIDE), np.uint8)
+    before[:, 14:] = 2
+    after = before.copy()
+    if i % 2:
+        row = rng.integers(1, 9)
+        after[row : row + 14, 1:13] = 1
+    if i % 5 == 0:
+        after[16:, :14] = 2
+    return before, after
+
+
+def write_pairs(root, *, pairs=30, seed=0):
+    rng = np.random.default_rng(seed)
+    for i in range(pairs):
+        covers = draw_pair(rng, i)
+        for name, cover in zip(("before", "after"), covers, strict=True):
+            for folder, pixels in ((name, draw_image(cover, rng)), (f"masks_{name}", cover + 1)):
+                path = root / folder / f"{i:02}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(path)
+    lines = [f"{value},{name}" for value, name in enumerate(COVERS, 1)]
+    (root / "classes.csv").write_text("\n".join(lines), "utf-8")
+    return root
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    return write_pairs(tmp_path_factory.mktemp("pairs") / "land")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, pairs, encoder):
+    folder = tmp_path_factory.mktemp("runs") / "change"
+    succeed("fit", pairs, "--out", folder, "--backbone", encoder, *OPTIONS)
+    return folder
+
+
+def test_metrics_are_those_of_the_masks_it_predicts(run, pairs, tmp_path):
+    """Predicted masks are read again as pairs and scored by hand."""
+    found = read_json(run / "metrics.json")["task"]
+    rows = [(row["method"], row["head"]) for row in found["rows"]]
+    assert rows == [("post-classification", None), ("lora", "own"), ("lora", "logit-adjusted")]
+    out = tmp_path / "said"
+    told = json.loads(succeed("predict", run, pairs, "--out", out, "--json", "--quiet").out)
+    assert (told["pairs"], sum(told["pixels"].values())) == (30, 30 * SIDE**2)
+    data = package.data.open_changes(pairs)
+    table = np.zeros((4, 4))
+    for i in data.indices("test"):
+        true = data.targets.covers(int(i)) * (data.targets.read(int(i)) != 0)
+        said = [np.asarray(Image.open(out / f"masks_{d}" / f"{data.ids()[i]}.png"))
+                for d in ("before", "after")]  # fmt: skip
+        np.add.at(table, (np.stack(said), true), 1)
+    own = found["rows"][-1]
+    np.testing.assert_allclose(own["confusion"], table, atol=3)  # features were kept in 16 bits
+    scores = change_scores(np.array(own["confusion"]))
+    assert own["sek"] == pytest.approx(float(scores["sek"]))
+    assert own["f_scd"] > 0.5  # colours tell land cover apart
+    assert found["rows"][0]["f_scd"] > 0.3
+    names = [row["name"] for row in own["per_transition"]]
+    assert "field → mine" in names
+    assert "mine → field" in names
+    assert found["covers"] == list(COVERS)
+    for folder in ("before", "after"):
+        (out / folder).symlink_to(pairs / folder)
+    again = package.data.open_changes(out, to_learn=False)
+    assert set(again.classes) <= set(data.classes)
+
+
+def test_the_report_shows_transitions(run, tmp_path):
+    succeed("report", run, "--out", tmp_path / "again.html", "--quiet")
+    shown = (tmp_path / "again.html").read_text("utf-8")
+    assert "Recall of each transition" in shown
+    assert "SeK of LoRA is" in shown
+    assert "field → mine" in shown
+
+
+def test_evaluate_measures_other_pairs(run, tmp_path):
+    other = write_pairs(tmp_path / "other", pairs=10, seed=5)
+    found = json.loads(succeed("evaluate", run, other, "--json", "--quiet").out)
+    [own] = found["task"]["rows"]
+    assert own["f_scd"] > 0.5
+    assert "SeK" in succeed("evaluate", run, other).out
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """Two scenes of 2 x 2 pairs, a corner of the second without data."""
+    folder, rng = tmp_path_factory.mktemp("scenes"), np.random.default_rng(9)
+    grid = [[draw_pair(rng, i) for i in row] for row in ((1, 5), (2, 3))]
+    found = []
+    for date, name in enumerate(("before.tif", "after.tif")):
+        cover = np.block([[pair[date] for pair in row] for row in grid])
+        pixels = np.moveaxis(draw_image(cover, rng), -1, 0)
+        if date:
+            pixels[:, 40:, 40:] = 0
+        found.append(write_scene(folder / name, pixels, nodata=0))
+    return found, [np.block([[pair[d] for pair in row] for row in grid]) for d in (0, 1)]
+
+
+def compared(run, before, after, out, *words):
+    succeed("change", run, before, after, "--out", out, "--quiet", *words)
+    with rasterio.open(out) as file:
+        return file.read(), json.loads(file.tags()["TAILORA_CHANGE"])
+
+
+def test_a_map_of_two_scenes_swaps_with_their_dates(run, scenes, tmp_path):
+    (before, after), covers = scenes
+    bands, tags = compared(
+        run, before, after, tmp_path / "a.tif", "--polygons", tmp_path / "a.gpkg"
+    )
+    assert tags == {"classes": list(COVERS), "method": "direct"}
+    none = np.zeros((2 * SIDE, 2 * SIDE), bool)
+    none[40:, 40:] = True
+    np.testing.assert_array_equal(bands[0] == 255, none)
+    changed = covers[0] != covers[1]
+    assert ((bands[0] == 1) == changed)[~none].mean() > 0.8
+    assert not bands[1:3, bands[0] == 0].any()
+    assert (bands[1:3, bands[0] == 1] > 0).all()
+    back, _ = compared(run, after, before, tmp_path / "b.tif")
+    np.testing.assert_array_equal(bands[[0, 2, 1, 3]], back)
+    same, _ = compared(run, before, before, tmp_path / "c.tif")
+    assert (same[0] == 1).mean() < 0.02
+
+
+def test_what_does_not_fit_a_run_of_change_is_refused(run, pairs, data, scenes, refuse, encoder):
+    (before, after), _ = scenes
+    out = ("--out", "new.tif")
+    refuse("change", run, before, after, *out, "--prior", "0.1", says=["leave out --prior"])
+    refuse("map", run, before, *out, says=["compare two scenes with `tailora change RUN"])
+    refuse("predict", run, before, "--out", "new", says=["give one folder with before/ and after/"])
+    refuse("predict", run, data, "--out", "new", says=["has no folders before/ and after/"])
+    refuse("predict", run, pairs, "--out", "new.csv", says=["give a folder with --out DIR"])
+    fit = ("fit", "--backbone", encoder, *OPTIONS)
+    refuse(*fit, data, says=["has no folders of pairs"])
+    refuse(*fit, "shared-attributes", says=["no pairs of images with masks, which task"])
+    refuse(*fit, pairs, "--chip", "64", says=["chip are options of scenes"])
+    refuse("evaluate", run, data, says=["has no folders of pairs"])

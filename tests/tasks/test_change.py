@@ -1,0 +1,65 @@
+"""Rows of pairs: both orders of the dates, and what is said of them together."""
+
+import numpy as np
+import torch
+
+from tailora.backbones import Encoder
+from tailora.data import open_changes
+from tailora.tasks.change import Change, in_both_orders, transition_logits
+from tailora.tasks.segmentation import token_classes
+from tailora.transitions import parse_transitions
+from tests.data.change_pairs import write
+
+CLASSES = ("no change", "a → b", "b → a", "a → c", "c → a")
+
+
+def test_features_are_those_of_both_dates_and_how_far_they_differ(tiny_encoder):
+    one = Encoder(tiny_encoder.backbone, pooling="mean", mean=[0.5] * 3, std=[0.25] * 3)
+    pair = Encoder(tiny_encoder.backbone, pooling="mean", mean=[0.5] * 3, std=[0.25] * 3, dates=2)
+    images = torch.rand((2, 6, 28, 28), generator=torch.Generator().manual_seed(0)) * 255
+    with torch.inference_mode():
+        first, second = (one.patch_features(date) for date in (images[:, :3], images[:, 3:]))
+        found = pair.patch_features(images)
+        both = Change().model(pair)(images)
+        swapped = Change().model(pair)(images.roll(3, dims=1))
+    assert pair.features == 3 * one.features == found.shape[-1]
+    torch.testing.assert_close(found, torch.cat([first, second, (first - second).abs()], dim=-1))
+    torch.testing.assert_close(both[:, 0], found)
+    assert torch.equal(both[:, 0], swapped[:, 1])
+    assert torch.equal(both[:, 1], swapped[:, 0])
+
+
+def test_what_is_said_does_not_depend_on_the_order_of_the_dates():
+    found = parse_transitions(CLASSES)
+    logits = np.random.default_rng(0).normal(size=(2, 3, 3, len(CLASSES))).astype(np.float32)
+    there = transition_logits(logits, (6, 6), found)
+    back = transition_logits(logits[::-1], (6, 6), found)
+    assert torch.equal(there[[0, 2, 1, 4, 3]], back)
+    said = Change().decided(logits, (6, 6), CLASSES)
+    np.testing.assert_array_equal(
+        found.inverse[said], Change().decided(logits[::-1], (6, 6), CLASSES)
+    )
+
+
+def test_tokens_have_a_transition_in_both_orders(tmp_path):
+    data = open_changes(write(tmp_path / "land"))
+    found = Change().targets(data, (2, 3, 3))
+    assert found.shape == (6, 2, 3, 3)
+    inverse = parse_transitions(data.classes).inverse
+    for i in range(6):
+        own = token_classes(data.targets.read(i), (3, 3))
+        assert (found[i, 0] == own).mean() > 0.8  # but for classes that no centre has
+        np.testing.assert_array_equal(np.append(inverse, -1)[found[i, 0]], found[i, 1])
+
+
+def test_masks_turn_with_their_images():
+    targets = torch.arange(18).reshape(1, 2, 3, 3)
+    turned = Change().turned(targets, np.array([1]))
+    assert not torch.equal(turned, targets)
+    assert torch.equal(turned[0, 1] - 9, turned[0, 0])
+
+
+def test_features_of_both_orders_of_several_images():
+    rows = torch.arange(12.0).reshape(2, 6)
+    found = in_both_orders(rows)
+    assert found[0].tolist() == [[0, 1, 2, 3, 4, 5], [2, 3, 0, 1, 4, 5]]
