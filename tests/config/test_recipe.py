@@ -95,6 +95,8 @@ OTHER = {
     "probe.loss": "cross-entropy",
     "probe.loss_options": {"cap": 3.0},
     "probe.l2": [0.5, 0.25],
+    "probe.smoothing": 0.5,
+    "probe.neighbours": 7,
     "evaluate.groups": {"head": ["ship"], "middle": ["plane"], "tail": ["Öl tank", "水"]},
     "evaluate.low": 3.0,
     "evaluate.high": 30.0,

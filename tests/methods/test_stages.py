@@ -14,6 +14,7 @@ from tailora.methods.deblora import method as deblora
 from tailora.methods.deblora.stages import calibrate_features
 from tailora.methods.lora import _portion
 from tailora.methods.method import find_method
+from tailora.methods.scoring import decided
 from tests.methods.planted_job import planted_job
 
 NAMES = ("common", "some", "rare")
@@ -182,3 +183,18 @@ def test_a_training_of_an_lt_soup_knows_the_class_sizes_of_its_own_part(monkeypa
     assert np.bincount(labels[kept]).tolist() == [7, 5, 2]
     assert np.array_equal(kept[-7:], samples[-7:])  # nothing of the small classes is left out
     assert job.counts.values == (12, 5, 2)
+
+
+def test_only_the_recipes_head_is_smoothed(monkeypatch, tmp_path):
+    rows = (np.eye(4, dtype=np.float32), np.array([0, 0, 1, 2]))
+    job = planted_job(
+        monkeypatch, tmp_path / "run", {"train": rows, "val": rows, "test": rows}, "abc",
+        probe__smoothing=1.0, probe__neighbours=3,
+    )  # fmt: skip
+    logits = np.arange(12, dtype=np.float32).reshape(4, 3) ** 2
+    others = np.stack([np.delete(logits, row, axis=0).mean(axis=0) for row in range(4)])
+    for seen, expected in ((job, others), (method.seeing(job, method.PLAIN), logits)):
+        shares = np.exp(expected - expected.max(axis=1, keepdims=True))
+        shares /= shares.sum(axis=1, keepdims=True)
+        found = decided(logits, rows[0], seen.recipe.probe)
+        np.testing.assert_allclose(found, shares, rtol=1e-4, atol=1e-30)

@@ -150,6 +150,14 @@ BAD = {
         },
         "no class of 6 samples or fewer is divided",
     ),
+    "more than all smoothing": ({"probe.smoothing": 1.5}, r"probe.smoothing must lie in [0, 1]"),
+    "no neighbour": (
+        {"probe.smoothing": 0.5, "probe.neighbours": 0}, "probe.neighbours must be at least 1"
+    ),
+    "neighbours without smoothing": ({"probe.neighbours": 9}, "has no effect without"),
+    "ordinary fine-tuning that is smoothed": (
+        {"probe.loss": "own", "probe.smoothing": 0.5}, "is for a head fitted after training"
+    ),
     "EnMix without an augmentation": (
         {"train.mix": "enmix-style", "train.augment": "none"}, "that is mixup"
     ),

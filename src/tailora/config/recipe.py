@@ -212,6 +212,7 @@ RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "deblora.epochs": (0, 100_000),
     "deblora.lr": (0, 1000),
     "probe.l2": (0, 10**9),
+    "probe.neighbours": (1, 10**6),
     "evaluate.low": (0, 10**12),
     "evaluate.high": (0, 10**12),
     "evaluate.replicates": (1, 10**6),
@@ -319,6 +320,10 @@ class ProbeOptions:
             is what it is trained through. None is that, but for zero-shot the layers at half and
             three quarters of the depth and the output, where all layers have tokens of one size
             and each image is one decision. Possible for zero-shot, LoRA and fine-tuning.
+        smoothing: Share, in [0, 1], of the mean logits of the `neighbours` most similar images
+            among those that are predicted together; 0 predicts every image by itself. Above 0 a
+            run cannot predict a single image or a map.
+        neighbours: Number of images that `smoothing` averages over.
     """
 
     loss: str = "logit-adjusted"
@@ -326,6 +331,8 @@ class ProbeOptions:
     l2: list[float] = field(default_factory=lambda: [1.0, 0.3, 0.1, 0.03, 0.01, 0.003])
     views: int | None = None
     layers: list[int] | None = None
+    smoothing: float = 0.0
+    neighbours: int = 5
 
 
 @dataclass(frozen=True)

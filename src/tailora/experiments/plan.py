@@ -37,7 +37,12 @@ TABLES: Final[dict[str, dict[str, Any]]] = {
 
 _PROBE: Final = "probe."
 _COMMA: Final = re.compile(r",(?![^\[]*\])")
-_SEEN: Final = ("probe.views", "probe.layers")  # by heads; training starts from plain features
+_SEEN: Final = (  # by heads alone; training starts from plain features
+    "probe.views",
+    "probe.layers",
+    "probe.smoothing",
+    "probe.neighbours",
+)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import nn
@@ -29,7 +28,14 @@ from tailora.methods.method import (
     starting_probe,
 )
 from tailora.methods.prepare import compose_job, decode_images, resolve_recipe
-from tailora.methods.scoring import clusters_of, cost_of, fit_of, measured, placed_row
+from tailora.methods.scoring import (
+    clusters_of,
+    cost_of,
+    decided,
+    fit_of,
+    measured,
+    placed_row,
+)
 from tailora.metrics import (
     ClusterSummary,
     MethodOutput,
@@ -78,7 +84,7 @@ def validation_shares(job: Job, method: Method, probe: ProbeChoice) -> Rows:
     val = method.features(job, "val")
     own = method.own_head(job)
     head = fit_head(job, probe, *head_rows(job, method), val, own=own)
-    return _shares(as_logits(head), val)
+    return _shares(job, as_logits(head), val)
 
 
 def row_output(
@@ -97,10 +103,10 @@ def row_output(
     own = method.own_head(job)
     head = fit_head(job, probe, train, labels, val, views=views, own=own)
     logits = as_logits(head)
-    val_shares = _shares(logits, val)
+    val_shares = _shares(job, logits, val)
     output = MethodOutput(
         row.name,
-        _shares(logits, test),
+        _shares(job, logits, test),
         features=test,
         feature_center=train.mean(axis=0),
         fit=fit_of(job, val_shares),
@@ -125,8 +131,8 @@ def _mean_ious(job: Job, sums: NDArray[np.int64]) -> dict[str, float | None]:
     return {name: defined(float(value)) for name, value in found.items()}
 
 
-def _shares(logits: Logits, rows: Rows) -> Rows:
-    return torch.from_numpy(logits(rows)).softmax(dim=1).numpy()
+def _shares(job: Job, logits: Logits, rows: Rows) -> Rows:
+    return decided(logits(rows), rows, job.recipe.probe)
 
 
 def turned_views(job: Job, method: Method) -> tuple[Rows, Rows]:

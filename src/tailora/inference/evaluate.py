@@ -18,7 +18,7 @@ from tailora.data.scenes.chips import share_ground
 from tailora.decisions import Decisions, labelled
 from tailora.errors import ConfigError, DataError, RunError, unknown_name
 from tailora.methods.band_choice import with_band_names
-from tailora.methods.scoring import with_task_metrics
+from tailora.methods.scoring import decided, with_task_metrics
 from tailora.metrics import MethodOutput, RunMetrics, evaluate_methods
 from tailora.numbers import counted
 from tailora.progress import Progress, silent
@@ -129,7 +129,8 @@ def _probabilities(
     device = next(run.model.parameters()).device
     model = run.model.features if task.per_image else task.model(run.model.encoder)
     grid = task.grid(run.model.encoder, run.input.image_size)
-    shares, samples = [], decisions.samples
+    samples, probe = decisions.samples, run.recipe.probe
+    told, seen = [], []
     with torch.inference_mode(), progress("predicting", len(samples)) as advance:
         for start in range(0, len(samples), _BATCH):
             batch = samples[start : start + _BATCH]
@@ -137,10 +138,13 @@ def _probabilities(
             image = np.searchsorted(batch, decisions.sample[first:last])
             pixels = _pixels(run, images, batch, bands).to(device)
             features = model(pixels).flatten(1, -2) if grid else model(pixels)[:, None]
-            logits = run.model.head(features[image, decisions.place[first:last]])
-            shares.append(logits.float().softmax(dim=1).cpu().numpy())
+            rows = features[image, decisions.place[first:last]]
+            told.append(run.model.head(rows).float().cpu().numpy())
+            if probe.smoothing:
+                seen.append(rows.float().cpu().numpy())
             advance(len(batch))
-    return np.concatenate(shares)
+    every = np.concatenate(told)
+    return decided(every, np.concatenate(seen) if seen else every[:0], probe)
 
 
 def _measured(

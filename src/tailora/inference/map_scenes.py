@@ -145,6 +145,11 @@ def chip_side(run: Run, options: MapOptions) -> int:
     Raises:
         ConfigError: It is not known, or out of range.
     """
+    if run.recipe.probe.smoothing:
+        raise ConfigError(
+            "the run smooths predictions over all images predicted together, which a scene is too "
+            "large for: fit without probe.smoothing"
+        )
     chip = options.chip or run.record.dataset.chip
     if chip is None:
         raise ConfigError(

@@ -1,6 +1,6 @@
 """Predict unlabelled images with a finished run."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tailora.data import resize
 from tailora.data.images import EXTENSIONS
 from tailora.data.readers.visible_files import visible_files
 from tailora.errors import DataError
+from tailora.heads.smoothing import require_several
 from tailora.inference.image_input import LEARNT, decode_with, names_in, pick_bands
 from tailora.methods.names import require_utf8
 from tailora.methods.scoring import csv_text, set_names, set_text, yes_no
@@ -67,15 +69,11 @@ def predict(
         ConfigError: The run's task does not predict whole images.
     """
     require_per_image(run.recipe.task, "predict")
-    files = list(image_files(paths))
-    if not files:
-        raise DataError(
-            f"no images in {[str(p) for p in paths]}; give {', '.join(EXTENSIONS)} files"
-        )
+    files = _images(run, paths)
     done: list[str] = []
     broken: list[str] = []
-    shares: list[NDArray[np.float32]] = []
-    with progress("predicting", len(files)) as advance:
+
+    def batches(advance: Callable[[int], object]) -> Iterator[Tensor]:
         for start in range(0, len(files), _BATCH):
             batch: list[NDArray[Any]] = []
             for path in files[start : start + _BATCH]:
@@ -86,18 +84,28 @@ def predict(
                     size, fit = run.input.image_size, run.input.resize
                     batch.append(resize(image, size, fit=fit))
             if batch:
-                images = torch.from_numpy(np.stack(batch))
-                every = range(1, images.shape[1] + 1)
-                some = run.predict_probabilities(images, batch_size=_BATCH, bands=every, raw=True)
-                shares.append(some)
+                yield torch.from_numpy(np.stack(batch))
             advance(len(files[start : start + _BATCH]))
-    if not shares:
+
+    with progress("predicting", len(files)) as advance:
+        probabilities = run.predict_batches(batches(advance))
+    if not done:
         raise DataError(f"no image of {len(files)} can be read, e.g. {broken[0]!r}")
-    probabilities = np.concatenate(shares)
     # sets are those of the probabilities that the run says, also where raw ones are shown
     said = run.said(probabilities)
     sets = set_names(said, run.calibration, run.class_names)
     return Predictions(done, probabilities if raw else said, broken, sets)
+
+
+def _images(run: Run, paths: Sequence[Path]) -> list[Path]:
+    files = list(image_files(paths))
+    if not files:
+        raise DataError(
+            f"no images in {[str(p) for p in paths]}; give {', '.join(EXTENSIONS)} files"
+        )
+    if run.recipe.probe.smoothing:
+        require_several(len(files))
+    return files
 
 
 def predictions_csv(run: Run, found: Predictions) -> str:

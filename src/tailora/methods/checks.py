@@ -19,7 +19,7 @@ from tailora.backbones.stem import NEW_BANDS, STEMS
 from tailora.backbones.symmetries import VIEWS
 from tailora.config.choices import check_plain
 from tailora.config.probe_choice import ProbeChoice, own_probe
-from tailora.config.recipe import BackboneOptions, Recipe, TrainOptions
+from tailora.config.recipe import BackboneOptions, ProbeOptions, Recipe, TrainOptions
 from tailora.counts import ClassCounts, Groups, make_groups
 from tailora.errors import ConfigError, unknown_name
 from tailora.heads.linear_probe import zero_linear
@@ -75,6 +75,7 @@ def check_task(recipe: Recipe, task: Task) -> None:
         f"train.soup_ratios={train.soup_ratios}": bool(train.soup_ratios),
         f"probe {recipe.probe.loss!r}": find_probe(recipe.probe.loss).views,
         f"probe.views={recipe.probe.views}": (recipe.probe.views or 1) > 1,
+        f"probe.smoothing={recipe.probe.smoothing}": recipe.probe.smoothing > 0,
     }
     for what, is_needed in needs.items():
         if is_needed:
@@ -300,6 +301,7 @@ def check_choices(recipe: Recipe) -> None:
     check_optimizer(recipe, zero_linear(1, 1))
     _check_views(recipe)
     _check_layers(recipe)
+    _check_smoothing(recipe)
 
 
 def check_probe(probe: ProbeChoice) -> None:
@@ -503,6 +505,11 @@ def _check_head(probe: ProbeChoice) -> None:
 
 def _check_validation(recipe: Recipe, n_val: int) -> None:
     l2, patience = recipe.probe.l2, recipe.train.patience
+    if recipe.probe.smoothing and n_val == 1:
+        raise ConfigError(
+            "probe.smoothing needs several validation samples, and there is one: add data, or "
+            "leave it out"
+        )
     if len(l2) > 1 and not n_val:
         raise ConfigError(
             f"{len(l2)} values of probe.l2 but no validation samples to choose by (classes of two "
@@ -528,6 +535,22 @@ def _check_layers(recipe: Recipe) -> None:
         raise ConfigError(
             f"probe {recipe.probe.loss!r} was trained on the encoder's output; leave out "
             "probe.layers"
+        )
+
+
+def _check_smoothing(recipe: Recipe) -> None:
+    """Reject a smoothing out of range, of the head `own`, or without effect."""
+    probe = recipe.probe
+    if not 0 <= probe.smoothing <= 1:
+        raise ConfigError(f"probe.smoothing must lie in [0, 1], got {probe.smoothing}")
+    if probe.neighbours < 1:
+        raise ConfigError(f"probe.neighbours must be at least 1, got {probe.neighbours}")
+    if not probe.smoothing and probe.neighbours != ProbeOptions().neighbours:
+        raise ConfigError("probe.neighbours has no effect without probe.smoothing; choose a share")
+    if probe.smoothing and find_probe(probe.loss).own:
+        raise ConfigError(
+            "probe.smoothing is for a head fitted after training, and 'own' is what ordinary "
+            "fine-tuning predicts with; leave one out"
         )
 
 

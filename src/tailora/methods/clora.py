@@ -94,7 +94,7 @@ class CLoRA(Method):
         return (
             "train.sampler", "train.loss", "train.objective", "train.mix", "train.deferred",
             "train.patience", "train.head_start", "train.soup", "train.soup_ratios",
-            "train.interpolation",
+            "train.interpolation", "probe.smoothing",
         )  # fmt: skip
 
 

@@ -359,13 +359,15 @@ def seeing(job: Job, features: Mapping[str, Any]) -> Job:
 
     Args:
         job: The run.
-        features: Values for `probe.views` and `probe.layers`.
+        features: Values for `probe.views`, `probe.layers` and `probe.smoothing`.
     """
     return replace(job, recipe=job.recipe.override(features)) if features else job
 
 
-PLAIN: Final[Mapping[str, Any]] = MappingProxyType({"probe.views": 1, "probe.layers": []})
-"""What an encoder is trained through: images as they are, and its own features."""
+PLAIN: Final[Mapping[str, Any]] = MappingProxyType(
+    {"probe.views": 1, "probe.layers": [], "probe.smoothing": 0.0}
+)
+"""What an encoder is trained through: single images as they are, and its own features."""
 
 
 def head_options(job: Job, method: Method) -> dict[str, Any]:

@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from tailora.config.recipe import EvaluateOptions
+from tailora.config.recipe import EvaluateOptions, ProbeOptions
 from tailora.counts import rows_by_class
 from tailora.data.readers.table import inert
 from tailora.decisions import Decisions
 from tailora.heads.linear_probe import fit_linear_probe, predict_logits
 from tailora.heads.probes import find_probe
+from tailora.heads.smoothing import smooth_logits
 from tailora.methods.deblora.calibrate import Calibration
 from tailora.methods.job import Job
 from tailora.methods.label_curves import head_penalty, label_curves
@@ -137,10 +138,30 @@ def _count_units(rows: NDArray[np.int64], units: Units) -> int:
     return len(rows) if units is None else len(set(units[rows].tolist()))
 
 
-def probabilities(result: StageResult, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def probabilities(
+    result: StageResult, rows: NDArray[np.float32], options: ProbeOptions
+) -> NDArray[np.float32]:
     """Class probabilities (rows, classes) of a stage's head for features (rows, width)."""
-    logits = torch.from_numpy(predict_logits(result.head, rows))
-    return logits.softmax(dim=1).numpy()
+    return decided(predict_logits(result.head, rows), rows, options)
+
+
+def decided(
+    logits: NDArray[np.float32], rows: NDArray[np.float32], options: ProbeOptions
+) -> NDArray[np.float32]:
+    """Class probabilities (rows, classes) of logits, smoothed over all rows if the recipe says so.
+
+    Args:
+        logits: (rows, classes).
+        rows: Their features (rows, width).
+        options: Of the recipe.
+    """
+    found = torch.from_numpy(logits)
+    if options.smoothing and len(rows):
+        features = torch.from_numpy(np.array(rows))
+        found = smooth_logits(
+            found, features, share=options.smoothing, neighbours=options.neighbours
+        )
+    return found.softmax(dim=1).numpy()
 
 
 def score(
@@ -326,10 +347,10 @@ def _output(job: Job, result: StageResult) -> MethodOutput:
     learnt, labels = method.training_set(job)
     return MethodOutput(
         method.name,
-        probabilities(result, test),
+        probabilities(result, test, job.recipe.probe),
         features=test,
         feature_center=np.mean(train, axis=0),
-        fit=fit_of(job, probabilities(result, val)),
+        fit=fit_of(job, probabilities(result, val, job.recipe.probe)),
         trained=TrainedFeatures(learnt, labels, _class_vectors(result.head)),
         head=result.head_name,
         gallery=(learnt, labels),
@@ -396,6 +417,9 @@ def _label_value(job: Job, last: StageResult) -> LabelCurves:
         return LabelCurves(method=last.method.name, classes=(), left_out=reason)
     if not find_probe(probe).is_linear or not isinstance(last.head, nn.Linear):
         reason = f"only linear heads trained with a loss can be refitted, the head here is {probe}"
+        return LabelCurves(method=last.method.name, classes=(), left_out=reason)
+    if job.recipe.probe.smoothing:
+        reason = "predictions are smoothed over the images that are predicted together"
         return LabelCurves(method=last.method.name, classes=(), left_out=reason)
     train = last.method.training_set(job)
     test = last.method.features(job, "test", last.encoder)

@@ -1,7 +1,7 @@
 """A finished run: load it, predict with it, use its model elsewhere."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +20,7 @@ from tailora.backbones.symmetries import VIEWS, over_views
 from tailora.config.recipe import Recipe
 from tailora.errors import ConfigError, RunError
 from tailora.heads.probes import Probe, ProbeObject, find_probe, probe_names
+from tailora.heads.smoothing import smooth_logits
 from tailora.objects import Given, as_given, given_again, same
 from tailora.registry import method_facts
 from tailora.runs.input_format import InputFormat, pick
@@ -82,16 +83,40 @@ class Run(RunResult):
         Returns:
             (rows, classes), rows sum to 1.
         """
-        device = next(self.model.parameters()).device
-        shares = []
+        chosen = self.input.bands if bands is None else bands
+        starts = range(0, len(images), batch_size)
+        batches = (pick(images[start : start + batch_size], chosen) for start in starts)
+        return self.said(self.predict_batches(batches), raw=raw)
+
+    def predict_batches(self, batches: Iterable[Tensor]) -> NDArray[np.float32]:
+        """Class probabilities (rows, classes) of images that are predicted together, not rescaled.
+
+        Args:
+            batches: Images (rows, bands, size, size) in stored values, of the bands the model sees.
+
+        Raises:
+            DataError: A single image, of a run with `probe.smoothing`.
+        """
+        device, options = next(self.model.parameters()).device, self.recipe.probe
+        shares = [np.empty((0, len(self.classes)), np.float32)]
+        logits: list[Tensor] = []
+        features: list[Tensor] = []
         with torch.inference_mode():
-            for start in range(0, len(images), batch_size):
-                some = images[start : start + batch_size]
-                batch = pick(some, self.input.bands if bands is None else bands).to(device)
-                shares.append(self.model(batch).float().softmax(dim=1).cpu().numpy())
-        if not shares:
-            return np.empty((0, len(self.classes)), np.float32)
-        return self.said(np.concatenate(shares), raw=raw)
+            for batch in batches:
+                found = self.model.features(batch.to(device))
+                told = self.model.head(found).float()
+                if options.smoothing:
+                    logits.append(told.cpu())
+                    features.append(found.float().cpu())
+                else:
+                    shares.append(told.softmax(dim=1).cpu().numpy())
+            if logits:
+                smooth = smooth_logits(
+                    torch.cat(logits), torch.cat(features),
+                    share=options.smoothing, neighbours=options.neighbours,
+                )  # fmt: skip
+                shares.append(smooth.softmax(dim=1).numpy())
+        return np.concatenate(shares)
 
     def said(self, probabilities: NDArray[np.float32], *, raw: bool = False) -> NDArray[np.float32]:
         """Calibrate the probabilities of its head (rows, classes), unless `raw`."""
