@@ -1,4 +1,9 @@
-"""Transitions of land cover as classes: their names, and what they are before and after."""
+"""Transitions of land cover as classes: their names, and what they are before and after.
+
+Land cover that stays is a class for each, `forest → forest`, where it is known: a linear head on
+the features of both dates can then say what either is, while one class of no change would have to
+know whether they are the same.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +15,7 @@ from numpy.typing import NDArray
 from tailora.errors import DataError
 
 NO_CHANGE: Final = "no change"
-"""Class of what did not change."""
+"""Class of what did not change, where its land cover is not known."""
 CHANGE: Final = "change"
 """Class of what did, where it is not known from what and into what."""
 ARROW: Final = " → "
@@ -34,14 +39,21 @@ class Transitions:
 
     Args:
         covers: Names of land cover; their numbers begin at 1. Only `CHANGE` where it is not known.
-        table: Number of the land cover before and after of each class, (0, 0) for no change
+        table: Number of the land cover before and after of each class, (0, 0) for `NO_CHANGE`
             (classes, 2).
+        changed: Whether each class is a change (classes,).
         inverse: Class of each class with dates swapped (classes,).
     """
 
     covers: tuple[str, ...]
     table: NDArray[np.int64]
+    changed: NDArray[np.bool_]
     inverse: NDArray[np.int64]
+
+    @property
+    def change_table(self) -> NDArray[np.int64]:
+        """As `table`, with (0, 0) for all that stays (classes, 2)."""
+        return self.table * self.changed[:, None]
 
 
 def parse_transitions(names: Sequence[str]) -> Transitions:
@@ -52,9 +64,11 @@ def parse_transitions(names: Sequence[str]) -> Transitions:
             dates swapped.
 
     Example:
-        >>> found = parse_transitions(["no change", "wood → mine", "mine → wood"])
+        >>> found = parse_transitions(["wood → wood", "wood → mine", "mine → wood"])
         >>> found.covers, found.table.tolist(), found.inverse.tolist()
-        (('mine', 'wood'), [[0, 0], [2, 1], [1, 2]], [0, 2, 1])
+        (('mine', 'wood'), [[2, 2], [2, 1], [1, 2]], [0, 2, 1])
+        >>> found.changed.tolist()
+        [False, True, True]
     """
     pairs = [_pair(name) for name in names]
     covers = tuple(sorted({cover for pair in pairs for cover in pair if cover}))
@@ -67,6 +81,7 @@ def parse_transitions(names: Sequence[str]) -> Transitions:
     return Transitions(
         covers,
         np.array([[number[cover] for cover in pair] for pair in pairs], dtype=np.int64),
+        np.array([pair[0] != pair[1] or CHANGE in pair for pair in pairs]),
         np.array([index[pair] for pair in swapped], dtype=np.int64),
     )
 

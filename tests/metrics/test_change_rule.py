@@ -5,6 +5,7 @@ import pytest
 
 from tailora.errors import ConfigError
 from tailora.metrics.change_rule import check_prior, compare_shares, read_transitions
+from tailora.transitions import parse_transitions
 
 
 def draw(n=400, classes=4, seed=0):
@@ -56,8 +57,9 @@ def test_a_smaller_prior_finds_less():
 
 
 def test_transitions_are_read_from_the_most_likely():
-    shares = np.array([[0.6, 0.3, 0.1], [0.1, 0.2, 0.7]])
-    found = read_transitions(shares, [(0, 0), (1, 2), (2, 1)])
-    assert found.changed.tolist() == [False, True]
-    assert (found.before.tolist(), found.after.tolist()) == ([0, 2], [0, 1])
-    np.testing.assert_allclose(found.confidence, [0.6, 0.7])
+    shares = np.array([[0.6, 0.3, 0.1, 0.0], [0.1, 0.2, 0.4, 0.3], [0.1, 0.2, 0.2, 0.5]])
+    classes = parse_transitions(["no change", "a → b", "b → a", "b → b"])
+    found = read_transitions(shares, classes)
+    assert found.changed.tolist() == [False, True, False]
+    assert (found.before.tolist(), found.after.tolist()) == ([0, 2, 2], [0, 1, 2])
+    np.testing.assert_allclose(found.confidence, [0.6, 0.6, 0.6], rtol=1e-6)

@@ -150,7 +150,7 @@ class ChangeArrays:
 
 
 def codes_of(covers: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
-    """Number the transition of each pixel: 0 is no change, else (before - 1) * classes + after.
+    """Number the transition of each pixel: 0 is unchanged, else (before - 1) * classes + after.
 
     Args:
         covers: Land cover at both dates, as `ChangeMask.covers`.
@@ -160,7 +160,7 @@ def codes_of(covers: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
         `IGNORED` where a date has none, or only one is called unchanged (rows, columns).
     """
     before, after = covers.astype(np.int64)
-    code = np.where(before == after, 0, (before - 1) * classes + after)
+    code = np.where(before == 0, 0, (before - 1) * classes + after)
     odd = (before < 0) | (after < 0) | ((before == 0) != (after == 0))
     return np.where(odd, IGNORED, code)
 
@@ -222,7 +222,7 @@ def codes(covers: NDArray[np.integer], names: Sequence[str]) -> NDArray[np.int64
 
 
 def code_names(names: Sequence[str]) -> list[str]:
-    """Name the numbers of `codes`; from one land cover into itself none is possible."""
+    """Name the numbers of `codes`; from one land cover into itself is what stays."""
     if not names:
         return [NO_CHANGE, CHANGE]
     return [NO_CHANGE, *(transition_name(before, after) for before in names for after in names)]

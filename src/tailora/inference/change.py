@@ -224,7 +224,7 @@ def _direct(
 
     return PairClassifier(
         found.covers, verdicts, prepare, predict, [len(run.classes)],
-        lambda shares: read_transitions(shares[0], found.table.tolist()), DIRECT,
+        lambda shares: read_transitions(shares[0], found), DIRECT,
     )  # fmt: skip
 
 

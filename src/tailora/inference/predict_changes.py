@@ -47,7 +47,7 @@ def predict_changes(
     """Write masks of both dates for each pair, of its size and name.
 
     The folder gets `masks_before/`, `masks_after/` and a class table, so that with the images it
-    can be read as pairs: 0 is unchanged.
+    can be read as pairs: 0 is unchanged where land cover is not known.
 
     Args:
         run: Of change, from `load_run`.
@@ -80,7 +80,7 @@ def predict_changes(
             image = source.read(i)
             _check(run, image, source.id(i))
             shares = blended(run, image, said)
-            changes = read_transitions(shares, found.table.tolist())
+            changes = read_transitions(shares, found)
             totals += np.bincount(shares.argmax(axis=-1).ravel(), minlength=len(totals))
             for mask, values in zip(MASKS, (changes.before, changes.after), strict=True):
                 path = out / mask / f"{source.id(i)}.png"

@@ -19,6 +19,7 @@ from tailora.counts import Groups
 from tailora.metrics.bootstrap import unit_weights
 from tailora.metrics.group_f1 import group_members, mean_of_defined
 from tailora.metrics.segmentation import interval, number
+from tailora.transitions import NO_CHANGE
 
 SCORES: Final = ("overall_accuracy", "binary_mean_iou", "change_iou", "sek", "f_scd")
 """Names of the scores of `change_scores`, in the order of reports."""
@@ -38,7 +39,7 @@ class ChangeCounts:
     Args:
         classes: Number of classes of land cover, without 0.
         transitions: Land cover before and after of each transition (transitions, 2); (0, 0) is no
-            change.
+            change, of which there may be several: they are not told apart.
 
     Attributes:
         tables: Of each pair the pixels of both dates by predicted (rows) and true land cover
@@ -224,18 +225,20 @@ def change_metrics(
         means[key] = number(float(mean))
         intervals[key] = ends(mean_of_defined(found.recall_replicates[:, members])[:, None])[0]
     pixels = np.sum(counts.found, axis=0)[1]
+    changes = np.asarray(counts.transitions.any(axis=1))
+    shown = [*np.flatnonzero(~changes)[:1], *np.flatnonzero(changes)]
     of_each = ends(found.recall_replicates)
     entry |= {
         "recall": means,
         "recall_interval": intervals,
         "per_transition": [
             {
-                "name": name,
+                "name": names[t] if changes[t] else NO_CHANGE,
                 "test_pixels": int(pixels[t]),
                 "recall": number(float(found.recall[t])),
                 "recall_interval": of_each[t],
             }
-            for t, name in enumerate(names)
+            for t in shown
         ],
         "confusion": np.sum(counts.tables, axis=0).tolist(),
     }

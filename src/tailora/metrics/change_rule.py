@@ -4,7 +4,6 @@ Two maps that are right for 90 % of the pixels each agree on no change for 81 to
 Probabilities keep what maps round away: a pixel that either date is unsure of is no change.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailora.errors import ConfigError
+from tailora.transitions import Transitions
 
 NO_COVER: Final = 0
 """Land cover of pixels for which none is said."""
@@ -105,15 +105,16 @@ def _at(shares: NDArray[np.float64], classes: NDArray[np.int64]) -> NDArray[np.f
     return np.take_along_axis(shares, classes[..., None], axis=-1)[..., 0]
 
 
-def read_transitions(shares: NDArray[np.floating], transitions: Sequence[Sequence[int]]) -> Changes:
+def read_transitions(shares: NDArray[np.floating], transitions: Transitions) -> Changes:
     """Read the most likely transition of each pixel.
 
     Args:
         shares: Probability of each transition (..., transitions).
-        transitions: Land cover before and after of each, from 1; (0, 0) is no change.
+        transitions: What they are.
     """
-    table = np.asarray(transitions, dtype=np.int64)
     best = shares.argmax(axis=-1)
-    before, after = table[best, 0], table[best, 1]
-    confidence = np.take_along_axis(shares, best[..., None], axis=-1)[..., 0]
-    return Changes(before > NO_COVER, before, after, confidence.astype(np.float32))
+    before, after = np.moveaxis(transitions.table[best], -1, 0)
+    changed = transitions.changed[best]
+    change = shares[..., transitions.changed].sum(axis=-1)
+    confidence = np.where(changed, change, 1 - change)
+    return Changes(changed, before, after, confidence.clip(0, 1).astype(np.float32))

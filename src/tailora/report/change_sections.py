@@ -74,7 +74,7 @@ def _scored(value: float | None, ends: Sequence[float] | None) -> Cell:
 
 
 def _transitions(run: RunResult, found: Mapping[str, Any]) -> Table:
-    last = found["rows"][-1]["per_transition"]
+    index = {name: c for c, name in enumerate(run.class_names)}
     columns = (
         Column("transition", numeric=False),
         Column("group", numeric=False),
@@ -83,14 +83,14 @@ def _transitions(run: RunResult, found: Mapping[str, Any]) -> Table:
         Column("recall", "%"),
     )
     rows = []
-    for c in run.order:
-        row, ends = last[c], last[c]["recall_interval"] or (None, None)
+    for row in found["rows"][-1]["per_transition"]:
+        c, ends = index.get(row["name"]), row["recall_interval"] or (None, None)
         bar = None if row["recall"] is None else Bar(row["recall"], *ends)
         rows.append(
             (
                 class_cell(row["name"]),
-                Cell(run.groups[c] or ""),
-                Cell(integer(found["train_pixels"][c])),
+                Cell("" if c is None else run.groups[c] or ""),
+                Cell("" if c is None else integer(found["train_pixels"][c])),
                 Cell(integer(row["test_pixels"])),
                 Cell(percent(row["recall"]), bar=bar),
             )

@@ -1,6 +1,6 @@
 """Change: what changed between two images of a place, from what and into what.
 
-A class is a transition of land cover, or no change; one decision is a token of both dates. Its
+A class is a transition of land cover, or what stays; one decision is a token of both dates. Its
 features are those of both dates and how far they differ. Every pair counts in both orders, with the
 inverse transitions: what is learnt, and said, does not depend on which date is called the first.
 """
@@ -172,7 +172,7 @@ class Change(Segmentation):
         from tailora.metrics.segmentation import interval, number
 
         found = _parsed(tuple(measured.classes))
-        counts = [ChangeCounts(len(found.covers), found.table) for _ in measured.rows]
+        counts = [ChangeCounts(len(found.covers), found.change_table) for _ in measured.rows]
         used: list[int] = []
         for i in range(len(measured.samples)):
             truth = true_classes(measured, i)
@@ -276,8 +276,8 @@ def transition_logits(
 
 
 def _dates(classes: NDArray[np.integer], found: Transitions) -> "Dates":
-    """Land cover at both dates of pixels with a class, negative where there is none."""
-    table = np.concatenate([found.table, [[-1, -1]]])[classes]  # -1 takes the last
+    """Land cover at both dates of pixels with a class: 0 where it stays, negative for none."""
+    table = np.concatenate([found.change_table, [[-1, -1]]])[classes]  # -1 takes the last
     return table[..., 0], table[..., 1]
 
 

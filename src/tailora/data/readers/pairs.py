@@ -34,6 +34,7 @@ from tailora.data.sources import FileImages, ImageSource
 from tailora.data.splits import split_name
 from tailora.errors import DataError
 from tailora.numbers import counted, named_list
+from tailora.transitions import parse_transitions
 
 LAYOUTS: Final = (
     ("before", "after", "masks_before", "masks_after"),
@@ -146,8 +147,8 @@ def assemble_changes(
         counted_pairs = list(pool.map(count, range(len(masks))))
     pixels = np.stack([one for one, _ in counted_pairs])
     odd = sum(n for _, n in counted_pairs)
-    both = pixels + pixels[:, _inverse(len(names))]
-    if not both[:, 1:].any():
+    both = pixels + pixels[:, parse_transitions(labels).inverse]
+    if not both[:, parse_transitions(labels).changed].any():
         raise DataError(f"nothing changed in any pair of {name!r}; check its masks")
     own = None if groups is None else np.array(groups, dtype=np.str_)
     if splits is not None:
@@ -171,14 +172,6 @@ def assemble_changes(
         splits=sides.tolist(), groups=groups, seed=seed, notes=tuple(told), to_learn=to_learn,
         dates=2,
     )  # fmt: skip
-
-
-def _inverse(classes: int) -> NDArray[np.int64]:
-    """Number of each transition with dates swapped; see `codes_of`."""
-    if not classes:
-        return np.arange(2)
-    square = np.arange(1, classes**2 + 1).reshape(classes, classes)
-    return np.concatenate([[0], square.T.ravel()])
 
 
 def _from_folder(root: Path) -> _Pairs:
