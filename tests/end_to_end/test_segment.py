@@ -173,6 +173,30 @@ def test_losses_of_overlap_train_the_adapter_and_the_head(pairs, encoder, tmp_pa
     assert rows[-1]["mean_iou"]["all"] > 0.5
 
 
+def test_a_convolutional_head_sees_maps_everywhere(pairs, encoder, tmp_path, refuse):
+    """Trained, chosen on validation, saved, evaluated, compared and mapped."""
+    run = tmp_path / "run"
+    probe = ("--probe", "conv:channels=8:epochs=[1,40]:rate=0.01", "--set", "probe.layers=[1,-1]")
+    base = ("--backbone", encoder, *OPTIONS, "--ignore", "255", "--method", "zero-shot")
+    succeed("fit", pairs, "--out", run, *base, *probe)
+    assert read_json(run / "head.json")["options"]["epochs"] == 40
+    [row] = read_json(run / "metrics.json")["task"]["rows"]
+    assert row["head"] == "conv"
+    truth, said = map(np.stack, zip(*predicted_pixels(run, pairs), strict=True))
+    known = truth >= 0
+    expected = jaccard_score(truth[known], said[known], average="macro")
+    assert row["mean_iou"]["all"] == pytest.approx(expected, abs=0.01)
+    assert expected > 0.5
+    metrics = read_json(run / "metrics.json")["methods"][0]
+    found = json.loads(succeed("evaluate", run, pairs, "--ignore", 255, "--json", "--quiet").out)
+    assert found["methods"][0]["macro_f1"]["all"] == pytest.approx(
+        metrics["macro_f1"]["all"], abs=1e-3
+    )
+    mapped(run, write_scene(tmp_path / "a.tif", picture(pairs)), tmp_path / "map.tif")
+    refuse("fit", pairs, "--out", "new", *base, "--probe", "conv:channels=0",
+           says=["channels must be a whole number"])  # fmt: skip
+
+
 def test_the_builtin_chooses_its_task(encoder, tmp_path):
     run = tmp_path / "run"
     succeed("fit", "bluemarble-dense:windows=40", "--out", run, "--backbone", encoder, *QUICK,

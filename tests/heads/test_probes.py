@@ -27,7 +27,7 @@ from tailora.losses import LDAMLoss
 from tailora.runs.weights import HeadFacts, load_head, save_head
 
 COUNTS = (120, 40, 8)
-FITTED = [name for name in probe_names() if not find_probe(name).text]
+FITTED = [n for n in probe_names() if not (find_probe(n).text or find_probe(n).maps)]
 
 
 def fit_probe(name, data, options=None):

@@ -36,6 +36,8 @@ CASES = [
     ("dice", {"tau": 1.0, "cross_entropy": 0.0}),
     ("tversky", {}),
     ("tversky", {"focus": 0.75, "weight": 2.0}),
+    ("hard-rows", {}),
+    ("hard-rows", {"tau": 1.0, "share": 0.4, "threshold": 0.2}),
     ("lovasz", {}),
     ("lovasz", {"cross_entropy": 0.0, "weight": 1.0}),
 ]
@@ -52,6 +54,7 @@ PLAIN_WHEN_COUNTS_ARE_EQUAL = [
     ("label-smoothing", {"smoothing": 0.0, "weights": "inverse"}),
     ("action-aware", {}),
     ("dice", {"weight": 0.0, "tau": 2.0}),
+    ("hard-rows", {"share": 1.0, "tau": 2.0}),
 ]
 
 each_case = pytest.mark.parametrize(("name", "options"), CASES, ids=str)

@@ -172,3 +172,30 @@ def test_without_a_sampler_rows_are_shuffled_by_the_generator_of_the_epoch():
         assert rows_of(batches, epoch, 4) == order.tolist()
         turns = [generator.integers(8, size=6).tolist() for _ in range(4)]
         assert drawn[4 * epoch : 4 * epoch + 4] == turns
+
+
+@pytest.mark.parametrize("name", ["class-balanced", "square-root", "progressive"])
+def test_rows_that_hold_several_classes_are_drawn_by_each_of_them(name):
+    """Every row holds class 0, every fifth class 1, one of them class 2."""
+    held = np.zeros((20, 3), bool)
+    held[:, 0], held[::5, 1], held[5, 2] = True, True, True
+    sampler = build_sampler(
+        name, np.zeros(20, int), batch_size=4, epochs=2, seed=0, options={}, held=held
+    )
+    sampler.set_epoch(2)
+    order = np.array(list(sampler))
+    assert len(order) == 20
+    sizes = np.sqrt([20, 4, 1]) if name == "square-root" else np.ones(3)
+    shares = sizes / sizes.sum()
+    times = np.bincount(order, minlength=20)
+    assert times[5] == pytest.approx(20 * (shares[2] + shares[1] / 4 + shares[0] / 20), abs=2)
+    assert times[~held[:, 1]].sum() == pytest.approx(20 * shares[0] * 16 / 20, abs=2)
+
+
+def test_other_samplers_go_by_the_label_of_a_row():
+    labels, held = np.array([0, 0, 0, 1]), np.ones((4, 2), bool)
+    with_held, without = (
+        list(build_sampler("oversampling", labels, batch_size=2, epochs=1, seed=0, options={}, **h))
+        for h in ({"held": held}, {})
+    )
+    assert with_held == without

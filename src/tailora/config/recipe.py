@@ -306,7 +306,8 @@ class ProbeOptions:
     Args:
         loss: Loss of a linear head, or any other head from `tailora methods probes`, such as
             `"crt"`; `--probe` on the command line.
-        loss_options: Options of the loss; the other heads have none. Of a list of values, such as
+        loss_options: Options of the loss; the other heads have none. Empty is those of the task:
+            `tau = 0.5` of `"logit-adjusted"` for segmentation. Of a list of values, such as
             `tau = [0.7, 1.0, 1.3]`, the one with the best validation macro-F1 is taken.
         l2: L2 penalties of linear heads, selected by validation macro-F1 of heads fitted to at most
             10,000 training rows, of images as they are; the head is then fitted to all rows.
@@ -317,9 +318,9 @@ class ProbeOptions:
             after training.
         layers: Layers of the adapted encoder whose pooled tokens the head sees side by side,
             counted as in `backbone.layers`, while the encoder is trained through its output; empty
-            is what it is trained through. None is that, but for zero-shot the layers at half and
-            three quarters of the depth and the output, where all layers have tokens of one size
-            and each image is one decision. Possible for zero-shot, LoRA and fine-tuning.
+            is what it is trained through. None is that, but for zero-shot, and for every method in
+            segmentation, the layers at half and three quarters of the depth and the output, where
+            all layers have tokens of one size. Possible for zero-shot, LoRA and fine-tuning.
         smoothing: Share, in [0, 1], of the mean logits of the `neighbours` most similar images
             among those that are predicted together; 0 predicts every image by itself. Above 0 a
             run cannot predict a single image or a map.

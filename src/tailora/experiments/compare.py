@@ -30,7 +30,7 @@ from tailora.experiments.tuning_space import Tuning
 from tailora.experiments.tuning_study import import_optuna
 from tailora.experiments.work_items import cut
 from tailora.methods.band_choice import with_band_names
-from tailora.methods.checks import check_text
+from tailora.methods.checks import check_maps, check_text
 from tailora.methods.method import find_method
 from tailora.methods.prepare import check_row, with_precision
 from tailora.progress import Progress, silent
@@ -38,6 +38,7 @@ from tailora.report import write_method_comparison
 from tailora.runs.comparison import ComparisonResult
 from tailora.runs.comparison_folder import ComparisonFolder
 from tailora.runs.one_at_a_time import one_at_a_time
+from tailora.tasks.task import find_task
 
 _CORES_A_PROCESS: Final = 2
 
@@ -143,6 +144,7 @@ def _check(plan: Plan, sets: Sequence[Dataset]) -> None:
             recipe, loaded = check_row(data, row.recipe)
             for probe in plan.probes:
                 check_text(probe, recipe, loaded, data.classes)
+                check_maps(recipe, probe.kind, find_task(recipe.task))
             _check_only_compared(row, loaded, data)
 
 

@@ -17,6 +17,7 @@ from tailora.errors import ConfigError, unknown_name
 from tailora.heads.probes import find_probe, probe_names
 from tailora.methods.checks import check_choices, check_own_head, check_probe
 from tailora.methods.method import Method, find_method
+from tailora.tasks.task import find_task
 
 BASELINE: Final = "lora"
 SEEDLESS: Final = "zero-shot"  # what no seed changes, and most stand on
@@ -147,8 +148,10 @@ def make_plan(
         if not any(method.acts_on(key) for method in found):
             raise ConfigError(f"{key} acts on none of {', '.join(methods)}; vary something else")
     recipe = _with_features_of_all(recipe, found)
-    # few encoders read text, and few methods have a head of their own
-    every = [p for p in probe_names() if not (find_probe(p).text or find_probe(p).own)]
+    # few encoders read text, few methods have a head of their own, and few tasks have maps
+    known = {name: find_probe(name) for name in probe_names()}
+    one_each = find_task(recipe.task).per_image
+    every = [n for n, p in known.items() if not (p.text or p.own or (p.maps and one_each))]
     listed = [name for text in probes for name in (every if text == "all" else [text])]
     adaptations = [
         _adaptation(recipe, method, changes)
@@ -162,6 +165,8 @@ def make_plan(
         chosen = [*own, own_probe(recipe)]
     if not has_own and any(find_probe(probe.kind).own for probe in chosen):
         check_own_head(found[0], adaptations[0].recipe)
+    usual = find_task(recipe.task).head_options
+    chosen = [replace(probe, options=probe.options or usual(probe.kind)) for probe in chosen]
     return Plan(
         recipe=recipe,
         adaptations=tuple({row.name: row for row in adaptations}.values()),
@@ -171,8 +176,10 @@ def make_plan(
 
 
 def _with_features_of_all(recipe: Recipe, methods: Sequence[Method]) -> Recipe:
-    """Leave out the layers that pretrained encoders have, beside others: features of one kind."""
-    if recipe.probe.layers is None and any(method.trains for method in methods):
+    """Leave out layers that some methods do not have by default: features of one kind."""
+    of_images = find_task(recipe.task).per_image
+    lacks = [(method.trains and of_images) or not method.layered for method in methods]
+    if recipe.probe.layers is None and any(lacks):
         return recipe.override({"probe.layers": []})
     return recipe
 

@@ -15,7 +15,7 @@ from tailora.backbones import LoadedBackbone, load_backbone
 from tailora.config.probe_choice import ProbeChoice
 from tailora.data import Dataset
 from tailora.experiments.plan import SEEDLESS, Adaptation, Plan, stage_key
-from tailora.heads.probes import Logits, as_logits, find_probe
+from tailora.heads.probes import Logits, as_logits, find_probe, sees_maps
 from tailora.methods.job import Job
 from tailora.methods.method import (
     PLAIN,
@@ -23,6 +23,7 @@ from tailora.methods.method import (
     adapt_all,
     find_method,
     fit_head,
+    head_maps,
     head_rows,
     seeing,
     starting_probe,
@@ -35,6 +36,7 @@ from tailora.methods.scoring import (
     fit_of,
     measured,
     placed_row,
+    row_logits,
 )
 from tailora.metrics import (
     ClusterSummary,
@@ -83,8 +85,9 @@ def validation_shares(job: Job, method: Method, probe: ProbeChoice) -> Rows:
         return method.shares(job, partial(_fit, job, probe), ("val",))[0]
     val = method.features(job, "val")
     own = method.own_head(job)
-    head = fit_head(job, probe, *head_rows(job, method), val, own=own)
-    return _shares(job, as_logits(head), val)
+    maps = head_maps(job, method, probe)
+    head = fit_head(job, probe, *head_rows(job, method), val, own=own, maps=maps)
+    return _split_shares(job, method, head, "val", val)
 
 
 def row_output(
@@ -101,12 +104,12 @@ def row_output(
     val, test = (method.features(job, split) for split in ("val", "test"))
     views = turned_views(job, method) if find_probe(probe.kind).views else None
     own = method.own_head(job)
-    head = fit_head(job, probe, train, labels, val, views=views, own=own)
-    logits = as_logits(head)
-    val_shares = _shares(job, logits, val)
+    maps = head_maps(job, method, probe)
+    head = fit_head(job, probe, train, labels, val, views=views, own=own, maps=maps)
+    val_shares = _split_shares(job, method, head, "val", val)
     output = MethodOutput(
         row.name,
-        _shares(job, logits, test),
+        _split_shares(job, method, head, "test", test),
         features=test,
         feature_center=train.mean(axis=0),
         fit=fit_of(job, val_shares),
@@ -131,8 +134,13 @@ def _mean_ious(job: Job, sums: NDArray[np.int64]) -> dict[str, float | None]:
     return {name: defined(float(value)) for name, value in found.items()}
 
 
-def _shares(job: Job, logits: Logits, rows: Rows) -> Rows:
-    return decided(logits(rows), rows, job.recipe.probe)
+def _split_shares(job: Job, method: Method, head: nn.Module, split: str, rows: Rows) -> Rows:
+    """Class shares of the decisions of a split (rows, classes), from their features."""
+    if sees_maps(head):
+        logits = row_logits(job, method, head, split, rows)
+    else:
+        logits = as_logits(head)(rows)
+    return decided(logits, rows, job.recipe.probe)
 
 
 def turned_views(job: Job, method: Method) -> tuple[Rows, Rows]:

@@ -26,6 +26,7 @@ from tailora.counts import ClassCounts, Groups
 from tailora.errors import ConfigError
 from tailora.experts.aggregation import combination, combine_experts, weigh_experts
 from tailora.heads.classifier_retraining import fresh_linear, retrain_classifier
+from tailora.heads.conv import ConvHead, Maps, fit_conv_head
 from tailora.heads.cosine import CosineHead
 from tailora.heads.descent import descend
 from tailora.heads.expert_head import ExpertHead
@@ -80,6 +81,8 @@ class ProbeData:
         as_they_are: How many of the first training features are of images as they are, if others
             follow, e.g. of turned images: the penalty of a linear head is selected with these
             alone. 0 stands for all.
+        maps: Training images with features at every place, for heads that need `maps`.
+        val_maps: The same of validation.
     """
 
     features: Rows
@@ -95,6 +98,8 @@ class ProbeData:
     text: Callable[[], nn.Linear] | None = None
     own: nn.Module | None = None
     as_they_are: int = 0
+    maps: Maps | None = None
+    val_maps: Maps | None = None
 
 
 class Probe(ABC):
@@ -109,6 +114,8 @@ class Probe(ABC):
             run.
         text: Whether it needs the text encoder of CLIP.
         own: Whether it is the head of the adapter's own training, which not every method has.
+        maps: Whether it sees all places of an image at once: its module, which has `sees_maps`,
+            takes features (images, rows, columns, width) and gives logits of each place.
         is_linear: Whether it is a linear layer trained with the loss of its name.
     """
 
@@ -117,6 +124,7 @@ class Probe(ABC):
     views = False
     text = False
     own = False
+    maps = False
     is_linear = False
 
     @property
@@ -183,9 +191,23 @@ def _best(
         setattr(head, CHOSEN, chosen)
     if len(heads) == 1:
         return heads[0]
-    predicted = [predict_logits(head, data.val_features).argmax(axis=1) for head in heads]
+    predicted = [_validation_logits(head, data).argmax(axis=1) for head in heads]
     scores = [data.score(data.val_labels, classes) for classes in predicted]
     return heads[int(np.argmax(scores))]  # of equals the first
+
+
+def _validation_logits(head: nn.Module, data: ProbeData) -> Rows:
+    """Logits of the validation rows (rows, classes)."""
+    if not sees_maps(head):
+        return predict_logits(head, data.val_features)
+    if data.val_maps is None:
+        raise ConfigError("a head on maps is chosen by maps of validation, and there are none")
+    return predict_logits(head, data.val_maps.features)[data.val_maps.targets >= 0]
+
+
+def sees_maps(head: nn.Module) -> bool:
+    """Whether a head takes maps of features, see `Probe.maps`, in place of rows."""
+    return bool(getattr(head, "sees_maps", False))
 
 
 @final
@@ -201,7 +223,7 @@ class ProbeObject(Probe):
     def __init__(self, probe: Probe, name: str, told: dict[str, Any]) -> None:
         self.probe, self.name, self.told = probe, name, told
         self.summary = getattr(probe, "summary", "")
-        self.views, self.text = probe.views, probe.text
+        self.views, self.text, self.maps = probe.views, probe.text, probe.maps
 
     @property
     def options(self) -> dict[str, Any]:
@@ -250,7 +272,7 @@ def check_kept(probe: Probe, head: nn.Module, rows: Rows, classes: int, options:
     Args:
         probe: That trained it.
         head: As trained.
-        rows: Features (rows, width) to compare answers on.
+        rows: Features to compare answers on: (rows, width), or maps where the head sees maps.
         classes: How many it tells apart.
         options: As given to `probe.fit`.
 
@@ -259,12 +281,13 @@ def check_kept(probe: Probe, head: nn.Module, rows: Rows, classes: int, options:
     """
     some = _tensor(rows[:_COMPARED])
     try:
-        again = empty_head(probe, rows.shape[1], classes, options)
+        again = empty_head(probe, rows.shape[-1], classes, options)
         again.load_state_dict(head.state_dict())
         with torch.inference_mode():
             expected, found = head.eval()(some), again.eval()(some)
-        if expected.shape != (len(some), classes):
-            reason = f"it returns {tuple(expected.shape)} where {(len(some), classes)} was expected"
+        wanted = (*some.shape[:-1], classes)
+        if expected.shape != wanted:
+            reason = f"it returns {tuple(expected.shape)} where {wanted} was expected"
         elif not torch.allclose(expected, found, rtol=0, atol=0, equal_nan=True):
             reason = "its state is not all of it; keep what it learns in parameters or buffers"
         else:
@@ -635,6 +658,55 @@ class _WeighedExperts(_Standardised):
         return WeighedExperts(head, torch.zeros(len(head.weight)))
 
 
+@final
+class _Conv(Probe):
+    name = "conv"
+    summary = (
+        "3 x 3 convolution over tokens with logit adjustment, for tasks on maps such as "
+        "segmentation (Long et al., CVPR 2015)"
+    )
+    maps = True
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"channels": 128, "epochs": 20, "rate": 1e-3, "tau": 0.5}
+
+    def check(self, options: Options, counts: ClassCounts) -> None:
+        if unknown := sorted(options.keys() - self.options.keys()):
+            raise ConfigError(
+                f"probe {self.name!r} has no option {unknown[0]!r}; it has "
+                f"{', '.join(self.options)}"
+            )
+        for chosen in _choices(self.options | dict(options)):
+            for key in ("channels", "epochs"):
+                if not isinstance(chosen[key], int) or chosen[key] < 1:
+                    raise ConfigError(f"{key} must be a whole number from 1, got {chosen[key]!r}")
+            if not isinstance(chosen["rate"], float | int) or not 0 < chosen["rate"] < np.inf:
+                raise ConfigError(f"rate must be finite and above 0, got {chosen['rate']!r}")
+            LogitAdjustedLoss(counts, tau=chosen["tau"])
+
+    def fit(self, data: ProbeData, options: Options = _NONE) -> nn.Module:
+        self.check(options, data.counts)
+        maps = data.maps
+        if maps is None:
+            raise ConfigError(
+                f"probe {self.name!r} sees maps of tokens, and there are none: it is for tasks "
+                "that decide about every place, such as segmentation"
+            )
+
+        def fitted(chosen: dict[str, Any]) -> nn.Module:
+            known = self.options | chosen
+            loss = LogitAdjustedLoss(data.counts, tau=known.pop("tau"))
+            return fit_conv_head(
+                maps, classes=len(data.counts.names), loss=loss, seed=data.seed, **known
+            )
+
+        return _best(self.name, data, options, fitted)
+
+    def empty(self, width: int, classes: int, options: Options = _NONE) -> nn.Module:
+        return ConvHead(width, classes, (self.options | dict(options))["channels"])
+
+
 class Standardisation(nn.Module):
     """Standardise each dimension; mean and standard deviation are state, (width,) float64."""
 
@@ -750,6 +822,7 @@ _OTHERS: Final[tuple[Probe, ...]] = (
     _RIDE(),
     _TLC(),
     _WeighedExperts(),
+    _Conv(),
     _FromText(),
     _Own(),
 )

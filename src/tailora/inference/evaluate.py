@@ -17,6 +17,7 @@ from tailora.data import Dataset, PreparedImages, prepare_images
 from tailora.data.scenes.chips import share_ground
 from tailora.decisions import Decisions, labelled
 from tailora.errors import ConfigError, DataError, RunError, unknown_name
+from tailora.heads.probes import sees_maps
 from tailora.methods.band_choice import with_band_names
 from tailora.methods.scoring import decided, with_task_metrics
 from tailora.metrics import MethodOutput, RunMetrics, evaluate_methods
@@ -137,11 +138,16 @@ def _probabilities(
             first, last = np.searchsorted(decisions.sample, [batch[0], batch[-1] + 1])
             image = np.searchsorted(batch, decisions.sample[first:last])
             pixels = _pixels(run, images, batch, bands).to(device)
-            features = model(pixels).flatten(1, -2) if grid else model(pixels)[:, None]
-            rows = features[image, decisions.place[first:last]]
-            told.append(run.model.head(rows).float().cpu().numpy())
-            if probe.smoothing:
-                seen.append(rows.float().cpu().numpy())
+            place = decisions.place[first:last]
+            if sees_maps(run.model.head):
+                logits = run.model.head(model(pixels)).flatten(1, -2)[image, place]
+            else:
+                features = model(pixels).flatten(1, -2) if grid else model(pixels)[:, None]
+                rows = features[image, place]
+                logits = run.model.head(rows)
+                if probe.smoothing:
+                    seen.append(rows.float().cpu().numpy())
+            told.append(logits.float().cpu().numpy())
             advance(len(batch))
     every = np.concatenate(told)
     return decided(every, np.concatenate(seen) if seen else every[:0], probe)

@@ -6,6 +6,7 @@ from tailora.losses.class_balanced import ClassBalancedLoss
 from tailora.losses.cross_entropy import CrossEntropyLoss
 from tailora.losses.effective_class_margin import EffectiveClassMarginLoss
 from tailora.losses.focal import FocalLoss
+from tailora.losses.hard_rows import HardRowsLoss
 from tailora.losses.label_smoothing import LabelSmoothingLoss
 from tailora.losses.ldam import LDAMLoss
 from tailora.losses.logit_adjusted import LogitAdjustedLoss
@@ -19,6 +20,7 @@ __all__ = [
     "DiceLoss",
     "EffectiveClassMarginLoss",
     "FocalLoss",
+    "HardRowsLoss",
     "LDAMLoss",
     "LabelSmoothingLoss",
     "LogitAdjustedLoss",

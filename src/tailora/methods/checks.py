@@ -64,6 +64,7 @@ def check_task(recipe: Recipe, task: Task) -> None:
     Raises:
         ConfigError: The message names the method, objective, mixing or head that needs it.
     """
+    check_maps(recipe, recipe.probe.loss, task)
     if task.per_image:
         return
     train = recipe.train
@@ -83,6 +84,31 @@ def check_task(recipe: Recipe, task: Task) -> None:
                 f"{what} needs one label per image, but task {task.name!r} predicts every "
                 f"{task.decision}: choose another"
             )
+
+
+def check_maps(recipe: Recipe, probe: str, task: Task) -> None:
+    """Reject a head that sees maps where there are none: one decision an image, moved features.
+
+    Args:
+        recipe: Of the features.
+        probe: Name of the head.
+        task: Of the recipe.
+
+    Raises:
+        ConfigError: The message names the head.
+    """
+    if not find_probe(probe).maps:
+        return
+    if task.per_image:
+        raise ConfigError(
+            f"probe {probe!r} sees maps of tokens, but task {task.name!r} decides once about each "
+            f"{task.decision}: choose another, or --task segment"
+        )
+    if recipe.deblora.head != "features":
+        raise ConfigError(
+            f"probe {probe!r} sees maps of tokens, and deblora.head={recipe.deblora.head!r} moves "
+            "single tokens: leave it at features"
+        )
 
 
 def check_training(

@@ -84,6 +84,17 @@ class Job:
         """Class index of every decision (images, *grid), negative if unlabelled."""
         return self.task.targets(self.dataset, self.grid, fit=self.recipe.data.resize)
 
+    def held(self, samples: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+        """Which classes the decisions about each image hold (samples, classes); None with one each.
+
+        Args:
+            samples: Numbers of images with some labelled decision.
+        """
+        if self.task.per_image:
+            return None
+        found = self.targets[samples].reshape(len(samples), -1)
+        return np.stack([(found == c).any(axis=1) for c in range(len(self.counts.names))], axis=1)
+
     def decisions(self, split: str) -> Decisions:
         """Labelled decisions of a split: the rows of features, heads and metrics."""
         samples = self.dataset.indices(split)

@@ -63,7 +63,7 @@ class LoRA(Method):
                 spec=job.recipe.adapter if self.has_adapter else None,
                 schedule=job.schedule,
                 title=title if train.soup == 1 else f"{title} ({number} of {train.soup})",
-                sampler=recipe_sampler(job.recipe, job.labels[own_rows]),
+                sampler=recipe_sampler(job.recipe, job.labels[own_rows], job.held(own_rows)),
                 optimizer=training_optimizer(train),
                 sharded=job.recipe.compute.shard,
                 stage=stage_folder(job, self._training(number)),

@@ -17,16 +17,24 @@ from tailora.backbones.clip_text import text_head
 from tailora.config.probe_choice import ProbeChoice, own_probe
 from tailora.config.recipe import TRACKERS, Recipe
 from tailora.counts import ClassCounts
+from tailora.heads.conv import Maps
 from tailora.heads.probes import CHOSEN, Logits, ProbeData, check_kept, find_probe
 from tailora.methods.deblora.calibrate import Calibration
 from tailora.methods.experts import Experts
 from tailora.methods.job import Job
-from tailora.methods.stages import own_head_file, stage_features, train_once, trainable
+from tailora.methods.stages import (
+    own_head_file,
+    stage_features,
+    stage_maps,
+    train_once,
+    trainable,
+)
 from tailora.runs.folder import StageCost
 from tailora.runs.weights import HeadFacts, load_adapted, load_head, save_head
 from tailora.storage import read_json, typed, write_json
 from tailora.train.base_adaptation import AnyEncoder
 
+_FEW: Final = 4  # images
 Rows = NDArray[np.float32]
 Classes = NDArray[np.int64]
 
@@ -300,6 +308,7 @@ def fit_head(
     *,
     views: tuple[Rows, Rows] | None = None,
     own: nn.Module | None = None,
+    maps: tuple[Maps, Maps] | None = None,
 ) -> nn.Module:
     """Fit a head; its hyperparameters are chosen on validation.
 
@@ -311,10 +320,12 @@ def fit_head(
         val: Features of the validation rows (rows, width); no rows without that split.
         views: Features of two views of the images to predict; see `ProbeData`.
         own: The head that the features were trained with.
+        maps: From `head_maps`.
 
     Returns:
-        A module from features (rows, width) to logits (rows, classes).
+        A module from features (rows, width) to logits (rows, classes); see also `Probe.maps`.
     """
+    train_maps, val_maps = maps or (None, None)
     data = ProbeData(
         features=train,
         labels=labels,
@@ -328,6 +339,8 @@ def fit_head(
         as_they_are=len(job.decisions("train")),
         views=views,
         own=own,
+        maps=train_maps,
+        val_maps=val_maps,
         text=partial(text_head, job.loaded, job.counts.names, features=train),
     )
     with torch.random.fork_rng():
@@ -352,6 +365,18 @@ def head_rows(
     turned = [method.features(job, "train", turn=turn) for turn in views]
     own = job.decisions("train").labels
     return np.concatenate([rows, *turned]), np.concatenate([labels, *[own] * len(turned)])
+
+
+def head_maps(job: Job, method: Method, probe: ProbeChoice) -> tuple[Maps, Maps] | None:
+    """Training and validation images with features at every place; None if the head sees rows."""
+    if not find_probe(probe.kind).maps:
+        return None
+    stage = method.feature_stage(job)
+    train, val = (
+        Maps(stage_maps(job, stage, split), job.targets[job.dataset.indices(split)])
+        for split in ("train", "val")
+    )
+    return train, val
 
 
 def seeing(job: Job, features: Mapping[str, Any]) -> Job:
@@ -408,10 +433,12 @@ def _kept_head(
     if job.folder.writes and not path.is_file():
         train, labels = head_rows(job, method)
         with job.folder.costs(method.name).measure("probe" if name == "head" else f"{name} probe"):
-            head = fit_head(job, probe, train, labels, val, own=method.own_head(job))
+            maps = head_maps(job, method, probe)
+            head = fit_head(job, probe, train, labels, val, own=method.own_head(job), maps=maps)
         options = getattr(head, CHOSEN, probe.options)
-        check_kept(find_probe(probe.kind), head, train, facts.classes, options)
+        seen = train if maps is None else np.asarray(maps[0].features[:_FEW])
+        check_kept(find_probe(probe.kind), head, seen, facts.classes, options)
         write_json(path.with_suffix(".options.json"), options)
-        save_head(head, path, facts)
+        save_head(head, path, replace(facts, options=options))
     processes.wait(job.accelerator)
     return load_head(path, classes=facts.classes, features=facts.width)

@@ -250,6 +250,9 @@ def resolve_recipe(recipe: Recipe, loaded: LoadedBackbone, images: Dataset) -> R
     probe = recipe.probe
     if probe.views is None:
         probe = replace(probe, views=_default_views(recipe))
+    if not probe.loss_options:
+        own = find_task(recipe.task).head_options(probe.loss)
+        probe = replace(probe, loss_options=own)
     if probe.layers is None:
         probe = replace(probe, layers=_default_layers(recipe, loaded))
     backbone = _resolve_backbone(recipe.backbone, loaded, find_task(recipe.task).pooling)
@@ -276,13 +279,15 @@ def _default_views(recipe: Recipe) -> int:
 
 
 def _default_layers(recipe: Recipe, loaded: LoadedBackbone) -> list[int]:
-    """Layers spread over the depth of an encoder that nothing is trained through, where they suit.
+    """Layers spread over the depth of an encoder, where they suit.
 
-    After LoRA they added nothing beside views, on fresh splits.
+    After LoRA they added nothing beside views of whole images, on fresh splits; tokens have no
+    views, and need them.
     """
     probe, method = find_probe(recipe.probe.loss), find_method(recipe.method)
     fixed = probe.own or probe.text or bool(recipe.backbone.layers)
-    if fixed or method.trains or not method.layered or not find_task(recipe.task).per_image:
+    of_images = find_task(recipe.task).per_image
+    if fixed or not method.layered or (method.trains and of_images):
         return []
     return spread_layers(loaded.model)
 

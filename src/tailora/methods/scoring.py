@@ -16,7 +16,7 @@ from tailora.counts import rows_by_class
 from tailora.data.readers.table import inert
 from tailora.decisions import Decisions
 from tailora.heads.linear_probe import fit_linear_probe, predict_logits
-from tailora.heads.probes import find_probe
+from tailora.heads.probes import find_probe, sees_maps
 from tailora.heads.smoothing import smooth_logits
 from tailora.methods.deblora.calibrate import Calibration
 from tailora.methods.job import Job
@@ -138,11 +138,32 @@ def _count_units(rows: NDArray[np.int64], units: Units) -> int:
     return len(rows) if units is None else len(set(units[rows].tolist()))
 
 
-def probabilities(
-    result: StageResult, rows: NDArray[np.float32], options: ProbeOptions
+def row_logits(
+    job: Job, method: Method, head: nn.Module, split: str, rows: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Class probabilities (rows, classes) of a stage's head for features (rows, width)."""
-    return decided(predict_logits(result.head, rows), rows, options)
+    """Logits (rows, classes) of the decisions of a split.
+
+    Args:
+        job: The run.
+        method: Whose features the head sees.
+        head: Trained.
+        split: `"train"`, `"val"` or `"test"`.
+        rows: Features of the decisions (rows, width).
+    """
+    if not sees_maps(head):
+        return predict_logits(head, rows)
+    samples, decisions = job.dataset.indices(split), job.decisions(split)
+    placed = placed_row(job, method, split, head, method.name).logits(np.arange(len(samples)))
+    image = np.searchsorted(samples, decisions.sample)
+    return placed.reshape(len(samples), -1, placed.shape[-1])[image, decisions.place]
+
+
+def _probabilities(
+    job: Job, result: StageResult, split: str, rows: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Class probabilities (rows, classes) of the decisions of a split."""
+    logits = row_logits(job, result.method, result.head, split, rows)
+    return decided(logits, rows, job.recipe.probe)
 
 
 def decided(
@@ -299,6 +320,8 @@ def placed_row(
 
     def logits(images: NDArray[np.int64]) -> NDArray[np.float32]:
         found = np.asarray(maps[images], dtype=np.float32)
+        if sees_maps(head):
+            return predict_logits(head, found)
         rows = predict_logits(head, found.reshape(-1, found.shape[-1]))
         return rows.reshape(*found.shape[:-1], -1)
 
@@ -347,10 +370,10 @@ def _output(job: Job, result: StageResult) -> MethodOutput:
     learnt, labels = method.training_set(job)
     return MethodOutput(
         method.name,
-        probabilities(result, test, job.recipe.probe),
+        _probabilities(job, result, "test", test),
         features=test,
         feature_center=np.mean(train, axis=0),
-        fit=fit_of(job, probabilities(result, val, job.recipe.probe)),
+        fit=fit_of(job, _probabilities(job, result, "val", val)),
         trained=TrainedFeatures(learnt, labels, _class_vectors(result.head)),
         head=result.head_name,
         gallery=(learnt, labels),

@@ -32,27 +32,38 @@ from tailora.train.phases import LossOfEpoch, reweighted, second_phase
 from tailora.train.sampling import Order, TwoPhases, build_sampler
 
 
-def recipe_sampler(recipe: Recipe, labels: NDArray[np.int64]) -> Order:
+def recipe_sampler(
+    recipe: Recipe, labels: NDArray[np.int64], held: NDArray[np.bool_] | None = None
+) -> Order:
     """Build the sampler of `train.sampler` for training rows with these labels (rows,).
+
+    Args:
+        recipe: Checked.
+        labels: Class index of each row (rows,).
+        held: See `build_sampler`.
 
     Raises:
         ConfigError: A sampler or option is unknown or does not fit the classes or the batch, or the
             second phase has the same sampler.
     """
     train = recipe.train
-    first = _sampler(recipe, labels, train.sampler, train.sampler_options)
+    first = _sampler(recipe, labels, held, train.sampler, train.sampler_options)
     if train.deferred is None or train.deferred_sampler is None:
         return first
     if train.deferred_sampler == train.sampler:
         raise ConfigError(
             f"train.deferred_sampler={train.sampler!r} equals train.sampler; choose another"
         )
-    second = _sampler(recipe, labels, train.deferred_sampler, {})
+    second = _sampler(recipe, labels, held, train.deferred_sampler, {})
     return TwoPhases(first, second, second_phase(train.deferred, train.epochs))
 
 
 def _sampler(
-    recipe: Recipe, labels: NDArray[np.int64], name: str, options: Mapping[str, Any]
+    recipe: Recipe,
+    labels: NDArray[np.int64],
+    held: NDArray[np.bool_] | None,
+    name: str,
+    options: Mapping[str, Any],
 ) -> EpochSampler | None:
     return build_sampler(
         name,
@@ -61,6 +72,7 @@ def _sampler(
         epochs=recipe.train.epochs,
         seed=recipe.seed,
         options=options,
+        held=held,
     )
 
 

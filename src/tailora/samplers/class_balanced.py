@@ -17,7 +17,8 @@ class ClassBalancedSampler(EpochSampler):
     distribution. Rare rows repeat often, so a full network overfits them.
 
     Args:
-        labels: Class index of each row (rows,); a class that does not occur is not drawn.
+        labels: Class index of each row (rows,); a class that does not occur is not drawn. Or which
+            classes each row holds (rows, classes): a class is drawn, then a row that holds it.
         rank: This process, in [0, world_size).
         world_size: Number of processes.
         seed: Seed of the order, at least 0.
@@ -36,6 +37,8 @@ class ClassBalancedSampler(EpochSampler):
         2020, equation 1 with q = 0.
     """
 
+    holds_several = True
+
     def __init__(
         self, labels: Labels, rank: int = 0, world_size: int = 1, *, seed: int = 0
     ) -> None:
@@ -45,4 +48,4 @@ class ClassBalancedSampler(EpochSampler):
     def order(self, generator: np.random.Generator) -> NDArray[np.int64]:
         """Draw one epoch for all processes, row indices (rows,)."""
         shares = np.full(len(self.members), 1 / len(self.members))
-        return draw_by_shares(self.members, shares, generator)
+        return draw_by_shares(self.members, shares, generator, self.length)

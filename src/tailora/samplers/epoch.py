@@ -33,6 +33,9 @@ class EpochSampler(Sampler[int], ABC):
         ConfigError: `rank`, `world_size` or `seed` is out of range.
     """
 
+    holds_several = False
+    """Whether its `labels` may also say which of the classes each row holds (rows, classes)."""
+
     def __init__(
         self, length: int, rank: int = 0, world_size: int = 1, *, seed: int = 0, chunk: int = 1
     ) -> None:

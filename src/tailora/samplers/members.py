@@ -7,22 +7,28 @@ from numpy.typing import NDArray
 
 from tailora.errors import DataError
 
-Labels = Sequence[int] | NDArray[np.int64]
+Labels = Sequence[int] | NDArray[np.int64] | NDArray[np.bool_]
 
 
 def members_by_class(labels: Labels) -> list[NDArray[np.int64]]:
     """List the row indices of each class that occurs, in class order.
 
     Args:
-        labels: Class index of each row (rows,), at least 0.
+        labels: Class index of each row (rows,), at least 0; or which classes each row holds (rows,
+            classes), booleans, so that a row may be in several lists.
 
     Raises:
-        DataError: No rows, or a negative label.
+        DataError: No rows, a negative label, or a row without any class.
 
     Example:
         >>> [rows.tolist() for rows in members_by_class([2, 0, 2])]
         [[1], [0, 2]]
     """
+    held = np.asarray(labels)
+    if held.ndim == 2:
+        if not held.size or not held.any(axis=1).all():
+            raise DataError("a row holds no class; drop it, and give at least one row")
+        return [np.flatnonzero(column) for column in held.T if column.any()]
     rows = np.asarray(labels, dtype=np.int64)
     if rows.size == 0:
         raise DataError("there are no labels to sample from; give at least one row")
@@ -41,6 +47,7 @@ def draw_by_shares(
     members: list[NDArray[np.int64]],
     shares: NDArray[np.float64],
     generator: np.random.Generator,
+    length: int | None = None,
 ) -> NDArray[np.int64]:
     """Draw as many rows as there are, in random order, with the given class shares.
 
@@ -51,8 +58,9 @@ def draw_by_shares(
         members: Rows of each class.
         shares: Share of each class (classes,), sums to 1.
         generator: Source of all randomness.
+        length: Rows to draw; None is as many as there are in all classes.
     """
-    length = sum(len(rows) for rows in members)
+    length = sum(len(rows) for rows in members) if length is None else length
     # one common offset rounds the class borders up or down so that no class is favoured
     inner = np.floor(np.cumsum(shares)[:-1] * length + generator.random()).clip(max=length)
     counts = np.diff(inner, prepend=0, append=length).astype(np.int64)

@@ -18,7 +18,8 @@ class ProgressiveSampler(EpochSampler):
     needed.
 
     Args:
-        labels: Class index of each row (rows,); a class that does not occur is not drawn.
+        labels: Class index of each row (rows,); a class that does not occur is not drawn. Or which
+            classes each row holds (rows, classes): a class is drawn, then a row that holds it.
         epochs: Number of training epochs, at least 1; epoch t is t / epochs of the way to equal
             shares, later epochs have equal shares.
         rank: This process, in [0, world_size).
@@ -34,6 +35,8 @@ class ProgressiveSampler(EpochSampler):
         2020, equation 2.
     """
 
+    holds_several = True
+
     def __init__(
         self, labels: Labels, epochs: int, rank: int = 0, world_size: int = 1, *, seed: int = 0
     ) -> None:
@@ -48,4 +51,4 @@ class ProgressiveSampler(EpochSampler):
         progress = min(1.0, self.epoch / self.epochs)
         counts = sizes(self.members)
         shares = (1 - progress) * counts / counts.sum() + progress / len(counts)
-        return draw_by_shares(self.members, shares, generator)
+        return draw_by_shares(self.members, shares, generator, self.length)

@@ -16,7 +16,8 @@ class SquareRootSampler(EpochSampler):
     A milder class balance: an imbalance of 100 becomes 10, and rare rows repeat less.
 
     Args:
-        labels: Class index of each row (rows,); a class that does not occur is not drawn.
+        labels: Class index of each row (rows,); a class that does not occur is not drawn. Or which
+            classes each row holds (rows, classes): a class is drawn, then a row that holds it.
         rank: This process, in [0, world_size).
         world_size: Number of processes.
         seed: Seed of the order, at least 0.
@@ -30,6 +31,8 @@ class SquareRootSampler(EpochSampler):
         2020, equation 1 with q = 1/2.
     """
 
+    holds_several = True
+
     def __init__(
         self, labels: Labels, rank: int = 0, world_size: int = 1, *, seed: int = 0
     ) -> None:
@@ -39,4 +42,4 @@ class SquareRootSampler(EpochSampler):
     def order(self, generator: np.random.Generator) -> NDArray[np.int64]:
         """Draw one epoch for all processes, row indices (rows,)."""
         roots = np.sqrt(sizes(self.members))
-        return draw_by_shares(self.members, roots / roots.sum(), generator)
+        return draw_by_shares(self.members, roots / roots.sum(), generator, self.length)

@@ -147,6 +147,14 @@ class Task:
         """
         return ()
 
+    def head_options(self, head: str) -> dict[str, Any]:
+        """Options of a head that suit the task, where a recipe has none for it.
+
+        Args:
+            head: Name of the head.
+        """
+        return {}
+
     def targets(
         self, data: "Dataset", grid: tuple[int, ...], *, fit: str = "crop"
     ) -> NDArray[np.integer]:

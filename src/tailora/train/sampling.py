@@ -75,6 +75,7 @@ def build_sampler(
     epochs: int,
     seed: int,
     options: Mapping[str, Any],
+    held: NDArray[np.bool_] | None = None,
 ) -> EpochSampler | None:
     """Make the sampler called `name`, or none at all for `"none"`.
 
@@ -85,6 +86,8 @@ def build_sampler(
         epochs: Passes; samplers that change over the training need it.
         seed: Of the order, unless the options have another.
         options: Passed to the sampler.
+        held: Which classes each row holds (rows, classes), where there may be several; samplers
+            that can draw by them do, and the others draw by `labels`.
 
     Raises:
         ConfigError: Unknown sampler (the nearest is named), an option it does not have or cannot
@@ -99,9 +102,15 @@ def build_sampler(
     check_sampler(name, options)
     if name == NO_SAMPLER:
         return None
-    facts = {"labels": labels, "batch_size": batch_size, "epochs": epochs}
+    found = registry.find("samplers", name)
+    several = held is not None and getattr(found, "holds_several", False)
+    facts = {
+        "labels": held if several else labels,
+        "batch_size": batch_size,
+        "epochs": epochs,
+    }
     try:
-        sampler = registry.build(registry.find("samplers", name), facts, {"seed": seed, **options})
+        sampler = registry.build(found, facts, {"seed": seed, **options})
         next(iter(sampler))  # some values of a wrong type are only met when an epoch is drawn
     except TypeError as error:
         raise ConfigError(f"sampler {name!r} cannot use {dict(options)}: {error}") from error

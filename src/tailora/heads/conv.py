@@ -1,0 +1,128 @@
+"""A convolutional head, which sees the tokens around each token.
+
+Reference: Long et al., Fully Convolutional Networks for Semantic Segmentation, CVPR 2015.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tailora.heads.linear_probe import unit_spread
+
+_BATCH: Final = 16  # images
+_WARM_UP: Final = 0.1  # of the steps
+_DECAY: Final = 0.05
+_DROPPED: Final = 0.1  # of the channels, while training
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """Features at every place of some images, with the classes that are known.
+
+    Args:
+        features: (images, rows, columns, width), of any floating-point type; may be memory-mapped.
+        targets: Class index of each place (images, rows, columns), negative without one.
+    """
+
+    features: NDArray[np.floating]
+    targets: NDArray[np.integer]
+
+
+@final
+class ConvHead(nn.Module):
+    """Standardise features, narrow them, and look at 3 x 3 places before deciding on each.
+
+    Args:
+        width: Width of the features.
+        classes: Number of classes.
+        channels: Width in between, at least 1.
+    """
+
+    sees_maps = True
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, width: int, classes: int, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("spread", torch.ones(width))
+        self.layers = nn.Sequential(
+            nn.Conv2d(width, channels, 1),
+            nn.GELU(),
+            nn.Dropout2d(_DROPPED),
+            nn.Conv2d(channels, channels, 3, padding=1, padding_mode="replicate"),
+            nn.GELU(),
+            nn.Dropout2d(_DROPPED),
+            nn.Conv2d(channels, classes, 1),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features (images, rows, columns, width) to logits (images, rows, columns, classes).
+
+        Raises:
+            ValueError: The features are no maps.
+        """
+        if features.ndim != 4:
+            raise ValueError(f"it sees maps of features, got shape {tuple(features.shape)}")
+        scaled = (features - self.mean) / self.spread
+        return self.layers(scaled.movedim(-1, 1)).movedim(1, -1)
+
+
+def fit_conv_head(
+    maps: Maps,
+    *,
+    classes: int,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    channels: int,
+    epochs: int,
+    rate: float,
+    seed: int,
+) -> ConvHead:
+    """Train a convolutional head with AdamW; its rate rises for a tenth of the steps, then falls.
+
+    Args:
+        maps: Training images; those without any class are left out.
+        classes: Number of classes.
+        loss: Takes logits (rows, classes) and targets (rows,), negative ones ignored.
+        channels: Width of its layers.
+        epochs: Passes over the images.
+        rate: Peak learning rate.
+        seed: Of weights, order and dropped channels.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        head = ConvHead(maps.features.shape[-1], classes, channels)
+        _standardise(head, maps)
+        images = np.flatnonzero((maps.targets >= 0).any(axis=(1, 2)))
+        steps = epochs * -(-len(images) // _BATCH)
+        optimizer = torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=_DECAY)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, rate, total_steps=max(steps, 2), pct_start=_WARM_UP
+        )
+        for _ in range(epochs):
+            for batch in torch.from_numpy(images)[torch.randperm(len(images))].split(_BATCH):
+                rows = np.sort(batch.numpy())
+                logits = head(_tensor(maps.features[rows])).flatten(0, 2)
+                targets = torch.from_numpy(maps.targets[rows].astype(np.int64)).flatten()
+                optimizer.zero_grad()
+                loss(logits, targets).backward()
+                optimizer.step()
+                schedule.step()
+    return head.eval()
+
+
+def _standardise(head: ConvHead, maps: Maps) -> None:
+    """Take mean and spread from the places with a class, as other heads do."""
+    known = maps.features[maps.targets >= 0].astype(np.float32)
+    head.mean.copy_(torch.from_numpy(known.mean(axis=0, dtype=np.float64)))
+    head.spread.copy_(torch.from_numpy(unit_spread(known)))
+
+
+def _tensor(maps: NDArray[np.floating]) -> Tensor:
+    return torch.from_numpy(np.asarray(maps, dtype=np.float32))
