@@ -100,9 +100,11 @@ def _run(
     facts = ("fingerprints", "dataset", "seeds", "resplit", "groups", "unit", "replicates")
     return {
         **{key: found[key] for key in facts},
+        **({"measure": "mean IoU"} if found["rows"][0].get("pixels") else {}),
         "rows": [
             {key: row[key] for key in KEPT}
             | {"retrieval": (row["measures"] or {}).get("retrieval")}
+            | {key: value for key, value in (row.get("pixels") or {}).items() if key in KEPT}
             for row in found["rows"]
         ],
     }
