@@ -9,6 +9,7 @@ from torch import nn
 
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError, DataError
+from tailora.heads import linear_probe
 from tailora.heads.linear_probe import fit_linear_probe, predict_logits
 from tailora.losses import LogitAdjustedLoss
 
@@ -269,3 +270,16 @@ def broken(value):
 def test_rows_that_cannot_be_used_are_refused(x, y, message):
     with pytest.raises(DataError, match=message):
         fit(x, y)
+
+
+def test_blocks_of_rows_change_nothing(monkeypatch):
+    """Seven rows at a time, of features of unlike units."""
+    rng = np.random.default_rng(2)
+    features = (rng.normal(size=(100, 5)) * [1, 100, 0.01, 3, 7]).astype("f")
+    labels = (features[:, 0] + features[:, 3] > 0).astype(int)
+    fit = {"loss": torch.nn.functional.cross_entropy, "num_classes": 2, "l2": 0.1}
+    at_once = fit_linear_probe(features, labels, **fit).linear
+    monkeypatch.setattr(linear_probe, "_BLOCK_BYTES", 7 * 5 * 8)
+    by_blocks = fit_linear_probe(features, labels, **fit).linear
+    rows = torch.from_numpy(features)
+    torch.testing.assert_close(by_blocks(rows), at_once(rows), rtol=1e-3, atol=1e-3)

@@ -4,7 +4,7 @@ The objective is convex for cross-entropy and its re-weighted or logit-adjusted 
 reaches the same head from any initialisation: adapters are compared, not the luck of an optimiser.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -22,6 +22,7 @@ Score = Callable[[NDArray[np.int64], NDArray[np.int64]], float]
 
 
 _ROUNDING = 1e-6  # of single precision, a few times over
+_BLOCK_BYTES: Final = 2**28
 
 
 def unit_spread(features: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -131,12 +132,24 @@ class _Axes:
 
     def __init__(self, features: NDArray[np.floating]) -> None:
         self.mean, self.spread = features.mean(axis=0, dtype=np.float64), unit_spread(features)
-        x = (features - self.mean) / self.spread
-        variances, self.rotation = np.linalg.eigh(x.T @ x / len(x))
+        squares = sum(x.T @ x for _, x in self._blocks(features))
+        variances, self.rotation = np.linalg.eigh(squares / len(features))
         self.variances = np.maximum(variances, 0.0)
 
     def project(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
-        return ((features - self.mean) / self.spread @ self.rotation).astype(np.float32)
+        projected = np.empty(features.shape, dtype=np.float32)
+        for rows, x in self._blocks(features):
+            projected[rows] = x @ self.rotation
+        return projected
+
+    def _blocks(
+        self, features: NDArray[np.floating]
+    ) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+        """Standardised features, some rows at a time: in double precision all may not fit."""
+        step = max(1, _BLOCK_BYTES // (8 * features.shape[1]))
+        for start in range(0, len(features), step):
+            rows = slice(start, start + step)
+            yield rows, (features[rows] - self.mean) / self.spread
 
     def fold(self, linear: nn.Linear, scale: Tensor) -> nn.Linear:
         """Return the head on plain features that equals `linear` on scaled axes."""
