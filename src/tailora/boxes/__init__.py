@@ -5,8 +5,10 @@ from tailora.boxes.dota_evaluation import (
     PROTOCOLS,
     Boxes,
     DetectionScores,
+    Matches,
     average_precision,
     evaluate_detections,
+    match_detections,
 )
 from tailora.boxes.forms import CONVENTIONS, to_boxes, to_convention, to_corners
 from tailora.boxes.overlap import iou_matrix
@@ -27,11 +29,13 @@ __all__ = [
     "PROTOCOLS",
     "Boxes",
     "DetectionScores",
+    "Matches",
     "Tile",
     "average_precision",
     "evaluate_detections",
     "iou_matrix",
     "make_tiles",
+    "match_detections",
     "merge_tiles",
     "objects_in_tile",
     "parse_tile_name",

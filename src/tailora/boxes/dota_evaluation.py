@@ -121,8 +121,7 @@ def evaluate_detections(
             counts.
     """
     _check(detections, thresholds, protocol)
-    difficult = np.zeros(len(truth.classes)) if truth.difficult is None else truth.difficult
-    hard = np.asarray(difficult) != 0
+    hard = _hard(truth)
     true_class = np.asarray(truth.classes, dtype=np.str_)
     names = tuple(sorted(set(true_class[~hard].tolist())))
     if not names:
@@ -137,11 +136,50 @@ def evaluate_detections(
     for c, name in enumerate(names):
         rows = np.flatnonzero(true_class == name)
         to_find[c] = int((~hard[rows]).sum())
-        best = _best_boxes(detections, truth, name, rows)
-        for t, threshold in enumerate(thresholds):
-            flags = _flags(*best, hard=hard, threshold=threshold)
-            precision[t, c] = average_precision(flags, int(to_find[c]), protocol=protocol)
+        matched = match_detections(detections, truth, name, thresholds)
+        for t, flags in enumerate(matched.flags):
+            own = flags[flags >= 0]
+            precision[t, c] = average_precision(own, int(to_find[c]), protocol=protocol)
     return DetectionScores(protocol, tuple(thresholds), names, precision, to_find)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """Detections of a class and how they were matched, by decreasing score.
+
+    Attributes:
+        rows: Numbers of the detections (detections,).
+        flags: At each threshold (thresholds, detections): 1 true positive, 0 false positive, -1
+            ignored.
+    """
+
+    rows: NDArray[np.int64]
+    flags: NDArray[np.int8]
+
+
+def match_detections(
+    detections: Boxes, truth: Boxes, name: str, thresholds: Sequence[float]
+) -> Matches:
+    """Match the detections of a class to its ground-truth boxes, each at most once.
+
+    Args:
+        detections: With scores.
+        truth: With difficult flags, if there are any.
+        name: The class.
+        thresholds: IoU thresholds.
+    """
+    hard = _hard(truth)
+    rows = np.flatnonzero(np.asarray(truth.classes, dtype=np.str_) == name)
+    mine, overlap, owner = _best_boxes(detections, truth, name, rows)
+    flags = [_flags(overlap, owner, hard=hard, threshold=threshold) for threshold in thresholds]
+    return Matches(mine, np.array(flags, dtype=np.int8).reshape(len(thresholds), len(mine)))
+
+
+def _hard(truth: Boxes) -> NDArray[np.bool_]:
+    """Which boxes do not count (boxes,)."""
+    difficult = np.zeros(len(truth.classes)) if truth.difficult is None else truth.difficult
+    return np.asarray(difficult) != 0
 
 
 def average_precision(
@@ -194,8 +232,8 @@ def _check(detections: Boxes, thresholds: Sequence[float], protocol: str) -> Non
 
 def _best_boxes(
     detections: Boxes, truth: Boxes, name: str, rows: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return each detection's largest IoU and that ground-truth row, by decreasing score."""
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+    """Return detections by decreasing score, each with its largest IoU and that true row."""
     mine = np.flatnonzero(np.asarray(detections.classes, dtype=np.str_) == name)
     mine = mine[np.argsort(-np.asarray(detections.scores)[mine], kind="stable")]
     overlap = np.zeros(len(mine))
@@ -209,7 +247,7 @@ def _best_boxes(
         matrix = iou_matrix(detections.corners[mine[here]], truth.corners[boxes])
         overlap[here] = matrix.max(axis=1)
         owner[here] = boxes[matrix.argmax(axis=1)]
-    return overlap, owner
+    return mine, overlap, owner
 
 
 def _flags(
@@ -219,11 +257,11 @@ def _flags(
     hard: NDArray[np.bool_],
     threshold: float,
 ) -> NDArray[np.int64]:
-    """Return 1 for true and 0 for false positives, without those on difficult boxes."""
+    """Return 1 for true and 0 for false positives, -1 for those on difficult boxes."""
     matched = overlap > threshold
-    counted = ~(matched & hard[owner])
-    right = np.zeros(len(overlap), dtype=np.int64)
-    found = np.flatnonzero(matched & counted)
+    ignored = matched & hard[owner] if len(hard) else matched
+    right = np.where(ignored, -1, 0)
+    found = np.flatnonzero(matched & ~ignored)
     _, first = np.unique(owner[found], return_index=True)  # the best score matches it
     right[found[first]] = 1
-    return right[counted]
+    return right

@@ -1,12 +1,14 @@
 """Non-maximum suppression of oriented boxes."""
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tailora.boxes.overlap import hulls, iou_of_pairs, meeting_pairs
 from tailora.errors import ConfigError
+
+_BLOCK: Final = 256  # detections, best first
 
 
 def rotated_nms(
@@ -44,12 +46,32 @@ def rotated_nms(
     order = np.argsort(-score, kind="stable")
     if not len(order):
         return order.astype(np.int64)
-    shapes = hulls(np.asarray(corners)[order])
-    rows, columns = meeting_pairs(shapes, shapes)
-    later = (rows < columns) & (kind[order][rows] == kind[order][columns])
-    rows, columns = rows[later], columns[later]
-    close = iou_of_pairs(shapes, shapes, rows, columns) > threshold
-    return order[_greedy(len(order), rows[close], columns[close])].astype(np.int64)
+    shapes, kind = hulls(np.asarray(corners)[order]), kind[order]
+    left, kept = np.arange(len(order)), [np.zeros(0, dtype=np.int64)]
+    while len(left):  # in blocks, since most of what is left falls to the first
+        block, left = left[:_BLOCK], left[_BLOCK:]
+        rows, columns = _close(shapes, kind, block, block, threshold)
+        later = rows < columns
+        best = block[_greedy(len(block), rows[later], columns[later])]
+        kept.append(best)
+        _, fallen = _close(shapes, kind, best, left, threshold)
+        left = np.delete(left, np.unique(fallen))
+    return order[np.concatenate(kept)].astype(np.int64)
+
+
+def _close(
+    shapes: NDArray[Any],
+    kind: NDArray[Any],
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    threshold: float,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return pairs of one class that overlap by more than a threshold, as positions in both."""
+    rows, columns = meeting_pairs(shapes[first], shapes[second])
+    alike = kind[first[rows]] == kind[second[columns]]
+    rows, columns = rows[alike], columns[alike]
+    close = iou_of_pairs(shapes[first], shapes[second], rows, columns) > threshold
+    return rows[close], columns[close]
 
 
 def _greedy(n: int, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -79,8 +79,8 @@ Data = Annotated[
         metavar="DATA",
         help="Folder with one subfolder per class, CSV or Parquet table (path, label, optional "
         "split and group); with --task segment a folder with images/ and masks/ or a table (image, "
-        "mask); a scene (raster or folder of bands with --labels, or a .toml that "
-        "lists scenes), a public dataset as NAME:PATH ({public datasets}), or a built-in dataset: "
+        "mask), with --task detect dota:PATH; a scene (raster or folder of bands with --labels, or "
+        "a .toml that lists scenes), a public dataset as NAME:PATH ({public datasets}), or a built-in dataset: "
         "{built-in datasets}.",
     ),
 ]
@@ -152,7 +152,7 @@ Task = Annotated[
     typer.Option(
         "--task",
         help="What is decided about an image: {tasks}.",
-        show_default="classify; segment for bluemarble-dense",
+        show_default="classify; segment for bluemarble-dense, detect for shapes-dota",
     ),
 ]
 Tuner = Annotated[
@@ -177,7 +177,10 @@ ImageSize = Annotated[
     ),
 ]
 Epochs = Annotated[
-    int | None, typer.Option(help="Training epochs of the base adapter.", show_default="3")
+    int | None,
+    typer.Option(
+        help="Training epochs of the base adapter.", show_default="3; 12 for --task detect"
+    ),
 ]
 RecipeFile = Annotated[Path | None, typer.Option(help="TOML recipe; flags override it.")]
 Preset = Annotated[
@@ -257,8 +260,10 @@ def chosen_recipe(
     from tailora.config.presets import preset
     from tailora.config.probe_choice import parse_probe
     from tailora.config.recipe import Recipe, parse_assignment, read_recipe
+    from tailora.tasks.task import find_task
 
-    values: dict[str, Any] = preset(start) if start else {}
+    values: dict[str, Any] = dict(find_task(task).defaults) if task else {}
+    values |= preset(start) if start else {}
     values |= read_recipe(file) if file else {}
     flags = {
         "method": method, "backbone.name": backbone, "adapter.tuner": tuner, "adapter.rank": rank,
@@ -277,7 +282,11 @@ def chosen_recipe(
     return chosen
 
 
-_TASK_OF: Mapping[str, str] = {"bluemarble-dense": "segment", "voronoi-pairs": "change"}
+_TASK_OF: Mapping[str, str] = {
+    "bluemarble-dense": "segment",
+    "shapes-dota": "detect",
+    "voronoi-pairs": "change",
+}
 
 
 def task_for(data: str, task: str | None) -> str | None:

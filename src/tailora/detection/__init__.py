@@ -1,11 +1,15 @@
-"""Components for detectors with many anchors: losses and initial biases without sampling."""
+"""Components for detectors: a one-stage detector, losses, and initial biases without sampling."""
 
 from tailora.detection.guided_loss_scaling import guided_loss_scaling, sampling_free_cross_entropy
 from tailora.detection.prior_bias_init import init_bias_from_prior, prior_bias
+from tailora.detection.prob_iou import prob_iou
+from tailora.detection.rotated_fcos import RotatedFCOS
 
 __all__ = [
+    "RotatedFCOS",
     "guided_loss_scaling",
     "init_bias_from_prior",
     "prior_bias",
+    "prob_iou",
     "sampling_free_cross_entropy",
 ]

@@ -1,7 +1,7 @@
 """Evaluate a finished run on its own test split, or on other data with the same classes."""
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from tailora.class_names import canonical_name
 from tailora.counts import ClassCounts, make_groups
@@ -19,6 +19,7 @@ from tailora.decisions import Decisions, labelled
 from tailora.errors import ConfigError, DataError, RunError, unknown_name
 from tailora.heads.probes import sees_maps
 from tailora.methods.band_choice import with_band_names
+from tailora.methods.detectors import run_detector
 from tailora.methods.scoring import decided, with_task_metrics
 from tailora.metrics import MethodOutput, RunMetrics, evaluate_methods
 from tailora.numbers import counted
@@ -164,10 +165,15 @@ def _measured(
     device = next(run.model.parameters()).device
     model, data, options = task.model(run.model.encoder), images.dataset, run.recipe.evaluate
 
-    def logits(positions: NDArray[np.int64]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            pixels = _pixels(run, images, samples[positions], bands).to(device)
-            return run.model.head(model(pixels)).float().cpu().numpy()
+    def said_by(part: nn.Module) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
+        def said(positions: NDArray[np.int64]) -> NDArray[np.float32]:
+            with torch.inference_mode():
+                pixels = _pixels(run, images, samples[positions], bands).to(device)
+                return part(model(pixels)).float().cpu().numpy()
+
+        return said
+
+    detector = run_detector(run, task)
 
     counts = ClassCounts(tuple(run.class_names), tuple(one.n_train for one in run.classes))
     return Measured(
@@ -175,11 +181,19 @@ def _measured(
         samples=samples,
         units=None if data.groups is None else data.groups[samples],
         codes=_match_labels(run, data, np.arange(len(data.classes))),
-        rows=[PlacedRow(run.record.method, run.metrics.methods[-1].head, logits)],
+        rows=[
+            PlacedRow(
+                run.record.method,
+                run.metrics.methods[-1].head,
+                said_by(run.model.head),
+                None if detector is None else said_by(detector),
+            )
+        ],
         classes=run.class_names,
         groups=make_groups(counts, options.groups, low=options.low, high=options.high),
         train_pixels=counts.values,
         fit=run.input.resize,
+        image_size=run.input.image_size,
         replicates=options.replicates,
         confidence=options.confidence,
         seed=run.recipe.seed,

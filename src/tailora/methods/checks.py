@@ -84,6 +84,26 @@ def check_task(recipe: Recipe, task: Task) -> None:
                 f"{what} needs one label per image, but task {task.name!r} predicts every "
                 f"{task.decision}: choose another"
             )
+    if task.detects:
+        _check_detector(recipe, task)
+
+
+def _check_detector(recipe: Recipe, task: Task) -> None:
+    """Reject what trains no detector, could not keep it as it was trained, or sees other tokens."""
+    train = recipe.train
+    refused = {
+        f"method {recipe.method!r}": not find_method(recipe.method).detects,
+        f"train.objective={train.objective!r}": train.objective != "labels",
+        f"train.soup={train.soup}": train.soup > 1,
+        f"train.interpolation={train.interpolation:g}": train.interpolation < 1,
+        f"probe.layers={recipe.probe.layers}": bool(recipe.probe.layers),
+    }
+    for what, is_refused in refused.items():
+        if is_refused:
+            raise ConfigError(
+                f"{what} does not go with the detector that task {task.name!r} trains: leave it "
+                "out, or choose --method lora or fine-tune"
+            )
 
 
 def check_maps(recipe: Recipe, probe: str, task: Task) -> None:

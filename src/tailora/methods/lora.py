@@ -4,12 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from tailora.config.recipe import Recipe, TrainOptions
 from tailora.methods.job import Job
 from tailora.methods.method import PLAIN, Method, find_method, seeing, starting_probe
-from tailora.methods.stages import drop_checkpoint, image_features, keep_own_head, stage_folder
+from tailora.methods.stages import (
+    drop_checkpoint,
+    image_features,
+    keep_detector,
+    keep_own_head,
+    stage_folder,
+)
 from tailora.methods.training_objectives import Pretrained, base_training
 from tailora.methods.training_parts import (
     early_stopping,
@@ -19,6 +24,7 @@ from tailora.methods.training_parts import (
 )
 from tailora.train.base_adaptation import AnyEncoder, adapt_base
 from tailora.train.subsets import thin, thinned_counts
+from tailora.train.training_module import TrainingModule
 from tailora.train.weight_averages import soup
 
 
@@ -31,6 +37,7 @@ class LoRA(Method):
     reference = "Hu et al., ICLR 2022"
     objectives = True
     layered = True
+    detects = True
     style = ("#0072b2", "s")
 
     def has_own_head(self, recipe: Recipe) -> bool:
@@ -41,16 +48,13 @@ class LoRA(Method):
     def train(self, job: Job) -> AnyEncoder:
         """Adapt with the recipe's objective, with or without labels."""
         train = job.recipe.train
-        if train.objective == "labels" or train.sampler != TrainOptions().sampler:
-            rows = job.decisions("train").samples
-        else:
-            rows = job.dataset.indices("train")
+        rows = _learnt_from(job)
         zero_shot = find_method("zero-shot")
         pretrained = Pretrained(
             head=lambda: starting_probe(job),
             features=lambda split: image_features(seeing(job, PLAIN), zero_shot.name, split),
         )
-        heads: list[nn.Linear] = []
+        learnt: list[TrainingModule] = []
         encoders: list[AnyEncoder] = []
         for number in range(1, train.soup + 1):
             own, own_rows = _portion(job, rows, number)
@@ -63,21 +67,24 @@ class LoRA(Method):
                 spec=job.recipe.adapter if self.has_adapter else None,
                 schedule=job.schedule,
                 title=title if train.soup == 1 else f"{title} ({number} of {train.soup})",
-                sampler=recipe_sampler(job.recipe, job.labels[own_rows], job.held(own_rows)),
+                sampler=recipe_sampler(job.recipe, *_drawn_by(job, own_rows)),
                 optimizer=training_optimizer(train),
                 sharded=job.recipe.compute.shard,
                 stage=stage_folder(job, self._training(number)),
                 stopping=early_stopping(job),
-                keep_head=heads.append,
+                keep=learnt.append,
                 ingredient=number - 1,
                 interpolation=train.interpolation,
             )
             encoders.append(adapted)
+        heads = [one.head for one in learnt if one.head is not None]
         for alike in (encoders, heads):
             if len(alike) > 1:
                 soup(alike)
         if heads:
             keep_own_head(job, self.name, heads[0])
+        if learnt[0].detector is not None:
+            keep_detector(job, self.name, learnt[0].detector)
         return encoders[0]
 
     def adapt(self, job: Job) -> None:
@@ -99,3 +106,26 @@ def _portion(job: Job, rows: NDArray[np.int64], number: int) -> tuple[Job, NDArr
     counts = thinned_counts(job.counts, ratios[number - 1])
     kept = thin(job.labels[rows], counts, seed=job.recipe.seed, number=number)
     return replace(job, counts=counts), rows[kept]
+
+
+def _learnt_from(job: Job) -> NDArray[np.int64]:
+    """Numbers of the images that stage 0 learns from; a detector learns from empty ones too."""
+    train = job.recipe.train
+    by_label = train.objective == "labels" or train.sampler != TrainOptions().sampler
+    if by_label and not job.task.detects:
+        return job.decisions("train").samples
+    return job.dataset.indices("train")
+
+
+def _drawn_by(
+    job: Job, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
+    """Classes by which samplers draw images: the rarest of each, and all that it holds.
+
+    An image without any, which only a detector learns from, counts as one of the commonest class.
+    """
+    labels, held = job.labels[rows], job.held(rows)
+    if held is not None:
+        empty, commonest = ~held.any(axis=1), held.sum(axis=0).argmax()
+        labels, held[empty, commonest] = np.where(empty, commonest, labels), True
+    return labels, held

@@ -87,6 +87,7 @@ class Method:
         experts: Heads and loss that train the adapter; None for those of the recipe.
         is_ensemble: Whether several encoders score a sample, so that it has no single feature.
         per_image: Whether it needs tasks in which each image is one decision.
+        detects: Whether it can train a task's detector with the adapter.
         style: Colour and marker in figures, not inherited; None assigns them by order in the
             figure.
     """
@@ -112,6 +113,7 @@ class Method:
     experts: ClassVar[Experts | None] = None
     is_ensemble: ClassVar[bool] = False
     per_image: ClassVar[bool] = False
+    detects: ClassVar[bool] = False
     style: ClassVar[tuple[str, str] | None] = None
 
     # checks of the recipe

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from tailora.methods.deblora.calibrate import Calibration
 from tailora.methods.job import Job
 from tailora.methods.label_curves import head_penalty, label_curves
 from tailora.methods.method import PLAIN, Method, StageResult, head_options, head_rows, seeing
-from tailora.methods.stages import stage_maps
+from tailora.methods.stages import stage_detector, stage_maps
 from tailora.metrics import (
     ClassEvidence,
     ClusterSummary,
@@ -276,6 +277,7 @@ def measured(job: Job, split: str, rows: Sequence[PlacedRow]) -> Measured:
         groups=job.groups,
         train_pixels=job.counts.values,
         fit=job.input.resize,
+        image_size=job.input.image_size,
         replicates=options.replicates,
         confidence=options.confidence,
         seed=job.recipe.seed,
@@ -316,7 +318,8 @@ def placed_row(
         head_name: Its name in tables.
         encoder: The method's, if it is at hand.
     """
-    maps = stage_maps(job, method.feature_stage(job), split, encoder)
+    stage = method.feature_stage(job)
+    maps = stage_maps(job, stage, split, encoder)
 
     def logits(images: NDArray[np.int64]) -> NDArray[np.float32]:
         found = np.asarray(maps[images], dtype=np.float32)
@@ -325,7 +328,16 @@ def placed_row(
         rows = predict_logits(head, found.reshape(-1, found.shape[-1]))
         return rows.reshape(*found.shape[:-1], -1)
 
-    return PlacedRow(method.name, head_name, logits)
+    detector = stage_detector(job, stage)
+    detected = None if detector is None else partial(_detected, detector, maps)
+    return PlacedRow(method.name, head_name, logits, detected)
+
+
+def _detected(
+    detector: nn.Module, maps: NDArray[np.float16], images: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    with torch.inference_mode():
+        return detector(torch.from_numpy(np.asarray(maps[images], dtype=np.float32))).numpy()
 
 
 def class_entries(

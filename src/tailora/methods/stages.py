@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -17,8 +18,10 @@ from tailora.backbones.symmetries import dihedral, over_views
 from tailora.features import FeatureBank, extract, make_together
 from tailora.methods.job import Job
 from tailora.runs.weights import (
+    DETECTOR,
     is_saved,
     load_adapted,
+    load_into,
     save_adapted,
     save_head,
     weights_fingerprint,
@@ -64,6 +67,25 @@ def keep_own_head(job: Job, stage: str, head: nn.Linear) -> None:
     """Save the head that a stage was trained with, to evaluate with it (head `own`)."""
     path = own_head_file(job, stage)
     processes.only_first(job.accelerator, lambda: save_head(head.cpu(), path))
+
+
+def new_detector(job: Job) -> nn.Module | None:
+    """Build the task's detector with initial weights from the recipe's seed; None without one."""
+    with torch.random.fork_rng():
+        torch.manual_seed(job.recipe.seed)
+        return job.task.detector(job.encoder.features, job.grid, job.input.image_size)
+
+
+def keep_detector(job: Job, stage: str, detector: nn.Module) -> None:
+    """Save the detector that a stage was trained with."""
+    path = job.folder.stage(stage) / DETECTOR
+    processes.only_first(job.accelerator, lambda: save_head(detector.cpu(), path))
+
+
+def stage_detector(job: Job, stage: str) -> nn.Module | None:
+    """Read the detector that a stage was trained with; None if there is none."""
+    detector, path = new_detector(job), job.folder.stage(stage) / DETECTOR
+    return load_into(detector, path) if detector is not None and path.is_file() else None
 
 
 def stage_folder(job: Job, stage: str, *, rate: str = "train.lr") -> StageFolder:

@@ -16,6 +16,7 @@ from tailora.heads.linear_probe import zero_linear
 from tailora.methods.deblora.calibrate import calibrate
 from tailora.methods.experts import Branches, Experts
 from tailora.methods.job import Job
+from tailora.methods.stages import new_detector
 from tailora.methods.training_parts import (
     cosine_scale,
     training_augmentation,
@@ -26,7 +27,7 @@ from tailora.train.base_adaptation import AnyEncoder, distillation_training
 from tailora.train.contrastive_options import read_options
 from tailora.train.denoising import DENOISING, denoising_objective
 from tailora.train.label_free import rotation_training
-from tailora.train.objectives import label_training
+from tailora.train.objectives import Detecting, label_training
 from tailora.train.training_module import TrainingModule, alone
 from tailora.train.two_views import TwoViewData, paco_training, sbcl_training, supcon_training
 
@@ -87,6 +88,7 @@ def _labels(
 ) -> TrainingModule:
     device = job.accelerator.device
     loss = training_loss(job.recipe, experts, job.counts, job.groups)
+    detector = new_detector(job)
     return label_training(
         adapted,
         starting_head(job, experts, loss.first, pretrained).to(device),
@@ -97,6 +99,7 @@ def _labels(
         device=device,
         mixing=training_mix(job.recipe, job.counts, rows, job.labels, loss),
         rows_of=None if job.task.per_image else job.task,
+        detecting=None if detector is None else Detecting(detector.to(device), job.dataset),
     )
 
 

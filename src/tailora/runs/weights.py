@@ -138,7 +138,7 @@ def _refused(path: Path, reason: str) -> RunError:
     return RunError(f"{str(path)!r} cannot be used: {reason}; fit the run again with --force")
 
 
-ADAPTER, WEIGHTS = "adapter", "backbone.safetensors"
+ADAPTER, WEIGHTS, DETECTOR = "adapter", "backbone.safetensors", "detector.safetensors"
 _UNREADABLE = (
     SafetensorError,
     OSError,
@@ -189,12 +189,12 @@ def is_saved(folder: Path) -> bool:
 
 
 def copy_saved(source: Path, target: Path) -> None:
-    """Copy what `save_adapted` and `save_head` wrote from one folder to another.
+    """Copy what `save_adapted` and `save_head` wrote, and a detector, to another folder.
 
     Raises:
         StorageError: The disk is full; no partly written file is left under its final name.
     """
-    for name in ("head.json", "head.safetensors", WEIGHTS):
+    for name in ("head.json", "head.safetensors", WEIGHTS, DETECTOR):
         if (source / name).is_file():
             write_atomically(target / name, partial(shutil.copyfile, source / name))
     if (source / ADAPTER).is_dir():
@@ -315,6 +315,23 @@ def load_head(path: Path, *, classes: int | None = None, features: int | None = 
     except _UNREADABLE as error:
         raise _damaged(path, error) from error
     return head.requires_grad_(requires_grad=False).eval()
+
+
+def load_into(module: nn.Module, path: Path) -> nn.Module:
+    """Give a module the weights that `save_head` wrote; frozen and in evaluation mode.
+
+    Raises:
+        RunError: The file is missing or damaged, or holds other tensors.
+    """
+    if not path.is_file():
+        raise RunError(
+            f"{str(path)!r} is missing: the run folder is incomplete, fit it again with --force"
+        )
+    try:
+        module.load_state_dict(load_file(str(path)))
+    except _UNREADABLE as error:
+        raise _damaged(path, error) from error
+    return module.requires_grad_(requires_grad=False).eval()
 
 
 def _empty_head(path: Path, classes: int | None, features: int | None) -> nn.Module:

@@ -6,6 +6,7 @@ from tailora.samplers.effective_number import EffectiveNumberSampler
 from tailora.samplers.m_per_class import MPerClassSampler
 from tailora.samplers.oversampling import OversamplingSampler
 from tailora.samplers.progressive import ProgressiveSampler
+from tailora.samplers.repeat_factor import RepeatFactorSampler
 from tailora.samplers.square_root import SquareRootSampler
 from tailora.samplers.stratified import StratifiedSampler
 from tailora.samplers.undersampling import UndersamplingSampler
@@ -17,6 +18,7 @@ __all__ = [
     "MPerClassSampler",
     "OversamplingSampler",
     "ProgressiveSampler",
+    "RepeatFactorSampler",
     "SquareRootSampler",
     "StratifiedSampler",
     "UndersamplingSampler",

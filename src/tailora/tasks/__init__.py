@@ -7,8 +7,9 @@ from tailora.source import import_when_asked
 if TYPE_CHECKING:
     from tailora.tasks.change import Change
     from tailora.tasks.classification import Classification
+    from tailora.tasks.detection import Detection
     from tailora.tasks.segmentation import Segmentation
 
-__all__ = ["Change", "Classification", "Segmentation"]
+__all__ = ["Change", "Classification", "Detection", "Segmentation"]
 
 import_when_asked(__name__)

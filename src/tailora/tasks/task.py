@@ -9,6 +9,7 @@ computes with it: help texts and reports ask for names alone.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
@@ -18,7 +19,7 @@ from tailora import registry
 from tailora.errors import ConfigError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from tailora.backbones import AnyEncoder
     from tailora.counts import Groups
@@ -38,11 +39,14 @@ class PlacedRow:
         method: How the encoder was adapted.
         head: Name of the head.
         logits: Takes positions among the images (images,), gives (images, *grid, classes).
+        detected: What the task's detector says about these images, in its own form; None for a
+            method that trains none.
     """
 
     method: str
     head: str | None
     logits: Callable[[NDArray[np.int64]], NDArray[np.float32]]
+    detected: Callable[[NDArray[np.int64]], NDArray[np.float32]] | None = None
 
 
 @final
@@ -60,6 +64,7 @@ class Measured:
         groups: Head, middle and tail.
         train_pixels: What `counts` of the training split has of each class, e.g. pixels.
         fit: How images were made square; see `tailora.data.resize`.
+        image_size: Side of the images that the model sees, in pixels.
         replicates: Resamples of intervals.
         confidence: Of intervals.
         seed: Of the resampling.
@@ -74,6 +79,7 @@ class Measured:
     groups: "Groups"
     train_pixels: Sequence[int]
     fit: str
+    image_size: int
     replicates: int
     confidence: float
     seed: int
@@ -93,6 +99,8 @@ class Task:
         pooling: Which tokens make the features if the recipe does not say; None for the usual.
         per_pixel: Whether what is said at places holds between them too, so that a map has a class
             for every pixel.
+        detects: Whether a detector is trained with the adapter; see `detector`.
+        defaults: Recipe keys for which the command line has another default in this task.
     """
 
     name: ClassVar[str]
@@ -103,6 +111,8 @@ class Task:
     per_image: ClassVar[bool] = True
     per_pixel: ClassVar[bool] = False
     pooling: ClassVar[str | None] = None
+    detects: ClassVar[bool] = False
+    defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     # data
 
@@ -197,6 +207,39 @@ class Task:
             turns: Symmetry of the square for each image; see `tailora.train.objectives.dihedral`.
         """
         return targets
+
+    def detector(self, width: int, grid: tuple[int, ...], image_size: int) -> "nn.Module | None":
+        """Build what is trained with the adapter, beside the head, and kept in the run.
+
+        Args:
+            width: Number of features of each decision.
+            grid: Shape of the decisions about one image.
+            image_size: Side of the images in pixels.
+
+        Returns:
+            A module from features (batch, *grid, features) to what `PlacedRow.detected` gives, with
+            initial weights from torch's generator; None where nothing is trained beside the head.
+        """
+        return None
+
+    def detector_losses(
+        self,
+        detector: "nn.Module",
+        features: "Tensor",
+        data: "Dataset",
+        samples: NDArray[np.int64],
+        turns: NDArray[np.integer] | None,
+    ) -> "Mapping[str, Tensor]":
+        """Losses of the detector by name; they are added to that of the rows.
+
+        Args:
+            detector: From `detector`.
+            features: Of the images, as augmentation turned them (batch, *grid, features).
+            data: With the annotations.
+            samples: Numbers of the images in it (batch,).
+            turns: Symmetry of the square for each image; None where none was turned.
+        """
+        return {}
 
     def extra_losses(
         self, features: "Tensor", logits: "Tensor", targets: "Tensor"

@@ -86,7 +86,7 @@ def adapt_base(
     sharded: bool = False,
     stage: StageFolder | None = None,
     stopping: EarlyStopping | None = None,
-    keep_head: Callable[[nn.Linear], None] | None = None,
+    keep: Callable[[TrainingModule], None] | None = None,
     ingredient: int = 0,
     interpolation: float = 1.0,
 ) -> AnyEncoder:
@@ -105,7 +105,7 @@ def adapt_base(
         sharded: Divide the encoder among the processes while it learns as a whole (`spec` None).
         stage: Where each epoch's state and the history go.
         stopping: When to stop early; None never does.
-        keep_head: Called with the linear head that was trained along, if there is one.
+        keep: Called with all that was trained, for what is to be kept beside the encoder.
         ingredient: Number of this training among those of a soup: another order, augmentation and
             dropout from the same initial weights.
         interpolation: See `towards_pretrained`.
@@ -124,8 +124,8 @@ def adapt_base(
     run_training(learning, rows, context, schedule, title, stage, sampler, optimizer, stopping)
     if start:
         towards_pretrained(learning.module, start, interpolation)
-    if keep_head is not None and learning.head is not None:
-        keep_head(learning.head)
+    if keep is not None:
+        keep(learning)
     return _put_together(adapted, encoder) if sharded else adapted
 
 

@@ -15,6 +15,7 @@ from tailora.augment.speckle import speckle_factors
 from tailora.backbones import AnyEncoder
 from tailora.backbones.decibels import Decibels
 from tailora.backbones.symmetries import dihedral
+from tailora.data import Dataset
 from tailora.errors import ConfigError, unknown_name
 from tailora.experts.aggregation import combination
 from tailora.losses.parts import note_part
@@ -43,6 +44,30 @@ class RowsOf(Protocol):
         """Losses beside that of the rows, by name."""
         ...
 
+    def detector_losses(
+        self,
+        detector: nn.Module,
+        features: Tensor,
+        data: Dataset,
+        samples: NDArray[np.int64],
+        turns: NDArray[np.integer] | None,
+    ) -> Mapping[str, Tensor]:
+        """Losses of what is trained beside the head, by name."""
+        ...
+
+
+@dataclass(frozen=True)
+class Detecting:
+    """A detector that learns with the adapter.
+
+    Args:
+        detector: Of the task.
+        data: The annotations it learns from.
+    """
+
+    detector: nn.Module
+    data: Dataset
+
 
 def row_objective(
     encoder: AnyEncoder,
@@ -54,6 +79,7 @@ def row_objective(
     loss: nn.Module,
     augment: str,
     device: torch.device,
+    detecting: Detecting | None = None,
 ) -> Objective:
     """Loss of all labelled decisions of a batch of images, each weighing the same.
 
@@ -66,6 +92,7 @@ def row_objective(
         loss: Takes logits and targets of rows.
         augment: See `label_objective`; targets are turned with their images.
         device: Where encoder and head lie.
+        detecting: What learns beside the head, also from images without a labelled decision.
 
     Raises:
         ConfigError: See `label_objective`.
@@ -76,19 +103,27 @@ def row_objective(
     def objective(batch: NDArray[np.int64], generator: np.random.Generator) -> Tensor:
         pixels = images(batch).to(device, non_blocking=True)
         wanted = torch.from_numpy(targets[batch].astype(np.int64)).to(device)
+        turns = None
         if alter is not None:
             pixels, turns = alter.with_turns(pixels, generator)
             wanted = wanted if turns is None else rows_of.turned(wanted, turns)
         features = model(pixels)
         labelled = wanted >= 0
-        if not labelled.any():  # nothing to learn here, but every parameter expects a gradient
-            return features.sum() * 0
-        logits = head(features[labelled])
-        total = rows = loss(logits, wanted[labelled])
-        for name, more in rows_of.extra_losses(features, logits, wanted).items():
-            total = total + more
-            note_part(name, more)
-        if total is not rows:
+        more: dict[str, Tensor] = {}
+        if labelled.any():
+            logits = head(features[labelled])
+            rows = loss(logits, wanted[labelled])
+            more |= rows_of.extra_losses(features, logits, wanted)
+        else:  # nothing to learn here, but every parameter expects a gradient
+            rows = features.sum() * 0
+        if detecting is not None:
+            found, data = detecting.detector, detecting.data
+            more |= rows_of.detector_losses(found, features, data, batch, turns)
+        total = rows
+        for name, part in more.items():
+            total = total + part
+            note_part(name, part)
+        if more:
             note_part("decisions", rows)
         return total
 
@@ -156,10 +191,12 @@ def label_training(
     device: torch.device,
     mixing: Mixing | None = None,
     rows_of: RowsOf | None = None,
+    detecting: Detecting | None = None,
 ) -> TrainingModule:
     """Let encoder and head learn by `label_objective`, loss and mixing by the epoch.
 
-    With `rows_of` by `row_objective`, which takes no mixing.
+    With `rows_of` by `row_objective`, which takes no mixing, and a detector beside the head if
+    there is one.
 
     Raises:
         ConfigError: A `Nadir` with `rows_of`: its crops would move decisions.
@@ -171,7 +208,9 @@ def label_training(
             if isinstance(part, LossOfEpoch | Mixing):
                 part.start_epoch(epoch)
 
-    module = nn.ModuleDict({"encoder": encoder, "head": head})
+    detector = None if detecting is None else detecting.detector
+    parts = {"encoder": encoder, "head": head}
+    module = nn.ModuleDict(parts if detector is None else parts | {"detector": detector})
     linear = head if type(head) is nn.Linear else None
     if rows_of is not None:
         if isinstance(augment, Nadir):
@@ -180,12 +219,13 @@ def label_training(
         def by_rows(augment: str) -> Objective:
             return row_objective(
                 encoder, head, images, targets,
-                rows_of=rows_of, loss=loss, augment=augment, device=device,
+                rows_of=rows_of, loss=loss, augment=augment, device=device, detecting=detecting,
             )  # fmt: skip
 
         return TrainingModule(
-            module, by_rows(augment), start_epoch, validation_loss=by_rows("none"), head=linear
-        )
+            module, by_rows(augment), start_epoch, validation_loss=by_rows("none"), head=linear,
+            detector=detector,
+        )  # fmt: skip
     labels = torch.from_numpy(targets).to(device)
     objective = label_objective(
         encoder, head, images, labels, loss=loss, augment=augment, device=device, mixing=mixing

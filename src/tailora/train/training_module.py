@@ -28,6 +28,7 @@ class TrainingModule:
             `objective`.
         head: The linear layer from features (rows, width) to logits (rows, classes) that is trained
             along; None where the objective has no head, or one of another form.
+        detector: The task's detector, trained along; None where it has none.
     """
 
     module: nn.Module
@@ -36,6 +37,7 @@ class TrainingModule:
     predict: Callable[[NDArray[np.int64]], Tensor] | None = None
     validation_loss: Objective | None = None
     head: nn.Linear | None = None
+    detector: nn.Module | None = None
 
 
 def alone(encoder: nn.Module, objective: Objective) -> TrainingModule:

@@ -54,10 +54,22 @@ def open_dota(
     )
     notes = list(found.notes)
     if version != "any":
-        chosen = _version(found, version)
-        check_classes(found.images, DOTA_CLASSES[chosen], f"DOTA {chosen}")
-        notes.append(f"read with the {len(DOTA_CLASSES[chosen])} class names of DOTA {chosen}")
+        notes.append(checked_version(found, version))
     return assemble_objects(root, found.images, options, seed=seed, notes=notes)
+
+
+def checked_version(found: Found, version: str) -> str:
+    """Check class names against a version of DOTA, or the earliest that has all of them for "auto".
+
+    Returns:
+        A note that names the version.
+
+    Raises:
+        DataError: A class is unknown, with file and line, or versions are mixed.
+    """
+    chosen = _version(found, version)
+    check_classes(found.images, DOTA_CLASSES[chosen], f"DOTA {chosen}")
+    return f"read with the {len(DOTA_CLASSES[chosen])} class names of DOTA {chosen}"
 
 
 def check_classes(images: Iterable[LabelledImage], classes: Sequence[str], what: str) -> None:

@@ -1,0 +1,270 @@
+"""A one-stage detector of oriented boxes on the tokens of an encoder.
+
+A pyramid of maps is made from the one map that a plain transformer has (ViTDet), and each location
+of it says whether it lies in an object, and in which box (FCOS, with an angle). Which class an
+object is of is not decided here: the head of a run decides it on the token at the box's centre.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tailora.detection.prior_bias_init import init_bias_from_prior
+from tailora.detection.prob_iou import prob_iou
+
+SCALES: Final = (4.0, 2.0, 1.0, 0.5)
+"""Locations along a token's side, for each level of the pyramid."""
+_REACH: Final = 8.0  # strides from a location to the farthest side, at most, but at the last level
+_CENTRAL: Final = 1.5  # strides from the centre of a box within which a location belongs to it
+_RARE: Final = 99  # locations without an object for each with one, before training
+_GAMMA, _ALPHA = 2.0, 0.25  # of the focal loss
+_GROUPS: Final = 8
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Assigned:
+    """What each location of an image has to say.
+
+    Args:
+        box: Number of its box, -1 without one (locations,).
+        counts: Whether the presence of an object there is known (locations,).
+        sides: Distances to the four sides of the box: left, right, top, bottom (locations, 4).
+    """
+
+    box: Tensor
+    counts: Tensor
+    sides: Tensor
+
+
+@final
+class RotatedFCOS(nn.Module):
+    """Find objects, without their class, as oriented boxes.
+
+    Args:
+        features: Width of a token.
+        grid: Tokens down and across.
+        size: Side of the images in pixels.
+        width: Channels of the pyramid and of both towers, a multiple of 8.
+        depth: Convolutions of each tower.
+
+    Reference:
+        Tian et al., FCOS, ICCV 2019; Li et al., Exploring Plain Vision Transformer Backbones for
+        Object Detection, ECCV 2022, section 3.
+    """
+
+    points: Tensor
+    strides: Tensor
+
+    def __init__(
+        self,
+        features: int,
+        grid: tuple[int, int],
+        size: int,
+        *,
+        width: int = 64,
+        depth: int = 2,
+    ) -> None:
+        super().__init__()
+        self.grid, self.size = grid, size
+        self.inward = nn.Sequential(nn.LayerNorm(features), nn.Linear(features, width))
+        self.levels = nn.ModuleList(
+            nn.Sequential(*_resampled(scale, width), _block(width)) for scale in SCALES
+        )
+        self.presence_tower = nn.Sequential(*(_block(width) for _ in range(depth)))
+        self.box_tower = nn.Sequential(*(_block(width) for _ in range(depth)))
+        self.presence = nn.Conv2d(width, 1, 3, padding=1)
+        self.box = nn.Conv2d(width, 7, 3, padding=1)  # four sides, two of an angle, centrality
+        nn.init.normal_(self.presence.weight, std=0.01)
+        nn.init.normal_(self.box.weight, std=0.01)
+        init_bias_from_prior(self.presence, 1, _RARE)
+        start = torch.tensor([0.7, 0.7, 0.7, 0.7, 1.0, 0.0, 0.0])  # a level box of four strides
+        self.box.bias = nn.Parameter(start)
+        points, strides = _locations(grid, size)
+        self.register_buffer("points", points, persistent=False)
+        self.register_buffer("strides", strides, persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Find objects.
+
+        Args:
+            features: Tokens (batch, rows, columns, features).
+
+        Returns:
+            (batch, locations, 6): score in [0, 1], and the box in image pixels: centre, sides,
+            angle.
+        """
+        presence, raw = self._say(features)
+        score = (presence.sigmoid() * raw[..., 6].sigmoid()).sqrt()
+        return torch.cat([score[..., None], self._boxes(raw)], dim=-1)
+
+    def losses(
+        self, features: Tensor, boxes: Sequence[Tensor], ignored: Sequence[Tensor]
+    ) -> dict[str, Tensor]:
+        """Return the losses of presence, boxes and centrality; scalars.
+
+        Args:
+            features: Tokens (batch, rows, columns, features).
+            boxes: Of each image (boxes, 5), in image pixels.
+            ignored: Boxes of each image, in which neither presence nor absence is learnt.
+        """
+        presence, raw = self._say(features)
+        points, strides = self.points, self.strides
+        found = [
+            assign(points, strides, own.to(points), other.to(points))
+            for own, other in zip(boxes, ignored, strict=True)
+        ]
+        inside = torch.stack([one.box >= 0 for one in found])
+        known = torch.stack([one.counts for one in found])
+        positives = inside.sum().clamp_min(1)
+        losses = {"presence": _focal(presence, inside.to(presence))[known].sum() / positives}
+        if not inside.any():
+            return losses | {"box": raw.sum() * 0}
+        sides = torch.cat([one.sides[one.box >= 0] for one in found])
+        wanted = torch.cat(
+            [own.to(points)[one.box[one.box >= 0]] for own, one in zip(boxes, found, strict=True)]
+        )
+        central = centrality(sides)
+        said = raw[inside]
+        overlap = prob_iou(self._boxes(raw)[inside], wanted)
+        losses["box"] = ((1 - overlap) * central).sum() / central.sum()
+        losses["centrality"] = functional.binary_cross_entropy_with_logits(said[:, 6], central)
+        return losses
+
+    def _say(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Presence (batch, locations) and seven numbers on boxes (batch, locations, 7)."""
+        tokens = self.inward(features.float()).movedim(-1, 1)
+        presences, boxes = [], []
+        for level in self.levels:
+            level_map = level(tokens)
+            presences.append(self.presence(self.presence_tower(level_map)).flatten(1))
+            boxes.append(self.box(self.box_tower(level_map)).flatten(2).transpose(1, 2))
+        return torch.cat(presences, dim=1).float(), torch.cat(boxes, dim=1).float()
+
+    def _boxes(self, raw: Tensor) -> Tensor:
+        """Boxes (..., locations, 5) in image pixels."""
+        sides = raw[..., :4].clamp(-6, 6).exp() * self.strides[:, None]
+        angle = torch.atan2(raw[..., 5], raw[..., 4]) / 2  # of a doubled angle: no end of a range
+        return decode(self.points, sides, angle)
+
+
+def decode(points: Tensor, sides: Tensor, angle: Tensor) -> Tensor:
+    """Return boxes (..., 5) from locations.
+
+    Args:
+        points: x and y (..., 2).
+        sides: Distances to the left, right, upper and lower side in the frame of the box (..., 4).
+        angle: Of the box in radians (...).
+
+    Example:
+        >>> decode(torch.zeros(2), torch.tensor([1.0, 3, 1, 1]), torch.tensor(0.0)).tolist()
+        [1.0, 0.0, 4.0, 2.0, 0.0]
+    """
+    left, right, top, bottom = sides.unbind(dim=-1)
+    across, down = (right - left) / 2, (bottom - top) / 2
+    cos, sin = angle.cos(), angle.sin()
+    centre = points + torch.stack([cos * across - sin * down, sin * across + cos * down], dim=-1)
+    size = torch.stack([left + right, top + bottom, angle], dim=-1)
+    return torch.cat([centre, size], dim=-1)
+
+
+def distances(points: Tensor, boxes: Tensor) -> Tensor:
+    """Distances of locations to the sides of boxes: left, right, top, bottom.
+
+    Args:
+        points: (locations, 2).
+        boxes: (boxes, 5).
+
+    Returns:
+        (locations, boxes, 4); all are positive inside a box.
+    """
+    apart = points[:, None] - boxes[:, :2]
+    cos, sin = boxes[:, 4].cos(), boxes[:, 4].sin()
+    x = cos * apart[..., 0] + sin * apart[..., 1]
+    y = cos * apart[..., 1] - sin * apart[..., 0]
+    w, h = boxes[:, 2] / 2, boxes[:, 3] / 2
+    return torch.stack([w + x, w - x, h + y, h - y], dim=-1)
+
+
+def centrality(sides: Tensor) -> Tensor:
+    """How central a location is in its box, in [0, 1] (...); see FCOS, equation 3.
+
+    Args:
+        sides: Left, right, top, bottom (..., 4), positive.
+    """
+    across, down = sides[..., :2], sides[..., 2:]
+    shares = [pair.amin(dim=-1) / pair.amax(dim=-1) for pair in (across, down)]
+    return (shares[0] * shares[1]).sqrt()
+
+
+def assign(points: Tensor, strides: Tensor, boxes: Tensor, ignored: Tensor) -> Assigned:
+    """Give each location its box, near the centre and of the size of its level; the smallest.
+
+    Args:
+        points: (locations, 2).
+        strides: Of the level of each location (locations,).
+        boxes: (boxes, 5).
+        ignored: (others, 5).
+    """
+    none = points.new_full((len(points),), -1, dtype=torch.long)
+    counts = torch.ones_like(none, dtype=torch.bool)
+    if len(ignored):
+        counts = ~(distances(points, ignored).amin(dim=-1) > 0).any(dim=1)
+    if not len(boxes):
+        return Assigned(none, counts, points.new_zeros(len(points), 4))
+    sides = distances(points, boxes)
+    stride = strides[:, None]
+    longest = sides.amax(dim=-1)
+    low = torch.where(stride == strides.min(), 0, _REACH / 2 * stride)
+    high = torch.where(stride == strides.max(), torch.inf, _REACH * stride)
+    offset = (sides[..., [0, 2]] - sides[..., [1, 3]]).abs().amax(dim=-1) / 2
+    fits = (sides.amin(dim=-1) > 0) & (longest > low) & (longest <= high)
+    fits &= offset < _CENTRAL * stride
+    area = torch.where(fits, boxes[:, 2] * boxes[:, 3], torch.inf)
+    smallest, box = area.min(dim=1)
+    box = torch.where(smallest.isinf(), none, box)
+    own = sides[torch.arange(len(points), device=points.device), box.clamp_min(0)]
+    return Assigned(box, counts | (box >= 0), own)
+
+
+def _focal(logits: Tensor, targets: Tensor) -> Tensor:
+    """Focal loss of each location (Lin et al., ICCV 2017, equation 5)."""
+    plain = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    weight = torch.where(targets > 0, _ALPHA, 1 - _ALPHA)
+    return weight * (1 - (-plain).exp()) ** _GAMMA * plain
+
+
+def _locations(grid: tuple[int, int], size: int) -> tuple[Tensor, Tensor]:
+    """Centres (locations, 2) of the cells of all levels in image pixels, and their strides."""
+    points, strides = [], []
+    for scale in SCALES:
+        rows, columns = (math.ceil(n * scale) for n in grid)
+        stride = size / (grid[1] * scale)
+        y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+        points.append((torch.stack([x, y], dim=-1).reshape(-1, 2) + 0.5) * stride)
+        strides.append(torch.full((rows * columns,), stride))
+    return torch.cat(points), torch.cat(strides)
+
+
+def _resampled(scale: float, width: int) -> list[nn.Module]:
+    """Bring a map to a level, by ViTDet's (transposed) convolutions."""
+    if scale == 4:
+        return [_doubled(width), nn.GroupNorm(_GROUPS, width), nn.GELU(), _doubled(width)]
+    if scale == 2:
+        return [_doubled(width)]
+    return [nn.MaxPool2d(2, ceil_mode=True)] if scale < 1 else []
+
+
+def _doubled(width: int) -> nn.Module:
+    return nn.ConvTranspose2d(width, width, 2, stride=2)
+
+
+def _block(width: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(_GROUPS, width), nn.ReLU()
+    )

@@ -1,0 +1,414 @@
+"""Oriented object detection: which objects an image has, each with its class and turned box.
+
+A detector that is trained with the adapter says where objects are; it knows no classes, so that
+rare ones are found by what frequent ones have taught. Which class an object is of is one decision,
+one row of features: the token at its centre. Losses, samplers and heads for long tails therefore
+apply to objects as they do to images.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailora.boxes import Boxes, merge_tiles, rotated_nms, to_corners
+from tailora.data.objects import Objects, TileObjects
+from tailora.errors import BackboneError, ConfigError, DataError
+from tailora.tasks.task import Measured, PlacedRow, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from tailora.backbones import AnyEncoder
+    from tailora.data import Dataset
+    from tailora.decisions import Decisions
+    from tailora.metrics import RunMetrics
+    from tailora.report.blocks import Section
+    from tailora.runs.result import RunResult
+
+LEAST_SCORE: Final = 0.1
+"""Detections of a lower score are dropped; low, since average precision wants all recall."""
+OVERLAP: Final = 0.1
+"""IoU above which the detection of lower score is dropped, within a class."""
+
+_NONE: Final = -1  # class index of a token without the centre of an object
+_TOKENS: Final = (8, 32)  # along a side of a tile, at least and at most, unless a size is given
+_MOST: Final = 500  # places of a tile, best first
+_AT_ONCE: Final = 16  # tiles
+_PICTURES: Final = 8  # in the report
+_DRAWN: Final = 0.3  # least score of a box that is drawn there
+_SHOWN: Final = 320  # pixels along a side of a picture
+
+
+@final
+class Detection(Task):
+    """Find objects as oriented boxes, and decide their class."""
+
+    name = "detect"
+    title = "object detection"
+    summary = "which objects an image has, each with its class and oriented box"
+    decision = "object"
+    per_image = False
+    detects = True
+    defaults = MappingProxyType({"train.epochs": 12, "train.batch_size": 4})
+
+    def open(
+        self, source: str | Path, *, seed: int = 0, to_learn: bool = True, **options: Any
+    ) -> "Dataset":
+        """Open images with labels in DOTA's format, or a built-in dataset that has objects.
+
+        Raises:
+            DataError: See `tailora.data.open_object_tiles`.
+            ConfigError: An option is wrong, or is one of scenes or masks.
+        """
+        from tailora.data import BUILT_IN, open_object_tiles
+
+        name = str(source).partition(":")[0]
+        given = {key: value for key, value in options.items() if value is not None}
+        given.pop("usual_chip", None)
+        if name in BUILT_IN and not Path(name).exists():
+            return super().open(source, seed=seed, to_learn=to_learn, **given)
+        if given:
+            raise ConfigError(
+                f"--{' and --'.join(key.replace('_', '-') for key in sorted(given))} are options "
+                f"of scenes or masks, which task {self.name!r} does not learn from; give dota:PATH"
+            )
+        return open_object_tiles(source, seed=seed, to_learn=to_learn)
+
+    def check(self, data: "Dataset") -> None:
+        """Refuse images without objects."""
+        if data.targets is None or not isinstance(data.targets.read(0), TileObjects):
+            raise DataError(
+                f"dataset {data.name!r} has no oriented boxes, which task {self.name!r} needs; "
+                "give images with labels in DOTA's format as dota:PATH, or leave out --task"
+            )
+
+    def image_size(self, data: "Dataset", patch: int) -> int:
+        """One pixel for each of a tile, within 8 to 32 tokens along a side."""
+        tokens = round(_tile(data, 0).tile.size / patch)
+        return patch * min(max(tokens, _TOKENS[0]), _TOKENS[1])
+
+    def grid(self, encoder: "AnyEncoder", image_size: int) -> tuple[int, int]:
+        """Tokens along both sides of an image."""
+        from tailora.backbones import Encoder
+
+        if not isinstance(encoder, Encoder):
+            raise BackboneError(
+                f"task {self.name!r} needs the tokens of a vision encoder, which a module from "
+                "images to features does not give; choose an encoder of `tailora methods backbones`"
+            )
+        side = encoder.patches_a_side(image_size)
+        return side, side
+
+    def targets(
+        self, data: "Dataset", grid: tuple[int, ...], *, fit: str = "crop"
+    ) -> NDArray[np.integer]:
+        """Class of each token: that of the object whose centre lies in it, of several the rarest.
+
+        Difficult objects, and those cut by the border of a tile, are no decision.
+        """
+        found = np.full((len(data), *grid), _NONE, dtype=np.int16)
+        rarest_last = np.argsort(-np.array(data.counts("train").values), kind="stable")
+        rank = np.argsort(rarest_last)
+        for i in range(len(data)):
+            one = _tile(data, i)
+            counted = one.inside.difficult == 0
+            classes = one.inside.classes[counted]
+            row, column = tokens_at(one.inside.boxes[counted, :2], one.tile.size, grid)
+            order = np.argsort(rank[classes], kind="stable")
+            found[i, row[order], column[order]] = classes[order]
+        return found
+
+    def names(
+        self, data: "Dataset", decisions: "Decisions", grid: tuple[int, ...]
+    ) -> Sequence[str]:
+        """Image, row and column of the token of each object."""
+        ids = {i: data.source.id(int(i)) for i in decisions.samples}
+        pairs = zip(decisions.sample, decisions.place, strict=True)
+        return [f"{ids[i]}#{place // grid[1]},{place % grid[1]}" for i, place in pairs]
+
+    def model(self, encoder: "AnyEncoder") -> "Callable[[Tensor], Tensor]":
+        """Features of each patch."""
+        from tailora.backbones import Encoder
+
+        if not isinstance(encoder, Encoder):
+            raise BackboneError(f"task {self.name!r} needs the tokens of a vision encoder")
+        return encoder.patch_features
+
+    def turned(self, targets: "Tensor", turns: NDArray[np.integer]) -> "Tensor":
+        """Turn the classes of tokens with their images."""
+        from tailora.backbones.symmetries import dihedral
+
+        return dihedral(targets[:, None], turns)[:, 0]
+
+    def detector(self, width: int, grid: tuple[int, ...], image_size: int) -> "nn.Module":
+        """A pyramid and a rotated FCOS head."""
+        from tailora.detection import RotatedFCOS
+
+        return RotatedFCOS(width, (grid[0], grid[1]), image_size)
+
+    def detector_losses(
+        self,
+        detector: "nn.Module",
+        features: "Tensor",
+        data: "Dataset",
+        samples: NDArray[np.int64],
+        turns: NDArray[np.integer] | None,
+    ) -> "Mapping[str, Tensor]":
+        """Losses of presence, boxes and centrality."""
+        import torch
+
+        from tailora.detection import RotatedFCOS
+
+        if not isinstance(detector, RotatedFCOS):
+            raise TypeError(f"a detector of another task: {type(detector).__name__}")
+        boxes: tuple[list[Tensor], list[Tensor]] = ([], [])
+        for k, i in enumerate(samples.tolist()):
+            one = _tile(data, i)
+            own = one.inside.boxes
+            own[:, :4] *= detector.size / one.tile.size
+            if turns is not None:
+                own = turned_boxes(own, int(turns[k]), detector.size)
+            for counts, kept in zip((True, False), boxes, strict=True):
+                chosen = own[(one.inside.difficult == 0) == counts]
+                kept.append(torch.from_numpy(chosen.astype(np.float32)).to(features.device))
+        return detector.losses(features, *boxes)
+
+    def measure(self, measured: Measured) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Average precision of every row of the results, and pictures for the report."""
+        from tailora.metrics.detection import MEASURES, detection_metrics
+        from tailora.metrics.segmentation import group_means
+
+        rows = [row for row in measured.rows if row.detected is not None]
+        if not rows:
+            return {}, {}
+        truth = _truth(measured)
+        units = _units(measured)
+        if not len(truth.classes) or (truth.difficult == 0).sum() == 0:
+            return {}, {}
+        found = [_found(measured, row) for row in rows]
+        options: dict[str, Any] = {
+            "replicates": measured.replicates, "confidence": measured.confidence,
+            "seed": measured.seed,
+        }  # fmt: skip
+        scored = [
+            detection_metrics(one, truth, units, measured.groups, measured.classes, **options)
+            for one in found
+        ]
+        differences = []
+        for row, (_, scores) in list(zip(rows, scored, strict=True))[:-1]:
+            entry: dict[str, Any] = {
+                "method": rows[-1].method, "head": rows[-1].head,
+                "against": row.method, "against_head": row.head,
+            }  # fmt: skip
+            for measure in MEASURES:
+                means, ends = group_means(
+                    scored[-1][1][measure], measured.groups, confidence=measured.confidence,
+                    against=scores[measure],
+                )  # fmt: skip
+                entry |= {measure: means, f"{measure}_interval": ends}
+            differences.append(entry)
+        entry = {
+            "images": len(units),
+            "unit": "image" if measured.units is None else "group",
+            "units": len(set(units.values())),
+            "train_objects": list(measured.train_pixels),
+            "rows": [
+                {"method": row.method, "head": row.head, **one}
+                for row, (one, _) in zip(rows, scored, strict=True)
+            ],
+            "differences": differences,
+        }
+        return entry, _pictures(measured, truth, found[-1])
+
+    def sections(self) -> "Sequence[Callable[[RunResult], Section]]":
+        """Average precision, and pictures with boxes."""
+        from tailora.report.detection_sections import objects_section, pictures_section
+
+        return objects_section, pictures_section
+
+    def shown(self, metrics: "RunMetrics") -> Sequence[Any]:
+        """The table of average precision by group, and what was gained in the tail."""
+        from tailora.report.detection_sections import gains, precision_table
+
+        return precision_table(metrics), *gains(metrics)
+
+
+def _tile(data: "Dataset", i: int) -> TileObjects:
+    one = None if data.targets is None else data.targets.read(i)
+    if not isinstance(one, TileObjects):
+        raise DataError(f"dataset {data.name!r} has no oriented boxes")
+    return one
+
+
+def tokens_at(
+    points: NDArray[np.floating], side: float, grid: tuple[int, ...]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row and column of the token at each point of a square image; the nearest for one outside.
+
+    Args:
+        points: x and y in pixels (points, 2).
+        side: Of the image in pixels.
+        grid: Tokens down and across.
+
+    Example:
+        >>> [part.tolist() for part in tokens_at(np.array([[27.0, 3.0], [99.0, 14.0]]), 28, (2, 2))]
+        [[0, 1], [1, 1]]
+    """
+    rows, columns = grid[0], grid[1]
+    x, y = points[:, 0] * columns / side, points[:, 1] * rows / side
+    found = [np.floor(at).astype(np.int64).clip(0, n - 1) for at, n in ((y, rows), (x, columns))]
+    return found[0], found[1]
+
+
+def turned_boxes(boxes: NDArray[np.float64], turn: int, side: float) -> NDArray[np.float64]:
+    """Move boxes as `tailora.backbones.symmetries.dihedral` turns their square image.
+
+    Args:
+        boxes: (boxes, 5).
+        turn: 0 to 7.
+        side: Of the image, in the units of the boxes.
+
+    Example:
+        >>> turned_boxes(np.array([[3.0, 1.0, 4.0, 2.0, 0.5]]), 1, 10)[0].round(4).tolist()
+        [1.0, 7.0, 4.0, 2.0, -1.0708]
+    """
+    moved = boxes.copy()
+    if turn >= 4:
+        moved[:, 0], moved[:, 4] = side - moved[:, 0], -moved[:, 4]
+    for _ in range(turn % 4):  # counter-clockwise
+        moved[:, 0], moved[:, 1] = moved[:, 1].copy(), side - moved[:, 0]
+        moved[:, 4] -= np.pi / 2
+    return moved
+
+
+def detections_of(
+    detected: NDArray[np.floating],
+    logits: NDArray[np.floating],
+    *,
+    image_size: int,
+    least_score: float = LEAST_SCORE,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Combine where objects are with what class they have, in one image.
+
+    The score of a class is that of the box times the probability of the class at its centre.
+
+    Args:
+        detected: Score and box of each place (places, 6), in image pixels.
+        logits: Of each token (rows, columns, classes).
+        image_size: Side of the image in pixels.
+        least_score: Detections below it are dropped.
+
+    Returns:
+        Corners (detections, 4, 2) in image pixels, scores and class indices, best first, without
+        those that another of their class overlaps.
+    """
+    score = detected[:, 0].astype(np.float64)
+    best = np.argsort(-score, kind="stable")[:_MOST]
+    best = best[score[best] >= least_score]
+    boxes = detected[best, 1:].astype(np.float64)
+    row, column = tokens_at(boxes[:, :2], image_size, logits.shape[:2])
+    own = logits[row, column].astype(np.float64)
+    shares = np.exp(own - own.max(axis=1, keepdims=True, initial=-np.inf))
+    shares /= shares.sum(axis=1, keepdims=True)
+    scores = score[best, None] * shares
+    place, c = np.nonzero(scores >= least_score)
+    corners, values = to_corners(boxes[place]), scores[place, c]
+    kept = rotated_nms(corners, values, threshold=OVERLAP, classes=c)
+    return corners[kept], values[kept], c[kept].astype(np.int64)
+
+
+def _found(measured: Measured, row: PlacedRow) -> Boxes:
+    """All detections of one row of the results, in the pixels of whole images."""
+    by_picture: dict[str, list[tuple[Any, ...]]] = {}
+    for start in range(0, len(measured.samples), _AT_ONCE):
+        at = np.arange(start, min(start + _AT_ONCE, len(measured.samples)))
+        if row.detected is None:
+            continue
+        for i, places, logits in zip(at, row.detected(at), row.logits(at), strict=True):
+            one = _tile(measured.data, int(measured.samples[i]))
+            corners, scores, classes = detections_of(places, logits, image_size=measured.image_size)
+            corners = corners * (one.tile.size / measured.image_size)
+            by_picture.setdefault(one.picture, []).append((one.tile, corners, scores, classes))
+    images: list[str] = []
+    parts: list[tuple[NDArray[Any], ...]] = [(np.zeros((0, 4, 2)), np.zeros(0), np.zeros(0, int))]
+    for picture, tiles in by_picture.items():
+        merged = merge_tiles(*zip(*tiles, strict=True), threshold=OVERLAP)
+        images += [picture] * len(merged[1])
+        parts.append(merged)
+    corners, scores, classes = (np.concatenate(column) for column in zip(*parts, strict=True))
+    names = [str(measured.classes[c]) for c in classes.tolist()]
+    return Boxes(images, names, corners, scores)
+
+
+def _truth(measured: Measured) -> Boxes:
+    """Objects of the run's classes in the whole images that tiles of the test are cut from."""
+    images: list[str] = []
+    classes: list[str] = []
+    corners, flags = [np.zeros((0, 4, 2))], [np.zeros(0, dtype=np.int64)]
+    for picture, whole in _whole(measured).items():
+        codes = measured.codes[whole.classes]
+        known = codes >= 0
+        images += [picture] * int(known.sum())
+        classes += [str(measured.classes[c]) for c in codes[known].tolist()]
+        corners.append(whole.corners[known])
+        flags.append(whole.difficult[known])
+    return Boxes(images, classes, np.concatenate(corners), difficult=np.concatenate(flags))
+
+
+def _whole(measured: Measured) -> dict[str, Objects]:
+    tiles = [_tile(measured.data, int(i)) for i in measured.samples]
+    return {one.picture: one.whole for one in tiles}
+
+
+def _units(measured: Measured) -> dict[str, Any]:
+    """What the bootstrap resamples, for each image by name."""
+    tiles = [_tile(measured.data, int(i)) for i in measured.samples]
+    own = [one.picture for one in tiles] if measured.units is None else measured.units.tolist()
+    return {one.picture: unit for one, unit in zip(tiles, own, strict=True)}
+
+
+def _pictures(measured: Measured, truth: Boxes, found: Boxes) -> dict[str, NDArray[Any]]:
+    """Tiles with most objects of rare classes, with their true boxes and those found."""
+    from tailora.data import resize
+    from tailora.report.style import as_picture
+
+    weight = np.zeros(len(measured.classes))
+    weight[list(measured.groups.tail)] = 1.0
+    rare = []
+    for k, i in enumerate(measured.samples.tolist()):
+        one = _tile(measured.data, i).inside
+        codes = measured.codes[one.classes[one.difficult == 0]]
+        rare.append((-float(weight[codes[codes >= 0]].sum()), k))
+    parts: dict[str, list[Any]] = {
+        name: [] for name in ("picture", "id", "corners", "class", "score", "of")
+    }
+    said = np.array(found.images, dtype=np.str_)
+    true = np.array(truth.images, dtype=np.str_)
+    for number, (_, k) in enumerate(sorted(rare)[:_PICTURES]):
+        i = int(measured.samples[k])
+        one = _tile(measured.data, i)
+        image = measured.data.source.read(i)
+        parts["picture"].append(
+            as_picture(resize(image, _SHOWN, fit="stretch"), measured.data.bands)
+        )
+        parts["id"].append(measured.data.source.id(i))
+        scores = np.zeros(0) if found.scores is None else found.scores
+        mine = np.flatnonzero(said == one.picture)
+        mine = mine[scores[mine] >= _DRAWN]
+        for boxes, rows, values in (
+            (truth, np.flatnonzero(true == one.picture), None),
+            (found, mine, scores),
+        ):
+            for row in rows.tolist():
+                corners = (boxes.corners[row] - (one.tile.left, one.tile.top)) / one.tile.size
+                if (corners.mean(axis=0) < 0).any() or (corners.mean(axis=0) > 1).any():
+                    continue
+                parts["corners"].append(corners)
+                parts["class"].append(measured.classes.index(boxes.classes[row]))
+                parts["score"].append(np.nan if values is None else values[row])
+                parts["of"].append(number)
+    return {f"object_{name}": np.array(values) for name, values in parts.items()}

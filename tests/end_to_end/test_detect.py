@@ -1,0 +1,173 @@
+"""Detection through the command line: labels in DOTA's format to average precision and files."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+import tailora as package
+from tailora.boxes import Boxes, evaluate_detections, read_submission, to_corners
+from tailora.storage import read_json
+from tests.end_to_end.chips import refused, snapshot, succeed, tailora
+
+COLOURS = {"ship": (240, 240, 250), "tank": (200, 40, 40), "crane": (30, 220, 60)}
+QUICK = (
+    "--quiet", "--rank", "2", "--epochs", "2", "--image-size", "28", "--set",
+    "evaluate.replicates=30", "--set", "train.batch_size=2", "--set", "train.lr=0.005", "--set",
+    "probe.l2=[0.01]",
+)  # fmt: skip
+
+
+def write_dota(root, *, images=20, width=48, seed=0):
+    """Images of 48 rows with a bright ship or two, often a red tank, and in every fifth a crane."""
+    rng = np.random.default_rng(seed)
+    for name in ("images", "labelTxt"):
+        (root / name).mkdir(parents=True)
+    for i in range(images):
+        picture = Image.fromarray(rng.integers(60, 100, (48, width, 3)).astype(np.uint8))
+        lines = []
+        names = ["ship"] + ["tank"] * (i % 2) + ["crane"] * (i % 5 == 0)
+        for k, name in enumerate(names if i % 7 else ()):
+            x, y = width * (k + 0.5) / 3 + rng.uniform(-1, 1), rng.uniform(12, 36)
+            corners = to_corners([[x, y, 14, 8, rng.uniform(-1, 1)]])[0]
+            ImageDraw.Draw(picture).polygon([tuple(p) for p in corners], fill=COLOURS[name])
+            lines.append(" ".join(f"{v:.1f}" for v in corners.ravel()) + f" {name} 0")
+        picture.save(root / "images" / f"p{i:02}.png")
+        (root / "labelTxt" / f"p{i:02}.txt").write_text("\n".join(lines), "utf-8")
+    return root
+
+
+@pytest.fixture(scope="module")
+def dota(tmp_path_factory):
+    return write_dota(tmp_path_factory.mktemp("dota") / "harbour")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, dota, encoder):
+    folder = tmp_path_factory.mktemp("runs") / "det"
+    succeed(
+        "fit", f"dota:{dota}", "--task", "detect", "--out", folder, "--backbone", encoder, *QUICK
+    )
+    return folder
+
+
+def test_metrics_of_rows_and_of_objects(run):
+    metrics = read_json(run / "metrics.json")
+    found = metrics["task"]
+    assert found["name"] == "detect"
+    rows = [(row["method"], row["head"]) for row in found["rows"]]
+    assert rows == [("lora", "own"), ("lora", "logit-adjusted")]
+    assert {row["name"] for row in found["rows"][-1]["per_class"]} == set(COLOURS)
+    assert found["rows"][-1]["detections"] > 0
+    [pair] = found["differences"]
+    gain = found["rows"][1]["ap50"]["all"] - found["rows"][0]["ap50"]["all"]
+    assert pair["ap50"]["all"] == pytest.approx(gain)
+    step = json.loads((run / "history.jsonl").read_text("utf-8").splitlines()[0])
+    assert step["parts"].keys() == {"decisions", "presence", "box", "centrality"}
+    assert step["loss"] == pytest.approx(sum(step["parts"].values()), rel=1e-4)
+    steps = len((run / "history.jsonl").read_text("utf-8").splitlines())
+    images = read_json(run / "run.json")["dataset"]["n_train"]
+    assert steps == 2 * ((images + 1) // 2)  # images without objects are learnt from too
+
+
+def test_the_report_shows_precision_and_boxes(run, tmp_path):
+    succeed("report", run, "--out", tmp_path / "again.html", "--quiet")
+    shown = (tmp_path / "again.html").read_text("utf-8")
+    for text in ("Mean average precision by group", "image, true boxes and boxes found of",
+                 "Tail AP50 of LoRA"):  # fmt: skip
+        assert text in shown
+
+
+def test_predicted_files_score_what_evaluate_says(run, dota, tmp_path):
+    """The files of DOTA's server, evaluated as DOTA does, against the metrics of `evaluate`."""
+    other = write_dota(tmp_path / "other", images=6, width=80, seed=3)
+    out = json.loads(
+        succeed("evaluate", run, f"dota:{other}:tile=48:gap=9", "--json", "--quiet").out
+    )
+    [row] = out["task"]["rows"]
+    answer = succeed("predict", run, other / "images", "--out", tmp_path / "task1")
+    assert "3 files" in answer.out
+    found = read_submission(tmp_path / "task1")
+    assert len(found.images) == row["detections"] > 0
+    data = package.data.open_object_tiles(f"dota:{other}", to_learn=False)
+    parts = [data.targets.read(i) for i in range(len(data))]
+    truth = Boxes(
+        [one.picture[len("images/") : -len(".png")] for one in parts for _ in one.inside.classes],
+        [data.classes[c] for one in parts for c in one.inside.classes],
+        np.concatenate([one.inside.corners for one in parts]),
+    )
+    expected = evaluate_detections(found, truth, protocol="area")
+    by_name = {one["name"]: one["ap50"] for one in row["per_class"]}
+    for name, value in zip(expected.classes, expected.precision[0], strict=True):
+        assert by_name[name] == pytest.approx(value, abs=0.02)  # files have two decimals
+    assert out["task"]["rows"][0]["ap50"]["all"] is not None
+
+
+def test_a_copied_run_predicts_the_same_bits(run, dota, tmp_path):
+    package.load_run(run).save(tmp_path / "copy")
+    images = [dota / "images" / f"p0{i}.png" for i in range(3)]
+    for source, name in ((run, "one"), (tmp_path / "copy", "two")):
+        succeed("predict", source, *images, "--out", tmp_path / name, "--quiet")
+    assert snapshot(tmp_path / "one") == snapshot(tmp_path / "two")
+
+
+def test_a_stopped_training_goes_on_to_the_same_bits(run, dota, encoder, tmp_path):
+    class StopError(Exception):
+        pass
+
+    class Stop(package.Callback):
+        def on_epoch_end(self, event):
+            raise StopError
+
+    recipe = package.Recipe().override({
+        "task": "detect", "backbone.name": str(encoder), "data.image_size": 28,
+        "adapter.rank": 2, "train.epochs": 2,
+        "train.batch_size": 2, "train.lr": 0.005, "evaluate.replicates": 30, "probe.l2": [0.01],
+    })  # fmt: skip
+    data = package.data.open_object_tiles(f"dota:{dota}")
+    with pytest.raises(StopError):
+        package.fit(data, recipe=recipe, out=tmp_path / "run", callbacks=[Stop()])
+    assert not (tmp_path / "run" / "detector.safetensors").exists()
+    package.fit(data, recipe=recipe, out=tmp_path / "run", resume=True)
+    for name in ("detector.safetensors", "head.safetensors", "adapter/adapter_model.safetensors"):
+        assert (tmp_path / "run" / name).read_bytes() == (run / name).read_bytes()
+    kept = [read_json(folder / "metrics.json")["task"] for folder in (run, tmp_path / "run")]
+    assert kept[0] == kept[1]
+
+
+def test_bad_combinations_and_files_are_refused_in_a_line(run, dota, encoder, tmp_path):
+    data, out = f"dota:{dota}", ("--out", tmp_path / "x")
+    task = ("--task", "detect", "--out", tmp_path / "no", "--backbone", encoder)
+    spaced, twice, broken = (tmp_path / name for name in ("spaced", "twice", "broken"))
+    for folder, name in ((spaced, "a b.png"), (twice, "p01.png")):
+        folder.mkdir()
+        shutil.copy(dota / "images" / "p00.png", folder / name)
+    shutil.copytree(run, broken)
+    (broken / "detector.safetensors").unlink()
+    for words, text in (
+        (
+            ("fit", data, *task, "--method", "zero-shot"),
+            "'zero-shot' does not go with the detector",
+        ),
+        (("fit", data, *task, "--set", "train.soup=2"), "soup=2 does not go with"),
+        (("fit", data, *task, "--set", "train.interpolation=0.5"), "interpolation=0.5 does not"),
+        (("fit", data, *task, "--set", "probe.layers=[1]"), "layers=[1] does not go with"),
+        (("fit", data, *task, "--set", "train.mix=mixup"), "needs one label per image"),
+        (("fit", data, *task, "--chip", "32"), "--chip are options of scenes or masks"),
+        (("fit", "bluemarble-dense:windows=40", *task), "has no oriented boxes"),
+        (("predict", run, dota / "images"), "give a folder with --out DIR"),
+        (("predict", run, spaced, *out), "has a space"),
+        (("predict", run, twice, dota / "images", *out), "have one name"),
+        (("predict", run, twice, *out, "--step", "4"), "--step applies to maps"),
+        (("predict", broken, twice, *out), "detector.safetensors' (weights or results) is missing"),
+    ):
+        refused(tailora(*words), text)
+
+
+def test_inspect_counts_objects(dota):
+    found = json.loads(succeed("inspect", f"dota:{dota}", "--task", "detect", "--json").out)
+    tally = package.data.open_object_tiles(f"dota:{dota}").targets.tally().sum(axis=0)
+    counts = {one["name"]: one["train"] + one["val"] + one["test"] for one in found["classes"]}
+    assert [counts[name] for name in ("crane", "ship", "tank")] == tally.tolist()
