@@ -13,7 +13,6 @@ from tailora.samplers import (
     ClassBalancedSampler,
     EffectiveNumberSampler,
     ProgressiveSampler,
-    RepeatFactorSampler,
     SquareRootSampler,
 )
 
@@ -49,23 +48,6 @@ def test_square_root_draws_in_proportion_to_the_root_of_the_count():
 def test_effective_number_weighs_rows_as_the_paper_does(beta):
     weights = [size * (1 - beta) / (1 - beta**size) for size in PRESENT]
     assert_shares(EffectiveNumberSampler(LABELS, beta=beta), weights)
-
-
-@pytest.mark.parametrize("threshold", [0.1, 0.5])
-def test_repeat_factors_are_those_of_lvis(threshold):
-    """No row of a frequent class is repeated, and none is left out."""
-    sampler = RepeatFactorSampler(LABELS, threshold=threshold)
-    factors = [max(1, math.sqrt(threshold * sum(PRESENT) / size)) for size in PRESENT]
-    exact = [round(size * factor) for size, factor in zip(PRESENT, factors, strict=True)]
-    for epoch in range(2):
-        sampler.set_epoch(epoch)
-        assert drawn(sampler) == exact
-        assert set(sampler) == set(range(len(LABELS)))
-
-
-def test_repeat_factors_need_a_share():
-    with pytest.raises(ConfigError, match=r"threshold must lie in \(0, 1\], got 0"):
-        RepeatFactorSampler(LABELS, threshold=0)
 
 
 @pytest.mark.parametrize("epoch", [0, 3, 9, 10, 25])

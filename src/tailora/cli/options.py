@@ -80,8 +80,8 @@ Data = Annotated[
         help="Folder with one subfolder per class, CSV or Parquet table (path, label, optional "
         "split and group); with --task segment a folder with images/ and masks/ or a table (image, "
         "mask), with --task detect dota:PATH; a scene (raster or folder of bands with --labels, or "
-        "a .toml that lists scenes), a public dataset as NAME:PATH ({public datasets}), or a built-in dataset: "
-        "{built-in datasets}.",
+        "a .toml that lists scenes), a public dataset as NAME:PATH ({public datasets}), or a "
+        "built-in dataset: {built-in datasets}.",
     ),
 ]
 Imbalance = Annotated[
