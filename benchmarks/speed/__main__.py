@@ -17,6 +17,7 @@ from benchmarks.speed import (
     demo_profile,
     growth,
     large_inputs,
+    map_doubt,
     memory,
     nearest,
     precision,
@@ -43,6 +44,7 @@ BENCHMARKS = {
     "whole-method": whole_method,
     "pretraining": pretraining,
     "demo-profile": demo_profile,
+    "map-doubt": map_doubt,
 }
 _BY_FILE = ("clustering", "clustering-growth", "nearest")  # `--out` names their file
 
