@@ -1,5 +1,7 @@
 """The convolutional head: what lies around a place decides, which no row alone tells."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -76,6 +78,14 @@ def test_equal_seeds_give_equal_heads_and_a_saved_one_is_the_same(head, data, tm
 def test_options_given_as_lists_are_chosen_on_validation(data):
     found = find_probe("conv").fit(data, OPTIONS | {"epochs": [1, 30]})
     assert right(found, data.val_maps) > 0.9
+
+
+@pytest.mark.parametrize(("images", "epochs"), [(1, 1), (1, 2), (1, 10), (40, 1)])
+def test_few_steps_are_enough_to_train(images, epochs, data):
+    few = Maps(data.maps.features[:images], data.maps.targets[:images])
+    found = find_probe("conv").fit(replace(data, maps=few), OPTIONS | {"epochs": epochs})
+    weights = torch.cat([value.flatten() for value in found.parameters()])
+    assert torch.isfinite(weights).all()
 
 
 @pytest.mark.parametrize(

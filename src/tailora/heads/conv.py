@@ -3,8 +3,10 @@
 Reference: Long et al., Fully Convolutional Networks for Semantic Segmentation, CVPR 2015.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, final
 
 import numpy as np
@@ -102,9 +104,7 @@ def fit_conv_head(
         images = np.flatnonzero((maps.targets >= 0).any(axis=(1, 2)))
         steps = epochs * -(-len(images) // _BATCH)
         optimizer = torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=_DECAY)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, rate, total_steps=max(steps, 2), pct_start=_WARM_UP
-        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(_share_of_rate, steps))
         for _ in range(epochs):
             for batch in torch.from_numpy(images)[torch.randperm(len(images))].split(_BATCH):
                 rows = np.sort(batch.numpy())
@@ -115,6 +115,14 @@ def fit_conv_head(
                 optimizer.step()
                 schedule.step()
     return head.eval()
+
+
+def _share_of_rate(steps: int, step: int) -> float:
+    """Rise for a tenth of the steps, then fall to 0 along a cosine."""
+    rising = max(1.0, _WARM_UP * steps)
+    if step + 1 <= rising:
+        return (step + 1) / rising
+    return (1 + math.cos(math.pi * (step + 1 - rising) / max(1.0, steps - rising))) / 2
 
 
 def _standardise(head: ConvHead, maps: Maps) -> None:
