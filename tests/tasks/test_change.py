@@ -1,12 +1,15 @@
 """Rows of pairs: both orders of the dates, and what is said of them together."""
 
 import numpy as np
+import pytest
 import torch
 
 from tailora.backbones import Encoder
+from tailora.counts import Groups
 from tailora.data import open_changes
 from tailora.tasks.change import Change, in_both_orders, transition_logits
 from tailora.tasks.segmentation import token_classes
+from tailora.tasks.task import Measured, PlacedRow
 from tailora.transitions import parse_transitions
 from tests.data.change_pairs import write
 
@@ -63,3 +66,30 @@ def test_features_of_both_orders_of_several_images():
     rows = torch.arange(12.0).reshape(2, 6)
     found = in_both_orders(rows)
     assert found[0].tolist() == [[0, 1, 2, 3, 4, 5], [2, 3, 0, 1, 4, 5]]
+
+
+def test_false_alarms_are_of_images_with_themselves_and_shifted(tmp_path):
+    """A model that calls changed whatever differs by a step of a known ramp, pixel by pixel."""
+    data = open_changes(write(tmp_path / "land"), to_learn=False)
+    found = parse_transitions(data.classes)
+    change = int(np.flatnonzero(found.changed)[0])
+
+    def said(image):
+        apart = np.abs(image[:3].astype(int) - image[3:]).max(axis=0) > 40
+        logits = np.zeros((2, *apart.shape, len(data.classes)), np.float32)
+        logits[0, ..., change] = logits[1, ..., found.inverse[change]] = np.where(apart, 1, -1)
+        return logits
+
+    expected = []
+    for i in range(2):
+        first = data.source.read(i)[:3].astype(int)
+        expected.append((np.abs(np.diff(first, axis=2)).max(axis=0) > 40).sum() / first[0].size)
+    measured = Measured(
+        data=data, samples=np.arange(2), units=None, codes=np.arange(len(data.classes)),
+        rows=[PlacedRow("lora", "own", lambda _: np.zeros((1, 2, 3, 3, len(data.classes))))],
+        classes=data.classes, groups=Groups((0,), (), ()), train_pixels=[1] * len(data.classes),
+        fit="crop", image_size=6, replicates=2, confidence=0.9, seed=0, said=said,
+    )  # fmt: skip
+    entry, _ = Change().measure(measured)
+    assert entry["false_alarms"]["identical"] == 0
+    assert entry["false_alarms"]["shifted"] == pytest.approx(np.mean(expected))

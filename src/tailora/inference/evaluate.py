@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tailora.class_names import canonical_name
 from tailora.counts import ClassCounts, make_groups
-from tailora.data import Dataset, PreparedImages, prepare_images
+from tailora.data import Dataset, PreparedImages, prepare_images, resize
 from tailora.data.scenes.chips import share_ground
 from tailora.decisions import Decisions, labelled
 from tailora.errors import ConfigError, DataError, RunError, unknown_name
@@ -175,6 +175,12 @@ def _measured(
 
     detector = run_detector(run, task)
 
+    def said(image: NDArray[Any]) -> NDArray[np.float32]:
+        prepared = resize(image, run.input.image_size, fit=run.input.resize)
+        with torch.inference_mode():
+            pixels = pick(torch.from_numpy(prepared)[None], bands, run.input.dates or 1)
+            return run.model.head(model(pixels.to(device))).float().cpu().numpy()[0]
+
     counts = ClassCounts(tuple(run.class_names), tuple(one.n_train for one in run.classes))
     return Measured(
         data=data,
@@ -197,6 +203,7 @@ def _measured(
         replicates=options.replicates,
         confidence=options.confidence,
         seed=run.recipe.seed,
+        said=said,
     )
 
 

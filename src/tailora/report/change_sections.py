@@ -137,3 +137,14 @@ def change_table(metrics: RunMetrics) -> rich_table.Table:
         ]
         table.add_row(escape(row_title(row["method"], row["head"])), *cells)
     return table
+
+
+def false_alarms(metrics: RunMetrics) -> list[str]:
+    """What is called changed where nothing did, in a sentence; nothing where it is not measured."""
+    found = (metrics.task or {}).get("false_alarms")
+    if not found:
+        return []
+    return [
+        f"false alarms: {percent(found['identical'])} % of the pixels of identical images are "
+        f"called changed, {percent(found['shifted'])} % if one is shifted by a pixel"
+    ]

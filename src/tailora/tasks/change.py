@@ -218,6 +218,7 @@ class Change(Segmentation):
             "train_pixels": list(measured.train_pixels),
             "rows": rows,
             "differences": differences,
+            **_false_alarms(measured, found),
         }, {}
 
     def _said(
@@ -245,9 +246,9 @@ class Change(Segmentation):
 
     def shown(self, metrics: "RunMetrics") -> Sequence[Any]:
         """The table of scores of change."""
-        from tailora.report.change_sections import change_table
+        from tailora.report.change_sections import change_table, false_alarms
 
-        return (change_table(metrics),)
+        return change_table(metrics), *false_alarms(metrics)
 
 
 _parsed = cache(parse_transitions)
@@ -273,6 +274,26 @@ def transition_logits(
     """
     mean = (logits[0] + logits[1][..., found.inverse]) / _ORDERS
     return pixel_logits(mean, shape)
+
+
+def _false_alarms(measured: Measured, found: Transitions) -> dict[str, dict[str, float]]:
+    """Share of pixels that are called changed where nothing did.
+
+    Each first image is paired with itself, and with itself shifted by a pixel, as images that are
+    not registered well are. Empty where only features are at hand.
+    """
+    if measured.said is None:
+        return {}
+    shares: dict[str, list[float]] = {"identical": [], "shifted": []}
+    for sample in measured.samples:
+        image = measured.data.source.read(int(sample))
+        first = image[: len(image) // _ORDERS]
+        moved = np.concatenate([first[..., :1], first[..., :-1]], axis=-1)
+        for own, other in zip(shares.values(), (first, moved), strict=True):
+            logits = measured.said(np.concatenate([first, other]))
+            classes = transition_logits(logits, first.shape[1:], found).argmax(dim=0).numpy()
+            own.append(float(found.changed[classes].mean()))
+    return {"false_alarms": {name: float(np.mean(own)) for name, own in shares.items()}}
 
 
 def _dates(classes: NDArray[np.integer], found: Transitions) -> "Dates":

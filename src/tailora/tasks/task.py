@@ -68,6 +68,8 @@ class Measured:
         replicates: Resamples of intervals.
         confidence: Of intervals.
         seed: Of the resampling.
+        said: What the last row says about every place of an image as its source reads it (bands,
+            rows, columns): logits (*grid, classes). None where only features are at hand.
     """
 
     data: "Dataset"
@@ -83,6 +85,7 @@ class Measured:
     replicates: int
     confidence: float
     seed: int
+    said: Callable[[NDArray[Any]], NDArray[np.float32]] | None = None
 
 
 class Task:
