@@ -13,6 +13,7 @@ from typing import Any, Final
 from benchmarks.page.clustering_section import clustering_memory, nearest
 from benchmarks.page.cost_sections import predictions, pretraining
 from benchmarks.page.demo_section import demo
+from benchmarks.page.doubt_section import doubt
 from benchmarks.page.growth_figures import growth_figures
 from benchmarks.page.growth_section import growth
 from benchmarks.page.large_section import large_inputs
@@ -28,7 +29,7 @@ IMAGES: Final = ROOT / "docs" / "images"
 Results = dict[str, dict[str, Any]]
 SECTIONS: Final[tuple[Callable[[Results], str], ...]] = (
     how_it_was_run, pairs, growth, large_inputs, clustering_memory, nearest, predictions, precision,
-    memory, whole_method, pretraining, demo,
+    memory, whole_method, pretraining, doubt, demo,
 )  # fmt: skip
 
 
