@@ -99,6 +99,9 @@ def test_losses_by_hand(detector):
     entropy = -(weight * np.log(said) + (1 - weight) * np.log(1 - said))
     assert losses["centrality"].item() == pytest.approx(entropy.mean(), rel=1e-4)
     assert 0 < losses["box"].item() <= 1
+    wanted = np.array([math.cos(0.8), math.sin(0.8)])  # of twice the angle
+    apart = ((raw[inside, 4:6] - wanted) ** 2).sum(axis=1) * (24**2 - 10**2) / (24**2 + 10**2)
+    assert losses["direction"].item() == pytest.approx((apart * weight).sum() / weight.sum())
 
 
 def test_it_learns_to_find_a_box():

@@ -65,7 +65,7 @@ def test_metrics_of_rows_and_of_objects(run):
     gain = found["rows"][1]["ap50"]["all"] - found["rows"][0]["ap50"]["all"]
     assert pair["ap50"]["all"] == pytest.approx(gain)
     step = json.loads((run / "history.jsonl").read_text("utf-8").splitlines()[0])
-    assert step["parts"].keys() == {"decisions", "presence", "box", "centrality"}
+    assert step["parts"].keys() == {"decisions", "presence", "box", "direction", "centrality"}
     assert step["loss"] == pytest.approx(sum(step["parts"].values()), rel=1e-4)
     steps = len((run / "history.jsonl").read_text("utf-8").splitlines())
     images = read_json(run / "run.json")["dataset"]["n_train"]

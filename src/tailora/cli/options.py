@@ -179,7 +179,7 @@ ImageSize = Annotated[
 Epochs = Annotated[
     int | None,
     typer.Option(
-        help="Training epochs of the base adapter.", show_default="3; 12 for --task detect"
+        help="Training epochs of the base adapter.", show_default="3; 8 for --task detect"
     ),
 ]
 RecipeFile = Annotated[Path | None, typer.Option(help="TOML recipe; flags override it.")]

@@ -106,7 +106,10 @@ class RotatedFCOS(nn.Module):
     def losses(
         self, features: Tensor, boxes: Sequence[Tensor], ignored: Sequence[Tensor]
     ) -> dict[str, Tensor]:
-        """Return the losses of presence, boxes and centrality; scalars.
+        """Return the losses of presence, boxes, direction and centrality; scalars.
+
+        The direction of a box is also learnt by itself, the more the longer it is, since the
+        overlap alone turns boxes slowly.
 
         Args:
             features: Tokens (batch, rows, columns, features).
@@ -133,6 +136,8 @@ class RotatedFCOS(nn.Module):
         said = raw[inside]
         overlap = prob_iou(self._boxes(raw)[inside], wanted)
         losses["box"] = ((1 - overlap) * central).sum() / central.sum()
+        turned = (said[:, 4:6] - direction(wanted)).square().sum(dim=1)
+        losses["direction"] = (turned * elongation(wanted) * central).sum() / central.sum()
         losses["centrality"] = functional.binary_cross_entropy_with_logits(said[:, 6], central)
         return losses
 
@@ -200,6 +205,22 @@ def centrality(sides: Tensor) -> Tensor:
     across, down = sides[..., :2], sides[..., 2:]
     shares = [pair.amin(dim=-1) / pair.amax(dim=-1) for pair in (across, down)]
     return (shares[0] * shares[1]).sqrt()
+
+
+def direction(boxes: Tensor) -> Tensor:
+    """Cosine and sine of twice the angle of boxes (boxes, 2), which half a turn does not change."""
+    return torch.stack([(2 * boxes[:, 4]).cos(), (2 * boxes[:, 4]).sin()], dim=1)
+
+
+def elongation(boxes: Tensor) -> Tensor:
+    """How much the sides of boxes differ (boxes,): 0 for a square, which has no direction, to 1.
+
+    Example:
+        >>> elongation(torch.tensor([[0.0, 0, 3, 1, 0], [0, 0, 2, 2, 0]])).tolist()
+        [0.800000011920929, 0.0]
+    """
+    long, short = boxes[:, 2] ** 2, boxes[:, 3] ** 2
+    return (long - short).abs() / (long + short)
 
 
 def assign(points: Tensor, strides: Tensor, boxes: Tensor, ignored: Tensor) -> Assigned:

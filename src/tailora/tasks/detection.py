@@ -53,7 +53,7 @@ class Detection(Task):
     decision = "object"
     per_image = False
     detects = True
-    defaults = MappingProxyType({"train.epochs": 12, "train.batch_size": 4})
+    defaults = MappingProxyType({"train.epochs": 8, "train.batch_size": 4})
 
     def open(
         self, source: str | Path, *, seed: int = 0, to_learn: bool = True, **options: Any
@@ -158,7 +158,7 @@ class Detection(Task):
         samples: NDArray[np.int64],
         turns: NDArray[np.integer] | None,
     ) -> "Mapping[str, Tensor]":
-        """Losses of presence, boxes and centrality."""
+        """Losses of presence, boxes, direction and centrality."""
         import torch
 
         from tailora.detection import RotatedFCOS

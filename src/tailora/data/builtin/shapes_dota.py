@@ -156,7 +156,8 @@ class Drawings:
             colour = ground + away + rng.uniform(-25, 25, 3)[:, None, None]
             x, y = fine[None] - box[0], fine[:, None] - box[1]
             cos, sin = np.cos(box[4]), np.sin(box[4])
-            u, v = (cos * x + sin * y) / box[2] * 2, (cos * y - sin * x) / box[3] * 2
+            ahead = rng.choice([-1, 1]) * 2  # a box does not say which end is the front
+            u, v = (cos * x + sin * y) / box[2] * ahead, (cos * y - sin * x) / box[3] * 2
             inside = _inside(FORMS[c], u, v).reshape(SIDE, _FINE, SIDE, _FINE).mean(axis=(1, 3))
             picture = picture * (1 - inside) + colour * inside
         return picture.clip(0, 255).round().astype(np.uint8)
