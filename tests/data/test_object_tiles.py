@@ -103,6 +103,8 @@ def test_what_does_not_count_is_counted_in_the_notes(tmp_path):
         ([[], []], "", "no object in .*labels are empty"),
         ([["5 5 9 9 5 5 9 9 ship 0"]], "", "no object in .*left out 1 object without area"),
         ([[SHIP]], ":tiles=3", "unknown option of objects 'tiles'; did you mean 'tile'"),
+        ([[SHIP, PLANE]], ":gap=48", r"gap in \[0, size\), got 48, 48, 48"),
+        ([[SHIP, PLANE]], ":tile=0", "size must be at least 1"),
         ([[SHIP]], ":tile=x", "tile takes a whole number, got 'x'"),
         ([[SHIP]], ":version=9", "unknown version of DOTA '9'"),
         ([[SHIP]] * 3, "", "at least two different classes"),

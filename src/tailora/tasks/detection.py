@@ -68,7 +68,7 @@ class Detection(Task):
 
         name = str(source).partition(":")[0]
         given = {key: value for key, value in options.items() if value is not None}
-        given.pop("usual_chip", None)
+        tile = given.pop("usual_chip", None)
         if name in BUILT_IN and not Path(name).exists():
             return super().open(source, seed=seed, to_learn=to_learn, **given)
         if given:
@@ -76,7 +76,8 @@ class Detection(Task):
                 f"--{' and --'.join(key.replace('_', '-') for key in sorted(given))} are options "
                 f"of scenes or masks, which task {self.name!r} does not learn from; give dota:PATH"
             )
-        return open_object_tiles(source, seed=seed, to_learn=to_learn)
+        usual = {} if tile is None else {"tile": tile}
+        return open_object_tiles(source, seed=seed, to_learn=to_learn, **usual)
 
     def check(self, data: "Dataset") -> None:
         """Refuse images without objects."""

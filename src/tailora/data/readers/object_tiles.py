@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, final
+from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,8 @@ from tailora.numbers import counted
 
 _NAME: Final = "dota"
 _VALIDATION: Final = 0.125  # of the training images, where the folders have none
-_OPTIONS: Final = {"tile": 448, "gap": 96, "labels": "", "unpaired": "refuse", "version": "any"}
+_OPTIONS: Final = {"tile": int, "gap": int, "labels": str, "unpaired": str, "version": str}
+_SHARE: Final = 5  # of the side of a tile over the overlap of neighbours
 
 
 def open_object_tiles(
@@ -30,7 +31,7 @@ def open_object_tiles(
     seed: int = 0,
     to_learn: bool = True,
     tile: int = 448,
-    gap: int = 96,
+    gap: int | None = None,
     labels: str = "",
     unpaired: str = "refuse",
     version: str = "any",
@@ -47,7 +48,8 @@ def open_object_tiles(
         seed: Seeds missing splits.
         to_learn: False for data only used for evaluation: all images are test images.
         tile: Side of a tile in pixels; that of the longest image if it is smaller.
-        gap: Overlap of neighbouring tiles in pixels; an object up to this size is whole in one.
+        gap: Overlap of neighbouring tiles in pixels, a fifth of a tile if None; an object up to
+            this size is whole in one of them.
         labels: Label folder relative to the split folder, if there are several.
         unpaired: `"refuse"` or `"skip"` images without labels and labels without an image.
         version: `"1.0"`, `"1.5"` or `"2.0"` of DOTA, which define the allowed class names; `"any"`
@@ -83,7 +85,8 @@ def open_object_tiles(
         )
     side = min(int(given["tile"]), max(max(size) for size in sizes))
     objects = [_objects(one, rows, classes) for one, rows in usable]
-    tiles, owners = _cut(sizes, side, min(int(given["gap"]), side - 1))
+    gap = side // _SHARE if given["gap"] is None else int(given["gap"])
+    tiles, owners = _cut(sizes, side, gap)
     names = [image.name for image in images]
     splits = _splits(images, objects, len(classes), seed) if to_learn else None
     several = len(tiles) > len(images)
@@ -107,20 +110,20 @@ def open_object_tiles(
     )
 
 
-def _parse(source: str | Path) -> tuple[Path, dict[str, object]]:
+def _parse(source: str | Path) -> tuple[Path, dict[str, Any]]:
     """Split `dota:PATH:option=value` into a path and options."""
     if Path(source).exists():
         return Path(source), {}
     words = str(source).split(":")
     words = words[1:] if words[0] == _NAME and len(words) > 1 else words
     first = next((i for i, word in enumerate(words) if i and "=" in word), len(words))
-    given: dict[str, object] = {}
+    given: dict[str, Any] = {}
     for word in words[first:]:
         key, _, value = word.partition("=")
         if key not in _OPTIONS:
             raise unknown_name("option of objects", key, _OPTIONS)
         try:
-            given[key] = type(_OPTIONS[key])(value)
+            given[key] = _OPTIONS[key](value)
         except ValueError as error:
             raise ConfigError(f"{key} takes a whole number, got {value!r}") from error
     return Path(":".join(words[:first])).expanduser(), given
