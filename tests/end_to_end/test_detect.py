@@ -8,9 +8,12 @@ import pytest
 from PIL import Image, ImageDraw
 
 import tailora as package
+from tailora.backbones.layout import spread_layers
 from tailora.boxes import Boxes, evaluate_detections, read_submission, to_corners
+from tailora.methods.prepare import check_row
 from tailora.storage import read_json
 from tests.end_to_end.chips import refused, snapshot, succeed, tailora
+from tests.tiny import tiny_encoder_folder
 
 COLOURS = {"ship": (240, 240, 250), "tank": (200, 40, 40), "crane": (30, 220, 60)}
 QUICK = (
@@ -162,6 +165,15 @@ def test_bad_combinations_and_files_are_refused_in_a_line(run, dota, encoder, tm
         (("predict", broken, twice, *out), "detector.safetensors' (weights or results) is missing"),
     ):
         refused(tailora(*words), text)
+
+
+def test_head_and_detector_see_the_same_tokens(dota, tmp_path):
+    """Also of an encoder whose middle layers other heads see by default."""
+    folder = tiny_encoder_folder(tmp_path / "deep", hidden=16, layers=6)
+    recipe = package.Recipe().override({"task": "detect", "backbone.name": str(folder)})
+    recipe, loaded = check_row(package.data.open_object_tiles(f"dota:{dota}"), recipe)
+    assert recipe.probe.layers == []
+    assert spread_layers(loaded.model)
 
 
 def test_inspect_counts_objects(dota):

@@ -282,12 +282,12 @@ def _default_layers(recipe: Recipe, loaded: LoadedBackbone) -> list[int]:
     """Layers spread over the depth of an encoder, where they suit.
 
     After LoRA they added nothing beside views of whole images, on fresh splits; tokens have no
-    views, and need them.
+    views, and need them. A detector sees the encoder's output alone, and its head the same tokens.
     """
     probe, method = find_probe(recipe.probe.loss), find_method(recipe.method)
-    fixed = probe.own or probe.text or bool(recipe.backbone.layers)
-    of_images = find_task(recipe.task).per_image
-    if fixed or not method.layered or (method.trains and of_images):
+    task = find_task(recipe.task)
+    fixed = probe.own or probe.text or bool(recipe.backbone.layers) or task.detects
+    if fixed or not method.layered or (method.trains and task.per_image):
         return []
     return spread_layers(loaded.model)
 
