@@ -448,7 +448,7 @@ def _label_value(job: Job, last: StageResult) -> LabelCurves:
     """Learning curves of tail classes for the last method; nothing is chosen on the test split."""
     probe = job.recipe.probe.loss
     if not job.task.per_image:
-        reason = f"labels are bought by the image, and a {job.task.decision} is no image"
+        reason = f"labels are collected by image, not by {job.task.decision}"
         return LabelCurves(method=last.method.name, classes=(), left_out=reason)
     if not find_probe(probe).is_linear or not isinstance(last.head, nn.Linear):
         reason = f"only linear heads trained with a loss can be refitted, the head here is {probe}"
