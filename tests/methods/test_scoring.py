@@ -86,7 +86,7 @@ def test_distances_between_classes_are_seen_from_the_training_mean(job, planted)
 
 def test_rows_of_a_comparison_are_seen_from_the_training_mean_too(job, planted):
     probe = ProbeChoice("cross-entropy", "cross-entropy")
-    output, _ = row_output(job, Adaptation("zero-shot", "zero-shot", {}, job.recipe), probe)
+    output, _, _ = row_output(job, Adaptation("zero-shot", "zero-shot", {}, job.recipe), probe)
     assert output.feature_center == pytest.approx(planted["train"][0].mean(axis=0), abs=1e-5)
     np.testing.assert_array_equal(output.features, planted["test"][0])
 
@@ -116,7 +116,7 @@ def test_thresholds_and_scalings_are_fitted_on_validation(job, planted, monkeypa
         given.update(shares=shares, targets=targets, coverage=coverage)
 
     monkeypatch.setattr(scoring, "fit_on_validation", fit)
-    _, val_shares = row_output(
+    _, val_shares, _ = row_output(
         job, Adaptation("zero-shot", "zero-shot", {}, job.recipe),
         ProbeChoice("cross-entropy", "cross-entropy"),
     )  # fmt: skip

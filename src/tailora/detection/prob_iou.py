@@ -19,6 +19,7 @@ def prob_iou(first: Tensor, second: Tensor) -> Tensor:
         (boxes,).
 
     Example:
+        >>> import torch
         >>> one, other = torch.tensor([[0.0, 0, 4, 2, 0]]), torch.tensor([[1.0, 0, 4, 2, 0]])
         >>> round(prob_iou(one, other).item(), 4)
         0.7009
