@@ -164,7 +164,7 @@ def test_verbs_for_whole_images_say_so(verb, run, masks, tmp_path):
     out = tmp_path / ("out.csv" if verb == "predict" else "out.tif")
     answer = tailora(verb, run, masks / "images", "--out", out)
     assert answer.code == 2
-    assert f"{verb} gives each image one class" in answer.err
+    assert f"{verb} needs a run that gives each image one class" in answer.err
 
 
 def test_the_run_of_a_task_that_is_not_there_says_which(run, monkeypatch):

@@ -23,13 +23,15 @@ def said():
     return np.array(shares), np.array(targets)
 
 
-def judged(shares, targets, units=None):
+def judged(shares, targets, units=None, trust_f1=0.0, ap_intervals=None):
     metrics = evaluate_methods(
         [MethodOutput("m", shares)], targets=targets, counts=COUNTS,
         groups=Groups(head=(1,), middle=(), tail=(0,)), units=units, replicates=20,
     )  # fmt: skip
-    options = EvaluateOptions(trust_f1=0.0)  # so that nothing but calibration can fail
-    return class_verdicts(metrics.methods[0], shares, targets, units, options)
+    options = EvaluateOptions(trust_f1=trust_f1)  # 0: nothing but calibration can fail
+    return class_verdicts(
+        metrics.methods[0], shares, targets, units, options, ap_intervals=ap_intervals
+    )
 
 
 def test_what_is_stated_is_held_against_what_is_right_where_the_class_is_predicted(said):
@@ -54,3 +56,11 @@ def test_places_are_those_where_the_class_is_predicted(together, failed, said):
     units[one_place] = -1
     units[(targets == 0) & (shares.argmax(axis=1) == 1)] = -2  # a class needs two places
     assert judged(shares, targets, units)[0]["failed"] == failed
+
+
+def test_a_class_whose_objects_are_not_found_is_weak_however_well_it_is_known(said):
+    found = judged(*said, trust_f1=0.3, ap_intervals=[(0.4, 0.9), (0.2, 0.9)])
+    assert [one["verdict"] for one in found] == ["weak", "weak"]
+    assert [one["failed"] for one in found] == [["interval", "calibration"], ["interval"]]
+    assert "AP50" not in found[0]["reason"]
+    assert found[1]["reason"] == "interval: AP50 may be as low as 0.20, below 0.30"

@@ -88,3 +88,10 @@ def test_a_test_without_places_says_so():
     one = judge(ClassEvidence(**whole, has_places=False))
     assert (one.verdict, one.failed) == ("trusted", ())
     assert one.reason.endswith("not checked: places (the images have no groups)")
+
+
+def test_what_is_not_found_cannot_be_trusted():
+    lost = judge(ClassEvidence(**(GOOD | {"ap_interval": (0.1, 0.6)})))
+    assert (lost.verdict, lost.failed) == ("weak", ("interval",))
+    assert lost.reason == "interval: AP50 may be as low as 0.10, below 0.50"
+    assert judge(ClassEvidence(**(GOOD | {"ap_interval": (0.5, 0.9)}))).verdict == "trusted"

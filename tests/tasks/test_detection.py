@@ -93,3 +93,9 @@ def test_losses_follow_the_turn_of_the_images():
     for name in ("presence", "centrality"):
         assert other[name].item() == pytest.approx(plain[name].item(), rel=1e-3)
     assert abs(still["presence"] - plain["presence"]) > 1e-3 * plain["presence"]
+
+
+def test_how_well_a_class_is_found_is_that_of_the_run_and_unknown_where_images_are_few():
+    rows = [[[0.0, 0.1], [0.0, 0.2]], [[0.3, 0.9], None]]
+    found = {"rows": [{"per_class": [{"ap50_interval": ends} for ends in row]} for row in rows]}
+    assert Detection().found_intervals(found) == [(0.3, 0.9), (0.0, 1.0)]

@@ -98,10 +98,11 @@ def predict(
         return
     show = {"verify": not unverified, "skip_broken": skip_broken, "quiet": quiet, "json": json}
     if out is not None and _is_map(out):
-        tell_notes(
-            ["use `tailora map RUN SCENES --out MAP.tif` for maps; `predict` will no longer "
-                "write them in the next version"]
-        )  # fmt: skip
+        if task is not None:  # else there is no run, which is what has to be said
+            tell_notes(
+                ["use `tailora map RUN SCENES --out MAP.tif` for maps; `predict` will no longer "
+                    "write them in the next version"]
+            )  # fmt: skip
         given |= {"raw": True} if raw else {}
         given |= {} if views is None else {"views": views}
         draw_maps(run, images, out, given, **show)

@@ -82,6 +82,8 @@ def class_verdicts(
     targets: NDArray[np.int64],
     units: Units,
     options: EvaluateOptions,
+    *,
+    ap_intervals: Sequence[tuple[float, float] | None] | None = None,
 ) -> list[dict[str, Any]]:
     """Judge each class, in index order.
 
@@ -91,6 +93,7 @@ def class_verdicts(
         targets: True classes (rows,).
         units: Group of each test row (rows,), or None.
         options: Limits of trust and the nominal coverage.
+        ap_intervals: Of each class, where objects must be found.
 
     Returns:
         `verdict`, `failed` and `reason` of each class.
@@ -118,6 +121,7 @@ def class_verdicts(
             predicted_units=_count_units(chosen, units),
             covered=covered[index],
             has_places=units is not None,
+            ap_interval=None if ap_intervals is None else ap_intervals[index],
         )
         judgement = asdict(judge(evidence, limits))
         found.append(judgement | {"failed": list(judgement["failed"])})
@@ -261,7 +265,10 @@ def with_task_metrics(
     )
     more, arrays = ({}, {}) if measured is None else task.measure(measured)
     found = {**found, **more}
-    return (replace(metrics, task={"name": task.name, **found}) if found else metrics), arrays
+    if not found:
+        return metrics, arrays
+    about = {"name": task.name} | ({"scored": task.scored} if task.scored else {})
+    return replace(metrics, task={**about, **found}), arrays
 
 
 def measured(job: Job, split: str, rows: Sequence[PlacedRow]) -> Measured:
@@ -354,7 +361,10 @@ def class_entries(
     val = job.dataset.counts("val").values
     targets = job.decisions("test").labels
     last = metrics.methods[-1]
-    judged = class_verdicts(last, probabilities, targets, job.units("test"), job.recipe.evaluate)
+    judged = class_verdicts(
+        last, probabilities, targets, job.units("test"), job.recipe.evaluate,
+        ap_intervals=job.task.found_intervals(metrics.task) if metrics.task else None,
+    )  # fmt: skip
     return [
         {
             "name": row.name, "index": index, "n_train": row.n_train, "n_val": val[index],

@@ -181,7 +181,8 @@ class RunMetrics:
 
     def table(self) -> Table:
         """Return a table of macro-F1 on head, middle, tail and all, in points with intervals."""
-        table = Table(caption=_caption(self.bootstrap, self.methods[-1].head))
+        scored = (self.task or {}).get("scored")
+        table = Table(caption=_caption(self.bootstrap, self.methods[-1].head, scored))
         table.add_column("method")
         columns = (*GROUP_NAMES, "all")
         for name in columns:
@@ -263,12 +264,13 @@ _FRAMES: Final[dict[str, Callable[[RunMetrics], Records]]] = {
 }  # fmt: skip
 
 
-def _caption(bootstrap: BootstrapInfo, head: str | None) -> str:
+def _caption(bootstrap: BootstrapInfo, head: str | None, scored: str | None) -> str:
     unit = "single samples within each class" if bootstrap.unit == "sample" else "whole groups"
     return (
         f"macro-F1 in points \\[{100 * bootstrap.confidence:g} % interval], "
         f"{'' if head is None else f'probe {escape(head)}, '}"
         f"bootstrap of {unit}, {bootstrap.replicates} resamples"
+        f"{f'; of {scored}' if scored else ''}"
     )
 
 

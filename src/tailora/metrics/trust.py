@@ -42,6 +42,8 @@ class ClassEvidence:
         covered: Share of the class's test rows whose set contains it; None without sets, or if
             validation had too few rows of the class, so that it is in every set.
         has_places: Whether the units are places; otherwise samples count as independent.
+        ap_interval: Low and high average precision (AP50) of the class where objects must be found;
+            None where there is nothing to find.
     """
 
     f1_interval: tuple[float, float] | None
@@ -52,6 +54,7 @@ class ClassEvidence:
     predicted_units: int = 0
     covered: float | None = None
     has_places: bool = True
+    ap_interval: tuple[float, float] | None = None
 
 
 @final
@@ -147,10 +150,14 @@ def _support(evidence: ClassEvidence, limits: TrustLimits) -> str:
 
 
 def _interval(evidence: ClassEvidence, limits: TrustLimits) -> str:
-    low = 0.0 if evidence.f1_interval is None else evidence.f1_interval[0]
-    if low >= limits.f1:
-        return ""
-    return f"F1 may be as low as {low:.2f}, below {limits.f1:.2f}"
+    lows = {"F1": 0.0 if evidence.f1_interval is None else evidence.f1_interval[0]}
+    if evidence.ap_interval is not None:
+        lows["AP50"] = evidence.ap_interval[0]
+    return ", ".join(
+        f"{name} may be as low as {low:.2f}, below {limits.f1:.2f}"
+        for name, low in lows.items()
+        if low < limits.f1
+    )
 
 
 def _calibration(evidence: ClassEvidence, limits: TrustLimits) -> str:

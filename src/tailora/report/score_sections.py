@@ -39,6 +39,8 @@ def headline_section(run: RunResult) -> Section:
         f"much as frequent ones.{_bootstrap_text(bootstrap)} The best value of a column is bold "
         "only if the intervals support the lead."
     )
+    if scored := (run.metrics.task or {}).get("scored"):
+        caption += f" These are scores of {scored}."
     if any(method.head == OWN_HEAD for method in run.metrics.methods):
         caption += (
             " A method with its own head is ordinary fine-tuning: it predicts with the head that "

@@ -195,6 +195,8 @@ def trust_section(run: RunResult) -> Section:
         f"Scores of {row_title(*run.final.row)} in percent, most frequent class first. A "
         "long bar means that the score could differ considerably on other test samples."
     )
+    if scored := (run.metrics.task or {}).get("scored"):
+        caption += f" These are scores of {scored}."
     table = Table(columns, rows, "Scores and verdict per class")
     return Section("trust", "Which classes to trust", caption, (*_trust_notes(run), table))
 

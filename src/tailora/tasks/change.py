@@ -51,6 +51,9 @@ class Change(Segmentation):
     summary = "what changed between two images, from what and into what, from pairs with masks"
     per_pixel = False
     pooling = "mean"
+    scored = (
+        "the class of tokens, in both orders of their dates; scores of pixels are SeK and others"
+    )
     instead = "compare two scenes with `tailora change RUN BEFORE AFTER --out change.tif`"
 
     def open(

@@ -53,6 +53,8 @@ class Detection(Task):
     decision = "object"
     per_image = False
     detects = True
+    instead = "`tailora predict` writes objects in images, `tailora evaluate` measures them"
+    scored = "the class of true objects, given where they are; how well objects are found is AP"
     defaults = MappingProxyType({"train.epochs": 8, "train.batch_size": 4})
 
     def open(
@@ -230,6 +232,13 @@ class Detection(Task):
         from tailora.report.detection_sections import objects_section, pictures_section
 
         return objects_section, pictures_section
+
+    def found_intervals(
+        self, found: Mapping[str, Any]
+    ) -> Sequence[tuple[float, float] | None] | None:
+        """Of the AP50 of each class; from 0 to 1 where too few images say how certain it is."""
+        ends = [one["ap50_interval"] for one in found["rows"][-1]["per_class"]]
+        return [(0.0, 1.0) if one is None or None in one else tuple(one) for one in ends]
 
     def shown(self, metrics: "RunMetrics") -> Sequence[Any]:
         """The table of average precision by group, and what was gained in the tail."""

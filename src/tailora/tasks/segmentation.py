@@ -45,6 +45,7 @@ class Segmentation(Task):
     decision = "token"
     per_image = False
     per_pixel = True
+    scored = "the class of tokens; scores over pixels are IoU"
 
     def open(
         self, source: str | Path, *, seed: int = 0, to_learn: bool = True, **options: Any

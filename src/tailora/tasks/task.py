@@ -103,6 +103,8 @@ class Task:
         per_pixel: Whether what is said at places holds between them too, so that a map has a class
             for every pixel.
         detects: Whether a detector is trained with the adapter; see `detector`.
+        scored: What macro-F1, calibration and verdicts are about where it is not what the run is
+            for, e.g. `"the class of tokens"`; reports say so.
         defaults: Recipe keys for which the command line has another default in this task.
     """
 
@@ -115,6 +117,7 @@ class Task:
     per_pixel: ClassVar[bool] = False
     pooling: ClassVar[str | None] = None
     detects: ClassVar[bool] = False
+    scored: ClassVar[str] = ""
     defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     # data
@@ -302,6 +305,19 @@ class Task:
         """
         return {}, {}
 
+    def found_intervals(
+        self, found: Mapping[str, Any]
+    ) -> Sequence[tuple[float, float] | None] | None:
+        """Interval of how well each class is found, where finding it is a part of the task.
+
+        Args:
+            found: What `measure` gave.
+
+        Returns:
+            Of the run's own row, in class order; None for a task whose places are given.
+        """
+        return None
+
     def overlaps(self, measured: Measured) -> NDArray[np.int64] | None:
         """Count, in each image, the places that are, are called, and rightly are called a class.
 
@@ -364,6 +380,6 @@ def require_per_image(name: str, verb: str) -> None:
     task = find_task(name)
     if not task.per_image:
         raise ConfigError(
-            f"{verb} gives each image one class, and a run of task {name!r} decides about every "
-            f"{task.decision}: {task.instead}"
+            f"{verb} needs a run that gives each image one class, and one of task {name!r} decides "
+            f"about every {task.decision}: {task.instead}"
         )

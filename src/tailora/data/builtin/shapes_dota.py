@@ -68,8 +68,8 @@ def open_shapes_dota(
     learnt = sum((one.counted(len(FORMS)) for one in objects[:train]), np.zeros(len(FORMS), int))
     if learnt.min() < _LEAST_OBJECTS:
         raise DataError(
-            f"shapes-dota draws only {learnt.min()} training objects of its rarest class; raise "
-            f"train={train} or lower ratio={ratio:g}"
+            f"too few training objects of the rarest class ({learnt.min()}, at least "
+            f"{_LEAST_OBJECTS} are needed): raise train={train} or lower ratio={ratio:g}"
         )
     names = [f"shape-{i:04d}" for i in range(len(objects))]
     tile = Tile(0, 0, SIDE)
