@@ -866,6 +866,8 @@ def noticed(one: Break, free: "Queue[Path]") -> bool:
     path = copy / "src" / "tailora" / one.file
     before, times = path.read_text("utf-8"), path.stat()
     path.write_text(broken(one, before), "utf-8")
+    # a break within a second of the file's own writing, of one length, would pass for the whole
+    os.utime(path, (times.st_atime, times.st_mtime + 2))
     try:
         code = run_tests(copy, list(one.tests)).returncode
     except subprocess.TimeoutExpired:
