@@ -162,7 +162,7 @@ def test_drawings_fill_their_boxes_and_nothing_else():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"ratio": 0.5}, "ratio must be at least 1"), ({"train": 10}, "objects of its rarest class")],
+    [({"ratio": 0.5}, "ratio must be at least 1"), ({"train": 10}, "objects of the rarest class")],
 )
 def test_drawings_refuse_what_cannot_be_learnt(options, message):
     with pytest.raises(DataError, match=message):
