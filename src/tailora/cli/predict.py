@@ -134,14 +134,12 @@ def _predict_objects(
     quiet: bool,
     json: bool,
 ) -> None:
-    from tailora.errors import ConfigError
     from tailora.inference.predict_objects import predict_objects
     from tailora.runs.run import load_run
 
-    if out is None or out.is_file() or out.suffix:
-        raise ConfigError(
-            "a detection run writes DOTA's files, one for each class: give a folder with --out DIR"
-        )
+    out = _folder(
+        out, "a detection run writes DOTA's files, one for each class: give a folder with --out DIR"
+    )
     loaded = load_run(run, verify=verify)
     tell_notes(loaded.notes)
     found = predict_objects(
@@ -154,6 +152,15 @@ def _predict_objects(
         title = f"{counted(len(found.files), 'file')} in {listed([str(out)])}"
         screen().print(_count_table(title, "objects", found.objects))
     _tell_broken(found.broken, quiet=quiet)
+
+
+def _folder(out: Path | None, otherwise: str) -> Path:
+    """Return the folder to write, or refuse what is none with the sentence given."""
+    from tailora.errors import ConfigError
+
+    if out is None or out.is_file() or out.suffix:
+        raise ConfigError(otherwise)
+    return out
 
 
 def _tell_broken(broken: list[str], *, quiet: bool) -> None:
@@ -174,15 +181,14 @@ def _predict_masks(
     quiet: bool,
     json: bool,
 ) -> None:
-    from tailora.errors import ConfigError
     from tailora.inference.predict_masks import predict_masks
     from tailora.runs.run import load_run
 
-    if out is None or out.is_file() or out.suffix:
-        raise ConfigError(
-            "a segmentation run predicts a mask for each image: give a folder with --out DIR "
-            "(`tailora map` writes GeoTIFFs of scenes)"
-        )
+    out = _folder(
+        out,
+        "a segmentation run predicts a mask for each image: give a folder with --out DIR "
+        "(`tailora map` writes GeoTIFFs of scenes)",
+    )
     loaded = load_run(run, verify=verify, views=views)
     tell_notes(loaded.notes)
     found = predict_masks(loaded, images, out, skip_broken=skip_broken, progress=bars(quiet=quiet))
@@ -198,12 +204,10 @@ def _predict_masks(
 def _predict_changes(
     run: Path, images: list[Path], out: Path | None, *, verify: bool, quiet: bool, json: bool
 ) -> None:
-    from tailora.errors import ConfigError
     from tailora.inference.predict_changes import predict_changes
     from tailora.runs.run import load_run
 
-    if out is None or out.is_file() or out.suffix:
-        raise ConfigError("a run of change predicts masks of pairs: give a folder with --out DIR")
+    out = _folder(out, "a run of change predicts masks of pairs: give a folder with --out DIR")
     loaded = load_run(run, verify=verify)
     tell_notes(loaded.notes)
     found = predict_changes(loaded, images, out, progress=bars(quiet=quiet))

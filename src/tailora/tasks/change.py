@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from tailora.errors import BackboneError, DataError
+from tailora.errors import DataError
 from tailora.tasks.segmentation import (
     Segmentation,
     pixel_logits,
@@ -22,6 +22,7 @@ from tailora.tasks.segmentation import (
     true_classes,
 )
 from tailora.tasks.task import Measured, PlacedRow
+from tailora.tasks.tokens import token_encoder
 from tailora.transitions import Transitions, parse_transitions
 
 if TYPE_CHECKING:
@@ -116,11 +117,8 @@ class Change(Segmentation):
 
     def model(self, encoder: "AnyEncoder") -> "Callable[[Tensor], Tensor]":
         """Features of each patch in both orders (batch, 2, rows, columns, features)."""
-        from tailora.backbones import Encoder
-
-        if not isinstance(encoder, Encoder):
-            raise BackboneError(f"task {self.name!r} needs the tokens of a vision encoder")
-        return lambda images: in_both_orders(encoder.patch_features(images))
+        tokens = token_encoder(encoder, self.name)
+        return lambda images: in_both_orders(tokens.patch_features(images))
 
     def turned(self, targets: "Tensor", turns: NDArray[np.integer]) -> "Tensor":
         """Turn masks of tokens with their images."""

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from tailora.boxes import Boxes, merge_tiles, rotated_nms, to_corners
 from tailora.data.objects import Objects, TileObjects
-from tailora.errors import BackboneError, ConfigError, DataError
+from tailora.errors import ConfigError, DataError
 from tailora.tasks.task import Measured, PlacedRow, Task
+from tailora.tasks.tokens import token_encoder, token_names
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -96,14 +97,7 @@ class Detection(Task):
 
     def grid(self, encoder: "AnyEncoder", image_size: int) -> tuple[int, int]:
         """Tokens along both sides of an image."""
-        from tailora.backbones import Encoder
-
-        if not isinstance(encoder, Encoder):
-            raise BackboneError(
-                f"task {self.name!r} needs the tokens of a vision encoder, which a module from "
-                "images to features does not give; choose an encoder of `tailora methods backbones`"
-            )
-        side = encoder.patches_a_side(image_size)
+        side = token_encoder(encoder, self.name).patches_a_side(image_size)
         return side, side
 
     def targets(
@@ -129,17 +123,11 @@ class Detection(Task):
         self, data: "Dataset", decisions: "Decisions", grid: tuple[int, ...]
     ) -> Sequence[str]:
         """Image, row and column of the token of each object."""
-        ids = {i: data.source.id(int(i)) for i in decisions.samples}
-        pairs = zip(decisions.sample, decisions.place, strict=True)
-        return [f"{ids[i]}#{place // grid[1]},{place % grid[1]}" for i, place in pairs]
+        return token_names(data, decisions, grid[1])
 
     def model(self, encoder: "AnyEncoder") -> "Callable[[Tensor], Tensor]":
         """Features of each patch."""
-        from tailora.backbones import Encoder
-
-        if not isinstance(encoder, Encoder):
-            raise BackboneError(f"task {self.name!r} needs the tokens of a vision encoder")
-        return encoder.patch_features
+        return token_encoder(encoder, self.name).patch_features
 
     def turned(self, targets: "Tensor", turns: NDArray[np.integer]) -> "Tensor":
         """Turn the classes of tokens with their images."""

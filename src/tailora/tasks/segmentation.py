@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailora.data.masks import IGNORED
-from tailora.errors import BackboneError, DataError
+from tailora.errors import DataError
 from tailora.tasks.task import Measured, Task
+from tailora.tasks.tokens import token_encoder, token_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -101,14 +102,7 @@ class Segmentation(Task):
         Raises:
             BackboneError: The encoder has none.
         """
-        from tailora.backbones import Encoder
-
-        if not isinstance(encoder, Encoder):
-            raise BackboneError(
-                f"task {self.name!r} needs the tokens of a vision encoder, which a module from "
-                "images to features does not give; choose an encoder of `tailora methods backbones`"
-            )
-        side = encoder.patches_a_side(image_size)
+        side = token_encoder(encoder, self.name).patches_a_side(image_size)
         return side, side
 
     def head_options(self, head: str) -> dict[str, Any]:
@@ -154,17 +148,11 @@ class Segmentation(Task):
         self, data: "Dataset", decisions: "Decisions", grid: tuple[int, ...]
     ) -> Sequence[str]:
         """Image, row and column of each token."""
-        ids = {i: data.source.id(int(i)) for i in decisions.samples}
-        pairs = zip(decisions.sample, decisions.place, strict=True)
-        return [f"{ids[i]}#{place // grid[1]},{place % grid[1]}" for i, place in pairs]
+        return token_names(data, decisions, grid[1])
 
     def model(self, encoder: "AnyEncoder") -> "Callable[[Tensor], Tensor]":
         """Features of each patch."""
-        from tailora.backbones import Encoder
-
-        if not isinstance(encoder, Encoder):
-            raise BackboneError(f"task {self.name!r} needs the tokens of a vision encoder")
-        return encoder.patch_features
+        return token_encoder(encoder, self.name).patch_features
 
     def turned(self, targets: "Tensor", turns: NDArray[np.integer]) -> "Tensor":
         """Turn masks of tokens with their images."""
