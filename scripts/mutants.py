@@ -205,7 +205,7 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "tau-split",
         "tau of a head is chosen on training rows",
-        "heads/probes.py",
+        "heads/tau_normalisation.py",
         (("weight, data.val_features, data.val_labels)", "weight, data.features, data.labels)"),),
         ("heads/test_probes.py::test_tau_is_the_best_on_validation_and_not_on_training_rows",),
     ),

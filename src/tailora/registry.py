@@ -345,7 +345,8 @@ def register(family: str, name: str, part: Method) -> None:
 
 def head_texts() -> dict[str, str]:
     """What each head of `fit` and `compare` is, by name: one per loss, then the others."""
-    found = [one.attributes() for one in source.classes("tailora.heads.probes")]
+    homes = source.exports("tailora.heads.probes")
+    found = [of.attributes() for at in homes.items() if (of := source.definition(at[1], at[0]))]
     losses = {
         name: f"linear head trained to convergence with the {name} loss" for name in names("losses")
     }
@@ -442,8 +443,8 @@ _WANTED: Final[Mapping[str, tuple[str, Callable[[object], bool]]]] = {
         _has("__iter__", "__len__", "set_epoch"),
     ),
     "heads": (
-        "a subclass of tailora.heads.probes.Probe that defines fit and empty",
-        _is_a("tailora.heads.probes", "Probe"),
+        "a subclass of tailora.heads.probe.Probe that defines fit and empty",
+        _is_a("tailora.heads.probe", "Probe"),
     ),
     "backbones": ("a function or a class that returns an encoder", _named),
     "augment": ("a class whose objects are called with a batch", _has("__call__")),

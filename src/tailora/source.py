@@ -91,12 +91,6 @@ def definition(module: str, name: str) -> Definition | None:
     return None if home is None else definition(home, name)
 
 
-def classes(module: str) -> list[Definition]:
-    """Return the classes of a module, in source order."""
-    nodes = _parsed(module).body
-    return [Definition(module, node) for node in nodes if isinstance(node, ast.ClassDef)]
-
-
 @cache
 def constant(module: str, name: str) -> Any:
     """Return a constant of a module.

@@ -15,7 +15,8 @@ from tailora import registry
 from tailora.backbones import load_backbone
 from tailora.errors import ConfigError, TailoraError
 from tailora.heads.linear_probe import zero_linear
-from tailora.heads.probes import Probe, find_probe
+from tailora.heads.probe import Probe
+from tailora.heads.probes import find_probe
 from tailora.losses import FocalLoss
 from tailora.report import write_report
 from tailora.samplers import OversamplingSampler
@@ -297,7 +298,7 @@ def test_adapters_by_name_and_by_peft_config(chips, encoder, tmp_path, plain_rep
         ({"sampler": Backwards(500)}, "sampler Backwards draws row 499"),
         ({"sampler": Backwards}, "got the class Backwards; pass an instance"),
         ({"probe": MeanProbe}, "got the class MeanProbe; pass an instance"),
-        ({"probe": nn.Flatten()}, "probe must be a name or a tailora.heads.probes"),
+        ({"probe": nn.Flatten()}, "probe must be a name or a tailora.heads.probe.Probe"),
         ({"probe": "crtt"}, "unknown probe 'crtt'; did you mean 'crt'?"),
         ({"backbone": 7}, "backbone must be a name or a torch.nn.Module, got 7"),
         ({"backbone": nn.Flatten()}, "has no parameters, so there is nothing to adapt"),

@@ -10,7 +10,7 @@ from torch import nn
 import tailora as package
 from tailora import registry
 from tailora.errors import ConfigError
-from tailora.heads.probes import Probe
+from tailora.heads.probe import Probe
 from tailora.methods.lora import LoRA
 from tailora.methods.method import Method
 from tailora.report.style import MARKERS, STRONG_COLOURS, row_style
@@ -310,7 +310,7 @@ def test_a_method_of_one_s_own_has_its_place_among_the_others():
         ("samplers", "own", Sampler, "__iter__, __len__ and set_epoch"),
         ("augment", "own", Sampler, "called with a batch"),
         ("optim", "own", 3, "a function that makes a torch optimiser, got 3"),
-        ("heads", "own", Loss, "a subclass of tailora.heads.probes.Probe that defines fit and"),
+        ("heads", "own", Loss, "a subclass of tailora.heads.probe.Probe that defines fit and"),
         ("heads", "own", Unfinished, "that defines fit and empty"),
         ("heads", "other", Head, "must have name = 'other'"),
         ("losses", "crt", Loss, "loss 'crt' exists already"),

@@ -9,8 +9,8 @@ from sklearn.linear_model import LogisticRegression
 
 from tailora.counts import ClassCounts, make_groups
 from tailora.errors import ConfigError
-from tailora.heads.conv import Maps
-from tailora.heads.probes import ProbeData, check_kept, find_probe
+from tailora.heads.probe import Maps, ProbeData, check_kept
+from tailora.heads.probes import find_probe
 from tailora.runs.weights import HeadFacts, load_head, save_head
 
 OPTIONS = {"channels": 16, "epochs": 30, "rate": 0.01, "tau": 0.0}

@@ -17,12 +17,14 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from torch import nn
 
+from tailora import registry
 from tailora.counts import ClassCounts, make_groups
 from tailora.errors import ConfigError, RunError
 from tailora.experts.aggregation import view_agreement
 from tailora.heads.classifier_retraining import fresh_linear
 from tailora.heads.expert_probes import fit_experts
-from tailora.heads.probes import ProbeData, as_logits, find_probe, probe_names
+from tailora.heads.probe import ProbeData, as_logits
+from tailora.heads.probes import find_probe, probe_names
 from tailora.losses import LDAMLoss
 from tailora.runs.weights import HeadFacts, load_head, save_head
 
@@ -484,8 +486,12 @@ def test_the_penalty_is_selected_on_images_as_they_are(data, test_rows):
 
 
 def test_of_many_rows_some_are_drawn_to_select_the_penalty(data, test_rows, monkeypatch):
-    monkeypatch.setattr("tailora.heads.probes.MOST_TO_SELECT", 50)
+    monkeypatch.setattr("tailora.heads.loss_probe.MOST_TO_SELECT", 50)
     some = replace(data, l2=(1.0, 0.1, 0.01), seed=3)
     rows = np.sort(np.random.default_rng(3).choice(len(data.labels), 50, replace=False))
     found = fit_probe("cross-entropy", some)(test_rows[0])
     np.testing.assert_allclose(found, by_hand(some, rows)(test_rows[0]), rtol=1e-3, atol=1e-3)
+
+
+def test_the_names_read_from_source_are_those_of_the_heads():
+    assert set(registry.head_texts()) == set(probe_names())

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 import tailora
 from tailora.counts import ClassCounts
-from tailora.heads.probes import Probe, ProbeData
+from tailora.heads.probe import Probe, ProbeData
 from tailora.losses.row_loss import IGNORE_INDEX, RowLoss
 
 

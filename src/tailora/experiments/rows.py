@@ -15,7 +15,8 @@ from tailora.backbones import LoadedBackbone, load_backbone
 from tailora.config.probe_choice import ProbeChoice
 from tailora.data import Dataset
 from tailora.experiments.plan import SEEDLESS, Adaptation, Plan, stage_key
-from tailora.heads.probes import Logits, as_logits, find_probe, sees_maps
+from tailora.heads.probe import Logits, as_logits, sees_maps
+from tailora.heads.probes import find_probe
 from tailora.methods.job import Job
 from tailora.methods.method import (
     PLAIN,

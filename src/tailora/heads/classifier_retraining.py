@@ -1,12 +1,15 @@
 """Classifier re-training (cRT) on frozen features (Kang et al. 2020, section 4)."""
 
 import math
+from typing import final
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from tailora.heads.linear_probe import zero_linear
 from tailora.heads.ncm import Features, Labels
+from tailora.heads.probe import Options, ProbeData, StandardisedProbe
 from tailora.samplers.oversampling import OversamplingSampler
 
 
@@ -70,3 +73,21 @@ def retrain_classifier(
             functional.cross_entropy(head(rows[batch]), targets[batch]).backward()
             optimizer.step()
             schedule.step()
+
+
+@final
+class CRTProbe(StandardisedProbe):
+    """cRT: a new linear head, trained with class-balanced sampling."""
+
+    name = "crt"
+    summary = "cRT: new linear head with class-balanced sampling (Kang et al., ICLR 2020)"
+
+    def learn(self, data: ProbeData, options: Options) -> nn.Module:
+        """Train it on standardised features."""
+        head = fresh_linear(data.features.shape[1], len(data.counts.names), seed=data.seed)
+        retrain_classifier(head, data.features, data.labels, seed=data.seed)
+        return head
+
+    def shape(self, width: int, classes: int, options: Options) -> nn.Module:
+        """Build what `learn` returns, without its state."""
+        return zero_linear(width, classes)

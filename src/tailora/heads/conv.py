@@ -5,35 +5,24 @@ Reference: Long et al., Fully Convolutional Networks for Semantic Segmentation, 
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Final, final
+from typing import Any, Final, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tailora.counts import ClassCounts
+from tailora.errors import ConfigError
 from tailora.heads.linear_probe import unit_spread
+from tailora.heads.probe import NO_OPTIONS, Maps, Options, Probe, ProbeData, best_of, choices_of
+from tailora.losses import LogitAdjustedLoss
 
 _BATCH: Final = 16  # images
 _WARM_UP: Final = 0.1  # of the steps
 _DECAY: Final = 0.05
 _DROPPED: Final = 0.1  # of the channels, while training
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Maps:
-    """Features at every place of some images, with the classes that are known.
-
-    Args:
-        features: (images, rows, columns, width), of any floating-point type; may be memory-mapped.
-        targets: Class index of each place (images, rows, columns), negative without one.
-    """
-
-    features: NDArray[np.floating]
-    targets: NDArray[np.integer]
 
 
 @final
@@ -134,3 +123,58 @@ def _standardise(head: ConvHead, maps: Maps) -> None:
 
 def _tensor(maps: NDArray[np.floating]) -> Tensor:
     return torch.from_numpy(np.asarray(maps, dtype=np.float32))
+
+
+@final
+class ConvProbe(Probe):
+    """A convolutional head on maps of tokens."""
+
+    name = "conv"
+    summary = (
+        "3 x 3 convolution over tokens with logit adjustment, for tasks on maps such as "
+        "segmentation (Long et al., CVPR 2015)"
+    )
+    maps = True
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Its options with their defaults."""
+        return {"channels": 128, "epochs": 20, "rate": 1e-3, "tau": 0.5}
+
+    def check(self, options: Options, counts: ClassCounts) -> None:
+        """Reject options that it does not have."""
+        if unknown := sorted(options.keys() - self.options.keys()):
+            raise ConfigError(
+                f"probe {self.name!r} has no option {unknown[0]!r}; it has "
+                f"{', '.join(self.options)}"
+            )
+        for chosen in choices_of(self.options | dict(options)):
+            for key in ("channels", "epochs"):
+                if not isinstance(chosen[key], int) or chosen[key] < 1:
+                    raise ConfigError(f"{key} must be a whole number from 1, got {chosen[key]!r}")
+            if not isinstance(chosen["rate"], float | int) or not 0 < chosen["rate"] < np.inf:
+                raise ConfigError(f"rate must be finite and above 0, got {chosen['rate']!r}")
+            LogitAdjustedLoss(counts, tau=chosen["tau"])
+
+    def fit(self, data: ProbeData, options: Options = NO_OPTIONS) -> nn.Module:
+        """Train it, see `Probe.fit`."""
+        self.check(options, data.counts)
+        maps = data.maps
+        if maps is None:
+            raise ConfigError(
+                f"probe {self.name!r} sees maps of tokens, and there are none: it is for tasks "
+                "that decide about every place, such as segmentation"
+            )
+
+        def fitted(chosen: dict[str, Any]) -> nn.Module:
+            known = self.options | chosen
+            loss = LogitAdjustedLoss(data.counts, tau=known.pop("tau"))
+            return fit_conv_head(
+                maps, classes=len(data.counts.names), loss=loss, seed=data.seed, **known
+            )
+
+        return best_of(self.name, data, options, fitted)
+
+    def empty(self, width: int, classes: int, options: Options = NO_OPTIONS) -> nn.Module:
+        """Build it without its state, see `Probe.empty`."""
+        return ConvHead(width, classes, (self.options | dict(options))["channels"])

@@ -7,7 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tailora import registry
 from tailora.errors import ConfigError
+from tailora.heads.descent import descend
+from tailora.heads.probe import Options, ProbeData, StandardisedProbe
+from tailora.losses import LogitAdjustedLoss
 
 
 def cosine_logits(features: Tensor, weight: Tensor, *, scale: float = 30.0) -> Tensor:
@@ -52,3 +56,23 @@ class CosineHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map `features` (rows, width) to logits (rows, classes) in [-scale, scale]."""
         return cosine_logits(features, self.weight, scale=self.scale)
+
+
+class CosineProbe(StandardisedProbe):
+    """A cosine head, trained with a loss."""
+
+    name = "cosine"
+    summary = "cosine head with logit adjustment (Gidaris and Komodakis, CVPR 2018)"
+    loss: registry.Method = LogitAdjustedLoss
+
+    def learn(self, data: ProbeData, options: Options) -> nn.Module:
+        """Train it on standardised features."""
+        head = self.shape(data.features.shape[1], len(data.counts.names), options, seed=data.seed)
+        loss = registry.build(self.loss, {"counts": data.counts}, options)
+        x, y = torch.from_numpy(data.features), torch.from_numpy(data.labels)
+        descend(head, lambda _: loss(head(x), y))
+        return head
+
+    def shape(self, width: int, classes: int, options: Options, *, seed: int = 0) -> nn.Module:
+        """Build what `learn` returns, without its state."""
+        return CosineHead(width, classes, seed=seed)

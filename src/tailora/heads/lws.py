@@ -1,10 +1,18 @@
 """Learnable weight scaling (LWS): one trained factor per class (Kang et al. 2020, section 4)."""
 
-from typing import final
+from typing import Final, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from tailora.heads.classifier_retraining import retrain_classifier
+from tailora.heads.linear_probe import zero_linear
+from tailora.heads.loss_probe import fit_linear
+from tailora.heads.probe import Options, ProbeData, StandardisedProbe
+from tailora.losses import CrossEntropyLoss
+
+_LWS_EPOCHS: Final = 5
 
 
 @final
@@ -36,3 +44,24 @@ class LWSHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map `features` (rows, width) to logits (rows, classes)."""
         return self.class_scale * functional.linear(features, self.weight, self.bias)
+
+
+@final
+class LWSProbe(StandardisedProbe):
+    """LWS: a linear head, then one factor per class."""
+
+    name = "lws"
+    summary = (
+        "LWS: linear head trained with cross-entropy, then one factor per class (Kang et al., "
+        "ICLR 2020)"
+    )
+
+    def learn(self, data: ProbeData, options: Options) -> nn.Module:
+        """Train it on standardised features."""
+        head = LWSHead(fit_linear(data, CrossEntropyLoss(data.counts)))
+        retrain_classifier(head, data.features, data.labels, epochs=_LWS_EPOCHS, seed=data.seed)
+        return head
+
+    def shape(self, width: int, classes: int, options: Options) -> nn.Module:
+        """Build what `learn` returns, without its state."""
+        return LWSHead(zero_linear(width, classes))

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError, unknown_name
+from tailora.heads.probe import Options, ProbeData, StandardisedProbe
 
 VARIANTS: Final = ("un", "l2n", "cl2n")
 METRICS: Final = ("euclidean", "cosine")
@@ -126,3 +127,42 @@ class NearestClassMeanHead(nn.Module):
         if self.metric == "cosine":
             return functional.linear(functional.normalize(rows), functional.normalize(self.means))
         return -torch.cdist(rows, self.means).square()
+
+
+class _NearestMeanProbe(StandardisedProbe):
+    variant: str
+
+    def learn(self, data: ProbeData, options: Options) -> nn.Module:
+        classes = len(data.counts.names)
+        return nearest_class_mean(data.features, data.labels, classes, variant=self.variant)
+
+    def shape(self, width: int, classes: int, options: Options) -> nn.Module:
+        means = torch.zeros(classes, width)
+        return NearestClassMeanHead(means, torch.zeros(width), variant=self.variant)
+
+
+@final
+class NCMProbe(_NearestMeanProbe):
+    """The nearest class mean."""
+
+    name = "ncm-un"
+    summary = "nearest class mean (Kang et al., ICLR 2020)"
+    variant = "un"
+
+
+@final
+class NCML2NProbe(_NearestMeanProbe):
+    """The nearest class mean of normalised features."""
+
+    name = "ncm-l2n"
+    summary = "nearest class mean of normalised features"
+    variant = "l2n"
+
+
+@final
+class NCMCL2NProbe(_NearestMeanProbe):
+    """The nearest class mean of centred, normalised features."""
+
+    name = "ncm-cl2n"
+    summary = "nearest class mean of centred, normalised features"
+    variant = "cl2n"

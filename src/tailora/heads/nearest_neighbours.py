@@ -6,7 +6,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tailora.counts import ClassCounts
 from tailora.errors import ConfigError
+from tailora.heads.probe import (
+    Options,
+    ProbeData,
+    StandardisedProbe,
+    as_tensor,
+    best_of,
+    choices_of,
+)
 
 _AT_ONCE = 1024  # rows compared at a time, so that memory does not grow with the test split
 
@@ -76,3 +85,40 @@ def _make_room(head: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> 
         saved = state.get(prefix + name)
         if saved is not None and saved.shape[1:] == own.shape[1:]:
             setattr(head, name, torch.empty_like(saved, device=own.device))
+
+
+@final
+class KNNProbe(StandardisedProbe):
+    """The vote of the nearest training samples."""
+
+    name = "knn"
+    summary = (
+        "vote of the 20 nearest training samples, each class's share over its prior (cosine; "
+        "Cover and Hart 1967)"
+    )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Its options with their defaults."""
+        return {"k": 20, "tau": 1.0}
+
+    def check(self, options: Options, counts: ClassCounts) -> None:
+        """Reject options that it does not have."""
+        if unknown := sorted(options.keys() - self.options.keys()):
+            raise ConfigError(f"probe {self.name!r} has no option {unknown[0]!r}; it has k, tau")
+        for chosen in choices_of(options):
+            NearestNeighbours(1, len(counts.names), **chosen)
+
+    def learn(self, data: ProbeData, options: Options) -> nn.Module:
+        """Train it on standardised features."""
+
+        def fitted(chosen: dict[str, Any]) -> nn.Module:
+            head = NearestNeighbours(data.features.shape[1], len(data.counts.names), **chosen)
+            head.remember(as_tensor(data.features), torch.from_numpy(data.labels))
+            return head
+
+        return best_of(self.name, data, options, fitted)
+
+    def shape(self, width: int, classes: int, options: Options) -> nn.Module:
+        """Build what `learn` returns, without its state."""
+        return NearestNeighbours(width, classes, **options)

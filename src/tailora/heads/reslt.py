@@ -9,6 +9,8 @@ from torch.nn import functional
 from tailora.counts import Groups
 from tailora.errors import ConfigError
 from tailora.heads.classifier_retraining import fresh_linear
+from tailora.heads.descent import descend
+from tailora.heads.probe import Options, ProbeData, StandardisedProbe
 from tailora.losses.parts import note_part
 from tailora.losses.row_loss import IGNORE_INDEX, weighted_mean, without_ignored
 
@@ -115,3 +117,23 @@ class ResLTLoss(nn.Module):
         return reslt_cross_entropy(
             branches, targets, self.learns, beta=self.beta, ignore_index=self.ignore_index
         )
+
+
+@final
+class ResLTProbe(StandardisedProbe):
+    """Three residual heads with the loss of ResLT."""
+
+    name = "reslt"
+    summary = "three residual heads with their loss (Cui et al., TPAMI 2022)"
+
+    def learn(self, data: ProbeData, options: Options) -> nn.Module:
+        """Train it on standardised features."""
+        head = ResLTHead(data.features.shape[1], len(data.counts.names), seed=data.seed)
+        loss = ResLTLoss(data.groups)
+        x, y = torch.from_numpy(data.features), torch.from_numpy(data.labels)
+        descend(head, lambda _: loss(head.branches(x), y))
+        return head
+
+    def shape(self, width: int, classes: int, options: Options) -> nn.Module:
+        """Build what `learn` returns, without its state."""
+        return ResLTHead(width, classes)

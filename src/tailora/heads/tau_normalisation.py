@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tailora.errors import ConfigError
+from tailora.heads.loss_probe import fit_linear
 from tailora.heads.ncm import Features, Labels
+from tailora.heads.probe import Options, ProbeData, StandardisedProbe
+from tailora.losses import CrossEntropyLoss
 
 TAUS: Final = tuple(step / 10 for step in range(21))
 
@@ -71,3 +74,32 @@ def _balanced_accuracy(logits: Tensor, labels: Tensor) -> float:
     totals = torch.bincount(labels)
     recalls = torch.bincount(labels, weights=right)[totals > 0] / totals[totals > 0]
     return float(recalls.mean())
+
+
+@final
+class TauNormalisedProbe(StandardisedProbe):
+    """A tau-normalised linear head."""
+
+    name = "tau-normalised"
+    summary = (
+        "linear head trained with cross-entropy, tau-normalised, tau selected on validation "
+        "(Kang et al., ICLR 2020)"
+    )
+
+    def learn(self, data: ProbeData, options: Options) -> nn.Module:
+        """Train it on standardised features."""
+        weight = fit_linear(data, CrossEntropyLoss(data.counts)).weight.detach()
+        tau = 1.0
+        if len(data.val_labels):
+            tau = choose_tau(weight, data.val_features, data.val_labels)
+        return _without_bias(tau_normalise(weight, tau=tau))
+
+    def shape(self, width: int, classes: int, options: Options) -> nn.Module:
+        """Build what `learn` returns, without its state."""
+        return _without_bias(torch.zeros(classes, width))
+
+
+def _without_bias(weight: Tensor) -> nn.Linear:
+    head = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+    head.weight = nn.Parameter(weight)
+    return head

@@ -17,7 +17,7 @@ from tailora.data import Dataset, PreparedImages, prepare_images, resize
 from tailora.data.scenes.chips import share_ground
 from tailora.decisions import Decisions, labelled
 from tailora.errors import ConfigError, DataError, RunError, unknown_name
-from tailora.heads.probes import sees_maps
+from tailora.heads.probe import sees_maps
 from tailora.methods.band_choice import with_band_names
 from tailora.methods.detectors import run_detector
 from tailora.methods.scoring import decided, with_task_metrics

@@ -18,7 +18,7 @@ from tailora.config.recipe import Recipe
 from tailora.counts import ClassCounts
 from tailora.data import Dataset
 from tailora.errors import ConfigError
-from tailora.heads.probes import Probe
+from tailora.heads.probe import Probe
 from tailora.methods.deblora.deblora import DebLoRA
 from tailora.objects import Given, as_given
 from tailora.runs.run import backbone_given, probe_given
@@ -178,7 +178,7 @@ def _take_probe(asked: Asked, given: object) -> None:
     elif isinstance(given, Probe):
         asked.take("probe", "loss", "loss_options", probe_given(given))
     else:
-        raise _wrong("probe", given, "a name or a tailora.heads.probes.Probe")
+        raise _wrong("probe", given, "a name or a tailora.heads.probe.Probe")
 
 
 def _wrong(argument: str, given: object, wanted: str) -> ConfigError:

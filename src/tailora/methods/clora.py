@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tailora.heads.linear_probe import zero_linear
-from tailora.heads.probes import Logits
+from tailora.heads.probe import Logits
 from tailora.methods.deblora.chosen_pull import Validation
 from tailora.methods.deblora.stages import calibrate_features, learn_calibrated
 from tailora.methods.job import Job

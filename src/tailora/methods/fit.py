@@ -23,7 +23,7 @@ from tailora.backbones import LoadedBackbone
 from tailora.config.recipe import Recipe
 from tailora.data import Dataset, find_duplicates
 from tailora.errors import ConfigError
-from tailora.heads.probes import Probe
+from tailora.heads.probe import Probe
 from tailora.launcher import launched
 from tailora.methods.arguments import Arguments, with_arguments
 from tailora.methods.band_choice import with_band_names
@@ -116,7 +116,7 @@ def fit(
             targets (rows,).
         sampler: Sampler of the base adapter: a name, or an object with `__iter__`, `__len__` and
             `set_epoch` that draws rows of the training split.
-        probe: The head: a name with options as for `--probe`, or a `tailora.heads.probes.Probe`.
+        probe: The head: a name with options as for `--probe`, or a `tailora.heads.probe.Probe`.
         method: `"deblora"`, `"lora"`, `"fine-tune"`, `"zero-shot"`, or LoRA trained with
             several heads: `"lora+reslt"`, `"lora+sade"`, `"lora+ride"`, `"lora+tlc"`; None follows
             `adapter`.

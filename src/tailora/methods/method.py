@@ -17,8 +17,8 @@ from tailora.backbones.clip_text import text_head
 from tailora.config.probe_choice import ProbeChoice, own_probe
 from tailora.config.recipe import TRACKERS, Recipe
 from tailora.counts import ClassCounts
-from tailora.heads.conv import Maps
-from tailora.heads.probes import CHOSEN, Logits, ProbeData, check_kept, find_probe
+from tailora.heads.probe import CHOSEN, Logits, Maps, ProbeData, check_kept
+from tailora.heads.probes import find_probe
 from tailora.methods.deblora.calibrate import Calibration
 from tailora.methods.experts import Experts
 from tailora.methods.job import Job

@@ -17,7 +17,8 @@ from tailora.counts import rows_by_class
 from tailora.data.readers.table import inert
 from tailora.decisions import Decisions
 from tailora.heads.linear_probe import fit_linear_probe, predict_logits
-from tailora.heads.probes import find_probe, sees_maps
+from tailora.heads.probe import sees_maps
+from tailora.heads.probes import find_probe
 from tailora.heads.smoothing import smooth_logits
 from tailora.methods.deblora.calibrate import Calibration
 from tailora.methods.job import Job

@@ -19,7 +19,8 @@ from tailora.backbones.stem import StemPlan, adapt_stem, plan_stem
 from tailora.backbones.symmetries import VIEWS, over_views
 from tailora.config.recipe import Recipe
 from tailora.errors import ConfigError, RunError
-from tailora.heads.probes import Probe, ProbeObject, find_probe, probe_names
+from tailora.heads.probe import Probe
+from tailora.heads.probes import ProbeObject, find_probe, probe_names
 from tailora.heads.smoothing import smooth_logits
 from tailora.objects import Given, as_given, given_again, same
 from tailora.registry import method_facts

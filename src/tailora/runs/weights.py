@@ -23,7 +23,8 @@ from tailora import registry
 from tailora.adapters import tuner_names, without_peft_noise
 from tailora.errors import ConfigError, RunError
 from tailora.heads.linear_probe import zero_linear
-from tailora.heads.probes import empty_head, find_probe
+from tailora.heads.probe import empty_head
+from tailora.heads.probes import find_probe
 from tailora.storage import guard_disk, read_json, typed, write_atomically, write_json
 from tailora.train.base_adaptation import AnyEncoder
 

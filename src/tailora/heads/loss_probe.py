@@ -1,0 +1,74 @@
+"""A linear head trained to convergence with any loss of the shelf."""
+
+from functools import partial
+from typing import Any, Final, final
+
+import numpy as np
+from torch import nn
+
+from tailora import registry
+from tailora.counts import ClassCounts
+from tailora.heads.linear_probe import fit_linear_probe, zero_linear
+from tailora.heads.probe import NO_OPTIONS, Options, Probe, ProbeData, best_of, choices_of
+
+MOST_TO_SELECT: Final = 10_000
+"""Training rows, drawn by the seed, on which the penalty of a linear head is selected."""
+
+
+@final
+class LossProbe(Probe):
+    """A linear head, trained to convergence with a loss."""
+
+    is_linear = True
+
+    def __init__(self, name: str, loss: registry.Method) -> None:
+        self.name, self.summary = name, f"linear head trained to convergence with the {name} loss"
+        self.loss = loss
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Its options with their defaults."""
+        return registry.options(self.loss)
+
+    def check(self, options: Options, counts: ClassCounts) -> None:
+        """Reject options that it does not have."""
+        for chosen in choices_of(options):
+            registry.build(self.loss, {"counts": counts}, chosen)
+
+    def fit(self, data: ProbeData, options: Options = NO_OPTIONS) -> nn.Module:
+        """Train it, see `Probe.fit`."""
+
+        def fitted(chosen: dict[str, Any]) -> nn.Module:
+            return fit_linear(data, registry.build(self.loss, {"counts": data.counts}, chosen))
+
+        return best_of(self.name, data, options, fitted)
+
+    def empty(self, width: int, classes: int, options: Options = NO_OPTIONS) -> nn.Module:
+        """Build it without its state, see `Probe.empty`."""
+        return zero_linear(width, classes)
+
+
+def fit_linear(data: ProbeData, loss: nn.Module) -> nn.Linear:
+    """Train a linear head to convergence; its penalty is selected on validation, if there is any.
+
+    Args:
+        data: Of at most `MOST_TO_SELECT` rows the penalty is selected, the head has all.
+        loss: Takes logits (rows, classes) and targets (rows,).
+    """
+    fit = partial(fit_linear_probe, loss=loss, num_classes=len(data.counts.names))
+    if not len(data.val_labels):
+        return fit(data.features, data.labels, l2=data.l2[len(data.l2) // 2]).linear
+    rows = np.arange(data.as_they_are or len(data.labels))
+    if len(rows) > MOST_TO_SELECT:
+        drawn = np.random.default_rng(data.seed).choice(rows, MOST_TO_SELECT, replace=False)
+        rows = np.sort(drawn)
+    chosen = fit(
+        data.features[rows],
+        data.labels[rows],
+        l2=data.l2,
+        validation=(data.val_features, data.val_labels),
+        score=data.score,
+    )
+    if len(rows) == len(data.labels):
+        return chosen.linear
+    return fit(data.features, data.labels, l2=chosen.l2).linear
