@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tailora.experiments.compare import compare
     from tailora.inference.assess_map import assess_map
     from tailora.inference.change import map_change
+    from tailora.inference.map_objects import map_objects
     from tailora.inference.map_sample import sample_map
     from tailora.inference.map_scenes import map_scenes
     from tailora.inference.search import search
@@ -46,6 +47,7 @@ __all__ = [
     "fit",
     "load_run",
     "map_change",
+    "map_objects",
     "map_scenes",
     "open_dataset",
     "read_comparison",

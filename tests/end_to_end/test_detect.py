@@ -4,7 +4,9 @@ import json
 import shutil
 
 import numpy as np
+import pyogrio
 import pytest
+import shapely
 from PIL import Image, ImageDraw
 
 import tailora as package
@@ -12,6 +14,7 @@ from tailora.backbones.layout import spread_layers
 from tailora.boxes import Boxes, evaluate_detections, read_submission, to_corners
 from tailora.methods.prepare import check_row
 from tailora.storage import read_json
+from tests.data.scenes import NORTH, WEST, write_scene
 from tests.end_to_end.chips import refused, snapshot, succeed, tailora
 from tests.tiny import tiny_encoder_folder
 
@@ -181,3 +184,54 @@ def test_inspect_counts_objects(dota):
     tally = package.data.open_object_tiles(f"dota:{dota}").targets.tally().sum(axis=0)
     counts = {one["name"]: one["train"] + one["val"] + one["test"] for one in found["classes"]}
     assert [counts[name] for name in ("crane", "ship", "tank")] == tally.tolist()
+
+
+def test_objects_of_scenes_become_polygons_that_predict_agrees_with(run, tmp_path):
+    """A scene of one tile against DOTA's files of the same pixels; a wide one has windows."""
+    other = write_dota(tmp_path / "other", images=2, width=48, seed=5)
+    pixels = np.asarray(Image.open(other / "images" / "p01.png")).transpose(2, 0, 1)
+    scene = write_scene(tmp_path / "p01.tif", pixels)
+    answer = succeed("map", run, scene, "--out", tmp_path / "o.gpkg", "--score", 0.1)
+    assert "1 window" in answer.out
+    meta, _, shapes, columns = pyogrio.raw.read(tmp_path / "o.gpkg")
+    assert meta["crs"] == "EPSG:32633"
+    fields = dict(zip(meta["fields"], columns, strict=True))
+    succeed("predict", run, other / "images" / "p01.png", "--out", tmp_path / "task1", "--quiet")
+    expected = read_submission(tmp_path / "task1")
+    corners = shapely.get_coordinates(shapely.from_wkb(shapes)).reshape(-1, 5, 2)[:, :4]
+    found = (corners - (WEST, NORTH)) / (10, -10)
+    inside = ((expected.corners.mean(axis=1) > 0) & (expected.corners.mean(axis=1) < 48)).all(1)
+    order = np.lexsort((np.array(expected.classes), -expected.scores))
+    order = order[inside[order]]
+    own = np.lexsort((fields["class"], -fields["score"].round(6)))
+    assert len(own) == len(order) > 0
+    np.testing.assert_allclose(found[own], expected.corners[order], atol=0.0051)
+    assert set(fields["verdict"]) <= {"trusted", "weak", "untested"}
+    wide = write_scene(tmp_path / "wide.tif", np.tile(pixels, (1, 1, 3)))
+    words = (wide, "--out", tmp_path / "w.geojson", "--json", "--quiet")
+    [one] = json.loads(succeed("predict", run, *words).out)
+    assert (one["windows"], one["georeferenced"]) == (4, True)
+    assert len(json.loads((tmp_path / "w.geojson").read_text())["features"]) == sum(
+        one["objects"].values()
+    )
+
+
+def test_bad_options_of_maps_of_objects_are_refused_in_a_line(run, tmp_path):
+    scene = write_scene(tmp_path / "s.tif", np.zeros((2, 60, 60), np.uint8))
+    good = write_scene(tmp_path / "good.tif", np.zeros((3, 60, 60), np.uint8))
+    picture = tmp_path / "p.png"
+    Image.new("L", (60, 60)).save(picture)
+    objects = ("--out", tmp_path / "o.gpkg")
+    for words, text in (
+        ((scene, *objects), "has 2 bands, but the run was trained on 3"),
+        ((picture, *objects), "has 1 band, but the run was trained on 3"),
+        ((scene, "--out", tmp_path / "o.tif"), "objects are written as .gpkg or .geojson"),
+        ((scene, scene, *objects), "objects of 2 scenes cannot be written to"),
+        ((scene, *objects, "--score", "1.5"), "--score must lie in [0, 1), got 1.5"),
+        ((scene, *objects, "--polygons", tmp_path / "p.gpkg"), "--polygons: only for maps of"),
+        ((good, *objects, "--step", "99"), "step must lie in 1..48"),
+        ((scene, *objects, "--views", "8"), "--views: only for maps of classes"),
+        ((tmp_path / "no.tif", *objects), "no raster or folder"),
+    ):
+        refused(tailora("map", run, *words), text)
+    assert not (tmp_path / "o.gpkg").exists()

@@ -13,7 +13,7 @@ from tailora.boxes.dota_evaluation import (
 from tailora.boxes.forms import CONVENTIONS, to_boxes, to_convention, to_corners
 from tailora.boxes.overlap import iou_matrix
 from tailora.boxes.submission import read_submission, write_submission
-from tailora.boxes.suppression import rotated_nms
+from tailora.boxes.suppression import overlapping_groups, rotated_nms
 from tailora.boxes.tiles import (
     Tile,
     make_tiles,
@@ -38,6 +38,7 @@ __all__ = [
     "match_detections",
     "merge_tiles",
     "objects_in_tile",
+    "overlapping_groups",
     "parse_tile_name",
     "read_submission",
     "rotated_nms",

@@ -4,6 +4,8 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from tailora.boxes.overlap import hulls, iou_of_pairs, meeting_pairs
 from tailora.errors import ConfigError
@@ -57,6 +59,27 @@ def rotated_nms(
         _, fallen = _close(shapes, kind, best, left, threshold)
         left = np.delete(left, np.unique(fallen))
     return order[np.concatenate(kept)].astype(np.int64)
+
+
+def overlapping_groups(
+    corners: NDArray[Any], classes: NDArray[Any], *, threshold: float = 0.1
+) -> NDArray[np.int64]:
+    """Number the groups of detections that can suppress each other, directly or through others.
+
+    Suppression of whole groups, one by one, is that of all at once.
+
+    Args:
+        corners: (detections, 4, 2).
+        classes: (detections,).
+        threshold: See `rotated_nms`.
+
+    Returns:
+        Group of each (detections,), from 0.
+    """
+    shapes, everyone = hulls(corners), np.arange(len(corners))
+    rows, columns = _close(shapes, np.asarray(classes), everyone, everyone, threshold)
+    links = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(shapes),) * 2)
+    return np.asarray(connected_components(links, directed=False)[1], dtype=np.int64)
 
 
 def _close(

@@ -21,6 +21,7 @@ from tailora.cli.options import (
     check_ending,
     print_json,
     screen,
+    task_of,
     tell_notes,
 )
 from tailora.numbers import counted
@@ -28,6 +29,8 @@ from tailora.numbers import counted
 _FOR_READING = ("sensor", "band_names", "nodata")
 _FOR_MAPPING = ("chip", "step", "dense", "most_nodata", "raw", "sieve")
 _FOR_FILES = ("probabilities", "confidence", "polygons", "doubt")
+_FOR_OBJECTS = ("chip", "step", "most_nodata", "score")
+_VECTORS = (".gpkg", ".geojson")
 
 
 def map_(
@@ -45,7 +48,10 @@ def map_(
     out: Annotated[
         Path,
         typer.Option(
-            "--out", "-o", help="GeoTIFF to write, or a folder for the maps of several scenes."
+            "--out",
+            "-o",
+            help="GeoTIFF to write, for a detection run .gpkg or .geojson; or a folder for several "
+            "scenes.",
         ),
     ],
     probabilities: Annotated[
@@ -79,13 +85,22 @@ def map_(
         int | None,
         typer.Option(
             help="Stride between chips in pixels, and the cell size of the map.",
-            show_default="half a chip",
+            show_default="half a chip; four fifths of a tile for objects",
         ),
     ] = None,
     dense: Annotated[bool, typer.Option("--dense", help="One cell per encoder patch.")] = False,
     most_nodata: Annotated[
         float | None,
-        typer.Option(help="Skip chips with a larger share of no-data pixels.", show_default="0.5"),
+        typer.Option(
+            help="Skip chips with a larger share of no-data pixels.",
+            show_default="0.5; for objects those without any data",
+        ),
+    ] = None,
+    score: Annotated[
+        float | None,
+        typer.Option(
+            help="Of a detection run: leave out objects of a lower score.", show_default="0.3"
+        ),
     ] = None,
     sensor: Annotated[
         str | None,
@@ -114,22 +129,32 @@ def map_(
 ) -> None:
     """Classify whole SCENES, of any size, and write a georeferenced map of each.
 
-    Each class on a map has a verdict: whether the run's test split supports trusting it.
+    Each class on a map has a verdict: whether the run's test split supports trusting it. A
+    detection run writes the objects of each scene as oriented polygons.
 
     [dim]tailora map runs/land scene.tif --out map.tif --polygons map.gpkg[/]
+
+    [dim]tailora map runs/ships scene.tif --out ships.gpkg[/]
     """
-    if not out.is_dir():
-        check_ending(out, ".tif", ".tiff", what="maps of scenes")
     given = {
         "probabilities": probabilities, "confidence": confidence, "polygons": polygons,
         "chip": chip, "step": step, "dense": dense or None, "most_nodata": most_nodata,
         "sensor": sensor, "band_names": band_names, "nodata": nodata, "resume": resume or None,
-        "raw": raw or None, "views": views, "doubt": doubt, "sieve": sieve,
+        "raw": raw or None, "views": views, "doubt": doubt, "sieve": sieve, "score": score,
     }  # fmt: skip
-    draw_maps(
+    task = task_of(run)
+    finds = task is not None and task.detects
+    if not finds and not out.is_dir():
+        check_ending(out, ".tif", ".tiff", what="maps of scenes")
+    (draw_objects if finds else draw_maps)(
         run, scenes, out, {name: value for name, value in given.items() if value is not None},
         verify=not unverified, skip_broken=skip_broken, quiet=quiet, json=json,
     )  # fmt: skip
+
+
+def is_vector(path: Path) -> bool:
+    """Whether a file of objects has this name."""
+    return path.suffix.lower() in _VECTORS
 
 
 def draw_maps(
@@ -155,25 +180,22 @@ def draw_maps(
         quiet: No progress bars and no table.
         json: Print the summary as JSON.
     """
+    from tailora.errors import ConfigError
     from tailora.inference.map_scenes import MapOptions, map_scenes
     from tailora.inference.map_targets import MapTargets
     from tailora.inference.scene_inputs import SceneOptions
     from tailora.runs.run import load_run
 
-    def chosen(names: Sequence[str]) -> dict[str, Any]:
-        return {name: given[name] for name in names if name in given}
-
-    reading = chosen(_FOR_READING)
-    if "band_names" in reading:
-        reading["band_names"] = tuple(name.strip() for name in reading["band_names"].split(","))
+    if "score" in given:
+        raise ConfigError("--score is an option of detection runs, which find objects")
     loaded = load_run(run, verify=verify, views=given.get("views"))
     tell_notes(loaded.notes)
     found, notes = map_scenes(
         loaded,
         scenes,
-        MapTargets(out, **chosen(_FOR_FILES)),
-        options=MapOptions(**chosen(_FOR_MAPPING)),
-        reading=SceneOptions(**reading),
+        MapTargets(out, **_chosen(given, _FOR_FILES)),
+        options=MapOptions(**_chosen(given, _FOR_MAPPING)),
+        reading=SceneOptions(**_reading(given)),
         skip_broken=skip_broken,
         resume=given.get("resume", False),
         progress=bars(quiet=quiet),
@@ -187,6 +209,78 @@ def draw_maps(
             show.print(escape(_left_out(one)))
         for note in notes:
             show.print(escape(note))
+
+
+def draw_objects(
+    run: Path,
+    scenes: Sequence[Path],
+    out: Path,
+    given: Mapping[str, Any],
+    *,
+    verify: bool,
+    skip_broken: bool,
+    quiet: bool,
+    json: bool,
+) -> None:
+    """Write the objects of scenes and summarise them; see `draw_maps`."""
+    from tailora.errors import ConfigError
+    from tailora.inference.map_objects import ObjectOptions, map_objects
+    from tailora.inference.scene_inputs import SceneOptions
+    from tailora.runs.run import load_run
+
+    other = sorted(given.keys() - {*_FOR_OBJECTS, *_FOR_READING, "resume"})
+    if other:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in other)
+        raise ConfigError(f"{names}: only for maps of classes; a detection run writes objects")
+    loaded = load_run(run, verify=verify)
+    tell_notes(loaded.notes)
+    found, notes = map_objects(
+        loaded, scenes, out, options=ObjectOptions(**_chosen(given, _FOR_OBJECTS)),
+        reading=SceneOptions(**_reading(given)), skip_broken=skip_broken,
+        resume=given.get("resume", False), progress=bars(quiet=quiet),
+    )  # fmt: skip
+    if json:
+        print_json([{"file": str(one.file), **one.to_json()} for one in found])
+    if not quiet:
+        show = screen(stderr=json)
+        for one in found:
+            show.print(_object_table(one))
+            show.print(escape(_windows(one)))
+        for note in notes:
+            show.print(escape(note))
+
+
+def _chosen(given: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: given[name] for name in names if name in given}
+
+
+def _reading(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options for reading scenes."""
+    reading = _chosen(given, _FOR_READING)
+    if "band_names" in reading:
+        reading["band_names"] = tuple(name.strip() for name in reading["band_names"].split(","))
+    return reading
+
+
+def _object_table(found: Any) -> Table:
+    table = Table(title=escape(str(found.file)), title_justify="left")
+    table.add_column("class")
+    table.add_column("objects", justify="right")
+    table.add_column("verdict")
+    for name, count in sorted(found.objects.items(), key=lambda item: -item[1]):
+        table.add_row(escape(name), str(count), found.verdicts[name])
+    return table
+
+
+def _windows(found: Any) -> str:
+    parts = [
+        f"{counted(sum(found.objects.values()), 'object')} in {counted(found.windows, 'window')}"
+    ]
+    if found.left_out:
+        parts.append(f"too few pixels with data: {counted(found.left_out, 'window')}")
+    if found.broken:
+        parts.append(f"unreadable: {counted(found.broken, 'window')}")
+    return "; ".join(parts)
 
 
 def _table(found: Any) -> Table:

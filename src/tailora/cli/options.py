@@ -310,6 +310,18 @@ def opened(
     return make_imbalanced(dataset, wanted, seed=seed) if wanted else dataset
 
 
+def task_of(run: Path) -> Any:
+    """Return the task of a run, None of one that cannot be read, which is told of later."""
+    from tailora.errors import TailoraError
+    from tailora.runs.folder import RunFolder
+    from tailora.tasks.task import find_task
+
+    try:
+        return find_task(RunFolder(run).read_recipe().task)
+    except (TailoraError, OSError):
+        return None
+
+
 def tell_notes(notes: Sequence[str]) -> None:
     """Print notes about a loaded run on standard error."""
     for note in notes:

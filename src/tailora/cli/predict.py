@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tailora.cli.map import draw_maps
+from tailora.cli.map import draw_maps, draw_objects, is_vector
 from tailora.cli.options import (
     AllowRemote,
     Debug,
@@ -20,6 +20,7 @@ from tailora.cli.options import (
     listed,
     print_json,
     screen,
+    task_of,
     tell_notes,
 )
 from tailora.cli.streams import write_data
@@ -43,7 +44,7 @@ def predict(
             "--out",
             "-o",
             help="CSV file to write; a folder of masks or of DOTA's Task1 files for runs of those "
-            "tasks.",
+            "tasks, for the latter also .gpkg or .geojson as `tailora map` writes them.",
             show_default="CSV on standard output",
         ),
     ] = None,
@@ -78,12 +79,19 @@ def predict(
         "sensor": sensor, "band_names": band_names, "nodata": nodata, "resume": resume or None,
     }  # fmt: skip
     given = {name: value for name, value in of_maps.items() if value is not None}
-    task = _task_of(run)
+    task = task_of(run)
     if task is not None and task.name == "change":
         _refuse_map_options(given)
         _predict_changes(run, images, out, verify=not unverified, quiet=quiet, json=json)
         return
     if task is not None and task.detects:
+        if out is not None and is_vector(out):
+            given |= {name: 1 for name, value in {"raw": raw, "views": views}.items() if value}
+            draw_objects(
+                run, images, out, given, verify=not unverified, skip_broken=skip_broken,
+                quiet=quiet, json=json,
+            )  # fmt: skip
+            return
         _refuse_map_options(given)
         _predict_objects(
             run, images, out, verify=not unverified, skip_broken=skip_broken, quiet=quiet, json=json
@@ -112,18 +120,6 @@ def predict(
         _predict_table(run, images, out, raw=raw, views=views, **show)
 
 
-def _task_of(run: Path) -> Any:
-    """Task of a run, None of one that cannot be read, which is told of later."""
-    from tailora.errors import TailoraError
-    from tailora.runs.folder import RunFolder
-    from tailora.tasks.task import find_task
-
-    try:
-        return find_task(RunFolder(run).read_recipe().task)
-    except (TailoraError, OSError):
-        return None
-
-
 def _predict_objects(
     run: Path,
     images: list[Path],
@@ -138,7 +134,9 @@ def _predict_objects(
     from tailora.runs.run import load_run
 
     out = _folder(
-        out, "a detection run writes DOTA's files, one for each class: give a folder with --out DIR"
+        out,
+        "a detection run writes DOTA's files, one for each class: give a folder with --out DIR, or "
+        "OBJECTS.gpkg or .geojson for the objects of a scene",
     )
     loaded = load_run(run, verify=verify)
     tell_notes(loaded.notes)

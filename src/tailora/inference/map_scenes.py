@@ -220,7 +220,7 @@ def chip_classifier(run: Run, bands: Sequence[int], *, parts: int, raw: bool) ->
         return shares[:, None, None]
 
     verdicts = [one.verdict for one in run.classes]
-    return ChipClassifier(run.class_names, verdicts, prepare, predict, _mark(run, raw=raw))
+    return ChipClassifier(run.class_names, verdicts, prepare, predict, run_mark(run, raw=raw))
 
 
 def part_shares(run: Run, images: torch.Tensor, parts: int, *, raw: bool) -> NDArray[np.float32]:
@@ -251,7 +251,7 @@ def part_shares(run: Run, images: torch.Tensor, parts: int, *, raw: bool) -> NDA
     return run.said(flat, raw=raw).reshape(shares.shape)
 
 
-def _mark(run: Run, *, raw: bool) -> str:
+def run_mark(run: Run, *, raw: bool) -> str:
     """Return a checksum of everything that determines a run's predictions."""
     folder = run.folder.path
     files = [

@@ -7,6 +7,7 @@ from typing import Final, final
 
 from tailora.errors import ConfigError
 from tailora.inference.maps.map_files import MapFiles
+from tailora.inference.maps.vector_files import VECTOR_DRIVERS
 
 RASTERS: Final = (".tif", ".tiff")
 _POLYGONS: Final = (".gpkg",)
@@ -55,14 +56,7 @@ class MapTargets:
         targets = [
             {kind: self._path(kind, path, name) for kind, path in given.items()} for name in names
         ]
-        paths = [path.resolve() for target in targets for path in target.values()]
-        read = {path.resolve() for path in inputs}
-        for path in paths:
-            if paths.count(path) > 1 or path in read or path.parent in read:
-                raise ConfigError(
-                    f"{str(path)!r} would be written twice, or overwrite an input; choose "
-                    "another name or folder"
-                )
+        _check_free([path for target in targets for path in target.values()], inputs)
         return [
             MapFiles(
                 target["out"], target.get("probabilities"), target.get("confidence"),
@@ -82,3 +76,42 @@ class MapTargets:
         if path.suffix.lower() not in endings:
             raise ConfigError(f"--{kind} must end in {' or '.join(endings)}, got {path.name!r}")
         return path
+
+
+def vector_targets(out: Path, names: Sequence[str], *, inputs: Sequence[Path]) -> list[Path]:
+    """Return the file of objects of each scene; in a folder they are GeoPackages named after them.
+
+    Args:
+        out: A file, or a folder.
+        names: Scene names.
+        inputs: Input files and folders, which must not be overwritten.
+
+    Raises:
+        ConfigError: The file has another extension than those of `VECTOR_DRIVERS`, is one for
+            several scenes, or would overwrite another.
+    """
+    if out.suffix and not out.is_dir():
+        if out.suffix.lower() not in VECTOR_DRIVERS:
+            raise ConfigError(
+                f"objects are written as {' or '.join(VECTOR_DRIVERS)}, got {out.name!r}"
+            )
+        if len(names) > 1:
+            raise ConfigError(
+                f"objects of {len(names)} scenes cannot be written to {str(out)!r}: set --out to a "
+                "folder"
+            )
+        targets = [out]
+    else:
+        targets = [out / f"{name}.gpkg" for name in names]
+    _check_free(targets, inputs)
+    return targets
+
+
+def _check_free(targets: Sequence[Path], inputs: Sequence[Path]) -> None:
+    paths, read = [path.resolve() for path in targets], {path.resolve() for path in inputs}
+    for path in paths:
+        if paths.count(path) > 1 or path in read or path.parent in read:
+            raise ConfigError(
+                f"{str(path)!r} would be written twice, or overwrite an input; choose another name "
+                "or folder"
+            )

@@ -20,10 +20,11 @@ from tailora.inference.predict import image_files, read_or_skip
 from tailora.methods.detectors import run_detector
 from tailora.progress import Progress, silent
 from tailora.runs.run import Run
-from tailora.tasks.detection import OVERLAP, detections_of
+from tailora.tasks.detection import LEAST_SCORE, OVERLAP, detections_of
 from tailora.tasks.task import find_task
 
-_SHARE: Final = 0.2  # of a tile that neighbours have in common
+SHARE: Final = 0.2
+"""Part of a window that its neighbour has in common with it."""
 _AT_ONCE: Final = 16  # tiles
 
 
@@ -116,21 +117,61 @@ def object_finder(run: Run) -> Callable[[NDArray[Any]], _Found]:
         ConfigError: The run's task has no detector.
         RunError: The detector is missing or damaged.
     """
+    return partial(_find, run, window_finder(run))
+
+
+def window_finder(
+    run: Run, *, least_score: float = LEAST_SCORE
+) -> Callable[[NDArray[Any]], list[_Found]]:
+    """Return what finds the objects of windows of the run's image size.
+
+    Args:
+        run: From `load_run`, of a task with a detector.
+        least_score: Detections below it are dropped.
+
+    Returns:
+        A function of windows in the model's bands (windows, bands, size, size); for each it returns
+        corners in its pixels (objects, 4, 2), scores and class indices, best first.
+
+    Raises:
+        ConfigError: The run's task has no detector.
+        RunError: The detector is missing or damaged.
+    """
     task = find_task(run.recipe.task)
     detector = run_detector(run, task)
     if detector is None:
         raise ConfigError(f"task {run.recipe.task!r} finds no objects")
-    return partial(_find, run, detector, task.model(run.model.encoder))
+    model = task.model(run.model.encoder)
+    return partial(_find_in_windows, run, detector, model, least_score)
 
 
-def _find(
-    run: Run, detector: nn.Module, model: Callable[[Tensor], Tensor], image: NDArray[Any]
-) -> _Found:
+def _find_in_windows(
+    run: Run,
+    detector: nn.Module,
+    model: Callable[[Tensor], Tensor],
+    least_score: float,
+    windows: NDArray[Any],
+) -> list[_Found]:
+    size, device = run.input.image_size, next(run.model.parameters()).device
+    found = []
+    for start in range(0, len(windows), _AT_ONCE):
+        batch = torch.from_numpy(windows[start : start + _AT_ONCE]).to(device)
+        with torch.inference_mode():
+            features = model(batch)
+            places = detector(features).float().cpu().numpy()
+            logits = run.model.head(features).float().cpu().numpy()
+        found += [
+            detections_of(own, said, image_size=size, least_score=least_score)
+            for own, said in zip(places, logits, strict=True)
+        ]
+    return found
+
+
+def _find(run: Run, finder: Callable[[NDArray[Any]], list[_Found]], image: NDArray[Any]) -> _Found:
     size = run.input.image_size
     height, width = image.shape[1:]
     side = run.record.dataset.chip or max(height, width)
-    tiles = make_tiles(height, width, size=side, gap=int(_SHARE * side))
-    device = next(run.model.parameters()).device
+    tiles = make_tiles(height, width, size=side, gap=int(SHARE * side))
     found = []
     for start in range(0, len(tiles), _AT_ONCE):
         cut = []
@@ -138,14 +179,7 @@ def _find(
             part = image[:, tile.top : tile.top + side, tile.left : tile.left + side]
             beyond = [(0, 0), *((0, side - n) for n in part.shape[1:])]
             cut.append(resize(np.pad(part, beyond), size, fit=run.input.resize))
-        with torch.inference_mode():
-            features = model(torch.from_numpy(np.stack(cut)).to(device))
-            places = detector(features).float().cpu().numpy()
-            logits = run.model.head(features).float().cpu().numpy()
-        found += [
-            detections_of(own, said, image_size=size)
-            for own, said in zip(places, logits, strict=True)
-        ]
+        found += finder(np.stack(cut))
     corners, scores, classes = zip(*found, strict=True)
     return merge_tiles(
         tiles, [one * (side / size) for one in corners], scores, classes, threshold=OVERLAP

@@ -69,7 +69,7 @@ def _scenes_of(files: Sequence[Path], name: str) -> list[tuple[str, list[Path]]]
 
 
 def open_for(
-    run: Run, files: Sequence[Path], name: str, options: SceneOptions
+    run: Run, files: Sequence[Path], name: str, options: SceneOptions, *, anywhere: bool = False
 ) -> tuple[Scene, tuple[int, ...]]:
     """Open a scene with the bands that a run uses, by name if the run has band names.
 
@@ -78,6 +78,7 @@ def open_for(
         files: Of the scene.
         name: Name of the scene.
         options: Metadata missing from the files.
+        anywhere: Accept files that do not say where they lie; see `read_header`.
 
     Returns:
         The scene, and the number, from 1, of each band used by the model among those that are read.
@@ -89,7 +90,7 @@ def open_for(
     """
     wanted = run.input.names
     if wanted is None:
-        scene, bands = _open(run, files, name, options), run.input.bands
+        scene, bands = _open(run, files, name, options, anywhere=anywhere), run.input.bands
         stored = run.record.dataset.bands
         if len(scene.bands) != stored:
             raise DataError(
@@ -98,7 +99,7 @@ def open_for(
             )
     else:
         read = tuple(dict.fromkeys(wanted))
-        scene = _open(run, files, name, options, bands=read)
+        scene = _open(run, files, name, options, bands=read, anywhere=anywhere)
         bands = tuple(read.index(one) + 1 for one in wanted)
     if scene.dtype != run.input.dtype:
         made = f" (converted from {scene.conversion} by its scale and offset tags)"
@@ -111,7 +112,13 @@ def open_for(
 
 
 def _open(
-    run: Run, files: Sequence[Path], name: str, options: SceneOptions, *, bands: Sequence[str] = ()
+    run: Run,
+    files: Sequence[Path],
+    name: str,
+    options: SceneOptions,
+    *,
+    bands: Sequence[str] = (),
+    anywhere: bool,
 ) -> Scene:
     """Open a scene; metadata missing from files and options is taken from the run's recipe."""
     recipe = run.recipe.data
@@ -120,6 +127,7 @@ def _open(
         "name": name, "sensor": options.sensor or recipe.sensor, "band_names": options.band_names,
         "nodata": options.nodata,
         "alpha": recipe.alpha == "band" or len(recipe.band_names) == stored,
+        "anywhere": anywhere,
     }  # fmt: skip
     scene = open_scene(files, **told)
     if scene.names is None and len(recipe.band_names) == len(scene.bands):

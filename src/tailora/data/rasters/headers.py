@@ -17,6 +17,7 @@ from tailora.data.rasters.readers import Grid, reading
 from tailora.errors import DataError
 
 _TILTED: Final = 1e-6  # of a pixel per pixel
+_PIXELS: Final = Affine(1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
 
 
 @final
@@ -49,13 +50,17 @@ class Header:
     sidecars: tuple[Path, ...]
 
 
-def read_header(path: Path, *, nodata: float | None = None, alpha: bool = False) -> Header:
+def read_header(
+    path: Path, *, nodata: float | None = None, alpha: bool = False, anywhere: bool = False
+) -> Header:
     """Read the header of a georeferenced raster.
 
     Args:
         path: Of a format that `open_raster` opens.
         nodata: Stored value that overrides the values declared by the file; masks still apply.
         alpha: Keep a band declared as alpha like any other band.
+        anywhere: Accept a raster that does not say where it lies: its CRS is then empty, and
+            coordinates are columns and negative rows.
 
     Raises:
         DataError: There is no such file, it cannot be read, is not a single image of real numbers,
@@ -65,7 +70,7 @@ def read_header(path: Path, *, nodata: float | None = None, alpha: bool = False)
         raise DataError(f"no raster {str(path)!r}; check the path")
     with reading(path, ""), open_raster(path) as raster:
         _require_real_image(path, raster)
-        grid = _grid(path, raster)
+        grid = _grid(path, raster, anywhere=anywhere)
         is_alpha = [kind == ColorInterp.alpha for kind in raster.colorinterp]
         indices = tuple(
             i for i, drop in zip(raster.indexes, is_alpha, strict=True) if alpha or not drop
@@ -113,9 +118,11 @@ def _require_real_image(path: Path, raster: Any) -> None:
         )
 
 
-def _grid(path: Path, raster: Any) -> Grid:
+def _grid(path: Path, raster: Any, *, anywhere: bool) -> Grid:
     t = raster.transform
     if t == Affine.identity():
+        if anywhere and raster.crs is None and not raster.gcps[0] and raster.rpcs is None:
+            return Grid(CRS(), _PIXELS, raster.height, raster.width)
         raise _nowhere(path, raster)
     if raster.crs is None:
         raise DataError(

@@ -134,6 +134,7 @@ def open_scene(
     nodata: float | None = None,
     resampling: str = "bilinear",
     alpha: bool = False,
+    anywhere: bool = False,
 ) -> Scene:
     """Open the bands of one area; only headers are read.
 
@@ -148,6 +149,7 @@ def open_scene(
         nodata: Stored no-data value of every band; None uses what each declares.
         resampling: For bands of coarser resolution: one of `RESAMPLINGS`.
         alpha: Keep a band declared as alpha; otherwise it marks valid pixels.
+        anywhere: Accept files that do not say where they lie; see `read_header`.
 
     Raises:
         DataError: A file cannot be read, is not georeferenced or not north up; files do not overlap
@@ -156,7 +158,7 @@ def open_scene(
     """
     if resampling not in RESAMPLINGS:
         raise unknown_name("resampling", resampling, RESAMPLINGS)
-    headers = [read_header(path, nodata=nodata, alpha=alpha) for path in files]
+    headers = [read_header(path, nodata=nodata, alpha=alpha, anywhere=anywhere) for path in files]
     names = _names(headers, band_names, sensor)
     found = [band for header in headers for band in _bands(header)]
     chosen = _choose(names, bands, sensor, len(found))

@@ -52,6 +52,7 @@ class ChipReader:
         prepare: Converts a chip (bands, chip, chip) to the model's input.
         most_nodata: Chips with a larger share of no-data pixels are skipped, in [0, 1).
         skip_broken: Skip unreadable chips, instead of stopping.
+        mirror: Fill chips larger than the scene with its mirror image, else with 0.
     """
 
     scene: Scene | WarpedScene
@@ -59,6 +60,7 @@ class ChipReader:
     prepare: Callable[[NDArray[Any]], NDArray[Any]]
     most_nodata: float = 0.5
     skip_broken: bool = False
+    mirror: bool = True
 
     def read(self, block: Block) -> BlockOfChips:
         """Read one block; thread-safe.
@@ -78,7 +80,8 @@ class ChipReader:
             if mask.mean() < 1 - self.most_nodata or not mask.any():
                 usable[i, j] = False
                 continue
-            images.append(self.prepare(whole(_filled(values[:, *part], mask), chip)))
+            full = whole(_filled(values[:, *part], mask), chip, mirror=self.mirror)
+            images.append(self.prepare(full))
         own_rows, own_columns = (
             grid.rows.own(block.i0, block.i1),
             grid.columns.own(block.j0, block.j1),
@@ -147,9 +150,10 @@ def _filled(values: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[Any]:
     return fill_gaps(values.copy(), np.broadcast_to(~valid, values.shape))
 
 
-def whole(values: NDArray[Any], chip: int) -> NDArray[Any]:
-    """Mirror a scene smaller than a chip until a chip is full."""
+def whole(values: NDArray[Any], chip: int, *, mirror: bool = True) -> NDArray[Any]:
+    """Fill a chip that a scene is smaller than, with its mirror image or with 0."""
     down, right = chip - values.shape[1], chip - values.shape[2]
     if not down and not right:
         return values
-    return np.pad(values, ((0, 0), (0, down), (0, right)), mode="symmetric")
+    beyond = ((0, 0), (0, down), (0, right))
+    return np.pad(values, beyond, mode="symmetric") if mirror else np.pad(values, beyond)

@@ -25,10 +25,10 @@ class Journal:
     Attributes:
         key: Identifies scene, run and options of the map.
         strips: Number of finished rows of blocks.
-        row: First row of cells that is not final.
+        row: First row of cells that is not final; of a map of objects the number that are.
         left_out: Chips with too few valid pixels.
         broken: Unreadable chips.
-        state: Sums over the cells that are not final (`Blend.state`).
+        state: What is not final: sums over cells (`Blend.state`), or objects.
     """
 
     key: str

@@ -46,20 +46,50 @@ def write_layer(
     Raises:
         StorageError: It cannot be written.
     """
-    driver = VECTOR_DRIVERS[out.suffix.lower()]
-    more: dict[str, Any] = {"layer_metadata": dict(metadata)} if metadata else {}
-    if driver == "GeoJSON":
-        more = {"COORDINATE_PRECISION": 10} | ({"RFC7946": "YES"} if crs else {})
 
     def write(path: Path) -> None:
-        with writing(out), quietly(UserWarning):
-            raw.write(
-                path, shapely.to_wkb(shapes), list(fields.values()), list(fields),
-                layer=layer, driver=driver, geometry_type=geometry_type,
-                crs=None if crs is None else crs.to_wkt(), **more,
+        with writing(out):
+            add_to_layer(
+                path, shapes, fields, layer=layer, crs=crs, geometry_type=geometry_type,
+                metadata=metadata,
             )  # fmt: skip
 
     write_atomically(out, write)
+
+
+def add_to_layer(
+    path: Path,
+    shapes: NDArray[Any],
+    fields: Mapping[str, NDArray[Any]],
+    *,
+    layer: str,
+    crs: CRS | None,
+    geometry_type: str,
+    metadata: Mapping[str, str] | None = None,
+    append: bool = False,
+) -> None:
+    """Write geometries with fields as they come; see `write_layer`.
+
+    Args:
+        path: File to write, where a partial one does no harm.
+        shapes: Geometries of shapely (rows,).
+        fields: Name and values (rows,) of each field.
+        layer: Name of the layer.
+        crs: Of the coordinates; None if unknown.
+        geometry_type: As in GDAL.
+        metadata: Of the layer of a GeoPackage.
+        append: Add to the layer of a GeoPackage that is there.
+    """
+    driver = VECTOR_DRIVERS[path.suffix.lower()]
+    more: dict[str, Any] = {"layer_metadata": dict(metadata)} if metadata else {}
+    if driver == "GeoJSON":
+        more = {"COORDINATE_PRECISION": 10} | ({"RFC7946": "YES"} if crs else {})
+    with quietly(UserWarning):
+        raw.write(
+            path, shapely.to_wkb(shapes), list(fields.values()), list(fields),
+            layer=layer, driver=driver, geometry_type=geometry_type, append=append,
+            crs=None if crs is None else crs.to_wkt(), **more,
+        )  # fmt: skip
 
 
 @contextmanager
