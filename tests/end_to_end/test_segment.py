@@ -10,8 +10,10 @@ from PIL import Image
 from sklearn.metrics import jaccard_score
 
 import tailora as package
+from tailora.heads import map_probe
+from tailora.heads.map_probe import finest
 from tailora.storage import read_json
-from tailora.tasks.segmentation import classes_of, pixel_logits
+from tailora.tasks.segmentation import classes_of, pixel_logits, token_classes
 from tests.end_to_end.chips import succeed, write_chips
 
 CLASSES = ("water", "field", "mine")
@@ -64,7 +66,7 @@ def predicted_pixels(run, pairs):
         tokens = loaded.model.encoder.patch_features(torch.from_numpy(image)[None])
         yield (
             data.targets.read(int(i)),
-            classes_of(loaded.model.head(tokens)[0].detach().numpy(), (SIDE, SIDE)),
+            classes_of(finest(loaded.model.head)(tokens)[0].detach().numpy(), (SIDE, SIDE)),
         )
 
 
@@ -173,15 +175,28 @@ def test_losses_of_overlap_train_the_adapter_and_the_head(pairs, encoder, tmp_pa
     assert rows[-1]["mean_iou"]["all"] > 0.5
 
 
-def test_a_convolutional_head_sees_maps_everywhere(pairs, encoder, tmp_path, refuse):
-    """Trained, chosen on validation, saved, evaluated, compared and mapped."""
-    run = tmp_path / "run"
-    probe = ("--probe", "conv:channels=8:epochs=[1,40]:rate=0.01", "--set", "probe.layers=[1,-1]")
+@pytest.mark.parametrize("head", ["conv", "dpt:loss=dice"])
+def test_a_head_on_maps_sees_them_everywhere(head, pairs, encoder, tmp_path, refuse, monkeypatch):
+    """Trained, chosen on validation, saved, evaluated and mapped, finer than tokens too."""
+    run, learnt = tmp_path / "run", []
+    train = map_probe.train_map_head
+    monkeypatch.setattr(
+        map_probe, "train_map_head",
+        lambda *words, **more: (learnt.append(words[1].finer), train(*words, **more)),
+    )  # fmt: skip
+    probe = ("--probe", f"{head}:channels=8:epochs=[1,40]:rate=0.01",
+             "--set", "probe.layers=[1,-1]")  # fmt: skip
     base = ("--backbone", encoder, *OPTIONS, "--ignore", "255", "--method", "zero-shot")
     succeed("fit", pairs, "--out", run, *base, *probe)
     assert read_json(run / "head.json")["options"]["epochs"] == 40
+    data = package.data.open_masks(pairs, ignore=255)
+    masks = [token_classes(data.targets.read(int(i)), (16, 16)) for i in data.indices("train")]
+    for finer in learnt:  # with both numbers of epochs
+        assert (finer is None) == (head == "conv")
+        if finer is not None:
+            np.testing.assert_array_equal(finer, masks)
     [row] = read_json(run / "metrics.json")["task"]["rows"]
-    assert row["head"] == "conv"
+    assert row["head"] == head.partition(":")[0]
     truth, said = map(np.stack, zip(*predicted_pixels(run, pairs), strict=True))
     known = truth >= 0
     expected = jaccard_score(truth[known], said[known], average="macro")
@@ -192,7 +207,13 @@ def test_a_convolutional_head_sees_maps_everywhere(pairs, encoder, tmp_path, ref
     assert found["methods"][0]["macro_f1"]["all"] == pytest.approx(
         metrics["macro_f1"]["all"], abs=1e-3
     )
-    mapped(run, write_scene(tmp_path / "a.tif", picture(pairs)), tmp_path / "map.tif")
+    scene, pixels = write_scene(tmp_path / "a.tif", picture(pairs)), picture(pairs)
+    map_of_it, _ = mapped(run, scene, tmp_path / "map.tif")
+    loaded = package.load_run(run)
+    image = package.data.resize(np.moveaxis(pixels, -1, 0), 28)
+    tokens = loaded.model.encoder.patch_features(torch.from_numpy(image)[None])
+    logits = finest(loaded.model.head)(tokens)[0].detach().numpy()
+    np.testing.assert_array_equal(map_of_it, classes_of(logits, (SIDE, SIDE)) + 1)
     refuse("fit", pairs, "--out", "new", *base, "--probe", "conv:channels=0",
            says=["channels must be a whole number"])  # fmt: skip
 

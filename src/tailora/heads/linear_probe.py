@@ -108,7 +108,7 @@ def fit_linear_probe(
 
 
 def predict_logits(
-    head: nn.Module, features: NDArray[np.floating], *, batch_size: int = 64
+    head: Callable[[Tensor], Tensor], features: NDArray[np.floating], *, batch_size: int = 64
 ) -> NDArray[np.float32]:
     """Return the logits (rows, classes) of features (rows, features).
 

@@ -40,12 +40,15 @@ class Maps:
     """Features at every place of some images, with the classes that are known.
 
     Args:
-        features: (images, rows, columns, width), of any floating-point type; may be memory-mapped.
-        targets: Class index of each place (images, rows, columns), negative without one.
+        features: (images, ..., rows, columns, width), of any floating-point type; may be
+            memory-mapped.
+        targets: Class index of each place (images, ..., rows, columns), negative without one.
+        finer: The same on a finer grid, for heads that say more than one thing about a place.
     """
 
     features: NDArray[np.floating]
     targets: NDArray[np.integer]
+    finer: NDArray[np.integer] | None = None
 
 
 @dataclass(frozen=True)

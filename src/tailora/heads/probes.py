@@ -14,6 +14,7 @@ from tailora.heads.classifier_retraining import CRTProbe
 from tailora.heads.clip_zero_shot import ClipZeroShotProbe
 from tailora.heads.conv import ConvProbe
 from tailora.heads.cosine import CosineProbe
+from tailora.heads.dpt import DPTProbe
 from tailora.heads.expert_probes import RIDEProbe, SADEProbe, TLCProbe
 from tailora.heads.ldam import LDAMProbe
 from tailora.heads.loss_probe import LossProbe
@@ -26,6 +27,7 @@ from tailora.heads.probe import NO_OPTIONS, Options, Probe, ProbeData
 from tailora.heads.reslt import ResLTProbe
 from tailora.heads.sade_test_time import SADETestTimeProbe
 from tailora.heads.tau_normalisation import TauNormalisedProbe
+from tailora.heads.upernet import UPerNetProbe
 
 _OTHERS: Final[tuple[type[Probe], ...]] = (
     LDAMProbe,
@@ -44,6 +46,8 @@ _OTHERS: Final[tuple[type[Probe], ...]] = (
     TLCProbe,
     SADETestTimeProbe,
     ConvProbe,
+    DPTProbe,
+    UPerNetProbe,
     ClipZeroShotProbe,
     OwnProbe,
 )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tailora.data import resize
 from tailora.data.scenes.warped import warped_onto
 from tailora.errors import ConfigError
+from tailora.heads.map_probe import finest
 from tailora.inference.map_scenes import MapOptions, chip_classifier, chip_side, notes_on
 from tailora.inference.map_targets import RASTERS
 from tailora.inference.maps.change_map import (
@@ -248,7 +249,8 @@ def transition_shares(
     with torch.inference_mode():
         features = task.model(encoder)(images.to(next(encoder.parameters()).device))
         # one order at a time: with dates swapped each sees the same rows at the same places
-        orders = [run.model.head(one).float().cpu().numpy() for one in features.unbind(dim=1)]
+        head = finest(run.model.head)
+        orders = [head(one).float().cpu().numpy() for one in features.unbind(dim=1)]
     shares = np.stack(
         [
             transition_logits(one, (side, side), found).softmax(dim=0).movedim(0, -1).numpy()

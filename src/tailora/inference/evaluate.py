@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from tailora.class_names import canonical_name
 from tailora.counts import ClassCounts, make_groups
@@ -17,6 +17,7 @@ from tailora.data import Dataset, PreparedImages, prepare_images, resize
 from tailora.data.scenes.chips import share_ground
 from tailora.decisions import Decisions, labelled
 from tailora.errors import ConfigError, DataError, RunError, unknown_name
+from tailora.heads.map_probe import finest
 from tailora.heads.probe import sees_maps
 from tailora.methods.band_choice import with_band_names
 from tailora.methods.detectors import run_detector
@@ -165,7 +166,9 @@ def _measured(
     device = next(run.model.parameters()).device
     model, data, options = task.model(run.model.encoder), images.dataset, run.recipe.evaluate
 
-    def said_by(part: nn.Module) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
+    def said_by(
+        part: Callable[[Tensor], Tensor],
+    ) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
         def said(positions: NDArray[np.int64]) -> NDArray[np.float32]:
             with torch.inference_mode():
                 pixels = _pixels(run, images, samples[positions], bands).to(device)
@@ -179,7 +182,7 @@ def _measured(
         prepared = resize(image, run.input.image_size, fit=run.input.resize)
         with torch.inference_mode():
             pixels = pick(torch.from_numpy(prepared)[None], bands, run.input.dates or 1)
-            return run.model.head(model(pixels.to(device))).float().cpu().numpy()[0]
+            return finest(run.model.head)(model(pixels.to(device))).float().cpu().numpy()[0]
 
     counts = ClassCounts(tuple(run.class_names), tuple(one.n_train for one in run.classes))
     return Measured(
@@ -191,7 +194,7 @@ def _measured(
             PlacedRow(
                 run.record.method,
                 run.metrics.methods[-1].head,
-                said_by(run.model.head),
+                said_by(finest(run.model.head)),
                 None if detector is None else said_by(detector),
             )
         ],

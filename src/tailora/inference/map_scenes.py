@@ -20,6 +20,7 @@ from tailora.data.scenes.dataset import LARGEST_CHIP
 from tailora.data.scenes.places import LEAST_CHIP
 from tailora.data.scenes.scene import Scene
 from tailora.errors import ConfigError
+from tailora.heads.map_probe import finest
 from tailora.inference.map_targets import MapTargets
 from tailora.inference.maps.chip_grid import ChipGrid
 from tailora.inference.maps.map_files import MapSummary
@@ -242,7 +243,7 @@ def part_shares(run: Run, images: torch.Tensor, parts: int, *, raw: bool) -> NDA
         own = images.to(encoder.mean.device)
         patches = encoder.patch_features
         found = maps_over_views(patches, own) if run.model.views > 1 else patches(own)
-        logits = run.model.head(found).float()
+        logits = finest(run.model.head)(found).float()
         if logits.shape[1] != parts:
             size = (parts, parts)
             logits = interpolate(logits.movedim(-1, 1), size, mode="bilinear").movedim(1, -1)

@@ -17,6 +17,7 @@ from tailora.backbones.clip_text import text_head
 from tailora.config.probe_choice import ProbeChoice, own_probe
 from tailora.config.recipe import TRACKERS, Recipe
 from tailora.counts import ClassCounts
+from tailora.heads.map_probe import FINER, MapProbe
 from tailora.heads.probe import CHOSEN, Logits, Maps, ProbeData, check_kept
 from tailora.heads.probes import find_probe
 from tailora.methods.deblora.calibrate import Calibration
@@ -371,12 +372,21 @@ def head_rows(
 
 def head_maps(job: Job, method: Method, probe: ProbeChoice) -> tuple[Maps, Maps] | None:
     """Training and validation images with features at every place; None if the head sees rows."""
-    if not find_probe(probe.kind).maps:
+    head = find_probe(probe.kind)
+    if not head.maps:
         return None
-    stage = method.feature_stage(job)
+    stage, finer = method.feature_stage(job), None
+    if isinstance(head, MapProbe) and head.fine:
+        grid = (*job.grid[:-2], *(FINER * side for side in job.grid[-2:]))
+        finer = job.task.targets(job.dataset, grid, fit=job.recipe.data.resize)
     train, val = (
-        Maps(stage_maps(job, stage, split), job.targets[job.dataset.indices(split)])
+        Maps(
+            stage_maps(job, stage, split),
+            job.targets[rows],
+            None if finer is None else finer[rows],
+        )
         for split in ("train", "val")
+        for rows in (job.dataset.indices(split),)
     )
     return train, val
 

@@ -17,6 +17,7 @@ from tailora.counts import rows_by_class
 from tailora.data.readers.table import inert
 from tailora.decisions import Decisions
 from tailora.heads.linear_probe import fit_linear_probe, predict_logits
+from tailora.heads.map_probe import finest
 from tailora.heads.probe import sees_maps
 from tailora.heads.probes import find_probe
 from tailora.heads.smoothing import smooth_logits
@@ -159,7 +160,7 @@ def row_logits(
     if not sees_maps(head):
         return predict_logits(head, rows)
     samples, decisions = job.dataset.indices(split), job.decisions(split)
-    placed = placed_row(job, method, split, head, method.name).logits(np.arange(len(samples)))
+    placed = predict_logits(head, stage_maps(job, method.feature_stage(job), split))
     image = np.searchsorted(samples, decisions.sample)
     return placed.reshape(len(samples), -1, placed.shape[-1])[image, decisions.place]
 
@@ -332,7 +333,7 @@ def placed_row(
     def logits(images: NDArray[np.int64]) -> NDArray[np.float32]:
         found = np.asarray(maps[images], dtype=np.float32)
         if sees_maps(head):
-            return predict_logits(head, found)
+            return predict_logits(finest(head), found)
         rows = predict_logits(head, found.reshape(-1, found.shape[-1]))
         return rows.reshape(*found.shape[:-1], -1)
 

@@ -1,0 +1,241 @@
+"""Heads on maps: what sees all places of an image at once, and how it is trained.
+
+Heads on rows are convex, or nearly so, and fitted to all rows at once. These are not: they take
+steps over batches of images, with any loss of the shelf.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from tailora import registry
+from tailora.counts import ClassCounts
+from tailora.errors import ConfigError
+from tailora.heads.linear_probe import unit_spread
+from tailora.heads.probe import NO_OPTIONS, Maps, Options, Probe, ProbeData, best_of, choices_of
+
+_OF_TRAINING: Final = ("channels", "epochs", "rate", "loss")  # the other options are the loss's
+FINER: Final = 4
+"""Places of a `FinerHead` along each side of a token."""
+_BATCH: Final = 16  # images
+_WARM_UP: Final = 0.1  # of the steps
+_DECAY: Final = 0.05
+_AXES: Final = 3  # rows, columns, width
+
+
+class MapHead(nn.Module, ABC):
+    """A head that sees all places of an image at once, standardised.
+
+    Args:
+        width: Width of the features.
+    """
+
+    sees_maps = True
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("spread", torch.ones(width))
+
+    @abstractmethod
+    def logits(self, maps: Tensor) -> Tensor:
+        """Map standardised maps (maps, width, rows, columns) to logits (maps, classes, ...)."""
+
+    def said(self, features: Tensor) -> Tensor:
+        """Map features (..., rows, columns, width) to logits of every place that the head has.
+
+        Returns:
+            (..., rows, columns, classes), of a `FinerHead` with `FINER` times the rows and columns.
+
+        Raises:
+            ValueError: The features are no maps of images.
+        """
+        if features.ndim <= _AXES:
+            raise ValueError(f"it sees maps of features, got shape {tuple(features.shape)}")
+        maps = ((features - self.mean) / self.spread).flatten(0, -_AXES - 1)
+        found = self.logits(maps.movedim(-1, 1)).movedim(1, -1)
+        return found.reshape(*features.shape[:-_AXES], *found.shape[1:])
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features (..., rows, columns, width) to logits (..., rows, columns, classes).
+
+        Raises:
+            ValueError: The features are no maps of images.
+        """
+        return self.said(features)
+
+
+class FinerHead(MapHead):
+    """A head whose places are finer than those of its features.
+
+    What it says of a place of the features is what it says of its centre, as masks are read there.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features (..., rows, columns, width) to logits (..., rows, columns, classes).
+
+        Raises:
+            ValueError: The features are no maps of images.
+        """
+        found = self.said(features)
+        size = list(features.shape[-_AXES:-1])
+        maps = found.flatten(0, -_AXES - 1).movedim(-1, 1)
+        centres = interpolate(maps, size, mode="bilinear", align_corners=False)
+        return centres.movedim(1, -1).reshape(*features.shape[:-1], -1)
+
+
+def finest(head: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Return what gives the logits of every place that a head has, from features of images."""
+    return head.said if isinstance(head, MapHead) else cast("Callable[[Tensor], Tensor]", head)
+
+
+class MapProbe(Probe):
+    """A head on maps of tokens; subclasses define its module.
+
+    Attributes:
+        fine: Whether its module is a `FinerHead`.
+        channels: Width of its layers, unless another is chosen.
+        rate: Peak learning rate, unless another is chosen.
+    """
+
+    maps = True
+    fine = False
+    channels = 64
+    rate = 2e-3
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Its options with their defaults; those of the loss are others."""
+        return {
+            "channels": self.channels, "epochs": 20, "rate": self.rate, "tau": 0.5,
+            "loss": "logit-adjusted",
+        }  # fmt: skip
+
+    @abstractmethod
+    def module(self, width: int, classes: int, channels: int) -> MapHead:
+        """Build the module with weights from torch's generator.
+
+        Args:
+            width: Width of the features.
+            classes: Number of classes.
+            channels: Width of its layers.
+
+        Raises:
+            ConfigError: It has no layers of this width.
+        """
+
+    def check(self, options: Options, counts: ClassCounts) -> None:
+        """Reject options that neither it nor its loss has."""
+        for chosen in choices_of(self.options | dict(options)):
+            for key in ("channels", "epochs"):
+                if not isinstance(chosen[key], int) or chosen[key] < 1:
+                    raise ConfigError(f"{key} must be a whole number from 1, got {chosen[key]!r}")
+            if not isinstance(chosen["rate"], float | int) or not 0 < chosen["rate"] < np.inf:
+                raise ConfigError(f"rate must be finite and above 0, got {chosen['rate']!r}")
+            self._loss(chosen, options, counts)
+            with torch.device("meta"):  # without memory or random numbers
+                self.module(1, len(counts.names), chosen["channels"])
+
+    def _loss(self, chosen: Options, named: Options, counts: ClassCounts) -> nn.Module:
+        """Build the loss; `tau` is left out for one without it, unless it was named."""
+        loss = registry.find("losses", str(chosen["loss"]))
+        known = registry.options(loss)
+        own = {key: value for key, value in chosen.items() if key not in _OF_TRAINING}
+        if unknown := sorted(key for key in own if key in named and key not in known):
+            raise ConfigError(
+                f"probe {self.name!r} has no option {unknown[0]!r}; it has "
+                f"{', '.join(self.options)}, and those of its loss: {', '.join(known)}"
+            )
+        given = {key: value for key, value in own.items() if key in known}
+        return registry.build(loss, {"counts": counts}, given)
+
+    def fit(self, data: ProbeData, options: Options = NO_OPTIONS) -> nn.Module:
+        """Train it, see `Probe.fit`."""
+        self.check(options, data.counts)
+        maps = data.maps
+        if maps is None:
+            raise ConfigError(
+                f"probe {self.name!r} sees maps of tokens, and there are none: it is for tasks "
+                "that decide about every place, such as segmentation"
+            )
+
+        def fitted(chosen: dict[str, Any]) -> nn.Module:
+            known = self.options | chosen
+            loss = self._loss(known, options, data.counts)
+            with torch.random.fork_rng():
+                torch.manual_seed(data.seed)
+                width, classes = maps.features.shape[-1], len(data.counts.names)
+                head = self.module(width, classes, known["channels"])
+                train_map_head(head, maps, loss=loss, epochs=known["epochs"], rate=known["rate"])
+            return head.eval()
+
+        return best_of(self.name, data, options, fitted)
+
+    def empty(self, width: int, classes: int, options: Options = NO_OPTIONS) -> nn.Module:
+        """Build it without its state, see `Probe.empty`."""
+        return self.module(width, classes, (self.options | dict(options))["channels"])
+
+
+def train_map_head(
+    head: MapHead,
+    maps: Maps,
+    *,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    epochs: int,
+    rate: float,
+) -> None:
+    """Train a head with AdamW; its rate rises for a tenth of the steps, then falls.
+
+    Args:
+        head: The module to train; order and dropped channels come from torch's generator.
+        maps: Training images; those without any class are left out.
+        loss: Takes logits (rows, classes) and targets (rows,), negative ones ignored.
+        epochs: Passes over the images.
+        rate: Peak learning rate.
+    """
+    _standardise(head, maps)
+    said, targets = head, maps.targets
+    if isinstance(head, FinerHead) and maps.finer is not None:
+        said, targets = head.said, maps.finer
+    images = np.flatnonzero((targets.reshape(len(targets), -1) >= 0).any(axis=1))
+    steps = epochs * -(-len(images) // _BATCH)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=_DECAY)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(_share_of_rate, steps))
+    for _ in range(epochs):
+        for batch in torch.from_numpy(images)[torch.randperm(len(images))].split(_BATCH):
+            rows = np.sort(batch.numpy())
+            logits = said(_tensor(maps.features[rows])).flatten(0, -2)
+            wanted = torch.from_numpy(targets[rows].astype(np.int64)).flatten()
+            optimizer.zero_grad()
+            loss(logits, wanted).backward()
+            optimizer.step()
+            schedule.step()
+
+
+def _share_of_rate(steps: int, step: int) -> float:
+    """Rise for a tenth of the steps, then fall to 0 along a cosine."""
+    rising = max(1.0, _WARM_UP * steps)
+    if step + 1 <= rising:
+        return (step + 1) / rising
+    return (1 + math.cos(math.pi * (step + 1 - rising) / max(1.0, steps - rising))) / 2
+
+
+def _standardise(head: MapHead, maps: Maps) -> None:
+    """Take mean and spread from the places with a class, as other heads do."""
+    known = maps.features[maps.targets >= 0].astype(np.float32)
+    head.mean.copy_(torch.from_numpy(known.mean(axis=0, dtype=np.float64)))
+    head.spread.copy_(torch.from_numpy(unit_spread(known)))
+
+
+def _tensor(maps: NDArray[np.floating]) -> Tensor:
+    return torch.from_numpy(np.asarray(maps, dtype=np.float32))
