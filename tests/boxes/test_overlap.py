@@ -137,5 +137,5 @@ def test_blocks_of_suppression_change_nothing(monkeypatch, block):
     shapes, rng = scattered(60), np.random.default_rng(7)
     scores, classes = rng.random(60), rng.integers(0, 2, 60)
     expected = rotated_nms(shapes, scores, classes=classes)
-    monkeypatch.setattr("tailora.boxes.suppression._BLOCK", block)
+    monkeypatch.setattr("tailora.boxes.suppression._BLOCKS", (block, block))
     assert rotated_nms(shapes, scores, classes=classes).tolist() == expected.tolist()

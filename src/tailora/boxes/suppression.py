@@ -10,7 +10,7 @@ from scipy.sparse.csgraph import connected_components
 from tailora.boxes.overlap import hulls, iou_of_pairs, meeting_pairs
 from tailora.errors import ConfigError
 
-_BLOCK: Final = 256  # detections, best first
+_BLOCKS: Final = (16, 256)  # detections at first and at most, best first
 
 
 def rotated_nms(
@@ -50,12 +50,13 @@ def rotated_nms(
         return order.astype(np.int64)
     shapes, kind = hulls(np.asarray(corners)[order]), kind[order]
     left, kept = np.arange(len(order)), [np.zeros(0, dtype=np.int64)]
-    while len(left):  # in blocks, since most of what is left falls to the first
-        block, left = left[:_BLOCK], left[_BLOCK:]
+    size, most = _BLOCKS
+    while len(left):  # in blocks that grow, since most of what is left falls to the first few
+        block, left = left[:size], left[size:]
         rows, columns = _close(shapes, kind, block, block, threshold)
-        later = rows < columns
-        best = block[_greedy(len(block), rows[later], columns[later])]
+        best = block[_greedy(len(block), rows, columns)]
         kept.append(best)
+        size = min(2 * size, most)
         _, fallen = _close(shapes, kind, best, left, threshold)
         left = np.delete(left, np.unique(fallen))
     return order[np.concatenate(kept)].astype(np.int64)
@@ -89,9 +90,12 @@ def _close(
     second: NDArray[np.int64],
     threshold: float,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return pairs of one class that overlap by more than a threshold, as positions in both."""
+    """Return pairs of one class that overlap by more than a threshold, as positions in both.
+
+    The first of a pair comes before the second.
+    """
     rows, columns = meeting_pairs(shapes[first], shapes[second])
-    alike = kind[first[rows]] == kind[second[columns]]
+    alike = (kind[first[rows]] == kind[second[columns]]) & (first[rows] < second[columns])
     rows, columns = rows[alike], columns[alike]
     close = iou_of_pairs(shapes[first], shapes[second], rows, columns) > threshold
     return rows[close], columns[close]
