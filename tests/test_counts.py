@@ -170,9 +170,9 @@ def test_limits_the_wrong_way_round_are_refused():
         make_groups(of(9, 4, 1), "counts", low=5, high=3)
 
 
-def test_one_class_cannot_be_divided():
-    with pytest.raises(ConfigError, match="empty"):
-        make_groups(of(7))
+@pytest.mark.parametrize("scheme", ["class-thirds", "equal-mass", "counts"])
+def test_one_class_is_the_head(scheme):
+    assert make_groups(of(7), scheme) == Groups(head=(0,), middle=(), tail=())
 
 
 @pytest.mark.parametrize("scheme", ["equal-mass", "ratio"])

@@ -157,7 +157,7 @@ def make_groups(
 
     Returns:
         Groups of class indices. With two classes, the scheme `"class-thirds"` leaves the middle
-        empty; every other empty group is an error.
+        empty, and a single class is the head; every other empty group is an error.
 
     Raises:
         ConfigError: Unknown scheme, a class missing from the lists or in two, or an empty group.
@@ -166,10 +166,11 @@ def make_groups(
         >>> make_groups(ClassCounts(("a", "b", "c"), (9, 90, 1)))
         Groups(head=(1,), middle=(0,), tail=(2,))
     """
-    if len(counts.names) < 2 or not counts.total:
+    if len(counts.names) == 1 and counts.total:
+        return Groups((0,), (), ())
+    if not counts.total:
         raise ConfigError(
-            "groups need two classes with samples, otherwise one is empty; got counts "
-            f"{counts.values}"
+            f"groups need classes with samples, otherwise one is empty; got counts {counts.values}"
         )
     if scheme in ("counts", "ratio"):
         groups = _thresholds(counts, str(scheme), low=low, high=high)

@@ -14,7 +14,7 @@ from tailora.backbones.layout import spread_layers
 from tailora.boxes import Boxes, evaluate_detections, read_submission, to_corners
 from tailora.methods.prepare import check_row
 from tailora.storage import read_json
-from tests.data.scenes import NORTH, WEST, write_scene
+from tests.data.scenes import NORTH, WEST, write_labels, write_scene
 from tests.end_to_end.chips import refused, snapshot, succeed, tailora
 from tests.tiny import tiny_encoder_folder
 
@@ -160,6 +160,7 @@ def test_bad_combinations_and_files_are_refused_in_a_line(run, dota, encoder, tm
         (("fit", data, *task, "--set", "probe.layers=[1]"), "layers=[1] does not go with"),
         (("fit", data, *task, "--set", "train.mix=mixup"), "needs one label per image"),
         (("fit", data, *task, "--chip", "32"), "--chip are options of scenes or masks"),
+        (("fit", f"yolo:{dota}", "--out", tmp_path / "no"), "does not say what classes are called"),
         (("fit", "bluemarble-dense:windows=40", *task), "has no oriented boxes"),
         (("predict", run, dota / "images"), "give a folder with --out DIR"),
         (("predict", run, spaced, *out), "has a space"),
@@ -235,3 +236,35 @@ def test_bad_options_of_maps_of_objects_are_refused_in_a_line(run, tmp_path):
     ):
         refused(tailora("map", run, *words), text)
     assert not (tmp_path / "o.gpkg").exists()
+
+
+def test_one_class_of_polygons_on_a_scene(encoder, tmp_path):
+    """Crowns as polygons, from a scene to boxes on it; without other classes there is no tail."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(60, 90, (3, 232, 232)).astype(np.uint8)
+    corners = []
+    for x, y in np.argwhere(np.ones((14, 14))) * 16 + 12:
+        corners.append(to_corners([[x, y, 10, 6, rng.uniform(-1, 1)]])[0])
+        inside = shapely.contains_xy(
+            shapely.Polygon(corners[-1]), *(np.mgrid[y - 8 : y + 9, x - 8 : x + 9][::-1] + 0.5)
+        )
+        pixels[:, y - 8 : y + 9, x - 8 : x + 9][:, inside] = 230
+    scene = write_scene(tmp_path / "wood.tif", pixels)
+    shapes = list(shapely.polygons(np.array(corners) * (10, -10) + (WEST, NORTH)))
+    labels = write_labels(tmp_path / "crowns.gpkg", shapes, ["crown"] * len(shapes), field="kind")
+    data = (scene, "--labels", labels, "--class-field", "kind", "--task", "detect", "--chip", 20)
+    run = tmp_path / "run"
+    succeed("fit", *data, "--out", run, "--backbone", encoder, *QUICK,
+            "--set", "train.batch_size=8", "--set", "train.epochs=1")  # fmt: skip
+    metrics = read_json(run / "metrics.json")
+    [_, row] = metrics["task"]["rows"]
+    assert row["ap50"]["tail"] is None
+    assert row["ap50"]["all"] == row["ap50"]["head"] == row["per_class"][0]["ap50"] > 0
+    facts = read_json(run / "run.json")["dataset"]
+    assert (facts["chip"], facts["pixel"]) == (20, [10.0, 10.0])
+    assert any("there is no tail" in note for note in facts["notes"])
+    assert "Average precision" in (run / "report.html").read_text("utf-8")
+    out = json.loads(succeed("evaluate", run, *data[:5], "--json", "--quiet").out)
+    assert out["task"]["rows"][0]["ap50"]["all"] == pytest.approx(row["ap50"]["all"])
+    succeed("map", run, scene, "--out", tmp_path / "o.gpkg", "--quiet")
+    assert pyogrio.read_info(tmp_path / "o.gpkg")["features"] > 0

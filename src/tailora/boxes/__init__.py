@@ -10,7 +10,14 @@ from tailora.boxes.dota_evaluation import (
     evaluate_detections,
     match_detections,
 )
-from tailora.boxes.forms import CONVENTIONS, to_boxes, to_convention, to_corners
+from tailora.boxes.forms import (
+    CONVENTIONS,
+    rectangle_around,
+    smallest_rectangle,
+    to_boxes,
+    to_convention,
+    to_corners,
+)
 from tailora.boxes.overlap import iou_matrix
 from tailora.boxes.submission import read_submission, write_submission
 from tailora.boxes.suppression import overlapping_groups, rotated_nms
@@ -41,7 +48,9 @@ __all__ = [
     "overlapping_groups",
     "parse_tile_name",
     "read_submission",
+    "rectangle_around",
     "rotated_nms",
+    "smallest_rectangle",
     "tile_starts",
     "to_boxes",
     "to_convention",

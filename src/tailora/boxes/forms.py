@@ -10,6 +10,7 @@ Reference: the conventions of MMRotate (Zhou et al., ACM MM 2022, section 3.1).
 from typing import Any, Final
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from tailora.errors import ConfigError, unknown_name
@@ -46,6 +47,36 @@ def to_corners(boxes: NDArray[Any]) -> NDArray[np.float64]:
         ],
         axis=1,
     )
+
+
+def smallest_rectangle(points: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the corners (4, 2) of the smallest rectangle around points.
+
+    Args:
+        points: x and y of an outline in any order (points, 2).
+
+    Example:
+        >>> smallest_rectangle(np.array([[0, 0], [4, 0], [4, 2], [2, 1], [0, 2]])).round(9).tolist()
+        [[0.0, 0.0], [4.0, 0.0], [4.0, 2.0], [0.0, 2.0]]
+    """
+    return rectangle_around(shapely.multipoints(points))
+
+
+def rectangle_around(shape: Any) -> NDArray[np.float64]:
+    """Return the corners (4, 2) of the smallest rectangle around a geometry of shapely.
+
+    They lie on one line, or in one place, if the geometry has no area.
+    """
+    points = shapely.get_coordinates(shapely.convex_hull(shape))
+    origin = points.mean(axis=0)  # far from zero the products would lose precision
+    hull = points - origin
+    u = _unit(hull - np.roll(hull, 1, axis=0))  # a side of it lies on a side of the hull
+    v = np.stack([-u[:, 1], u[:, 0]], axis=-1)
+    along, across = u @ hull.T, v @ hull.T
+    best = int(np.argmin(np.ptp(along, axis=1) * np.ptp(across, axis=1)))
+    ends = [(part[best].min(), part[best].max()) for part in (along, across)]
+    order = ((0, 0), (1, 0), (1, 1), (0, 1))
+    return origin + [ends[0][i] * u[best] + ends[1][j] * v[best] for i, j in order]
 
 
 def to_boxes(corners: NDArray[Any], *, convention: str = "le90") -> NDArray[np.float64]:

@@ -79,9 +79,9 @@ Data = Annotated[
         metavar="DATA",
         help="Folder with one subfolder per class, CSV or Parquet table (path, label, optional "
         "split and group); with --task segment a folder with images/ and masks/ or a table (image, "
-        "mask), with --task detect dota:PATH; a scene (raster or folder of bands with --labels, or "
-        "a .toml that lists scenes), a public dataset as NAME:PATH ({public datasets}), or a "
-        "built-in dataset: {built-in datasets}.",
+        "mask), with --task detect dota:PATH, yolo:PATH or coco:PATH; a scene (raster or folder of "
+        "bands with --labels, or a .toml that lists scenes), a public dataset as NAME:PATH "
+        "({public datasets}), or a built-in dataset: {built-in datasets}.",
     ),
 ]
 Imbalance = Annotated[
@@ -140,7 +140,7 @@ Chip = Annotated[
     typer.Option(
         "--chip",
         help="Size in pixels of the chips cut from a scene.",
-        show_default="64; 128 for segment",
+        show_default="64; 128 for segment, 448 for detect",
     ),
 ]
 Backbone = Annotated[
@@ -152,7 +152,7 @@ Task = Annotated[
     typer.Option(
         "--task",
         help="What is decided about an image: {tasks}.",
-        show_default="classify; segment for bluemarble-dense, detect for shapes-dota",
+        show_default="classify; segment for bluemarble-dense, detect for shapes-dota, yolo:, coco:",
     ),
 ]
 Tuner = Annotated[
@@ -284,8 +284,10 @@ def chosen_recipe(
 
 _TASK_OF: Mapping[str, str] = {
     "bluemarble-dense": "segment",
+    "coco": "detect",
     "shapes-dota": "detect",
     "voronoi-pairs": "change",
+    "yolo": "detect",
 }
 
 

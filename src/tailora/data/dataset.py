@@ -19,7 +19,7 @@ from tailora.data.splits import (
     divide_groups,
     require_two_samples,
 )
-from tailora.data.targets import SelectedTargets, Targets, rarest_present
+from tailora.data.targets import SelectedTargets, Targets, fewest_classes, rarest_present
 from tailora.errors import DataError, unknown_name
 from tailora.numbers import counted
 
@@ -254,7 +254,8 @@ def check(dataset: Dataset) -> None:
         dataset: Dataset to check; nothing is decoded.
 
     Raises:
-        DataError: Arrays of different lengths, an invalid label or split, fewer than two classes, a
+        DataError: Arrays of different lengths, an invalid label or split, fewer than two classes
+            (of objects, which have to be found, one suffices), a
             class with a single sample, or one without a training or a test sample; for evaluation
             only, no sample at all.
     """
@@ -267,7 +268,8 @@ def check(dataset: Dataset) -> None:
                 f"dataset {dataset.name!r} has no labelled sample; provide at least one"
             )
         return
-    _require_two_classes(dataset.classes)
+    if fewest_classes(dataset.targets) > len(dataset.classes) or len(dataset.classes) > 1:
+        _require_two_classes(dataset.classes)
     if dataset.targets is None:
         require_two_samples(dataset.labels, classes=dataset.classes)
     trained, tested = dataset.counts("train").values, dataset.counts("test").values

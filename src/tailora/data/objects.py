@@ -69,7 +69,7 @@ class TileObjects:
 
 @final
 class TiledObjects:
-    """Annotations of tiles; a `tailora.data.Targets`.
+    """Annotations of tiles; a `tailora.data.Targets`, for which one class suffices.
 
     Args:
         names: Name of each image.
@@ -78,6 +78,8 @@ class TiledObjects:
         tiles: The tiles.
         classes: Number of classes.
     """
+
+    fewest_classes: Final = 1
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from tailora.data.readers.folder import open_folder
 from tailora.data.readers.published import PUBLISHED, open_published, recognise
 from tailora.data.readers.table import TABLE_EXTENSIONS, open_table
 from tailora.data.scenes.manifest import (
+    Cut,
     open_scene_manifest,
     open_scene_path,
     parse_scene_options,
@@ -141,15 +142,17 @@ def open_windows(
     seed: int = 0,
     to_learn: bool = True,
     usual_chip: int | None = None,
+    cut: Cut = open_scene_windows,
     **scene: Any,
 ) -> Dataset:
-    """Open scenes with labels as windows whose pixels have a class each.
+    """Open scenes with labels as windows whose pixels have a class each, or that hold objects.
 
     Args:
         source: A raster, a folder of bands, or a TOML file of scenes, as for `open_dataset`.
         seed: Seeds the splits.
         to_learn: See `Dataset`.
         usual_chip: Default for the pixels per side of a window; None means 128.
+        cut: What is made of the scenes: `open_scene_windows` or `open_object_windows`.
         **scene: As for `open_dataset`; `ignore` is a value of a label raster without a class.
 
     Raises:
@@ -161,7 +164,7 @@ def open_windows(
     path = Path(name)
     if not path.exists():
         raise DataError(f"no file or folder {str(source)!r}; give a path that exists")
-    how = {"to_learn": to_learn, "usual_chip": usual_chip or WINDOW, "cut": open_scene_windows}
+    how = {"to_learn": to_learn, "usual_chip": usual_chip or WINDOW, "cut": cut}
     if path.suffix.lower() == ".toml":
         _refuse_scene_options(str(path), given)
         return open_scene_manifest(path, seed=seed, **how)

@@ -26,6 +26,13 @@ class Targets(Protocol):
         ...
 
 
+def fewest_classes(targets: Targets | None) -> int:
+    """Return how many classes a decision needs: two, or one where places have to be found too."""
+    while isinstance(targets, SelectedTargets):
+        targets = targets.base
+    return int(getattr(targets, "fewest_classes", 2))
+
+
 @final
 class SelectedTargets:
     """Annotations of some images of another data set, renumbered from zero.

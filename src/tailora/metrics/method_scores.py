@@ -293,7 +293,7 @@ def _fit_metrics(
 
 
 def _feature_metrics(output: MethodOutput, split: TestSplit) -> dict[str, Any]:
-    if output.trained is None:
+    if output.trained is None or len(split.counts.names) == 1:  # a class alone lies apart from none
         return {}
     found: dict[str, Any] = {"collapse": collapse_of(output.trained, split.counts)}
     if output.features is not None:

@@ -61,23 +61,32 @@ class Detection(Task):
     def open(
         self, source: str | Path, *, seed: int = 0, to_learn: bool = True, **options: Any
     ) -> "Dataset":
-        """Open images with labels in DOTA's format, or a built-in dataset that has objects.
+        """Open images with labelled objects, scenes with polygons, or built-in data with objects.
 
         Raises:
-            DataError: See `tailora.data.open_object_tiles`.
-            ConfigError: An option is wrong, or is one of scenes or masks.
+            DataError: See `tailora.data.open_object_tiles` and `open_object_windows`.
+            ConfigError: An option is wrong, or is one of masks.
         """
         from tailora.data import BUILT_IN, open_object_tiles
+        from tailora.data.open import is_scene, open_windows
+        from tailora.data.readers.object_tiles import TILE
+        from tailora.data.scenes.object_windows import open_object_windows
 
         name = str(source).partition(":")[0]
         given = {key: value for key, value in options.items() if value is not None}
+        if is_scene(source, given):
+            given = {"usual_chip": TILE} | given
+            return open_windows(
+                source, seed=seed, to_learn=to_learn, cut=open_object_windows, **given
+            )
         tile = given.pop("usual_chip", None)
         if name in BUILT_IN and not Path(name).exists():
             return super().open(source, seed=seed, to_learn=to_learn, **given)
         if given:
             raise ConfigError(
                 f"--{' and --'.join(key.replace('_', '-') for key in sorted(given))} are options "
-                f"of scenes or masks, which task {self.name!r} does not learn from; give dota:PATH"
+                f"of scenes or masks; for task {self.name!r} options of images follow their path, "
+                "as in dota:PATH:tile=512"
             )
         usual = {} if tile is None else {"tile": tile}
         return open_object_tiles(source, seed=seed, to_learn=to_learn, **usual)
@@ -87,7 +96,7 @@ class Detection(Task):
         if data.targets is None or not isinstance(data.targets.read(0), TileObjects):
             raise DataError(
                 f"dataset {data.name!r} has no oriented boxes, which task {self.name!r} needs; "
-                "give images with labels in DOTA's format as dota:PATH, or leave out --task"
+                "give dota:PATH, yolo:PATH, coco:PATH or a scene with polygons, or leave out --task"
             )
 
     def image_size(self, data: "Dataset", patch: int) -> int:

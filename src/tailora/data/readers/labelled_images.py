@@ -9,7 +9,7 @@ ROOT/images/...                ROOT/labelTxt/...                  one folder, no
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, final
@@ -185,20 +185,38 @@ def _unlabelled(folder: Path, split: str | None, pictures: Mapping[str, Path]) -
 def _check_partners(
     folder: Path, pictures: Mapping[str, Path], texts: Mapping[str, Path], *, unpaired: str
 ) -> list[str]:
+    alone = {
+        "images without a label file": sorted(pictures.keys() - texts.keys()),
+        "label files without an image": sorted(texts.keys() - pictures.keys()),
+    }
+    return tell_or_refuse(folder.name, alone, unpaired)
+
+
+def tell_or_refuse(where: str, alone: Mapping[str, Sequence[str]], unpaired: str) -> list[str]:
+    """Return notes on what has no partner.
+
+    Args:
+        where: Folder.
+        alone: Names, by what they are.
+        unpaired: `"refuse"` or `"skip"`.
+
+    Raises:
+        DataError: There are some, and they are to be refused.
+        ConfigError: `unpaired` is neither.
+    """
+    if unpaired not in UNPAIRED:
+        raise unknown_name("value of unpaired", unpaired, UNPAIRED)
     notes = []
-    for what, alone in (
-        ("images without a label file", sorted(pictures.keys() - texts.keys())),
-        ("label files without an image", sorted(texts.keys() - pictures.keys())),
-    ):
-        if not alone:
+    for what, names in alone.items():
+        if not names:
             continue
-        shown = ", ".join(alone[:_NAMED]) + (", ..." if len(alone) > _NAMED else "")
+        shown = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
         if unpaired == "refuse":
             raise DataError(
-                f"{folder.name} has {len(alone)} {what}: {shown}; add the missing files, or skip "
+                f"{where} has {len(names)} {what}: {shown}; add the missing files, or skip "
                 "these with :unpaired=skip"
             )
-        notes.append(f"{folder.name}: left out {len(alone)} {what} ({shown})")
+        notes.append(f"{where}: left out {len(names)} {what} ({shown})")
     return notes
 
 

@@ -1,7 +1,7 @@
-"""DOTA and datasets in its format as tiles of their images, with the objects in them."""
+"""Images with labelled objects as tiles: DOTA's format, YOLO's, and COCO's."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, final
@@ -12,16 +12,31 @@ from numpy.typing import NDArray
 from tailora.boxes import Tile, make_tiles
 from tailora.data.dataset import Dataset, assemble_targets
 from tailora.data.objects import NO_OBJECTS, Objects, ObjectTiles, TiledObjects, has_area
+from tailora.data.readers.coco_labels import find_coco_images
 from tailora.data.readers.dota import VERSIONS, checked_version
-from tailora.data.readers.labelled_images import LabelledImage, find_labelled_images
+from tailora.data.readers.labelled_images import (
+    Found,
+    LabelledImage,
+    find_labelled_images,
+    has_label_folders,
+)
 from tailora.data.readers.picture_windows import picture_size
+from tailora.data.readers.visible_files import visible_files
+from tailora.data.readers.yolo_labels import find_yolo_images, is_yolo
 from tailora.data.splits import divide_groups
 from tailora.errors import ConfigError, DataError, unknown_name
 from tailora.numbers import counted
 
-_NAME: Final = "dota"
+FORMATS: Final = ("dota", "yolo", "coco")
+"""Formats of labels, by the name before the path."""
 _VALIDATION: Final = 0.125  # of the training images, where the folders have none
-_OPTIONS: Final = {"tile": int, "gap": int, "labels": str, "unpaired": str, "version": str}
+_OPTIONS: Final[Mapping[str, Mapping[str, type]]] = {
+    "dota": {"tile": int, "gap": int, "unpaired": str, "labels": str, "version": str},
+    "yolo": {"tile": int, "gap": int, "unpaired": str},
+    "coco": {"tile": int, "gap": int, "unpaired": str, "images": str},
+}
+TILE: Final = 448
+"""Pixels per side of a tile, unless another is chosen."""
 _SHARE: Final = 5  # of the side of a tile over the overlap of neighbours
 
 
@@ -30,54 +45,50 @@ def open_object_tiles(
     *,
     seed: int = 0,
     to_learn: bool = True,
-    tile: int = 448,
+    tile: int = TILE,
     gap: int | None = None,
     labels: str = "",
     unpaired: str = "refuse",
     version: str = "any",
+    images: str = "",
 ) -> Dataset:
-    """Open images with labels in DOTA's format, cut into overlapping square tiles.
+    """Open images with labelled objects, cut into overlapping square tiles.
 
     Tiles without objects are kept. Objects that are difficult, or cut by the border of a tile, are
     there but do not count: neither finding nor missing them is learnt or measured. All tiles of an
     image are in one split, and intervals resample images.
 
     Args:
-        source: `dota:PATH`, or a path; `dota:PATH:tile=1024:gap=200` gives options. Folders are
-            those of `labelled_images`.
+        source: `dota:PATH`, `yolo:PATH` or `coco:PATH`, or a path, whose content says which;
+            `dota:PATH:tile=1024:gap=200` gives options. Folders are those of `labelled_images`,
+            `yolo_labels` and `coco_labels`.
         seed: Seeds missing splits.
         to_learn: False for data only used for evaluation: all images are test images.
         tile: Side of a tile in pixels; that of the longest image if it is smaller.
         gap: Overlap of neighbouring tiles in pixels, a fifth of a tile if None; an object up to
             this size is whole in one of them.
-        labels: Label folder relative to the split folder, if there are several.
+        labels: Label folder of DOTA relative to the split folder, if there are several.
         unpaired: `"refuse"` or `"skip"` images without labels and labels without an image.
         version: `"1.0"`, `"1.5"` or `"2.0"` of DOTA, which define the allowed class names; `"any"`
             accepts all names.
+        images: Folder of the images of COCO, if they are not in one of the usual places.
 
     Raises:
         DataError: Files are missing or malformed, a class is unknown, or no object is left.
         ConfigError: An unknown option, or an invalid value.
     """
-    given = {"tile": tile, "gap": gap, "labels": labels, "unpaired": unpaired, "version": version}
-    root, own = _parse(source)
+    given = {
+        "tile": tile, "gap": gap, "labels": labels, "unpaired": unpaired, "version": version,
+        "images": images,
+    }  # fmt: skip
+    kind, root, own = _parse(source)
     given |= own
-    if given["version"] not in VERSIONS:
-        raise unknown_name("version of DOTA", str(given["version"]), VERSIONS)
-    wanted = str(given["version"])
-    found = find_labelled_images(
-        root,
-        labels=str(given["labels"]),
-        version="" if wanted in ("auto", "any") else wanted,
-        unpaired=str(given["unpaired"]),
-    )
+    found = _found(kind, root, given)
     notes = [*found.notes]
-    if wanted != "any":
-        notes.append(checked_version(found, wanted))
-    images = found.images
+    pictures = found.images
     kept = _Kept()
-    sizes = [picture_size(image.path) for image in images]
-    usable = [kept.of(image, size) for image, size in zip(images, sizes, strict=True)]
+    sizes = [picture_size(image.path) for image in pictures]
+    usable = [kept.of(image, size) for image, size in zip(pictures, sizes, strict=True)]
     classes, usable = kept.classes(usable)
     if not classes:
         raise DataError(
@@ -87,19 +98,20 @@ def open_object_tiles(
     objects = [_objects(one, rows, classes) for one, rows in usable]
     gap = side // _SHARE if given["gap"] is None else int(given["gap"])
     tiles, owners = _cut(sizes, side, gap)
-    names = [image.name for image in images]
-    splits = _splits(images, objects, len(classes), seed) if to_learn else None
-    several = len(tiles) > len(images)
+    names = [image.name for image in pictures]
+    splits = _splits(pictures, objects, len(classes), seed) if to_learn else None
+    several = len(tiles) > len(pictures)
     if several:
-        cut = f"{counted(len(images), 'image')} cut into {counted(len(tiles), 'tile')}"
+        cut = f"{counted(len(pictures), 'image')} cut into {counted(len(tiles), 'tile')}"
         notes.append(f"{cut} of {side} pixels")
     targets = TiledObjects(names, objects, owners, tiles, len(classes))
+    notes += one_class(classes)
     empty = int((targets.tally().sum(axis=1) == 0).sum())
     if empty:
         notes.append(f"{counted(empty, 'tile')} without an object that counts, kept")
     return assemble_targets(
-        root.resolve().name,
-        ObjectTiles([image.path for image in images], names, owners, tiles),
+        root.resolve().stem if root.is_file() else root.resolve().name,
+        ObjectTiles([image.path for image in pictures], names, owners, tiles),
         targets,
         classes=classes,
         splits=None if splits is None else [splits[owner] for owner in owners],
@@ -110,23 +122,65 @@ def open_object_tiles(
     )
 
 
-def _parse(source: str | Path) -> tuple[Path, dict[str, Any]]:
-    """Split `dota:PATH:option=value` into a path and options."""
+def one_class(classes: Sequence[str]) -> list[str]:
+    """Say what a single class means, if it is one."""
+    if len(classes) > 1:
+        return []
+    return [
+        f"one class, {classes[0]!r}: objects are found, and there is no other class to tell them "
+        "from; there is no tail"
+    ]
+
+
+def _parse(source: str | Path) -> tuple[str, Path, dict[str, Any]]:
+    """Split `dota:PATH:option=value` into a format, a path and options."""
     if Path(source).exists():
-        return Path(source), {}
+        return _format_of(Path(source)), Path(source), {}
     words = str(source).split(":")
-    words = words[1:] if words[0] == _NAME and len(words) > 1 else words
+    named = words[0] in FORMATS and len(words) > 1
+    kind, words = (words[0], words[1:]) if named else ("", words)
     first = next((i for i, word in enumerate(words) if i and "=" in word), len(words))
+    root = Path(":".join(words[:first])).expanduser()
+    kind = kind or _format_of(root)
     given: dict[str, Any] = {}
     for word in words[first:]:
         key, _, value = word.partition("=")
-        if key not in _OPTIONS:
-            raise unknown_name("option of objects", key, _OPTIONS)
+        if key not in _OPTIONS[kind]:
+            raise unknown_name("option of objects", key, _OPTIONS[kind])
         try:
-            given[key] = _OPTIONS[key](value)
+            given[key] = _OPTIONS[kind][key](value)
         except ValueError as error:
             raise ConfigError(f"{key} takes a whole number, got {value!r}") from error
-    return Path(":".join(words[:first])).expanduser(), given
+    return kind, root, given
+
+
+def _format_of(path: Path) -> str:
+    """Format of the labels at a path that does not name it."""
+    if path.is_dir() and not has_label_folders(path):
+        if is_yolo(path):
+            return "yolo"
+        if any(p.suffix.lower() == ".json" for p in visible_files(path)):
+            return "coco"
+    return {".json": "coco", ".yaml": "yolo", ".yml": "yolo"}.get(path.suffix.lower(), "dota")
+
+
+def _found(kind: str, root: Path, given: Mapping[str, Any]) -> Found:
+    """Images with their labels."""
+    unpaired = str(given["unpaired"])
+    if kind == "yolo":
+        return find_yolo_images(root, unpaired=unpaired)
+    if kind == "coco":
+        return find_coco_images(root, images=str(given["images"]), unpaired=unpaired)
+    wanted = str(given["version"])
+    if wanted not in VERSIONS:
+        raise unknown_name("version of DOTA", wanted, VERSIONS)
+    found = find_labelled_images(
+        root, labels=str(given["labels"]),
+        version="" if wanted in ("auto", "any") else wanted, unpaired=unpaired,
+    )  # fmt: skip
+    if wanted != "any":
+        found.notes.append(checked_version(found, wanted))
+    return found
 
 
 @final
