@@ -29,7 +29,8 @@ from tailora.losses import LDAMLoss
 from tailora.runs.weights import HeadFacts, load_head, save_head
 
 COUNTS = (120, 40, 8)
-FITTED = [n for n in probe_names() if not (find_probe(n).text or find_probe(n).maps)]
+OTHER_INPUT = ("text", "maps", "transitions")
+FITTED = [n for n in probe_names() if not any(getattr(find_probe(n), a) for a in OTHER_INPUT)]
 
 
 def fit_probe(name, data, options=None):

@@ -150,8 +150,13 @@ def make_plan(
     recipe = _with_features_of_all(recipe, found)
     # few encoders read text, few methods have a head of their own, and few tasks have maps
     known = {name: find_probe(name) for name in probe_names()}
-    one_each = find_task(recipe.task).per_image
-    every = [n for n, p in known.items() if not (p.text or p.own or (p.maps and one_each))]
+    task = find_task(recipe.task)
+    unfit = {
+        name for name, probe in known.items()
+        if probe.text or probe.own or (probe.maps and task.per_image)
+        or (probe.transitions and not task.transitions)
+    }  # fmt: skip
+    every = [name for name in known if name not in unfit]
     listed = [name for text in probes for name in (every if text == "all" else [text])]
     adaptations = [
         _adaptation(recipe, method, changes)

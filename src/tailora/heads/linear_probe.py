@@ -4,7 +4,7 @@ The objective is convex for cross-entropy and its re-weighted or logit-adjusted 
 reaches the same head from any initialisation: adapters are compared, not the luck of an optimiser.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -19,6 +19,7 @@ L2_GRID: Final = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
 _CURVATURE: Final = 0.1  # of a softmax in its logits, about; only speed depends on it
 Loss = Callable[[Tensor, Tensor], Tensor]
 Score = Callable[[NDArray[np.int64], NDArray[np.int64]], float]
+Validation = tuple[NDArray[np.floating], NDArray[np.int64]]
 
 
 _ROUNDING = 1e-6  # of single precision, a few times over
@@ -60,7 +61,7 @@ def fit_linear_probe(
     loss: Loss,
     num_classes: int,
     l2: float | Sequence[float] = L2_GRID,
-    validation: tuple[NDArray[np.floating], NDArray[np.int64]] | None = None,
+    validation: Validation | None = None,
     score: Score | None = None,
     max_iter: int = 1000,
 ) -> LinearProbe:
@@ -84,22 +85,60 @@ def fit_linear_probe(
 
     Reference: stage 6 of debLoRA (linear probe); its public scripts use SGD with early stopping.
     """
+    grid = penalties(l2, validation, score)
+    check_rows(features, labels, num_classes)
+    axes = PrincipalAxes(features)
+    x = torch.from_numpy(axes.project(features))
+    y = torch.from_numpy(labels.astype(np.int64))
+    linear = zero_linear(x.shape[1], num_classes)
+
+    def solve(penalty: float) -> nn.Linear:
+        scale = axes.scale(penalty)
+        scaled, weights = x * scale, penalty * scale.square()
+        minimise(
+            linear.parameters(),
+            lambda: loss(linear(scaled), y) + (weights / 2 * linear.weight.square()).sum(),
+            max_iter,
+        )
+        return axes.fold(linear, scale)
+
+    return best_penalty(grid, solve, validation, score)
+
+
+def penalties(
+    l2: float | Sequence[float], validation: Validation | None, score: Score | None
+) -> list[float]:
+    """Return the penalties to try, the strongest first.
+
+    Raises:
+        ConfigError: One is not positive, or there are several without validation.
+    """
     grid = sorted([l2] if isinstance(l2, float | int) else l2, reverse=True)
     if not grid or not all(0 < penalty < np.inf for penalty in grid):
         raise ConfigError(f"probe l2 must be positive, got {l2!r}")
     if len(grid) > 1 and (validation is None or score is None):
         raise ConfigError("selecting among several l2 needs validation samples; give one number")
-    _check_rows(features, labels, num_classes)
-    axes = _Axes(features)
-    x = torch.from_numpy(axes.project(features))
-    y = torch.from_numpy(labels.astype(np.int64))
-    linear = zero_linear(x.shape[1], num_classes)
+    return grid
+
+
+def best_penalty(
+    grid: Sequence[float],
+    solve: Callable[[float], nn.Linear],
+    validation: Validation | None,
+    score: Score | None,
+) -> LinearProbe:
+    """Solve with each penalty and keep the head that is best on validation, of equals the first.
+
+    Args:
+        grid: From `penalties`.
+        solve: Trains a head with a penalty; may start where the previous one ended.
+        validation: See `fit_linear_probe`.
+        score: See `fit_linear_probe`.
+    """
     heads: dict[float, nn.Linear] = {}
     scores: dict[float, float] = {}
     for penalty in grid:
-        scale = torch.from_numpy((_CURVATURE * axes.variances + penalty) ** -0.5).float()
-        _minimise(linear, x * scale, y, loss, penalty * scale.square(), max_iter)
-        heads[penalty] = axes.fold(linear, scale)
+        heads[penalty] = solve(penalty)
         if len(grid) > 1 and validation is not None and score is not None:
             predicted = predict_logits(heads[penalty], validation[0]).argmax(1)
             scores[penalty] = score(validation[1], predicted)
@@ -122,7 +161,7 @@ def predict_logits(
         return torch.cat(batches).numpy()
 
 
-class _Axes:
+class PrincipalAxes:
     """Principal axes of standardised features.
 
     Features are strongly correlated, and first-order methods converge slowly along weak directions.
@@ -136,7 +175,12 @@ class _Axes:
         variances, self.rotation = np.linalg.eigh(squares / len(features))
         self.variances = np.maximum(variances, 0.0)
 
+    def scale(self, penalty: float) -> Tensor:
+        """Factors (features,) that give each axis a curvature of about one."""
+        return torch.from_numpy((_CURVATURE * self.variances + penalty) ** -0.5).float()
+
     def project(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Standardise `features` (rows, features) and turn them to the axes."""
         projected = np.empty(features.shape, dtype=np.float32)
         for rows, x in self._blocks(features):
             projected[rows] = x @ self.rotation
@@ -163,12 +207,12 @@ class _Axes:
         return folded
 
 
-def _minimise(
-    linear: nn.Linear, x: Tensor, y: Tensor, loss: Loss, penalty: Tensor, max_iter: int
+def minimise(
+    parameters: Iterable[nn.Parameter], objective: Callable[[], Tensor], max_iter: int
 ) -> None:
-    """Minimise mean loss + sum over axes of penalty / 2 * weight^2; `penalty` is (axes,)."""
+    """Bring `parameters` to the minimum of a convex objective by L-BFGS."""
     optimizer = torch.optim.LBFGS(
-        linear.parameters(),
+        parameters,
         max_iter=max_iter,
         tolerance_grad=1e-6,
         tolerance_change=1e-9,
@@ -178,7 +222,7 @@ def _minimise(
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        value = loss(linear(x), y) + (penalty / 2 * linear.weight.square()).sum()
+        value = objective()
         value.backward()
         return value
 
@@ -193,9 +237,12 @@ def zero_linear(features: int, classes: int) -> nn.Linear:
     return linear
 
 
-def _check_rows(
-    features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int
-) -> None:
+def check_rows(features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int) -> None:
+    """Reject training rows that no head can be fitted to.
+
+    Raises:
+        DataError: See `fit_linear_probe`.
+    """
     if features.ndim != 2 or labels.shape != features.shape[:1] or not len(labels):
         raise DataError(
             "features must be (rows, features) and labels (rows,) with at least one row, got "

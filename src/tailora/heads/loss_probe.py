@@ -1,5 +1,6 @@
 """A linear head trained to convergence with any loss of the shelf."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, final
 
@@ -8,7 +9,7 @@ from torch import nn
 
 from tailora import registry
 from tailora.counts import ClassCounts
-from tailora.heads.linear_probe import fit_linear_probe, zero_linear
+from tailora.heads.linear_probe import LinearProbe, fit_linear_probe, zero_linear
 from tailora.heads.probe import NO_OPTIONS, Options, Probe, ProbeData, best_of, choices_of
 
 MOST_TO_SELECT: Final = 10_000
@@ -55,7 +56,18 @@ def fit_linear(data: ProbeData, loss: nn.Module) -> nn.Linear:
         data: Of at most `MOST_TO_SELECT` rows the penalty is selected, the head has all.
         loss: Takes logits (rows, classes) and targets (rows,).
     """
-    fit = partial(fit_linear_probe, loss=loss, num_classes=len(data.counts.names))
+    return fit_selected(
+        data, partial(fit_linear_probe, loss=loss, num_classes=len(data.counts.names))
+    )
+
+
+def fit_selected(data: ProbeData, fit: Callable[..., LinearProbe]) -> nn.Linear:
+    """Fit with the penalty that is best on validation, chosen with some rows if there are many.
+
+    Args:
+        data: See `fit_linear`.
+        fit: Takes features, labels, `l2`, `validation` and `score` as `fit_linear_probe` does.
+    """
     if not len(data.val_labels):
         return fit(data.features, data.labels, l2=data.l2[len(data.l2) // 2]).linear
     rows = np.arange(data.as_they_are or len(data.labels))

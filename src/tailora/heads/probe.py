@@ -107,7 +107,8 @@ class Probe(ABC):
         own: Whether it is the head of the adapter's own training, which not every method has.
         maps: Whether it sees all places of an image at once: its module, which has `sees_maps`,
             takes features (images, rows, columns, width) and gives logits of each place.
-        is_linear: Whether it is a linear layer trained with the loss of its name.
+        transitions: Whether its classes are transitions between two dates, as in task `change`.
+        is_linear: Whether it is a linear layer, from which the training of an adapter can start.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Probe(ABC):
     text = False
     own = False
     maps = False
+    transitions = False
     is_linear = False
 
     @property

@@ -16,12 +16,14 @@ from tailora.heads.conv import ConvProbe
 from tailora.heads.cosine import CosineProbe
 from tailora.heads.dpt import DPTProbe
 from tailora.heads.expert_probes import RIDEProbe, SADEProbe, TLCProbe
+from tailora.heads.factored import FactoredProbe
 from tailora.heads.ldam import LDAMProbe
 from tailora.heads.loss_probe import LossProbe
 from tailora.heads.lws import LWSProbe
 from tailora.heads.ncm import NCMCL2NProbe, NCML2NProbe, NCMProbe
 from tailora.heads.nearest_neighbours import KNNProbe
 from tailora.heads.own import OwnProbe
+from tailora.heads.post_classification import PostClassificationProbe
 from tailora.heads.post_hoc import PostHocProbe
 from tailora.heads.probe import NO_OPTIONS, Options, Probe, ProbeData
 from tailora.heads.reslt import ResLTProbe
@@ -48,6 +50,8 @@ _OTHERS: Final[tuple[type[Probe], ...]] = (
     ConvProbe,
     DPTProbe,
     UPerNetProbe,
+    FactoredProbe,
+    PostClassificationProbe,
     ClipZeroShotProbe,
     OwnProbe,
 )
@@ -93,6 +97,7 @@ class ProbeObject(Probe):
         self.probe, self.name, self.told = probe, name, told
         self.summary = getattr(probe, "summary", "")
         self.views, self.text, self.maps = probe.views, probe.text, probe.maps
+        self.transitions = probe.transitions
 
     @property
     def options(self) -> dict[str, Any]:

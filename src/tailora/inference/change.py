@@ -225,7 +225,8 @@ def _direct(
 
     return PairClassifier(
         found.covers, verdicts, prepare, predict, [len(run.classes)],
-        lambda shares: read_transitions(shares[0], found), DIRECT,
+        lambda shares: read_transitions(shares[0], found),
+        POST_CLASSIFICATION if run.recipe.probe.loss == POST_CLASSIFICATION else DIRECT,
     )  # fmt: skip
 
 

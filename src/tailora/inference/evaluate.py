@@ -28,10 +28,12 @@ from tailora.progress import Progress, silent
 from tailora.runs.input_format import pick
 from tailora.runs.run import Run
 from tailora.runs.run_files import read_seen
+from tailora.runs.weights import OTHER_HEAD, load_head
 from tailora.tasks.task import Measured, PlacedRow, Task, find_task
 
 SPLIT_CHOICES = ("test", "all")
 _BATCH: Final = 64  # images
+_Placed = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 
 
 def evaluate_run(
@@ -168,7 +170,7 @@ def _measured(
 
     def said_by(
         part: Callable[[Tensor], Tensor],
-    ) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
+    ) -> _Placed:
         def said(positions: NDArray[np.int64]) -> NDArray[np.float32]:
             with torch.inference_mode():
                 pixels = _pixels(run, images, samples[positions], bands).to(device)
@@ -191,12 +193,13 @@ def _measured(
         units=None if data.groups is None else data.groups[samples],
         codes=_match_labels(run, data, np.arange(len(data.classes))),
         rows=[
+            *_other_row(run, task, said_by),
             PlacedRow(
                 run.record.method,
                 run.metrics.methods[-1].head,
                 said_by(finest(run.model.head)),
                 None if detector is None else said_by(detector),
-            )
+            ),
         ],
         classes=run.class_names,
         groups=make_groups(counts, options.groups, low=options.low, high=options.high),
@@ -208,6 +211,23 @@ def _measured(
         seed=run.recipe.seed,
         said=said,
     )
+
+
+def _other_row(
+    run: Run,
+    task: Task,
+    said_by: Callable[
+        [Callable[[Tensor], Tensor]], Callable[[NDArray[np.int64]], NDArray[np.float32]]
+    ],
+) -> list[PlacedRow]:
+    """The row of the head that the task shows beside the run's; none where it was not kept."""
+    name = task.other_head(run.recipe.probe.loss, run.class_names)
+    path = run.folder.path / f"{OTHER_HEAD}.safetensors"
+    if name is None or not path.is_file():
+        return []
+    head = load_head(path, classes=len(run.classes), features=run.model.encoder.features)
+    device = next(run.model.parameters()).device
+    return [PlacedRow(run.record.method, name, said_by(head.to(device)))]
 
 
 def _units(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, cast
 
@@ -31,7 +32,7 @@ from tailora.methods.stages import (
     trainable,
 )
 from tailora.runs.folder import StageCost
-from tailora.runs.weights import HeadFacts, load_adapted, load_head, save_head
+from tailora.runs.weights import OTHER_HEAD, HeadFacts, load_adapted, load_head, save_head
 from tailora.storage import read_json, typed, write_json
 from tailora.train.base_adaptation import AnyEncoder
 
@@ -205,6 +206,12 @@ class Method:
             splits: Splits to predict; besides training and validation no other is read.
         """
         raise NotImplementedError(f"{type(self).__name__} is not an ensemble")
+
+    def other_head(self, job: Job, name: str) -> nn.Module:
+        """Fit another head than the recipe's on its features, in the first process alone."""
+        probe = ProbeChoice(name, name, job.task.head_options(name))
+        path, facts = _fit_once(job, self, probe, self.features(job, "val"), OTHER_HEAD)
+        return load_head(path, classes=facts.classes, features=facts.width)
 
     def has_own_head(self, recipe: Recipe) -> bool:
         """Whether its training has a linear head, with which it can be evaluated too."""
@@ -440,6 +447,15 @@ def _kept_head(
     job: Job, method: Method, probe: ProbeChoice, val: Rows, *, name: str = "head"
 ) -> nn.Module:
     """Fit a head and save it in the method's folder, or read the saved one."""
+    path, facts = _fit_once(job, method, probe, val, name)
+    processes.wait(job.accelerator)
+    return load_head(path, classes=facts.classes, features=facts.width)
+
+
+def _fit_once(
+    job: Job, method: Method, probe: ProbeChoice, val: Rows, name: str
+) -> tuple[Path, HeadFacts]:
+    """Fit a head and save it, unless that was done; return its file."""
     path = job.folder.stage(method.name) / f"{name}.safetensors"
     facts = HeadFacts(probe.kind, probe.options, job.head_encoder.features, len(job.counts.names))
     if job.folder.writes and not path.is_file():
@@ -452,5 +468,4 @@ def _kept_head(
         check_kept(find_probe(probe.kind), head, seen, facts.classes, options)
         write_json(path.with_suffix(".options.json"), options)
         save_head(head, path, replace(facts, options=options))
-    processes.wait(job.accelerator)
-    return load_head(path, classes=facts.classes, features=facts.width)
+    return path, facts

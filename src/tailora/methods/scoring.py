@@ -226,8 +226,8 @@ def score(
     last, fit = np.asarray(outputs[-1].probabilities), outputs[-1].fit
     placed = None
     if not job.task.per_image:
-        rows = [*_more_rows(job, results[-1]), *(_placed(job, result) for result in results)]
-        placed = measured(job, "test", rows)
+        shown = [*_with_other_head(job, results[-1]), *results]
+        placed = measured(job, "test", [_placed(job, result) for result in shown])
     metrics, arrays = with_task_metrics(
         job.task, metrics, job.decisions("test"), last, measured=placed
     )
@@ -293,12 +293,13 @@ def measured(job: Job, split: str, rows: Sequence[PlacedRow]) -> Measured:
     )
 
 
-def _more_rows(job: Job, last: StageResult) -> Sequence[PlacedRow]:
-    stage = last.method.feature_stage(job)
-    encoder = last.encoder if stage == last.method.name else None
-    return job.task.more_rows(
-        lambda split: stage_maps(job, stage, split, encoder), job.dataset, job.input.resize
-    )
+def _with_other_head(job: Job, last: StageResult) -> list[StageResult]:
+    """The row of the head that the task always shows beside the run's."""
+    name = job.task.other_head(job.recipe.probe.loss, job.counts.names)
+    if name is None:
+        return []
+    head = last.method.other_head(job, name)
+    return [replace(last, head=head, head_name=name, plain=False)]
 
 
 def _placed(job: Job, result: StageResult) -> PlacedRow:

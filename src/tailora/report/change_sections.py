@@ -45,7 +45,7 @@ def changes_section(run: RunResult) -> Section:
         f"their dates. Intervals ({100 * confidence:g} %) resample "
         f"{counted(found['units'], found['unit'])}. Recall is the mean over transitions of a "
         "group, where both land covers must be right. Post-classification is a linear head for "
-        "each date by itself on the same features."
+        "each date by itself on the same features, calling as much changed on validation as did."
     )
     blocks: list[Block] = [Note(text, tone) for text, tone in _differences(run.metrics)]
     blocks += [_rows(found["rows"]), _transitions(run, found)]

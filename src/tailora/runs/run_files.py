@@ -19,8 +19,8 @@ from tailora.storage import file_sha256, typed, write_atomically
 
 _FILES: Final = (
     "recipe.toml", "metrics.json", "classes.json", "calibration.json", "report.npz", "seen.npy",
-    "head.json", "head.safetensors", "backbone.safetensors", "detector.safetensors",
-    "adapter/adapter_config.json",
+    "head.json", "head.safetensors", "other-head.safetensors", "backbone.safetensors",
+    "detector.safetensors", "adapter/adapter_config.json",
     "adapter/adapter_model.safetensors",
 )  # fmt: skip
 _SEEN: Final = "seen.npy"

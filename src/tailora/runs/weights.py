@@ -140,6 +140,8 @@ def _refused(path: Path, reason: str) -> RunError:
 
 
 ADAPTER, WEIGHTS, DETECTOR = "adapter", "backbone.safetensors", "detector.safetensors"
+OTHER_HEAD: Final = "other-head"
+"""Stem of the file of the head that the run's is shown beside."""
 _UNREADABLE = (
     SafetensorError,
     OSError,
@@ -195,7 +197,7 @@ def copy_saved(source: Path, target: Path) -> None:
     Raises:
         StorageError: The disk is full; no partly written file is left under its final name.
     """
-    for name in ("head.json", "head.safetensors", WEIGHTS, DETECTOR):
+    for name in ("head.json", "head.safetensors", f"{OTHER_HEAD}.safetensors", WEIGHTS, DETECTOR):
         if (source / name).is_file():
             write_atomically(target / name, partial(shutil.copyfile, source / name))
     if (source / ADAPTER).is_dir():

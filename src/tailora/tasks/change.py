@@ -8,6 +8,7 @@ inverse transitions: what is learnt, and said, does not depend on which date is 
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, final
 
 import numpy as np
@@ -17,11 +18,9 @@ from tailora.errors import DataError
 from tailora.tasks.segmentation import (
     Segmentation,
     pixel_logits,
-    seen,
-    token_classes,
     true_classes,
 )
-from tailora.tasks.task import Measured, PlacedRow
+from tailora.tasks.task import Measured
 from tailora.tasks.tokens import token_encoder
 from tailora.transitions import Transitions, parse_transitions
 
@@ -36,11 +35,12 @@ if TYPE_CHECKING:
     from tailora.report.blocks import Section
     from tailora.runs.result import RunResult
 
+DIRECT_HEAD: Final = "factored"
+"""Usual head, which learns transitions."""
 POST_CLASSIFICATION: Final = "post-classification"
-"""Row that classifies each date by itself, from the same features, and compares."""
+"""Head that classifies each date by itself, and compares."""
 _ORDERS: Final = 2  # of the dates
 _PARTS: Final = 3  # of the features: both dates, and how far they differ
-_PENALTIES: Final = (1e-3, 1e-2)  # of the head of post-classification, chosen on validation
 
 
 @final
@@ -52,6 +52,8 @@ class Change(Segmentation):
     summary = "what changed between two images, from what and into what, from pairs with masks"
     per_pixel = False
     pooling = "mean"
+    transitions = True
+    defaults = MappingProxyType({"probe.loss": DIRECT_HEAD})
     scored = (
         "the class of tokens, in both orders of their dates; scores of pixels are SeK and others"
     )
@@ -132,40 +134,11 @@ class Change(Segmentation):
         """Transition of each pixel, by the mean of what is said in both orders."""
         return transition_logits(logits, shape, _parsed(tuple(classes))).argmax(dim=0).numpy()
 
-    def more_rows(
-        self, features: Callable[[str], NDArray[np.floating]], data: "Dataset", fit: str
-    ) -> Sequence[PlacedRow]:
-        """Post-classification: a linear head for the land cover of each date by itself.
-
-        It learns from the same images and features, and its probabilities are compared by
-        `tailora.metrics.change_rule.compare_shares`; only where land cover is known.
-        """
-        from torch import nn
-
-        from tailora.heads.linear_probe import fit_linear_probe, predict_logits
-        from tailora.metrics.confusion import present_macro_f1
-
-        covers = _parsed(data.classes).covers
-        if len(covers) < _ORDERS:
-            return ()
-        learnt, checked = (_single_dates(features, data, split, fit) for split in ("train", "val"))
-        if len(np.unique(learnt[1])) < len(covers):
-            return ()
-        some = len(checked[1]) > 0
-        head = fit_linear_probe(
-            *learnt, loss=nn.CrossEntropyLoss(), num_classes=len(covers),
-            l2=_PENALTIES if some else _PENALTIES[0], validation=checked if some else None,
-            score=lambda true, said: present_macro_f1(true, said, num_classes=len(covers)),
-        ).linear  # fmt: skip
-        maps = features("test")
-
-        def logits(images: NDArray[np.int64]) -> NDArray[np.float32]:
-            own = np.asarray(maps[images], dtype=np.float32)
-            dates = own[..., : own.shape[-1] // _PARTS]  # the first date in each of both orders
-            said = predict_logits(head, dates.reshape(-1, dates.shape[-1]))
-            return said.reshape(*dates.shape[:-1], -1)
-
-        return [PlacedRow(POST_CLASSIFICATION, None, logits)]
+    def other_head(self, head: str, classes: Sequence[str]) -> str | None:
+        """Post-classification beside any other head, where land cover is known."""
+        if len(_parsed(tuple(classes)).covers) < _ORDERS:
+            return None
+        return DIRECT_HEAD if head == POST_CLASSIFICATION else POST_CLASSIFICATION
 
     def measure(self, measured: Measured) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Metrics of change over pixels of every row of the results."""
@@ -182,7 +155,8 @@ class Change(Segmentation):
             used.append(i)
             for row, one in zip(measured.rows, counts, strict=True):
                 logits = row.logits(np.array([i]))[0]
-                one.add(_dates(truth, found), self._said(row, logits, truth.shape, found))
+                said = transition_logits(logits, truth.shape, found).argmax(dim=0).numpy()
+                one.add(_dates(truth, found), _dates(said, found))
         units = list(used) if measured.units is None else measured.units[used].tolist()
         options: dict[str, Any] = {
             "replicates": measured.replicates, "confidence": measured.confidence,
@@ -221,23 +195,6 @@ class Change(Segmentation):
             "differences": differences,
             **_false_alarms(measured, found),
         }, {}
-
-    def _said(
-        self,
-        row: PlacedRow,
-        logits: NDArray[np.floating],
-        shape: tuple[int, ...],
-        found: Transitions,
-    ) -> "Dates":
-        if row.method != POST_CLASSIFICATION:
-            return _dates(transition_logits(logits, shape, found).argmax(dim=0).numpy(), found)
-        from tailora.metrics.change_rule import compare_shares
-
-        first, second = (
-            pixel_logits(date, shape).softmax(dim=0).movedim(0, -1).numpy() for date in logits
-        )
-        said = compare_shares(first, second)
-        return np.where(said.changed, said.before, 0), np.where(said.changed, said.after, 0)
 
     def sections(self) -> "Sequence[Callable[[RunResult], Section]]":
         """Scores of change, and recall of each transition."""
@@ -301,39 +258,3 @@ def _dates(classes: NDArray[np.integer], found: Transitions) -> "Dates":
     """Land cover at both dates of pixels with a class: 0 where it stays, negative for none."""
     table = np.concatenate([found.change_table, [[-1, -1]]])[classes]  # -1 takes the last
     return table[..., 0], table[..., 1]
-
-
-def _single_dates(
-    features: Callable[[str], NDArray[np.floating]], data: "Dataset", split: str, fit: str
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Features of tokens at one date, and their land cover from 0, of all pairs of a split."""
-    rows, labels, samples = [], [], data.indices(split)
-    maps = features(split) if len(samples) else np.zeros((0, _ORDERS, 1, 1, _PARTS), np.float32)
-    own = maps.shape[-1] // _PARTS
-    for i, sample in enumerate(samples):
-        covers = _covers(data, int(sample))
-        for date, whole in enumerate(() if covers is None else covers):
-            cover = seen(whole, fit)
-            tokens = token_classes(cover, maps.shape[2:4])
-            known = tokens >= 0
-            rows.append(np.asarray(maps[i, date], dtype=np.float32)[known][:, :own])
-            labels.append(tokens[known])
-    if not rows:
-        return np.zeros((0, own), np.float32), np.zeros(0, np.int64)
-    return np.concatenate(rows), np.concatenate(labels).astype(np.int64)
-
-
-def _covers(data: "Dataset", sample: int) -> NDArray[np.int64] | None:
-    """Land cover of a pair at both dates, from 0 in the order of the transitions' (2, ...)."""
-    from tailora.data.change_masks import TransitionMasks
-    from tailora.data.targets import traced_targets
-
-    if data.targets is None:
-        return None
-    masks, row = traced_targets(data.targets, sample)
-    stored = masks.covers(row) if isinstance(masks, TransitionMasks) else None
-    if stored is None or not isinstance(masks, TransitionMasks):
-        return None
-    known = {name: c for c, name in enumerate(_parsed(data.classes).covers)}
-    index = [-1, *(known.get(name, -1) for name in masks.names), -1]  # unchanged, names, ignored
-    return np.array(index, dtype=np.int64)[stored]

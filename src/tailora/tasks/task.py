@@ -105,6 +105,7 @@ class Task:
         detects: Whether a detector is trained with the adapter; see `detector`.
         scored: What macro-F1, calibration and verdicts are about where it is not what the run is
             for, e.g. `"the class of tokens"`; reports say so.
+        transitions: Whether classes are transitions between two dates.
         defaults: Recipe keys for which the command line has another default in this task.
     """
 
@@ -118,6 +119,7 @@ class Task:
     pooling: ClassVar[str | None] = None
     detects: ClassVar[bool] = False
     scored: ClassVar[str] = ""
+    transitions: ClassVar[bool] = False
     defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     # data
@@ -261,21 +263,17 @@ class Task:
 
     # results
 
-    def more_rows(
-        self,
-        features: Callable[[str], NDArray[np.floating]],
-        data: "Dataset",
-        fit: str,
-    ) -> Sequence[PlacedRow]:
-        """Rows that the results are measured against, made from the features of the run.
+    def other_head(self, head: str, classes: Sequence[str]) -> str | None:
+        """Name the head that the run's is always shown beside, fitted to the same features.
 
         Args:
-            features: Takes `"train"`, `"val"` or `"test"`; gives those of its images
-                (images, *grid, features).
-            data: The images.
-            fit: How they were made square.
+            head: Name of the run's.
+            classes: Class names.
+
+        Returns:
+            None where there is none.
         """
-        return ()
+        return None
 
     def metrics(
         self,
