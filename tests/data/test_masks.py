@@ -1,3 +1,4 @@
+import shutil
 from contextlib import contextmanager
 
 import numpy as np
@@ -5,8 +6,9 @@ import pytest
 import rasterio
 from PIL import Image
 
-from tailora.data import open_masks
+from tailora.data import find_duplicates, open_masks
 from tailora.data.masks import IGNORED, ClassTable, MaskArray, picture_size, read_mask
+from tailora.data.targets import pictures_of
 from tailora.errors import ConfigError, DataError
 from tests.end_to_end.chips import write_raster, write_table
 
@@ -147,6 +149,45 @@ def test_a_table_lists_pairs(tmp_path):
     write_table(root / "twice.csv", ("image", "mask"), [rows[0][:2], rows[0][:2]])
     with pytest.raises(DataError, match=r"row 3 .* lists image 'images/00.png' again"):
         open_masks(root / "twice.csv")
+
+
+def rated(root):
+    """Two raters: the second has no mask of image 0, and another opinion of image 1."""
+    (root / "masks").rename(root / "masks_anna")
+    shutil.copytree(root / "masks_anna", root / "masks_ben")
+    (root / "masks_ben" / "00.png").unlink()
+    pixels = np.asarray(Image.open(root / "masks_anna" / "01.png"))
+    Image.fromarray(pixels[::-1].copy()).save(root / "masks_ben" / "01.png")
+    return root
+
+
+def test_each_mask_of_several_raters_is_a_sample_of_its_image(tmp_path):
+    root = rated(write_pairs(tmp_path / "pairs"))
+    data = open_masks(root)
+    assert data.ids()[:3] == ["00.png@anna", "01.png@anna", "01.png@ben"]
+    assert data.groups[:3].tolist() == ["00.png", "01.png", "01.png"]
+    assert pictures_of(data.targets)[:5].tolist() == [0, 1, 1, 2, 2]
+    first, second = (data.targets.read(i) for i in (1, 2))
+    np.testing.assert_array_equal(second, first[::-1])
+    assert len({(a, b) for a, b in zip(data.groups, data.splits, strict=True)}) == 12
+    assert "2 raters: an image counts once for each mask" in data.notes
+    assert find_duplicates(data) == []
+    names = [name.replace(".png", "").split("@") for name in data.ids()]
+    rows = [(f"images/{a}.png", f"masks_{b}/{a}.png", b, ("train", "test")[int(a) % 2])
+            for a, b in names]  # fmt: skip
+    columns = ("image", "mask", "rater", "split")
+    listed = open_masks(write_table(root / "rated.csv", columns, rows))
+    np.testing.assert_array_equal(listed.targets.tally(), data.targets.tally())
+    np.testing.assert_array_equal(pictures_of(listed.targets), pictures_of(data.targets))
+    assert listed.ids()[2] == "images/01.png@ben"
+    rows[2] = (*rows[2][:3], "val")
+    write_table(root / "apart.csv", columns, rows)
+    with pytest.raises(DataError, match=r"row 4 .* has 'images/01.png' in another split"):
+        open_masks(root / "apart.csv")
+    rows[2] = rows[1]
+    write_table(root / "again.csv", columns, rows)
+    with pytest.raises(DataError, match=r"row 4 .* lists the mask of a rater of 'images/01.png'"):
+        open_masks(root / "again.csv")
 
 
 def paint(*pixels):

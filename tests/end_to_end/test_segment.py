@@ -12,6 +12,7 @@ from sklearn.metrics import jaccard_score
 import tailora as package
 from tailora.heads import map_probe
 from tailora.heads.map_probe import finest
+from tailora.metrics.raters import mask_distance
 from tailora.storage import read_json
 from tailora.tasks.segmentation import classes_of, pixel_logits, token_classes
 from tests.end_to_end.chips import succeed, write_chips
@@ -216,6 +217,40 @@ def test_a_head_on_maps_sees_them_everywhere(head, pairs, encoder, tmp_path, ref
     np.testing.assert_array_equal(map_of_it, classes_of(logits, (SIDE, SIDE)) + 1)
     refuse("fit", pairs, "--out", "new", *base, "--probe", "conv:channels=0",
            says=["channels must be a whole number"])  # fmt: skip
+
+
+def test_several_raters_are_learnt_from_and_measured(encoder, tmp_path):
+    """The second sees everything two pixels further down; the model is between them."""
+    root, run = write_pairs(tmp_path / "rated"), tmp_path / "run"
+    (root / "masks").rename(root / "masks_anna")
+    (root / "masks_ben").mkdir()
+    for path in sorted((root / "masks_anna").iterdir()):
+        mask = np.asarray(Image.open(path))
+        Image.fromarray(np.roll(mask, 2, axis=0)).save(root / "masks_ben" / path.name)
+    succeed("fit", root, "--out", run, "--backbone", encoder, *OPTIONS, "--ignore", "255",
+            "--method", "zero-shot")  # fmt: skip
+    metrics = read_json(run / "metrics.json")["task"]
+    found = metrics["raters"]
+    assert metrics["images"] == 2 * found["images"]
+    by_rater = {"anna": [], "ben": []}
+    data = package.data.open_masks(root, ignore=255)
+    for i in data.indices("test"):
+        by_rater[data.source.id(int(i)).partition("@")[2]].append(data.targets.read(int(i)))
+    distances = [mask_distance(a, b, 3) for a, b in zip(*by_rater.values(), strict=True)]
+    assert found["agreement"] == pytest.approx(1 - np.mean(distances))
+    said = [one for _, one in predicted_pixels(run, root)][::2]
+    apart = [
+        np.mean([mask_distance(mask, one, 3) for mask in pair])
+        for one, *pair in zip(said, *by_rater.values(), strict=True)
+    ]
+    [row] = found["rows"]
+    assert row["agreement"] == pytest.approx(1 - np.mean(apart), abs=0.01)
+    energy = 2 * np.mean(apart) - np.mean(distances) / 2
+    assert row["energy_distance"] == pytest.approx(energy, abs=0.02)
+    assert read_json(run / "run.json")["dataset"]["duplicates"] == []
+    assert "of several raters" in (run / "report.html").read_text("utf-8")
+    again = succeed("evaluate", run, root, "--ignore", 255).out
+    assert "Two raters of an image agree with a mean IoU of" in " ".join(again.split())
 
 
 def test_the_builtin_chooses_its_task(encoder, tmp_path):

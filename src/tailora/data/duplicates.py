@@ -5,8 +5,11 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import final
 
+import numpy as np
+
 from tailora.data.dataset import Dataset
 from tailora.data.sources import ImageSource, cut_from, file_path, file_size
+from tailora.data.targets import pictures_of
 from tailora.errors import DataError
 
 
@@ -53,7 +56,10 @@ def find_duplicates(dataset: Dataset) -> list[Duplicate]:
         DataError: An image cannot be read.
     """
     by_size: dict[tuple[int, str], list[int]] = defaultdict(list)
-    for i in range(len(dataset)):
+    pictures = np.arange(len(dataset))
+    if dataset.targets is not None:  # an image of several raters is no copy of itself
+        pictures = pictures_of(dataset.targets)
+    for i in np.unique(pictures, return_index=True)[1].tolist():
         by_size[_outline(dataset.source, i)].append(i)
     by_content: dict[tuple[str, bytes], list[int]] = defaultdict(list)
     for (_, place), rows in by_size.items():

@@ -200,6 +200,8 @@ class MaskFiles:
         table: What their values mean.
         classes: Class names by index; pixels of other classes are ignored.
         counts: Pixels of each of these in each image (images, classes).
+        pictures: Number of the image of each mask, equal for masks of several raters; None for a
+            mask each.
     """
 
     def __init__(
@@ -208,8 +210,10 @@ class MaskFiles:
         table: ClassTable,
         classes: Sequence[str],
         counts: NDArray[np.int64],
+        pictures: Sequence[int] | None = None,
     ) -> None:
         self.paths, self.table, self.counts = tuple(paths), table, counts
+        self.pictures = range(len(paths)) if pictures is None else tuple(pictures)
         known = {name: c for c, name in enumerate(classes)}
         self.renumbered = np.array(
             [*(known.get(name, IGNORED) for name in table.classes), IGNORED], dtype=np.int16

@@ -68,6 +68,15 @@ def traced_targets(targets: Targets, i: int) -> tuple[Targets, int]:
     return targets, i
 
 
+def pictures_of(targets: Targets) -> NDArray[np.int64]:
+    """Number of the image that each annotation is of, (annotations,).
+
+    Annotations of several raters have the number of the image that they share.
+    """
+    traced = [traced_targets(targets, i) for i in range(len(targets))]
+    return np.array([getattr(base, "pictures", range(len(base)))[i] for base, i in traced], int)
+
+
 def rarest_present(tally: NDArray[np.int64]) -> NDArray[np.int64]:
     """Name each image after the rarest class in it, so that splits and samplers can go by image.
 

@@ -54,6 +54,8 @@ def pixels_section(run: RunResult) -> Section:
     tone = {True: "good", False: "bad", None: "open"}
     blocks: list[Block] = [Note(text, tone[better]) for text, better in _differences(run.metrics)]
     blocks += [_row_table(found["rows"]), _class_table(run, found)]
+    if "raters" in found:
+        blocks.append(_rater_table(found["raters"]))
     return Section(*_PIXELS, caption, tuple(blocks))
 
 
@@ -74,6 +76,49 @@ def _row_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         for row in rows
     )
     return Table(columns, cells, "Mean IoU by group")
+
+
+def _rater_table(raters: Mapping[str, Any]) -> Table:
+    columns = (
+        Column("masks", numeric=False),
+        Column("agreement", "mean IoU of an image with a rater's mask, mean over images, %"),
+        Column("energy distance", "to all raters of an image: 0 if masks are spread as theirs"),
+    )
+    cells = [
+        (
+            Cell("of two raters"),
+            _scored(raters["agreement"], raters["agreement_interval"]),
+            Cell("0"),
+        )
+    ]
+    for row in raters["rows"]:
+        ends = row["energy_distance_interval"]
+        cells.append(
+            (
+                Cell(f"{row_title(row['method'], row['head'])} and a rater"),
+                _scored(row["agreement"], row["agreement_interval"]),
+                Cell(
+                    f"{row['energy_distance']:.3f}",
+                    f"[{ends[0]:.3f}, {ends[1]:.3f}]" if ends else "",
+                ),
+            )
+        )
+    title = f"{counted(raters['images'], 'test image')} of several raters"
+    return Table(columns, tuple(cells), title)
+
+
+def rater_texts(metrics: RunMetrics) -> list[str]:
+    """How far raters agree, and the run with them, in a sentence; none with one rater."""
+    raters = (metrics.task or {}).get("raters")
+    if raters is None:
+        return []
+    last = raters["rows"][-1]
+    return [
+        f"Two raters of an image agree with a mean IoU of {percent(raters['agreement'])} %, "
+        f"{row_title(last['method'], last['head'])} with a rater {percent(last['agreement'])} % "
+        f"(energy distance {last['energy_distance']:.3f}), over "
+        f"{counted(raters['images'], 'image')}."
+    ]
 
 
 def _scored(value: float | None, ends: Sequence[float] | None) -> Cell:

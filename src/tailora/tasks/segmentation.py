@@ -177,6 +177,7 @@ class Segmentation(Task):
             for row, one in zip(measured.rows, counts, strict=True):
                 one.add(truth, classes_of(row.logits(np.array([i]))[0], truth.shape))
         units = list(used) if measured.units is None else measured.units[used].tolist()
+        raters = _of_raters(measured, used, units)
         options: dict[str, Any] = {
             "replicates": measured.replicates, "confidence": measured.confidence,
             "seed": measured.seed,
@@ -206,6 +207,7 @@ class Segmentation(Task):
             "train_pixels": list(measured.train_pixels),
             "rows": rows,
             "differences": differences,
+            **({} if raters is None else {"raters": raters}),
         }
         return entry, _windows(measured, np.array(used), np.stack(counts[-1].areas))
 
@@ -252,9 +254,38 @@ class Segmentation(Task):
 
     def shown(self, metrics: "RunMetrics") -> Sequence[Any]:
         """The table of IoU by group, and what was gained in the tail."""
-        from tailora.report.segmentation_sections import gains, iou_table
+        from tailora.report.segmentation_sections import gains, iou_table, rater_texts
 
-        return iou_table(metrics), *gains(metrics)
+        return iou_table(metrics), *gains(metrics), *rater_texts(metrics)
+
+
+def _of_raters(
+    measured: Measured, used: Sequence[int], units: Sequence[Any]
+) -> dict[str, Any] | None:
+    """Agreement among the raters of the images, and of each row with them; None with one each."""
+    if measured.data.targets is None:
+        return None
+    from tailora.data.targets import pictures_of
+    from tailora.metrics.raters import RaterDistances
+
+    found = RaterDistances(len(measured.classes), len(measured.rows))
+    unit_of = dict(zip(used, units, strict=True))
+    positions = np.array(used, dtype=np.int64)
+    picture = pictures_of(measured.data.targets)[measured.samples[positions]]
+    for one in np.flatnonzero(np.bincount(picture, minlength=1) > 1):
+        rated = positions[picture == one].tolist()
+        masks = [truth for i in rated if (truth := true_classes(measured, i)) is not None]
+        said = [
+            classes_of(row.logits(np.array(rated[:1]))[0], masks[0].shape) for row in measured.rows
+        ]
+        found.add(masks, said, unit_of[rated[0]])
+    summary = found.summary(
+        replicates=measured.replicates, confidence=measured.confidence, seed=measured.seed
+    )
+    if summary is not None:
+        for entry, row in zip(summary["rows"], measured.rows, strict=True):
+            entry |= {"method": row.method, "head": row.head}
+    return summary
 
 
 def true_classes(measured: Measured, i: int) -> NDArray[np.integer] | None:

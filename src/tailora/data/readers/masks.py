@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,10 @@ MASKS: Final = "masks"
 CLASS_TABLES: Final = ("classes.csv", "classes.txt")
 _OPTIONS: Final = ("classes", "ignore")
 _COLUMNS: Final = ("image", "mask")
+_RATER: Final = "rater"
+_OF_RATER: Final = "masks_"
+"""Before the name of a rater, in that of a folder."""
+_FEWEST_RATERS: Final = 2
 _THREADS: Final = 4
 
 
@@ -47,8 +52,9 @@ def open_masks(
     Args:
         source: A folder with `images/` and `masks/` whose files have equal stems, in the same
             subfolders if any (train, val and test become splits); or a CSV or Parquet table with
-            columns `image` and `mask`, and optionally `split` and `group`. With options as in
-            `"pairs:ignore=255:classes=names.csv"`.
+            columns `image` and `mask`, and optionally `split` and `group`. Masks of several raters
+            are in folders `masks_NAME/`, or in rows with a column `rater`: each is a sample, and
+            those of an image are a group. With options as in `"pairs:ignore=255"`.
         seed: Seeds missing splits.
         to_learn: False for data only used for evaluation; see `Dataset`.
         classes: Class table; None takes `classes.csv` or `classes.txt` beside the images.
@@ -72,7 +78,7 @@ def open_masks(
             f"no folder with {IMAGES}/ and {MASKS}/ and no table ({', '.join(TABLE_EXTENSIONS)}) "
             f"of images and masks: {str(path)!r}"
         )
-    images, ids, masks, splits, groups, notes = found
+    images, masks, notes = found.images, found.masks, found.notes
     folder = path if path.is_dir() else path.parent
     values = [] if ignore is None else [ignore]
     table = read_class_table(class_table(folder, classes, masks), ignore=values)
@@ -91,20 +97,43 @@ def open_masks(
     names = [table.classes[c] for c in used]
     return assemble_targets(
         path.resolve().stem if path.is_file() else path.resolve().name,
-        FileImages(images, ids),
-        MaskFiles(masks, table, names, counts[:, used]),
+        FileImages(images, found.ids),
+        MaskFiles(masks, table, names, counts[:, used], found.pictures),
         classes=names,
-        splits=splits if to_learn or splits is not None else None,
-        groups=groups,
+        splits=found.splits,
+        groups=found.groups,
         seed=seed,
         notes=tuple(notes),
         to_learn=to_learn,
     )
 
 
-_Found = tuple[
-    list[Path], list[str], list[Path | None], list[str] | None, list[str] | None, list[str]
-]
+@final
+@dataclass(frozen=True)
+class _Found:
+    images: list[Path]
+    ids: list[str]
+    masks: list[Path | None]
+    splits: list[str] | None
+    groups: list[str] | None
+    notes: list[str] = field(default_factory=list)
+    pictures: list[int] | None = None
+
+    def by_rater(self, raters: Sequence[str]) -> "_Found":
+        """Take masks of one image for those of several raters; `""` for an image without any."""
+        numbers: dict[Path, int] = {}
+        pictures = [numbers.setdefault(image, len(numbers)) for image in self.images]
+        named = zip(self.ids, raters, strict=True)
+        told = f"{counted(len(set(raters) - {''}), 'rater')}: an image counts once for each mask"
+        return _Found(
+            self.images,
+            [f"{name}@{rater}" if rater else name for name, rater in named],
+            self.masks,
+            self.splits,
+            self.ids if self.groups is None else self.groups,
+            [*self.notes, told],
+            pictures,
+        )
 
 
 def _parse(source: str | Path) -> tuple[Path, dict[str, Any]]:
@@ -136,32 +165,44 @@ def value_of(text: Any) -> int:
 
 
 def _from_folder(root: Path) -> _Found:
-    folders = [root / name for name in (IMAGES, MASKS)]
-    missing = [folder.name for folder in folders if not folder.is_dir()]
+    rated = sorted(path.name for path in root.glob(f"{_OF_RATER}*") if path.is_dir())
+    several = len(rated) >= _FEWEST_RATERS and not (root / MASKS).is_dir()
+    missing = [
+        name for name in (IMAGES, *([] if several else [MASKS])) if not (root / name).is_dir()
+    ]
     if missing:
         raise DataError(
             f"{str(root)!r} has no folder {' and no folder '.join(map(repr, missing))}; put images "
-            f"into {IMAGES}/ and their masks, with equal names, into {MASKS}/"
+            f"into {IMAGES}/ and their masks, with equal names, into {MASKS}/, or those of several "
+            f"raters into {_OF_RATER}NAME/ each"
         )
-    files = [by_stem(folder) for folder in folders]
-    pairs, masks = files
-    if not pairs.keys() & masks.keys():
+    pairs = by_stem(root / IMAGES)
+    folders = {name: by_stem(root / name) for name in (rated if several else [MASKS])}
+    known = set[str]().union(*folders.values())
+    if not pairs.keys() & known:
         raise DataError(
             f"no image of {str(root / IMAGES)!r} ({counted(len(pairs), 'image')}) has a mask of "
-            f"its name in {str(root / MASKS)!r} ({counted(len(masks), 'mask')})"
+            f"its name in {str(root / next(iter(folders)))!r} ({counted(len(known), 'mask')})"
         )
-    stems = sorted(pairs)
+    stems: list[str] = []
+    masks: list[Path | None] = []
+    raters: list[str] = []
+    for stem in sorted(pairs):
+        for name in [name for name, of in folders.items() if stem in of] or [""]:
+            stems.append(stem)
+            masks.append(folders[name][stem] if name else None)
+            raters.append(name.removeprefix(_OF_RATER))
     tops = [split_name(stem.partition("/")[0]) if "/" in stem else None for stem in stems]
-    lonely = len(masks.keys() - pairs.keys())
-    notes = [f"masks without an image, left out: {lonely}"] if lonely else []
-    return (
+    lonely = sum(len(of.keys() - pairs.keys()) for of in folders.values())
+    found = _Found(
         [pairs[stem] for stem in stems],
         [pairs[stem].relative_to(root / IMAGES).as_posix() for stem in stems],
-        [masks.get(stem) for stem in stems],
+        masks,
         [split for split in tops if split] if all(tops) else None,
         None,
-        notes,
+        [f"masks without an image, left out: {lonely}"] if lonely else [],
     )
+    return found.by_rater(raters) if several else found
 
 
 def by_stem(folder: Path) -> dict[str, Path]:
@@ -185,18 +226,35 @@ def by_stem(folder: Path) -> dict[str, Path]:
 
 
 def _from_table(path: Path) -> _Found:
-    table = read_table(path, _COLUMNS)
-    images: list[Path] = table.files("image")
-    masks: list[Path | None] = [*table.files("mask")]
-    ids = table.columns["image"]
-    again = [i for i, name in enumerate(ids) if ids.index(name) < i] if _repeats(ids) else []
-    if again:
-        raise table.error(again, f"lists image {ids[again[0]]!r} again", "list each image once")
-    return images, ids, masks, table.splits(), table.columns.get("group"), []
+    table = read_table(path, _COLUMNS, more=(_RATER,))
+    ids, raters = table.columns["image"], table.columns.get(_RATER)
+    found = _Found(
+        table.files("image"), ids, [*table.files("mask")], table.splits(),
+        table.columns.get("group"),
+    )  # fmt: skip
+    told = ids if raters is None else [f"{a}@{b}" for a, b in zip(ids, raters, strict=True)]
+    if again := _again(told):
+        what = "image" if raters is None else "the mask of a rater of"
+        raise table.error(
+            again, f"lists {what} {ids[again[0]]!r} again",
+            "list each image once, or once for each name in a column rater",
+        )  # fmt: skip
+    for name, column in (("split", found.splits), ("group", found.groups)):
+        first: dict[str, str] = {}
+        apart = [
+            i for i, value in enumerate(column or ()) if first.setdefault(ids[i], value) != value
+        ]
+        if apart:
+            raise table.error(
+                apart, f"has {ids[apart[0]]!r} in another {name}", f"give an image one {name}"
+            )
+    return found if raters is None else found.by_rater(raters)
 
 
-def _repeats(names: Sequence[str]) -> bool:
-    return len(set(names)) < len(names)
+def _again(names: Sequence[str]) -> list[int]:
+    """Where a name stands that stood before."""
+    first: dict[str, int] = {}
+    return [i for i, name in enumerate(names) if first.setdefault(name, i) < i]
 
 
 def class_table(folder: Path, given: str | Path | None, masks: Sequence[Path | None]) -> Path:

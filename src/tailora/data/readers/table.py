@@ -72,14 +72,16 @@ def open_table(path: Path, *, seed: int = 0, to_learn: bool = True) -> Dataset:
     )
 
 
-def read_table(path: Path, required: Sequence[str] = _REQUIRED) -> "Table":
-    """Read the columns `required`, and `split` and `group` if there are such, without empty cells.
+def read_table(
+    path: Path, required: Sequence[str] = _REQUIRED, *, more: Sequence[str] = ()
+) -> "Table":
+    """Read the columns `required`, and `split`, `group` and `more` if there are such, all filled.
 
     Raises:
         DataError: See `open_table`.
     """
     read = _read_csv if path.suffix.lower() == ".csv" else _read_parquet
-    table = read(path, required)
+    table = read(path, required, (*_OPTIONAL, *more))
     table.require_filled()
     return table
 
@@ -161,11 +163,11 @@ class Table:
         return DataError(f"row {self.rows[rows[0]]} of {str(self.path)!r} {what}{more}; {advice}")
 
 
-def _read_csv(path: Path, required: Sequence[str]) -> Table:
+def _read_csv(path: Path, required: Sequence[str], optional: Sequence[str]) -> Table:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
-            used = _used_columns(path, reader.fieldnames or (), required)
+            used = _used_columns(path, reader.fieldnames or (), required, optional)
             rows: list[int] = []
             columns: dict[str, list[str]] = {name: [] for name in used}
             for record in reader:
@@ -187,13 +189,13 @@ def _require_all_fields(path: Path, record: dict[Any, Any], *, row: int) -> None
         )
 
 
-def _read_parquet(path: Path, required: Sequence[str]) -> Table:
+def _read_parquet(path: Path, required: Sequence[str], optional: Sequence[str]) -> Table:
     import pyarrow as pa  # not needed by other sources, and slow to import
     from pyarrow import parquet
 
     try:
         file = parquet.ParquetFile(path)
-        used = _used_columns(path, file.schema_arrow.names, required)
+        used = _used_columns(path, file.schema_arrow.names, required, optional)
         data = file.read(columns=used)
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
@@ -219,13 +221,15 @@ def _texts(path: Path, name: str, column: Any) -> list[str]:
     return ["" if value is None else str(value) for value in values]
 
 
-def _used_columns(path: Path, present: Sequence[str], required: Sequence[str]) -> list[str]:
+def _used_columns(
+    path: Path, present: Sequence[str], required: Sequence[str], optional: Sequence[str]
+) -> list[str]:
     for name in required:
         if name not in present:
             near = get_close_matches(name, present, n=1)
             hint = f"; rename {near[0]!r}?" if near else ""
             raise DataError(f"{str(path)!r} has no column {name!r}, only {list(present)}{hint}")
-    used = [name for name in (*required, *_OPTIONAL) if name in present]
+    used = [name for name in (*required, *optional) if name in present]
     twice = [name for name in used if list(present).count(name) > 1]
     if twice:
         raise DataError(f"{str(path)!r} has more than one column {twice[0]!r}; rename the others")
