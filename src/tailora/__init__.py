@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from tailora.adapters import AdapterSpec
     from tailora.clustering.size_constrained_kmeans import size_constrained_kmeans
     from tailora.config.recipe import Recipe
+    from tailora.curation.curate import curate
+    from tailora.curation.result import Curation
     from tailora.data import open_dataset
     from tailora.experiments.compare import compare
     from tailora.inference.assess_map import assess_map
@@ -37,6 +39,7 @@ __all__ = [
     "AdapterSpec",
     "Callback",
     "ComparisonResult",
+    "Curation",
     "DebLoRA",
     "Recipe",
     "RunResult",
@@ -44,6 +47,7 @@ __all__ = [
     "assess_map",
     "calibrate",
     "compare",
+    "curate",
     "fit",
     "load_run",
     "map_change",

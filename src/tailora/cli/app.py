@@ -11,6 +11,7 @@ from rich.console import Console
 from tailora.cli import (
     assess,
     compare,
+    curate,
     evaluate,
     fit,
     inspect,
@@ -71,6 +72,7 @@ app.command("map", cls=ChoicesInHelp)(map_)
 app.command("change", cls=ChoicesInHelp)(change)
 app.command("assess", cls=ChoicesInHelp)(assess.assess)
 app.command("search", cls=ChoicesInHelp)(search.search)
+app.command("curate", cls=ChoicesInHelp)(curate.curate)
 app.command("report")(report.report)
 app.command("methods")(methods.methods)
 

@@ -115,6 +115,7 @@ class Pool:
         labels: Class index of each (images,), negative if unknown; None without labels.
         classes: Class names.
         notes: How the images are read.
+        data: The dataset that they are from, unless they are windows of a scene.
     """
 
     name: str
@@ -125,6 +126,7 @@ class Pool:
     labels: NDArray[np.int64] | None = None
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    data: Dataset | None = None
 
     @property
     def windows(self) -> SceneWindows | None:
@@ -247,7 +249,7 @@ def open_pool(
     return Pool(
         data.name, named.source, f"{named.fingerprint} {named.bands}", named.bands,
         named.wavelengths, data.labels if labelled else None, data.classes if labelled else (),
-        tuple(note for note in named.notes if note not in data.notes),
+        tuple(note for note in named.notes if note not in data.notes), named,
     )  # fmt: skip
 
 

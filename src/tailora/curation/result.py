@@ -1,0 +1,158 @@
+"""What `curate` finds: about images, classes and copies."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, final
+
+from tailora.frames import Rows
+
+
+@final
+@dataclass(frozen=True)
+class CuratedImage:
+    """What was found about one image.
+
+    Args:
+        id: Of the image in the data.
+        path: Of its file, if it has one of its own.
+        label: Its class; None without labels.
+        split: `"train"`, `"val"` or `"test"`.
+        group: Its group in the data, if it has one.
+        suggested: Class that it counts as, if that is not its label.
+        margin: Probability of its label against the likeliest other class, in [0, 1]: below 0.5
+            another is likelier. None if its class has too few images to be judged.
+        el2n: Length of the error of a head that has not seen it, in [0, sqrt 2].
+        el2n_z: The same within its class, in deviations.
+        self_influence: Squared gradient of that head.
+        self_influence_z: The same within its class, in deviations.
+        pvi: Bits that the image says about its label, beyond the shares of the classes.
+        distance: Mahalanobis distance to the mean of the others of its class.
+        outlier: Whether that is far beyond what is usual.
+        copies: Images that are near duplicates of it.
+    """
+
+    id: str
+    path: str | None
+    label: str | None
+    split: str
+    group: str | None
+    suggested: str | None
+    margin: float | None
+    el2n: float | None
+    el2n_z: float | None
+    self_influence: float | None
+    self_influence_z: float | None
+    pvi: float | None
+    distance: float | None
+    outlier: bool
+    copies: int
+
+
+@final
+@dataclass(frozen=True)
+class CuratedClass:
+    """What was found about a class.
+
+    Args:
+        name: Of the class.
+        group: `"head"`, `"middle"` or `"tail"`, by its images.
+        images: Number of its images.
+        judged: Those of which the label could be judged.
+        doubted: Those that count as another class.
+        mislabelled: Estimated share of its labels that are wrong, in [0, 1]; None if none could be
+            judged.
+        missed: Estimated share of the images of the class that have another label.
+        confused: Class that most of the doubted count as.
+        outliers: Images far from the others.
+        copies: Images with a near duplicate.
+    """
+
+    name: str
+    group: str
+    images: int
+    judged: int
+    doubted: int
+    mislabelled: float | None
+    missed: float | None
+    confused: str | None
+    outliers: int
+    copies: int
+
+
+@final
+@dataclass(frozen=True)
+class NearCopies:
+    """Near duplicates of each other.
+
+    Args:
+        ids: Of the images.
+        splits: Of each.
+        labels: Class of each; empty without labels.
+        rows: Their numbers in `Curation.images`.
+    """
+
+    ids: tuple[str, ...]
+    splits: tuple[str, ...]
+    labels: tuple[str, ...]
+    rows: tuple[int, ...]
+
+    @property
+    def leaks(self) -> bool:
+        """Whether they are in different splits, which inflates scores."""
+        return len(set(self.splits)) > 1
+
+    @property
+    def conflicts(self) -> bool:
+        """Whether they have different labels, so that at least one is wrong."""
+        return len(set(self.labels)) > 1
+
+
+@final
+@dataclass(frozen=True)
+class Curation:
+    """What was found in a dataset.
+
+    Args:
+        data: Its name.
+        images: One per image, in order; unreadable ones are left out.
+        classes: Largest first; empty without labels.
+        copies: Groups of near duplicates: those across splits first.
+        doubts: Numbers in `images` of doubted labels, the most doubtful first.
+        notes: What to know.
+    """
+
+    data: str
+    images: Rows[CuratedImage]
+    classes: Rows[CuratedClass]
+    copies: Rows[NearCopies]
+    doubts: tuple[int, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def leaks(self) -> int:
+        """Groups of near duplicates that are in several splits."""
+        return sum(one.leaks for one in self.copies)
+
+    @property
+    def conflicts(self) -> int:
+        """Groups of near duplicates that have several labels."""
+        return sum(one.conflicts for one in self.copies)
+
+    @property
+    def outliers(self) -> tuple[int, ...]:
+        """Numbers in `images` of outliers, the farthest first."""
+        found = [i for i, one in enumerate(self.images) if one.outlier]
+        return tuple(sorted(found, key=lambda i: -(self.images[i].distance or 0.0)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values; images are in their own table."""
+        return {
+            "data": self.data,
+            "images": len(self.images),
+            "doubted": len(self.doubts),
+            "outliers": len(self.outliers),
+            "leaks": self.leaks,
+            "conflicts": self.conflicts,
+            "classes": [asdict(one) for one in self.classes],
+            "copies": [asdict(one) for one in self.copies],
+            "notes": list(self.notes),
+        }

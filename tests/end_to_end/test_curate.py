@@ -1,0 +1,121 @@
+"""`tailora curate`: copies, doubtful labels and outliers of a folder of images."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from tailora import Recipe, curate
+from tests.data.scenes import write_scene
+from tests.end_to_end.chips import SIDE, refused, snapshot, succeed, tailora, write_chips
+
+SIZES = {"a": 24, "b, c": 16, "日本": 8}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Folder of class folders, in which one image has a copy and another a wrong label."""
+    root = write_chips(tmp_path_factory.mktemp("curate") / "chips", SIZES, seed=4)
+    shutil.copy(root / "a" / "003.png", root / "a" / "copy.png")
+    shutil.copy(root / "a" / "004.png", root / "b, c" / "conflict.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def words(encoder):
+    """Options for the tiny pretrained encoder."""
+    return ("--backbone", encoder, "--set", f"data.image_size={SIDE}")
+
+
+def test_copies_and_wrong_labels_are_found_and_nothing_is_removed(small, words, tmp_path):
+    before = snapshot(small)
+    told = succeed("curate", small, *words, "--out", "cur", "--folds", 4).out
+    assert snapshot(small) == before
+    assert {path.name for path in (tmp_path / "cur").iterdir()} == {
+        "index.html", "images.csv", "copies.csv", "curation.json", "tailora-features"
+    }  # fmt: skip
+    found = json.loads((tmp_path / "cur" / "curation.json").read_text("utf-8"))
+    pairs = [set(one["ids"]) for one in found["copies"]]
+    assert {"a/004.png", "b, c/conflict.png"} == pairs[0]  # different labels come first
+    assert {"a/003.png", "a/copy.png"} in pairs
+    assert found["conflicts"] == 1
+    assert "with different labels 1" in told
+    with (tmp_path / "cur" / "images.csv").open(encoding="utf-8", newline="") as file:
+        rows = {row["id"]: row for row in csv.DictReader(file)}
+    assert len(rows) == sum(SIZES.values()) + 2
+    wrong = rows["b, c/conflict.png"]
+    assert wrong["label"] == "b, c"
+    assert wrong["copies"] == "1"
+    assert 0 <= float(wrong["margin"]) < 0.5
+    # a copy must not vouch for its own label: they are in one fold
+    assert wrong["suggested"] == "a"
+    page = (tmp_path / "cur" / "index.html").read_text("utf-8")
+    assert "Doubtful labels of tail classes" in page
+    assert "different labels" in page
+    assert [one["name"] for one in found["classes"]] == ["a", "b, c", "日本"]
+    assert [one["group"] for one in found["classes"]] == ["head", "middle", "tail"]
+
+
+def test_python_gives_the_same_and_a_second_time_reads_kept_features(
+    small, words, tmp_path, monkeypatch
+):
+    recipe = Recipe().override({"backbone.name": str(words[1]), "data.image_size": SIDE})
+    first = curate(small, recipe=recipe, folds=4, cache=tmp_path / "kept")
+
+    def unread(*_):
+        raise AssertionError("an image was read")
+
+    monkeypatch.setattr("tailora.inference.search_pool.Pool.read", unread)
+    again = curate(small, recipe=recipe, folds=4, cache=tmp_path / "kept")
+    assert again == first
+    assert len(first.doubts) == sum(one.doubted for one in first.classes)
+    margins = [first.images[row].margin for row in first.doubts]
+    assert margins == sorted(margins)
+
+
+def test_a_folder_without_labels_has_copies_and_outliers(small, words, tmp_path):
+    pool = tmp_path / "pool"
+    shutil.copytree(small / "a", pool)
+    answer = json.loads(succeed("curate", pool, *words, "--out", "cur", "--json", "--quiet").out)
+    assert answer["classes"] == []
+    assert answer["doubted"] == 0
+    assert [one["ids"] for one in answer["copies"]] == [["003.png", "copy.png"]]
+    assert "Doubtful" not in (tmp_path / "cur" / "index.html").read_text("utf-8")
+
+
+def test_an_unreadable_image_is_left_out_when_asked(small, words, tmp_path):
+    here = shutil.copytree(small, tmp_path / "chips")
+    (here / "a" / "005.png").write_bytes(b"no image")
+    refused(tailora("curate", here, *words, "--out", "cur", "--quiet"), "--skip-broken")
+    answer = succeed("curate", here, *words, "--out", "cur", "--skip-broken", "--folds", 3).out
+    assert "left out because they cannot be read: 1 image" in answer
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--folds", 2), "--folds must be at least 3"),
+        (("--cosine", 0), "--cosine must lie in (0, 1]"),
+        (("--cosine", 1.5), "--cosine must lie in (0, 1]"),
+        (("--run", "nowhere"), "nowhere"),
+        (("--run", "nowhere", "--backbone", "x"), "leave out --backbone"),
+        (("--backbone", "nonsense"), "nonsense"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_one_line(given, said, small, tmp_path):
+    refused(tailora("curate", small, "--out", "cur", *given), said)
+    assert not (tmp_path / "cur").exists()
+
+
+def test_too_few_images_to_judge_labels_are_refused(words, tmp_path):
+    chips = write_chips(tmp_path / "chips", {"a": 2, "b": 2}, seed=0)
+    answer = tailora("curate", chips, *words, "--out", "cur", "--quiet")
+    refused(answer, "fewer than 5 independent images")
+
+
+def test_a_scene_is_refused(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 90, 90), dtype=np.uint8)
+    write_scene(tmp_path / "scene.tif", pixels)
+    refused(tailora("curate", tmp_path / "scene.tif", "--out", "cur"), "is a scene", "search")
