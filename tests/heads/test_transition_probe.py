@@ -126,6 +126,22 @@ def test_equal_dates_are_never_a_change_to_post_classification(data):
     assert not parse_transitions(CLASSES).changed[said].any()
 
 
+def test_a_loss_of_kappa_agrees_more_where_it_changed(data):
+    """Of the training rows, whose loss has it."""
+
+    def kappa(options):
+        head, changed = (
+            find_probe("factored").fit(data, options),
+            parse_transitions(CLASSES).changed,
+        )
+        with torch.inference_mode():
+            shares = head(torch.from_numpy(data.features)).softmax(dim=1).numpy()
+        own = changed[data.labels]
+        return shares[own, data.labels[own]].mean()
+
+    assert kappa({"sek": 2.0}) > kappa({}) + 0.02
+
+
 def test_masks_of_change_have_a_logit_of_change_alone(data):
     names = ("no change", "change")
     labels = parse_transitions(CLASSES).changed[data.labels].astype(np.int64)
@@ -144,7 +160,8 @@ def test_masks_of_change_have_a_logit_of_change_alone(data):
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
-        ("factored", {"margin": 1}, "has no option 'margin'; it has tau"),
+        ("factored", {"margin": 1}, "has no option 'margin'; it has tau, sek"),
+        ("factored", {"sek": -0.5}, "above 0, got -0.5"),
         ("factored", {"tau": -1.0}, "tau"),
         ("post-classification", {"margin": -1.0}, "at least 0, got -1.0"),
         ("post-classification", {"margin": "best"}, "'prevalence' or finite"),

@@ -32,6 +32,7 @@ from tailora.heads.loss_probe import fit_selected
 from tailora.heads.probe import NO_OPTIONS, Options, ProbeData, best_of, choices_of
 from tailora.heads.transition_probe import PARTS, TransitionProbe, as_linear
 from tailora.losses import LogitAdjustedLoss
+from tailora.losses.separated_kappa import SekLoss
 from tailora.transitions import Transitions
 
 
@@ -48,23 +49,29 @@ class FactoredProbe(TransitionProbe):
     @property
     def options(self) -> dict[str, Any]:
         """Its options with their defaults."""
-        return {"tau": 0.5}
+        return {"tau": 0.5, "sek": 0.0}
 
     def check(self, options: Options, counts: ClassCounts) -> None:
         """Reject options that it does not have, and classes that are no transitions."""
         super().check(options, counts)
         for chosen in choices_of(self.options | dict(options)):
-            LogitAdjustedLoss(counts, tau=chosen["tau"])
+            _loss(counts, **chosen)
 
     def fit(self, data: ProbeData, options: Options = NO_OPTIONS) -> nn.Module:
         """Train it, see `Probe.fit`."""
         meaning = self.meaning(data.counts)
 
         def fitted(chosen: dict[str, Any]) -> nn.Module:
-            loss = LogitAdjustedLoss(data.counts, **(self.options | chosen))
+            loss = _loss(data.counts, **(self.options | chosen))
             return fit_selected(data, partial(fit_factored_probe, transitions=meaning, loss=loss))
 
         return best_of(self.name, data, options, fitted)
+
+
+def _loss(counts: ClassCounts, *, tau: float, sek: float) -> nn.Module:
+    if sek:
+        return SekLoss(counts, weight=sek, tau=tau)
+    return LogitAdjustedLoss(counts, tau=tau)
 
 
 def fit_factored_probe(
@@ -82,8 +89,8 @@ def fit_factored_probe(
 
     The logit of a transition from i into j is s_i(f1) + s_j(f2) + b_ij, b_ij = b_ji, and of those
     that are a change also c(|f1 - f2|); s and c are linear. The sum is linear in the features too,
-    so that the minimum of mean loss + l2 / 2 * (|S|^2 + |c|^2) is the only one, and the result an
-    ordinary linear layer.
+    so that the minimum of mean loss + l2 / 2 * (|S|^2 + |c|^2) is the only one if the loss is
+    convex, and the result an ordinary linear layer.
 
     Args:
         features: (rows, 3 * width), in the order f1, f2, |f1 - f2|.
