@@ -1,7 +1,7 @@
 """Numbers as a reader wants them: percentages with one decimal, times in seconds to hours."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 MISSING: Final = "–"
@@ -15,6 +15,19 @@ def magnitude(value: float) -> str:
         ('11,840', '487.7', '0.00123')
     """
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def coordinates(values: Iterable[float]) -> str:
+    """Write edges in the units of a CRS: metres without decimals, degrees with up to six.
+
+    Example:
+        >>> coordinates([1230000.4, 4921950, 13.37795, 0.0])
+        '1230000, 4921950, 13.37795, 0'
+    """
+    return ", ".join(
+        f"{value:.0f}" if abs(value) >= 1000 else f"{value:.6f}".rstrip("0").rstrip(".")
+        for value in values
+    )
 
 
 def percent(value: float | None) -> str:

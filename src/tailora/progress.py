@@ -19,7 +19,8 @@ def silent(_description: str, _total: int) -> Iterator[Callable[[int], None]]:
 def rich_progress() -> Progress:
     """Show progress bars on standard error, so that standard output stays clean.
 
-    Steps may be nested: they share one display, since a terminal can have only one.
+    Steps may be nested: they share one display, since a terminal can have only one. Of steps that
+    fail no bar is left, so that the error stands alone.
     """
     display = rich.Progress(
         rich.TextColumn("{task.description}"),
@@ -34,15 +35,20 @@ def rich_progress() -> Progress:
     def step(description: str, total: int) -> Iterator[Callable[[int], None]]:
         if not running:
             _forget_finished(display)
+            display.live.transient = False
             display.start()
         running.append(display.add_task(description, total=total))
         task = running[-1]
         try:
             yield lambda done: display.advance(task, done)
+        except Exception:
+            display.live.transient = True
+            raise
         finally:
             running.remove(task)
             if not running:
-                display.stop()
+                stop = display.live.stop if display.live.transient else display.stop
+                stop()
 
     return step
 

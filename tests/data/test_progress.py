@@ -1,3 +1,5 @@
+import pytest
+
 from tailora.progress import rich_progress, silent
 
 
@@ -33,3 +35,10 @@ def test_steps_may_be_nested_and_fail(capsys):
     err = capsys.readouterr().err
     assert "1/2" in err
     assert "evaluation" in err
+
+
+def test_an_error_stands_alone(capsys):
+    progress = rich_progress()
+    with pytest.raises(ValueError, match="damaged"), progress("mapping", 2), progress("chips", 3):
+        raise ValueError("damaged")
+    assert capsys.readouterr().err == ""

@@ -93,6 +93,9 @@ def test_nan_and_alpha_are_gaps_too(tmp_path):
     values, valid = open_scene([path], alpha=True).read(0, 0, 20, 20)
     np.testing.assert_array_equal(values, colour)
     assert valid.all()
+    [note] = open_scene([path]).notes
+    assert "'a.tif' declares its last band as alpha" in note
+    assert open_scene([path], alpha=True).notes == ()
 
 
 def test_overview_shows_every_nth_pixel(tmp_path):
@@ -124,7 +127,8 @@ def broken_in_the_middle(path):
 def test_unreadable_block_in_the_middle_is_named_and_others_are_read(tmp_path):
     scene = open_scene([broken_in_the_middle(tmp_path / "a.tif")])
     assert scene.read(0, 0, 32, 32)[0].any()
-    with pytest.raises(DataError, match=r"cannot read rows 0 to 255, columns 0 to 255 of .*a\.tif"):
+    where = r"cannot read rows 0 to 255, columns 0 to 255 of .*a\.tif"
+    with pytest.raises(DataError, match=f"{where}': the file is damaged or cut short$"):
         scene.read(0, 0, 256, 256)
 
 

@@ -218,6 +218,11 @@ SMALL = [box(i, j, 2, 2) for i in (8, 90) for j in (8, 90)]
             {},
             "no label of .* overlaps scene 'scene': labels extend over 0, 0, 100, 100",
         ),
+        (
+            lambda p: with_labels(p, [shapely.box(0, 0, 0.25, 1234567)] * 4, list("aabb")),
+            {},
+            f"over 0, 0, 0.25, 1234567, the scene over 330000, {5822000 - 10 * SIDE}, ",
+        ),
         (with_labels, {"labels": "none.gpkg"}, "no labels .*none.gpkg"),
         (
             lambda p: with_labels(p, SMALL, list("abab")),
@@ -234,7 +239,7 @@ SMALL = [box(i, j, 2, 2) for i in (8, 90) for j in (8, 90)]
             {},
             ": too few to train and test two classes on separate ground",
         ),
-        (lambda p: with_labels(p, [None] * 2, list("ab"), kind="Polygon"), {}, "have no polygon"),
+        (lambda p: with_labels(p, [None] * 2, list("ab"), kind="Polygon"), {}, "no polygon or "),
         (
             lambda p: with_labels(p, *fields_of(SIDE)),
             {"chip": SIDE + 1},

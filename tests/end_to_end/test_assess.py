@@ -239,7 +239,7 @@ def test_labels_may_be_values_of_another_field_and_classes_that_the_map_lacks(do
         geometry_type="Point", crs="EPSG:32633",
     )  # fmt: skip
     (done / "names.csv").write_text(CSV + "9,quarry\n10,ice\n")
-    words = ("--labels", "codes.gpkg", "--label-field", "code", "--classes", "names.csv")
+    words = ("--labels", "codes.gpkg", "--class-field", "code", "--classes", "names.csv")
     found = json.loads(succeed("assess", "map.tif", *words, "--json").out)
     names = [one["accuracy"]["name"] for one in found["classes"]]
     assert names == [*NAMES.values(), "quarry"]
@@ -335,7 +335,7 @@ SAMPLES = {
         ["--sample", 200, "--out", "names.csv.gpkg"], ["exists and may hold labels"],
     ),
     "an option of the other step": (
-        ["--sample", 200, "--out", "p.gpkg", "--label-field", "x"], ["--label-field", "--labels"],
+        ["--sample", 200, "--out", "p.gpkg", "--class-field", "x"], ["--class-field", "--labels"],
     ),
     "a page of a sample": (
         ["--sample", 200, "--out", "p.gpkg", "--html", "x.html"], ["--html", "--labels"],
@@ -400,11 +400,12 @@ def everywhere(point):
 BAD_LABELS = {
     "none filled in": (
         lambda points, names: (points, [None] * len(names)),
-        ["'reference': labels: skipped", "200"],
+        ["labels 'done.gpkg' has a class in field 'reference': skipped", "200"],
     ),
     "a class that is not there": (
         lambda points, names: (points, ["watr", *names[1:]]),
-        ["field 'reference' of 'done.gpkg'", "'watr'; did you mean 'water'", "--classes"],
+        ["field 'reference' of 'done.gpkg' has a class that the map lacks",
+         "'watr'; did you mean 'water'", "--classes"],
     ),
     "all elsewhere": (everywhere(shapely.Point(WEST, NORTH + 1000)), ["200 outside the map"]),
     "all without data": (
@@ -429,8 +430,12 @@ WORDS = {
     "no labels": (["--labels", "nowhere.gpkg"], ["no labels 'nowhere.gpkg'"]),
     "not vectors": (["--labels", "names.csv"], ["not GeoPackage"]),
     "another field": (
-        ["--labels", "done.gpkg", "--label-field", "referenz"],
+        ["--labels", "done.gpkg", "--class-field", "referenz"],
         ["no field 'referenz'", "did you mean 'reference'"],
+    ),
+    "another field by the option's earlier name": (
+        ["--labels", "done.gpkg", "--label-field", "referenz"],
+        ["no field 'referenz'"],
     ),
     "names that nobody gave": (["--labels", "done.gpkg"], ["class 1", "--classes"]),
     "an assessment as a table": ([*LABELLED, "--out", "a.csv"], [".json", "'a.csv'"]),

@@ -98,6 +98,12 @@ def test_metrics_are_those_of_the_masks_it_predicts(run, pairs, tmp_path):
     assert set(again.classes) <= set(data.classes)
 
 
+def test_inspect_counts_the_bands_of_a_date(pairs):
+    said = succeed("inspect", pairs, "--task", "change").out
+    assert f"first pair 3 bands at 2 dates, {SIDE} x {SIDE}, uint8" in said
+    assert "bands: band 1, band 2, band 3\n" in said
+
+
 def test_the_report_shows_transitions(run, tmp_path):
     succeed("report", run, "--out", tmp_path / "again.html", "--quiet")
     shown = (tmp_path / "again.html").read_text("utf-8")

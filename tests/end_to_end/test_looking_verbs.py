@@ -215,7 +215,7 @@ def test_every_verb_explains_itself_and_its_defaults(verb):
         "predict": ("standard output", "tailora map"),
         "map": ("--polygons", "--dense", "half a chip"),
         "search": ("--like", "--keep-examples", "50]", "half a window"),
-        "assess": ("--per-class", "--label-field", "(30)", "producer's accuracy"),
+        "assess": ("--per-class", "--class-field", "(30)", "producer's accuracy"),
     }
     assert all(word in text for word in shown.get(verb, ()))
 

@@ -111,6 +111,16 @@ def test_one_fit_and_one_predict_give_a_georeferenced_map(mapper, ground, tmp_pa
     assert "mapping scene" in answer.err
 
 
+def test_a_band_declared_as_alpha_is_told_of(mapper, ground):
+    with rasterio.open(ground[0]) as file:
+        pixels = file.read()
+    write_scene(Path("four.tif"), np.concatenate([pixels, pixels[:1] * 0 + 255]))
+    said = " ".join(succeed("map", mapper, "four.tif", "--out", "map.tif").out.split())
+    assert "'four.tif' declares its last band as alpha, so it marks pixels without data" in said
+    said = succeed("map", mapper, ground[0], "--out", "three.tif").out
+    assert "alpha" not in said
+
+
 def test_a_map_is_assessed_by_the_names_in_its_own_legend(mapper, ground):
     succeed("map", mapper, ground[0], "--out", "map.tif", "--quiet")
     succeed("assess", "map.tif", "--sample", 150, "--out", "points.gpkg", "--quiet")

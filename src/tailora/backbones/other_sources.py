@@ -6,15 +6,15 @@ from typing import Any, Final
 
 from tailora.backbones.cloud_efficientnet import (
     CLOUD_LICENSE,
-    CLOUD_NAME,
     load_cloud_efficientnet,
 )
 from tailora.backbones.foundation import FoundationModel
 from tailora.backbones.hub import hub_is_reachable
 from tailora.backbones.loaded import LoadedBackbone, Source
+from tailora.backbones.names import CHECKPOINTS, CLOUD_NAME
 from tailora.backbones.pretrained import weights_sha256
 from tailora.backbones.satmae import FMOW_MEAN, FMOW_STD, MEAN, STD, GroupedSatMAE
-from tailora.backbones.satmae_checkpoint import SUFFIXES, load_satmae
+from tailora.backbones.satmae_checkpoint import load_satmae
 from tailora.backbones.stable_diffusion import load_stable_diffusion
 from tailora.backbones.timm_model import PREFIX as TIMM
 from tailora.backbones.timm_model import load_timm
@@ -72,10 +72,7 @@ def no_options(name: str, options: Mapping[str, Any]) -> None:
 
 def _satmae(name: str, options: dict[str, Any]) -> Found:
     no_options(name, options)
-    path = Path(name).expanduser()
-    if not path.is_file():
-        raise BackboneError(f"there is no checkpoint {name!r}; give the path of a SatMAE .pth file")
-    model = load_satmae(path)
+    model = load_satmae(Path(name).expanduser())
     if isinstance(model, GroupedSatMAE):
         mean, std = (tuple(v / _DIGITAL for v in values) for values in (MEAN, STD))
         return model, "folder", mean, std, None
@@ -153,7 +150,7 @@ KINDS: Final[dict[str, tuple[str, _IsKind, _Load]]] = {
     ),
     "name.pth": (
         "a checkpoint of SatMAE",
-        lambda name: name.endswith(SUFFIXES) and not Path(name).expanduser().is_dir(),
+        lambda name: name.endswith(CHECKPOINTS) and not Path(name).expanduser().is_dir(),
         _satmae,
     ),
     "folder of a pipeline": (

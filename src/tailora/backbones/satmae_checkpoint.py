@@ -17,7 +17,6 @@ from torch import Tensor
 from tailora.backbones.satmae import GROUPS, GroupedSatMAE, SatMAE
 from tailora.errors import BackboneError
 
-SUFFIXES: Final = (".pth", ".pt", ".ckpt")
 _NOT_ENCODER: Final = ("decoder", "mask_token", "head.")
 
 

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from importlib import metadata
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -130,9 +130,29 @@ def _advice(error: Exception) -> str:
     if isinstance(error, TailoraError):
         return _one_line(error)
     usage: Any = error
+    if isinstance(error, typer.BadParameter) and hasattr(error.__cause__, "errors"):
+        return _bad_value(usage)
     message = _one_line(usage.format_message()).rstrip(".")
     command = usage.ctx.command_path if usage.ctx else "tailora"
     return message and f"{message} (see `{command} --help`)"
+
+
+_VALUES: Final = {
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "greater_than_equal": "a number of at least {ge}",
+}
+"""What an option takes, by the kind of pydantic's error, which newer versions of typer pass on."""
+
+
+def _bad_value(error: Any) -> str:
+    found = error.__cause__.errors()[0]
+    option = max(error.param.opts, key=len)
+    takes = _VALUES.get(found["type"], "another value")
+    takes = takes.format(**found.get("ctx", {}))
+    command = error.ctx.command_path if error.ctx else "tailora"
+    return f"{option} takes {takes}, got {found['input']!r} (see `{command} --help`)"
 
 
 def _one_line(error: object) -> str:

@@ -21,7 +21,7 @@ from tailora.errors import ConfigError
 from tailora.numbers import counted, percent
 
 _FOR_SAMPLE = ("per_class", "seed", "show_map_class")
-_FOR_LABELS = ("label_field", "layer", "html")
+_FOR_LABELS = ("class_field", "layer", "html")
 
 
 def assess(
@@ -60,10 +60,11 @@ def assess(
             help="Write the class on the map beside each point; it biases the labeller.",
         ),
     ] = False,
-    label_field: Annotated[
+    class_field: Annotated[
         str | None,
         typer.Option(help="Field of the true class, by name or value.", show_default="reference"),
     ] = None,
+    label_field: Annotated[str | None, typer.Option(hidden=True)] = None,  # its earlier name
     layer: Annotated[
         str | None, typer.Option(help="Layer of the points.", show_default="the only one")
     ] = None,
@@ -99,7 +100,7 @@ def assess(
         raise ConfigError("use either --sample N --out points.gpkg, or --labels points.gpkg")
     given = {
         "per_class": per_class, "seed": seed, "show_map_class": show_map_class or None,
-        "label_field": label_field, "layer": layer, "html": html,
+        "class_field": class_field or label_field, "layer": layer, "html": html,
     }  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
     for name in _FOR_SAMPLE if sample is None else _FOR_LABELS:
@@ -173,7 +174,7 @@ def _assess(
     from tailora.inference.map_sample import REFERENCE
     from tailora.storage import write_json
 
-    field = given.get("label_field", REFERENCE)
+    field = given.get("class_field", REFERENCE)
     found = assess_map(path, labels, field=field, layer=given.get("layer"), **about)
     if out is not None:
         write_json(out, found.to_json())

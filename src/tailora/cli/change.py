@@ -9,16 +9,21 @@ from rich.table import Table
 
 from tailora.cli.options import (
     AllowRemote,
+    BandNames,
     Debug,
     Json,
+    Nodata,
     Quiet,
     Raw,
+    SceneChip,
+    Sensor,
     SkipBroken,
     Unverified,
     Views,
     bars,
     check_ending,
     print_json,
+    scene_options,
     screen,
     tell_notes,
 )
@@ -55,10 +60,7 @@ def change(
             show_default="0.5",
         ),
     ] = None,
-    chip: Annotated[
-        int | None,
-        typer.Option(help="Chip size in pixels of the scene.", show_default="that of the run"),
-    ] = None,
+    chip: SceneChip = None,
     step: Annotated[
         int | None,
         typer.Option(
@@ -70,18 +72,9 @@ def change(
         float | None,
         typer.Option(help="Skip chips with a larger share of no-data pixels.", show_default="0.5"),
     ] = None,
-    sensor: Annotated[
-        str | None,
-        typer.Option(help="Sensor whose bands the scenes have, in its order: {sensors}."),
-    ] = None,
-    band_names: Annotated[
-        str | None,
-        typer.Option(help="Bands of the scenes in file order, comma-separated."),
-    ] = None,
-    nodata: Annotated[
-        float | None,
-        typer.Option(help="No-data value.", show_default="what the files declare"),
-    ] = None,
+    sensor: Sensor = None,
+    band_names: BandNames = None,
+    nodata: Nodata = None,
     raw: Raw = False,
     views: Views = None,
     skip_broken: SkipBroken = False,
@@ -101,24 +94,18 @@ def change(
     check_ending(out, ".tif", ".tiff", what="maps of changes")
     from tailora.inference.change import ChangeTargets, map_change
     from tailora.inference.map_scenes import MapOptions
-    from tailora.inference.scene_inputs import SceneOptions
     from tailora.runs.run import load_run
 
     mapping: dict[str, Any] = {
         "chip": chip, "step": step, "most_nodata": most_nodata, "raw": raw or None,
     }  # fmt: skip
-    reading: dict[str, Any] = {
-        "sensor": sensor,
-        "band_names": band_names and tuple(name.strip() for name in band_names.split(",")),
-        "nodata": nodata,
-    }
     loaded = load_run(run, verify=not unverified, views=views)
     tell_notes(loaded.notes)
     found, notes = map_change(
         loaded, before, after, ChangeTargets(out, polygons, table),
-        options=MapOptions(**_given(mapping)), reading=SceneOptions(**_given(reading)),
-        skip_broken=skip_broken, progress=bars(quiet=quiet),
-        **_given({"prior": prior}),
+        options=MapOptions(**_given(mapping)),
+        reading=scene_options(sensor=sensor, band_names=band_names, nodata=nodata),
+        skip_broken=skip_broken, progress=bars(quiet=quiet), **_given({"prior": prior}),
     )  # fmt: skip
     if json:
         print_json({"map": str(out), **found.to_json()})

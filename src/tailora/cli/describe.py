@@ -2,13 +2,15 @@
 
 import inspect
 import re
+from difflib import get_close_matches
 from typing import Any
 
 from tailora import registry, source
 from tailora.adapters import tuner_names
 from tailora.config import recipe as recipes
-from tailora.errors import unknown_name
+from tailora.errors import ConfigError
 
+_NEAR = 0.6  # ratio of what two spellings have in common
 # sections that are not specific to a method
 _OF_ALL = (*source.constant("tailora.methods.method", "INPUT"), "evaluate")
 OBJECTIVE_TEXTS = {
@@ -95,7 +97,10 @@ def describe(name: str) -> dict[str, dict[str, Any]]:
         if wanted in entries
     }
     if not found:
-        raise unknown_name("method", name, {n for entries in families.values() for n in entries})
+        known = {*families, *(one for entries in families.values() for one in entries)}
+        near = get_close_matches(wanted, sorted(known), n=1, cutoff=_NEAR)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"nothing is called {name!r}{hint} (`tailora methods` lists all)")
     first, *others = found
     return {wanted: found[first], **{f"{wanted} ({other})": found[other] for other in others}}
 

@@ -169,9 +169,10 @@ def _show(found: Any) -> None:
         more = [str(row.pixels)] * pixels + [row.objects_text()] * objects
         table.add_row(listed([row.name]), row.group, *counts, *more)
     show.print(table)
-    image = found.image
+    image, dates = found.image, found.image["dates"]
     show.print(
-        f"imbalance {found.imbalance:.1f} : 1; first image {counted(image['bands'], 'band')}, "
+        f"imbalance {found.imbalance:.1f} : 1; first {'pair' if dates > 1 else 'image'} "
+        f"{counted(image['bands'], 'band')}{f' at {dates} dates' if dates > 1 else ''}, "
         f"{image['height']} x {image['width']}, {image['dtype']}"
     )
     _show_values(found.values, show)

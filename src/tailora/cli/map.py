@@ -10,16 +10,21 @@ from rich.table import Table
 
 from tailora.cli.options import (
     AllowRemote,
+    BandNames,
     Debug,
     Json,
+    Nodata,
     Quiet,
     Raw,
+    SceneChip,
+    Sensor,
     SkipBroken,
     Unverified,
     Views,
     bars,
     check_ending,
     print_json,
+    scene_options,
     screen,
     task_of,
     tell_notes,
@@ -77,10 +82,7 @@ def map_(
             help="Connected areas of fewer cells take the class of the largest area beside them.",
         ),
     ] = None,
-    chip: Annotated[
-        int | None,
-        typer.Option(help="Chip size in pixels of the scene.", show_default="that of the run"),
-    ] = None,
+    chip: SceneChip = None,
     step: Annotated[
         int | None,
         typer.Option(
@@ -102,18 +104,9 @@ def map_(
             help="Of a detection run: leave out objects of a lower score.", show_default="0.3"
         ),
     ] = None,
-    sensor: Annotated[
-        str | None,
-        typer.Option(help="Sensor whose bands the scene has, in its order: {sensors}."),
-    ] = None,
-    band_names: Annotated[
-        str | None,
-        typer.Option(help="Bands of the scene in file order, comma-separated."),
-    ] = None,
-    nodata: Annotated[
-        float | None,
-        typer.Option(help="No-data value.", show_default="what the files declare"),
-    ] = None,
+    sensor: Sensor = None,
+    band_names: BandNames = None,
+    nodata: Nodata = None,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Continue interrupted maps; keep complete ones."),
@@ -183,7 +176,6 @@ def draw_maps(
     from tailora.errors import ConfigError
     from tailora.inference.map_scenes import MapOptions, map_scenes
     from tailora.inference.map_targets import MapTargets
-    from tailora.inference.scene_inputs import SceneOptions
     from tailora.runs.run import load_run
 
     if "score" in given:
@@ -195,7 +187,7 @@ def draw_maps(
         scenes,
         MapTargets(out, **_chosen(given, _FOR_FILES)),
         options=MapOptions(**_chosen(given, _FOR_MAPPING)),
-        reading=SceneOptions(**_reading(given)),
+        reading=scene_options(**_chosen(given, _FOR_READING)),
         skip_broken=skip_broken,
         resume=given.get("resume", False),
         progress=bars(quiet=quiet),
@@ -225,7 +217,6 @@ def draw_objects(
     """Write the objects of scenes and summarise them; see `draw_maps`."""
     from tailora.errors import ConfigError
     from tailora.inference.map_objects import ObjectOptions, map_objects
-    from tailora.inference.scene_inputs import SceneOptions
     from tailora.runs.run import load_run
 
     other = sorted(given.keys() - {*_FOR_OBJECTS, *_FOR_READING, "resume"})
@@ -236,7 +227,7 @@ def draw_objects(
     tell_notes(loaded.notes)
     found, notes = map_objects(
         loaded, scenes, out, options=ObjectOptions(**_chosen(given, _FOR_OBJECTS)),
-        reading=SceneOptions(**_reading(given)), skip_broken=skip_broken,
+        reading=scene_options(**_chosen(given, _FOR_READING)), skip_broken=skip_broken,
         resume=given.get("resume", False), progress=bars(quiet=quiet),
     )  # fmt: skip
     if json:
@@ -252,14 +243,6 @@ def draw_objects(
 
 def _chosen(given: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     return {name: given[name] for name in names if name in given}
-
-
-def _reading(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options for reading scenes."""
-    reading = _chosen(given, _FOR_READING)
-    if "band_names" in reading:
-        reading["band_names"] = tuple(name.strip() for name in reading["band_names"].split(","))
-    return reading
 
 
 def _object_table(found: Any) -> Table:

@@ -143,6 +143,22 @@ Chip = Annotated[
         show_default="64; 128 for segment, 448 for detect",
     ),
 ]
+SceneChip = Annotated[
+    int | None,
+    typer.Option("--chip", help="Chip size in pixels of a scene.", show_default="that of the run"),
+]
+Sensor = Annotated[
+    str | None,
+    typer.Option(help="Sensor whose bands a scene has, in its order: {sensors}."),
+]
+BandNames = Annotated[
+    str | None,
+    typer.Option(help="Bands of a scene in file order, comma-separated."),
+]
+Nodata = Annotated[
+    float | None,
+    typer.Option(help="No-data value of a scene.", show_default="what the files declare"),
+]
 Backbone = Annotated[
     str | None,
     typer.Option(help="Hub id, local folder, or dinov2-small.", show_default="dinov2-small"),
@@ -322,6 +338,16 @@ def task_of(run: Path) -> Any:
         return find_task(RunFolder(run).read_recipe().task)
     except (TailoraError, OSError):
         return None
+
+
+def scene_options(
+    *, sensor: str | None = None, band_names: str | None = None, nodata: float | None = None
+) -> Any:
+    """Return how scenes are read, from the options of that name."""
+    from tailora.inference.scene_inputs import SceneOptions
+
+    names = tuple(name.strip() for name in band_names.split(",")) if band_names else ()
+    return SceneOptions(sensor=sensor, band_names=names, nodata=nodata)
 
 
 def tell_notes(notes: Sequence[str]) -> None:

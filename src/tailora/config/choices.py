@@ -4,6 +4,7 @@ import math
 from typing import Final
 
 from tailora import registry
+from tailora.backbones.names import check_encoder_name
 from tailora.config.recipe import EvaluateOptions, Recipe, TrainOptions
 from tailora.errors import ConfigError
 from tailora.train.schedule import Schedule
@@ -24,11 +25,13 @@ def check_plain(recipe: Recipe) -> None:
 
     Raises:
         ConfigError: The range, or the nearest name, is in the message.
+        BackboneError: There is no such folder of an encoder.
     """
     _check_evaluation(recipe.evaluate)
     _check_schedules(recipe)
     _check_averages(recipe.train)
     _check_names(recipe)
+    check_encoder_name(recipe.backbone.name)
     l2, patience = recipe.probe.l2, recipe.train.patience
     if not l2 or not all(0 < penalty < math.inf for penalty in l2):
         raise ConfigError(f"probe.l2 must be a list of positive numbers, got {l2}")

@@ -35,7 +35,7 @@ class Inspection:
         name: Name of the dataset.
         rows: Counts and group of each class, largest first.
         imbalance: Largest over smallest training count.
-        image: Bands, height, width and dtype of the first training image.
+        image: Bands, height, width, dtype and dates of the first training image: 2 for a pair.
         duplicates: Exact copies across splits or with other labels.
         small: Classes with fewer test samples than a verdict needs.
         notes: Processing notes and caveats.
@@ -113,7 +113,7 @@ def inspect_dataset(
     ]
     image = data.source.read(int(data.indices("train")[0]))
     values = look_at_bands(
-        sample_values(data),
+        np.hstack(np.split(sample_values(data), data.dates)),  # bands of all dates together
         data.bands,
         data.wavelengths,
         wavelengths=wavelengths,
@@ -124,8 +124,8 @@ def inspect_dataset(
         rows=rows,
         imbalance=float(np.max(train.array()) / np.min(train.array())),
         image={
-            "bands": image.shape[0], "height": image.shape[1], "width": image.shape[2],
-            "dtype": str(image.dtype),
+            "bands": image.shape[0] // data.dates, "height": image.shape[1],
+            "width": image.shape[2], "dtype": str(image.dtype), "dates": data.dates,
         },
         duplicates=find_duplicates(data),
         small=[row.name for row in rows if row.counts["test"] < SMALL_TEST],

@@ -85,6 +85,7 @@ def draw_look(
         ("coordinates", scene.grid.crs.to_string()),
         ("type", f"{scene.dtype}, from {scene.conversion}" if scene.conversion else scene.dtype),
         ("without data", f"{1 - valid.mean():.1%} of the pixels"),
+        *(("note", note) for note in scene.notes),
     )
     picture = quick_look(values, valid, scene.names)
     return SceneLook(scene.name, picture, codes, facts)

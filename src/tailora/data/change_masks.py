@@ -11,7 +11,7 @@ from PIL import Image
 
 from tailora.data.images import UNREADABLE
 from tailora.data.masks import IGNORED, ClassTable, read_mask
-from tailora.data.rasters.files import quietly
+from tailora.data.rasters.files import quietly, reason_of
 from tailora.data.sources import ImageSource, file_mark, path_mark
 from tailora.errors import DataError
 from tailora.transitions import CHANGE, NO_CHANGE, transition_name
@@ -55,9 +55,7 @@ def read_coloured(path: Path, colours: Mapping[tuple[int, int, int], str]) -> ND
         with quietly(Image.DecompressionBombWarning), Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"), dtype=np.int32)
     except UNREADABLE as error:
-        raise DataError(
-            f"cannot read mask {str(path)!r}: {' '.join(str(error).split())}"
-        ) from error
+        raise DataError(f"cannot read mask {str(path)!r}: {reason_of(error)}") from error
     covers = covers_of(tuple(colours.values()))
     code = (pixels[..., 0] << 16) | (pixels[..., 1] << 8) | pixels[..., 2]
     found = np.full(code.shape, IGNORED, dtype=np.int16)

@@ -15,7 +15,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 from torch.nn import functional
 
-from tailora.data.rasters.files import gdal_settings, open_raster, quietly
+from tailora.data.rasters.files import gdal_settings, open_raster, quietly, reason_of
 from tailora.data.rasters.values import fill_gaps, find_gaps, read_values
 from tailora.errors import ConfigError, DataError, unknown_name
 from tailora.numbers import counted
@@ -120,7 +120,7 @@ def decode(path: Path, *, keep_alpha: bool = False) -> NDArray[Any]:
     except DataError:
         raise
     except UNREADABLE as error:
-        reason = " ".join(str(error.__cause__ or error).split())
+        reason = reason_of(error)
         if _is_cut_short(path, head):
             reason = "the file is cut short: it ends before its image does; copy it again"
         raise DataError(f"cannot decode image {str(path)!r}: {reason}") from error

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from tailora.class_names import canonical_name
 from tailora.data.images import UNREADABLE
-from tailora.data.rasters.files import gdal_settings, open_raster, quietly
+from tailora.data.rasters.files import gdal_settings, open_raster, quietly, reason_of
 from tailora.data.sources import path_mark
 from tailora.errors import DataError
 from tailora.numbers import named_list
@@ -135,8 +135,7 @@ def read_mask(path: Path) -> NDArray[np.int32]:
     except DataError:
         raise
     except UNREADABLE as error:
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise DataError(f"cannot read mask {str(path)!r}: {reason}") from error
+        raise DataError(f"cannot read mask {str(path)!r}: {reason_of(error)}") from error
     if values.size and (values.min() < -1 or values.max() > _LARGEST):
         raise _not_a_mask(path, f"values from {values.min()} to {values.max()}")
     return values.astype(np.int32)
@@ -187,8 +186,7 @@ def picture_size(path: Path) -> tuple[int, int]:
             width, height = image.size
             return (width, height) if turned else (height, width)
     except UNREADABLE as error:
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise DataError(f"cannot decode image {str(path)!r}: {reason}") from error
+        raise DataError(f"cannot decode image {str(path)!r}: {reason_of(error)}") from error
 
 
 @final

@@ -143,8 +143,8 @@ def _matched(
     if unknown:
         error = unknown_name("class", unknown[0], known)
         raise ConfigError(
-            f"field {given.class_field!r} of {str(given.source)!r}: {error}; --classes names the "
-            "values of the map, and classes that it lacks"
+            f"field {given.class_field!r} of {str(given.source)!r} has a class that the map lacks: "
+            f"{error}; name the values of the map, and classes that it lacks, with --classes"
         )
     named = [name if name in known else by_text[name] for name in given.classes]
     mapped = {found.name(value) for value in tally.values}

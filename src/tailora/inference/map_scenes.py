@@ -128,14 +128,14 @@ def map_scenes(
 
 
 def notes_on(run: Run, opened: Sequence[tuple[Scene, tuple[int, ...]]], chip: int) -> list[str]:
-    """Return how scenes differ from what a run was trained on.
+    """Return how scenes are read, and differ from what a run was trained on.
 
     Args:
         run: From `load_run`.
         opened: Scenes with the numbers of the bands that are used.
         chip: Pixels per side of a chip.
     """
-    notes = _other_chip(run, chip)
+    notes = [note for scene, _ in opened for note in scene.notes] + _other_chip(run, chip)
     notes += [note for scene, _ in opened for note in _other_ground(run, scene)]
     return notes + [note for scene, bands in opened for note in other_values(run, scene, bands)]
 

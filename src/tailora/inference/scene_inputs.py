@@ -130,6 +130,10 @@ def _open(
         "anywhere": anywhere,
     }  # fmt: skip
     scene = open_scene(files, **told)
+    if len(scene.bands) < stored and not told["alpha"]:
+        whole = open_scene(files, **(told | {"alpha": True}))
+        if len(whole.bands) == stored:  # the run was trained on a scene with alpha=true
+            told["alpha"], scene = True, whole
     if scene.names is None and len(recipe.band_names) == len(scene.bands):
         told["band_names"] = tuple(recipe.band_names)
         scene = open_scene(files, **told)

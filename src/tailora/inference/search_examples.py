@@ -17,6 +17,7 @@ from tailora.inference.image_input import decode_with, names_in
 from tailora.inference.maps.chip_grid import LEAST_CHIP
 from tailora.inference.search_encoder import SearchEncoder
 from tailora.inference.search_pool import Pool
+from tailora.numbers import coordinates
 
 _SCALE: Final = 1.1  # an example this much larger or smaller than a window shows another scale
 
@@ -172,8 +173,10 @@ def _box(text: str, corners: Sequence[float], pool: Pool) -> Example:
     height, width = bottom - top, right - left
     rows, columns = scene.shape
     if min(top, left) < 0 or bottom > rows or right > columns:
-        bounds = ", ".join(f"{one:.10g}" for one in scene.grid.bounds)
-        raise DataError(f"the box {text!r} is not within {pool.name!r}, which covers {bounds}")
+        raise DataError(
+            f"the box {text!r} is not within {pool.name!r}, which covers "
+            f"{coordinates(scene.grid.bounds)}"
+        )
     if min(height, width) < LEAST_CHIP:
         raise DataError(f"the box {text!r} is {height} x {width} pixels; give {LEAST_CHIP} or more")
     return Example(text, box=(top, left, bottom, right))

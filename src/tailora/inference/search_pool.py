@@ -282,7 +282,9 @@ def _scene_pool(
     times = [path.stat().st_mtime_ns for path in paths]  # ends alone miss an edit in between
     facts = repr((scene_facts(scene, side), times, grid.step))
     mark = hashlib.blake2b(facts.encode(), digest_size=16).hexdigest()
-    return Pool(name, SceneWindows(scene, grid), mark, scene.names, scene.wavelengths)
+    return Pool(
+        name, SceneWindows(scene, grid), mark, scene.names, scene.wavelengths, notes=scene.notes
+    )
 
 
 def _loose_images(root: Path) -> Dataset | None:

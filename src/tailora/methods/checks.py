@@ -10,6 +10,7 @@ from torch import nn
 
 from tailora import registry
 from tailora.adapters import adapt, resolve_rank
+from tailora.adapters.tuners import check_tuner_options
 from tailora.augment.nadir import NADIR
 from tailora.backbones import Encoder, LoadedBackbone, Pooling, Precision
 from tailora.backbones.checkpointing import recompute_activations
@@ -20,7 +21,9 @@ from tailora.backbones.symmetries import VIEWS
 from tailora.config.choices import check_plain
 from tailora.config.probe_choice import ProbeChoice, own_probe
 from tailora.config.recipe import BackboneOptions, ProbeOptions, Recipe, TrainOptions
-from tailora.counts import ClassCounts, Groups, make_groups
+from tailora.counts import GROUP_SCHEMES, ClassCounts, Groups, make_groups
+from tailora.data.bands.names import sensor_bands
+from tailora.data.images import FITS
 from tailora.errors import ConfigError, unknown_name
 from tailora.heads.linear_probe import zero_linear
 from tailora.heads.probes import find_probe
@@ -334,8 +337,11 @@ def check_choices(recipe: Recipe) -> None:
     train = recipe.train
     check_plain(recipe)
     check_band_options(recipe.data, train.augment)
+    _check_names(recipe)
     _check_head(own_probe(recipe))
     resolve_rank(recipe.adapter.tuner, recipe.adapter.rank)
+    if recipe.adapter.options:
+        check_tuner_options(recipe.adapter.tuner, recipe.adapter.options)
     _check_backbone(recipe.backbone)
     _check_compute(recipe)
     check_trackers(train.trackers)
@@ -348,6 +354,17 @@ def check_choices(recipe: Recipe) -> None:
     _check_views(recipe)
     _check_layers(recipe)
     _check_smoothing(recipe)
+
+
+def _check_names(recipe: Recipe) -> None:
+    """Reject names that the data and their classes would otherwise be opened for."""
+    data, scheme = recipe.data, recipe.evaluate.groups
+    if data.sensor is not None:
+        sensor_bands(data.sensor)
+    if data.resize not in FITS:
+        raise unknown_name("data.resize", data.resize, FITS)
+    if isinstance(scheme, str) and scheme not in GROUP_SCHEMES:
+        raise unknown_name("group scheme", scheme, GROUP_SCHEMES)
 
 
 def check_probe(probe: ProbeChoice) -> None:
@@ -485,7 +502,9 @@ def planned_steps(recipe: Recipe, labels: NDArray[np.int64]) -> int:
 
 
 def _check_backbone(options: BackboneOptions) -> None:
-    """Reject an unknown stem, and options that have no effect without one."""
+    """Reject an unknown pooling or stem, and options that have no effect without a stem."""
+    if options.pooling not in (None, *get_args(Pooling)):
+        raise unknown_name("pooling", options.pooling, get_args(Pooling))
     if options.stem is not None and options.stem not in STEMS:
         raise unknown_name("stem", options.stem, STEMS)
     if options.new_bands not in NEW_BANDS:

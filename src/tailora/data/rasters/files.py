@@ -17,7 +17,7 @@ from typing import Any, Final
 from xml.etree import ElementTree
 
 import rasterio
-from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
 
 from tailora.errors import DataError
@@ -29,6 +29,13 @@ _PLAIN: Final = (
     "JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID",
 )  # fmt: skip
 _SIDECARS: Final = (".msk", ".MSK", ".ovr", ".OVR")  # which GDAL opens as any format it supports
+_DAMAGED: Final = (
+    "IReadBlock failed",
+    "TIFFRead",
+    "TIFFFillTile",
+    "TIFFFillStrip",
+    "Decode failed",
+)
 _HEAD: Final = 32
 _MOST_XML: Final = 64 * 2**20
 _DEEPEST: Final = 4  # VRTs in VRTs
@@ -115,6 +122,18 @@ def _open(path: Path, drivers: tuple[str, ...]) -> Any:
             "remove OVERVIEW_FILE from its .aux.xml, or trust it with --allow-remote"
         )
     return raster
+
+
+def reason_of(error: Exception) -> str:
+    """Return in a few words why a raster cannot be read; GDAL's own are about its functions.
+
+    Args:
+        error: Raised by rasterio, or by any other library.
+    """
+    reason = " ".join(str(error.__cause__ or error).split()).removesuffix(".")
+    if isinstance(error, RasterioError) and any(word in reason for word in _DAMAGED):
+        return "the file is damaged or cut short"
+    return reason
 
 
 @contextmanager

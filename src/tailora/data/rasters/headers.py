@@ -36,6 +36,7 @@ class Header:
         scales: Factor for the stored values of each band, 1 for none.
         offsets: Added after scaling, 0 for none.
         sidecars: Files that GDAL reads with it: masks, world files, `.aux.xml`, sources of a VRT.
+        has_alpha: Whether a band is declared as alpha and not kept.
     """
 
     path: Path
@@ -48,6 +49,7 @@ class Header:
     scales: tuple[float, ...]
     offsets: tuple[float, ...]
     sidecars: tuple[Path, ...]
+    has_alpha: bool
 
 
 def read_header(
@@ -85,6 +87,7 @@ def read_header(
             tuple(raster.nodatavals[i - 1] if nodata is None else nodata for i in indices),
             tuple(_is_masked(raster.mask_flag_enums[i - 1], nodata, alpha=alpha) for i in indices),
             scales, offsets, tuple(sorted({Path(name) for name in raster.files} - {path})),
+            len(indices) < len(is_alpha),
         )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from rasterio import Affine
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 
-from tailora.data.rasters.files import gdal_settings, open_raster
+from tailora.data.rasters.files import gdal_settings, open_raster, reason_of
 from tailora.errors import DataError, TailoraError
 
 _MOST_OPEN: Final = 48  # files per thread; systems allow about a thousand in total
@@ -102,9 +102,8 @@ def reading(path: Path, what: str) -> Iterator[None]:
     except (RasterioError, OSError, ValueError) as error:
         if isinstance(error, TailoraError):
             raise
-        reason = " ".join(str(error.__cause__ or error).split())
         raise DataError(
-            f"cannot read {what + ' ' if what else ''}{str(path)!r}: {reason}"
+            f"cannot read {what + ' ' if what else ''}{str(path)!r}: {reason_of(error)}"
         ) from error
 
 

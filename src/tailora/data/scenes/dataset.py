@@ -125,6 +125,7 @@ def open_scene_dataset(
     groups = _groups(marked, found, places, blocks)[kept]
     splits = np.array(SPLITS)[sides[kept]]
     notes = (
+        *(note for scene in opened for note in scene.notes),
         *(note for labels in marked for note in labels.notes),
         *([_how_split(block, marked)] if to_learn else []),
         *_left_out(found, empty, int((sides == UNUSED).sum())),

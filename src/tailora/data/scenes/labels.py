@@ -24,7 +24,7 @@ from rasterio.warp import transform as transform_points
 from tailora.class_names import canonical_name, merged_names
 from tailora.data.rasters.readers import Grid
 from tailora.errors import DataError
-from tailora.numbers import counted
+from tailora.numbers import coordinates, counted
 
 UNLABELLED: Final = -1
 """Code of ground without a label."""
@@ -210,8 +210,8 @@ def _clean(
     notes += [f"labels: {text}" for text in merged_names(_spelt(values))]
     if not kept.any():
         raise DataError(
-            f"labels {str(path)!r} have no polygon or point with a {class_field!r}: "
-            f"{', '.join(notes) or 'the layer is empty'}"
+            f"no polygon or point of labels {str(path)!r} has a class in field {class_field!r}: "
+            f"{', '.join(note.removeprefix('labels: ') for note in notes) or 'the layer is empty'}"
         )
     named = [names[owner] for owner in owners[kept]]
     classes = tuple(sorted(set(named)))
@@ -285,7 +285,7 @@ def reproject(path: Path, shapes: NDArray[Any], source: CRS, target: CRS) -> NDA
     if degrees and not (-_FULL_TURN <= west <= east <= _FULL_TURN and -90 <= south <= north <= 90):
         raise DataError(
             f"labels {str(path)!r} claim to be in degrees ({source.to_string()}) but extend over "
-            f"{west:.6g}, {south:.6g}, {east:.6g}, {north:.6g}: they are projected; save them as "
+            f"{coordinates((west, south, east, north))}: they are projected; save them as "
             "GeoPackage with their CRS (GeoJSON is always in degrees)"
         )
     try:

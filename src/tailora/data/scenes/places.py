@@ -17,6 +17,7 @@ from tailora.data.scenes.label_raster import LabelRaster
 from tailora.data.scenes.labels import UNLABELLED, Labels
 from tailora.data.scenes.scene import Scene
 from tailora.errors import DataError
+from tailora.numbers import coordinates
 
 LEAST_CHIP: Final = 4  # keeps the centre's neighbourhood inside the scene
 
@@ -324,13 +325,11 @@ class _Burner:
 
 
 def _apart(scene: Scene, labels: Labels) -> DataError:
-    west, south, east, north = shapely.total_bounds(labels.shapes)
-    own = ", ".join(f"{edge:.6g}" for edge in scene.grid.bounds)
+    theirs, own = map(coordinates, (shapely.total_bounds(labels.shapes), scene.grid.bounds))
     return DataError(
         f"no label of {str(labels.source)!r} overlaps scene {scene.name!r}: labels extend over "
-        f"{west:.6g}, {south:.6g}, {east:.6g}, {north:.6g}, the scene over {own} (west, south, "
-        "east, north in the scene's CRS); check that both belong together and that the labels' "
-        "CRS is correct"
+        f"{theirs}, the scene over {own} (west, south, east, north in the scene's CRS); check "
+        "that both belong together and that the labels' CRS is correct"
     )
 
 

@@ -44,6 +44,7 @@ class Scene:
         grid: Common grid: the finest of the bands', over the area that all of them cover.
         dtype: Of the values returned by `read`.
         resampling: How bands on other grids are resampled to it.
+        notes: What a user should know of how it is read.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Scene:
     grid: Grid
     dtype: str
     resampling: str = "bilinear"
+    notes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -172,6 +174,15 @@ def open_scene(
         _common_grid([band.grid for band in kept], kept),
         str(np.result_type(*(np.dtype(band.value_dtype) for band in kept))),
         resampling,
+        tuple(_without_alpha(header.path) for header in headers if header.has_alpha),
+    )
+
+
+def _without_alpha(path: Path) -> str:
+    return (
+        f"{path.name!r} declares its last band as alpha, so it marks pixels without data; if it is "
+        "a band such as near infrared, train on it with SCENE:alpha=true, or "
+        "data.alpha=band for image files"
     )
 
 

@@ -91,6 +91,7 @@ def open_scene_windows(
     pixels = np.sum([survey.pixels for survey in surveys], axis=0).tolist()
     across = int((sides == UNUSED).sum()) - near
     notes = (
+        *(note for scene in opened for note in scene.notes),
         *(note for labels in marked for note in labels.notes),
         *([_how_split(block, how.chip)] if to_learn else []),
         *_left_out(surveys, across, near),

@@ -105,7 +105,9 @@ class ChipReader:
             return top, left, *self.scene.read(top, left, height, width), is_broken
         except DataError as error:
             if not self.skip_broken:
-                raise DataError(f"{error}; with --skip-broken these chips get no class") from error
+                raise DataError(
+                    f"{error}; copy it again, or let these chips have no class with --skip-broken"
+                ) from error
         values = np.zeros((len(self.scene.bands), height, width), dtype=self.scene.dtype)
         valid = np.zeros((height, width), dtype=bool)
         chip = self.grid.chip
