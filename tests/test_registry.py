@@ -158,3 +158,11 @@ def test_unknown_families_and_names_get_the_nearest():
         registry.find("losses", "lgit-adjusted")
     with pytest.raises(ConfigError, match="unknown sampler 'ldam'"):
         registry.find("samplers", "ldam")
+
+
+def test_what_is_registered_without_a_docstring_is_named():
+    class Mine(LDAMLoss):
+        pass
+
+    with registry.lent({("losses", "mine"): Mine}):
+        assert registry.entries("losses")["mine"].summary == f"Mine of {__name__}"

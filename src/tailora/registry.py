@@ -409,7 +409,8 @@ def _entry_of(part: Method) -> Entry:
     shipped = [entry for family in _SELF_NAMED for entry in _shipped(family).values()]
     keys = {key for entry in shipped for key in entry.attributes}
     attributes = {key: getattr(part, key) for key in keys if hasattr(part, key)}
-    document = inspect.getdoc(part) or ""
+    said = part.__doc__  # which a class does not inherit: that of its base would not be about it
+    document = inspect.cleandoc(said) if said else f"{part.__name__} of {part.__module__}"
     own = {key: value for key, value in attributes.items() if key in vars(part)}
     return Entry(part.__module__, part.__name__, document, options(part), attributes, own, part)
 

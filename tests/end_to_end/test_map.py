@@ -115,7 +115,8 @@ def test_a_band_declared_as_alpha_is_told_of(mapper, ground):
     with rasterio.open(ground[0]) as file:
         pixels = file.read()
     write_scene(Path("four.tif"), np.concatenate([pixels, pixels[:1] * 0 + 255]))
-    said = " ".join(succeed("map", mapper, "four.tif", "--out", "map.tif").out.split())
+    named = ("--band-names", ",".join(NAMES))
+    said = " ".join(succeed("map", mapper, "four.tif", "--out", "map.tif", *named).out.split())
     assert "'four.tif' declares its last band as alpha, so it marks pixels without data" in said
     said = succeed("map", mapper, ground[0], "--out", "three.tif").out
     assert "alpha" not in said

@@ -68,6 +68,9 @@ def test_inspect_counts_pixels_and_objects(fields):
 def test_a_run_of_a_scene_is_measured_on_blocks_and_on_another_scene(run, fields, tmp_path):
     task = read_json(run / "metrics.json")["task"]
     assert (task["name"], task["unit"]) == ("segment", "group")
+    assert task["units"] == 1  # of which neither tokens nor pixels have an interval
+    [method] = read_json(run / "metrics.json")["methods"]
+    assert method["macro_f1_interval"]["all"] is task["rows"][0]["mean_iou_interval"]["all"] is None
     assert task["rows"][-1]["mean_iou"]["all"] > 0.6  # colours tell classes apart
     facts = read_json(run / "run.json")["dataset"]
     assert (facts["chip"], facts["pixel"]) == (20, [10.0, 10.0])

@@ -101,6 +101,18 @@ def test_units_widen_what_samples_alone_make_narrow():
     assert by_block[1] - by_block[0] > by_sample[1] - by_sample[0]
 
 
+def test_a_test_of_one_group_has_no_intervals():
+    one = evaluate(units=np.zeros(len(TARGETS), dtype=int))
+    assert set(one.macro_f1_interval.values()) == {None}
+    assert {row.f1_interval for row in one.per_class} == {None}
+    assert one.macro_f1 == evaluate().macro_f1
+    [pair, *_] = evaluate_all(units=np.zeros(len(TARGETS), dtype=int)).paired
+    assert set(pair.interval.values()) == {None}
+    assert pair.macro_f1_difference == evaluate_all().paired[0].macro_f1_difference
+    halves = evaluate(units=np.arange(len(TARGETS)) % 2)
+    assert None not in [halves.macro_f1_interval[name] for name in ("head", "tail", "all")]
+
+
 def outputs():
     return [
         MethodOutput(name, probabilities(k)) for k, name in enumerate(("zero-shot", "lora", "x"))

@@ -116,3 +116,7 @@ def test_the_table_prints_points_with_intervals_and_says_what_was_resampled():
     assert "100.0 [" in row
     assert "–" in row  # no test sample of the tail
     assert "whole groups" in shown(a_run(units=np.arange(30) // 3))
+    alone = shown(a_run(units=np.zeros(30, dtype=int)))
+    assert "no intervals: the test split is a single group" in " ".join(alone.split())
+    assert f"{score:.1f} " in alone
+    assert "[" not in alone

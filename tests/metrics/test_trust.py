@@ -95,3 +95,12 @@ def test_what_is_not_found_cannot_be_trusted():
     assert (lost.verdict, lost.failed) == ("weak", ("interval",))
     assert lost.reason == "interval: AP50 may be as low as 0.10, below 0.50"
     assert judge(ClassEvidence(**(GOOD | {"ap_interval": (0.5, 0.9)}))).verdict == "trusted"
+
+
+def test_many_samples_of_one_place_are_no_test():
+    found = judge(ClassEvidence(None, 176, 1))
+    assert (found.verdict, found.reason) == (
+        "untested",
+        "support: 176 test samples from one place only",
+    )
+    assert judge(ClassEvidence(None, 0, 0)).reason == "support: 0 test samples, fewer than 10"

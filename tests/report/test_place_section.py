@@ -52,7 +52,7 @@ def test_a_run_without_errors_says_so(tmp_path):
 
 def test_images_without_a_place_are_left_out_in_words(tmp_path):
     section = section_of(tmp_path, arrays=False)
-    assert section.blocks[0].text.startswith("Not shown: the images have no known location")
+    assert section.blocks[0].text.startswith("Not shown: errors are drawn for images with a known")
 
 
 def test_places_are_those_of_the_test_chips(tmp_path):

@@ -1,12 +1,16 @@
 """Tokens and pixels: which pixel a token stands for, and where its logits are."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from sklearn.metrics import jaccard_score
 
+from tailora.counts import Groups
 from tailora.data import FileImages, assemble_targets
 from tailora.data.masks import MaskArray
 from tailora.tasks.segmentation import Segmentation, classes_of, pixel_logits, seen, token_classes
+from tailora.tasks.task import Measured, PlacedRow
 
 
 def test_a_ramp_stays_a_ramp():
@@ -98,3 +102,19 @@ def test_heads_are_chosen_by_the_iou_of_tokens():
     targets, said = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 2, 1, 0])
     found = Segmentation().score(targets, said, num_classes=3)
     assert found == pytest.approx(jaccard_score(targets, said, average=None)[:2].mean())
+
+
+@pytest.mark.parametrize("blocks", [[0, 0, 0], [0, 0, 1]])
+def test_a_difference_on_one_block_has_no_interval(blocks):
+    rng = np.random.default_rng(0)
+    masks, logits = rng.integers(0, 2, (3, 8, 8)), rng.normal(size=(2, 3, 2, 2, 2))
+    rows = [PlacedRow("lora", str(k), lambda i, k=k: logits[k, i]) for k in range(2)]
+    measured = Measured(
+        data=SimpleNamespace(targets=SimpleNamespace(read=lambda i: masks[i])),
+        samples=np.arange(3), units=np.array(blocks), codes=np.arange(2), rows=rows,
+        classes=("a", "b"), groups=Groups((0, 1), (), ()), train_pixels=[1, 1], fit="crop",
+        image_size=8, replicates=20, confidence=0.9, seed=0, said=None,
+    )  # fmt: skip
+    [difference] = Segmentation().measure(measured)[0]["differences"]
+    assert difference["mean_iou"]["all"] != 0
+    assert (difference["mean_iou_interval"]["all"] is None) == (len(set(blocks)) == 1)

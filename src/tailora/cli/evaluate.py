@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -125,22 +125,21 @@ def _said(notes: Sequence[str], learnt_from: int | None) -> list[str]:
     ]
 
 
-def class_table(metrics: object) -> object:
+def class_table(metrics: Any) -> object:
     """One row per class: support, precision, recall, F1 with its interval."""
     from rich.table import Table
 
-    from tailora.metrics import RunMetrics
-
-    table = Table("class", "train", "test", "precision", "recall", "F1", "interval")
-    if isinstance(metrics, RunMetrics):
-        for row in sorted(metrics.methods[-1].per_class, key=lambda r: -r.n_train):
-            ends = row.f1_interval
-            numbers = [
-                "–" if value is None else f"{value:.2f}"
-                for value in (row.precision, row.recall, row.f1)
-            ]
-            table.add_row(
-                listed([row.name]), str(row.n_train), str(row.n_test), *numbers,
-                "–" if ends is None else f"{ends[0]:.2f}–{ends[1]:.2f}",
-            )  # fmt: skip
+    learnt, tested = metrics.counted_in
+    scores = ("precision", "recall", "F1", "interval")
+    table = Table("class", f"training {learnt}", f"test {tested}", *scores)
+    for row in sorted(metrics.methods[-1].per_class, key=lambda r: -r.n_train):
+        ends = row.f1_interval
+        numbers = [
+            "–" if value is None else f"{value:.2f}"
+            for value in (row.precision, row.recall, row.f1)
+        ]
+        table.add_row(
+            listed([row.name]), str(row.n_train), str(row.n_test), *numbers,
+            "–" if ends is None else f"{ends[0]:.2f}–{ends[1]:.2f}",
+        )  # fmt: skip
     return table

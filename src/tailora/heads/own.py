@@ -15,8 +15,8 @@ class OwnProbe(Probe):
 
     name = "own"
     summary = (
-        "the linear head that the adapter was trained with, without fitting another: ordinary "
-        "fine-tuning"
+        "the linear head that the adapter itself was trained with, in place of one that is fitted "
+        "afterwards: ordinary fine-tuning"
     )
     own = True
 

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from tailora.counts import Groups
 from tailora.metrics.bootstrap import unit_weights
 from tailora.metrics.group_f1 import group_members, mean_of_defined
+from tailora.metrics.intervals import FEWEST_UNITS
 from tailora.metrics.segmentation import interval, number
 from tailora.transitions import NO_CHANGE
 
 SCORES: Final = ("overall_accuracy", "binary_mean_iou", "change_iou", "sek", "f_scd")
 """Names of the scores of `change_scores`, in the order of reports."""
 _BLOCK: Final = 64  # resamples at once
-_FEWEST_UNITS: Final = 2
 _ACCURACY: Final = 2  # columns: sum of accuracies, number of pairs
 
 Dates = tuple[NDArray[np.integer], NDArray[np.integer]]
@@ -208,7 +208,7 @@ def change_metrics(
         seed: Seed of the resampling.
     """
     found = bootstrap_change(counts, units, replicates=replicates, seed=seed)
-    alone = len(set(units)) < _FEWEST_UNITS
+    alone = len(set(units)) < FEWEST_UNITS
 
     def ends(values: NDArray[np.float64]) -> list[list[float] | None]:
         return [None] * values.shape[1] if alone else interval(values, confidence)

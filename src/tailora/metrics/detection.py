@@ -14,12 +14,12 @@ from tailora.boxes import COCO_THRESHOLDS, Boxes, Matches, match_detections
 from tailora.boxes.dota_evaluation import average_precision
 from tailora.counts import Groups
 from tailora.metrics.bootstrap import unit_weights
+from tailora.metrics.intervals import FEWEST_UNITS
 from tailora.metrics.segmentation import MaskScores, group_means, interval, number
 
 MEASURES: Final = {"ap50": (0,), "ap75": (5,), "map": tuple(range(len(COCO_THRESHOLDS)))}
 """Positions of the thresholds that each measure averages: IoU .5, .75, and .5 to .95."""
 _BLOCK_NUMBERS: Final = 2_000_000  # held at once
-_FEWEST_UNITS: Final = 2
 
 Scores = dict[str, MaskScores]
 
@@ -108,7 +108,7 @@ def detection_metrics(
     entry: dict[str, Any] = {}
     for measure, own in scores.items():
         means, ends = group_means(own, groups, confidence=confidence)
-        certain = len(numbers) >= _FEWEST_UNITS
+        certain = len(numbers) >= FEWEST_UNITS
         entry |= {measure: means, f"{measure}_interval": ends if certain else dict.fromkeys(ends)}
     ends = interval(scores["ap50"].replicates, confidence)
     entry |= {
@@ -118,7 +118,7 @@ def detection_metrics(
             {
                 "name": name,
                 "test_objects": int(support[c]),
-                "ap50_interval": ends[c] if len(numbers) >= _FEWEST_UNITS else None,
+                "ap50_interval": ends[c] if len(numbers) >= FEWEST_UNITS else None,
                 **{measure: number(float(own.point[c])) for measure, own in scores.items()},
             }
             for c, name in enumerate(names)

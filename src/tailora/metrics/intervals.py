@@ -19,7 +19,8 @@ from tailora.errors import ConfigError
 from tailora.metrics.bootstrap import BootstrappedF1, bootstrap_f1
 from tailora.metrics.group_f1 import group_f1, group_members, mean_of_defined
 
-_FEWEST_UNITS: Final = 2  # one block says nothing about another
+FEWEST_UNITS: Final = 2
+"""Units that an interval needs: one block says nothing about another."""
 
 Limits = tuple[NDArray[np.float64], NDArray[np.float64]]
 
@@ -42,7 +43,7 @@ def undetected_share(num_units: ArrayLike, *, confidence: float = 0.95) -> NDArr
         raise ConfigError(f"confidence must lie strictly between 0 and 1, got {confidence!r}")
     units = np.asarray(num_units, dtype=np.float64)
     share = 1 - ((1 - confidence) / 2) ** (1 / np.maximum(units, 1))
-    return np.where(units < _FEWEST_UNITS, 1.0, share)
+    return np.where(units < FEWEST_UNITS, 1.0, share)
 
 
 def class_f1_intervals(f1: BootstrappedF1, *, confidence: float = 0.95) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, final
 
 import numpy as np
@@ -21,12 +22,13 @@ from tailora.metrics.confusion import (
 from tailora.metrics.feature_metrics import TrainedFeatures, collapse_of, shift_of
 from tailora.metrics.geometry import FeatureGeometry, feature_geometry
 from tailora.metrics.group_f1 import group_f1, group_members, mean_of_defined
-from tailora.metrics.intervals import class_f1_intervals, macro_f1_intervals
+from tailora.metrics.intervals import FEWEST_UNITS, class_f1_intervals, macro_f1_intervals
 from tailora.metrics.method_metrics import (
     ClassMetrics,
     Coverage,
     GroupScores,
     Honesty,
+    Interval,
     MethodMetrics,
     Score,
     defined,
@@ -94,6 +96,15 @@ class TestSplit:
     replicates: int
     confidence: float
     balanced_reference: float | None = None
+
+    @cached_property
+    def is_single_group(self) -> bool:
+        """Whether all of it is one group, so that nothing can be resampled."""
+        return self.units is not None and len(np.unique(np.asarray(self.units))) < FEWEST_UNITS
+
+    def interval(self, low: float, high: float) -> Interval:
+        """Return an interval as a pair; None if it is undefined or from a single group."""
+        return None if self.is_single_group else interval(low, high)
 
 
 def scaling_effect(
@@ -186,7 +197,7 @@ def method_metrics(
     return MethodMetrics(
         method=output.method,
         macro_f1={name: defined(float(value)) for name, value in macro.items()},
-        macro_f1_interval={name: interval(*pair) for name, pair in ends.items()},
+        macro_f1_interval={name: split.interval(*pair) for name, pair in ends.items()},
         accuracy=accuracy(confusion),
         balanced_accuracy=balanced_accuracy(confusion),
         ece=errors["all"],
@@ -220,7 +231,7 @@ def _class_metrics(
             precision=defined(scores.precision[c]),
             recall=defined(scores.recall[c]),
             f1=defined(scores.f1[c]),
-            f1_interval=interval(*ends[c]),
+            f1_interval=split.interval(*ends[c]),
             auroc=defined(ranking.auroc[c]),
             auprc=defined(ranking.auprc[c]),
             prevalence=defined(ranking.prevalence[c]),

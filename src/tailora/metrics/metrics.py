@@ -11,7 +11,7 @@ from tailora.metrics.bootstrap import BootstrappedF1, bootstrap_f1
 from tailora.metrics.calibration import checked_probabilities
 from tailora.metrics.feature_metrics import TrainedFeatures
 from tailora.metrics.intervals import paired_difference_intervals
-from tailora.metrics.method_metrics import MethodMetrics, defined, interval
+from tailora.metrics.method_metrics import MethodMetrics, defined
 from tailora.metrics.method_scores import MethodOutput, TestSplit, method_metrics
 from tailora.metrics.run_metrics import (
     BootstrapInfo,
@@ -170,7 +170,7 @@ def _paired(later: _Result, earlier: _Result, split: TestSplit) -> PairedDiffere
         method=later[0].method,
         against=earlier[0].method,
         macro_f1_difference={name: defined(value) for name, value in means.items()},
-        interval={name: interval(*pair) for name, pair in ends.items()},
+        interval={name: split.interval(*pair) for name, pair in ends.items()},
         head=later[0].head,
         against_head=earlier[0].head,
     )

@@ -28,6 +28,7 @@ from tailora.registry import OWN_HEAD
 from tailora.storage import keyed, typed
 
 SCHEMA: Final = 2
+NO_INTERVAL: Final = "no intervals: the test split is a single group"
 READ_SCHEMAS: Final = (
     1,
     2,
@@ -158,6 +159,19 @@ class RunMetrics:
         _check_lengths(found, path)
         return found
 
+    @property
+    def has_intervals(self) -> bool:
+        """Whether any score has an interval; none has if the test split is a single group."""
+        return any(ends for one in self.methods for ends in one.macro_f1_interval.values())
+
+    @property
+    def counted_in(self) -> tuple[str, str]:
+        """What the training and the test counts of a class are, e.g. pixels and tokens."""
+        task = self.task or {}
+        if "train_pixels" in task:
+            return "pixels", "tokens"
+        return ("objects", "objects") if "train_objects" in task else ("samples", "samples")
+
     def alarm(self) -> str:
         """Return a sentence on the classes that the last method never or hardly predicts."""
         last = self.methods[-1]
@@ -182,7 +196,7 @@ class RunMetrics:
     def table(self) -> Table:
         """Return a table of macro-F1 on head, middle, tail and all, in points with intervals."""
         scored = (self.task or {}).get("scored")
-        table = Table(caption=_caption(self.bootstrap, self.methods[-1].head, scored))
+        table = Table(caption=_caption(self, scored))
         table.add_column("method")
         columns = (*GROUP_NAMES, "all")
         for name in columns:
@@ -264,17 +278,21 @@ _FRAMES: Final[dict[str, Callable[[RunMetrics], Records]]] = {
 }  # fmt: skip
 
 
-def _caption(bootstrap: BootstrapInfo, head: str | None, scored: str | None) -> str:
+def _caption(metrics: RunMetrics, scored: str | None) -> str:
+    bootstrap, head = metrics.bootstrap, metrics.methods[-1].head
     unit = "single samples within each class" if bootstrap.unit == "sample" else "whole groups"
+    certain = metrics.has_intervals
+    ends = f" \\[{100 * bootstrap.confidence:g} % interval]" if certain else ""
+    resampled = f"bootstrap of {unit}, {bootstrap.replicates} resamples"
     return (
-        f"macro-F1 in points \\[{100 * bootstrap.confidence:g} % interval], "
+        f"macro-F1 in points{ends}, "
         f"{'' if head is None else f'probe {escape(head)}, '}"
-        f"bootstrap of {unit}, {bootstrap.replicates} resamples"
+        f"{resampled if certain else NO_INTERVAL}"
         f"{f'; of {scored}' if scored else ''}"
     )
 
 
 def _points(value: Score, ends: Interval) -> str:
-    if value is None or ends is None:
+    if value is None:
         return "–"
-    return f"{100 * value:.1f} \\[{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]"
+    return f"{100 * value:.1f}{f' [{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]' if ends else ''}"

@@ -24,12 +24,11 @@ from tailora.errors import DataError
 from tailora.metrics.bootstrap import BootstrappedF1, bootstrap_f1, units_per_class
 from tailora.metrics.confusion import class_scores, confusion_matrix
 from tailora.metrics.group_f1 import MACRO_KEYS, group_members, mean_of_defined
-from tailora.metrics.intervals import undetected_share
+from tailora.metrics.intervals import FEWEST_UNITS, undetected_share
 from tailora.metrics.method_metrics import Interval
 from tailora.metrics.segmentation import MaskScores, bootstrap_iou, iou_of_sums
 from tailora.numbers import MISSING, points, points_interval
 
-_FEWEST_UNITS: Final = 2  # one block says nothing about another
 _ZERO: Final = 1e-12  # differences of equal scores come out as rounding noise
 
 Number = Annotated[float, Field(ge=-1e15, le=1e15)]
@@ -336,8 +335,8 @@ def _test_half(
     if not tested:
         return float("nan")
     spread = _known_deviation(mean_of_defined(replicates[:, tested]))
-    enough = units[tested][units[tested] >= _FEWEST_UNITS]
-    fewest = enough.min() if enough.size else _FEWEST_UNITS
+    enough = units[tested][units[tested] >= FEWEST_UNITS]
+    fewest = enough.min() if enough.size else FEWEST_UNITS
     sampled = norm.ppf((1 + confidence) / 2) * spread * np.sqrt(fewest / (fewest - 1))
     unseen = [
         undetected_share(units[c], confidence=confidence)
@@ -350,7 +349,7 @@ def _test_half(
 def _is_blind(point: float, replicates: NDArray[np.float64], units: int) -> bool:
     """Whether resampling cannot show how much a class's difference may vary."""
     differs = bool(abs(point) > _ZERO or np.any(np.abs(replicates) > _ZERO))
-    return differs and (units < _FEWEST_UNITS or _known_deviation(replicates) < _ZERO)
+    return differs and (units < FEWEST_UNITS or _known_deviation(replicates) < _ZERO)
 
 
 def _known_deviation(values: NDArray[np.float64]) -> float:

@@ -19,13 +19,12 @@ from scipy import ndimage
 from tailora.counts import Groups
 from tailora.metrics.bootstrap import unit_weights
 from tailora.metrics.group_f1 import group_members, mean_of_defined
-from tailora.metrics.intervals import percentile_interval
+from tailora.metrics.intervals import FEWEST_UNITS, percentile_interval
 
 BOUNDARY: Final = 0.02
 """Width of the boundary as a share of the diagonal of an image."""
 _SUMS: Final = 3  # hits, true and predicted pixels
 _BLOCK: Final = 64  # resamples at once
-_FEWEST_UNITS: Final = 2
 
 
 def boundary_width(shape: tuple[int, ...], share: float = BOUNDARY) -> int:
@@ -266,7 +265,7 @@ def mask_metrics(
         ],
         "confusion": counts.confusion.tolist(),
     }
-    if len(set(units)) < _FEWEST_UNITS:
+    if len(set(units)) < FEWEST_UNITS:
         for key in ("mean_iou_interval", "mean_boundary_iou_interval"):
             entry[key] = dict.fromkeys(entry[key])
         for row in entry["per_class"]:

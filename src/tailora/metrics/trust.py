@@ -18,12 +18,12 @@ from typing import Final, Literal, final
 import numpy as np
 from scipy.stats import beta
 
+from tailora.metrics.intervals import FEWEST_UNITS
 from tailora.numbers import counted
 
 Verdict = Literal["trusted", "weak", "untested"]
 CHECKS: Final = ("support", "interval", "calibration", "coverage")
 
-_FEWEST_UNITS: Final = 2
 _LEVEL: Final = 0.95  # of the limits of shares
 
 
@@ -33,7 +33,8 @@ class ClassEvidence:
     """Evidence of one test split about a class.
 
     Args:
-        f1_interval: Low and high F1 in [0, 1]; None for a class without test samples.
+        f1_interval: Low and high F1 in [0, 1]; None for a class without test samples, and in a test
+            split of a single group.
         n_test: Test samples of the class.
         n_units: Independent units of these: samples, or spatial blocks.
         stated: Mean confidence of the rows predicted as this class; None if there are none.
@@ -142,9 +143,9 @@ def share_limit(share: float, units: int) -> float:
 
 
 def _support(evidence: ClassEvidence, limits: TrustLimits) -> str:
-    if evidence.f1_interval is None or evidence.n_test < limits.support:
+    if evidence.n_test < max(limits.support, 1):
         return f"{counted(evidence.n_test, 'test sample')}, fewer than {max(limits.support, 1)}"
-    if evidence.n_units < _FEWEST_UNITS:
+    if evidence.n_units < FEWEST_UNITS:
         return f"{counted(evidence.n_test, 'test sample')} from one place only"
     return ""
 

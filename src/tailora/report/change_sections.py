@@ -4,23 +4,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from rich import table as rich_table
-from rich.markup import escape
 
 from tailora.counts import GROUP_NAMES
 from tailora.metrics import RunMetrics
-from tailora.numbers import counted, integer, percent, percent_interval, points, points_interval
+from tailora.numbers import counted, percent
 from tailora.registry import row_title
 from tailora.report.blocks import (
-    Bar,
-    Block,
     Cell,
     Column,
-    Note,
     Section,
     Table,
-    class_cell,
     left_out,
 )
+from tailora.report.task_tables import class_row, gain_notes, resampled, scored, terminal_table
 from tailora.runs.result import RunResult
 
 _CHANGES: Final = ("changes", "Change")
@@ -31,7 +27,6 @@ _SCORES: Final = (
     ("overall_accuracy", "OA", "right pixels of both dates, unchanged ones included, %"),
 )
 _KEYS: Final = (*GROUP_NAMES, "all")
-_NAMES: Final = (("method", "head"), ("against", "against_head"))
 
 
 def changes_section(run: RunResult) -> Section:
@@ -39,17 +34,14 @@ def changes_section(run: RunResult) -> Section:
     found = run.metrics.task or {}
     if "rows" not in found:
         return left_out(*_CHANGES, "metrics.json has no metrics of change")
-    confidence = run.metrics.bootstrap.confidence
     caption = (
         f"Over all labelled pixels of {counted(found['pairs'], 'test pair')}, in the order of "
-        f"their dates. Intervals ({100 * confidence:g} %) resample "
-        f"{counted(found['units'], found['unit'])}. Recall is the mean over transitions of a "
+        f"their dates. {resampled(run.metrics)} Recall is the mean over transitions of a "
         "group, where both land covers must be right. Post-classification is a linear head for "
         "each date by itself on the same features, calling as much changed on validation as did."
     )
-    blocks: list[Block] = [Note(text, tone) for text, tone in _differences(run.metrics)]
-    blocks += [_rows(found["rows"]), _transitions(run, found)]
-    return Section(*_CHANGES, caption, tuple(blocks))
+    tables = _rows(found["rows"]), _transitions(run, found)
+    return Section(*_CHANGES, caption, (*gain_notes(run.metrics, "sek", "SeK"), *tables))
 
 
 def _rows(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -61,16 +53,12 @@ def _rows(rows: Sequence[Mapping[str, Any]]) -> Table:
     cells = tuple(
         (
             Cell(row_title(row["method"], row["head"])),
-            *(_scored(row[name], row[f"{name}_interval"]) for name, _, _ in _SCORES),
-            *(_scored(row["recall"][key], row["recall_interval"][key]) for key in _KEYS),
+            *(scored(row[name], row[f"{name}_interval"]) for name, _, _ in _SCORES),
+            *(scored(row["recall"][key], row["recall_interval"][key]) for key in _KEYS),
         )
         for row in rows
     )
     return Table(columns, cells, "Scores of change")
-
-
-def _scored(value: float | None, ends: Sequence[float] | None) -> Cell:
-    return Cell(percent(value), "" if ends is None else percent_interval((ends[0], ends[1])))
 
 
 def _transitions(run: RunResult, found: Mapping[str, Any]) -> Table:
@@ -84,59 +72,22 @@ def _transitions(run: RunResult, found: Mapping[str, Any]) -> Table:
     )
     rows = []
     for row in found["rows"][-1]["per_transition"]:
-        c, ends = index.get(row["name"]), row["recall_interval"] or (None, None)
-        bar = None if row["recall"] is None else Bar(row["recall"], *ends)
-        rows.append(
-            (
-                class_cell(row["name"]),
-                Cell("" if c is None else run.groups[c] or ""),
-                Cell("" if c is None else integer(found["train_pixels"][c])),
-                Cell(integer(row["test_pixels"])),
-                Cell(percent(row["recall"]), bar=bar),
-            )
-        )
+        c = index.get(row["name"])
+        group, train = (None, None) if c is None else (run.groups[c], found["train_pixels"][c])
+        score = row["recall"], row["recall_interval"]
+        rows.append(class_row(row["name"], group, (train, row["test_pixels"]), score))
     return Table(columns, tuple(rows), "Recall of each transition")
-
-
-def _differences(metrics: RunMetrics) -> list[tuple[str, str]]:
-    """A sentence on SeK for each other row, and its tone."""
-    said: list[tuple[str, str]] = []
-    for pair in (metrics.task or {}).get("differences", ()):
-        change, ends = pair["sek"], pair["sek_interval"]
-        if change is None or ends is None:
-            continue
-        certain = ends[0] > 0 or ends[1] < 0
-        own, other = (row_title(pair[a], pair[b]) for a, b in _NAMES)
-        said.append(
-            (
-                f"SeK of {own} is {points(change)} points {points_interval((ends[0], ends[1]))} "
-                f"against {other}{'' if certain else ', which may be chance'}.",
-                "open" if not certain else "good" if change > 0 else "bad",
-            )
-        )
-    return said
 
 
 def change_table(metrics: RunMetrics) -> rich_table.Table:
     """Scores of change in per cent with intervals, for the terminal."""
-    found = metrics.task or {}
-    table = rich_table.Table(
-        caption=f"over pixels in % \\[{100 * metrics.bootstrap.confidence:g} % interval], "
-        f"bootstrap of {counted(found.get('units', 0), found.get('unit', 'pair'))}"
-    )
-    table.add_column("method")
-    for _, title, _ in _SCORES:
-        table.add_column(title, justify="right")
-    table.add_column("recall, tail", justify="right")
-    for row in found.get("rows", ()):
-        pairs = [(row[name], row[f"{name}_interval"]) for name, _, _ in _SCORES]
-        pairs.append((row["recall"]["tail"], row["recall_interval"]["tail"]))
-        cells = [
-            escape(" ".join(part for part in (cell.text, cell.detail) if part))
-            for cell in (_scored(*pair) for pair in pairs)
-        ]
-        table.add_row(escape(row_title(row["method"], row["head"])), *cells)
-    return table
+    titles = [*(title for _, title, _ in _SCORES), "recall, tail"]
+    return terminal_table(metrics, "over pixels in %", titles, _scores_of)
+
+
+def _scores_of(row: Mapping[str, Any]) -> list[Cell]:
+    cells = [scored(row[name], row[f"{name}_interval"]) for name, _, _ in _SCORES]
+    return [*cells, scored(row["recall"]["tail"], row["recall_interval"]["tail"])]
 
 
 def false_alarms(metrics: RunMetrics) -> list[str]:

@@ -41,13 +41,20 @@ class Series:
     scores: tuple[tuple[float | None, tuple[float, float] | None], ...]
 
 
-def long_tail(names: Sequence[str], counts: Sequence[int], groups: Sequence[str | None]) -> Picture:
-    """Draw training samples per class on a log scale, coloured by group.
+def long_tail(
+    names: Sequence[str],
+    counts: Sequence[int],
+    groups: Sequence[str | None],
+    *,
+    what: str = "training samples",
+) -> Picture:
+    """Draw the training samples of each class on a log scale, coloured by group.
 
     Args:
         names: Class names in drawing order.
         counts: Training samples, same order, zero allowed.
         groups: `"head"`, `"middle"`, `"tail"` or None, same order.
+        what: What is counted.
     """
 
     def draw(figure: Figure) -> None:
@@ -66,7 +73,7 @@ def long_tail(names: Sequence[str], counts: Sequence[int], groups: Sequence[str 
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(counts) < 200 else (1,)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: integer(value)))
         axes.yaxis.set_minor_locator(NullLocator())
-        axes.set_ylabel("training samples (log scale)")
+        axes.set_ylabel(f"{what} (log scale)")
         axes.grid(axis="y")
         if len(names) <= MOST_NAMED:
             _write_counts(axes, counts)
@@ -74,7 +81,7 @@ def long_tail(names: Sequence[str], counts: Sequence[int], groups: Sequence[str 
         leave_room(figure, names)
         figure.legend(handles=_group_patches(groups), loc="outside upper right", ncols=3)
 
-    alt = f"Bar chart of training samples per class, from {max(counts)} down to {min(counts)}."
+    alt = f"Bar chart of {what} per class, from {max(counts)} down to {min(counts)}."
     return Picture(figure_uri(draw, height=3.5), alt, full_names(names))
 
 

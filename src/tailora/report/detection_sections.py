@@ -7,16 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from rich import table as rich_table
-from rich.markup import escape
 
 from tailora.class_colours import class_colours
 from tailora.counts import GROUP_NAMES
 from tailora.metrics import RunMetrics
-from tailora.numbers import counted, integer, percent, percent_interval, points, points_interval
+from tailora.numbers import counted, percent
 from tailora.registry import row_title
 from tailora.report.blocks import (
-    Bar,
-    Block,
     Cell,
     Column,
     Gallery,
@@ -24,11 +21,11 @@ from tailora.report.blocks import (
     Section,
     Table,
     Thumbnail,
-    class_cell,
     left_out,
 )
 from tailora.report.scene_section import legend_picture
 from tailora.report.style import image_uri
+from tailora.report.task_tables import class_row, gain_notes, resampled, scored, terminal_table
 from tailora.runs.result import RunResult
 
 _OBJECTS: Final = ("objects", "Objects")
@@ -36,6 +33,7 @@ _PICTURES: Final = ("found", "Objects in test images")
 _KEYS: Final = (*GROUP_NAMES, "all")
 _MEASURES: Final = (("ap50", "AP50"), ("ap75", "AP75"), ("map", "AP50:95"))
 _GAP: Final = 4  # white pixels between panels
+_LINE: Final = 1 / 60  # width of a box's outline, of the longer side of a picture
 _LARGEST: Final = 1024  # pixels along the longer side of a strip
 
 
@@ -44,18 +42,14 @@ def objects_section(run: RunResult) -> Section:
     found = run.metrics.task or {}
     if "rows" not in found:
         return left_out(*_OBJECTS, "metrics.json has no average precision")
-    confidence = run.metrics.bootstrap.confidence
     caption = (
         "Average precision (AP): a detection is right if its oriented box overlaps an object of "
         "its class by more than 50 % (AP50) or 75 % (AP75); AP50:95 averages ten overlaps. "
-        f"Intervals ({100 * confidence:g} %) resample {counted(found['units'], found['unit'])}. "
-        "Groups are by training objects; difficult objects do not count. The AP of a class with "
-        "few test objects can take few values."
+        f"{resampled(run.metrics)} Groups are by training objects; difficult objects do not "
+        "count. The AP of a class with few test objects can take few values."
     )
-    tone = {True: "good", False: "bad", None: "open"}
-    blocks: list[Block] = [Note(text, tone[better]) for text, better in _differences(run.metrics)]
-    blocks += [_row_table(found["rows"]), _class_table(run, found)]
-    return Section(*_OBJECTS, caption, tuple(blocks))
+    tables = _row_table(found["rows"]), _class_table(run, found)
+    return Section(*_OBJECTS, caption, (*_differences(run.metrics), *tables))
 
 
 def _row_table(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -68,8 +62,7 @@ def _row_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     cells = tuple(
         (
             Cell(row_title(row["method"], row["head"])),
-            *(_scored(row, "ap50", key) for key in _KEYS),
-            *(_scored(row, measure, "all") for measure, _ in _MEASURES[1:]),
+            *_scores_of(row),
             Cell(percent(row["voc07_ap50"])),
         )
         for row in rows
@@ -77,12 +70,9 @@ def _row_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return Table(columns, cells, "Mean average precision by group")
 
 
-def _scored(row: Mapping[str, Any], measure: str, key: str) -> Cell:
-    ends = row[f"{measure}_interval"][key]
-    return Cell(
-        percent(row[measure][key]),
-        "" if ends is None else percent_interval((ends[0], ends[1])),
-    )
+def _scores_of(row: Mapping[str, Any]) -> list[Cell]:
+    names = [("ap50", key) for key in _KEYS] + [(measure, "all") for measure, _ in _MEASURES[1:]]
+    return [scored(row[name][key], row[f"{name}_interval"][key]) for name, key in names]
 
 
 def _class_table(run: RunResult, found: Mapping[str, Any]) -> Table:
@@ -94,70 +84,30 @@ def _class_table(run: RunResult, found: Mapping[str, Any]) -> Table:
         Column("test objects"),
         *(Column(title, "%") for _, title in _MEASURES),
     )
-    rows = []
-    for c in run.order:
-        row, ends = last[c], last[c]["ap50_interval"] or (None, None)
-        bar = None if row["ap50"] is None else Bar(row["ap50"], *ends)
-        rows.append(
-            (
-                class_cell(row["name"]),
-                Cell(run.groups[c] or ""),
-                Cell(integer(found["train_objects"][c])),
-                Cell(integer(row["test_objects"])),
-                Cell(percent(row["ap50"]), bar=bar),
-                *(Cell(percent(row[measure])) for measure, _ in _MEASURES[1:]),
-            )
+    rows = [
+        class_row(
+            last[c]["name"], run.groups[c], (found["train_objects"][c], last[c]["test_objects"]),
+            (last[c]["ap50"], last[c]["ap50_interval"]),
+            [last[c][measure] for measure, _ in _MEASURES[1:]],
         )
+        for c in run.order
+    ]  # fmt: skip
     return Table(columns, tuple(rows), "Average precision of each class")
 
 
-def _differences(metrics: RunMetrics) -> list[tuple[str, bool | None]]:
-    """A sentence on the tail for each other row, and whether the last is better, if certain."""
-    said: list[tuple[str, bool | None]] = []
-    for pair in (metrics.task or {}).get("differences", ()):
-        change, ends = pair["ap50"]["tail"], pair["ap50_interval"]["tail"]
-        if change is None or ends is None:
-            continue
-        certain = ends[0] > 0 or ends[1] < 0
-        names = [
-            row_title(pair[method], pair[head])
-            for method, head in (("method", "head"), ("against", "against_head"))
-        ]
-        said.append(
-            (
-                f"Tail AP50 of {names[0]} is {points(change)} points "
-                f"{points_interval((ends[0], ends[1]))} against {names[1]}"
-                f"{'' if certain else ', which may be chance'}; over all classes "
-                f"{points(pair['ap50']['all'])}.",
-                change > 0 if certain else None,
-            )
-        )
-    return said
+def _differences(metrics: RunMetrics) -> list[Note]:
+    return gain_notes(metrics, "ap50", "Tail AP50", group="tail")
 
 
 def gains(metrics: RunMetrics) -> list[str]:
     """What the run gained in the tail over each other row, in sentences."""
-    return [text for text, _ in _differences(metrics)]
+    return [note.text for note in _differences(metrics)]
 
 
 def precision_table(metrics: RunMetrics) -> rich_table.Table:
     """Mean AP50 over head, middle, tail and all, in per cent with intervals, for the terminal."""
-    found = metrics.task or {}
-    table = rich_table.Table(
-        caption="average precision of oriented boxes in % "
-        f"\\[{100 * metrics.bootstrap.confidence:g} % interval], "
-        f"bootstrap of {counted(found.get('units', 0), found.get('unit', 'image'))}"
-    )
-    table.add_column("method")
-    columns = [("ap50", key, f"AP50 {key}") for key in _KEYS]
-    columns += [(measure, "all", f"{title} all") for measure, title in _MEASURES[1:]]
-    for _, _, title in columns:
-        table.add_column(title, justify="right")
-    for row in found.get("rows", ()):
-        cells = [_scored(row, measure, key) for measure, key, _ in columns]
-        texts = [escape(" ".join(part for part in (c.text, c.detail) if part)) for c in cells]
-        table.add_row(escape(row_title(row["method"], row["head"])), *texts)
-    return table
+    titles = [*(f"AP50 {key}" for key in _KEYS), *(f"{title} all" for _, title in _MEASURES[1:])]
+    return terminal_table(metrics, "average precision of oriented boxes in %", titles, _scores_of)
 
 
 def pictures_section(run: RunResult) -> Section:
@@ -200,8 +150,9 @@ def _drawn(
     """Draw boxes, in shares of the sides of a picture, on a copy of it."""
     image = Image.fromarray(picture)
     draw = ImageDraw.Draw(image)
+    width = max(2, round(_LINE * max(image.size)))
     for box, colour in zip(corners * image.size, colours, strict=True):
         outline = [tuple(point) for point in box.tolist()]
-        draw.line([*outline, outline[0]], fill=(255, 255, 255), width=4)
-        draw.line([*outline, outline[0]], fill=colour, width=2)
+        draw.line([*outline, *outline[:2]], fill=(255, 255, 255), width=2 * width, joint="curve")
+        draw.line([*outline, *outline[:2]], fill=colour, width=width, joint="curve")
     return np.asarray(image)

@@ -97,7 +97,8 @@ _MARKERS: Final = {"head": "s", "middle": "o", "tail": "^"}
 def places_section(run: RunResult) -> Section:
     """Map of the test samples: pale dots are correct, markers wrong, by group."""
     if not run.has_evidence(*_PLACE_ARRAYS):
-        return left_out(*_PLACES, "the images have no known location")
+        only = "errors are drawn for images with a known location and one label each"
+        return left_out(*_PLACES, only)
     at, true = run.evidence["place_at"], run.evidence["place_true"]
     wrong = true != run.evidence["place_pred"]
     units = str(run.evidence["place_units"][0])

@@ -29,6 +29,7 @@ from tailora.report.style import INK, PASTEL_COLOURS, STRONG_COLOURS, figure_uri
 _COLOURS: Final = (*STRONG_COLOURS, *PASTEL_COLOURS)
 _OVER: Final = 0.65  # how much of the label's colour covers the picture
 _ACROSS: Final = 5
+_LEGEND_FONT: Final = 11.5
 UNLABELLED: Final = -1
 
 
@@ -101,12 +102,15 @@ def legend_picture(classes: Sequence[str], colours: Sequence[str]) -> Picture:
     rows = -(-len(handles) // _ACROSS)
 
     def draw(figure: Figure) -> None:
-        figure.legend(handles=handles, loc="center", ncols=_ACROSS)
+        figure.legend(
+            handles=handles, loc="center left", ncols=_ACROSS, fontsize=_LEGEND_FONT,
+            handlelength=1.4, handleheight=1.1, borderpad=0, borderaxespad=0,
+        )  # fmt: skip
 
     kinds = len(set(colours))
     again = f"; colours repeat after {kinds}" if len(classes) > kinds else ""
     alt = f"Colours of {counted(len(classes), 'class')}{again}."
-    return Picture(figure_uri(draw, height=0.25 + 0.24 * rows), alt, full_names(classes))
+    return Picture(figure_uri(draw, height=0.25 + 0.28 * rows), alt, full_names(classes))
 
 
 _PANELS: Final = 4

@@ -3,7 +3,8 @@
 from typing import Final
 
 from tailora.counts import GROUP_NAMES
-from tailora.metrics import BootstrapInfo, MethodMetrics, PairedDifference
+from tailora.metrics import MethodMetrics, PairedDifference, RunMetrics
+from tailora.metrics.run_metrics import NO_INTERVAL
 from tailora.numbers import (
     MISSING,
     integer,
@@ -36,7 +37,7 @@ def headline_section(run: RunResult) -> Section:
     blocks = (*alarm_notes(run), *notes, *([warning] if warning else []), headline_table(run))
     caption = (
         "Macro-F1 in percent on the test split: the mean over classes, so rare classes count as "
-        f"much as frequent ones.{_bootstrap_text(bootstrap)} The best value of a column is bold "
+        f"much as frequent ones.{_bootstrap_text(run.metrics)} The best value of a column is bold "
         "only if the intervals support the lead."
     )
     if scored := (run.metrics.task or {}).get("scored"):
@@ -86,8 +87,10 @@ def tail_section(run: RunResult) -> Section:
     names = [run.class_names[c] for c in run.order]
     counts = [run.classes[c].n_train for c in run.order]
     groups = [run.groups[c] for c in run.order]
-    caption = "Training samples per class, on a logarithmic scale."
-    return Section("long-tail", "The long tail", caption, (long_tail(names, counts, groups),))
+    what = f"training {run.metrics.counted_in[0]}"
+    caption = f"{what.capitalize()} per class, on a logarithmic scale."
+    picture = long_tail(names, counts, groups, what=what)
+    return Section("long-tail", "The long tail", caption, (picture,))
 
 
 def class_scores_section(run: RunResult) -> Section:
@@ -146,7 +149,10 @@ def _difference_cell(pair: PairedDifference, scope: str) -> Cell:
     return Cell(points(change), points_interval(ends) if ends else "")
 
 
-def _bootstrap_text(bootstrap: BootstrapInfo) -> str:
+def _bootstrap_text(metrics: RunMetrics) -> str:
+    if not metrics.has_intervals:
+        return f" There are {NO_INTERVAL}."
+    bootstrap = metrics.bootstrap
     unit = "groups of samples" if bootstrap.unit == "group" else "test samples"
     return (
         f" In brackets the {100 * bootstrap.confidence:g} % interval from "
@@ -161,6 +167,6 @@ def _group_facts(run: RunResult) -> Facts:
         if members:
             counts = [run.classes[c].n_train for c in run.in_group(group)]
             ends = dict.fromkeys((integer(min(counts)), integer(max(counts))))
-            extent = f"{' to '.join(ends)} training samples each"
+            extent = f"{' to '.join(ends)} training {run.metrics.counted_in[0]} each"
             items.append((group, f"{named_list(members, at_most=6)} ({extent})"))
     return Facts(tuple(items))

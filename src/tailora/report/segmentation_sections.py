@@ -6,16 +6,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from rich import table as rich_table
-from rich.markup import escape
 
 from tailora.class_colours import class_colours
 from tailora.counts import GROUP_NAMES
 from tailora.metrics import RunMetrics
-from tailora.numbers import counted, integer, percent, percent_interval, points, points_interval
+from tailora.numbers import counted, percent
 from tailora.registry import row_title
 from tailora.report.blocks import (
-    Bar,
-    Block,
     Cell,
     Column,
     Gallery,
@@ -23,11 +20,11 @@ from tailora.report.blocks import (
     Section,
     Table,
     Thumbnail,
-    class_cell,
     left_out,
 )
 from tailora.report.scene_section import legend_picture
 from tailora.report.style import image_uri
+from tailora.report.task_tables import class_row, gain_notes, resampled, scored, terminal_table
 from tailora.runs.result import RunResult
 
 _PIXELS: Final = ("pixels", "Pixels")
@@ -44,19 +41,16 @@ def pixels_section(run: RunResult) -> Section:
     found = run.metrics.task or {}
     if "rows" not in found:
         return left_out(*_PIXELS, "metrics.json has no metrics over pixels")
-    confidence = run.metrics.bootstrap.confidence
     caption = (
         "Intersection over union (IoU): of the pixels that are or are called a class, the share "
-        f"that is both, counted over all {counted(found['images'], 'test image')}. Intervals "
-        f"({100 * confidence:g} %) resample {counted(found['units'], found['unit'])}. Boundary IoU "
-        "counts only pixels near the edge of a class. Groups are by training pixels."
+        f"that is both, counted over all {counted(found['images'], 'test image')}. "
+        f"{resampled(run.metrics)} Boundary IoU counts only pixels near the edge of a class. "
+        "Groups are by training pixels."
     )
-    tone = {True: "good", False: "bad", None: "open"}
-    blocks: list[Block] = [Note(text, tone[better]) for text, better in _differences(run.metrics)]
-    blocks += [_row_table(found["rows"]), _class_table(run, found)]
+    tables = [_row_table(found["rows"]), _class_table(run, found)]
     if "raters" in found:
-        blocks.append(_rater_table(found["raters"]))
-    return Section(*_PIXELS, caption, tuple(blocks))
+        tables.append(_rater_table(found["raters"]))
+    return Section(*_PIXELS, caption, (*_differences(run.metrics), *tables))
 
 
 def _row_table(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -69,8 +63,7 @@ def _row_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     cells = tuple(
         (
             Cell(row_title(row["method"], row["head"])),
-            *(_scored(row["mean_iou"][key], row["mean_iou_interval"][key]) for key in _KEYS),
-            _scored(row["mean_boundary_iou"]["all"], row["mean_boundary_iou_interval"]["all"]),
+            *_scores_of(row),
             Cell(percent(row["pixel_accuracy"])),
         )
         for row in rows
@@ -87,7 +80,7 @@ def _rater_table(raters: Mapping[str, Any]) -> Table:
     cells = [
         (
             Cell("of two raters"),
-            _scored(raters["agreement"], raters["agreement_interval"]),
+            scored(raters["agreement"], raters["agreement_interval"]),
             Cell("0"),
         )
     ]
@@ -96,7 +89,7 @@ def _rater_table(raters: Mapping[str, Any]) -> Table:
         cells.append(
             (
                 Cell(f"{row_title(row['method'], row['head'])} and a rater"),
-                _scored(row["agreement"], row["agreement_interval"]),
+                scored(row["agreement"], row["agreement_interval"]),
                 Cell(
                     f"{row['energy_distance']:.3f}",
                     f"[{ends[0]:.3f}, {ends[1]:.3f}]" if ends else "",
@@ -121,11 +114,6 @@ def rater_texts(metrics: RunMetrics) -> list[str]:
     ]
 
 
-def _scored(value: float | None, ends: Sequence[float] | None) -> Cell:
-    detail = "" if ends is None else percent_interval((ends[0], ends[1]))
-    return Cell(percent(value), detail)
-
-
 def _class_table(run: RunResult, found: Mapping[str, Any]) -> Table:
     last = found["rows"][-1]["per_class"]
     columns = (
@@ -136,72 +124,35 @@ def _class_table(run: RunResult, found: Mapping[str, Any]) -> Table:
         Column("IoU", "%"),
         Column("boundary IoU", "%"),
     )
-    rows = []
-    for c in run.order:
-        row, ends = last[c], last[c]["iou_interval"] or (None, None)
-        bar = None if row["iou"] is None else Bar(row["iou"], *ends)
-        rows.append(
-            (
-                class_cell(row["name"]),
-                Cell(run.groups[c] or ""),
-                Cell(integer(found["train_pixels"][c])),
-                Cell(integer(row["test_pixels"])),
-                Cell(percent(row["iou"]), bar=bar),
-                Cell(percent(row["boundary_iou"])),
-            )
+    rows = [
+        class_row(
+            last[c]["name"], run.groups[c], (found["train_pixels"][c], last[c]["test_pixels"]),
+            (last[c]["iou"], last[c]["iou_interval"]), (last[c]["boundary_iou"],),
         )
+        for c in run.order
+    ]  # fmt: skip
     return Table(columns, tuple(rows), "IoU of each class")
 
 
-def _differences(metrics: RunMetrics) -> list[tuple[str, bool | None]]:
-    """A sentence on the tail for each other row, and whether the last is better, if certain."""
-    said: list[tuple[str, bool | None]] = []
-    for pair in (metrics.task or {}).get("differences", ()):
-        change, ends = pair["mean_iou"]["tail"], pair["mean_iou_interval"]["tail"]
-        if change is None or ends is None:
-            continue
-        certain = ends[0] > 0 or ends[1] < 0
-        names = [
-            row_title(pair[method], pair[head])
-            for method, head in (("method", "head"), ("against", "against_head"))
-        ]
-        everywhere = pair["mean_iou"]["all"]
-        said.append(
-            (
-                f"Tail mean IoU of {names[0]} is {points(change)} points "
-                f"{points_interval((ends[0], ends[1]))} against {names[1]}"
-                f"{'' if certain else ', which may be chance'}; over all classes "
-                f"{points(everywhere)}.",
-                change > 0 if certain else None,
-            )
-        )
-    return said
+def _differences(metrics: RunMetrics) -> list[Note]:
+    return gain_notes(metrics, "mean_iou", "Tail mean IoU", group="tail")
 
 
 def gains(metrics: RunMetrics) -> list[str]:
     """What the run gained in the tail over each other row, in sentences."""
-    return [text for text, _ in _differences(metrics)]
+    return [note.text for note in _differences(metrics)]
 
 
 def iou_table(metrics: RunMetrics) -> rich_table.Table:
     """Mean IoU over head, middle, tail and all, in per cent with intervals, for the terminal."""
-    found = metrics.task or {}
-    table = rich_table.Table(
-        caption=f"mean IoU over pixels in % \\[{100 * metrics.bootstrap.confidence:g} % interval], "
-        f"bootstrap of {counted(found.get('units', 0), found.get('unit', 'image'))}"
+    return terminal_table(
+        metrics, "mean IoU over pixels in %", (*_KEYS, "boundary, all"), _scores_of
     )
-    table.add_column("method")
-    for key in (*_KEYS, "boundary, all"):
-        table.add_column(key, justify="right")
-    for row in found.get("rows", ()):
-        pairs = [(row["mean_iou"][key], row["mean_iou_interval"][key]) for key in _KEYS]
-        edge = row["mean_boundary_iou"]["all"], row["mean_boundary_iou_interval"]["all"]
-        cells = [
-            escape(" ".join(part for part in (cell.text, cell.detail) if part))
-            for cell in (_scored(*pair) for pair in (*pairs, edge))
-        ]
-        table.add_row(escape(row_title(row["method"], row["head"])), *cells)
-    return table
+
+
+def _scores_of(row: Mapping[str, Any]) -> list[Cell]:
+    names = [("mean_iou", key) for key in _KEYS] + [("mean_boundary_iou", "all")]
+    return [scored(row[name][key], row[f"{name}_interval"][key]) for name, key in names]
 
 
 def windows_section(run: RunResult) -> Section:

@@ -180,11 +180,12 @@ _VERDICTS: Final = ("trusted", "weak", "untested")
 def trust_section(run: RunResult) -> Section:
     """One row per class: scores, and whether they suffice to rely on it."""
     rows = tuple(_trust_row(run, c) for c in run.order)
+    learnt, tested = run.metrics.counted_in
     columns = (
         Column("class", numeric=False),
         Column("group", numeric=False),
-        Column("train", "training samples"),
-        Column("test", "test samples"),
+        Column(f"training {learnt}"),
+        Column(f"test {tested}"),
         Column("precision", "share of predictions of this class that are right"),
         Column("recall", "share of samples of this class that were found"),
         Column("F1", "harmonic mean of precision and recall"),

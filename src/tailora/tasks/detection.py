@@ -180,6 +180,7 @@ class Detection(Task):
     def measure(self, measured: Measured) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Average precision of every row of the results, and pictures for the report."""
         from tailora.metrics.detection import MEASURES, detection_metrics
+        from tailora.metrics.intervals import FEWEST_UNITS
         from tailora.metrics.segmentation import group_means
 
         rows = [row for row in measured.rows if row.detected is not None]
@@ -209,7 +210,11 @@ class Detection(Task):
                     scored[-1][1][measure], measured.groups, confidence=measured.confidence,
                     against=scores[measure],
                 )  # fmt: skip
-                entry |= {measure: means, f"{measure}_interval": ends}
+                alone = len(set(units.values())) < FEWEST_UNITS
+                entry |= {
+                    measure: means,
+                    f"{measure}_interval": dict.fromkeys(ends) if alone else ends,
+                }
             differences.append(entry)
         entry = {
             "images": len(units),

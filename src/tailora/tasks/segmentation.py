@@ -165,6 +165,7 @@ class Segmentation(Task):
 
         Masks keep their pixels: logits are brought to them, not they to tokens.
         """
+        from tailora.metrics.intervals import FEWEST_UNITS
         from tailora.metrics.segmentation import PixelCounts, group_means, mask_metrics
 
         counts = [PixelCounts(len(measured.classes)) for _ in measured.rows]
@@ -190,6 +191,7 @@ class Segmentation(Task):
             for row, (entry, _) in zip(measured.rows, found, strict=True)
         ]
         last, differences = measured.rows[-1], []
+        alone = len(set(units)) < FEWEST_UNITS
         for row, (_, scores) in list(zip(measured.rows, found, strict=True))[:-1]:
             means, ends = group_means(
                 found[-1][1], measured.groups, confidence=measured.confidence, against=scores
@@ -197,7 +199,8 @@ class Segmentation(Task):
             differences.append(
                 {
                     "method": last.method, "head": last.head, "against": row.method,
-                    "against_head": row.head, "mean_iou": means, "mean_iou_interval": ends,
+                    "against_head": row.head, "mean_iou": means,
+                    "mean_iou_interval": dict.fromkeys(ends) if alone else ends,
                 }
             )  # fmt: skip
         entry = {

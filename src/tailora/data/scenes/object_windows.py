@@ -100,6 +100,7 @@ def open_object_windows(
     }
     left = [f"{count} {what}" for what, count in lost.items() if count]
     notes = [
+        *(note for scene in opened for note in scene.notes),
         *(note for labels in marked for note in labels.notes),
         "objects are the smallest rectangles around polygons; windows cover the rectangle around "
         "all of them, in which what has none is learnt as ground",
