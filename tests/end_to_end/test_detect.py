@@ -82,7 +82,8 @@ def test_the_report_shows_precision_and_boxes(run, tmp_path):
     succeed("report", run, "--out", tmp_path / "again.html", "--quiet")
     shown = (tmp_path / "again.html").read_text("utf-8")
     for text in ("Mean average precision by group", "image, true boxes and boxes found of",
-                 "Tail AP50 of LoRA", "scores of the class of true objects, given"):  # fmt: skip
+                 "Tail AP50 of LoRA", "scores of the class of true objects, given",
+                 "training objects", '<table class="wide" aria-label="Mean'):  # fmt: skip
         assert text in shown
 
 

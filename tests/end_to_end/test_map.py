@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyogrio
@@ -11,6 +12,8 @@ import rasterio
 import shapely
 from rasterio.control import GroundControlPoint
 
+from tailora.config.recipe import DataOptions
+from tailora.inference.scene_inputs import SceneOptions, open_for
 from tests.data.scenes import NORTH, WEST, box, write_labels, write_scene
 from tests.end_to_end.chips import (
     copy_run,
@@ -120,6 +123,19 @@ def test_a_band_declared_as_alpha_is_told_of(mapper, ground):
     assert "'four.tif' declares its last band as alpha, so it marks pixels without data" in said
     said = succeed("map", mapper, ground[0], "--out", "three.tif").out
     assert "alpha" not in said
+
+
+def test_a_run_on_four_bands_reads_alpha_as_one_of_them(tmp_path):
+    pixels = np.full((4, 40, 40), 9, np.uint8)
+    path = write_scene(tmp_path / "four.tif", pixels)
+    for stored in (3, 4):
+        run = SimpleNamespace(
+            input=SimpleNamespace(names=None, bands=(1, 2, 3), dtype="uint8"),
+            record=SimpleNamespace(dataset=SimpleNamespace(bands=stored)),
+            recipe=SimpleNamespace(data=DataOptions()),
+        )
+        scene, _ = open_for(run, [path], "four", SceneOptions())
+        assert (len(scene.bands), len(scene.notes)) == (stored, 4 - stored)
 
 
 def test_a_map_is_assessed_by_the_names_in_its_own_legend(mapper, ground):

@@ -131,9 +131,10 @@ def _open(
     }  # fmt: skip
     scene = open_scene(files, **told)
     if len(scene.bands) < stored and not told["alpha"]:
-        whole = open_scene(files, **(told | {"alpha": True}))
+        kept: dict[str, Any] = told | {"alpha": True}
+        whole = open_scene(files, **kept)
         if len(whole.bands) == stored:  # the run was trained on a scene with alpha=true
-            told["alpha"], scene = True, whole
+            told, scene = kept, whole
     if scene.names is None and len(recipe.band_names) == len(scene.bands):
         told["band_names"] = tuple(recipe.band_names)
         scene = open_scene(files, **told)
