@@ -143,7 +143,7 @@ def share_limit(share: float, units: int) -> float:
 
 
 def _support(evidence: ClassEvidence, limits: TrustLimits) -> str:
-    if evidence.n_test < max(limits.support, 1):
+    if not evidence.n_test or evidence.n_test < limits.support:
         return f"{counted(evidence.n_test, 'test sample')}, fewer than {max(limits.support, 1)}"
     if evidence.n_units < FEWEST_UNITS:
         return f"{counted(evidence.n_test, 'test sample')} from one place only"
