@@ -1,7 +1,5 @@
 """Tokens and pixels: which pixel a token stands for, and where its logits are."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from sklearn.metrics import jaccard_score
@@ -110,7 +108,7 @@ def test_a_difference_on_one_block_has_no_interval(blocks):
     masks, logits = rng.integers(0, 2, (3, 8, 8)), rng.normal(size=(2, 3, 2, 2, 2))
     rows = [PlacedRow("lora", str(k), lambda i, k=k: logits[k, i]) for k in range(2)]
     measured = Measured(
-        data=SimpleNamespace(targets=SimpleNamespace(read=lambda i: masks[i])),
+        data=dataset(masks, ["train", "val", "test"]),
         samples=np.arange(3), units=np.array(blocks), codes=np.arange(2), rows=rows,
         classes=("a", "b"), groups=Groups((0, 1), (), ()), train_pixels=[1, 1], fit="crop",
         image_size=8, replicates=20, confidence=0.9, seed=0, said=None,
