@@ -70,6 +70,10 @@ def test_metrics_of_rows_and_of_objects(run):
     [pair] = found["differences"]
     gain = found["rows"][1]["ap50"]["all"] - found["rows"][0]["ap50"]["all"]
     assert pair["ap50"]["all"] == pytest.approx(gain)
+    errors = found["errors"]
+    tested = [one["test_objects"] for one in found["rows"][-1]["per_class"]]
+    assert np.sum(errors["confusion"], axis=1)[:-1].tolist() == tested
+    assert sum(one["objects"] for one in errors["sizes"]) == sum(tested)
     step = json.loads((run / "history.jsonl").read_text("utf-8").splitlines()[0])
     assert step["parts"].keys() == {"decisions", "presence", "box", "direction", "centrality"}
     assert step["loss"] == pytest.approx(sum(step["parts"].values()), rel=1e-4)
@@ -81,7 +85,10 @@ def test_metrics_of_rows_and_of_objects(run):
 def test_the_report_shows_precision_and_boxes(run, tmp_path):
     succeed("report", run, "--out", tmp_path / "again.html", "--quiet")
     shown = (tmp_path / "again.html").read_text("utf-8")
+    assert {"object_curves", "error_picture"} <= set(np.load(run / "report.npz"))
     for text in ("Mean average precision by group", "image, true boxes and boxes found of",
+                 "Confusion matrix of 3 classes and background", "Precision against recall by",
+                 "image, true boxes and boxes found: ",
                  "Tail AP50 of LoRA", "scores of the class of true objects, given",
                  "training objects", '<table class="wide" aria-label="Mean'):  # fmt: skip
         assert text in shown

@@ -17,13 +17,19 @@ _ANNOTATED: Final = 16
 _GRIDDED: Final = 40
 
 
-def confusion_picture(counts: NDArray[np.int64], names: Sequence[str]) -> Picture:
+def confusion_picture(
+    counts: NDArray[np.int64], names: Sequence[str], *, background: bool = False
+) -> Picture:
     """Draw a confusion matrix with rows normalised to 100 %.
 
     Args:
         counts: Test samples (classes, classes); rows are true, columns predicted.
         names: Class names in the same order.
+        background: Counts are of objects, and have a last row of false alarms and a last column of
+            objects missed.
     """
+    alone = len(names)
+    names = [*names, "background"] if background else names
     rows = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, rows, out=np.full(counts.shape, np.nan), where=rows > 0)
     n_classes = len(names)
@@ -37,14 +43,16 @@ def confusion_picture(counts: NDArray[np.int64], names: Sequence[str]) -> Pictur
             leave_room(figure, names)
             shown = [shorten(name) for name in names]
             axes.set_xticks(range(n_classes), shown, rotation=90, fontsize=_name_size(n_classes))
-        axes.set_xlabel("predicted class")
-        axes.set_ylabel("true class (test samples)")
+        axes.set_xlabel("found as" if background else "predicted class")
+        axes.set_ylabel("true class (objects)" if background else "true class (test samples)")
         axes.set_aspect("equal")
         _colour_bar(figure, axes, image, "share of the true class")
 
     side = min(max(0.42 * n_classes, 2.2), 6.2)
-    kept = float(np.nanmean(np.diag(shares))) if np.isfinite(shares).any() else 0.0
-    alt = f"Confusion matrix of {n_classes} classes; mean recall {kept:.0%}."
+    own = np.diag(shares)[:alone]
+    kept = float(np.nanmean(own)) if np.isfinite(own).any() else 0.0
+    of = f"{counted(alone, 'class')}{' and background' if background else ''}"
+    alt = f"Confusion matrix of {of}; mean recall {kept:.0%}."
     uri = figure_uri(draw, height=side + 1.9, width=min(side + 3.2, WIDTH))
     return Picture(uri, alt, full_names(names))
 

@@ -180,8 +180,10 @@ class Detection(Task):
     def measure(self, measured: Measured) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Average precision of every row of the results, and pictures for the report."""
         from tailora.metrics.detection import MEASURES, detection_metrics
+        from tailora.metrics.detection_errors import detection_errors
         from tailora.metrics.intervals import FEWEST_UNITS
         from tailora.metrics.segmentation import group_means
+        from tailora.tasks.detection_pictures import error_pictures
 
         rows = [row for row in measured.rows if row.detected is not None]
         if not rows:
@@ -227,13 +229,19 @@ class Detection(Task):
             ],
             "differences": differences,
         }
-        return entry, _pictures(measured, truth, found[-1])
+        entry["errors"], curves = detection_errors(
+            found[-1], truth, measured.groups, measured.classes
+        )
+        tiles = [_tile(measured.data, int(i)) for i in measured.samples]
+        pictures = _pictures(measured, truth, found[-1])
+        return entry, pictures | curves | error_pictures(measured, tiles, truth, found[-1])
 
     def sections(self) -> "Sequence[Callable[[RunResult], Section]]":
-        """Average precision, and pictures with boxes."""
+        """Average precision, what was missed, confused and invented, and pictures with boxes."""
+        from tailora.report.detection_errors import errors_section, examples_section
         from tailora.report.detection_sections import objects_section, pictures_section
 
-        return objects_section, pictures_section
+        return objects_section, errors_section, examples_section, pictures_section
 
     def found_intervals(
         self, found: Mapping[str, Any]
