@@ -121,7 +121,7 @@ class ChangeFiles:
 
     def mark(self, i: int) -> tuple[int, int]:
         """See `ChangeMask`."""
-        return _together([path_mark(path) for path in self.paths[i]])
+        return marks_together([path_mark(path) for path in self.paths[i]])
 
 
 @final
@@ -261,15 +261,15 @@ class PairImages:
 
     def mark(self, i: int) -> tuple[int, int]:
         """Size and checksum of both images."""
-        return _together([file_mark(self.before, i), file_mark(self.after, i)])
+        return marks_together([file_mark(self.before, i), file_mark(self.after, i)])
 
 
 def _said(image: NDArray[Any]) -> str:
     return f"{len(image)} x {image.shape[1]} x {image.shape[2]} values of {image.dtype}"
 
 
-def _together(marks: Sequence[Any]) -> tuple[int, int]:
-    """Add up sizes, and checksums in order."""
+def marks_together(marks: Sequence[Any]) -> tuple[int, int]:
+    """Add up sizes, and checksums in order, of what one sample is read from."""
     checksum = 0
     for _, own in marks:
         checksum = (checksum * 31 + own) & 0xFFFFFFFF

@@ -108,7 +108,8 @@ class SekLoss(nn.Module):
         if mode not in get_args(Mode):
             raise unknown_name("mode of SeK", mode, get_args(Mode))
         self.rows = LogitAdjustedLoss(counts, tau=tau, ignore_index=ignore_index)
-        self.weight, self.mode, self.ignore_index = weight, mode, ignore_index
+        self.weight, self.ignore_index = weight, ignore_index
+        self.mode: Mode = mode
         found = parse_transitions(counts.names)
         covers = torch.from_numpy(found.change_table.T.copy())
         self.register_buffer("into", functional.one_hot(covers, len(found.covers) + 1).float())

@@ -40,6 +40,7 @@ DIRECT_HEAD: Final = "factored"
 POST_CLASSIFICATION: Final = "post-classification"
 """Head that classifies each date by itself, and compares."""
 _ORDERS: Final = 2  # of the dates
+_OF_ONE_DATE: Final = ("bluemarble-dense",)  # built in, with masks
 _PARTS: Final = 3  # of the features: both dates, and how far they differ
 
 
@@ -62,17 +63,26 @@ class Change(Segmentation):
     def open(
         self, source: str | Path, *, seed: int = 0, to_learn: bool = True, **options: Any
     ) -> "Dataset":
-        """Open pairs of images with masks, or a built-in dataset of pairs.
+        """Open pairs of images with masks, or make pairs of images of one date.
+
+        Those are scenes with labels, a folder with images/ and masks/, or a built-in dataset with
+        masks; see `tailora.data.star_pairs`.
 
         Raises:
-            DataError: See `tailora.data.open_changes`.
+            DataError: See `tailora.data.open_changes`; of one date, `Segmentation.open`.
             ConfigError: An option is wrong, or is one of scenes.
         """
         from tailora.data import BUILT_IN, open_changes, open_dataset
+        from tailora.data.open import is_scene
+        from tailora.data.star_pairs import pair_up
         from tailora.errors import ConfigError
 
         name = str(source).partition(":")[0]
+        own = Path(source)
+        of_one_date = (own / "masks").is_dir() or (name in _OF_ONE_DATE and not own.exists())
         given = {key: value for key, value in options.items() if value is not None}
+        if of_one_date or is_scene(source, given):
+            return pair_up(super().open(source, seed=seed, to_learn=to_learn, **given), seed=seed)
         given.pop("usual_chip", None)
         if name in BUILT_IN and not Path(name).exists():
             return open_dataset(source, seed=seed, to_learn=to_learn, **given)

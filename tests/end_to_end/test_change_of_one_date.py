@@ -1,0 +1,39 @@
+"""Change learnt from one labelled scene through the command line, and found between two."""
+
+import json
+
+import numpy as np
+import rasterio
+
+from tailora.storage import read_json
+from tests.end_to_end.chips import succeed
+from tests.end_to_end.test_segment_scene import QUICK, codes_of, labels_of, write_fields
+
+SIDE = 160
+
+
+def test_a_scene_of_one_date_trains_a_model_of_change(encoder, tmp_path):
+    fields, later = (write_fields(tmp_path / name, side=SIDE, seed=seed)
+                     for name, seed in (("now", 0), ("later", 5)))  # fmt: skip
+    run, out = tmp_path / "run", tmp_path / "change.tif"
+    words = [word if word != "segment" else "change" for word in QUICK]
+    succeed("fit", fields / "scene.tif", *labels_of(fields), "--out", run, "--backbone", encoder,
+            *words)  # fmt: skip
+    found = read_json(run / "metrics.json")["task"]
+    assert [row["head"] for row in found["rows"]] == ["post-classification", "factored"]
+    assert found["rows"][-1]["sek"] > 0.3  # colours tell land cover apart
+    notes = read_json(run / "run.json")["dataset"]["notes"]
+    assert any("pairs made from images of one date" in note for note in notes)
+    told = succeed("change", run, fields / "scene.tif", later / "scene.tif", "--out", out, "--json",
+                   "--quiet")  # fmt: skip
+    assert json.loads(told.out)["method"] == "direct"
+    with rasterio.open(out) as file:
+        changed = file.read(1)
+    codes = codes_of(SIDE, 0), codes_of(SIDE, 5)
+    known, differ = (codes[0] < 3) & (codes[1] < 3), codes[0] != codes[1]
+    found_in = [(changed == 1)[known & own].mean() for own in (differ, ~differ)]
+    assert found_in[0] > found_in[1] + 0.4
+    rows = json.loads(
+        succeed("evaluate", run, later / "scene.tif", *labels_of(later), "--json", "--quiet").out
+    )["task"]["rows"]
+    assert np.mean([row["f_scd"] for row in rows]) > 0.5
