@@ -82,6 +82,19 @@ def test_metrics_of_rows_and_of_objects(run):
     assert steps == 2 * ((images + 1) // 2)  # images without objects are learnt from too
 
 
+def test_boxes_learn_by_the_loss_that_was_asked_for(run, dota, encoder, tmp_path):
+    words = ("--backbone", encoder, *QUICK, "--epochs", "1", "--set", "train.box_loss=kld")
+    succeed("fit", f"dota:{dota}", "--task", "detect", "--out", tmp_path / "kld", *words)
+    first, plain = (
+        json.loads((folder / "history.jsonl").read_text("utf-8").splitlines()[0])["parts"]
+        for folder in (tmp_path / "kld", run)
+    )
+    assert first["box"] != plain["box"]
+    assert {name: part for name, part in first.items() if name != "box"} == {
+        name: part for name, part in plain.items() if name != "box"
+    }
+
+
 def test_the_report_shows_precision_and_boxes(run, tmp_path):
     succeed("report", run, "--out", tmp_path / "again.html", "--quiet")
     shown = (tmp_path / "again.html").read_text("utf-8")
@@ -167,6 +180,20 @@ def test_bad_combinations_and_files_are_refused_in_a_line(run, dota, encoder, tm
         (("fit", data, *task, "--set", "train.interpolation=0.5"), "interpolation=0.5 does not"),
         (("fit", data, *task, "--set", "probe.layers=[1]"), "layers=[1] does not go with"),
         (("fit", data, *task, "--set", "train.mix=mixup"), "needs one label per image"),
+        (("fit", data, *task, "--set", "train.box_loss=gdw"), "box loss 'gdw'; did you mean 'gwd'"),
+        (
+            (
+                "fit",
+                "bluemarble-dense:windows=40",
+                "--out",
+                tmp_path / "no",
+                "--backbone",
+                encoder,
+                "--set",
+                "train.box_loss=gwd",
+            ),
+            "'segment' has no boxes",
+        ),
         (("fit", data, *task, "--chip", "32"), "--chip are options of scenes or masks"),
         (("fit", f"yolo:{dota}", "--out", tmp_path / "no"), "does not say what classes are called"),
         (("fit", "bluemarble-dense:windows=40", *task), "has no oriented boxes"),

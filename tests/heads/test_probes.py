@@ -496,3 +496,19 @@ def test_of_many_rows_some_are_drawn_to_select_the_penalty(data, test_rows, monk
 
 def test_the_names_read_from_source_are_those_of_the_heads():
     assert set(registry.head_texts()) == set(probe_names())
+
+
+def test_post_hoc_with_tau_is_norcal_without_a_background(data, test_rows):
+
+    rows, _ = test_rows
+    plain, shifted = (
+        as_logits(find_probe("post-hoc").fit(data, {"tau": tau}))(rows) for tau in (0.0, 0.6)
+    )
+    weighed = np.exp(plain.astype(np.float64)) / data.counts.array() ** 0.6
+    found = np.exp(shifted.astype(np.float64))
+    np.testing.assert_allclose(
+        found / found.sum(axis=1, keepdims=True),
+        weighed / weighed.sum(axis=1, keepdims=True), rtol=1e-4, atol=1e-7,
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="it has tau"):
+        find_probe("post-hoc").check({"gamma": 1}, data.counts)

@@ -119,6 +119,8 @@ class TrainOptions:
         loss: See `tailora methods losses`. LDAM uses a cosine head with its scale.
         loss_options: Passed to the loss, including that of `lora+sade`, `lora+ride`, `lora+tlc` and
             `lora+reslt`.
+        box_loss: Of `--task detect`: how predicted and true boxes are compared, `"prob-iou"`,
+            `"kfiou"`, `"gwd"` or `"kld"`; see `tailora methods detection`.
         mix: `"none"`, or a mixing augmentation from `tailora methods augment`, which mixes images
             and their labels.
         mix_options: Passed to the mixing augmentation.
@@ -168,6 +170,7 @@ class TrainOptions:
     head_start: str = "probe"
     loss: str = "cross-entropy"
     loss_options: dict[str, Any] = field(default_factory=dict)
+    box_loss: str = "prob-iou"
     mix: str = "none"
     mix_options: dict[str, Any] = field(default_factory=dict)
     mix_off: int | None = None

@@ -1,5 +1,6 @@
 """Components for detectors: a one-stage detector, losses, and initial biases without sampling."""
 
+from tailora.detection.gaussian_boxes import gwd_loss, kfiou_loss, kld_loss, prob_iou_loss
 from tailora.detection.guided_loss_scaling import guided_loss_scaling, sampling_free_cross_entropy
 from tailora.detection.prior_bias_init import init_bias_from_prior, prior_bias
 from tailora.detection.prob_iou import prob_iou
@@ -8,8 +9,12 @@ from tailora.detection.rotated_fcos import RotatedFCOS
 __all__ = [
     "RotatedFCOS",
     "guided_loss_scaling",
+    "gwd_loss",
     "init_bias_from_prior",
+    "kfiou_loss",
+    "kld_loss",
     "prior_bias",
     "prob_iou",
+    "prob_iou_loss",
     "sampling_free_cross_entropy",
 ]

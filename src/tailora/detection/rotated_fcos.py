@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tailora import registry
 from tailora.detection.prior_bias_init import init_bias_from_prior
-from tailora.detection.prob_iou import prob_iou
 
 SCALES: Final = (4.0, 2.0, 1.0, 0.5)
 """Locations along a token's side, for each level of the pyramid."""
@@ -52,6 +52,7 @@ class RotatedFCOS(nn.Module):
         size: Side of the images in pixels.
         width: Channels of the pyramid and of both towers, a multiple of 8.
         depth: Convolutions of each tower.
+        box_loss: How predicted and true boxes are compared: a loss of this shelf, without `-loss`.
 
     Reference:
         Tian et al., FCOS, ICCV 2019; Li et al., Exploring Plain Vision Transformer Backbones for
@@ -69,9 +70,11 @@ class RotatedFCOS(nn.Module):
         *,
         width: int = 64,
         depth: int = 2,
+        box_loss: str = "prob-iou",
     ) -> None:
         super().__init__()
         self.grid, self.size = grid, size
+        self.box_loss = registry.find("detection", f"{box_loss}-loss")
         self.inward = nn.Sequential(nn.LayerNorm(features), nn.Linear(features, width))
         self.levels = nn.ModuleList(
             nn.Sequential(*_resampled(scale, width), _block(width)) for scale in SCALES
@@ -134,8 +137,8 @@ class RotatedFCOS(nn.Module):
         )
         central = centrality(sides)
         said = raw[inside]
-        overlap = prob_iou(self._boxes(raw)[inside], wanted)
-        losses["box"] = ((1 - overlap) * central).sum() / central.sum()
+        apart = self.box_loss(self._boxes(raw)[inside], wanted)
+        losses["box"] = (apart * central).sum() / central.sum()
         turned = (said[:, 4:6] - direction(wanted)).square().sum(dim=1)
         losses["direction"] = (turned * elongation(wanted) * central).sum() / central.sum()
         losses["centrality"] = functional.binary_cross_entropy_with_logits(said[:, 6], central)

@@ -11,6 +11,7 @@ from tailora.losses.label_smoothing import LabelSmoothingLoss
 from tailora.losses.ldam import LDAMLoss
 from tailora.losses.logit_adjusted import LogitAdjustedLoss
 from tailora.losses.overlap import DiceLoss, LovaszLoss, TverskyLoss
+from tailora.losses.seesaw import SeesawLoss
 
 __all__ = [
     "ActionAwareLoss",
@@ -25,5 +26,6 @@ __all__ = [
     "LabelSmoothingLoss",
     "LogitAdjustedLoss",
     "LovaszLoss",
+    "SeesawLoss",
     "TverskyLoss",
 ]

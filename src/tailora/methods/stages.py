@@ -73,7 +73,10 @@ def new_detector(job: Job) -> nn.Module | None:
     """Build the task's detector with initial weights from the recipe's seed; None without one."""
     with torch.random.fork_rng():
         torch.manual_seed(job.recipe.seed)
-        return job.task.detector(job.encoder.features, job.grid, job.input.image_size)
+        return job.task.detector(
+            job.encoder.features, job.grid, job.input.image_size,
+            box_loss=job.recipe.train.box_loss,
+        )  # fmt: skip
 
 
 def keep_detector(job: Job, stage: str, detector: nn.Module) -> None:
