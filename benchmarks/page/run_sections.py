@@ -59,6 +59,17 @@ def pairs(results: dict[str, Any]) -> str:
             "map of a scene: rate over the bare forward pass", f"{speed['speed_ratio']:.2f}",
             spread(*speed["speed_ratio_range"]), "at least 0.90",
         ))  # fmt: skip
+    if "segmentation" in results:
+        maps, training = (results["segmentation"][key] for key in ("maps", "training"))
+        rows += [
+            ("map of every pixel: rate over the bare forward pass", f"{maps['over_bare']:.2f}",
+             f"{maps['cpu_over_bare']:.2f} by processor time", "at least 0.90"),
+            ("map of every pixel: cells a second over those of a map of chips",
+             f"{maps['over_chips']:,.0f}", "–", "at least 10"),
+            ("head on maps of cached tokens: rate over a bare loop in memory",
+             f"{training['speed_ratio']:.2f}", spread(*training["speed_ratio_range"]),
+             "at least 0.90"),
+        ]  # fmt: skip
     if "whole-method" in results:
         found = results["whole-method"]
         tail = found["variants"]["tail"]

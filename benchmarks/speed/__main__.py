@@ -24,6 +24,7 @@ from benchmarks.speed import (
     predictions,
     pretraining,
     scenes,
+    segmentation,
     training,
     whole_method,
 )
@@ -45,6 +46,7 @@ BENCHMARKS = {
     "pretraining": pretraining,
     "demo-profile": demo_profile,
     "map-doubt": map_doubt,
+    "segmentation": segmentation,
 }
 _BY_FILE = ("clustering", "clustering-growth", "nearest")  # `--out` names their file
 

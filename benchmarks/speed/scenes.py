@@ -153,7 +153,7 @@ def _speed(repeats: int, *, chip: int = 64, step: int = 32, size: int = 70) -> d
             draw_map(scene, model, grid, files)
 
         found = alternate(bare, ours, repeats=repeats)
-        cpu = {"bare": _cpu_seconds(bare), "ours": _cpu_seconds(ours)}
+        cpu = {"bare": cpu_seconds(bare), "ours": cpu_seconds(ours)}
     return {
         "encoder": loaded.name, "chips": len(grid), "chip": chip, "step": step,
         "image_size": size, "threads": torch.get_num_threads(), **found,
@@ -161,7 +161,7 @@ def _speed(repeats: int, *, chip: int = 64, step: int = 32, size: int = 70) -> d
     }  # fmt: skip
 
 
-def _cpu_seconds(run: Callable[[], None]) -> float:
+def cpu_seconds(run: Callable[[], object]) -> float:
     """Processor time of all threads, which other jobs on the machine hardly change."""
     start = time.process_time()
     run()

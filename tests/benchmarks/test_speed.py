@@ -18,6 +18,7 @@ from benchmarks.speed import (
     predictions,
     pretraining,
     ratios,
+    segmentation,
     whole_method,
 )
 from benchmarks.speed.__main__ import BENCHMARKS, main
@@ -121,6 +122,22 @@ def test_a_size_over_the_limit_is_not_run(tmp_path, monkeypatch):
     given = type("Given", (), {"limit": 2.0})
     found = growth._in_own_process("probe", {}, 3.4, given)
     assert found == {"skipped": "would take about 3 s, the limit is 2 s"}
+
+
+def test_a_map_of_pixels_stands_beside_the_bare_encoder_and_chips(tmp_path, encoder):
+    segmentation.main([
+        "--encoder", encoder, "--across", "2", "--images", "4", "--epochs", "1",
+        "--repeats", "1", "--out", str(tmp_path),
+    ])  # fmt: skip
+    found = result(tmp_path, "segmentation")
+    seconds = {name: one["median_seconds"] for name, one in found["maps"]["seconds"].items()}
+    side = segmentation.CHIP + segmentation.STEP
+    rate = found["maps"]["cells_a_second"]
+    assert rate["pixels"] == pytest.approx(side**2 / seconds["pixels"])
+    cells = -(-side // segmentation.STEP)
+    assert rate["chips"] == pytest.approx(cells**2 / seconds["chips"])
+    assert found["maps"]["over_bare"] == pytest.approx(seconds["bare"] / seconds["pixels"])
+    assert found["training"]["speed_ratio"] > 0
 
 
 def test_the_cost_model_stands_beside_measured_seconds(tmp_path, encoder):
