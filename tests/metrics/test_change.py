@@ -68,6 +68,38 @@ def test_scores_of_pixels_by_other_means():
     assert scores.point["overall_accuracy"] == pytest.approx(np.mean(accuracy))
 
 
+def areas_of(mask):
+    """Sets of pixels that are connected by edges, by flooding."""
+    rest, found = set(zip(*map(np.ndarray.tolist, np.nonzero(mask)), strict=True)), []
+    while rest:
+        area, edge = set(), [rest.pop()]
+        while edge:
+            r, c = edge.pop()
+            area.add((r, c))
+            near = {(r + 1, c), (r - 1, c), (r, c + 1), (r, c - 1)} & rest
+            rest -= near
+            edge += near
+        found.append(area)
+    return found
+
+
+def test_areas_of_change_are_found_by_their_overlap():
+    truth, said = draw(seed=2, pairs=4, side=8)
+    expected = np.zeros(4)
+    for true, own in zip(truth, said, strict=True):
+        known = (true >= 0).all(axis=0)
+        areas, others = areas_of((true[0] > 0) & known), areas_of((own[0] > 0) & known)
+        hits = [[len(a & b) / len(a | b) > 0.1 for b in others] for a in areas]
+        expected += [sum(map(any, hits)), len(areas), sum(map(any, zip(*hits, strict=True))),
+                     len(others)]  # fmt: skip
+    counts = count(truth, said)
+    np.testing.assert_array_equal(np.sum(counts.objects, axis=0), expected)
+    recall, precision = expected[0] / expected[1], expected[2] / expected[3]
+    scores = bootstrap_change(counts, range(4), **OPTIONS)
+    assert scores.point["object_f1"] == pytest.approx(2 * precision * recall / (precision + recall))
+    assert 0 < scores.point["object_f1"] < 1
+
+
 def test_where_no_change_is_predicted_scores_are_0_and_without_any_undefined():
     missed = change_scores(np.array([[50, 3], [0, 0]]))
     assert [float(missed[name]) for name in ("kappa", "sek", "f_scd")] == [0, 0, 0]

@@ -14,6 +14,7 @@ from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from tailora.counts import Groups
 from tailora.metrics.bootstrap import unit_weights
@@ -22,10 +23,14 @@ from tailora.metrics.intervals import FEWEST_UNITS
 from tailora.metrics.segmentation import interval, number
 from tailora.transitions import NO_CHANGE
 
-SCORES: Final = ("overall_accuracy", "binary_mean_iou", "change_iou", "sek", "f_scd")
-"""Names of the scores of `change_scores`, in the order of reports."""
+SCORES: Final = (
+    "overall_accuracy", "binary_mean_iou", "change_iou", "sek", "f_scd", "object_f1",
+)  # fmt: skip
+"""Names of the scores of a test split; see `change_scores`, and `object_f1`."""
+HIT: Final = 0.1
+"""IoU above which changed ground is found, as one object."""
 _BLOCK: Final = 64  # resamples at once
-_ACCURACY: Final = 2  # columns: sum of accuracies, number of pairs
+_FIRST: Final = 6  # columns: sum of accuracies, number of pairs, and those of `count_objects`
 
 Dates = tuple[NDArray[np.integer], NDArray[np.integer]]
 """Land cover of each pixel before and after: 0 where unchanged, negative where unknown."""
@@ -45,12 +50,14 @@ class ChangeCounts:
         tables: Of each pair the pixels of both dates by predicted (rows) and true land cover
             (classes + 1, classes + 1).
         found: Of each pair the pixels of each transition that are right, and all (2, transitions).
+        objects: Of each pair what `count_objects` gives.
     """
 
     classes: int
     transitions: NDArray[np.int64]
     tables: list[NDArray[np.int64]] = field(default_factory=list)
     found: list[NDArray[np.int64]] = field(default_factory=list)
+    objects: list[NDArray[np.int64]] = field(default_factory=list)
 
     def add(self, truth: Dates, said: Dates) -> None:
         """Count the pixels of a pair; those with a negative true value at a date do not count.
@@ -61,6 +68,9 @@ class ChangeCounts:
         """
         n = self.classes + 1
         known = (truth[0] >= 0) & (truth[1] >= 0)
+        self.objects.append(
+            count_objects((np.asarray(truth[0]) > 0) & known, (np.asarray(said[0]) > 0) & known)
+        )
         true, own = ([date[known].astype(np.int64) for date in pair] for pair in (truth, said))
         cells = [n * row + column for row, column in zip(own, true, strict=True)]
         self.tables.append(np.bincount(np.concatenate(cells), minlength=n * n).reshape(n, n))
@@ -113,6 +123,41 @@ def change_scores(tables: NDArray[np.number]) -> dict[str, NDArray[np.float64]]:
     return {name: np.where(some, value, np.nan) for name, value in found.items()}
 
 
+def count_objects(true: NDArray[np.bool_], said: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Count connected areas of change, and those that the other mask has too.
+
+    Areas are connected by the edges of pixels; one is found if its IoU with one of the other mask
+    is above `HIT`, whatever it changed into.
+
+    Args:
+        true: Where it changed (height, width).
+        said: Where it is called changed (height, width).
+
+    Returns:
+        True areas that are found, all true ones, predicted ones that are right, and all (4,).
+
+    Example:
+        >>> count_objects(np.array([[1, 1, 0, 1]]) > 0, np.array([[0, 1, 0, 0]]) > 0).tolist()
+        [1, 2, 1, 1]
+    """
+    labelled: Any = ndimage.label(true), ndimage.label(said)
+    (areas, n), (others, m) = labelled
+    pixels = np.bincount((areas * (m + 1) + others).ravel(), minlength=(n + 1) * (m + 1))
+    table = pixels.reshape(n + 1, m + 1)
+    both = table[1:, 1:]
+    union = table[1:].sum(axis=1)[:, None] + table[:, 1:].sum(axis=0) - both
+    hit = both > HIT * union
+    return np.array([hit.any(axis=1).sum(), n, hit.any(axis=0).sum(), m], dtype=np.int64)
+
+
+def object_f1(objects: NDArray[np.number]) -> NDArray[np.float64]:
+    """Return the F1 of sums of `count_objects` (..., 4), (...); NaN where there are no areas."""
+    found, true, right, said = np.moveaxis(np.asarray(objects, dtype=np.float64), -1, 0)
+    precision, recall = _ratio(right, said), _ratio(found, true)
+    f1 = _ratio(2 * precision * recall, precision + recall)
+    return np.where(true + said > 0, f1, np.nan)
+
+
 def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
     """Part of a whole, 0 of nothing."""
     return np.where(whole > 0, part / np.where(whole > 0, whole, 1), 0.0)
@@ -153,7 +198,10 @@ def bootstrap_change(
         [np.trace(tables, axis1=1, axis2=2) / np.maximum(tables.sum(axis=(1, 2)), 1), labelled],
         axis=1,
     )
-    parts = [accuracy, tables.reshape(len(tables), -1), found.reshape(len(found), -1)]
+    parts = [
+        accuracy, np.stack(counts.objects), tables.reshape(len(tables), -1),
+        found.reshape(len(found), -1),
+    ]  # fmt: skip
     sums = np.concatenate(parts, axis=1).astype(np.float64)
     names, unit = np.unique(np.asarray(units), return_inverse=True)
     of_unit = np.zeros((len(names), sums.shape[1]))
@@ -175,9 +223,10 @@ def _of_sums(
 ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64]]:
     """Scores, and recall of each transition, of the sums over pairs (resamples, values)."""
     right, pairs = sums[:, 0], sums[:, 1]
-    tables = sums[:, _ACCURACY : _ACCURACY + side * side].reshape(-1, side, side)
-    hits, true = np.moveaxis(sums[:, _ACCURACY + side * side :].reshape(len(sums), 2, -1), 1, 0)
+    tables = sums[:, _FIRST : _FIRST + side * side].reshape(-1, side, side)
+    hits, true = np.moveaxis(sums[:, _FIRST + side * side :].reshape(len(sums), 2, -1), 1, 0)
     scores = change_scores(tables)
+    scores["object_f1"] = object_f1(sums[:, 2:_FIRST])
     scores["overall_accuracy"] = np.where(pairs > 0, right / np.maximum(pairs, 1), np.nan)
     recall = np.where(true > 0, hits / np.maximum(true, 1), np.nan)
     return {name: scores[name] for name in SCORES}, recall

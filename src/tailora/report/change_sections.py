@@ -24,6 +24,7 @@ _SCORES: Final = (
     ("sek", "SeK", "separated kappa, %"),
     ("f_scd", "F scd", "F1 of the land cover of changed pixels, %"),
     ("binary_mean_iou", "mIoU", "mean IoU of unchanged and of changed pixels, %"),
+    ("object_f1", "object F1", "F1 of connected areas of change, found at an IoU above 0.1, %"),
     ("overall_accuracy", "OA", "right pixels of both dates, unchanged ones included, %"),
 )
 _KEYS: Final = (*GROUP_NAMES, "all")
@@ -53,7 +54,7 @@ def _rows(rows: Sequence[Mapping[str, Any]]) -> Table:
     cells = tuple(
         (
             Cell(row_title(row["method"], row["head"])),
-            *(scored(row[name], row[f"{name}_interval"]) for name, _, _ in _SCORES),
+            *(scored(row.get(name), row.get(f"{name}_interval")) for name, _, _ in _SCORES),
             *(scored(row["recall"][key], row["recall_interval"][key]) for key in _KEYS),
         )
         for row in rows
@@ -86,7 +87,7 @@ def change_table(metrics: RunMetrics) -> rich_table.Table:
 
 
 def _scores_of(row: Mapping[str, Any]) -> list[Cell]:
-    cells = [scored(row[name], row[f"{name}_interval"]) for name, _, _ in _SCORES]
+    cells = [scored(row.get(name), row.get(f"{name}_interval")) for name, _, _ in _SCORES]
     return [*cells, scored(row["recall"]["tail"], row["recall_interval"]["tail"])]
 
 
