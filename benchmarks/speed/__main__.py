@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.speed import (
+    boxes,
     clustering,
     clustering_growth,
     clustering_memory,
@@ -47,6 +48,7 @@ BENCHMARKS = {
     "demo-profile": demo_profile,
     "map-doubt": map_doubt,
     "segmentation": segmentation,
+    "boxes": boxes,
 }
 _BY_FILE = ("clustering", "clustering-growth", "nearest")  # `--out` names their file
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from benchmarks.speed import (
+    boxes,
     clustering_memory,
     demo_profile,
     growth,
@@ -347,3 +348,14 @@ def test_the_doubt_that_ranks_errors_first_has_the_larger_area():
     assert (first["value"], first["interval"]) == (1, [1, 1])
     assert second == {"value": 0.5, "interval": [0.5, 0.5]}
     assert found["difference"] == {"value": 0.5, "interval": [0.5, 0.5]}
+
+
+def test_boxes_agree_with_polygons(tmp_path):
+    boxes.main(["--boxes", "60", "--repeats", "1", "--out", str(tmp_path)])
+    rows = result(tmp_path, "boxes")["rows"]
+    assert [row["scene"] for row in rows] == ["spread", "crowded"]
+    for row in rows:
+        assert row["same_kept"]
+        assert row["largest_difference"] < 1e-8
+        assert 0 < row["kept"] < 60
+        assert row["suppression"]["speed_ratio"] > 0
