@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.page.boxes_section import boxes
+from benchmarks.page.boxes_section import boxes, detector
 from benchmarks.page.clustering_section import clustering_memory, nearest
 from benchmarks.page.cost_sections import predictions, pretraining
 from benchmarks.page.demo_section import demo
@@ -30,7 +30,7 @@ IMAGES: Final = ROOT / "docs" / "images"
 Results = dict[str, dict[str, Any]]
 SECTIONS: Final[tuple[Callable[[Results], str], ...]] = (
     how_it_was_run, pairs, growth, large_inputs, clustering_memory, nearest, predictions, precision,
-    memory, whole_method, pretraining, doubt, boxes, demo,
+    memory, whole_method, pretraining, doubt, boxes, detector, demo,
 )  # fmt: skip
 
 

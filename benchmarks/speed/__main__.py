@@ -16,6 +16,7 @@ from benchmarks.speed import (
     clustering_growth,
     clustering_memory,
     demo_profile,
+    detection,
     growth,
     large_inputs,
     map_doubt,
@@ -49,6 +50,7 @@ BENCHMARKS = {
     "map-doubt": map_doubt,
     "segmentation": segmentation,
     "boxes": boxes,
+    "detection": detection,
 }
 _BY_FILE = ("clustering", "clustering-growth", "nearest")  # `--out` names their file
 

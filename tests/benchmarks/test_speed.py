@@ -13,6 +13,7 @@ from benchmarks.speed import (
     boxes,
     clustering_memory,
     demo_profile,
+    detection,
     growth,
     large_inputs,
     memory,
@@ -359,3 +360,10 @@ def test_boxes_agree_with_polygons(tmp_path):
         assert row["largest_difference"] < 1e-8
         assert 0 < row["kept"] < 60
         assert row["suppression"]["speed_ratio"] > 0
+
+
+def test_both_ways_train_a_detector(tmp_path, encoder):
+    words = ["--images", "4", "--size", "28", "--repeats", "1", "--encoder", encoder]
+    with torch.random.fork_rng():
+        detection.main([*words, "--out", str(tmp_path)])
+    assert result(tmp_path, "detection")["epoch"]["speed_ratio"] > 0
