@@ -28,7 +28,9 @@ from tailora.inference.search_pool import open_pool
 
 KINDS = ("evenly", "to the most confused")
 PLANTED = ((0.05, KINDS[0]), (0.1, KINDS[0]), (0.1, KINDS[1]), (0.2, KINDS[0]))
-RULES = ("doubts", "doubts, thresholds not shrunk", "probability of the label", "random")
+RULES = (
+    "doubts", "doubts, thresholds not shrunk", "doubts by margin", "probability of the label", "random",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -111,8 +113,9 @@ def _ranked(
     own = np.nan_to_num(np.take_along_axis(p, labels[:, None], axis=1)[:, 0], nan=1.0)
     if rule == "probability of the label":
         return np.argsort(own, kind="stable")
-    found: LabelDoubts = label_doubts(p, labels, **({} if rule == "doubts" else {"shrink": 0}))
-    return np.lexsort((np.nan_to_num(found.margin, nan=1.0), ~found.doubted))
+    found: LabelDoubts = label_doubts(p, labels, **({"shrink": 0} if rule == RULES[1] else {}))
+    order = found.margin if rule == "doubts by margin" else found.support
+    return np.lexsort((np.nan_to_num(order, nan=1.0), ~found.doubted))
 
 
 def _precision(

@@ -22,7 +22,8 @@ def test_thresholds_counts_and_margins_are_those_computed_by_hand():
     assert found.confident.tolist() == [[3, 1, 0], [1, 2, 0], [0, 1, 1]]
     np.testing.assert_allclose(found.joint * 9, found.confident)
     np.testing.assert_allclose(found.margin, [0.85, 0.75, 0.35, 0.7, 0.85, 0.3, 0.75, 0.65, 0.3])
-    assert found.ranked().tolist() == [5, 8, 2]
+    np.testing.assert_allclose(found.support[[2, 5, 8]], [3 / 9, 25 / 90, 2 / 8])
+    assert found.ranked().tolist() == [8, 5, 2]
     assert found.suggested[[5, 8, 2]].tolist() == [0, 1, 1]
 
 

@@ -48,7 +48,7 @@ def test_copies_and_wrong_labels_are_found_and_nothing_is_removed(small, words, 
     wrong = rows["b, c/conflict.png"]
     assert wrong["label"] == "b, c"
     assert wrong["copies"] == "1"
-    assert 0 <= float(wrong["margin"]) < 0.5
+    assert 0 <= float(wrong["support"]) < 0.5
     # a copy must not vouch for its own label: they are in one fold
     assert wrong["suggested"] == "a"
     page = (tmp_path / "cur" / "index.html").read_text("utf-8")
@@ -71,7 +71,7 @@ def test_python_gives_the_same_and_a_second_time_reads_kept_features(
     again = curate(small, recipe=recipe, folds=4, cache=tmp_path / "kept")
     assert again == first
     assert len(first.doubts) == sum(one.doubted for one in first.classes)
-    margins = [first.images[row].margin for row in first.doubts]
+    margins = [first.images[row].support for row in first.doubts]
     assert margins == sorted(margins)
 
 

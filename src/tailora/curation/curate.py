@@ -223,13 +223,13 @@ def _images(
     splits, groups = seen.data.splits[seen.usable], seen.data.groups
     nothing = np.full(len(seen), np.nan)
     columns = dict.fromkeys(
-        ("margin", "el2n", "el2n_z", "self_influence", "self_influence_z", "pvi"), nothing
+        ("support", "el2n", "el2n_z", "self_influence", "self_influence_z", "pvi"), nothing
     )
     suggested: list[str | None] = [None] * len(seen)
     if judged is not None:
         of = judged.influence
         columns = {
-            "margin": judged.doubts.margin,
+            "support": judged.doubts.support,
             "el2n": of.el2n,
             "el2n_z": within_class(of.el2n, labels),
             "self_influence": of.self_influence,
@@ -275,7 +275,7 @@ def _classes(
                 name=counts.names[c],
                 group=group_of[c],
                 images=counts.values[c],
-                judged=int((own & ~np.isnan(doubts.margin)).sum()),
+                judged=int((own & ~np.isnan(doubts.support)).sum()),
                 doubted=int(wrong.sum()),
                 mislabelled=float(1 - right[c] / labelled[c]) if labelled[c] else None,
                 missed=float(1 - right[c] / true[c]) if true[c] else None,

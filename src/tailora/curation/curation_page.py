@@ -99,7 +99,7 @@ def _sections(found: Curation, pictures: _Pictures) -> list[Section]:
             _doubts(
                 found, pictures, [row for row, rare in doubts if not rare], "doubts",
                 "Doubtful labels of other classes", "The most doubtful first: label, what other "
-                "images suggest, and the margin (below 0.5 another class is likelier).",
+                "images suggest, and the support of the label (below 0.5 another class is likelier).",
             ),
         ]  # fmt: skip
     sections += [_copies(found, pictures), _outliers(found, pictures)]
@@ -177,7 +177,7 @@ def _doubts(
 
 
 def _lines(one: CuratedImage) -> tuple[str, ...]:
-    return one.label or "", f"or {one.suggested}?", f"margin {decimal(one.margin, digits=2)}"
+    return one.label or "", f"or {one.suggested}?", f"support {decimal(one.support, digits=2)}"
 
 
 def _outliers(found: Curation, pictures: _Pictures) -> Section:

@@ -110,6 +110,8 @@ class LabelDoubts:
         suggested: Class that each row counts as (rows,), -1 if none.
         margin: Probability of the label above that of the likeliest other class, mapped to [0, 1]
             (rows,): below 0.5 another class is likelier. NaN for rows that were not judged.
+        support: Probability of the label, were it one of the two alone, in [0, 1] (rows,); below
+            0.5 where the margin is, but it tells apart labels that are unlikely and impossible.
         doubted: Whether a row counts as one of another class than its label (rows,).
     """
 
@@ -118,12 +120,13 @@ class LabelDoubts:
     joint: NDArray[np.float64]
     suggested: NDArray[np.int64]
     margin: NDArray[np.float64]
+    support: NDArray[np.float64]
     doubted: NDArray[np.bool_]
 
     def ranked(self) -> NDArray[np.int64]:
-        """Return the doubted rows, the most doubtful first."""
+        """Return the doubted rows, that with the least support first."""
         rows = np.flatnonzero(self.doubted)
-        return rows[np.argsort(self.margin[rows], kind="stable")]
+        return rows[np.argsort(self.support[rows], kind="stable")]
 
 
 def label_doubts(
@@ -144,7 +147,7 @@ def label_doubts(
 
     Reference:
         Northcutt, Jiang and Chuang, Confident Learning, JAIR 2021, equations 1 to 3, and the
-        normalised margin of its section 3.2. Shrinking is ours.
+        normalised margin of its section 3.2. Shrinking, and the order by support, are ours.
     """
     classes = probabilities.shape[1]
     judged = ~np.isnan(probabilities[:, 0])
@@ -162,10 +165,12 @@ def label_doubts(
     np.add.at(confident, (labels[suggested >= 0], suggested[suggested >= 0]), 1)
     others = probabilities.astype(np.float64)
     np.put_along_axis(others, labels[:, None], -np.inf, axis=1)
-    margin = np.where(judged, (own - others.max(axis=1) + 1) / 2, np.nan)
+    other = others.max(axis=1)
+    margin = np.where(judged, (own - other + 1) / 2, np.nan)
+    support = np.where(judged, own / np.maximum(own + other, 1e-300), np.nan)
     return LabelDoubts(
         np.where(sizes > 0, thresholds, np.nan), confident, _calibrated(confident, sizes),
-        suggested, margin, (suggested >= 0) & (suggested != labels),
+        suggested, margin, support, (suggested >= 0) & (suggested != labels),
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ class CuratedImage:
         split: `"train"`, `"val"` or `"test"`.
         group: Its group in the data, if it has one.
         suggested: Class that it counts as, if that is not its label.
-        margin: Probability of its label against the likeliest other class, in [0, 1]: below 0.5
+        support: Probability of its label against the likeliest other class, in [0, 1]: below 0.5
             another is likelier. None if its class has too few images to be judged.
         el2n: Length of the error of a head that has not seen it, in [0, sqrt 2].
         el2n_z: The same within its class, in deviations.
@@ -36,7 +36,7 @@ class CuratedImage:
     split: str
     group: str | None
     suggested: str | None
-    margin: float | None
+    support: float | None
     el2n: float | None
     el2n_z: float | None
     self_influence: float | None
