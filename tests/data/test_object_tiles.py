@@ -81,6 +81,15 @@ def test_folders_are_splits_and_validation_comes_from_training(tmp_path):
     assert set(alone.splits) == {"test"}
 
 
+def test_small_objects_are_told_of(tmp_path):
+    small = "10 10 16 10 16 14.5 10 14.5 car 0"
+    data = open_object_tiles(f"dota:{write(tmp_path / 'cars', [[small, small, PLANE]] * 8)}")
+    [note] = [note for note in data.notes if "half of the objects" in note]
+    assert "narrower than 4.5 pixels" in note
+    data = open_object_tiles(f"dota:{write(tmp_path / 'both', [[small, PLANE, PLANE]] * 8)}")
+    assert not [note for note in data.notes if "half of the objects" in note]
+
+
 def test_what_does_not_count_is_counted_in_the_notes(tmp_path):
     lines = [
         SHIP, PLANE, "5 5 9 9 5 5 9 9 ship 0", "60 60 70 60 70 70 60 70 ship 0",
@@ -111,6 +120,11 @@ def test_what_does_not_count_is_counted_in_the_notes(tmp_path):
         ([[SHIP]], ":tiles=3", "unknown option of objects 'tiles'; did you mean 'tile'"),
         ([[SHIP, PLANE]], ":gap=48", r"gap in \[0, size\), got 48, 48, 48"),
         ([[SHIP, PLANE]], ":tile=0", "size must be at least 1"),
+        (
+            [[SHIP, PLANE]] * 9,
+            ":tile=8",
+            r"'ship'\] is whole in a tile of 8 pixels",
+        ),
         ([[SHIP]], ":tile=x", "tile takes a whole number, got 'x'"),
         ([[SHIP]], ":version=9", "unknown version of DOTA '9'"),
         ([[SHIP, PLANE]], "", "no test sample|no training sample"),

@@ -5,16 +5,20 @@ from pathlib import Path
 
 import pytest
 
+from tailora.config.choices import check_plain
 from tailora.config.presets import preset
 from tailora.config.recipe import Recipe, read_recipe
 from tailora.counts import ClassCounts, make_groups
 from tailora.data.readers.dota_labels import DOTA_CLASSES
 from tailora.data.readers.fusrs import FUSRS_COUNTS
 from tailora.data.readers.srsdd import SRSDD_CLASSES
+from tailora.methods.checks import check_task
+from tailora.tasks.task import find_task
 from tests.end_to_end.chips import DEBLORA, metrics, read_rows, refused, succeed, tailora
 from tests.published import DOTA_COUNTS, write_dota, write_fusar, write_fusrs, write_srsdd
 
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+FOUND = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+RECIPES = [path for path in FOUND if "detect" not in path.stem]  # of the paper
 QUICK = (
     "--preset", "paper", "--image-size", "14", "--epochs", "1", "--clusters", "4", "--quiet",
     "--set", "probe.l2=[0.1]", "--set", "evaluate.replicates=20",
@@ -54,7 +58,14 @@ def test_recipe_holds_known_keys_and_only_what_differs_from_the_preset(path):
     assert not idle - {"adapter.rank", "train.lr", "train.batch_size"}  # the paper says so too
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_recipe_for_boxes_goes_with_that_task():
+    [path] = [path for path in FOUND if path not in RECIPES]
+    recipe = Recipe().override(read_recipe(path))
+    check_plain(recipe)
+    check_task(recipe, find_task("detect"))
+
+
+@pytest.mark.parametrize("path", FOUND, ids=lambda path: path.stem)
 def test_groups_of_a_recipe_hold_every_class_once(path):
     groups = read_recipe(path).get("evaluate.groups")
     names = CLASSES.get(path.stem.partition("-")[0])

@@ -37,6 +37,7 @@ _OPTIONS: Final[Mapping[str, Mapping[str, type]]] = {
 }
 TILE: Final = 448
 """Pixels per side of a tile, unless another is chosen."""
+_SMALL: Final = 8.0  # pixels
 _SHARE: Final = 5  # of the side of a tile over the overlap of neighbours
 
 
@@ -105,7 +106,13 @@ def open_object_tiles(
         cut = f"{counted(len(pictures), 'image')} cut into {counted(len(tiles), 'tile')}"
         notes.append(f"{cut} of {side} pixels")
     targets = TiledObjects(names, objects, owners, tiles, len(classes))
-    notes += one_class(classes)
+    cut = np.flatnonzero(~targets.tally().any(axis=0))
+    if to_learn and len(cut):
+        raise DataError(
+            f"no object of {[classes[c] for c in cut]} is whole in a tile of {side} pixels; use "
+            f"larger tiles, e.g. :tile={TILE}, or a larger gap"
+        )
+    notes += [*one_class(classes), *small_objects(objects)]
     empty = int((targets.tally().sum(axis=1) == 0).sum())
     if empty:
         notes.append(f"{counted(empty, 'tile')} without an object that counts, kept")
@@ -120,6 +127,17 @@ def open_object_tiles(
         notes=(*notes, *kept.tally()),
         to_learn=to_learn,
     )
+
+
+def small_objects(objects: Sequence[Objects]) -> list[str]:
+    """Say what to do about objects that are too small for the detector, if most are."""
+    sides = np.concatenate([one.boxes[:, 2:4].min(axis=1) for one in objects])
+    if not len(sides) or np.median(sides) >= _SMALL:
+        return []
+    return [
+        f"half of the objects are narrower than {np.median(sides):.1f} pixels, which is little for "
+        "a detector on tokens: enlarge them, by smaller tiles and --image-size of twice their side"
+    ]
 
 
 def one_class(classes: Sequence[str]) -> list[str]:

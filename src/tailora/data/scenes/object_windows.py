@@ -10,7 +10,7 @@ from tailora.boxes import Tile, objects_in_tile, rectangle_around
 from tailora.boxes.tiles import CUT
 from tailora.data.dataset import Dataset
 from tailora.data.objects import NO_OBJECTS, Objects, TiledObjects, has_area
-from tailora.data.readers.object_tiles import TILE, one_class
+from tailora.data.readers.object_tiles import TILE, one_class, small_objects
 from tailora.data.scenes.blocks import UNUSED, all_to_test, default_block, divide_windows
 from tailora.data.scenes.chips import SceneChips
 from tailora.data.scenes.dataset import Chips
@@ -108,6 +108,7 @@ def open_object_windows(
         *([f"left out: {', '.join(left)}"] if left else []),
         *dropped,
         *one_class(names),
+        *small_objects(objects),
     ]
     return Dataset(
         name,
