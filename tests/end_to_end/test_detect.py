@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyogrio
@@ -93,6 +94,56 @@ def test_boxes_learn_by_the_loss_that_was_asked_for(run, dota, encoder, tmp_path
     assert {name: part for name, part in first.items() if name != "box"} == {
         name: part for name, part in plain.items() if name != "box"
     }
+
+
+DEBLORA = (
+    "--method", "deblora", "--clusters", "4", "--set", "deblora.pull=0.5", "--epochs", "1",
+)  # fmt: skip
+PARTS = {"presence", "box", "direction", "centrality"}
+
+
+def debiased(dota, encoder, folder, *options):
+    words = ("--task", "detect", "--out", folder, "--backbone", encoder, *QUICK, *DEBLORA)
+    succeed("fit", f"dota:{dota}", *words, *options)
+    rows = read_json(folder / "metrics.json")["task"]["rows"]
+    own, lora = ("lora", "own"), ("lora", "logit-adjusted")
+    assert [(r["method"], r["head"]) for r in rows] == [own, lora, ("deblora", "logit-adjusted")]
+    return rows
+
+
+def test_deblora_keeps_the_detector_that_its_new_adapter_learnt_with(dota, encoder, tmp_path):
+    rows = debiased(dota, encoder, tmp_path / "run", "--set", "deblora.epochs=1")
+    lines = (tmp_path / "run" / "history.jsonl").read_text("utf-8").splitlines()
+    steps = [step for step in map(json.loads, lines) if step["stage"] == "deblora"]
+    assert steps[-1]["parts"].keys() == PARTS | {"moved features"}
+    assert 0 < sum(step["parts"]["moved features"] > 0 for step in steps) < len(steps)
+    images = read_json(tmp_path / "run" / "run.json")["dataset"]["n_train"]
+    assert len(steps) == (images + 1) // 2  # the detector needs those without rare objects too
+    test, data = tmp_path / "test", package.data.open_object_tiles(f"dota:{dota}")
+    for name in ("images", "labelTxt"):
+        (test / name).mkdir(parents=True)
+    for i in data.indices("test").tolist():
+        picture = Path(data.targets.read(i).picture)
+        for file in (picture, Path("labelTxt", picture.with_suffix(".txt").name)):
+            shutil.copy(dota / file, test / file)
+    again = succeed("evaluate", tmp_path / "run", f"dota:{test}", "--json", "--quiet").out
+    [row] = json.loads(again)["task"]["rows"]
+    assert row["detections"] == rows[-1]["detections"] != rows[1]["detections"]
+    assert row["ap50"]["all"] == pytest.approx(rows[-1]["ap50"]["all"])
+
+
+def test_without_a_new_adapter_deblora_moves_the_classifier_alone(dota, encoder, tmp_path):
+    settings = ("deblora.epochs=0", "deblora.head=targets")
+    debiased(dota, encoder, tmp_path, *(word for one in settings for word in ("--set", one)))
+    found = {
+        name: (tmp_path / name).read_bytes() == (tmp_path / "stages/lora" / name).read_bytes()
+        for name in (
+            "detector.safetensors",
+            "adapter/adapter_model.safetensors",
+            "head.safetensors",
+        )
+    }
+    assert list(found.values()) == [True, True, False]
 
 
 def test_the_report_shows_precision_and_boxes(run, tmp_path):

@@ -122,6 +122,29 @@ def test_no_target_need_lie_at_the_last_places():
     assert float(found(np.array([0, 1]), None)) == pytest.approx(float(by_hand))
 
 
+def test_losses_beside_the_targets_are_added_and_alone_where_there_are_none():
+    """Image 0 has a target at its third pixel, image 1 has none and still teaches the rest."""
+    scale = torch.tensor(1.0, requires_grad=True)
+
+    def beside(features, batch):
+        return {"sum": features.sum(), "first": torch.tensor(float(batch[0]))}
+
+    found = target_objective(
+        lambda images: images.movedim(1, -1) * scale, lambda rows: IMAGES[torch.from_numpy(rows)],
+        torch.tensor([[1.0]]), torch.tensor([0.5]), device=CPU,
+        row_of=torch.tensor([[-1, -1, 0], [-1, -1, -1]]), beside=beside,
+    )  # fmt: skip
+    with noted_parts() as parts:
+        value = found(np.array([1, 0]), None)
+    by_hand = {"moved features": ((3 - 1) / 0.5) ** 2, "sum": 36, "first": 1}
+    assert {name: float(part) for name, part in parts.items()} == pytest.approx(by_hand)
+    assert value.item() == pytest.approx(sum(by_hand.values()))
+    value = found(np.array([1]), None)
+    value.backward()
+    assert value.item() == pytest.approx(26 + 1)
+    assert scale.grad.item() == pytest.approx(26)
+
+
 def test_the_loss_is_the_torch_loss_with_an_ignored_index():
     logits = Head()(IMAGES.movedim(1, -1)).reshape(-1, 2)
     wanted = torch.from_numpy(LABELS).reshape(-1)

@@ -111,7 +111,7 @@ def _check_detector(recipe: Recipe, task: Task) -> None:
         if is_refused:
             raise ConfigError(
                 f"{what} does not go with the detector that task {task.name!r} trains: leave it "
-                "out, or choose --method lora or fine-tune"
+                "out, or choose --method lora, fine-tune or deblora"
             )
 
 

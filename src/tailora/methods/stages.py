@@ -71,6 +71,8 @@ def keep_own_head(job: Job, stage: str, head: nn.Linear) -> None:
 
 def new_detector(job: Job) -> nn.Module | None:
     """Build the task's detector with initial weights from the recipe's seed; None without one."""
+    if not job.task.detects:
+        return None
     with torch.random.fork_rng():
         torch.manual_seed(job.recipe.seed)
         return job.task.detector(

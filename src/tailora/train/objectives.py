@@ -68,6 +68,16 @@ class Detecting:
     detector: nn.Module
     data: Dataset
 
+    def losses(
+        self,
+        rows_of: RowsOf,
+        features: Tensor,
+        samples: NDArray[np.int64],
+        turns: NDArray[np.integer] | None = None,
+    ) -> Mapping[str, Tensor]:
+        """Losses by name of the features of some images, turned or as they are."""
+        return rows_of.detector_losses(self.detector, features, self.data, samples, turns)
+
 
 def row_objective(
     encoder: AnyEncoder,
@@ -117,17 +127,20 @@ def row_objective(
         else:  # nothing to learn here, but every parameter expects a gradient
             rows = features.sum() * 0
         if detecting is not None:
-            found, data = detecting.detector, detecting.data
-            more |= rows_of.detector_losses(found, features, data, batch, turns)
-        total = rows
-        for name, part in more.items():
-            total = total + part
-            note_part(name, part)
-        if more:
-            note_part("decisions", rows)
-        return total
+            more |= detecting.losses(rows_of, features, batch, turns)
+        return _summed("decisions", rows, more) if more else rows
 
     return objective
+
+
+def _summed(name: str, first: Tensor, more: Mapping[str, Tensor]) -> Tensor:
+    """Add losses up, and note each as a part."""
+    total = first
+    for other, part in more.items():
+        total = total + part
+        note_part(other, part)
+    note_part(name, first)
+    return total
 
 
 def label_objective(
@@ -317,6 +330,7 @@ def target_objective(
     row_of: Tensor | None = None,
     mean: Tensor | float = 0.0,
     regression: str = "squared",
+    beside: Callable[[Tensor, NDArray[np.int64]], Mapping[str, Tensor]] | None = None,
 ) -> Objective:
     """Stage 5 of debLoRA: how far features are from the calibrated ones.
 
@@ -332,14 +346,16 @@ def target_objective(
         scale: Positive spread of each dimension (features,), on `device`.
         device: Where the encoder lies.
         row_of: Row of `targets` that each place of each sample is to reach (samples, places), on
-            `device`; negative where there is none, as at places beyond those listed. Every sample
-            of a batch must have one.
+            `device`; negative where there is none, as at places beyond those listed. A batch
+            without any has a distance of 0.
         mean: Of the features that were clustered (features,), on `device`; what angles are seen
             from, since a constant offset would make all of them small.
         regression: `"squared"`: mean squared distance. `"cosine"`: 1 - cosine of feature and target
             as seen from `mean`; only directions count, and lengths may drift. `"smooth-l1"`:
             squared below a distance of 1 and linear above, so that targets far away pull less.
             None is stated by the paper (*reading*).
+        beside: Gives losses that are added, by name, of the features of a batch and its sample
+            numbers.
 
     Raises:
         ConfigError: Unknown regression.
@@ -349,14 +365,18 @@ def target_objective(
     distance = REGRESSIONS[regression]
 
     def objective(batch: NDArray[np.int64], _: np.random.Generator) -> Tensor:
-        features = encoder(images(batch).to(device, non_blocking=True))
+        reached = features = encoder(images(batch).to(device, non_blocking=True))
         rows = torch.from_numpy(batch).to(device)
         if row_of is not None:
             found = row_of[rows]
             places = features.reshape(len(features), -1, features.shape[-1])
-            features = places[:, : found.shape[1]][found >= 0]  # no target lies at a later place
+            reached = places[:, : found.shape[1]][found >= 0]  # no target lies at a later place
             rows = found[found >= 0]
-        return distance(features, targets[rows], mean, scale)
+        # every parameter expects a gradient
+        apart = distance(reached, targets[rows], mean, scale) if len(rows) else features.sum() * 0
+        return (
+            apart if beside is None else _summed("moved features", apart, beside(features, batch))
+        )
 
     return objective
 

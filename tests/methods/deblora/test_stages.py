@@ -1,4 +1,5 @@
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from tailora.runs.weights import load_adapted, save_adapted
 from tailora.train import Schedule
 from tailora.train.base_adaptation import TrainingContext, adapt_to_labels, with_adapter
 from tailora.train.history import StageFolder
-from tailora.train.objectives import target_objective
+from tailora.train.objectives import Detecting, target_objective
 from tailora.train.sampling import build_sampler
 
 CPU = torch.device("cpu")
@@ -271,6 +272,37 @@ def test_when_nothing_moves_the_base_itself_is_the_result(
     learnt, found = stage_5(tiny_encoder, base, context, chips, spec=spec, **options)
     assert np.array_equal(found.features, features(base, context))
     assert same(state(learnt), state(base))
+
+
+@pytest.mark.parametrize("epochs", [2, 0])
+def test_a_detector_learns_along_from_all_images_as_they_are(
+    epochs, base, tiny_encoder, context, chips
+):
+    """Targets of the rarest class alone; without epochs the detector stays with its adapter."""
+    seen, turned = [], []
+
+    def losses(detector, features, _data, samples, turns):
+        seen.extend(samples.tolist())
+        turned.append(turns)
+        return {"box": (detector(features) - 1).square().mean()}
+
+    options = {"epochs": epochs, "fit_on": "tail", "head": "targets"}
+    settings, source, found = found_for(base, context, chips, **options)
+    detector = nn.utils.skip_init(nn.Linear, source.shape[1], 1)
+    detector.requires_grad_(requires_grad=False).weight.zero_()
+    detector.bias.zero_()
+    detector.requires_grad_(requires_grad=True)
+    before = state(detector)
+    learnt = learn_calibrated(
+        tiny_encoder, lambda: copy.deepcopy(base), context, labelled(ROWS, chips[1][ROWS]), found,
+        source, options=settings, spec=SPEC, batch_size=8,
+        rows_of=SimpleNamespace(model=lambda encoder: encoder, detector_losses=losses),
+        detecting=Detecting(detector, SimpleNamespace(indices=lambda _: ROWS)),
+    )  # fmt: skip
+    assert (found.keep[chips[1][ROWS]] < 1).sum() < len(ROWS)
+    assert sorted(seen) == sorted(epochs * ROWS.tolist())
+    assert set(turned) <= {None}
+    assert same(before, state(detector)) == same(state(base), state(learnt)) == (epochs == 0)
 
 
 def test_at_the_bases_weights_the_loss_of_unmoved_features_is_zero(base, context, chips):

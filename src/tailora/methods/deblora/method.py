@@ -16,10 +16,17 @@ from tailora.methods.deblora.calibrate import Calibration
 from tailora.methods.deblora.stages import calibrate_features, learn_calibrated
 from tailora.methods.job import Job
 from tailora.methods.method import INPUT, Classes, Method, Rows
-from tailora.methods.stages import drop_checkpoint, stage_features, stage_folder
+from tailora.methods.stages import (
+    drop_checkpoint,
+    keep_detector,
+    stage_detector,
+    stage_features,
+    stage_folder,
+)
 from tailora.runs.weights import is_saved, load_adapted, save_adapted
 from tailora.storage import read_json, typed, write_json
 from tailora.train.base_adaptation import AnyEncoder
+from tailora.train.objectives import Detecting
 
 _BEFORE, _BASE = "zero-shot", "lora"
 
@@ -45,6 +52,7 @@ class DebLoRAMethod(Method):
     stands_on = (_BEFORE, _BASE)
     baselines = True
     objectives = True
+    detects = True
     rate_key = "deblora.lr"
     style = ("#009e73", "o")
 
@@ -108,10 +116,14 @@ class DebLoRAMethod(Method):
         return np.asarray(stage_features(job, source_stage(options, options.rounds), "train"))
 
     def _round(self, job: Job, number: int) -> AnyEncoder:
-        """Cluster and move features, and train an adapter to produce them."""
+        """Cluster and move features, and train an adapter to produce them, with its detector."""
         options = job.recipe.deblora
-        start = job.folder.stage(round_stage(options, number - 1))
-        return learn_calibrated(
+        before, own = (round_stage(options, n) for n in (number - 1, number))
+        start = job.folder.stage(before)
+        detector = stage_detector(job, before)
+        if detector is not None:
+            detector.requires_grad_(requires_grad=True).to(job.accelerator.device)
+        learnt = learn_calibrated(
             job.encoder,
             lambda: load_adapted(job.encoder, start, trainable=True),
             job.context,
@@ -122,9 +134,13 @@ class DebLoRAMethod(Method):
             spec=job.recipe.adapter,
             batch_size=job.recipe.train.batch_size,
             micro_batch=job.recipe.compute.micro_batch,
-            stage=stage_folder(job, round_stage(options, number), rate=self.rate_key),
-            model=job.task.model,
+            stage=stage_folder(job, own, rate=self.rate_key),
+            rows_of=job.task,
+            detecting=None if detector is None else Detecting(detector, job.dataset),
         )
+        if detector is not None:
+            keep_detector(job, own, detector)
+        return learnt
 
     def _calibration(self, job: Job, number: int) -> Calibration:
         """Stages 2 to 4 of a round.

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from tailora.adapters import AdapterSpec, cut_ranks, freeze_beyond_features
 from tailora.config.deblora_options import DebiasOptions, no_validation
@@ -23,9 +23,10 @@ from tailora.train.base_adaptation import (
     with_adapter,
 )
 from tailora.train.history import StageFolder
-from tailora.train.objectives import target_objective
+from tailora.train.objectives import Detecting, RowsOf, target_objective
+from tailora.train.optimizers import ENCODER
 from tailora.train.schedule import Schedule
-from tailora.train.training_module import alone
+from tailora.train.training_module import Objective, TrainingModule, alone
 
 
 def calibrate_features(
@@ -101,9 +102,14 @@ def learn_calibrated(
     batch_size: int,
     micro_batch: int | None = None,
     stage: StageFolder | None = None,
-    model: Callable[[AnyEncoder], Callable[[Tensor], Tensor]] | None = None,
+    rows_of: RowsOf | None = None,
+    detecting: Detecting | None = None,
 ) -> AnyEncoder:
     """Run stage 5: train an adapter so that features match their calibrated targets.
+
+    *Reading*: the detector of the paper is not known. Here the one that the base adapter was
+    trained with goes on learning beside the distance to the targets, from all training images, so
+    that it fits the new adapter.
 
     Args:
         encoder: Pretrained encoder, for a fresh adapter.
@@ -117,8 +123,8 @@ def learn_calibrated(
         batch_size: Images per step.
         micro_batch: Images per forward pass; None takes the whole batch.
         stage: Folder of the checkpoint and history.
-        model: Makes of the encoder a function from images to features of decisions
-            (batch, *grid, features); None if each image is one decision.
+        rows_of: How images become rows; None if each image is one decision.
+        detecting: The detector that learns along, with all images that it learns from.
 
     Returns:
         The de-biased encoder. If no class is imbalanced enough to move and training starts from the
@@ -128,7 +134,7 @@ def learn_calibrated(
     moving = found.keep[decisions.labels] < 1
     kept = moving if options.fit_on == "tail" and moving.any() else np.ones(len(moving), bool)
     wanted = decisions.select(kept)
-    samples = wanted.samples
+    samples = wanted.samples if detecting is None else detecting.data.indices("train")
     schedule = Schedule(max(options.epochs, 1), batch_size, options.lr, micro_batch=micro_batch)
     if options.init == "from-base":
         start = base()
@@ -147,23 +153,33 @@ def learn_calibrated(
 
     start.to(device)
     objective = target_objective(
-        start if model is None else model(start),
+        start if rows_of is None else rows_of.model(start),
         context.images,
         as_tensor(found.features[kept]),
         as_tensor(unit_spread(source)),
         device=device,
-        row_of=_row_of(wanted).to(device),
+        row_of=_row_of(wanted, samples).to(device),
         mean=as_tensor(source.mean(axis=0, dtype=np.float64)),
         regression=options.regression,
+        beside=None if detecting is None or rows_of is None else partial(detecting.losses, rows_of),
     )
     title = "learning the moved features"
-    run_training(alone(start, objective), samples, context, schedule, title, stage)
+    run_training(_learning(start, detecting, objective), samples, context, schedule, title, stage)
     return start
 
 
-def _row_of(decisions: Decisions) -> Tensor:
-    """Row of each place in each sample (samples, places), -1 if there is none."""
-    shape = (int(decisions.sample.max()) + 1, int(decisions.place.max()) + 1)
+def _learning(
+    encoder: AnyEncoder, detecting: Detecting | None, objective: Objective
+) -> TrainingModule:
+    if detecting is None:
+        return alone(encoder, objective)
+    both = nn.ModuleDict({ENCODER: encoder, "detector": detecting.detector})
+    return TrainingModule(both, objective)
+
+
+def _row_of(decisions: Decisions, samples: NDArray[np.int64]) -> Tensor:
+    """Row of each place in each sample up to the last (samples, places), -1 if there is none."""
+    shape = (int(samples.max()) + 1, int(decisions.place.max()) + 1)
     table = torch.full(shape, -1)
     where = torch.from_numpy(decisions.sample), torch.from_numpy(decisions.place)
     table[where] = torch.arange(len(decisions))
