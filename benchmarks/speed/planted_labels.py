@@ -29,7 +29,8 @@ from tailora.inference.search_pool import open_pool
 KINDS = ("evenly", "to the most confused")
 PLANTED = ((0.05, KINDS[0]), (0.1, KINDS[0]), (0.1, KINDS[1]), (0.2, KINDS[0]))
 RULES = (
-    "doubts", "doubts, thresholds not shrunk", "doubts by margin", "probability of the label", "random",
+    "support", "confident learning", "confident learning, shrunk", "probability of the label",
+    "random",
 )  # fmt: skip
 
 
@@ -107,15 +108,17 @@ def _changed(
 def _ranked(
     rule: str, p: NDArray[np.float64], labels: NDArray[np.int64], drawn: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Return all rows, the most doubtful first; those that are not doubted follow by margin."""
+    """Return all rows, the most doubtful first; after those of confident learning all others."""
     if rule == "random":
         return drawn.permutation(len(labels))
     own = np.nan_to_num(np.take_along_axis(p, labels[:, None], axis=1)[:, 0], nan=1.0)
     if rule == "probability of the label":
         return np.argsort(own, kind="stable")
     found: LabelDoubts = label_doubts(p, labels, **({"shrink": 0} if rule == RULES[1] else {}))
-    order = found.margin if rule == "doubts by margin" else found.support
-    return np.lexsort((np.nan_to_num(order, nan=1.0), ~found.doubted))
+    if rule == "support":
+        return np.argsort(np.nan_to_num(found.support, nan=1.0), kind="stable")
+    counted = (found.counted >= 0) & (found.counted != labels)
+    return np.lexsort((np.nan_to_num(found.margin, nan=1.0), ~counted))
 
 
 def _precision(

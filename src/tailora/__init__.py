@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tailora.config.recipe import Recipe
     from tailora.curation.curate import curate
     from tailora.curation.result import Curation
+    from tailora.curation.select import Selection, select
     from tailora.data import open_dataset
     from tailora.experiments.compare import compare
     from tailora.inference.assess_map import assess_map
@@ -44,6 +45,7 @@ __all__ = [
     "Recipe",
     "RunResult",
     "SearchResult",
+    "Selection",
     "assess_map",
     "calibrate",
     "compare",
@@ -59,6 +61,7 @@ __all__ = [
     "register",
     "sample_map",
     "search",
+    "select",
     "size_constrained_kmeans",
 ]
 

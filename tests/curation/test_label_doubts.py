@@ -25,6 +25,7 @@ def test_thresholds_counts_and_margins_are_those_computed_by_hand():
     np.testing.assert_allclose(found.support[[2, 5, 8]], [3 / 9, 25 / 90, 2 / 8])
     assert found.ranked().tolist() == [8, 5, 2]
     assert found.suggested[[5, 8, 2]].tolist() == [0, 1, 1]
+    assert found.counted.tolist() == [0, 0, 1, 0, 1, 0, 1, 2, 1]
 
 
 def test_thresholds_of_small_classes_are_drawn_to_the_mean():

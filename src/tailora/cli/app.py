@@ -19,6 +19,7 @@ from tailora.cli import (
     predict,
     report,
     search,
+    select,
 )
 from tailora.cli.change import change
 from tailora.cli.main import INTERRUPTED
@@ -72,6 +73,7 @@ app.command("map", cls=ChoicesInHelp)(map_)
 app.command("change", cls=ChoicesInHelp)(change)
 app.command("assess", cls=ChoicesInHelp)(assess.assess)
 app.command("search", cls=ChoicesInHelp)(search.search)
+app.command("select", cls=ChoicesInHelp)(select.select)
 app.command("curate", cls=ChoicesInHelp)(curate.curate)
 app.command("report")(report.report)
 app.command("methods")(methods.methods)

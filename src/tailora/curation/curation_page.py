@@ -98,8 +98,9 @@ def _sections(found: Curation, pictures: _Pictures) -> list[Section]:
             ),
             _doubts(
                 found, pictures, [row for row, rare in doubts if not rare], "doubts",
-                "Doubtful labels of other classes", "The most doubtful first: label, what other "
-                "images suggest, and the support of the label (below 0.5 another class is likelier).",
+                "Doubtful labels of other classes", "The most doubtful first: label, what "
+                "other images suggest, and the support of the label: below 0.5 another class is "
+                "likelier.",
             ),
         ]  # fmt: skip
     sections += [_copies(found, pictures), _outliers(found, pictures)]
@@ -130,10 +131,10 @@ def _class_table(classes: Sequence[CuratedClass]) -> Section:
         Column("class", numeric=False),
         Column("group", numeric=False),
         Column("images"),
-        Column("doubted", "labels that count as another class; of those judged"),
+        Column("doubted", "another class is likelier than the label; of those judged"),
         Column("wrong, %", "estimated share of its labels that are wrong"),
         Column("missed, %", "estimated share of its images that have another label"),
-        Column("most as", "class that most of the doubted count as", numeric=False),
+        Column("most as", "class that most of the doubted are taken for", numeric=False),
         Column("outliers"),
         Column("copies", "images with a near duplicate"),
     )
@@ -152,8 +153,8 @@ def _class_table(classes: Sequence[CuratedClass]) -> Section:
         for one in classes
     )
     caption = (
-        "By confident learning, on probabilities of heads that have not seen the image. Shares of "
-        "classes with few images are uncertain."
+        "By heads that have not seen the image; shares by confident learning. Those of classes "
+        "with few images are uncertain."
     )
     return Section("classes", "Classes", caption, (Table(columns, rows, "Findings per class"),))
 

@@ -1,8 +1,10 @@
 """Doubtful labels: confident learning on probabilities of models that have not seen the label.
 
-A rare class looks mislabelled to whatever compares probabilities: it is learnt less well. So the
-threshold of a small class is drawn towards that of all classes, and what is found is a list to look
-at, never a list to delete.
+Confident learning estimates how many labels of each class are wrong. Which ones is another
+question, and the order by support finds more planted errors than what confident learning counts. A
+rare class looks mislabelled to whatever compares probabilities, since it is learnt less well: the
+list is one to look at, never to delete, and the threshold of a small class is drawn towards that of
+all classes.
 """
 
 import warnings
@@ -107,17 +109,19 @@ class LabelDoubts:
         confident: Rows with a label (rows of the table) that count as one of a class (columns).
         joint: Estimated share of all rows with a label and a true class (classes, classes); sums
             to 1 over the classes that were judged.
-        suggested: Class that each row counts as (rows,), -1 if none.
+        counted: Class that each row counts as (rows,), -1 if none.
+        suggested: Likeliest class of each row (rows,); its label, if the row was not judged.
         margin: Probability of the label above that of the likeliest other class, mapped to [0, 1]
             (rows,): below 0.5 another class is likelier. NaN for rows that were not judged.
         support: Probability of the label, were it one of the two alone, in [0, 1] (rows,); below
             0.5 where the margin is, but it tells apart labels that are unlikely and impossible.
-        doubted: Whether a row counts as one of another class than its label (rows,).
+        doubted: Whether another class than its label is likelier (rows,).
     """
 
     thresholds: NDArray[np.float64]
     confident: NDArray[np.int64]
     joint: NDArray[np.float64]
+    counted: NDArray[np.int64]
     suggested: NDArray[np.int64]
     margin: NDArray[np.float64]
     support: NDArray[np.float64]
@@ -132,7 +136,7 @@ class LabelDoubts:
 def label_doubts(
     probabilities: NDArray[np.floating], labels: NDArray[np.int64], *, shrink: float = SHRINK
 ) -> LabelDoubts:
-    """Find labels that disagree with what the other rows say.
+    """Find labels that disagree with what the other rows say, and estimate how many are wrong.
 
     The threshold of class j is the mean probability of j over the rows labelled j. A row counts as
     one of the likeliest class among those whose threshold it reaches. Few rows say little about a
@@ -160,9 +164,9 @@ def label_doubts(
         sizes > 0, (np.nan_to_num(sums) + shrink * overall) / np.maximum(sizes + shrink, 1e-12), 1.1
     )  # none reaches that of a class without rows
     reached = np.where(judged[:, None] & (probabilities >= thresholds), probabilities, -np.inf)
-    suggested = np.where(reached.max(axis=1) > -np.inf, reached.argmax(axis=1), -1)
+    counted = np.where(reached.max(axis=1) > -np.inf, reached.argmax(axis=1), -1)
     confident = np.zeros((classes, classes), dtype=np.int64)
-    np.add.at(confident, (labels[suggested >= 0], suggested[suggested >= 0]), 1)
+    np.add.at(confident, (labels[counted >= 0], counted[counted >= 0]), 1)
     others = probabilities.astype(np.float64)
     np.put_along_axis(others, labels[:, None], -np.inf, axis=1)
     other = others.max(axis=1)
@@ -170,7 +174,8 @@ def label_doubts(
     support = np.where(judged, own / np.maximum(own + other, 1e-300), np.nan)
     return LabelDoubts(
         np.where(sizes > 0, thresholds, np.nan), confident, _calibrated(confident, sizes),
-        suggested, margin, support, (suggested >= 0) & (suggested != labels),
+        counted, np.where(judged & (own < other), others.argmax(axis=1), labels), margin, support,
+        judged & (own < other),
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ class CuratedImage:
         label: Its class; None without labels.
         split: `"train"`, `"val"` or `"test"`.
         group: Its group in the data, if it has one.
-        suggested: Class that it counts as, if that is not its label.
+        suggested: Likeliest class, if that is not its label.
         support: Probability of its label against the likeliest other class, in [0, 1]: below 0.5
             another is likelier. None if its class has too few images to be judged.
         el2n: Length of the error of a head that has not seen it, in [0, sqrt 2].
@@ -57,11 +57,11 @@ class CuratedClass:
         group: `"head"`, `"middle"` or `"tail"`, by its images.
         images: Number of its images.
         judged: Those of which the label could be judged.
-        doubted: Those that count as another class.
+        doubted: Those for which another class is likelier.
         mislabelled: Estimated share of its labels that are wrong, in [0, 1]; None if none could be
             judged.
         missed: Estimated share of the images of the class that have another label.
-        confused: Class that most of the doubted count as.
+        confused: Class that most of the doubted are taken for.
         outliers: Images far from the others.
         copies: Images with a near duplicate.
     """
