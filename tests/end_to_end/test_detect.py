@@ -132,6 +132,23 @@ def test_deblora_keeps_the_detector_that_its_new_adapter_learnt_with(dota, encod
     assert row["ap50"]["all"] == pytest.approx(rows[-1]["ap50"]["all"])
 
 
+def test_zero_shot_trains_a_detector_on_the_encoder_as_it_is(dota, encoder, tmp_path):
+    words = ("--task", "detect", "--backbone", encoder, *QUICK, "--epochs", "1")
+    folder = tmp_path / "run"
+    succeed("fit", f"dota:{dota}", *words, "--method", "zero-shot", "--out", folder)
+    [row] = read_json(folder / "metrics.json")["task"]["rows"]
+    assert (row["method"], row["head"]) == ("zero-shot", "logit-adjusted")
+    assert row["detections"] > 0
+    steps = [
+        json.loads(line) for line in (folder / "history.jsonl").read_text("utf-8").splitlines()
+    ]
+    assert set().union(*(step["parts"] for step in steps)) == PARTS
+    assert not (folder / "adapter").exists()
+    assert not (folder / "backbone.safetensors").exists()
+    succeed("predict", folder, dota / "images", "--out", tmp_path / "task1", "--quiet")
+    assert read_submission(tmp_path / "task1").images
+
+
 def test_without_a_new_adapter_deblora_moves_the_classifier_alone(dota, encoder, tmp_path):
     settings = ("deblora.epochs=0", "deblora.head=targets")
     debiased(dota, encoder, tmp_path, *(word for one in settings for word in ("--set", one)))
@@ -224,8 +241,8 @@ def test_bad_combinations_and_files_are_refused_in_a_line(run, dota, encoder, tm
     (broken / "detector.safetensors").unlink()
     for words, text in (
         (
-            ("fit", data, *task, "--method", "zero-shot"),
-            "'zero-shot' does not go with the detector",
+            ("compare", data, *task, "--methods", "clora"),
+            "method 'clora' needs one label per image",
         ),
         (("fit", data, *task, "--set", "train.soup=2"), "soup=2 does not go with"),
         (("fit", data, *task, "--set", "train.interpolation=0.5"), "interpolation=0.5 does not"),

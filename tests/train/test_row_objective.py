@@ -10,7 +10,12 @@ from torch.nn import functional
 
 from tailora.backbones.symmetries import dihedral
 from tailora.losses.parts import noted_parts
-from tailora.train.objectives import row_objective, target_objective
+from tailora.train.objectives import (
+    Detecting,
+    detector_training,
+    row_objective,
+    target_objective,
+)
 
 CPU = torch.device("cpu")
 # two images of 2 x 2 pixels, which are their own tokens; a label for each, -1 for none
@@ -143,6 +148,38 @@ def test_losses_beside_the_targets_are_added_and_alone_where_there_are_none():
     value.backward()
     assert value.item() == pytest.approx(26 + 1)
     assert scale.grad.item() == pytest.approx(26)
+
+
+def test_a_detector_alone_learns_from_turned_images_and_leaves_the_encoder():
+    with torch.random.fork_rng():
+        encoder, detector = nn.Linear(1, 1), nn.Linear(1, 1)
+    seen = []
+
+    def losses(found, features, data, samples, turns):
+        seen.append((features, samples, turns))
+        return {"box": found(features).mean(), "first": torch.tensor(2.0)}
+
+    task = SimpleNamespace(
+        model=lambda one: lambda images: one(images.movedim(1, -1)), detector_losses=losses
+    )
+    training = detector_training(
+        encoder, lambda rows: IMAGES[torch.from_numpy(rows)], rows_of=task,
+        detecting=Detecting(detector, None), augment="dihedral", device=CPU,
+    )  # fmt: skip
+    value = training.objective(np.array([1, 0]), np.random.default_rng(0))
+    value.backward()
+    features, samples, turns = seen[0]
+    assert samples.tolist() == [1, 0]
+    assert set(turns) != {0}
+    with torch.no_grad():
+        expected = encoder(dihedral(IMAGES[[1, 0]], turns).movedim(1, -1))
+        assert value.item() == pytest.approx(float(detector(expected).mean()) + 2)
+    torch.testing.assert_close(features, expected)
+    assert {id(p) for p in training.module.parameters()} == {id(p) for p in detector.parameters()}
+    assert encoder.weight.grad is None
+    assert detector.weight.grad is not None
+    training.validation_loss(np.array([0]), np.random.default_rng(0))
+    assert seen[1][2] is None
 
 
 def test_the_loss_is_the_torch_loss_with_an_ignored_index():

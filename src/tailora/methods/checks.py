@@ -61,8 +61,13 @@ _BY_LOSS: Final = (
 )
 
 
-def check_task(recipe: Recipe, task: Task) -> None:
+def check_task(recipe: Recipe, task: Task, method: str | None = None) -> None:
     """Reject a recipe that needs one label per image, for a task with several decisions per image.
+
+    Args:
+        recipe: As given or resolved.
+        task: Of the recipe.
+        method: Name of a method that only comparisons have; None for the recipe's.
 
     Raises:
         ConfigError: The message names the method, objective, mixing or head that needs it.
@@ -76,9 +81,9 @@ def check_task(recipe: Recipe, task: Task) -> None:
         )
     if task.per_image:
         return
-    train = recipe.train
+    train, method = recipe.train, method or recipe.method
     needs = {
-        f"method {recipe.method!r}": find_method(recipe.method).per_image,
+        f"method {method!r}": find_method(method).per_image,
         f"train.objective={train.objective!r}": train.objective in CONTRASTIVE,
         f"train.mix={train.mix!r}": train.mix != NO_MIX,
         f"train.augment={train.augment!r}": train.augment == NADIR,
@@ -111,7 +116,7 @@ def _check_detector(recipe: Recipe, task: Task) -> None:
         if is_refused:
             raise ConfigError(
                 f"{what} does not go with the detector that task {task.name!r} trains: leave it "
-                "out, or choose --method lora, fine-tune or deblora"
+                "out, or choose --method zero-shot, lora, fine-tune or deblora"
             )
 
 

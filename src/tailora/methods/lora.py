@@ -1,10 +1,12 @@
 """One adapter trained on all classes: LoRA, or any other tuner of PEFT."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tailora.augment.nadir import Nadir
 from tailora.config.recipe import Recipe, TrainOptions
 from tailora.methods.job import Job
 from tailora.methods.method import PLAIN, Method, find_method, seeing, starting_probe
@@ -13,6 +15,7 @@ from tailora.methods.stages import (
     image_features,
     keep_detector,
     keep_own_head,
+    new_detector,
     stage_folder,
 )
 from tailora.methods.training_objectives import Pretrained, base_training
@@ -20,9 +23,12 @@ from tailora.methods.training_parts import (
     early_stopping,
     needs_cosine,
     recipe_sampler,
+    training_augmentation,
     training_optimizer,
 )
-from tailora.train.base_adaptation import AnyEncoder, adapt_base
+from tailora.runs.weights import DETECTOR
+from tailora.train.base_adaptation import AnyEncoder, adapt_base, run_training
+from tailora.train.objectives import Detecting, detector_training
 from tailora.train.subsets import thin, thinned_counts
 from tailora.train.training_module import TrainingModule
 from tailora.train.weight_averages import soup
@@ -96,6 +102,38 @@ class LoRA(Method):
     def _training(self, number: int) -> str:
         """Name of one of the trainings of a soup, from 1."""
         return self.name if number == 1 else f"{self.name}/training-{number}"
+
+
+def fit_detector(job: Job, stage: str) -> None:
+    """Train the task's detector on the pretrained encoder and save it, unless already done.
+
+    Images are drawn and turned, and the schedule is, as where an adapter learns with it.
+    """
+    if (job.folder.stage(stage) / DETECTOR).is_file():
+        drop_checkpoint(job, stage)
+        return
+    detector, augment = new_detector(job), training_augmentation(job.recipe)
+    if detector is None or isinstance(augment, Nadir):
+        raise TypeError(f"task {job.task.name!r} has no detector, or no crops of its images")
+    rows, device = _learnt_from(job), job.accelerator.device
+    encoder = copy.deepcopy(job.encoder).to(device).eval()
+    training = detector_training(
+        encoder, job.read_batch, rows_of=job.task,
+        detecting=Detecting(detector.to(device), job.dataset), augment=augment, device=device,
+    )  # fmt: skip
+    with job.folder.costs(stage).measure("train"):
+        run_training(
+            training,
+            rows,
+            replace(job.context, compiled=False),  # nothing of the encoder learns
+            job.schedule,
+            "training the detector",
+            stage_folder(job, stage),
+            recipe_sampler(job.recipe, *_drawn_by(job, rows)),
+            stopping=early_stopping(job),
+        )
+    keep_detector(job, stage, detector)
+    drop_checkpoint(job, stage)
 
 
 def _portion(job: Job, rows: NDArray[np.int64], number: int) -> tuple[Job, NDArray[np.int64]]:

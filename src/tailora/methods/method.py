@@ -169,6 +169,9 @@ class Method:
             parameters = trainable(job, spec, len(job.counts.names))
             train_once(job, self.name, lambda: self.train(job), parameters=parameters)
 
+    def find(self, job: Job) -> None:
+        """Train the task's detector for a run, where `adapt` does not; comparisons need none."""
+
     def features(
         self, job: Job, split: str, encoder: AnyEncoder | None = None, *, turn: int = 0
     ) -> Rows:
@@ -289,6 +292,8 @@ def run_method(job: Job) -> list[StageResult]:
     results = []
     for stage in (*stood_on(method), method):
         stage.adapt(job)
+        if stage.name == method.name:
+            stage.find(job)
         if stage.name == method.name or method.baselines:
             results.append(stage.with_head(job))
         elif _starts_training(job):

@@ -2,6 +2,8 @@
 
 from typing import final
 
+from tailora.methods.job import Job
+from tailora.methods.lora import fit_detector
 from tailora.methods.method import INPUT, Method
 
 
@@ -17,5 +19,11 @@ class ZeroShot(Method):
     trains = False
     has_adapter = False
     layered = True
+    detects = True
     objectives = True  # none is used, so none is rejected
     style = ("#8a94a0", "D")
+
+    def find(self, job: Job) -> None:
+        """Train the detector of a task that has one, on the encoder as it is."""
+        if job.task.detects:
+            fit_detector(job, self.name)

@@ -251,6 +251,50 @@ def label_training(
     return TrainingModule(module, objective, start_epoch, predict, head=linear)
 
 
+def detector_training(
+    encoder: AnyEncoder,
+    images: Images,
+    *,
+    rows_of: RowsOf,
+    detecting: Detecting,
+    augment: str,
+    device: torch.device,
+) -> TrainingModule:
+    """Let a detector learn alone from an encoder that stays as it is.
+
+    Args:
+        encoder: Frozen and in evaluation mode; it is no part of what learns.
+        images: Gives images by sample number.
+        rows_of: The task.
+        detecting: The detector, on `device`.
+        augment: See `label_objective`.
+        device: Where encoder and detector lie.
+
+    Raises:
+        ConfigError: See `label_objective`.
+    """
+    model = rows_of.model(encoder)
+
+    def by(augment: str) -> Objective:
+        alter = augmentation(augment, getattr(encoder, "radar", None))
+
+        def objective(batch: NDArray[np.int64], generator: np.random.Generator) -> Tensor:
+            pixels, turns = images(batch).to(device, non_blocking=True), None
+            if alter is not None:
+                pixels, turns = alter.with_turns(pixels, generator)
+            with torch.no_grad():
+                features = model(pixels)
+            (name, first), *others = detecting.losses(rows_of, features, batch, turns).items()
+            return _summed(name, first, dict(others))
+
+        return objective
+
+    return TrainingModule(
+        nn.ModuleDict({"detector": detecting.detector}), by(augment), validation_loss=by("none"),
+        detector=detecting.detector,
+    )  # fmt: skip
+
+
 def one_answer(logits: Tensor, loss: nn.Module) -> Tensor:
     """Combine the logits of experts (experts, rows, classes) as their loss says, or evenly.
 
