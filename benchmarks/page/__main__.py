@@ -20,8 +20,10 @@ from benchmarks.page.growth_section import growth
 from benchmarks.page.large_section import large_inputs
 from benchmarks.page.memory_section import memory
 from benchmarks.page.method_section import whole_method
+from benchmarks.page.planted_section import planted
 from benchmarks.page.precision_section import precision
 from benchmarks.page.run_sections import how_it_was_run, pairs
+from benchmarks.page.selection_section import selection
 
 ROOT: Final = Path(__file__).parents[2]
 RESULTS: Final = ROOT / "benchmarks" / "results"
@@ -30,7 +32,7 @@ IMAGES: Final = ROOT / "docs" / "images"
 Results = dict[str, dict[str, Any]]
 SECTIONS: Final[tuple[Callable[[Results], str], ...]] = (
     how_it_was_run, pairs, growth, large_inputs, clustering_memory, nearest, predictions, precision,
-    memory, whole_method, pretraining, doubt, boxes, detector, demo,
+    memory, whole_method, pretraining, doubt, boxes, detector, planted, selection, demo,
 )  # fmt: skip
 
 

@@ -1,10 +1,10 @@
 """Doubtful labels: confident learning on probabilities of models that have not seen the label.
 
 Confident learning estimates how many labels of each class are wrong. Which ones is another
-question, and the order by support finds more planted errors than what confident learning counts. A
-rare class looks mislabelled to whatever compares probabilities, since it is learnt less well: the
-list is one to look at, never to delete, and the threshold of a small class is drawn towards that of
-all classes.
+question: the order by support finds far more planted errors that are drawn evenly than what
+confident learning counts, and somewhat fewer on the most confused class. A rare class looks
+mislabelled to whatever compares probabilities, since it is learnt less well: the list is one to
+look at, never to delete, and the threshold of a small class is drawn towards that of all classes.
 """
 
 import warnings
