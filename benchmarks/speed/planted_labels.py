@@ -10,7 +10,6 @@ counts as a false alarm here.
 
 import argparse
 import sys
-import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from benchmarks.speed.ratios import RESULTS, write_result
 from tailora.config.recipe import Recipe
 from tailora.counts import ClassCounts, make_groups
 from tailora.curation.label_doubts import LabelDoubts, label_doubts, out_of_fold
-from tailora.inference.search_encoder import encoder_and_bank, kept_features
+from tailora.curation.pool_features import pool_features
 from tailora.inference.search_pool import open_pool
 
 KINDS = ("evenly", "to the most confused")
@@ -51,9 +50,7 @@ def main(arguments: Sequence[str]) -> None:
 def _measure(name: str, encoder: str, seeds: int) -> dict[str, Any]:
     pool = open_pool(name, None, Recipe().data)
     recipe = Recipe().override({"backbone.name": encoder})
-    with tempfile.TemporaryDirectory() as folder:
-        loaded, bank = encoder_and_bank(pool, None, recipe, Path(folder))
-        features = np.array(kept_features(pool, loaded, bank)[0])
+    features = pool_features(pool, None, recipe, None)
     if pool.labels is None or pool.data is None:
         raise SystemExit(f"{name} has no labels")
     blocks = pool.data.groups

@@ -9,7 +9,6 @@ the chosen, and the macro-F1 of a logit-adjusted head on them, on the test split
 
 import argparse
 import sys
-import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,10 +21,10 @@ from sklearn.metrics import f1_score
 from benchmarks.speed.ratios import RESULTS, write_result
 from tailora.config.recipe import Recipe
 from tailora.counts import ClassCounts, make_groups
+from tailora.curation.pool_features import pool_features
 from tailora.curation.strategies import STRATEGIES, Candidates
 from tailora.data import Dataset, open_dataset
 from tailora.heads.linear_probe import fit_linear_probe, predict_logits, unit_spread
-from tailora.inference.search_encoder import encoder_and_bank, kept_features
 from tailora.inference.search_pool import open_pool
 from tailora.losses import LogitAdjustedLoss
 
@@ -63,9 +62,7 @@ def main(arguments: Sequence[str]) -> None:
 def _features(data: Dataset, encoder: str) -> NDArray[np.float32]:
     recipe = Recipe().override({"backbone.name": encoder})
     pool = open_pool(data, None, recipe.data)
-    with tempfile.TemporaryDirectory() as folder:
-        loaded, bank = encoder_and_bank(pool, None, recipe, Path(folder))
-        return np.array(kept_features(pool, loaded, bank)[0])
+    return pool_features(pool, None, recipe, None)
 
 
 def _measured(

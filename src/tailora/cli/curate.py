@@ -15,13 +15,11 @@ from tailora.cli.options import (
     SkipBroken,
     Unverified,
     bars,
-    chosen_recipe,
+    encoder_source,
     listed,
     print_json,
     screen,
-    tell_notes,
 )
-from tailora.errors import ConfigError
 from tailora.numbers import counted, percent
 
 
@@ -63,18 +61,11 @@ def curate(
 
     [dim]tailora curate chips/ --out runs/curation[/]
     """
-    if run is not None and (backbone is not None or set_):
-        option = "--backbone" if backbone is not None else "--set"
-        raise ConfigError(f"the encoder and its input are those of --run: leave out {option}")
-    recipe = None if run is not None else chosen_recipe(None, set_, backbone=backbone)
+    source = encoder_source(run, backbone, set_, unverified=unverified)
     from tailora.curation.curate import curate as curate_data
-    from tailora.runs.run import load_run
 
-    loaded = None if run is None else load_run(run, verify=not unverified)
-    if loaded is not None:
-        tell_notes(loaded.notes)
     found = curate_data(
-        data, run=loaded, recipe=recipe, out=out, cosine=cosine, folds=folds,
+        data, **source, out=out, cosine=cosine, folds=folds,
         skip_broken=skip_broken, progress=bars(quiet=quiet),
     )  # fmt: skip
     if json:

@@ -15,6 +15,7 @@ from tailora import registry, source
 from tailora.adapters import tuner_names
 from tailora.cli.streams import write_data
 from tailora.config.presets import PRESETS
+from tailora.errors import ConfigError
 from tailora.progress import Progress, rich_progress, silent
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars and no tables.")]
@@ -297,6 +298,30 @@ def chosen_recipe(
     chosen = Recipe().override(values)
     check_plain(chosen)  # before seconds of imports
     return chosen
+
+
+def encoder_source(
+    run: Path | None, backbone: str | None, assignments: list[str] | None, *, unverified: bool
+) -> dict[str, Any]:
+    """Load the run whose encoder is used, or build the recipe of a pretrained one.
+
+    Returns:
+        `run` and `recipe`, one of them None.
+
+    Raises:
+        ConfigError: Both are asked for, or see `chosen_recipe`.
+        RunError: The run cannot be loaded.
+    """
+    if run is None:
+        return {"run": None, "recipe": chosen_recipe(None, assignments, backbone=backbone)}
+    if backbone is not None or assignments:
+        option = "--backbone" if backbone is not None else "--set"
+        raise ConfigError(f"the encoder and its input are those of --run: leave out {option}")
+    from tailora.runs.run import load_run
+
+    loaded = load_run(run, verify=not unverified)
+    tell_notes(loaded.notes)
+    return {"run": loaded, "recipe": None}
 
 
 _TASK_OF: Mapping[str, str] = {

@@ -15,11 +15,10 @@ from tailora.cli.options import (
     SkipBroken,
     Unverified,
     bars,
-    chosen_recipe,
+    encoder_source,
     listed,
     print_json,
     screen,
-    tell_notes,
 )
 from tailora.errors import ConfigError
 from tailora.numbers import counted, percent
@@ -125,20 +124,13 @@ def search(
 
     [dim]tailora search scene.tif --like quarry1.png --run runs/land --out hits.gpkg[/]
     """
-    if run is not None and (backbone is not None or set_):
-        option = "--backbone" if backbone is not None else "--set"
-        raise ConfigError(f"the encoder and its input are those of --run: leave out {option}")
-    recipe = None if run is not None else chosen_recipe(None, set_, backbone=backbone)
     if top < 1:  # before slow imports
         raise ConfigError(f"--top must be at least 1, got {top}")
+    source = encoder_source(run, backbone, set_, unverified=unverified)
     from tailora.inference.search import search as search_data
-    from tailora.runs.run import load_run
 
-    loaded = None if run is None else load_run(run, verify=not unverified)
-    if loaded is not None:
-        tell_notes(loaded.notes)
     found = search_data(
-        data, like, unlike=unlike or (), run=loaded, recipe=recipe, top=top, combine=combine,
+        data, like, unlike=unlike or (), **source, top=top, combine=combine,
         relevant=class_, keep_examples=keep_examples, views=views, chip=chip, step=step, out=out,
         html=html, cache=cache, skip_broken=skip_broken, progress=bars(quiet=quiet),
     )  # fmt: skip

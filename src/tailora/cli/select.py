@@ -16,11 +16,10 @@ from tailora.cli.options import (
     SkipBroken,
     Unverified,
     bars,
-    chosen_recipe,
+    encoder_source,
     listed,
     print_json,
     screen,
-    tell_notes,
 )
 from tailora.errors import ConfigError
 
@@ -85,20 +84,13 @@ def select(
 
     [dim]tailora select pool/ --budget 100 --method margin --run runs/land --out next.csv[/]
     """
-    if run is not None and (backbone is not None or set_):
-        option = "--backbone" if backbone is not None else "--set"
-        raise ConfigError(f"the encoder and its input are those of --run: leave out {option}")
     if budget < 1:  # before slow imports
         raise ConfigError(f"--budget must be at least 1, got {budget}")
-    recipe = None if run is not None else chosen_recipe(None, set_, backbone=backbone)
+    source = encoder_source(run, backbone, set_, unverified=unverified)
     from tailora.curation.select import select as select_images
-    from tailora.runs.run import load_run
 
-    loaded = None if run is None else load_run(run, verify=not unverified)
-    if loaded is not None:
-        tell_notes(loaded.notes)
     found = select_images(
-        data, budget=budget, method=method, run=loaded, recipe=recipe, chip=chip, step=step,
+        data, budget=budget, method=method, **source, chip=chip, step=step,
         seed=seed or 0, out=out, skip_broken=skip_broken, progress=bars(quiet=quiet),
     )  # fmt: skip
     if json:

@@ -1,8 +1,6 @@
 """Look for what is wrong with a dataset of images: copies, doubtful labels, outliers."""
 
-import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -17,13 +15,13 @@ from tailora.curation.influence import Influence, influence, within_class
 from tailora.curation.label_doubts import FOLDS, LabelDoubts, label_doubts, out_of_fold
 from tailora.curation.near_duplicates import COSINE, joined, near_duplicates
 from tailora.curation.outliers import class_distances, far_out
+from tailora.curation.pool_features import pool_features
 from tailora.curation.result import CuratedClass, CuratedImage, Curation, NearCopies
 from tailora.data import Dataset
 from tailora.data.sources import file_path
 from tailora.errors import ConfigError, DataError
 from tailora.frames import Rows
 from tailora.inference.search import FEATURES
-from tailora.inference.search_encoder import encoder_and_bank, kept_features
 from tailora.inference.search_pool import Pool, open_pool
 from tailora.numbers import counted, named_list
 from tailora.progress import Progress, silent
@@ -87,13 +85,8 @@ def curate(
         raise DataError(
             f"{pool.name!r} is a scene; curate takes images (tailora search finds places in scenes)"
         )
-    with ExitStack() as stack:
-        kept = cache if cache is not None else None if out is None else Path(out) / FEATURES
-        folder = Path(kept or stack.enter_context(tempfile.TemporaryDirectory()))
-        encoder, bank = encoder_and_bank(pool, loaded, how, folder, skip_broken=skip_broken)
-        features = np.array(
-            kept_features(pool, encoder, bank, skip_broken=skip_broken, progress=progress)[0]
-        )
+    kept = cache if cache is not None else None if out is None else Path(out) / FEATURES
+    features = pool_features(pool, loaded, how, kept, skip_broken=skip_broken, progress=progress)
     usable = np.flatnonzero(~np.isnan(features[:, 0]))
     if len(usable) < 2:
         raise DataError(f"{pool.name!r} has fewer than two images that can be read")

@@ -1,8 +1,6 @@
 """Choose which images, or windows of a scene, to label next."""
 
-import tempfile
 from collections import Counter
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
@@ -12,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from tailora.config.recipe import Recipe
+from tailora.curation.pool_features import pool_features
 from tailora.curation.strategies import STRATEGIES, Candidates
 from tailora.data import Dataset
 from tailora.data.sources import file_path
@@ -20,7 +19,6 @@ from tailora.frames import Rows
 from tailora.heads.linear_probe import predict_logits, unit_spread
 from tailora.inference.maps.vector_files import VECTOR_DRIVERS
 from tailora.inference.search import FEATURES
-from tailora.inference.search_encoder import encoder_and_bank, kept_features
 from tailora.inference.search_pool import open_pool
 from tailora.inference.search_result import Hit, write_hits
 from tailora.progress import Progress, silent
@@ -117,13 +115,8 @@ def select(
     is_scene = pool.windows is not None
     if out is not None and out.suffix.lower() in VECTOR_DRIVERS and not is_scene:
         raise ConfigError(f"{out.name!r} is for windows of a scene; images are listed in a .csv")
-    with ExitStack() as stack:
-        kept = cache if cache is not None else None if out is None else out.parent / FEATURES
-        folder = Path(kept or stack.enter_context(tempfile.TemporaryDirectory()))
-        encoder, bank = encoder_and_bank(pool, loaded, how, folder, skip_broken=skip_broken)
-        features = np.array(
-            kept_features(pool, encoder, bank, skip_broken=skip_broken, progress=progress)[0]
-        )
+    kept = cache if cache is not None else None if out is None else out.parent / FEATURES
+    features = pool_features(pool, loaded, how, kept, skip_broken=skip_broken, progress=progress)
     usable = np.flatnonzero(~np.isnan(features[:, 0]))
     if len(usable) < budget:
         raise DataError(
