@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from tailora import Recipe, curate
+from tailora import Recipe, curate, open_dataset
 from tests.data.scenes import write_scene
 from tests.end_to_end.chips import SIDE, refused, snapshot, succeed, tailora, write_chips
 
@@ -41,6 +41,11 @@ def test_copies_and_wrong_labels_are_found_and_nothing_is_removed(small, words, 
     assert {"a/004.png", "b, c/conflict.png"} == pairs[0]  # different labels come first
     assert {"a/003.png", "a/copy.png"} in pairs
     assert found["conflicts"] == 1
+    # the splits are those of `fit`, and a copy in another one is a leak
+    splits = dict(zip((data := open_dataset(small)).ids(), data.splits, strict=True))
+    for one in found["copies"]:
+        assert one["splits"] == [splits[name] for name in one["ids"]]
+    assert found["leaks"] == sum(len(set(one["splits"])) > 1 for one in found["copies"])
     assert "with different labels 1" in told
     with (tmp_path / "cur" / "images.csv").open(encoding="utf-8", newline="") as file:
         rows = {row["id"]: row for row in csv.DictReader(file)}
@@ -113,6 +118,10 @@ def test_too_few_images_to_judge_labels_are_refused(words, tmp_path):
     chips = write_chips(tmp_path / "chips", {"a": 2, "b": 2}, seed=0)
     answer = tailora("curate", chips, *words, "--out", "cur", "--quiet")
     refused(answer, "fewer than 5 independent images")
+
+
+def test_a_file_is_no_folder_for_results(small, words):
+    refused(tailora("curate", small, *words, "--out", small / "a" / "000.png"), "is a file")
 
 
 def test_a_scene_is_refused(tmp_path):

@@ -369,3 +369,10 @@ def test_one_class_of_polygons_on_a_scene(encoder, tmp_path):
     assert "Average precision" in (run / "report.html").read_text("utf-8")
     out = json.loads(succeed("evaluate", run, *data[:5], "--json", "--quiet").out)
     assert out["task"]["rows"][0]["ap50"]["all"] == pytest.approx(row["ap50"]["all"])
+
+
+def test_a_source_is_no_scene_although_a_folder_has_its_name(dota, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(dota, tmp_path / "dota")
+    counts = json.loads(succeed("inspect", "dota:dota", "--task", "detect", "--json").out)
+    assert {row["name"] for row in counts["classes"]} == set(COLOURS)

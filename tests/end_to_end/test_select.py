@@ -52,14 +52,27 @@ def test_windows_of_a_scene_lie_side_by_side(words, tmp_path):
     pixels = np.random.default_rng(0).integers(1, 255, (3, 64, 96), dtype=np.uint8)
     scene = write_scene(tmp_path / "scene.tif", pixels)
     succeed(
-        "select", scene, *words, "--budget", 7, "--method", "bands", "--chip", 16, "--out",
+        "select", scene, *words, "--budget", 24, "--method", "bands", "--chip", 16, "--out",
         "next.gpkg", "--quiet",
     )  # fmt: skip
     _, _, shapes, _ = pyogrio.raw.read(tmp_path / "next.gpkg")
     boxes = shapely.from_wkb(shapes)
-    assert len(boxes) == 7
-    first, second = np.triu_indices(7, 1)
+    assert len(boxes) == 24  # all of 4 x 6
+    first, second = np.triu_indices(24, 1)
     assert shapely.area(shapely.intersection(boxes[first], boxes[second])).max() == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--step", 0), "got 0"),
+        (("--chip", 0), "--chip must lie in"),
+        (("--chip", 16, "--budget", 25), "24 windows, fewer than --budget 25"),
+    ],
+)
+def test_windows_that_cannot_be_are_refused(given, said, words, tmp_path):
+    scene = write_scene(tmp_path / "scene.tif", np.ones((3, 64, 96), dtype=np.uint8))
+    refused(tailora("select", scene, *words, "--budget", 3, *given, "--quiet"), said)
 
 
 @pytest.mark.parametrize(

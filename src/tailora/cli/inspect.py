@@ -67,7 +67,8 @@ def inspect(
     from tailora.data.scenes.manifest import open_unlabelled
 
     # report a wrong path before the slow imports
-    scene = None if labels or class_field or imbalance or chip else open_unlabelled(data)
+    labelled = labels or class_field or imbalance or chip or task_for(data, task)
+    scene = None if labelled else open_unlabelled(data)
     given: dict[str, Any] = {"wavelengths": _numbers(wavelengths), "new_bands": new_bands}
     if scene is not None:
         found_there = _inspect_scene(scene, given, out)

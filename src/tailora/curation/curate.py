@@ -17,9 +17,9 @@ from tailora.curation.near_duplicates import COSINE, joined, near_duplicates
 from tailora.curation.outliers import class_distances, far_out
 from tailora.curation.pool_features import pool_features
 from tailora.curation.result import CuratedClass, CuratedImage, Curation, NearCopies
-from tailora.data import Dataset
+from tailora.data import Dataset, open_dataset
 from tailora.data.sources import file_path
-from tailora.errors import ConfigError, DataError
+from tailora.errors import ConfigError, DataError, TailoraError
 from tailora.frames import Rows
 from tailora.inference.search import FEATURES
 from tailora.inference.search_pool import Pool, open_pool
@@ -71,21 +71,17 @@ def curate(
         >>> found = tailora.curate("chips/", out="runs/curation")  # doctest: +SKIP
         >>> found.images.to_frame()  # doctest: +SKIP
     """
-    if run is not None and recipe is not None:
-        raise ConfigError("the encoder is that of the run: leave out the recipe")
-    if folds < 3:
-        raise ConfigError(f"--folds must be at least 3, got {folds}")
-    if not 0 < cosine <= 1:
-        raise ConfigError(f"--cosine must lie in (0, 1], got {cosine}")
+    out = None if out is None else Path(out)
+    _check(run, recipe, out, cosine, folds)
     loaded = load_run(run) if isinstance(run, str | Path) else run
     how = loaded.recipe if loaded else recipe or Recipe()
     require_per_image(how.task, "curate")
-    pool = open_pool(data, loaded, how.data, seed=how.seed)
+    pool = open_pool(_divided(data, how.seed), loaded, how.data, seed=how.seed)
     if pool.data is None:
         raise DataError(
             f"{pool.name!r} is a scene; curate takes images (tailora search finds places in scenes)"
         )
-    kept = cache if cache is not None else None if out is None else Path(out) / FEATURES
+    kept = cache if cache is not None else None if out is None else out / FEATURES
     features = pool_features(pool, loaded, how, kept, skip_broken=skip_broken, progress=progress)
     usable = np.flatnonzero(~np.isnan(features[:, 0]))
     if len(usable) < 2:
@@ -99,7 +95,7 @@ def curate(
         judged = _judge(seen, _independent(seen, copies), folds, how.seed, progress)
     found = _curation(seen, copies, judged, _caveats(loaded, len(features) - len(usable)))
     if out is not None:
-        write_curation(found, seen.read, pool.bands, Path(out))
+        write_curation(found, seen.read, pool.bands, out)
     return found
 
 
@@ -142,6 +138,28 @@ class _Judged:
 
     doubts: LabelDoubts
     influence: Influence
+
+
+def _check(run: object, recipe: object, out: Path | None, cosine: float, folds: int) -> None:
+    if run is not None and recipe is not None:
+        raise ConfigError("the encoder is that of the run: leave out the recipe")
+    if folds < 3:
+        raise ConfigError(f"--folds must be at least 3, got {folds}")
+    if not 0 < cosine <= 1:
+        raise ConfigError(f"--cosine must lie in (0, 1], got {cosine}")
+    if out is not None and out.exists() and not out.is_dir():
+        raise ConfigError(f"--out is a folder for the page and tables; {str(out)!r} is a file")
+
+
+def _divided(data: str | Path | Dataset, seed: int) -> str | Path | Dataset:
+    """Open data as `fit` does, whose splits copies must not cross; as given if it cannot."""
+    if isinstance(data, Dataset):
+        return data
+    try:
+        opened = open_dataset(data, seed=seed)
+    except TailoraError:  # too few images of a class, no labels, or a mistake that comes up again
+        return data
+    return data if opened.targets is not None else opened
 
 
 def _independent(seen: _Seen, copies: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
@@ -290,7 +308,7 @@ def _copies(groups: Sequence[NDArray[np.int64]], images: Rows[CuratedImage]) -> 
         )
         for group in groups
     ]
-    return Rows(sorted(found, key=lambda one: not (one.leaks or one.conflicts)))  # stable
+    return Rows(sorted(found, key=lambda one: (not one.conflicts, not one.leaks)))  # stable
 
 
 def _known(value: float) -> float | None:

@@ -178,7 +178,8 @@ def _doubts(
 
 
 def _lines(one: CuratedImage) -> tuple[str, ...]:
-    return one.label or "", f"or {one.suggested}?", f"support {decimal(one.support, digits=2)}"
+    support = f"support {decimal(one.support, digits=2)}"
+    return one.label or "", f"or {one.suggested}?", support, one.id
 
 
 def _outliers(found: Curation, pictures: _Pictures) -> Section:
@@ -187,7 +188,9 @@ def _outliers(found: Curation, pictures: _Pictures) -> Section:
     if not rows:
         return Section("outliers", title, "", (Note("none"),))
     items = tuple(
-        pictures.of(row, one.id, (one.label or "", f"distance {decimal(one.distance, digits=1)}"))
+        pictures.of(
+            row, one.id, (one.label or "", f"distance {decimal(one.distance, digits=1)}", one.id)
+        )
         for row in rows[:MOST_SHOWN]
         if (one := found.images[row])
     )
@@ -204,7 +207,7 @@ def _copies(found: Curation, pictures: _Pictures) -> Section:
         blocks += [*_warning(one), Gallery(tuple(_of_group(found, one, pictures)))]
     caption = (
         "Alike in features and in pixels; those across splits or with different labels come first. "
-        "Give copies one value in the column `group` of a table, and they stay in one split."
+        "Give copies one value in the column group of a table, and they stay in one split."
     )
     more = _more(len(found.copies), MOST_SHOWN // 2, "groups")
     return Section("copies", title, caption, (*blocks, *more))
@@ -212,8 +215,10 @@ def _copies(found: Curation, pictures: _Pictures) -> Section:
 
 def _of_group(found: Curation, one: NearCopies, pictures: _Pictures) -> list[Thumbnail]:
     return [
-        pictures.of(row, found.images[row].id, (found.images[row].label or "", split))
-        for row, split in zip(one.rows[:_MOST_COPIES], one.splits, strict=False)
+        pictures.of(
+            row, found.images[row].id, (found.images[row].label or "", split, found.images[row].id)
+        )
+        for row, split, name in zip(one.rows[:_MOST_COPIES], one.splits, one.ids, strict=False)
     ]
 
 

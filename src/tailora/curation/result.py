@@ -115,7 +115,8 @@ class Curation:
         data: Its name.
         images: One per image, in order; unreadable ones are left out.
         classes: Largest first; empty without labels.
-        copies: Groups of near duplicates: those across splits first.
+        copies: Groups of near duplicates: those with different labels first, then those across
+            splits.
         doubts: Numbers in `images` of doubted labels, the most doubtful first.
         notes: What to know.
     """

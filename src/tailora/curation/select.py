@@ -21,6 +21,7 @@ from tailora.inference.maps.vector_files import VECTOR_DRIVERS
 from tailora.inference.search import FEATURES
 from tailora.inference.search_pool import open_pool
 from tailora.inference.search_result import Hit, write_hits
+from tailora.numbers import counted
 from tailora.progress import Progress, silent
 from tailora.runs.run import Run, load_run
 from tailora.tasks.task import require_per_image
@@ -109,20 +110,19 @@ def select(
             "the head of this run sees several layers of the encoder, which select does not: fit "
             "without probe.layers, or leave out --run"
         )
-    if step is None and chip is None:
-        chip = (loaded and loaded.record.dataset.chip) or None
-    pool = open_pool(data, loaded, how.data, seed=how.seed, chip=chip, step=step or chip)
+    pool = open_pool(data, loaded, how.data, seed=how.seed, chip=chip, step=step, overlap=False)
     is_scene = pool.windows is not None
     if out is not None and out.suffix.lower() in VECTOR_DRIVERS and not is_scene:
         raise ConfigError(f"{out.name!r} is for windows of a scene; images are listed in a .csv")
+    if len(pool.source) < budget:
+        what = counted(len(pool.source), "window" if is_scene else "image")
+        raise DataError(f"{pool.name!r} has {what}, fewer than --budget {budget:,}")
     kept = cache if cache is not None else None if out is None else out.parent / FEATURES
     features = pool_features(pool, loaded, how, kept, skip_broken=skip_broken, progress=progress)
     usable = np.flatnonzero(~np.isnan(features[:, 0]))
     if len(usable) < budget:
-        raise DataError(
-            f"{pool.name!r} has {len(usable):,} images or windows to choose from, fewer than "
-            f"--budget {budget:,}"
-        )
+        what = counted(len(usable), "window" if is_scene else "image")
+        raise DataError(f"{pool.name!r} has {what} with data, fewer than --budget {budget:,}")
     found = features[usable]
     p = None if loaded is None else _probabilities(loaded, found)
     scaled = (found - found.mean(axis=0, dtype=np.float64)) / unit_spread(found)

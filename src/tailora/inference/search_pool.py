@@ -212,6 +212,7 @@ def open_pool(
     seed: int = 0,
     chip: int | None = None,
     step: int | None = None,
+    overlap: bool = True,
 ) -> Pool:
     """Open a dataset, a folder of images or a scene to search.
 
@@ -222,7 +223,8 @@ def open_pool(
         options: How bands are named.
         seed: Of a built-in dataset.
         chip: Pixels per side of the windows of a scene; None uses that of the run, else 64.
-        step: Stride between windows; None means half a window.
+        step: Stride between windows; None means half a window, or a whole one.
+        overlap: Whether windows overlap if no stride is given.
 
     Raises:
         DataError: There is nothing to search, or it cannot be opened.
@@ -230,7 +232,7 @@ def open_pool(
     """
     files = None if isinstance(source, Dataset) else _scene_files(Path(source))
     if files is not None:
-        return _scene_pool(files, run, options, chip, step)
+        return _scene_pool(files, run, options, chip, step, overlap=overlap)
     for option, value in (("--chip", chip), ("--step", step)):
         if value is not None:
             raise ConfigError(f"{option} is for windows of a scene: leave it out")
@@ -264,7 +266,13 @@ def _scene_files(path: Path) -> list[Path] | None:
 
 
 def _scene_pool(
-    files: list[Path], run: Run | None, options: DataOptions, chip: int | None, step: int | None
+    files: list[Path],
+    run: Run | None,
+    options: DataOptions,
+    chip: int | None,
+    step: int | None,
+    *,
+    overlap: bool,
 ) -> Pool:
     [(name, bands)] = find_scenes(files)
     if run is not None:
@@ -274,10 +282,11 @@ def _scene_pool(
             bands, name=name, sensor=options.sensor, band_names=options.band_names,
             alpha=options.alpha == "band",
         )  # fmt: skip
-    side = chip or (run and run.record.dataset.chip) or Chips().chip
+    side = chip if chip is not None else (run and run.record.dataset.chip) or Chips().chip
     if not LEAST_CHIP <= side <= LARGEST_CHIP:
         raise ConfigError(f"--chip must lie in [{LEAST_CHIP}, {LARGEST_CHIP}], got {side}")
-    grid = ChipGrid(scene.shape, side, max(1, side // 2) if step is None else step)
+    stride = max(1, side // 2 if overlap else side) if step is None else step
+    grid = ChipGrid(scene.shape, side, stride)
     paths = sorted({band.path for band in scene.bands})
     times = [path.stat().st_mtime_ns for path in paths]  # ends alone miss an edit in between
     facts = repr((scene_facts(scene, side), times, grid.step))
