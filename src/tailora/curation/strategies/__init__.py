@@ -14,5 +14,6 @@ STRATEGIES: dict[str, Strategy] = {
         Typical(), Diverse(), DistanceBands(), BalancedMargin(), Badge(), RandomChoice(),
     )
 }  # fmt: skip
+"""Every strategy by its name on the command line."""
 
 __all__ = ["STRATEGIES", "Candidates", "Strategy"]
