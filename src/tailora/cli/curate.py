@@ -9,6 +9,7 @@ from tailora.cli.options import (
     AllowRemote,
     Backbone,
     Debug,
+    EncoderRun,
     Json,
     Quiet,
     Set,
@@ -35,10 +36,7 @@ def curate(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for the page, the tables and features.")
     ],
-    run: Annotated[
-        Path | None,
-        typer.Option(help="Use the adapted encoder of this run.", show_default="a pretrained one"),
-    ] = None,
+    run: EncoderRun = None,
     backbone: Backbone = None,
     cosine: Annotated[
         float, typer.Option(help="Cosine of features from which images may be near duplicates.")

@@ -148,6 +148,20 @@ SceneChip = Annotated[
     int | None,
     typer.Option("--chip", help="Chip size in pixels of a scene.", show_default="that of the run"),
 ]
+WindowSide = Annotated[
+    int | None,
+    typer.Option(
+        "--chip",
+        help="Size in pixels of the windows of a scene.",
+        show_default="that of the run, or 64",
+    ),
+]
+EncoderRun = Annotated[
+    Path | None,
+    typer.Option(
+        "--run", help="Use the adapted encoder of this run.", show_default="a pretrained one"
+    ),
+]
 Sensor = Annotated[
     str | None,
     typer.Option(help="Sensor whose bands a scene has, in its order: {sensors}."),
@@ -418,8 +432,6 @@ def check_ending(path: Path | None, *endings: str, what: str) -> None:
     Raises:
         ConfigError: It has another extension.
     """
-    from tailora.errors import ConfigError
-
     if path is not None and path.suffix and path.suffix.lower() not in endings:
         raise ConfigError(
             f"--out writes {what}: its name must end in {' or '.join(endings)}, got {path.name!r}"

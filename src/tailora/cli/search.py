@@ -9,11 +9,13 @@ from tailora.cli.options import (
     AllowRemote,
     Backbone,
     Debug,
+    EncoderRun,
     Json,
     Quiet,
     Set,
     SkipBroken,
     Unverified,
+    WindowSide,
     bars,
     encoder_source,
     listed,
@@ -46,10 +48,7 @@ def search(
         list[str] | None,
         typer.Option(help="Counter-examples: what resembles these ranks lower."),
     ] = None,
-    run: Annotated[
-        Path | None,
-        typer.Option(help="Use the adapted encoder of this run.", show_default="a pretrained one"),
-    ] = None,
+    run: EncoderRun = None,
     backbone: Backbone = None,
     top: Annotated[int, typer.Option(help="Number of hits.")] = 50,
     out: Annotated[
@@ -97,12 +96,7 @@ def search(
             help="Flips and quarter turns that features are averaged over, 1 or 8 (slower)."
         ),
     ] = 1,
-    chip: Annotated[
-        int | None,
-        typer.Option(
-            help="Size in pixels of the windows of a scene.", show_default="that of the run, or 64"
-        ),
-    ] = None,
+    chip: WindowSide = None,
     step: Annotated[
         int | None,
         typer.Option(help="Stride between windows in pixels.", show_default="half a window"),

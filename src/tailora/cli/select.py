@@ -15,6 +15,7 @@ from tailora.cli.options import (
     Set,
     SkipBroken,
     Unverified,
+    WindowSide,
     bars,
     encoder_source,
     listed,
@@ -59,12 +60,7 @@ def select(
             help="Table as .csv; for a scene also .gpkg or .geojson. Features are kept beside it.",
         ),
     ] = None,
-    chip: Annotated[
-        int | None,
-        typer.Option(
-            help="Size in pixels of the windows of a scene.", show_default="that of the run, or 64"
-        ),
-    ] = None,
+    chip: WindowSide = None,
     step: Annotated[
         int | None,
         typer.Option(help="Stride between windows in pixels.", show_default="side by side"),

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any, final
 
+from tailora.data import Duplicate
 from tailora.frames import Rows
 
 
@@ -80,30 +81,14 @@ class CuratedClass:
 
 @final
 @dataclass(frozen=True)
-class NearCopies:
-    """Near duplicates of each other.
+class NearCopies(Duplicate):
+    """Near duplicates of each other; without labels those are empty.
 
     Args:
-        ids: Of the images.
-        splits: Of each.
-        labels: Class of each; empty without labels.
         rows: Their numbers in `Curation.images`.
     """
 
-    ids: tuple[str, ...]
-    splits: tuple[str, ...]
-    labels: tuple[str, ...]
     rows: tuple[int, ...]
-
-    @property
-    def leaks(self) -> bool:
-        """Whether they are in different splits, which inflates scores."""
-        return len(set(self.splits)) > 1
-
-    @property
-    def conflicts(self) -> bool:
-        """Whether they have different labels, so that at least one is wrong."""
-        return len(set(self.labels)) > 1
 
 
 @final

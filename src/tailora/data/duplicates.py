@@ -3,7 +3,6 @@
 import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import final
 
 import numpy as np
 
@@ -13,7 +12,6 @@ from tailora.data.targets import pictures_of
 from tailora.errors import DataError
 
 
-@final
 @dataclass(frozen=True)
 class Duplicate:
     """One image that occurs more than once, with its copies in row order.

@@ -104,8 +104,7 @@ class KNNProbe(StandardisedProbe):
 
     def check(self, options: Options, counts: ClassCounts) -> None:
         """Reject options that it does not have."""
-        if unknown := sorted(options.keys() - self.options.keys()):
-            raise ConfigError(f"probe {self.name!r} has no option {unknown[0]!r}; it has k, tau")
+        super().check(options, counts)
         for chosen in choices_of(options):
             NearestNeighbours(1, len(counts.names), **chosen)
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from tailora.counts import ClassCounts
-from tailora.errors import ConfigError
 from tailora.heads.linear_probe import zero_linear
 from tailora.heads.loss_probe import fit_linear
 from tailora.heads.prior_thresholding import adjust_logits
@@ -35,8 +34,7 @@ class PostHocProbe(Probe):
 
     def check(self, options: Options, counts: ClassCounts) -> None:
         """Reject options that it does not have."""
-        if unknown := sorted(options.keys() - self.options.keys()):
-            raise ConfigError(f"probe {self.name!r} has no option {unknown[0]!r}; it has tau")
+        super().check(options, counts)
         for chosen in choices_of(options):
             adjust_logits(torch.zeros(1, len(counts.names)), counts, **chosen)
 

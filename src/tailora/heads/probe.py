@@ -131,8 +131,11 @@ class Probe(ABC):
         Raises:
             ConfigError: The message lists the options.
         """
-        if options:
-            raise ConfigError(f"probe {self.name!r} has no options, got {sorted(options)}")
+        if unknown := sorted(options.keys() - self.options.keys()):
+            if not self.options:
+                raise ConfigError(f"probe {self.name!r} has no options, got {unknown}")
+            known = ", ".join(self.options)
+            raise ConfigError(f"probe {self.name!r} has no option {unknown[0]!r}; it has {known}")
 
     @abstractmethod
     def fit(self, data: ProbeData, options: Options = NO_OPTIONS) -> nn.Module:

@@ -27,9 +27,7 @@ class TransitionProbe(Probe):
 
     def check(self, options: Options, counts: ClassCounts) -> None:
         """Reject unknown options, and classes that are no transitions."""
-        if unknown := sorted(options.keys() - self.options.keys()):
-            known = ", ".join(self.options)
-            raise ConfigError(f"probe {self.name!r} has no option {unknown[0]!r}; it has {known}")
+        super().check(options, counts)
         self.meaning(counts)
 
     def meaning(self, counts: ClassCounts) -> Transitions:
