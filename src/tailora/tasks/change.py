@@ -73,10 +73,11 @@ class Change(Segmentation):
             ConfigError: An option is wrong, or is one of scenes.
         """
         from tailora.data import BUILT_IN, open_changes, open_dataset
-        from tailora.data.open import is_scene
+        from tailora.data.open import is_scene, refuse_misspelt
         from tailora.data.star_pairs import pair_up
         from tailora.errors import ConfigError
 
+        refuse_misspelt(source)
         name = str(source).partition(":")[0]
         own = Path(source)
         of_one_date = (own / "masks").is_dir() or (name in _OF_ONE_DATE and not own.exists())

@@ -68,10 +68,11 @@ class Detection(Task):
             ConfigError: An option is wrong, or is one of masks.
         """
         from tailora.data import BUILT_IN, open_object_tiles
-        from tailora.data.open import is_scene, open_windows
+        from tailora.data.open import is_scene, open_windows, refuse_misspelt
         from tailora.data.readers.object_tiles import TILE
         from tailora.data.scenes.object_windows import open_object_windows
 
+        refuse_misspelt(source)
         name = str(source).partition(":")[0]
         given = {key: value for key, value in options.items() if value is not None}
         if is_scene(source, given):

@@ -58,9 +58,10 @@ class Segmentation(Task):
             ConfigError: An option is wrong.
         """
         from tailora.data import BUILT_IN, open_masks
-        from tailora.data.open import is_scene, open_windows
+        from tailora.data.open import is_scene, open_windows, refuse_misspelt
         from tailora.errors import ConfigError
 
+        refuse_misspelt(source)
         name = str(source).partition(":")[0]
         given = {key: value for key, value in options.items() if value is not None}
         if is_scene(source, given):

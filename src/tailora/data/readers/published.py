@@ -27,6 +27,7 @@ PUBLISHED: Final = tuple(_OPENERS)
 """Published datasets that are read as unpacked, as `"dota:PATH"`."""
 
 _OBJECTS: Final = "options"
+_KINDS: Final = {int: "a whole number", float: "a number", str: "a word"}
 
 
 def open_published(name: str, words: Sequence[str], *, seed: int = 0) -> Dataset:
@@ -47,7 +48,7 @@ def open_published(name: str, words: Sequence[str], *, seed: int = 0) -> Dataset
     if not path:
         raise DataError(f"{name!r} is read from your files: give {name}:PATH")
     defaults = published_options(name)
-    chosen = dict(_read(name, defaults, assignment) for assignment in assignments)
+    chosen = dict(read_option(name, defaults, assignment) for assignment in assignments)
     if _OBJECTS in inspect.signature(_OPENERS[name]).parameters:
         own = {field.name for field in fields(ObjectOptions)}
         objects = ObjectOptions(**{key: value for key, value in chosen.items() if key in own})
@@ -88,12 +89,25 @@ def _first_class(root: Path) -> str | None:
     return None
 
 
-def _read(name: str, defaults: Mapping[str, Any], assignment: str) -> tuple[str, Any]:
+def read_option(name: str, defaults: Mapping[str, Any], assignment: str) -> tuple[str, Any]:
+    """Read `option=value` of a dataset as the type of the option's default.
+
+    Args:
+        name: Of the dataset, for messages.
+        defaults: Every option with its default.
+        assignment: As written.
+
+    Raises:
+        ConfigError: An unknown option, no value, or one of another type.
+    """
     key, equals, value = assignment.partition("=")
-    if key not in defaults or not equals:
+    if key not in defaults:
         raise unknown_name(f"option of {name}", key, defaults)
     kind = type(defaults[key])
     try:
-        return key, kind(value)
-    except ValueError as error:
-        raise ConfigError(f"{name}:{key} takes {kind.__name__}, got {value!r}") from error
+        if equals:
+            return key, kind(value)
+    except ValueError:
+        pass
+    shown = repr(value) if equals else "nothing"
+    raise ConfigError(f"{name}:{key}= takes {_KINDS[kind]}, got {shown}")
