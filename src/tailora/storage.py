@@ -141,14 +141,23 @@ def read_json(path: Path) -> Any:
     return _parsed(path, _parse_json)
 
 
-def read_json_lines(path: Path) -> list[Any]:
+def read_json_lines(path: Path, *, ended: bool = False) -> list[Any]:
     """Read a UTF-8 file with one JSON value per line.
+
+    Args:
+        path: The file.
+        ended: Leave out a last line without its end, which somebody is writing.
 
     Raises:
         FileNotFoundError: There is none.
         RunError: See `read_json`.
     """
-    return _parsed(path, lambda text: [_parse_json(line) for line in text.split("\n") if line])
+
+    def parse(text: str) -> list[Any]:
+        lines = text.split("\n")
+        return [_parse_json(line) for line in lines[: -1 if ended else None] if line]
+
+    return _parsed(path, parse)
 
 
 def _parse_json(text: str) -> Any:
