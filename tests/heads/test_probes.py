@@ -12,8 +12,10 @@ import onnx
 import pytest
 import torch
 from onnx.reference import ReferenceEvaluator
+from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, f1_score
+from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from torch import nn
 
@@ -172,6 +174,38 @@ def test_knn_chooses_its_options_on_validation(data):
 def test_knn_refuses(options, said, data):
     with pytest.raises(ConfigError, match=re.escape(said)):
         find_probe("knn").fit(data, options)
+
+
+@pytest.mark.parametrize(("kappa", "tau"), [(40.0, 1.0), (3.0, 0.5), (20.0, 0.0)])
+def test_density_is_the_mean_kernel_of_each_class(kappa, tau, data, test_rows):
+    known, asked = (standardised(data, rows) for rows in (data.features, test_rows[0]))
+    cosines = cosine_similarity(asked, known)
+    expected = np.stack(
+        [
+            logsumexp(kappa * cosines[:, data.labels == c], axis=1)
+            - np.log(size)
+            + (1 - tau) * np.log(size / sum(COUNTS))
+            for c, size in enumerate(COUNTS)
+        ],
+        axis=1,
+    )
+    found = fit_probe("density", data, {"kappa": kappa, "tau": tau})(test_rows[0])
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_density_keeps_a_random_sample_of_a_large_class(data, monkeypatch):
+    monkeypatch.setattr("tailora.heads.density.MOST", 30)
+    head = find_probe("density").fit(data)
+    (inner,) = (one for one in head.modules() if hasattr(one, "labels"))
+    assert np.bincount(inner.labels).tolist() == [min(size, 30) for size in COUNTS]
+    np.testing.assert_allclose(inner.shares, np.array(COUNTS) / sum(COUNTS), rtol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"kappa": 0}, {"kappa": True}, {"tau": -1}, {"tau": "x"}])
+def test_density_refuses(options, data):
+    (name,) = options
+    with pytest.raises(ConfigError, match=f"{name} of a density probe must be a number from"):
+        find_probe("density").fit(data, options)
 
 
 def test_the_own_head_is_the_one_that_was_trained_along(data):

@@ -59,7 +59,7 @@ class NearestNeighbours(nn.Module):
         self.register_buffer("rows", torch.zeros(0, width))
         self.register_buffer("labels", torch.zeros(0, dtype=torch.int64))
         self.register_buffer("prior", torch.full((classes,), 1 / classes))
-        self.register_load_state_dict_pre_hook(_make_room)
+        self.register_load_state_dict_pre_hook(make_room)
 
     def remember(self, rows: Tensor, labels: Tensor) -> None:
         """Keep training features (samples, width) and their classes (samples,)."""
@@ -79,7 +79,7 @@ class NearestNeighbours(nn.Module):
         return (self.labels[nearest][..., None] == classes).sum(dim=1).to(features)
 
 
-def _make_room(head: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+def make_room(head: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Take as many rows as a saved head has, which the options do not say."""
     for name, own in head.named_buffers():
         saved = state.get(prefix + name)

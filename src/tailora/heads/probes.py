@@ -14,6 +14,7 @@ from tailora.heads.classifier_retraining import CRTProbe
 from tailora.heads.clip_zero_shot import ClipZeroShotProbe
 from tailora.heads.conv import ConvProbe
 from tailora.heads.cosine import CosineProbe
+from tailora.heads.density import DensityProbe
 from tailora.heads.dpt import DPTProbe
 from tailora.heads.expert_probes import RIDEProbe, SADEProbe, TLCProbe
 from tailora.heads.factored import FactoredProbe
@@ -37,6 +38,7 @@ _OTHERS: Final[tuple[type[Probe], ...]] = (
     NCML2NProbe,
     NCMCL2NProbe,
     KNNProbe,
+    DensityProbe,
     PostHocProbe,
     TauNormalisedProbe,
     CRTProbe,
