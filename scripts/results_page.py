@@ -142,12 +142,12 @@ def _experiment(result: Result) -> str:
     recipe, sets = result["recipe"], result["sets"]
     parts = [
         f"# {recipe['what']}\n\n{_measure(sets)} in points, mean ± deviation over splits. A gain "
-        f"is the difference to {_TO[_gain_key(sets)]}, paired by split, with its 95 % interval; "
+        f"is the difference to {_TO[_gain_key(result)]}, paired by split, with its 95 % interval; "
         "**bold** where that lies apart from zero. Seconds are a row's own, of seeds side by side "
         "on a shared machine. How to read it stands in the "
         f"[summary](README.md).\n\nRecipe: `benchmarks/experiments/{result['experiment']}.toml`; "
         f"{_machine(result)}.{_in_every_row(result)}\n",
-        _verdict_on(sets),
+        _verdict_on(result),
         *(_set(name, found, result) for name, found in sets.items()),
     ]
     return "\n".join(part for part in parts if part)
@@ -159,9 +159,11 @@ _TO = {
 }
 
 
-def _gain_key(sets: Mapping[str, Result]) -> str:
-    """What gains are over: LoRA, or ordinary fine-tuning where every row is a LoRA."""
-    rows = [row for found in sets.values() for row in found["rows"]]
+def _gain_key(result: Result) -> str:
+    """What gains are over: as the recipe says, else LoRA, or ordinary fine-tuning if all are."""
+    if "gain" in result["recipe"]:
+        return result["recipe"]["gain"]
+    rows = [row for found in result["sets"].values() for row in found["rows"]]
     compared = any(row["difference"] for row in rows)
     return "difference" if compared or not any(map(_over_ordinary, rows)) else "over_ordinary"
 
@@ -176,7 +178,7 @@ def _measure(sets: Mapping[str, Result]) -> str:
 
 
 def _set(name: str, found: Result, result: Result) -> str:
-    key = _gain_key(result["sets"])
+    key = _gain_key(result)
     rows, shared = found["rows"], _shared(result)
     splits = "a new split for each" if found["resplit"] else "one split"
     sizes = [found["dataset"][f"n_{split}"] for split in ("train", "val", "test")]
@@ -271,10 +273,10 @@ def _geometry(rows: Iterable[Row]) -> str:
     )
 
 
-def _verdict_on(sets: Mapping[str, Result]) -> str:
+def _verdict_on(result: Result) -> str:
     """Count the differences of debLoRA, or of all rows where it is not among them."""
-    key = _gain_key(sets)
-    rows = [row for found in sets.values() for row in found["rows"] if row.get(key)]
+    key = _gain_key(result)
+    rows = [row for found in result["sets"].values() for row in found["rows"] if row.get(key)]
     ours = [row for row in rows if row["method"].endswith("deblora")]
     gains = [row[key] for row in ours or rows]
     to = "LoRA" if key == "difference" else "ordinary fine-tuning"

@@ -26,7 +26,7 @@ from tailora.runs.provenance import git_state, machine, versions
 HERE = Path(__file__).parent
 KEPT = (
     "adapter", "method", "probe", "changes", "against", "validation", "scores", "difference",
-    "over_ordinary",
+    "over_ordinary", "also",
     "geometry", "ece",
     "purity", "seconds", "peak_memory_mb", "trained_parameters",
 )  # fmt: skip
@@ -100,11 +100,11 @@ def _run(
     facts = ("fingerprints", "dataset", "seeds", "resplit", "groups", "unit", "replicates")
     return {
         **{key: found[key] for key in facts},
-        **({"measure": "mean IoU"} if found["rows"][0].get("pixels") else {}),
+        **({"measure": task["measure"]} if (task := found["rows"][0]["task"]) else {}),
         "rows": [
             {key: row[key] for key in KEPT}
             | {"retrieval": (row["measures"] or {}).get("retrieval")}
-            | {key: value for key, value in (row.get("pixels") or {}).items() if key in KEPT}
+            | {key: value for key, value in (row["task"] or {}).items() if key in KEPT}
             for row in found["rows"]
         ],
     }

@@ -281,6 +281,16 @@ def row_title(method: str, head: str | None) -> str:
     return f"{title} with its own head" if head == OWN_HEAD else title
 
 
+def row_name(method: str, head: str | None) -> str:
+    """The same as short as the names in recipes, for terminals.
+
+    Example:
+        >>> row_name("lora", "own"), row_name("lora", "logit-adjusted")
+        ('lora, own head', 'lora')
+    """
+    return f"{method}, own head" if head == OWN_HEAD else method
+
+
 def method_style(name: str) -> tuple[str, str] | None:
     """Colour and marker that a method itself asks for in figures, if it does and is there."""
     known = entries("methods")

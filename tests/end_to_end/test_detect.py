@@ -149,6 +149,32 @@ def test_zero_shot_trains_a_detector_on_the_encoder_as_it_is(dota, encoder, tmp_
     assert read_submission(tmp_path / "task1").images
 
 
+def test_a_comparison_scores_rows_by_average_precision(run, dota, encoder, tmp_path):
+    """What a row of a comparison says of a seed is what a run says of it."""
+    out = tmp_path / "compared"
+    words = ("--task", "detect", "--backbone", encoder, *QUICK[1:], "--out", out, "--jobs", "1")
+    methods = ("--methods", "zero-shot,lora", "--seeds", "2")
+    shown = succeed("compare", f"dota:{dota}", *words, *methods).out
+    assert "AP50 in points" in shown
+    rows = {(r["adapter"], r["probe"]): r for r in read_json(out / "comparison.json")["rows"]}
+    for row in read_json(run / "metrics.json")["task"]["rows"]:
+        found = rows["lora", row["head"]]["task"]
+        for scope, value in row["ap50"].items():
+            assert found["scores"][scope]["per_seed"][0] == pytest.approx(value), scope
+            above = found["also"]["AP50:95"]["scores"][scope]
+            assert above["per_seed"][0] == pytest.approx(row["map"][scope])
+        assert {one["name"] for one in found["per_class"]} == set(COLOURS)
+    other, lora = (rows[name, "logit-adjusted"]["task"] for name in ("zero-shot", "lora"))
+    gain = other["scores"]["all"]["mean"] - lora["scores"]["all"]["mean"]
+    assert other["difference"]["all"]["mean"] == pytest.approx(gain)
+    # each seed trains a detector of its own on the encoder that no seed changes
+    first, second = other["scores"]["all"]["per_seed"]
+    assert first != second
+    page = (out / "comparison.html").read_text("utf-8")
+    assert "AP50 per class" in page
+    assert "AP75 tail" in page
+
+
 def test_without_a_new_adapter_deblora_moves_the_classifier_alone(dota, encoder, tmp_path):
     settings = ("deblora.epochs=0", "deblora.head=targets")
     debiased(dota, encoder, tmp_path, *(word for one in settings for word in ("--set", one)))

@@ -136,22 +136,24 @@ def test_a_comparison_counts_pixels(run, pairs, encoder, tmp_path):
     rows = {row["probe"]: row for row in read_json(out / "comparison.json")["rows"]}
     of_run = read_json(run / "metrics.json")["task"]
     for row in of_run["rows"]:
-        found = rows[row["head"]]["pixels"]
+        found = rows[row["head"]]["task"]
         for scope, value in row["mean_iou"].items():
             assert found["scores"][scope]["per_seed"][0] == pytest.approx(value), scope
         assert [one["name"] for one in found["per_class"]] == list(CLASSES)
         assert set(found["validation"]) == {"all", "head", "middle", "tail"}
-    assert rows["own"]["pixels"]["over_ordinary"] is None
-    gain = rows["logit-adjusted"]["pixels"]["over_ordinary"]["tail"]
-    means = [rows[p]["pixels"]["scores"]["tail"]["mean"] for p in ("logit-adjusted", "own")]
+        accuracy = found["also"]["pixel accuracy"]["scores"]
+        assert accuracy["all"]["per_seed"][0] == pytest.approx(row["pixel_accuracy"])
+    assert rows["own"]["task"]["over_ordinary"] is None
+    gain = rows["logit-adjusted"]["task"]["over_ordinary"]["tail"]
+    means = [rows[p]["task"]["scores"]["tail"]["mean"] for p in ("logit-adjusted", "own")]
     assert gain["mean"] == pytest.approx(means[0] - means[1])
     assert gain["low"] < gain["mean"] < gain["high"]
     page = (out / "comparison.html").read_text("utf-8")
     assert "Highest tail mean IoU" in page
     assert "IoU per class" in page
     table = package.read_comparison(out).rows.to_frame()
-    assert table["pixels.scores.tail.mean"].tolist() == [
-        row["pixels"]["scores"]["tail"]["mean"] for row in rows.values()
+    assert table["task.scores.tail.mean"].tolist() == [
+        row["task"]["scores"]["tail"]["mean"] for row in rows.values()
     ]
 
 

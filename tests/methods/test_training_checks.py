@@ -228,6 +228,34 @@ def test_one_adapter_a_category_takes_neither_mixes_nor_views_nor_phases(key):
         check_plan(plan, COUNTS)
 
 
+# --- methods with a part of training ---
+
+
+def test_a_loss_or_sampler_after_a_plus_changes_the_training_of_a_method():
+    methods = ["lora", "lora+reslt", "lora+seesaw", "lora+ecm", "fine-tune+repeat-factor"]
+    plan = make_plan(Recipe(), methods=methods, probes=[], variants=[], seeds=1)
+    assert [(row.method, row.changes) for row in plan.adaptations] == [
+        ("lora", {}), ("lora+reslt", {}), ("lora", {"train.loss": "seesaw"}),
+        ("lora", {"train.loss": "effective-class-margin"}),
+        ("fine-tune", {"train.sampler": "repeat-factor"}),
+    ]  # fmt: skip
+    assert plan.adaptations[3].recipe.train.loss == "effective-class-margin"
+    assert plan.baseline_of(plan.adaptations[3]).name == "lora"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("lora+seasaw", "did you mean 'seesaw'"),
+        ("lara+seesaw", "did you mean 'lora'"),
+        ("zero-shot+seesaw", "train.loss acts on no zero-shot"),
+    ],
+)
+def test_a_part_that_is_unknown_or_idle_is_refused(name, says):
+    with pytest.raises(ConfigError, match=says):
+        make_plan(Recipe(), methods=[name], probes=[], variants=[], seeds=1)
+
+
 # --- phases of the expert rows ---
 
 

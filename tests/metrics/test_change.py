@@ -5,9 +5,11 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from tailora.counts import Groups
+from tailora.errors import RunError
 from tailora.metrics.change import (
     SCORES,
     ChangeCounts,
+    ChangeSums,
     bootstrap_change,
     change_metrics,
     change_scores,
@@ -140,3 +142,19 @@ def test_pairs_are_resampled_as_a_whole():
     )
     low, high = entry["f_scd_interval"]
     assert low < entry["f_scd"] < high == 1
+
+
+def test_rows_of_comparisons_have_the_separated_kappa_of_the_same_resamples():
+    counts, units = count(*draw(pairs=6)), np.array(list("aabbcd"))
+    sums = np.zeros((6, 3, 4), dtype=np.int64)
+    found = ChangeSums(units, sums, np.stack(counts.tables))
+    expected = bootstrap_change(counts, units.tolist(), **OPTIONS)
+    assert found.scores("SeK") == pytest.approx([expected.point["sek"]])
+    drawn = found.resampled("SeK", **OPTIONS)
+    np.testing.assert_allclose(drawn.replicates[:, 0], expected.replicates["sek"])
+    assert ChangeSums.read(found.arrays()).says_the_same(found)
+    assert ChangeSums.read({"targets": units}) is None
+    with pytest.raises(RunError, match="lacks a part"):
+        ChangeSums.read({"places_units": units})
+    with pytest.raises(RunError, match="fit no test split"):
+        ChangeSums(units, sums, np.stack(counts.tables)[:4])

@@ -5,7 +5,7 @@ import pytest
 
 from tailora.boxes import COCO_THRESHOLDS, Boxes, average_precision, evaluate_detections, to_corners
 from tailora.counts import Groups
-from tailora.metrics.detection import detection_metrics, weighted_precision
+from tailora.metrics.detection import RankedDetections, detection_metrics, weighted_precision
 
 NAMES = ("ship", "plane", "crane", "none")
 OPTIONS = {"replicates": 60, "confidence": 0.95, "seed": 0}
@@ -73,6 +73,25 @@ def test_points_are_those_of_the_evaluation_of_dota(scene):
     assert entry["ap50"]["all"] == pytest.approx(area.precision[0].mean())
     low, high = entry["ap50_interval"]["all"]
     assert low < entry["ap50"]["all"] < high
+
+
+def test_rows_of_comparisons_keep_what_every_score_needs(scene):
+    true, found = boxes(scene[0], truth=True), boxes(scene[1], truth=False)
+    units = {f"i{k}": f"i{k}" for k in range(12)}
+    ranked = RankedDetections.read(RankedDetections.of(found, true, units, NAMES).arrays())
+    for measure, thresholds in (("AP50", (0.5,)), ("AP75", (0.75,)), ("AP50:95", COCO_THRESHOLDS)):
+        area = evaluate_detections(found, true, thresholds=thresholds, protocol="area")
+        own = dict(zip(NAMES, ranked.scores(measure), strict=True))
+        for c, name in enumerate(area.classes):
+            assert own[name] == pytest.approx(area.precision[:, c].mean(), abs=1e-12)
+        assert np.isnan(own["none"])
+    kinds = [(image, name) for image, name, _, difficult in scene[0] if not difficult]
+    having = [len({image for image, own in kinds if own == name}) for name in NAMES]
+    assert ranked.units_per_class().tolist() == having
+    groups = Groups(head=(0,), middle=(1,), tail=(2, 3))
+    _, scores = detection_metrics(found, true, units, groups, NAMES, **OPTIONS)
+    drawn = ranked.resampled("AP75", replicates=60, seed=0).replicates
+    np.testing.assert_array_equal(drawn, scores["ap75"].replicates)
 
 
 def test_resamples_repeat_whole_images(scene):

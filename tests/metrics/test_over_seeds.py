@@ -9,10 +9,11 @@ from sklearn.metrics import f1_score, jaccard_score
 
 from tailora.counts import Groups
 from tailora.errors import ConfigError, DataError
-from tailora.metrics import MaskOutcome, SeedOutcome, compare_over_seeds
+from tailora.metrics import PlaceOutcome, SeedOutcome, compare_over_seeds
 from tailora.metrics.bootstrap import bootstrap_f1
 from tailora.metrics.intervals import undetected_share
 from tailora.metrics.method_metrics import plain
+from tailora.metrics.segmentation import PixelSums
 
 GROUPS = Groups(head=(0,), middle=(1,), tail=(2, 3))
 CLASSES = ("a", "b", "c", "d")
@@ -378,7 +379,12 @@ def test_rows_of_pixels_are_scored_by_iou_and_resampled_by_image():
     units = np.repeat(np.arange(6), 2)
     sums = {name: [masks_of(truth, one) for one in found] for name, found in said.items()}
     seeds = [
-        MaskOutcome({name: found[k] for name, found in sums.items()}, GROUPS, units, CLASSES)
+        PlaceOutcome(
+            {name: PixelSums(units, found[k]) for name, found in sums.items()},
+            "mean IoU",
+            GROUPS,
+            CLASSES,
+        )
         for k in range(2)
     ]
     result = compare_over_seeds(seeds, against="bad", shared_test=True, replicates=400)
@@ -412,7 +418,9 @@ def test_rows_of_pixels_are_scored_by_iou_and_resampled_by_image():
 def test_masks_of_unlike_tests_are_not_resampled_together():
     truth = np.array([[0, 1], [1, 1]])
     one, other = (
-        MaskOutcome({"p": masks_of(t, truth)}, TWO, np.arange(2), ("x", "y"))
+        PlaceOutcome(
+            {"p": PixelSums(np.arange(2), masks_of(t, truth))}, "mean IoU", TWO, ("x", "y")
+        )
         for t in (truth, truth[::-1])
     )
     assert one.units_per_class().tolist() == [1, 2, 0, 0]

@@ -8,7 +8,7 @@ from sklearn.metrics import confusion_matrix, jaccard_score
 from tailora.counts import Groups
 from tailora.metrics.segmentation import (
     PixelCounts,
-    bootstrap_iou,
+    bootstrap_sums,
     boundary,
     boundary_width,
     group_means,
@@ -80,11 +80,11 @@ def test_units_are_resampled_as_a_whole():
     truth = np.zeros((4, 3, 3), dtype=int)
     predicted = np.stack([truth[0], truth[0], truth[0] + 1, truth[0] + 1])
     counts = count(truth, predicted)
-    scores = bootstrap_iou(counts.areas, ["a", "a", "b", "b"], replicates=200, seed=1)
+    scores = bootstrap_sums(counts.areas, ["a", "a", "b", "b"], replicates=200, seed=1)
     assert set(scores.replicates[:, 0].round(9)) == {0.0, 0.5, 1.0}
     assert scores.point[0] == 0.5
     assert (scores.replicates[:, 0] == 0.5).mean() == pytest.approx(0.5, abs=0.1)
-    alone = bootstrap_iou(counts.areas, range(4), replicates=200, seed=1)
+    alone = bootstrap_sums(counts.areas, range(4), replicates=200, seed=1)
     assert len(set(alone.replicates[:, 0].round(9))) == 5
 
 
@@ -93,7 +93,7 @@ def test_means_are_over_defined_classes_and_differences_are_paired():
     worse = np.where(np.random.default_rng(5).random(truth.shape) < 0.3, 0, predicted)
     units = [0, 0, 1, 1, 2, 3]
     first, second = (
-        bootstrap_iou(count(truth, own).areas, units, replicates=50, seed=2)
+        bootstrap_sums(count(truth, own).areas, units, replicates=50, seed=2)
         for own in (predicted, worse)
     )
     means, intervals = group_means(first, GROUPS, confidence=0.9)

@@ -102,7 +102,7 @@ def _row(rng, adapter, probe, names, n_seeds, gain):
         "accuracy": 0.6 + level,
         "balanced_accuracy": 0.55 + level,
         "measures": _measures(level),
-        "pixels": None,
+        "task": None,
         "purity": 0.72 if "deblora" in adapter else None,
         "seconds": {"own": 60.0, "total": 130.0},
         "validation": {"all": 0.6, "head": 0.8, "middle": 0.6, "tail": 0.4},

@@ -50,7 +50,8 @@ def compare(
     methods: Annotated[
         str | None,
         typer.Option(
-            help="Rows, comma-separated: {compared methods}; an oracle leaks the label.",
+            help="Rows, comma-separated: {compared methods}; an oracle leaks the label. Also "
+            "lora+LOSS and lora+SAMPLER, e.g. lora+seesaw; lora+reweight, lora+ecm.",
             show_default="zero-shot,lora,deblora",
         ),
     ] = None,

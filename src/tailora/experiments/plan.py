@@ -36,7 +36,14 @@ TABLES: Final[dict[str, dict[str, Any]]] = {
     "geometry": {"methods": ["fine-tune", "lora", "deblora"]},
 }  # fmt: skip
 
+# beside every loss and sampler by its name, after a method and a plus
+SHORT: Final[dict[str, dict[str, Any]]] = {
+    "reweight": {"train.loss": "class-balanced"},
+    "ecm": {"train.loss": "effective-class-margin"},
+}
+
 _PROBE: Final = "probe."
+_TRAIN: Final = "train."
 _COMMA: Final = re.compile(r",(?![^\[]*\])")
 _SEEN: Final = (  # by heads alone; training starts from plain features
     "probe.views",
@@ -122,7 +129,8 @@ def make_plan(
 
     Args:
         recipe: Everything the rows share.
-        methods: Names that `registry.compared_methods` gives; twice is once.
+        methods: Names that `registry.compared_methods` gives, alone or as `METHOD+PART` with a loss
+            or sampler of training, or one of `SHORT`; twice is once.
         probes: `name` or `name:option=value:...`; `all` is every probe that any encoder has; empty
             is the recipe's, beside the own head of what is trained with one.
         variants: Changes to the recipe, each a mapping from recipe keys to values; empty is the
@@ -136,7 +144,8 @@ def make_plan(
     """
     if seeds < 1:
         raise ConfigError(f"seeds must be at least 1, got {seeds}")
-    found = [find_method(name) for name in methods]
+    asked = {name: _read_method(name) for name in methods}
+    found = [find_method(name) for name, _ in asked.values()]
     if not methods:
         raise ConfigError("a comparison needs at least one method; name some with --methods")
     if recipe.train.trackers:
@@ -159,8 +168,8 @@ def make_plan(
     every = [name for name in known if name not in unfit]
     listed = [name for text in probes for name in (every if text == "all" else [text])]
     adaptations = [
-        _adaptation(recipe, method, changes)
-        for method in dict.fromkeys(methods)
+        _adaptation(recipe, method, {**changes, **own})
+        for method, own in asked.values()
         for changes in variants or [{}]
     ]
     chosen = [parse_probe(text) for text in listed]
@@ -274,7 +283,14 @@ def _check_idle(row: Adaptation, probes: Sequence[ProbeChoice]) -> None:
             )
 
 
-def stage_key(recipe: Recipe, method: str, *, fingerprint: str, loaded: LoadedBackbone) -> str:
+def stage_key(
+    recipe: Recipe,
+    method: str,
+    *,
+    fingerprint: str,
+    loaded: LoadedBackbone,
+    detector: bool = False,
+) -> str:
     """Name what a stage depends on: equal keys are equal stages and are done once.
 
     Args:
@@ -282,17 +298,23 @@ def stage_key(recipe: Recipe, method: str, *, fingerprint: str, loaded: LoadedBa
         method: The stage.
         fingerprint: Of the dataset.
         loaded: The encoder.
+        detector: Whether it holds a detector too that was trained by itself, as the recipe says.
     """
     defaults, of = recipe_keys(), find_method(method)
     starts_at_probe = recipe.train.head_start == "probe"  # of stage 0, on pretrained features
     kept = {
         key: value
         for key, value in recipe.flat().items()
-        if (of.acts_on(key) or key == "task" or (key.startswith(_PROBE) and starts_at_probe))
+        if (
+            of.acts_on(key)
+            or key == "task"
+            or (key.startswith(_PROBE) and starts_at_probe)
+            or (detector and key.startswith(_TRAIN))
+        )
         and value != defaults[key]
         and key not in _SEEN
     }
-    if method != SEEDLESS:
+    if method != SEEDLESS or detector:
         kept["seed"] = recipe.seed
     facts = [method, fingerprint, loaded.sha256, kept]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
@@ -306,6 +328,28 @@ def every_combination(vary: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]
         [{'a': 1, 'b': 3}, {'a': 2, 'b': 3}]
     """
     return [dict(zip(vary, values, strict=True)) for values in itertools.product(*vary.values())]
+
+
+def _read_method(name: str) -> tuple[str, dict[str, Any]]:
+    """Name of a method, and the changes of its training that follow a plus.
+
+    Raises:
+        ConfigError: Unknown method or part.
+    """
+    method, plus, part = name.rpartition("+")
+    if not plus or name in registry.compared_methods():
+        return name, {}
+    known = {
+        **{one: {"train.sampler": one} for one in registry.names("samplers")},
+        **{one: {"train.loss": one} for one in registry.names("losses")},
+        **SHORT,
+    }
+    if part not in known:
+        raise unknown_name("part of a method", part, known)
+    changes = known[part]
+    if not all(find_method(method).acts_on(key) for key in changes):
+        raise ConfigError(f"{name!r}: {next(iter(changes))} acts on no {method}; leave +{part} out")
+    return method, changes
 
 
 def _adaptation(recipe: Recipe, method: str, variant: Mapping[str, Any]) -> Adaptation:

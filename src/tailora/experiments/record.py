@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,9 @@ from tailora.experiments.rows import SeedWork
 from tailora.frames import Rows
 from tailora.methods.method import find_method
 from tailora.metrics import (
-    MaskOutcome,
     MethodMetrics,
     OverSeeds,
+    PlaceOutcome,
     RowOverSeeds,
     RunMetrics,
     SeedOutcome,
@@ -33,6 +33,7 @@ from tailora.metrics import (
 )
 from tailora.metrics.group_f1 import MACRO_KEYS
 from tailora.metrics.method_metrics import Score
+from tailora.metrics.places import Places
 from tailora.metrics.seed_differences import MeanDifference, mean_and_deviation
 from tailora.runs.comparison import (
     ComparedClass,
@@ -41,17 +42,17 @@ from tailora.runs.comparison import (
     ComparisonResult,
     ComparisonRow,
     Measures,
-    PixelScores,
+    OtherScores,
     PriorSpreads,
     Seconds,
+    TaskScores,
     TuningResult,
 )
-from tailora.runs.comparison_folder import ComparisonFolder
 from tailora.runs.provenance import GitState, Machine, git_state, machine, versions
 from tailora.storage import read_arrays, read_json, typed
+from tailora.tasks.task import find_task
 
 _SHOTS: Final = ("many", "medium", "few")
-_SUMS: Final = 3  # hits, true and predicted pixels
 
 
 def row_measures(methods: Sequence[MethodMetrics]) -> Measures | None:
@@ -124,7 +125,7 @@ class _Facts:
     own_seconds: float
     seconds: float
     validation: dict[str, float | None]
-    validation_iou: dict[str, float | None] = field(default_factory=dict)
+    validation_places: dict[str, float | None] = field(default_factory=dict)
     machine: Machine | None = None  # unknown of rows that an earlier version measured
 
 
@@ -138,8 +139,7 @@ class _Found:
     targets: NDArray[np.int64]
     counts: NDArray[np.float64]
     units: NDArray[np.str_] | None
-    overlaps: NDArray[np.int64] | None = None
-    overlap_units: NDArray[np.str_] | None = None
+    places: Places | None = None
 
     @property
     def method(self) -> MethodMetrics:
@@ -162,13 +162,19 @@ def summarise(
         tuning: How options were chosen on validation, where they were.
     """
     plan, folder = works[0].plan, works[0].folder
+    compared_by = find_task(plan.recipe.task).compared_by()
     found = {
-        (row.name, probe.name): [_read(folder, row.name, probe.name, work.seed) for work in works]
+        (row.name, probe.name): [
+            _read(folder.result(row.name, probe.name, work.seed), compared_by) for work in works
+        ]
         for row in plan.adaptations
         for probe in plan.probes_of(row)
     }
     ordinary = _over_ordinary(plan, found, shared=shared)
-    ordinary_pixels = _over_ordinary(plan, found, shared=shared, pixels=True)
+    measures = _measures_of(found)
+    ordinary_task = (
+        _over_ordinary(plan, found, shared=shared, measure=next(iter(measures))) if measures else {}
+    )
     options, git = plan.recipe.evaluate, git_state()
     first = next(iter(found.values()))
     return ComparisonResult(
@@ -196,13 +202,11 @@ def summarise(
             replace(
                 row,
                 over_ordinary=ordinary.get((row.adapter, row.probe)),
-                pixels=row.pixels
-                and replace(
-                    row.pixels, over_ordinary=ordinary_pixels.get((row.adapter, row.probe))
-                ),
+                task=row.task
+                and replace(row.task, over_ordinary=ordinary_task.get((row.adapter, row.probe))),
             )
             for probe in plan.probes
-            for row in _rows_under(plan, probe, found, shared=shared)
+            for row in _rows_under(plan, probe, found, measures, shared=shared)
         ),
         ordinary=None if plan.ordinary is None else " / ".join(plan.ordinary),
         tuning=tuning,
@@ -211,10 +215,9 @@ def summarise(
     )
 
 
-def _read(folder: ComparisonFolder, row: str, probe: str, seed: int) -> _Found:
-    place = folder.result(row, probe, seed)
+def _read(place: Path, compared_by: type[Places] | None) -> _Found:
     try:
-        return _read_result(place)
+        return _read_result(place, compared_by)
     except (RunError, FileNotFoundError) as error:
         reason = error if isinstance(error, RunError) else f"{Path(error.filename).name} is missing"
         raise RunError(
@@ -223,7 +226,7 @@ def _read(folder: ComparisonFolder, row: str, probe: str, seed: int) -> _Found:
         ) from error
 
 
-def _read_result(place: Path) -> _Found:
+def _read_result(place: Path, compared_by: type[Places] | None) -> _Found:
     metrics = RunMetrics.from_json(read_json(place / "metrics.json"), place / "metrics.json")
     facts = typed(_Facts, read_json(place / "row.json"), place / "row.json")
     file = place / "predictions.npz"
@@ -238,8 +241,7 @@ def _read_result(place: Path) -> _Found:
         targets=arrays["targets"],
         counts=arrays["counts"],
         units=arrays.get("units"),
-        overlaps=arrays.get("overlaps"),
-        overlap_units=arrays.get("overlap_units"),
+        places=None if compared_by is None else compared_by.read(arrays),
     )
     rows, classes = found.targets.shape, len(metrics.classes)
     if found.counts.shape != (classes,) or len(rows) != 1:
@@ -250,12 +252,8 @@ def _read_result(place: Path) -> _Found:
             raise RunError(f"{file.name} holds {name} that fit no test split")
     if found.units is not None and found.units.shape != rows:
         raise RunError(f"{file.name} holds units that fit no test split")
-    if found.overlaps is not None and (
-        found.overlaps.shape[1:] != (_SUMS, classes)
-        or found.overlap_units is None
-        or found.overlap_units.shape != found.overlaps.shape[:1]
-    ):
-        raise RunError(f"{file.name} holds counts of pixels that fit no test split")
+    if found.places is not None and found.places.true.shape[1:] != (classes,):
+        raise RunError(f"{file.name} holds counts of other classes than metrics.json")
     return found
 
 
@@ -263,6 +261,7 @@ def _rows_under(
     plan: Plan,
     probe: ProbeChoice,
     found: Mapping[tuple[str, str], list[_Found]],
+    measures: Mapping[str, str | None],
     *,
     shared: bool,
 ) -> list[ComparisonRow]:
@@ -278,30 +277,54 @@ def _rows_under(
         _entry(row, probe, statistics_of[row.name], mine[row.name], baselines.get(row.name))
         for row in rows
     ]
-    if not _has_pixels(mine):
+    if not measures:
         return entries
-    over = _over_seeds(plan, mine, against, shared=shared, pixels=True)
+    over = {
+        measure: _over_seeds(plan, mine, against, shared=shared, measure=measure).rows
+        for measure in measures
+    }
     return [
-        replace(entry, pixels=_pixels(one, mine[one.name]))
-        for entry, one in zip(entries, over.rows, strict=True)
+        replace(entry, task=_task_scores(measures, of_measures, mine[entry.adapter]))
+        for entry, *of_measures in zip(entries, *over.values(), strict=True)
     ]
 
 
-def _has_pixels(found: Mapping[Any, Sequence[_Found]]) -> bool:
-    """Whether pixels were counted for every row, which earlier versions did not."""
-    return all(one.overlaps is not None for results in found.values() for one in results)
+def _measures_of(found: Mapping[Any, Sequence[_Found]]) -> Mapping[str, str | None]:
+    """Scores over all places; none unless every row has them, which ensembles have not."""
+    every = [one.places for results in found.values() for one in results]
+    known = [places for places in every if places is not None]
+    return known[0].measures if len(known) == len(every) else {}
 
 
-def _pixels(over: RowOverSeeds, results: Sequence[_Found]) -> PixelScores:
-    sums = [one.overlaps.sum(axis=(0, 2)) for one in results if one.overlaps is not None]
-    return PixelScores(
-        scores=over.scores,
-        difference=over.difference,
-        ranks=over.ranks,
-        per_class=over.per_class,
-        accuracy=_spread(float(hits / true) for hits, true, _ in sums),
-        validation=_means(one.facts.validation_iou for one in results),
+def _task_scores(
+    measures: Mapping[str, str | None], over: Sequence[RowOverSeeds], results: Sequence[_Found]
+) -> TaskScores:
+    (name, of_class), *others = measures.items()
+    main, *rest = over
+    return TaskScores(
+        measure=name,
+        class_measure=of_class or name,
+        scores=main.scores,
+        difference=main.difference,
+        ranks=main.ranks,
+        per_class=main.per_class,
+        validation=_means(one.facts.validation_places for one in results),
+        also={
+            other: OtherScores(
+                scores=_scopes(one.scores, by_group=kind is not None),
+                difference=one.difference and _scopes(one.difference, by_group=kind is not None),
+            )
+            for (other, kind), one in zip(others, rest, strict=True)
+        },
     )
+
+
+_Of = TypeVar("_Of")
+
+
+def _scopes(found: Mapping[str, _Of], *, by_group: bool) -> dict[str, _Of]:
+    """All that a score has: one of all classes at once has no groups."""
+    return dict(found) if by_group else {"all": found["all"]}
 
 
 def _over_ordinary(
@@ -309,13 +332,13 @@ def _over_ordinary(
     found: Mapping[tuple[str, str], list[_Found]],
     *,
     shared: bool,
-    pixels: bool = False,
+    measure: str | None = None,
 ) -> dict[tuple[str, str], dict[str, MeanDifference] | None]:
     """Difference of each row to ordinary fine-tuning; nothing where that is no row."""
-    if plan.ordinary is None or (pixels and not _has_pixels(found)):
+    if plan.ordinary is None:
         return {}
     named = {" / ".join(key): results for key, results in found.items()}
-    over = _over_seeds(plan, named, " / ".join(plan.ordinary), shared=shared, pixels=pixels)
+    over = _over_seeds(plan, named, " / ".join(plan.ordinary), shared=shared, measure=measure)
     return dict(zip(found, (row.difference for row in over.rows), strict=True))
 
 
@@ -325,11 +348,14 @@ def _over_seeds(
     against: str | Mapping[str, str],
     *,
     shared: bool,
-    pixels: bool = False,
+    measure: str | None = None,
 ) -> OverSeeds:
-    options, outcome = plan.recipe.evaluate, _mask_outcome if pixels else _outcome
+    """Macro-F1 of decisions, or a score over all places, over seeds."""
+    options, seeds = plan.recipe.evaluate, range(len(plan.seeds))
     return compare_over_seeds(
-        [outcome(plan, results, place) for place in range(len(plan.seeds))],  # type: ignore[arg-type]
+        [_outcome(plan, results, place) for place in seeds]
+        if measure is None
+        else [_place_outcome(plan, results, place, measure) for place in seeds],
         against=against,
         shared_test=shared,
         replicates=options.replicates,
@@ -349,15 +375,15 @@ def _outcome(plan: Plan, mine: Mapping[str, list[_Found]], place: int) -> SeedOu
     )
 
 
-def _mask_outcome(plan: Plan, mine: Mapping[str, list[_Found]], place: int) -> MaskOutcome:
+def _place_outcome(
+    plan: Plan, mine: Mapping[str, list[_Found]], place: int, measure: str
+) -> PlaceOutcome:
     one = next(iter(mine.values()))[place]
-    sums = {name: np.asarray(results[place].overlaps) for name, results in mine.items()}
-    return MaskOutcome(
-        sums=sums,
-        groups=_groups(plan, one),
-        units=np.asarray(one.overlap_units),
-        classes=one.metrics.classes,
-    )
+    said = {name: results[place].places for name, results in mine.items()}
+    places = {name: own for name, own in said.items() if own is not None}
+    if next(iter(places.values())).measures[measure] is None:  # as of one class
+        return PlaceOutcome(places, measure, Groups((0,), (), ()), (measure,))
+    return PlaceOutcome(places, measure, _groups(plan, one), one.metrics.classes)
 
 
 def _groups(plan: Plan, one: _Found) -> Groups:

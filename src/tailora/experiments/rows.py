@@ -48,12 +48,13 @@ from tailora.metrics import (
     group_f1,
 )
 from tailora.metrics.method_metrics import defined
-from tailora.metrics.segmentation import iou_of_sums
+from tailora.metrics.places import Places
 from tailora.progress import Progress
 from tailora.runs.comparison_folder import ComparisonFolder
 from tailora.runs.folder import RunFolder
 from tailora.runs.provenance import machine
 from tailora.storage import write_atomically, write_json
+from tailora.tasks.task import find_task
 
 
 def _cost(job: Job, method: Method) -> dict[str, Any]:
@@ -121,17 +122,17 @@ def row_output(
     return output, val_shares, head
 
 
-def _overlaps(job: Job, method: Method, head: nn.Module, split: str) -> NDArray[np.int64] | None:
-    """Places of each class in each image of a split; None for a task without several of them."""
-    if job.task.per_image or not len(job.dataset.indices(split)):
+def _places(job: Job, method: Method, head: nn.Module | None, split: str) -> Places | None:
+    """What a row says about all places of a split; None for a task that does not ask for it."""
+    if head is None or job.task.compared_by() is None or not len(job.dataset.indices(split)):
         return None
     row = placed_row(job, method, split, head, method.name)
-    return job.task.overlaps(measured(job, split, [row]))
+    return job.task.places(measured(job, split, [row]))
 
 
-def _mean_ious(job: Job, sums: NDArray[np.int64]) -> dict[str, float | None]:
-    """Mean IoU by group over all places of a split."""
-    found = group_f1(iou_of_sums(sums.sum(axis=0)), job.groups)
+def _main_scores(job: Job, places: Places) -> dict[str, float | None]:
+    """What rows are compared by, mean over the classes of each group."""
+    found = group_f1(places.scores(next(iter(places.measures))), job.groups)
     return {name: defined(float(value)) for name, value in found.items()}
 
 
@@ -190,6 +191,7 @@ def do_row(work: SeedWork, row: Adaptation, progress: Progress) -> None:
         job = row_job(work, row, _named(progress, f"seed {work.seed}, {row.name}"))
         method = find_method(row.method)
         adapt_all(job, method)
+        method.find(job)
         clusters = clusters_of(job, method.calibration(job))
         for probe in missing:
             _score(job, work, row, probe, clusters)
@@ -207,7 +209,8 @@ def do_seedless(work: SeedWork, progress: Progress) -> None:
     for row in work.adaptations():
         job = row_job(work, row, progress)
         starting_probe(job)
-        if row.method == SEEDLESS:  # no other row shows its features
+        # no other row shows its features, and with a detector each seed has its own
+        if row.method == SEEDLESS and not job.task.detects:
             for split in ("train", "val", "test"):
                 pretrained.features(job, split)
             if any(find_probe(probe.kind).views for probe in work.plan.probes):
@@ -232,7 +235,11 @@ def stage_folders(
     recipe = resolve_recipe(row.recipe, loaded, work.data)
     names = dict.fromkeys((SEEDLESS, *find_method(row.method).stages()))
     key = partial(stage_key, recipe, fingerprint=work.data.fingerprint, loaded=loaded)
-    return {name: work.folder.stage(name, key(name)) for name in names}
+    alone = row.method == SEEDLESS and find_task(recipe.task).detects  # the detector learns alone
+    return {
+        name: work.folder.stage(name, key(name, detector=alone and name == SEEDLESS))
+        for name in names
+    }
 
 
 def row_job(work: SeedWork, row: Adaptation, progress: Progress) -> Job:
@@ -291,13 +298,9 @@ def _score(
     }
     if units is not None:
         arrays["units"] = np.asarray(units, dtype=np.str_)
-    sums, val_sums = (
-        None if head is None else _overlaps(job, method, head, split) for split in ("test", "val")
-    )
-    if sums is not None:
-        samples, groups = job.dataset.indices("test"), job.dataset.groups
-        blocks = samples if groups is None else groups[samples]
-        arrays |= {"overlaps": sums, "overlap_units": np.asarray(blocks, dtype=np.str_)}
+    places, val_places = (_places(job, method, head, split) for split in ("test", "val"))
+    if places is not None:
+        arrays |= places.arrays()
     place = work.folder.result(row.name, probe.name, work.seed)
     write_atomically(
         place / "predictions.npz",
@@ -310,7 +313,7 @@ def _score(
         "validation": validation_f1(job, val),
         "machine": machine(str(job.accelerator.device)),
     }
-    if val_sums is not None:
-        facts["validation_iou"] = _mean_ious(job, val_sums)
+    if val_places is not None:
+        facts["validation_places"] = _main_scores(job, val_places)
     write_json(place / "row.json", facts)
     write_json(place / "metrics.json", metrics.to_json())  # last: it says that the row is there

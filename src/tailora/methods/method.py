@@ -170,7 +170,7 @@ class Method:
             train_once(job, self.name, lambda: self.train(job), parameters=parameters)
 
     def find(self, job: Job) -> None:
-        """Train the task's detector for a run, where `adapt` does not; comparisons need none."""
+        """Train the task's detector where `adapt` does not; its features alone need none."""
 
     def features(
         self, job: Job, split: str, encoder: AnyEncoder | None = None, *, turn: int = 0

@@ -106,7 +106,7 @@ if TYPE_CHECKING:
         fit_temperature,
         fit_vector_scaling,
     )
-    from tailora.metrics.seed_differences import MaskOutcome, MeanDifference, SeedOutcome
+    from tailora.metrics.seed_differences import MeanDifference, PlaceOutcome, SeedOutcome
     from tailora.metrics.shot_accuracy import (
         accuracy_disparity,
         geometric_mean_recall,
@@ -143,13 +143,13 @@ __all__ = [
     "LabelCurves",
     "LabelValue",
     "MapAccuracy",
-    "MaskOutcome",
     "MeanDifference",
     "MethodMetrics",
     "MethodOutput",
     "NeuralCollapse",
     "OverSeeds",
     "PairedDifference",
+    "PlaceOutcome",
     "PowerLaw",
     "RankingScores",
     "RowOverSeeds",

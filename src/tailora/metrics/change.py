@@ -8,19 +8,22 @@ Remote Sensing Images, TGRS 2022 (SeK and F_scd as computed there); Yang et al.,
 Networks for Semantic Change Detection, TGRS 2021 (SeK).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, final
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from tailora.counts import Groups
+from tailora.errors import RunError
 from tailora.metrics.bootstrap import unit_weights
 from tailora.metrics.group_f1 import group_members, mean_of_defined
 from tailora.metrics.intervals import FEWEST_UNITS
-from tailora.metrics.segmentation import interval, number
+from tailora.metrics.places import ResampledScores
+from tailora.metrics.segmentation import PixelSums, bootstrap_sums, interval, number
 from tailora.transitions import NO_CHANGE
 
 SCORES: Final = (
@@ -72,13 +75,67 @@ class ChangeCounts:
             count_objects((np.asarray(truth[0]) > 0) & known, (np.asarray(said[0]) > 0) & known)
         )
         true, own = ([date[known].astype(np.int64) for date in pair] for pair in (truth, said))
-        cells = [n * row + column for row, column in zip(own, true, strict=True)]
-        self.tables.append(np.bincount(np.concatenate(cells), minlength=n * n).reshape(n, n))
+        self.tables.append(date_table(truth, said, n))
         code, right = n * true[0] + true[1], (own[0] == true[0]) & (own[1] == true[1])
         wanted = n * self.transitions[:, 0] + self.transitions[:, 1]
         self.found.append(
             np.stack([np.bincount(some, minlength=n * n)[wanted] for some in (code[right], code)])
         )
+
+
+def date_table(truth: Dates, said: Dates, side: int) -> NDArray[np.int64]:
+    """Count the pixels of both dates by predicted (rows) and true land cover (side, side).
+
+    Args:
+        truth: True land cover at both dates; pixels that are negative at one do not count.
+        said: Predicted land cover at both dates.
+        side: Classes of land cover, and 0.
+    """
+    known = (truth[0] >= 0) & (truth[1] >= 0)
+    true, own = ([date[known].astype(np.int64) for date in pair] for pair in (truth, said))
+    cells = [side * row + column for row, column in zip(own, true, strict=True)]
+    return np.bincount(np.concatenate(cells), minlength=side * side).reshape(side, side)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ChangeSums(PixelSums):
+    """Pixels of what one row says about the test pairs.
+
+    Args:
+        units: Unit of each pair (pairs,).
+        sums: Hits, true and predicted pixels of each transition in each pair (pairs, 3,
+            transitions).
+        tables: Pixels of both dates by predicted and true land cover; see `change_scores` (pairs,
+            classes + 1, classes + 1).
+    """
+
+    measures: ClassVar[Mapping[str, str | None]] = MappingProxyType(
+        {**PixelSums.measures, "SeK": None}
+    )
+
+    tables: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        side = self.tables.shape[-1]
+        if self.tables.shape != (len(self.units), side, side):
+            raise RunError("it holds counts of land cover that fit no test split")
+
+    def scores(self, measure: str) -> NDArray[np.float64]:
+        """IoU of each transition (transitions,), or the score of all (1,)."""
+        return _sek(self.tables.sum(axis=0)) if measure == "SeK" else super().scores(measure)
+
+    def resampled(self, measure: str, *, replicates: int, seed: int) -> ResampledScores:
+        """See `bootstrap_sums`."""
+        if measure != "SeK":
+            return super().resampled(measure, replicates=replicates, seed=seed)
+        return bootstrap_sums(self.tables, self.units, _sek, replicates=replicates, seed=seed)
+
+
+def _sek(tables: NDArray[np.number]) -> NDArray[np.float64]:
+    """Separated kappa (..., 1) of tables of both dates."""
+    return change_scores(tables)["sek"][..., None]
 
 
 def change_scores(tables: NDArray[np.number]) -> dict[str, NDArray[np.float64]]:

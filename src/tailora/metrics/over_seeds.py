@@ -16,8 +16,8 @@ from tailora.errors import ConfigError, unknown_name
 from tailora.metrics.group_f1 import MACRO_KEYS, group_f1
 from tailora.metrics.method_metrics import defined
 from tailora.metrics.seed_differences import (
-    MaskOutcome,
     MeanDifference,
+    PlaceOutcome,
     ResampledTests,
     Score,
     SeedOutcome,
@@ -66,7 +66,7 @@ class SeedSpread(Spread):
 @final
 @dataclass(frozen=True)
 class ClassSpread:
-    """F1 or IoU of a class, over the seeds whose test split has the class; None if undefined."""
+    """A score of a class, over the seeds whose test split has the class; None if undefined."""
 
     name: str
     mean: Score = None
@@ -84,7 +84,7 @@ class RowOverSeeds:
 
     Args:
         name: Row name.
-        scores: Macro-F1, or mean IoU.
+        scores: Macro-F1, or what the task is measured by.
         difference: To the reference row; None for that row itself and without one.
         ranks: Mean rank over seeds by these scores; 1 is best, ties share their mean.
         per_class: Every class of any seed, in index order of the first seed that has it.
@@ -123,7 +123,7 @@ class OverSeeds:
 
 
 def compare_over_seeds(
-    outcomes: Sequence[SeedOutcome] | Sequence[MaskOutcome],
+    outcomes: Sequence[SeedOutcome] | Sequence[PlaceOutcome],
     *,
     against: str | Mapping[str, str] | None,
     shared_test: bool,
@@ -214,7 +214,7 @@ def _baselines(rows: Sequence[str], against: str | Mapping[str, str] | None) -> 
 
 def _macro(
     scores: Sequence[NDArray[np.float64]],
-    outcomes: Sequence[SeedOutcome] | Sequence[MaskOutcome],
+    outcomes: Sequence[SeedOutcome] | Sequence[PlaceOutcome],
 ) -> dict[str, NDArray[np.float64]]:
     """Mean over the classes of a scope, (seeds,); NaN where it has no class in a seed's test."""
     by_seed = [group_f1(one, outcome.groups) for one, outcome in zip(scores, outcomes, strict=True)]
@@ -228,7 +228,7 @@ def _spread(values: NDArray[np.float64]) -> SeedSpread:
 
 def _per_class(
     scores: Sequence[NDArray[np.float64]],
-    outcomes: Sequence[SeedOutcome] | Sequence[MaskOutcome],
+    outcomes: Sequence[SeedOutcome] | Sequence[PlaceOutcome],
 ) -> tuple[ClassSpread, ...]:
     values: dict[str, list[float]] = {}
     for one, outcome in zip(scores, outcomes, strict=True):

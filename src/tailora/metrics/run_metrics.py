@@ -24,7 +24,7 @@ from tailora.metrics.method_metrics import (
     Scores,
     plain,
 )
-from tailora.registry import OWN_HEAD
+from tailora.registry import row_name
 from tailora.storage import keyed, typed
 
 SCHEMA: Final = 2
@@ -203,8 +203,7 @@ class RunMetrics:
             table.add_column(name, justify="right")
         for method in self.methods:
             cells = [_points(method.macro_f1[k], method.macro_f1_interval[k]) for k in columns]
-            own = ", own head" if method.head == OWN_HEAD else ""
-            table.add_row(f"{method.method}{own}", *cells)
+            table.add_row(row_name(method.method, method.head), *cells)
         return table
 
 

@@ -11,7 +11,7 @@ in machine learning benchmarks", MLSys 2021.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, final
+from typing import Annotated, Final, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,7 +26,7 @@ from tailora.metrics.confusion import class_scores, confusion_matrix
 from tailora.metrics.group_f1 import MACRO_KEYS, group_members, mean_of_defined
 from tailora.metrics.intervals import FEWEST_UNITS, undetected_share
 from tailora.metrics.method_metrics import Interval
-from tailora.metrics.segmentation import MaskScores, bootstrap_iou, iou_of_sums
+from tailora.metrics.places import Places, ResampledScores
 from tailora.numbers import MISSING, points, points_interval
 
 _ZERO: Final = 1e-12  # differences of equal scores come out as rounding noise
@@ -96,58 +96,56 @@ class SeedOutcome:
 
 @final
 @dataclass(frozen=True, eq=False)
-class MaskOutcome:
-    """Pixels of every row of a comparison on the test split of one seed.
+class PlaceOutcome:
+    """What every row of a comparison says about all places of the test split of one seed.
 
     Args:
-        sums: Hits, true and predicted pixels of each class in each test image (images, 3, classes),
-            keyed by row name.
+        places: By row name.
+        measure: One of its scores.
         groups: Head, middle and tail, by class index.
-        units: Unit of each image, e.g. its block (images,).
-        classes: Class names in index order.
+        classes: Class names in index order; one name for a score of all classes at once.
     """
 
-    sums: Mapping[str, NDArray[np.int64]]
+    places: Mapping[str, Places]
+    measure: str
     groups: Groups
-    units: NDArray[Any]
     classes: tuple[str, ...]
 
     @property
     def rows(self) -> list[str]:
         """Names of its rows."""
-        return list(self.sums)
+        return list(self.places)
 
     def class_scores(self, row: str) -> NDArray[np.float64]:
-        """IoU of each class (classes,)."""
-        return iou_of_sums(self.sums[row].sum(axis=0))
+        """Score of each class (classes,)."""
+        return self.places[row].scores(self.measure)
 
-    def resampled(self, row: str, *, replicates: int, seed: int) -> MaskScores:
-        """IoU of a row on resamples of the test split; the same resamples for every row."""
-        return bootstrap_iou(self.sums[row], self.units, replicates=replicates, seed=seed)
+    def resampled(self, row: str, *, replicates: int, seed: int) -> ResampledScores:
+        """Scores of a row on resamples of the test split; the same resamples for every row."""
+        return self.places[row].resampled(self.measure, replicates=replicates, seed=seed)
 
     def units_per_class(self) -> NDArray[np.int64]:
-        """Units with a pixel of each class (classes,)."""
-        return np.array([len(set(self.units[has])) for has in self._true().T > 0])
+        """Units with something of each class to find (classes,)."""
+        if self._any.measures[self.measure] is None:
+            return np.array([len(set(self._any.units))])
+        return self._any.units_per_class()
 
     def says_the_same(self, row: str, other: str) -> bool:
-        """Whether two rows have the same counts in every image."""
-        return same_values(self.sums[row], self.sums[other])
+        """Whether two rows say the same everywhere."""
+        return self.places[row].says_the_same(self.places[other])
 
-    def has_test_of(self, other: "MaskOutcome") -> bool:
-        """Whether the test split is that of another seed, as far as counts of pixels tell."""
+    def has_test_of(self, other: "PlaceOutcome") -> bool:
+        """Whether the test split is that of another seed, as far as its truth tells."""
         named_alike = (self.classes, self.groups) == (other.classes, other.groups)
-        return (
-            named_alike
-            and same_values(self.units, other.units)
-            and same_values(self._true(), other._true())
-        )
+        return named_alike and self._any.has_test_of(other._any)
 
-    def _true(self) -> NDArray[np.int64]:
-        return next(iter(self.sums.values()))[:, 1]
+    @property
+    def _any(self) -> Places:
+        return next(iter(self.places.values()))
 
 
 def checked_rows(
-    outcomes: Sequence[SeedOutcome] | Sequence[MaskOutcome], *, shared_test: bool
+    outcomes: Sequence[SeedOutcome] | Sequence[PlaceOutcome], *, shared_test: bool
 ) -> list[str]:
     """Return the row names of all seeds in order of appearance.
 
@@ -223,19 +221,19 @@ class MeanDifference:
 class ResampledTests:
     """Resampled test splits of all seeds, on demand; those of reference rows are cached."""
 
-    outcomes: Sequence[SeedOutcome] | Sequence[MaskOutcome]
+    outcomes: Sequence[SeedOutcome] | Sequence[PlaceOutcome]
     shared: bool
     replicates: int
     confidence: float
     seed: int
-    kept: dict[tuple[int, str], BootstrappedF1 | MaskScores] = field(default_factory=dict)
+    kept: dict[tuple[int, str], BootstrappedF1 | ResampledScores] = field(default_factory=dict)
 
-    def resampled(self, position: int, row: str) -> BootstrappedF1 | MaskScores:
+    def resampled(self, position: int, row: str) -> BootstrappedF1 | ResampledScores:
         """Return the scores of a row on resamples of the seed at `position`."""
         outcome = self.outcomes[position]
         return outcome.resampled(row, replicates=self.replicates, seed=self.seed)
 
-    def baseline(self, position: int, row: str) -> BootstrappedF1 | MaskScores:
+    def baseline(self, position: int, row: str) -> BootstrappedF1 | ResampledScores:
         """The same, cached for other rows with this reference."""
         key = (position, row)
         if key not in self.kept:

@@ -8,18 +8,21 @@ CVPR 2021.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, final
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from tailora.counts import Groups
+from tailora.errors import RunError
 from tailora.metrics.bootstrap import unit_weights
 from tailora.metrics.group_f1 import group_members, mean_of_defined
 from tailora.metrics.intervals import FEWEST_UNITS, percentile_interval
+from tailora.metrics.places import Places, ResampledScores
 
 BOUNDARY: Final = 0.02
 """Width of the boundary as a share of the diagonal of an image."""
@@ -131,32 +134,65 @@ def iou_of_sums(sums: NDArray[np.number]) -> NDArray[np.float64]:
     return np.where(union > 0, hits / np.maximum(union, 1), np.nan)
 
 
-@final
+def accuracy_of_sums(sums: NDArray[np.number]) -> NDArray[np.float64]:
+    """Return the share of pixels that are right (..., 1); see `iou_of_sums`."""
+    hits, true, _ = np.moveaxis(np.asarray(sums, dtype=np.float64), -2, 0)
+    total = true.sum(axis=-1, keepdims=True)
+    return np.where(total > 0, hits.sum(axis=-1, keepdims=True) / np.maximum(total, 1), np.nan)
+
+
 @dataclass(frozen=True, eq=False)
-class MaskScores:
-    """IoU of each class, on the test split and on every resample.
+class PixelSums(Places):
+    """Pixels of what one row says about the test images.
 
     Args:
-        point: (classes,).
-        replicates: (replicates, classes).
+        units: Unit of each image, e.g. its block (images,).
+        sums: Hits, true and predicted pixels of each class in each image (images, 3, classes).
+
+    Raises:
+        RunError: Sums of another shape, or of other images than the units.
     """
 
-    point: NDArray[np.float64]
-    replicates: NDArray[np.float64]
+    measures: ClassVar[Mapping[str, str | None]] = MappingProxyType(
+        {"mean IoU": "IoU", "pixel accuracy": None}
+    )
+
+    sums: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if self.sums.ndim != 3 or self.sums.shape[:2] != (len(self.units), _SUMS):
+            raise RunError("it holds counts of pixels that fit no test split")
+
+    @property
+    def true(self) -> NDArray[np.int64]:
+        """True pixels (images, classes)."""
+        return self.sums[:, 1]
+
+    def scores(self, measure: str) -> NDArray[np.float64]:
+        """IoU of each class (classes,), or the share of pixels that are right (1,)."""
+        of_sums = iou_of_sums if self.measures[measure] else accuracy_of_sums
+        return of_sums(self.sums.sum(axis=0))
+
+    def resampled(self, measure: str, *, replicates: int, seed: int) -> ResampledScores:
+        """See `bootstrap_sums`."""
+        of_sums = iou_of_sums if self.measures[measure] else accuracy_of_sums
+        return bootstrap_sums(self.sums, self.units, of_sums, replicates=replicates, seed=seed)
 
 
-def bootstrap_iou(
+def bootstrap_sums(
     sums: Sequence[NDArray[np.int64]] | NDArray[np.int64],
     units: Sequence[Any] | NDArray[Any],
+    score: Callable[[NDArray[np.int64]], NDArray[np.float64]] = iou_of_sums,
     *,
     replicates: int,
     seed: int,
-) -> MaskScores:
-    """Compute IoU on a test split and on resamples of its units.
+) -> ResampledScores:
+    """Score a test split and resamples of its units by counts of pixels.
 
     Args:
-        sums: Of each image, `PixelCounts.areas` or `.edges`.
+        sums: Of each image; for IoU `PixelCounts.areas` or `.edges`.
         units: Unit of each image, e.g. its block; units are resampled as a whole.
+        score: Scores of sums over images (..., classes).
         replicates: Number of resamples; equal seeds and units give equal resamples.
         seed: Seed of the resampling.
     """
@@ -166,23 +202,23 @@ def bootstrap_iou(
     np.add.at(of_unit, unit, stacked.reshape(len(stacked), -1))
     strata = np.zeros(len(names), dtype=np.int64)
     drawn = [
-        iou_of_sums((weights @ of_unit).reshape(len(weights), _SUMS, -1))
+        score((weights @ of_unit).reshape(len(weights), *stacked.shape[1:]))
         for weights in unit_weights(strata, replicates=replicates, seed=seed, block=_BLOCK)
     ]
-    return MaskScores(iou_of_sums(stacked.sum(axis=0)), np.concatenate(drawn))
+    return ResampledScores(score(stacked.sum(axis=0)), np.concatenate(drawn))
 
 
 def group_means(
-    scores: MaskScores,
+    scores: ResampledScores,
     groups: Groups,
     *,
     confidence: float,
-    against: MaskScores | None = None,
+    against: ResampledScores | None = None,
 ) -> tuple[dict[str, float | None], dict[str, list[float] | None]]:
     """Mean over the classes of head, middle, tail and all, with intervals.
 
     Args:
-        scores: From `bootstrap_iou`.
+        scores: E.g. from `bootstrap_sums`.
         groups: Head, middle and tail.
         confidence: Of the intervals, in (0, 1).
         against: Scores on the same resamples, for the difference of the means.
@@ -202,7 +238,7 @@ def group_means(
     return means, intervals
 
 
-def _mean(scores: MaskScores, members: Sequence[int], key: str) -> NDArray[np.float64]:
+def _mean(scores: ResampledScores, members: Sequence[int], key: str) -> NDArray[np.float64]:
     return mean_of_defined(getattr(scores, key)[..., members])
 
 
@@ -227,7 +263,7 @@ def mask_metrics(
     replicates: int,
     confidence: float,
     seed: int,
-) -> tuple[dict[str, Any], MaskScores]:
+) -> tuple[dict[str, Any], ResampledScores]:
     """Compute the metrics of one method as plain JSON, and the scores that differences need.
 
     Intervals are null with fewer than two units: one block says nothing about another.
@@ -242,7 +278,7 @@ def mask_metrics(
         seed: Seed of the resampling.
     """
     area, edge = (
-        bootstrap_iou(sums, units, replicates=replicates, seed=seed)
+        bootstrap_sums(sums, units, replicates=replicates, seed=seed)
         for sums in (counts.areas, counts.edges)
     )
     entry: dict[str, Any] = {}

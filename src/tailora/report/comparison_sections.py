@@ -54,7 +54,34 @@ def scores_section(found: ComparisonResult) -> Section:
         "their intervals."
     )
     tables = tuple(_score_table(found, probe) for probe in found.probes)
-    return Section("scores", "Scores", caption, tables)
+    return Section("scores", "Scores", caption, (*tables, *_other_scores(found)))
+
+
+def _other_scores(found: ComparisonResult) -> tuple[Table, ...]:
+    """Scores of the task beside that by which rows are compared."""
+    rows = [(row, row.task) for row in found.rows if row.task is not None and row.task.also]
+    if not rows:
+        return ()
+    names = [
+        (name, scope)
+        for name, other in rows[0][1].also.items()
+        for scope in ("tail", "all")
+        if scope in other.scores
+    ]
+    gained = found.against_title is not None
+    columns = [Column("method", numeric=False)]
+    for name, scope in names:
+        title = f"{name} {scope}" if (name, "tail") in names else name
+        columns += [Column(title), *[Column("gain", "paired difference, points")] * gained]
+    cells = []
+    for row, task in rows:
+        own = [_label_cell(row)]
+        for name, scope in names:
+            other = task.also[name]
+            change = None if other.difference is None else other.difference.get(scope)
+            own += [Cell(other.scores[scope].text()), *[_difference_cell(change)] * gained]
+        cells.append(tuple(own))
+    return (Table(tuple(columns), tuple(cells), "Further scores of each method"),)
 
 
 def _measure(found: ComparisonResult) -> str:
@@ -243,7 +270,7 @@ def cost_section(found: ComparisonResult) -> Section:
 
 
 def classes_section(found: ComparisonResult) -> Section:
-    """Draw and list F1 or IoU per class; only a few methods if there are many."""
+    """Draw and list the score of each class; only a few methods if there are many."""
     title = f"{found.class_measure} per class"
     names = [one.name for one in found.classes]
     rows = _drawn_rows(found)

@@ -12,7 +12,7 @@ from tailora.class_colours import class_colours
 from tailora.counts import GROUP_NAMES
 from tailora.metrics import RunMetrics
 from tailora.numbers import counted, percent
-from tailora.registry import row_title
+from tailora.registry import row_name, row_title
 from tailora.report.blocks import (
     Cell,
     Column,
@@ -72,7 +72,11 @@ def _row_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def _scores_of(row: Mapping[str, Any]) -> list[Cell]:
     names = [("ap50", key) for key in _KEYS] + [(measure, "all") for measure, _ in _MEASURES[1:]]
-    return [scored(row[name][key], row[f"{name}_interval"][key]) for name, key in names]
+    return [_cell(row, name, key) for name, key in names]
+
+
+def _cell(row: Mapping[str, Any], measure: str, key: str) -> Cell:
+    return scored(row[measure][key], row[f"{measure}_interval"][key])
 
 
 def _class_table(run: RunResult, found: Mapping[str, Any]) -> Table:
@@ -100,14 +104,22 @@ def _differences(metrics: RunMetrics) -> list[Note]:
 
 
 def gains(metrics: RunMetrics) -> list[str]:
-    """What the run gained in the tail over each other row, in sentences."""
-    return [note.text for note in _differences(metrics)]
+    """Higher overlaps, and what the run gained in the tail over each other row, in sentences."""
+    last = (metrics.task or {"rows": []})["rows"][-1:]
+    above = [
+        f"{row_name(row['method'], row['head'])}: "
+        + ", ".join(f"{title} {percent(row[name]['all'])}" for name, title in _MEASURES[1:])
+        for row in last
+    ]
+    return [*above, *(note.text for note in _differences(metrics))]
 
 
 def precision_table(metrics: RunMetrics) -> rich_table.Table:
     """Mean AP50 over head, middle, tail and all, in per cent with intervals, for the terminal."""
-    titles = [*(f"AP50 {key}" for key in _KEYS), *(f"{title} all" for _, title in _MEASURES[1:])]
-    return terminal_table(metrics, "average precision of oriented boxes in %", titles, _scores_of)
+    about, titles = "average precision of oriented boxes in %", [f"AP50 {key}" for key in _KEYS]
+    return terminal_table(
+        metrics, about, titles, lambda row: [_cell(row, "ap50", key) for key in _KEYS]
+    )
 
 
 def pictures_section(run: RunResult) -> Section:

@@ -10,7 +10,7 @@ from tailora.metrics import RunMetrics
 from tailora.metrics.intervals import FEWEST_UNITS
 from tailora.metrics.run_metrics import NO_INTERVAL
 from tailora.numbers import counted, integer, percent, percent_interval, points, points_interval
-from tailora.registry import row_title
+from tailora.registry import row_name, row_title
 from tailora.report.blocks import Bar, Cell, Note, class_cell
 
 
@@ -102,6 +102,6 @@ def terminal_table(
     for title in titles:
         table.add_column(title, justify="right")
     for row in found.get("rows", ()):
-        texts = [escape(" ".join(filter(None, (one.text, one.detail)))) for one in cells(row)]
-        table.add_row(escape(row_title(row["method"], row["head"])), *texts)
+        texts = [escape("\n".join(filter(None, (one.text, one.detail)))) for one in cells(row)]
+        table.add_row(escape(row_name(row["method"], row["head"])), *texts)
     return table

@@ -93,26 +93,44 @@ class Seconds:
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class PixelScores:
-    """Intersection over union (IoU) over the pixels of the test images, over all seeds.
+class OtherScores:
+    """A score beside that by which rows are compared, over all seeds.
 
     Args:
-        scores: Mean IoU keyed all/head/middle/tail.
+        scores: Keyed all/head/middle/tail, or all alone for a score of all classes at once.
         difference: Paired difference to the row's `against`, keyed as `scores`; None for that row.
-        over_ordinary: The same to ordinary fine-tuning, if that is a row.
-        ranks: Mean rank by mean IoU over seeds; 1 is best.
-        per_class: IoU of each class that occurs in any seed.
-        accuracy: Share of labelled pixels that are right.
-        validation: Mean IoU on validation, mean over seeds, keyed all/head/middle/tail.
     """
 
+    scores: dict[str, SeedSpread]
+    difference: dict[str, MeanDifference] | None = None
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TaskScores:
+    """What the rows of a task with several decisions for each image are compared by, over seeds.
+
+    Args:
+        measure: The score, e.g. `"mean IoU"` over pixels or `"AP50"` of boxes.
+        class_measure: The same of one class, e.g. `"IoU"`.
+        scores: Mean over classes keyed all/head/middle/tail.
+        difference: Paired difference to the row's `against`, keyed as `scores`; None for that row.
+        over_ordinary: The same to ordinary fine-tuning, if that is a row.
+        ranks: Mean rank over seeds; 1 is best.
+        per_class: The score of each class that occurs in any seed.
+        validation: The score on validation, mean over seeds, keyed all/head/middle/tail.
+        also: Further scores by name, e.g. `"SeK"`.
+    """
+
+    measure: str
+    class_measure: str
     scores: Annotated[dict[str, SeedSpread], keyed(*MACRO_KEYS)]
     difference: Annotated[dict[str, MeanDifference], keyed(*MACRO_KEYS)] | None = None
     over_ordinary: Annotated[dict[str, MeanDifference], keyed(*MACRO_KEYS)] | None = None
     ranks: Annotated[_Scores, keyed(*MACRO_KEYS)]
     per_class: tuple[ClassSpread, ...] = ()
-    accuracy: Spread
     validation: _Scores = field(default_factory=dict)
+    also: dict[str, OtherScores] = field(default_factory=dict)
 
 
 @final
@@ -139,7 +157,7 @@ class ComparisonRow:
         accuracy: Mean over seeds.
         balanced_accuracy: Mean recall over classes, mean over seeds.
         measures: Further metrics; None in rows of an earlier version.
-        pixels: Scores over pixels, by which rows of a segmentation are compared; None for others.
+        task: What rows are compared by where an image has several decisions; None elsewhere.
         purity: Purity of debLoRA's clusters, in (0, 1].
         seconds: Wall time.
         validation: Macro-F1 on validation, keyed all/head/middle/tail.
@@ -168,7 +186,7 @@ class ComparisonRow:
     accuracy: _Share = None
     balanced_accuracy: _Share = None
     measures: Measures | None = None
-    pixels: PixelScores | None = None
+    task: TaskScores | None = None
     purity: Score = None
     seconds: Seconds | None = None
     validation: _Scores = field(default_factory=dict)
@@ -183,9 +201,9 @@ class ComparisonRow:
         return f"{self.title} with {self.probe}" if self.several else self.title
 
     @property
-    def main(self) -> "ComparisonRow | PixelScores":
-        """What rows are compared by: scores over pixels, if there are any, else macro-F1."""
-        return self.pixels or self
+    def main(self) -> "ComparisonRow | TaskScores":
+        """What rows are compared by: the scores of the task, if it has any, else macro-F1."""
+        return self.task or self
 
     @property
     def told(self) -> str:
@@ -393,12 +411,14 @@ class ComparisonResult:
     @property
     def measure(self) -> str:
         """What rows are compared by, as tables and figures name it."""
-        return "macro-F1" if any(row.pixels is None for row in self.rows) else "mean IoU"
+        task = self.rows[0].task
+        return "macro-F1" if task is None else task.measure
 
     @property
     def class_measure(self) -> str:
         """The same of one class."""
-        return "F1" if any(row.pixels is None for row in self.rows) else "IoU"
+        task = self.rows[0].task
+        return "F1" if task is None else task.class_measure
 
     @cached_property
     def group_of(self) -> dict[str, str]:
@@ -414,7 +434,7 @@ class ComparisonResult:
 
         Args:
             by: `"row"`, as `rows.to_frame()`; `"class"`, F1 of each class in each row; or `"seed"`,
-                macro-F1 of each row in each seed. Rows of a segmentation have IoU and mean IoU.
+                macro-F1 of each row in each seed; or the scores of the task, e.g. IoU.
 
         Raises:
             ConfigError: `by` is unknown, or pandas is not installed.
@@ -424,7 +444,7 @@ class ComparisonResult:
         return frame(_FRAMES[by](self))
 
     def table(self) -> Table:
-        """Macro-F1 or mean IoU of each row in points, and paired differences."""
+        """Macro-F1 or the score of the task of each row in points, and paired differences."""
         table = Table(caption=escape(_caption(self)))
         table.add_column("method")
         names = [*GROUP_NAMES, "all"]

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tailora.decisions import Decisions
     from tailora.metrics import RunMetrics
     from tailora.metrics.change import Dates
+    from tailora.metrics.places import Places
     from tailora.report.blocks import Section
     from tailora.runs.result import RunResult
 
@@ -206,6 +207,26 @@ class Change(Segmentation):
             "differences": differences,
             **_false_alarms(measured, found),
         }, {}
+
+    def compared_by(self) -> "type[Places]":
+        """Counts of pixels, and of the land cover of both dates."""
+        from tailora.metrics.change import ChangeSums
+
+        return ChangeSums
+
+    def places(self, measured: Measured) -> "Places":
+        """Pixels of each transition in each pair, and tables of the land cover of both dates."""
+        from tailora.metrics.change import ChangeSums, date_table
+        from tailora.metrics.segmentation import pixel_table, sums_of
+
+        found = _parsed(tuple(measured.classes))
+        pairs, classes, side = len(measured.samples), len(measured.classes), len(found.covers) + 1
+        sums = np.zeros((pairs, 3, classes), dtype=np.int64)
+        tables = np.zeros((pairs, side, side), dtype=np.int64)
+        for i, truth, said in self.told(measured):
+            sums[i] = sums_of(pixel_table(truth, said, classes))
+            tables[i] = date_table(_dates(truth, found), _dates(said, found), side)
+        return ChangeSums(measured.image_units, sums, tables)
 
     def sections(self) -> "Sequence[Callable[[RunResult], Section]]":
         """Scores of change, and recall of each transition."""

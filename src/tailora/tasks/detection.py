@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tailora.data import Dataset
     from tailora.decisions import Decisions
     from tailora.metrics import RunMetrics
+    from tailora.metrics.places import Places
     from tailora.report.blocks import Section
     from tailora.runs.result import RunResult
 
@@ -238,6 +239,20 @@ class Detection(Task):
         tiles = [_tile(measured.data, int(i)) for i in measured.samples]
         pictures = _pictures(measured, truth, found[-1])
         return entry, pictures | curves | error_pictures(measured, tiles, truth, found[-1])
+
+    def compared_by(self) -> "type[Places]":
+        """Ranked detections, by average precision."""
+        from tailora.metrics.detection import RankedDetections
+
+        return RankedDetections
+
+    def places(self, measured: Measured) -> "Places":
+        """Detections in the test images, matched with their objects."""
+        from tailora.metrics.detection import RankedDetections
+
+        [row] = measured.rows
+        truth, units = _truth(measured), _units(measured)
+        return RankedDetections.of(_found(measured, row), truth, units, measured.classes)
 
     def sections(self) -> "Sequence[Callable[[RunResult], Section]]":
         """Average precision, what was missed, confused and invented, and pictures with boxes."""

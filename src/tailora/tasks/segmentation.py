@@ -6,7 +6,7 @@ since that is where interpolated logits are those of the token: shares of classe
 pixels, while the majority of a token would lose what is smaller than one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tailora.data import Dataset
     from tailora.decisions import Decisions
     from tailora.metrics import RunMetrics
+    from tailora.metrics.places import Places
     from tailora.report.blocks import Section
     from tailora.runs.result import RunResult
 
@@ -227,18 +228,35 @@ class Segmentation(Task):
         """
         return classes_of(logits, shape)
 
-    def overlaps(self, measured: Measured) -> NDArray[np.int64]:
-        """Hits, true and predicted pixels of each class in each image (images, 3, classes)."""
-        from tailora.metrics.segmentation import pixel_table, sums_of
+    def compared_by(self) -> "type[Places]":
+        """Counts of pixels."""
+        from tailora.metrics.segmentation import PixelSums
 
-        [row], classes = measured.rows, len(measured.classes)
-        found = np.zeros((len(measured.samples), 3, classes), dtype=np.int64)
-        for i in range(len(found)):
+        return PixelSums
+
+    def places(self, measured: Measured) -> "Places":
+        """Hits, true and predicted pixels of each class in each image."""
+        from tailora.metrics.segmentation import PixelSums, pixel_table, sums_of
+
+        found = np.zeros((len(measured.samples), 3, len(measured.classes)), dtype=np.int64)
+        for i, truth, said in self.told(measured):
+            found[i] = sums_of(pixel_table(truth, said, len(measured.classes)))
+        return PixelSums(measured.image_units, found)
+
+    def told(
+        self, measured: Measured
+    ) -> Iterator[tuple[int, NDArray[np.integer], NDArray[np.int64]]]:
+        """Each image with a mask: its position, true and predicted class of each pixel.
+
+        Args:
+            measured: With one row.
+        """
+        [row] = measured.rows
+        for i in range(len(measured.samples)):
             truth = true_classes(measured, i)
             if truth is not None:
-                said = self.decided(row.logits(np.array([i]))[0], truth.shape, measured.classes)
-                found[i] = sums_of(pixel_table(truth, said, classes))
-        return found
+                logits = row.logits(np.array([i]))[0]
+                yield i, truth, self.decided(logits, truth.shape, measured.classes)
 
     def score(
         self, targets: NDArray[np.int64], predictions: NDArray[np.int64], *, num_classes: int

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tailora.data import Dataset
     from tailora.decisions import Decisions
     from tailora.metrics import RunMetrics
+    from tailora.metrics.places import Places
     from tailora.report.blocks import Section
     from tailora.runs.result import RunResult
 
@@ -86,6 +87,11 @@ class Measured:
     confidence: float
     seed: int
     said: Callable[[NDArray[Any]], NDArray[np.float32]] | None = None
+
+    @property
+    def image_units(self) -> NDArray[np.str_]:
+        """Unit of each image by name: its group, or the image alone (images,)."""
+        return np.asarray(self.samples if self.units is None else self.units, dtype=np.str_)
 
 
 class Task:
@@ -319,19 +325,17 @@ class Task:
         """
         return None
 
-    def overlaps(self, measured: Measured) -> NDArray[np.int64] | None:
-        """Count, in each image, the places that are, are called, and rightly are called a class.
+    def compared_by(self) -> "type[Places] | None":
+        """What rows of comparisons are scored by, and resampled; None for decisions alone."""
+        return None
 
-        Comparisons over seeds score by these counts, and resample them by image; None scores by
-        decisions alone.
+    def places(self, measured: Measured) -> "Places":
+        """Say what `compared_by` holds of one row.
 
         Args:
             measured: With one row.
-
-        Returns:
-            Hits, true and predicted places (images, 3, classes), in the order of `samples`.
         """
-        return None
+        raise NotImplementedError(f"task {self.name!r} is compared by decisions")
 
     def score(
         self, targets: NDArray[np.int64], predictions: NDArray[np.int64], *, num_classes: int
