@@ -131,17 +131,27 @@ def photo_uri(pixels: NDArray[np.uint8]) -> str:
     return _data_uri("image/jpeg", jpeg.getvalue())
 
 
-def as_picture(image: NDArray[Any], names: Sequence[str] | None = None) -> NDArray[np.uint8]:
+def as_picture(
+    image: NDArray[Any],
+    names: Sequence[str] | None = None,
+    *,
+    limits: tuple[Any, Any] | None = None,
+) -> NDArray[np.uint8]:
     """Convert (bands, height, width) to 8-bit RGB; other ranges are stretched to percentiles.
 
     Args:
         image: Stored values.
         names: Band names, if known: then red, green and blue are shown as such.
+        limits: Values shown as black and as full brightness, numbers or (3, 1, 1) for red, green
+            and blue, also for 8-bit images; None leaves those as they are.
     """
     rgb = image[colour_bands(names, len(image))]
-    if rgb.dtype != np.uint8:
+    if limits is None and rgb.dtype != np.uint8:
         low, high = np.percentile(rgb, (2, 98))
-        rgb = ((rgb - low) / max(float(high - low), 1e-9)).clip(0, 1) * 255
+        limits = low, high
+    if limits is not None:
+        low, high = limits
+        rgb = ((rgb - low) / np.maximum(high - low, 1e-9)).clip(0, 1) * 255
     return np.moveaxis(rgb, 0, -1).astype(np.uint8)
 
 
