@@ -40,9 +40,9 @@ def blobs(seed=0):
 def settings(features, **changes):
     given = {
         "data": "pool", "name": "pool", "mark": "m", "images": len(features), "classes": CLASSES,
-        "seed": 0, "random_share": 0.15, "target": 20, "run": None, "recipe": {}, "chip": None,
-        "step": None, "skip_broken": False, "features": "none", "width": features.shape[1],
-        "manifest": {},
+        "keys": {}, "seed": 0, "random_share": 0.15, "target": 20, "run": None, "recipe": {},
+        "chip": None, "step": None, "skip_broken": False, "features": "none",
+        "width": features.shape[1], "manifest": {},
     }  # fmt: skip
     return Settings(**(given | changes))
 

@@ -46,6 +46,7 @@ from tailora.labelling.settings import (
     changed_keys,
     check_examples,
     read_classes,
+    read_keys,
     read_settings,
 )
 from tailora.labelling.space import Space
@@ -202,7 +203,8 @@ class LabellingSession:
         Args:
             data: What `open_dataset` takes; a folder of images; a scene.
             folder: Of the session, new or empty.
-            classes: Names in the order of their keys, or a file with one in each line.
+            classes: Names in the order of their keys, or a file with one in each line, each with
+                a key of its own after a tab where it has one.
             run: Finished classification run, or its folder: its encoder and, if its classes are
                 among these, its first suggestions.
             recipe: Pretrained encoder and how images are read, used without `run`.
@@ -224,7 +226,8 @@ class LabellingSession:
             BackboneError: The encoder cannot be loaded, or does not fit the images.
             StorageError: A file cannot be written.
         """
-        folder, names, like = Path(folder), read_classes(classes), like or {}
+        folder, like = Path(folder), like or {}
+        names, keys = read_classes(classes), read_keys(classes)
         check_examples(like, names)
         _check_options(run, recipe, random_share, target)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -239,8 +242,8 @@ class LabellingSession:
         )  # fmt: skip
         settings = Settings(
             data=spec_of(data), name=pool.name, mark=pool.mark, images=len(pool.source),
-            classes=names, seed=seed, random_share=random_share, target=target,
-            run=None if loaded is None else str(loaded.folder.path.resolve()),
+            classes=names, keys=keys, seed=seed, random_share=random_share,
+            target=target, run=None if loaded is None else str(loaded.folder.path.resolve()),
             recipe={} if loaded else changed_keys(how),
             chip=None if pool.windows is None else pool.windows.grid.chip,
             step=None if pool.windows is None else pool.windows.grid.step,
@@ -314,6 +317,15 @@ class LabellingSession:
         with self._lock:
             self._show(count, ())
             return self._page()
+
+    def upcoming(self, count: int) -> list[int]:
+        """Return the images that `advance` would show now, so that they can be read ahead."""
+        _check_count(count)
+        with self._lock:
+            page = self._state.page
+            kept = [] if page is None else [one.item for one in page.queries]
+            found = self._chooser.page(self._state, self._suggestions(), count, kept)
+            return [one.item for one in found]
 
     def answer(
         self, item: int, answer: str, *, seconds: float | None = None, tab: str = ""

@@ -11,10 +11,12 @@ from tailora.class_names import canonical_name
 from tailora.config.recipe import Recipe
 from tailora.errors import ConfigError, DataError, RunError, unknown_name
 from tailora.labelling.journal import SKIP, UNSURE
+from tailora.labelling.keys import class_keys
 from tailora.storage import read_json, typed, write_json
 
 SETTINGS: Final = "session.json"
 _FORMAT: Final = 1
+_TAB: Final = "\t"  # between a name and its key
 _LONGEST: Final = 2**20  # bytes of a file of class names
 
 
@@ -29,6 +31,7 @@ class Settings:
         mark: Of the images; changes whenever one does.
         images: How many there are.
         classes: Names, in the order of their keys.
+        keys: Of the keyboard, for classes that have one.
         seed: Of what is drawn.
         random_share: Share of what is shown that is drawn evenly.
         target: Labels wanted of each class.
@@ -48,6 +51,7 @@ class Settings:
     mark: str
     images: int
     classes: tuple[str, ...]
+    keys: dict[str, str]
     seed: int
     random_share: float
     target: int
@@ -106,12 +110,8 @@ def read_classes(given: str | Path | Sequence[str]) -> tuple[str, ...]:
         ConfigError: There are fewer than two, one occurs twice or is empty or reserved, or the
             file cannot be read.
     """
-    if isinstance(given, str | Path):
-        texts = _lines(Path(given)) if _is_file(given) else str(given).split(",")
-    else:
-        texts = list(given)
     try:
-        names = [canonical_name(text) for text in texts]
+        names = [canonical_name(text.partition(_TAB)[0]) for text in _texts(given)]
     except DataError as error:
         raise ConfigError(str(error)) from error
     if "" in names:
@@ -128,6 +128,17 @@ def read_classes(given: str | Path | Sequence[str]) -> tuple[str, ...]:
             "in each line; everything else can be one called other"
         )
     return tuple(names)
+
+
+def read_keys(given: str | Path | Sequence[str]) -> dict[str, str]:
+    """Return the key of each class: what follows its name and a tab, or else by its place.
+
+    Raises:
+        ConfigError: As `read_classes` and `class_keys`.
+    """
+    names = read_classes(given)
+    stated = [text.partition(_TAB)[2].strip() for text in _texts(given)]
+    return class_keys(names, {name: key for name, key in zip(names, stated, strict=True) if key})
 
 
 def read_examples(texts: Sequence[str], classes: Sequence[str]) -> dict[str, list[str]]:
@@ -156,6 +167,12 @@ def check_examples(like: Iterable[str], classes: Sequence[str]) -> None:
     for name in like:
         if name not in classes:
             raise unknown_name("class", name, classes)
+
+
+def _texts(given: str | Path | Sequence[str]) -> list[str]:
+    if isinstance(given, str | Path):
+        return _lines(Path(given)) if _is_file(given) else str(given).split(",")
+    return list(given)
 
 
 def _is_file(given: str | Path) -> bool:
