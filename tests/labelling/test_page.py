@@ -1,0 +1,243 @@
+"""The labelling page in a real browser: keys, undo, reload, sizes, and nothing on its console."""
+
+import shutil
+import socket
+import threading
+
+import numpy as np
+import pytest
+
+from tests.data.scenes import write_scene
+from tests.labelling.pages import CLASSES, TOKEN, create_app, make_session
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+uvicorn = pytest.importorskip("uvicorn")
+
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
+pytestmark = pytest.mark.skipif(not BROWSER, reason="no Chromium is installed")
+NAMES = ("B02", "B03", "B04", "B08")
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory):
+    """A session on the windows of a scene."""
+    folder = tmp_path_factory.mktemp("page")
+    pixels = np.random.default_rng(0).integers(1, 3000, (4, 112, 168), dtype=np.uint16)
+    scene = write_scene(folder / "scene.tif", pixels, names=NAMES, nodata=0)
+    with make_session(folder, scene, bands=NAMES[:3], chip=14, target=20) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def address(session):
+    """Serves the session in a thread; returns its address."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        app = create_app(session, token=TOKEN, port=port)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        yield f"http://127.0.0.1:{port}/"
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with playwright.sync_playwright() as started:
+        flags = ["--no-sandbox", "--disable-gpu"]
+        browser = started.chromium.launch(executable_path=BROWSER, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tab(chromium, address):
+    """Opens the page in a window; at the end nothing may have failed."""
+    failed, opened = [], []
+
+    def open_tab(width=1280, height=800, **options):
+        context = chromium.new_context(viewport={"width": width, "height": height}, **options)
+        page = context.new_page()
+        opened.append(context)
+        page.on("console", lambda said: failed.append(said.text))
+        page.on("pageerror", lambda error: failed.append(str(error)))
+        page.on("response", lambda got: got.status >= 400 and failed.append(got.url))
+        page.goto(f"{address}?token={TOKEN}")
+        page.wait_for_selector("#chips [aria-current]")
+        return page
+
+    yield open_tab
+    for context in opened:
+        context.close()
+    assert not failed
+
+
+def press(page, *keys):
+    for key in keys:
+        page.keyboard.press(key)
+
+
+def until(page, condition):
+    """Wait until something of the page is true; what Playwright has for this, the CSP forbids."""
+    for _ in range(200):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(20)
+    raise AssertionError(f"{condition}: {page.inner_text('#message')}")
+
+
+def until_told(page, text):
+    until(page, f"document.querySelector('#message').textContent.includes({text!r})")
+
+
+def recorded(page):
+    """The chips of the page as the server has them."""
+    return page.evaluate("fetch('state').then((reply) => reply.json())")["page"]
+
+
+def until_answered(page, *expected):
+    """Wait until the first answers of the page are recorded."""
+    for _ in range(200):
+        found = tuple(chip["answer"] for chip in recorded(page))[: len(expected)]
+        if found == expected:
+            return
+        page.wait_for_timeout(20)
+    raise AssertionError(found)
+
+
+def said(page):
+    return page.locator("#chips .said").all_inner_texts()
+
+
+def focused(page):
+    """Number of the chip that has the focus, -1 if none has."""
+    return page.evaluate(
+        "[...document.querySelectorAll('#chips button')].indexOf(document.activeElement)"
+    )
+
+
+def test_keys_label_undo_and_find_and_a_reload_keeps_all(tab):
+    page = tab()
+    assert page.url.endswith("/")  # the token is not in the address any more
+    assert focused(page) == 0
+    press(page, "1", "s", "ArrowRight", "3", "ArrowLeft", "ArrowLeft", "x")
+    until_answered(page, CLASSES[0], "unsure", "skip", CLASSES[2])
+    assert focused(page) == 4
+    press(page, "/")
+    page.keyboard.type("QUARRY")
+    press(page, "Enter")
+    until_answered(page, CLASSES[0], "unsure", "skip", CLASSES[2], CLASSES[1])
+    assert page.locator("#chips .name").nth(4).inner_text() == CLASSES[1]  # as text, not as HTML
+    counts = "[...document.querySelectorAll('#classes .count')].map((e) => e.textContent).join()"
+    until(page, f"{counts} === '1/20,1/20,1/20'")
+    press(page, "u")
+    until_told(page, "Undone")
+    assert focused(page) == 4
+    press(page, "Control+z")
+    until_answered(page, CLASSES[0], "unsure", None, CLASSES[2])
+    press(page, "7")
+    assert page.inner_text("#message") == "No class has the key 7."
+    before = said(page)
+    page.reload()
+    page.wait_for_selector("#chips [aria-current]")
+    assert said(page) == before
+    assert focused(page) == 2
+
+
+def test_the_page_turns_and_suggestions_are_confirmed(tab):
+    page = tab()
+    page.select_option("#size", "12")
+    until(page, "document.querySelectorAll('#chips button').length === 12")
+    press(page, *"121212121212")
+    until(page, "document.activeElement.id === 'next'")
+    press(page, "Enter")
+    until_told(page, "to label.")
+    until(page, "document.querySelector('#figures').textContent.includes('version')")
+    offered = page.locator("#chips .name").all_inner_texts()
+    item = next(i for i, name in enumerate(offered) if name.endswith("?"))
+    page.locator("#chips button").nth(item).click()
+    press(page, "Space")
+    until_answered(page, *[None] * item, offered[item].rstrip("?").replace("\u200b", ""))
+    left = page.locator("#confirm-all").inner_text().split()[1]
+    press(page, "a")
+    assert f"confirms {left} suggestions" in page.inner_text("#message")
+    press(page, "a")
+    until(page, "document.querySelector('#confirm-all').hidden")
+    blind = [chip for chip in recorded(page) if chip["acquisition"] in ("random", "check")]
+    assert blind
+    assert not any(chip["answer"] for chip in blind)  # nothing was suggested, so nothing confirmed
+    assert "random check" in " ".join(said(page))
+
+
+def test_two_tabs_share_a_page(tab):
+    first, second = tab(), tab()
+    shown = focused(first)
+    press(first, "1")
+    second.reload()
+    second.wait_for_selector("#chips [aria-current]")
+    assert second.locator("#chips .said").nth(shown).inner_text().strip().endswith(CLASSES[0])
+    press(second, "u")
+    until_told(second, "Undone")
+
+
+CONTRAST = """
+() => {
+  const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map((v) => v / 255)
+    .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const ground = (e) => {
+    for (; e; e = e.parentElement) {
+      const colour = parse(getComputedStyle(e).backgroundColor);
+      if (colour.length < 4 || colour[3] > 0) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const poor = [];
+  for (const e of document.querySelectorAll("body *")) {
+    const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+    if (!own || !e.checkVisibility()) continue;
+    const [a, b] = [light(parse(getComputedStyle(e).color)), light(ground(e))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) poor.push(`${e.tagName} ${e.id} ${e.className} ${ratio}`);
+  }
+  return poor;
+}
+"""
+NAMELESS = """
+() => [...document.querySelectorAll("button, select, input, img, dialog, [role=listbox]")].filter(
+  (e) => e.checkVisibility() && !(e.ariaLabel || e.getAttribute("aria-labelledby")
+    || e.getAttribute("alt") !== null || e.labels?.length || e.innerText?.trim())
+).map((e) => e.outerHTML)
+"""
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(320, "light"), (1280, "dark")])
+def test_small_and_large_dark_and_light(tab, tmp_path, width, scheme):
+    page = tab(width, 640, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(CONTRAST) == []
+    assert page.evaluate(NAMELESS) == []
+    columns = page.evaluate(
+        "new Set([...document.querySelectorAll('#chips li')].map((e) => e.offsetLeft)).size"
+    )
+    assert columns >= 2 if width == 320 else columns >= 4
+    # the chip in focus is seen whole, between what stays in place above and below it
+    press(page, "End")
+    assert page.evaluate("document.activeElement.matches(':focus-visible')")
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    box, message = page.locator("#chips button").last.bounding_box(), page.locator("#message")
+    assert box["y"] + box["height"] <= message.bounding_box()["y"]
+    for picture in ("near", "around", "scene"):
+        until(page, f"document.querySelector('#{picture}').naturalWidth > 0")
+        assert page.get_attribute(f"#{picture}", "alt")
+    press(page, "b", "c", "z")
+    until(page, "document.querySelector('#zoomed').naturalWidth > 0")
+    assert "bands=1&contrast=own" in page.get_attribute("#zoomed", "src")
+    press(page, "z", "?", "Escape")
+    assert focused(page) >= 0
+    image = page.screenshot(path=tmp_path / f"{width}-{scheme}.png")
+    assert image[:4] == b"\x89PNG"
