@@ -9,8 +9,8 @@ import pytest
 
 from tailora.errors import ConfigError, RunError
 from tailora.labelling.acquisition import Chooser
-from tailora.labelling.journal import ANSWERS, CUT, Answered, PageShown, read_journal
-from tailora.labelling.replay import Replay, replay
+from tailora.labelling.journal import ANSWERS, CUT, PageShown, read_journal
+from tailora.labelling.replay import replay
 from tailora.labelling.session import LabellingSession
 from tailora.labelling.settings import SETTINGS
 from tailora.labelling.space import Space
@@ -223,13 +223,6 @@ def test_neighbours_are_the_nearest_labelled(labelled, pool):
     expected = [items[i] for i in np.argsort(-own)[:3]]
     with session(folder, pool[0]) as opened:
         assert opened.neighbours(item, 3) == [(i, CLASSES[pool[1][i]]) for i in expected]
-
-
-def test_labels_an_hour_leave_out_breaks():
-    state = Replay()
-    for time in (0.0, 2.0, 6.0, 5000.0, 5003.0):
-        state.add(Answered(time, int(time), "x", "farm", "find"))
-    assert state.labels_per_hour() == pytest.approx(3600 * 3 / 9)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ FOUND: Final = 5
 """Labels of a class from which it need not be searched for."""
 GIVE_UP: Final = 20
 """Images shown in a row in search of a class without one of it, after which it is left alone."""
+ENOUGH: Final = 3
+"""Labels of a class from which its probability by the head finds more of it than similarity."""
 RECENT: Final = 200
 """Images shown last, of which near copies are not shown."""
 
@@ -129,18 +131,33 @@ class Chooser:
 
 @final
 class _Needs:
-    """Labels of each class, and classes that are worth searching."""
+    """Labels of each class, and what the search for it has brought.
+
+    Args:
+        state: Of the session.
+        classes: Names.
+    """
 
     def __init__(self, state: Replay, classes: Sequence[str]) -> None:
         self.labels = state.labels(classes)
         found = np.array(list(self.labels.values()), dtype=np.int64)
         self.counts: list[int] = np.bincount(found, minlength=len(classes)).tolist()
-        vain, index = [0] * len(classes), {name: c for c, name in enumerate(classes)}
+        index = {name: c for c, name in enumerate(classes)}
+        self.shown, self.hits, self.vain = ([0] * len(classes) for _ in range(3))
+        self.explored, self.new = 0, 0
+        seen: set[int] = set()
         for item, one in state.asked.items():
-            if item in state.answers and one.wanted is not None:
+            of = self.labels.get(item)
+            if one.wanted is not None and item in state.answers:
                 c = index[one.wanted]
-                vain[c] = 0 if self.labels.get(item) == c else vain[c] + 1
-        self.open = [c for c, misses in enumerate(vain) if misses < GIVE_UP]
+                self.shown[c] += 1
+                self.hits[c] += of == c
+                self.vain[c] = 0 if of == c else self.vain[c] + 1
+            elif one.acquisition == "find" and item in state.answers:
+                self.explored += 1
+                self.new += of is not None and of not in seen
+            seen |= set() if of is None else {of}
+        self.open = [c for c, misses in enumerate(self.vain) if misses < GIVE_UP]
 
 
 @final
@@ -158,21 +175,21 @@ class _Search:
         self.space, self.examples = chooser.space, chooser.examples
         self.p = None if suggestions is None else suggestions.probabilities
         self.needs = _Needs(state, chooser.settings.classes)
-        self.free = free
-        self.held = self.space.near(recent)
-        self.seen = [*state.asked]
-        self.turns = list(self.needs.counts)
-        self.scores: dict[int, NDArray[np.floating]] = {}
+        self.free, self.held = free, self.space.near(recent)
+        self.random = np.random.default_rng([chooser.settings.seed, state.pages, 1])
+        self.target = chooser.settings.target
+        self.scores: dict[int | None, NDArray[np.floating]] = {}
 
     def images(self, phase: Phase, count: int) -> list[Chosen]:
         """Return up to `count` images."""
         margins = None if phase == "find" or self.p is None else _margins(self.p)
+        worth = self._worth(unknown=margins is None)
         found: list[Chosen] = []
         while len(found) < count and self.free.any():
-            c = min(self.needs.open or range(len(self.turns)), key=lambda c: (self.turns[c], c))
-            self.turns[c] += 1
+            c = max(worth, key=lambda c: worth[c].now)
+            worth[c].take()
             if c not in self.scores:
-                self.scores[c] = self._of(c) if margins is None else self._between(c, *margins)
+                self.scores[c] = self._like(c) if margins is None else self._between(c, *margins)
             free = self.free & ~self.held
             scores = np.where(free if free.any() else self.free, self.scores[c], -np.inf)
             item = int(scores.argmax())
@@ -181,25 +198,69 @@ class _Search:
             found.append(Chosen(item, "find" if margins is None else "refine", c))
         return found
 
-    def _of(self, c: int) -> NDArray[np.floating]:
+    def _worth(self, *, unknown: bool) -> dict[int | None, "_Worth"]:
+        """Return what showing an image is worth for each class, and for those without a trace."""
+        needs = self.needs
+        known = [c for c, n in enumerate(needs.counts) if n or (unknown and c in self.examples)]
+        left = [c for c in known if needs.counts[c] < self.target] or known
+        found: dict[int | None, _Worth] = {
+            c: _Worth(needs.counts[c], needs.hits[c], needs.shown[c]) for c in left
+        }
+        if not found or (unknown and len(known) < len(needs.counts)):
+            found[None] = _Worth(0, needs.new, needs.explored)
+        return found
+
+    def _like(self, c: int | None) -> NDArray[np.floating]:
         """Return how much each image is like a class (images,)."""
+        if c is None:
+            return self.random.random(len(self.space))
+        if self.p is not None and self.needs.counts[c] >= ENOUGH and self.p[:, c].any():
+            return self.p[:, c]
         items = np.array(list(self.needs.labels), dtype=np.int64)
         own = np.array(list(self.needs.labels.values()), dtype=np.int64) == c
         of = self.space.directions[items[own]]
         if c in self.examples:
             of = np.concatenate([of, self.examples[c]])
-        if not len(of):
-            return -self.space.likeness(self.seen)
         query = 2 * of.mean(axis=0, dtype=np.float64)
         if not own.all():
             query -= self.space.directions[items[~own]].mean(axis=0, dtype=np.float64)
         return self.space.similar(query)
 
     def _between(
-        self, c: int, first: NDArray[np.int64], second: NDArray[np.int64], margin: Any
+        self, c: int | None, first: NDArray[np.int64], second: NDArray[np.int64], margin: Any
     ) -> NDArray[np.floating]:
         """Return images by the margin of their two likeliest classes, those with `c` first."""
         return -margin - 2 * ((first != c) & (second != c))
+
+
+@final
+@dataclass
+class _Worth:
+    """What one more image shown for a class is worth: chance of a label over labels there are.
+
+    Args:
+        labels: Of the class; rises by the chance with each image on the page.
+        hits: Images shown for it that were of it.
+        shown: Images shown for it.
+    """
+
+    labels: float
+    hits: int
+    shown: int
+
+    @property
+    def chance(self) -> float:
+        """Of a hit: the mean of a Beta distribution that was even before the first."""
+        return (self.hits + 1) / (self.shown + 2)
+
+    @property
+    def now(self) -> float:
+        """The worth."""
+        return self.chance / (self.labels + 1)
+
+    def take(self) -> None:
+        """Put an image on the page."""
+        self.labels += self.chance
 
 
 def _margins(p: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.int64], Any]:
