@@ -15,6 +15,7 @@ from tailora.cli import (
     evaluate,
     fit,
     inspect,
+    label,
     methods,
     predict,
     report,
@@ -74,6 +75,7 @@ app.command("change", cls=ChoicesInHelp)(change)
 app.command("assess", cls=ChoicesInHelp)(assess.assess)
 app.command("search", cls=ChoicesInHelp)(search.search)
 app.command("select", cls=ChoicesInHelp)(select.select)
+app.add_typer(label.label, name="label")
 app.command("curate", cls=ChoicesInHelp)(curate.curate)
 app.command("report")(report.report)
 app.command("methods")(methods.methods)

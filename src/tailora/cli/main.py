@@ -13,6 +13,7 @@ _GO_ON = {
     "fit": "continue with --resume",
     "compare": "continue with --resume",
     "map": "continue with --resume",
+    "label": "the same command continues",
     "predict": "continue a map with --resume",
 }
 _IMPORTING = "<frozen importlib._bootstrap>"

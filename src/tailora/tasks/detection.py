@@ -147,20 +147,12 @@ class Detection(Task):
         return dihedral(targets[:, None], turns)[:, 0]
 
     def detector(
-        self,
-        width: int,
-        grid: tuple[int, ...],
-        image_size: int,
-        *,
-        box_loss: str = "prob-iou",
-        presence: str = "focal",
+        self, width: int, grid: tuple[int, ...], image_size: int, *, box_loss: str = "prob-iou"
     ) -> "nn.Module":
         """A pyramid and a rotated FCOS head."""
         from tailora.detection import RotatedFCOS
 
-        return RotatedFCOS(
-            width, (grid[0], grid[1]), image_size, box_loss=box_loss, presence=presence
-        )
+        return RotatedFCOS(width, (grid[0], grid[1]), image_size, box_loss=box_loss)
 
     def detector_losses(
         self,
