@@ -353,12 +353,18 @@ def register(family: str, name: str, part: Method) -> None:
     _REGISTERED.setdefault(family, {})[name] = _entry_of(part)
 
 
+def head_losses() -> list[str]:
+    """Losses that a head can be fitted with to the end: all but those that follow a training."""
+    shelf = entries("losses")
+    return sorted(n for n in shelf if not shelf[n].attributes.get("follows_gradients"))
+
+
 def head_texts() -> dict[str, str]:
     """What each head of `fit` and `compare` is, by name: one per loss, then the others."""
     homes = source.exports("tailora.heads.probes")
     found = [of.attributes() for at in homes.items() if (of := source.definition(at[1], at[0]))]
     losses = {
-        name: f"linear head trained to convergence with the {name} loss" for name in names("losses")
+        name: f"linear head trained to convergence with the {name} loss" for name in head_losses()
     }
     own = {about["name"]: about["summary"] for about in found if "summary" in about}
     shelf = _REGISTERED.get("heads", {})

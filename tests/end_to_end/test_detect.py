@@ -288,6 +288,7 @@ def test_bad_combinations_and_files_are_refused_in_a_line(run, dota, encoder, tm
             ),
             "'segment' has no boxes",
         ),
+        (("fit", data, *task, "--set", "train.presence=focel"), "presence 'focel'; did you mean"),
         (("fit", data, *task, "--chip", "32"), "--chip are options of scenes or masks"),
         (("fit", f"yolo:{dota}", "--out", tmp_path / "no"), "does not say what classes are called"),
         (("fit", "bluemarble-dense:windows=40", *task), "has no oriented boxes"),

@@ -257,14 +257,13 @@ def test_a_key_is_answered_in_50_ms(page):
 
 
 def test_a_busy_port_is_said_in_one_line(unchanged):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(ConfigError, match=f"port {port} is in use: .* --port 0"):
-            serve.serve(unchanged, port=port, browser=False)
+        for ask in (serve.require_server, lambda port: serve.serve(unchanged, port=port)):
+            with pytest.raises(ConfigError, match=f"port {port} is in use: .* --port 0"):
+                ask(port)
     with pytest.raises(ConfigError, match=r"--port must lie in \[0, 65535\], got 65536"):
-        serve.serve(unchanged, port=65_536, browser=False)
+        serve.require_server(65_536)
 
 
 def test_without_the_server_the_extra_is_named(monkeypatch):

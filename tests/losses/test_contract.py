@@ -42,6 +42,7 @@ CASES = [
     ("lovasz", {"cross_entropy": 0.0, "weight": 1.0}),
     # with compensation the gradient is not the derivative: its factors are constants
     ("seesaw", {"compensation": 0.0}),
+    ("equalization", {}),
 ]
 PLAIN_WHEN_COUNTS_ARE_EQUAL = [
     ("cross-entropy", {}),

@@ -160,7 +160,7 @@ def _details(family: str, name: str, entry: Any) -> dict[str, Any]:
         test = {} if method.part else {"test": guard(family, name)}
         return {"what": entry, **options, **reference, **test}
     if family == "probes":
-        is_loss = name in registry.names("losses")
+        is_loss = name in registry.head_losses()
         added = registry.entries("heads").get(name)
         options = "those of the loss, as NAME:option=value" if is_loss else "none"
         if added is not None and added.part is not None:

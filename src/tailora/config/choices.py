@@ -17,7 +17,10 @@ _SHELVES: Final = {
     "train.mix": "augment",
     "train.optimizer": "optim",
 }
-_BOXES: Final = "-loss"  # what losses of boxes are called on their shelf, after their name
+_DETECTORS: Final = {  # what parts of a detector are, and what follows their names on the shelf
+    "train.box_loss": ("box loss", "-loss"),
+    "train.presence": ("loss of presence", "-presence"),
+}
 _OFF: Final = ("samplers", "augment")  # where "none" is a name too
 
 
@@ -48,9 +51,10 @@ def _check_names(recipe: Recipe) -> None:
         known = [*registry.names(family), *(["none"] if family in _OFF else [])]
         if chosen[key] is not None and chosen[key] not in known:
             raise registry.missing(registry.FAMILIES[family], chosen[key], known)
-    boxes = [name[: -len(_BOXES)] for name in registry.names("detection") if name.endswith(_BOXES)]
-    if chosen["train.box_loss"] not in boxes:
-        raise registry.missing("box loss", chosen["train.box_loss"], boxes)
+    for key, (what, ending) in _DETECTORS.items():
+        known = [n[: -len(ending)] for n in registry.names("detection") if n.endswith(ending)]
+        if chosen[key] not in known:
+            raise registry.missing(what, chosen[key], known)
     if recipe.probe.loss not in registry.head_texts():
         raise registry.missing("probe", recipe.probe.loss, registry.head_texts())
 

@@ -121,6 +121,8 @@ class TrainOptions:
             `lora+reslt`.
         box_loss: Of `--task detect`: how predicted and true boxes are compared, `"prob-iou"`,
             `"kfiou"`, `"gwd"` or `"kld"`; see `tailora methods detection`.
+        presence: Of `--task detect`: how it learns where objects are, `"focal"`, or
+            `"quality-focal"`, by which the score of a box is how well it fits.
         mix: `"none"`, or a mixing augmentation from `tailora methods augment`, which mixes images
             and their labels.
         mix_options: Passed to the mixing augmentation.
@@ -171,6 +173,7 @@ class TrainOptions:
     loss: str = "cross-entropy"
     loss_options: dict[str, Any] = field(default_factory=dict)
     box_loss: str = "prob-iou"
+    presence: str = "focal"
     mix: str = "none"
     mix_options: dict[str, Any] = field(default_factory=dict)
     mix_off: int | None = None

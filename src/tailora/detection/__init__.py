@@ -2,12 +2,14 @@
 
 from tailora.detection.gaussian_boxes import gwd_loss, kfiou_loss, kld_loss, prob_iou_loss
 from tailora.detection.guided_loss_scaling import guided_loss_scaling, sampling_free_cross_entropy
+from tailora.detection.presence import focal_presence, quality_focal_presence
 from tailora.detection.prior_bias_init import init_bias_from_prior, prior_bias
 from tailora.detection.prob_iou import prob_iou
 from tailora.detection.rotated_fcos import RotatedFCOS
 
 __all__ = [
     "RotatedFCOS",
+    "focal_presence",
     "guided_loss_scaling",
     "gwd_loss",
     "init_bias_from_prior",
@@ -16,5 +18,6 @@ __all__ = [
     "prior_bias",
     "prob_iou",
     "prob_iou_loss",
+    "quality_focal_presence",
     "sampling_free_cross_entropy",
 ]

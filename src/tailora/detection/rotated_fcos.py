@@ -16,13 +16,13 @@ from torch.nn import functional
 
 from tailora import registry
 from tailora.detection.prior_bias_init import init_bias_from_prior
+from tailora.detection.prob_iou import prob_iou
 
 SCALES: Final = (4.0, 2.0, 1.0, 0.5)
 """Locations along a token's side, for each level of the pyramid."""
 _REACH: Final = 8.0  # strides from a location to the farthest side, at most, but at the last level
 _CENTRAL: Final = 1.5  # strides from the centre of a box within which a location belongs to it
 _RARE: Final = 99  # locations without an object for each with one, before training
-_GAMMA, _ALPHA = 2.0, 0.25  # of the focal loss
 _GROUPS: Final = 8
 
 
@@ -53,6 +53,8 @@ class RotatedFCOS(nn.Module):
         width: Channels of the pyramid and of both towers, a multiple of 8.
         depth: Convolutions of each tower.
         box_loss: How predicted and true boxes are compared: a loss of this shelf, without `-loss`.
+        presence: How presence learns: a loss of this shelf, without `-presence`. With
+            `"quality-focal"` it is to be how well the box fits, and is the score by itself.
 
     Reference:
         Tian et al., FCOS, ICCV 2019; Li et al., Exploring Plain Vision Transformer Backbones for
@@ -71,10 +73,13 @@ class RotatedFCOS(nn.Module):
         width: int = 64,
         depth: int = 2,
         box_loss: str = "prob-iou",
+        presence: str = "focal",
     ) -> None:
         super().__init__()
         self.grid, self.size = grid, size
         self.box_loss = registry.find("detection", f"{box_loss}-loss")
+        self.presence_loss = registry.find("detection", f"{presence}-presence")
+        self.by_quality = presence == "quality-focal"
         self.inward = nn.Sequential(nn.LayerNorm(features), nn.Linear(features, width))
         self.levels = nn.ModuleList(
             nn.Sequential(*_resampled(scale, width), _block(width)) for scale in SCALES
@@ -103,7 +108,9 @@ class RotatedFCOS(nn.Module):
             angle.
         """
         presence, raw = self._say(features)
-        score = (presence.sigmoid() * raw[..., 6].sigmoid()).sqrt()
+        score = presence.sigmoid()
+        if not self.by_quality:
+            score = (score * raw[..., 6].sigmoid()).sqrt()
         return torch.cat([score[..., None], self._boxes(raw)], dim=-1)
 
     def losses(
@@ -128,20 +135,23 @@ class RotatedFCOS(nn.Module):
         inside = torch.stack([one.box >= 0 for one in found])
         known = torch.stack([one.counts for one in found])
         positives = inside.sum().clamp_min(1)
-        losses = {"presence": _focal(presence, inside.to(presence))[known].sum() / positives}
-        if not inside.any():
-            return losses | {"box": raw.sum() * 0}
-        sides = torch.cat([one.sides[one.box >= 0] for one in found])
         wanted = torch.cat(
             [own.to(points)[one.box[one.box >= 0]] for own, one in zip(boxes, found, strict=True)]
         )
-        central = centrality(sides)
+        boxes_said, quality = self._boxes(raw)[inside], inside.to(presence)
+        if self.by_quality:
+            quality[inside] = prob_iou(boxes_said, wanted).detach()
+        losses = {"presence": self.presence_loss(presence, quality)[known].sum() / positives}
+        if not inside.any():
+            return losses | {"box": raw.sum() * 0}
+        central = centrality(torch.cat([one.sides[one.box >= 0] for one in found]))
         said = raw[inside]
-        apart = self.box_loss(self._boxes(raw)[inside], wanted)
+        apart = self.box_loss(boxes_said, wanted)
         losses["box"] = (apart * central).sum() / central.sum()
         turned = (said[:, 4:6] - direction(wanted)).square().sum(dim=1)
         losses["direction"] = (turned * elongation(wanted) * central).sum() / central.sum()
-        losses["centrality"] = functional.binary_cross_entropy_with_logits(said[:, 6], central)
+        if not self.by_quality:
+            losses["centrality"] = functional.binary_cross_entropy_with_logits(said[:, 6], central)
         return losses
 
     def _say(self, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -254,13 +264,6 @@ def assign(points: Tensor, strides: Tensor, boxes: Tensor, ignored: Tensor) -> A
     box = torch.where(smallest.isinf(), none, box)
     own = sides[torch.arange(len(points), device=points.device), box.clamp_min(0)]
     return Assigned(box, counts | (box >= 0), own)
-
-
-def _focal(logits: Tensor, targets: Tensor) -> Tensor:
-    """Focal loss of each location (Lin et al., ICCV 2017, equation 5)."""
-    plain = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    weight = torch.where(targets > 0, _ALPHA, 1 - _ALPHA)
-    return weight * (1 - (-plain).exp()) ** _GAMMA * plain
 
 
 def _locations(grid: tuple[int, int], size: int) -> tuple[Tensor, Tensor]:

@@ -79,7 +79,7 @@ def find_probe(name: str) -> Probe:
 def _probes() -> dict[str, Probe]:
     """Return all heads by name, including those for registered losses."""
     under = {
-        name: LossProbe(name, registry.find("losses", name)) for name in registry.names("losses")
+        name: LossProbe(name, registry.find("losses", name)) for name in registry.head_losses()
     }
     added = [entry.part for entry in registry.entries("heads").values() if entry.part is not None]
     return {**under, **{probe.name: probe for probe in (make() for make in (*_OTHERS, *added))}}

@@ -5,15 +5,17 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.special import ndtri
 
 from tailora.counts import ClassCounts, Groups, make_groups
 from tailora.metrics.bootstrap import bootstrap_f1
 from tailora.metrics.intervals import macro_f1_intervals
+from tailora.metrics.map_accuracy import wilson
 
 Measured = tuple[float, float, float]
 _REPLICATES: Final = 200
 _CONFIDENCE: Final = 0.95
+_Z: Final = float(ndtri((1 + _CONFIDENCE) / 2))
 
 
 def share(hits: int, count: int) -> Measured:
@@ -23,8 +25,8 @@ def share(hits: int, count: int) -> Measured:
         >>> tuple(round(value, 3) for value in share(3, 20))
         (0.15, 0.052, 0.36)
     """
-    limits = binomtest(hits, count).proportion_ci(_CONFIDENCE, method="wilson")
-    return hits / count, float(limits.low), float(limits.high)
+    low, high = wilson(np.array(hits / count), np.array(count), _Z)
+    return hits / count, float(low), float(high)
 
 
 def prevalence(drawn: Sequence[int], classes: Sequence[str]) -> dict[str, Measured]:

@@ -18,12 +18,13 @@ _HOST: Final = "127.0.0.1"
 _WAIT: Final = 1  # seconds that open connections may take at the end
 
 
-def require_server() -> Any:
-    """Import uvicorn, and see that Starlette is there.
+def require_server(port: int = 0) -> Any:
+    """Import uvicorn, and see that Starlette is there and the port free.
 
     Raises:
-        ConfigError: One of them is not installed.
+        ConfigError: One of them is not installed, or the port is in use or out of range.
     """
+    _listen(port).close()
     try:
         importlib.import_module("starlette")
         return importlib.import_module("uvicorn")

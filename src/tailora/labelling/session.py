@@ -161,6 +161,7 @@ class LabellingSession:
         self._chooser = Chooser(settings, self._space, examples)
         self._first = None if start.first is None else Suggestions(0, 0, start.first)
         self._head: Suggestions | None = None
+        self._rare_f1: estimates.Measured | None = None  # of that head
         self._fitting: threading.Thread | None = None
         self._failed: BaseException | None = None
         self._new = 0  # answers that no head has learnt yet
@@ -394,13 +395,6 @@ class LabellingSession:
             drawn = {i: labels[i] for i in self._chooser.drawn(state) if i in labels}
             unseen = {} if head is None else head.unseen
             counts = np.bincount(list(labels.values()), minlength=len(self.classes)).tolist()
-            rare = (
-                ()
-                if head is None
-                else estimates.rare_classes(
-                    list(drawn.values()), head.probabilities, list(labels.values())
-                )
-            )
             page = state.page
             return Status(
                 phase=self._chooser.phase(state) if page is None else page.phase,
@@ -408,7 +402,7 @@ class LabellingSession:
                 counts=dict(zip(self.classes, counts, strict=True)), target=self.target,
                 unsure=state.count(UNSURE), skipped=state.count(SKIP),
                 answered=len(state.answers), pool=int(self._space.usable.sum()),
-                rare_f1=estimates.rare_f1(labels, unseen, rare, len(self.classes)),
+                rare_f1=self._rare_f1,
                 accuracy=estimates.accuracy(drawn, unseen),
                 prevalence=estimates.prevalence(list(drawn.values()), self.classes),
                 labels_per_hour=state.labels_per_hour(),
@@ -421,9 +415,10 @@ class LabellingSession:
             if self._fitting is not None and self._fitting.is_alive():
                 return
             labels, known = self._state.labels(self.classes), self._state.lines
+            drawn = [labels[i] for i in self._chooser.drawn(self._state) if i in labels]
             self._new = 0
             self._fitting = threading.Thread(
-                target=self._fit, args=(labels, known), name="tailora-refit", daemon=True
+                target=self._fit, args=(labels, drawn, known), name="tailora-refit", daemon=True
             )
             self._fitting.start()
         if not self._background:
@@ -441,16 +436,21 @@ class LabellingSession:
             failed, self._failed = self._failed, None
             raise failed
 
-    def _fit(self, labels: Mapping[int, int], known: int) -> None:
+    def _fit(self, labels: Mapping[int, int], drawn: Sequence[int], known: int) -> None:
         try:
             found = learn(
                 self._space.features, labels, self.classes, version=self._version + 1, known=known
             )
+            rare_f1 = None
+            if found is not None:
+                of = list(labels.values())
+                rare = estimates.rare_classes(drawn, found.probabilities, of)
+                rare_f1 = estimates.rare_f1(labels, found.unseen, rare, len(self.classes))
         except BaseException as error:  # told by whoever waits
             self._failed = error
             return
         with self._lock:
-            self._head = found
+            self._head, self._rare_f1 = found, rare_f1
             self._version += found is not None
 
     def _suggestions(self) -> Suggestions | None:

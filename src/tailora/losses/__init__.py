@@ -5,6 +5,7 @@ from tailora.losses.balanced_softmax import BalancedSoftmaxLoss
 from tailora.losses.class_balanced import ClassBalancedLoss
 from tailora.losses.cross_entropy import CrossEntropyLoss
 from tailora.losses.effective_class_margin import EffectiveClassMarginLoss
+from tailora.losses.equalization import EqualizationLoss
 from tailora.losses.focal import FocalLoss
 from tailora.losses.hard_rows import HardRowsLoss
 from tailora.losses.label_smoothing import LabelSmoothingLoss
@@ -20,6 +21,7 @@ __all__ = [
     "CrossEntropyLoss",
     "DiceLoss",
     "EffectiveClassMarginLoss",
+    "EqualizationLoss",
     "FocalLoss",
     "HardRowsLoss",
     "LDAMLoss",

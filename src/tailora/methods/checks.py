@@ -73,12 +73,13 @@ def check_task(recipe: Recipe, task: Task, method: str | None = None) -> None:
         ConfigError: The message names the method, objective, mixing or head that needs it.
     """
     check_maps(recipe, recipe.probe.loss, task)
-    boxes = recipe.train.box_loss
-    if not task.detects and boxes != TrainOptions.box_loss:
-        raise ConfigError(
-            f"train.box_loss={boxes!r} has no effect, since task {task.name!r} has no boxes: leave "
-            "it out"
-        )
+    for key in ("box_loss", "presence"):
+        value = getattr(recipe.train, key)
+        if not task.detects and value != getattr(TrainOptions, key):
+            raise ConfigError(
+                f"train.{key}={value!r} has no effect, since task {task.name!r} has no boxes: "
+                "leave it out"
+            )
     if task.per_image:
         return
     train, method = recipe.train, method or recipe.method

@@ -18,7 +18,10 @@ def run_detector(run: Run, task: Task) -> nn.Module | None:
         return None
     encoder, size = run.model.encoder, run.input.image_size
     with torch.random.fork_rng():  # initial weights are replaced
-        detector = task.detector(encoder.features, task.grid(encoder, size), size)
+        presence = run.recipe.train.presence  # which says what a score is
+        detector = task.detector(
+            encoder.features, task.grid(encoder, size), size, presence=presence
+        )
     if detector is None:
         return None
     device = next(run.model.parameters()).device

@@ -77,7 +77,7 @@ def new_detector(job: Job) -> nn.Module | None:
         torch.manual_seed(job.recipe.seed)
         return job.task.detector(
             job.encoder.features, job.grid, job.input.image_size,
-            box_loss=job.recipe.train.box_loss,
+            box_loss=job.recipe.train.box_loss, presence=job.recipe.train.presence,
         )  # fmt: skip
 
 

@@ -292,7 +292,7 @@ class _Sample:
         spread = self.second * (1 - p) ** 2 + (squares - self.second) * p**2
         variance = np.where(n > 1, spread * n / np.maximum(n - 1, 1) / sums**2, _MOST_VARIANCE)
         effective = sums**2 / np.where(n > 0, squares, 1.0)  # equal areas: the number of points
-        low, high = _wilson(p, effective, z)
+        low, high = wilson(p, effective, z)
         seen, unseen = n > 0, self.unseen[:, None]
         return (
             p,
@@ -302,9 +302,16 @@ class _Sample:
         )
 
 
-def _wilson(
+def wilson(
     p: NDArray[np.float64], n: NDArray[np.float64], z: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the ends of Wilson's intervals.
+
+    Args:
+        p: Observed proportions.
+        n: Numbers of observations, of the same shape or broadcast.
+        z: Standard normal quantile, 1.96 for 95 %.
+    """
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     return np.minimum((centre - half).clip(0), p), np.maximum((centre + half).clip(None, 1), p)

@@ -147,12 +147,20 @@ class Detection(Task):
         return dihedral(targets[:, None], turns)[:, 0]
 
     def detector(
-        self, width: int, grid: tuple[int, ...], image_size: int, *, box_loss: str = "prob-iou"
+        self,
+        width: int,
+        grid: tuple[int, ...],
+        image_size: int,
+        *,
+        box_loss: str = "prob-iou",
+        presence: str = "focal",
     ) -> "nn.Module":
         """A pyramid and a rotated FCOS head."""
         from tailora.detection import RotatedFCOS
 
-        return RotatedFCOS(width, (grid[0], grid[1]), image_size, box_loss=box_loss)
+        return RotatedFCOS(
+            width, (grid[0], grid[1]), image_size, box_loss=box_loss, presence=presence
+        )
 
     def detector_losses(
         self,

@@ -223,7 +223,13 @@ class Task:
         return targets
 
     def detector(
-        self, width: int, grid: tuple[int, ...], image_size: int, *, box_loss: str = "prob-iou"
+        self,
+        width: int,
+        grid: tuple[int, ...],
+        image_size: int,
+        *,
+        box_loss: str = "prob-iou",
+        presence: str = "focal",
     ) -> "nn.Module | None":
         """Build what is trained with the adapter, beside the head, and kept in the run.
 
@@ -232,6 +238,7 @@ class Task:
             grid: Shape of the decisions about one image.
             image_size: Side of the images in pixels.
             box_loss: Its loss of boxes, see `train.box_loss`.
+            presence: Its loss of presence, see `train.presence`.
 
         Returns:
             A module from features (batch, *grid, features) to what `PlacedRow.detected` gives, with

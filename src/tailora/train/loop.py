@@ -44,7 +44,7 @@ from tailora.train.sharding import (
     kept,
     whole,
 )
-from tailora.train.training_module import Objective
+from tailora.train.training_module import Objective, gathering
 
 
 def train(
@@ -163,6 +163,7 @@ class _Stepper:
         self.groups = [group for one in self.optimizers for group in one.param_groups]
         self.peaks = [group["lr"] for group in self.groups]
         self.adapters = [m for m in module.modules() if isinstance(m, PeftModel)]
+        self.gathering = gathering(module)
         averaged = [] if schedule.ema is None else self.learning
         self.averages = [weight.detach().clone() for weight in averaged]
 
@@ -203,6 +204,7 @@ class _Stepper:
             optimizer.step()
         for adapter in self.adapters:
             after_step(adapter, self.number)
+        self._gather()
         self.number += 1
         if self.averages:
             average = get_ema_multi_avg_fn(self.schedule.decay(self.number))
@@ -247,6 +249,14 @@ class _Stepper:
         numbers = torch.stack([own, *(noted.get(name, zero).to(own) for name in self.names)])
         loss, *parts = processes.sum_gradients(plain, numbers)
         return loss, dict(zip(self.names, parts, strict=True))
+
+    def _gather(self) -> None:
+        """Tell losses that follow gradients what all processes saw in this step."""
+        for part in self.gathering:
+            fresh = part.fresh.flatten()
+            if self.accelerator.num_processes > 1:
+                fresh = processes.sum_gradients([], fresh)
+            part.gather(fresh.view_as(part.fresh))
 
     def _keep_orthogonal(self) -> dict[str, Tensor]:
         """Add the gradient of what AdaLoRA asks of its matrices, once for all processes."""

@@ -21,7 +21,7 @@ from tailora.experts.aggregation import combination
 from tailora.losses.parts import note_part
 from tailora.train.mixing import Mixing
 from tailora.train.phases import LossOfEpoch
-from tailora.train.training_module import Objective, TrainingModule
+from tailora.train.training_module import Objective, TrainingModule, gathering
 
 Images = Callable[[NDArray[np.int64]], Tensor]
 AUGMENTATIONS = ("dihedral", "none", "speckle", "dihedral+speckle")
@@ -222,8 +222,7 @@ def label_training(
                 part.start_epoch(epoch)
 
     detector = None if detecting is None else detecting.detector
-    parts = {"encoder": encoder, "head": head}
-    module = nn.ModuleDict(parts if detector is None else parts | {"detector": detector})
+    module = _learning(encoder, head, detector, loss)
     linear = head if type(head) is nn.Linear else None
     if rows_of is not None:
         if isinstance(augment, Nadir):
@@ -249,6 +248,16 @@ def label_training(
         return one_answer(logits, loss).argmax(dim=1)
 
     return TrainingModule(module, objective, start_epoch, predict, head=linear)
+
+
+def _learning(
+    encoder: nn.Module, head: nn.Module, detector: nn.Module | None, loss: nn.Module
+) -> nn.ModuleDict:
+    """All that learns, and a loss that follows it, so that checkpoints have what that has seen."""
+    parts = {"encoder": encoder, "head": head}
+    if detector is not None:
+        parts["detector"] = detector
+    return nn.ModuleDict(parts | ({"loss": loss} if gathering(loss) else {}))
 
 
 def detector_training(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,26 @@ class TrainingModule:
     validation_loss: Objective | None = None
     head: nn.Linear | None = None
     detector: nn.Module | None = None
+
+
+class Gathering(Protocol):
+    """A loss that follows the gradients of all steps; its buffers are what it has seen.
+
+    Attributes:
+        fresh: What this process has seen since the last step; any shape.
+    """
+
+    fresh: Tensor
+
+    def gather(self, fresh: Tensor) -> None:
+        """End a step with the sum of `fresh` over all processes, and begin another."""
+        ...
+
+
+def gathering(module: nn.Module) -> list[Gathering]:
+    """Parts of a module that follow gradients."""
+    found = [part for part in module.modules() if hasattr(part, "gather")]
+    return cast("list[Gathering]", found)
 
 
 def alone(encoder: nn.Module, objective: Objective) -> TrainingModule:
