@@ -21,8 +21,7 @@ from tailora.data import Dataset, open_dataset
 from tailora.data.sources import file_path
 from tailora.errors import ConfigError, DataError, TailoraError
 from tailora.frames import Rows
-from tailora.inference.search import FEATURES
-from tailora.inference.search_pool import Pool, open_pool
+from tailora.inference.search_pool import FEATURES, Pool, open_pool
 from tailora.numbers import counted, named_list
 from tailora.progress import Progress, silent
 from tailora.runs.run import Run, load_run

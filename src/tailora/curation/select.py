@@ -18,8 +18,7 @@ from tailora.errors import ConfigError, DataError, unknown_name
 from tailora.frames import Rows
 from tailora.heads.linear_probe import predict_logits, unit_spread
 from tailora.inference.maps.vector_files import VECTOR_DRIVERS
-from tailora.inference.search import FEATURES
-from tailora.inference.search_pool import open_pool
+from tailora.inference.search_pool import FEATURES, open_pool
 from tailora.inference.search_result import Hit, write_hits
 from tailora.numbers import counted
 from tailora.progress import Progress, silent

@@ -19,6 +19,8 @@ COMBINATIONS: Final = ("mean", "max")
 AGAINST: Final = 0.25
 """Weight of the similarity to counter-examples: most are near misses, which share with the examples
 what the whole class looks like, and full weight would take that away too."""
+COPY: Final = 0.98
+"""Cosine from which one image counts as a copy of another."""
 
 _VALUES: Final = 2**20  # of a block, 8 MB in float64
 _DIGITS: Final = 10  # equal rows differ by rounding beyond, depending on their place in a block

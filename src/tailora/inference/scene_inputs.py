@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from tailora.data.bands.names import name_in
 from tailora.data.readers.visible_files import visible_entries
@@ -11,7 +11,9 @@ from tailora.data.scenes.scene import SCENE_EXTENSIONS, Scene, open_scene
 from tailora.errors import DataError
 from tailora.methods.names import require_utf8
 from tailora.numbers import counted
-from tailora.runs.run import Run
+
+if TYPE_CHECKING:  # importing a run takes seconds, most of them for PEFT
+    from tailora.runs.run import Run
 
 _WITHOUT_TAGS: Final = (
     ", retrain, or map stored values, e.g. after `gdal_translate -a_scale 1 -a_offset 0`"
@@ -69,7 +71,7 @@ def _scenes_of(files: Sequence[Path], name: str) -> list[tuple[str, list[Path]]]
 
 
 def open_for(
-    run: Run, files: Sequence[Path], name: str, options: SceneOptions, *, anywhere: bool = False
+    run: "Run", files: Sequence[Path], name: str, options: SceneOptions, *, anywhere: bool = False
 ) -> tuple[Scene, tuple[int, ...]]:
     """Open a scene with the bands that a run uses, by name if the run has band names.
 
@@ -112,7 +114,7 @@ def open_for(
 
 
 def _open(
-    run: Run,
+    run: "Run",
     files: Sequence[Path],
     name: str,
     options: SceneOptions,

@@ -4,7 +4,6 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from tailora.config.recipe import Recipe
 from tailora.data import Dataset
 from tailora.data.sources import file_path
 from tailora.errors import ConfigError, DataError, unknown_name
-from tailora.features.similar import COMBINATIONS, similarities
+from tailora.features.similar import COMBINATIONS, COPY, similarities
 from tailora.frames import Rows
 from tailora.inference.maps.vector_files import VECTOR_DRIVERS
 from tailora.inference.search_encoder import encoder_and_bank, kept_features
@@ -25,17 +24,12 @@ from tailora.inference.search_examples import (
     prepared,
 )
 from tailora.inference.search_page import write_search
-from tailora.inference.search_pool import Pool, SceneWindows, open_pool
+from tailora.inference.search_pool import FEATURES, Pool, SceneWindows, open_pool
 from tailora.inference.search_result import FIRST, Hit, SearchQuality, SearchResult, write_hits
 from tailora.metrics.retrieval import average_precision
 from tailora.progress import Progress, silent
 from tailora.runs.run import Run, load_run
 from tailora.tasks.task import require_per_image
-
-FEATURES: Final = "tailora-features"
-"""Folder beside the hits that keeps features."""
-COPY: Final = 0.98
-"""Cosine from which an image counts as a copy of an example."""
 
 
 def search(

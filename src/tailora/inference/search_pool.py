@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +26,15 @@ from tailora.inference.maps.chip_reader import ChipReader, ahead
 from tailora.inference.scene_inputs import SceneOptions, find_scenes, open_for
 from tailora.methods.band_choice import with_band_names
 from tailora.methods.names import check_names
-from tailora.runs.run import Run
+
+if TYPE_CHECKING:  # importing a run takes seconds, most of them for PEFT
+    from tailora.runs.run import Run
 
 Prepare = Callable[[NDArray[Any], str], NDArray[Any]]
 """Makes an image (bands, height, width) the input of a model; the text names it in messages."""
+
+FEATURES: Final = "tailora-features"
+"""Folder that keeps features, beside what is written."""
 
 _AT_ONCE: Final = 64  # images
 
@@ -206,7 +211,7 @@ def _read_windows(
 
 def open_pool(
     source: str | Path | Dataset,
-    run: Run | None,
+    run: "Run | None",
     options: DataOptions,
     *,
     seed: int = 0,
@@ -267,7 +272,7 @@ def _scene_files(path: Path) -> list[Path] | None:
 
 def _scene_pool(
     files: list[Path],
-    run: Run | None,
+    run: "Run | None",
     options: DataOptions,
     chip: int | None,
     step: int | None,

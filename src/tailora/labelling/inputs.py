@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 import numpy as np
 import torch
@@ -14,13 +14,13 @@ from tailora.data import Dataset
 from tailora.errors import DataError, RunError
 from tailora.features.bank import FeatureBank
 from tailora.heads.linear_probe import predict_logits
-from tailora.inference.search_encoder import encoder_and_bank, kept_features
-from tailora.inference.search_examples import features_of, find_examples, prepared
 from tailora.inference.search_pool import Pool, open_pool
 from tailora.labelling.settings import Settings
 from tailora.progress import Progress, silent
-from tailora.runs.run import Run, load_run
 from tailora.storage import read_arrays, write_atomically
+
+if TYPE_CHECKING:  # a session that goes on need not wait for it
+    from tailora.runs.run import Run
 
 START: Final = "start.npz"
 """Of a session: features of examples, and what a run says of all images."""
@@ -64,7 +64,7 @@ def read_start(folder: Path) -> Start:
 
 def make_inputs(
     pool: Pool,
-    run: Run | None,
+    run: "Run | None",
     recipe: Recipe,
     folder: Path,
     *,
@@ -89,6 +89,10 @@ def make_inputs(
         DataError: An image or an example cannot be used.
         BackboneError: The encoder cannot be loaded, or does not fit the images.
     """
+    # what follows imports PEFT and takes seconds, for which a session that goes on need not wait
+    from tailora.inference.search_encoder import encoder_and_bank, kept_features
+    from tailora.inference.search_examples import features_of, find_examples, prepared
+
     named = {classes.index(name): find_examples(texts, pool) for name, texts in like.items()}
     encoder, bank = encoder_and_bank(pool, run, recipe, folder, skip_broken=skip_broken)
     read = {
@@ -111,7 +115,7 @@ def open_again(settings: Settings, data: str | Path | Dataset | None = None) -> 
         RunError: They are others, or have changed.
         DataError: They cannot be opened.
     """
-    run = load_run(settings.run) if settings.run and settings.chip is not None else None
+    run = _run_of(settings) if settings.chip is not None else None
     options = run.recipe.data if run else settings.full_recipe().data
     pool = open_pool(
         settings.data if data is None else data, run, options, seed=settings.seed,
@@ -140,7 +144,9 @@ def features_again(
     Raises:
         RunError: The encoder has changed since then, or its run cannot be loaded.
     """
-    run = load_run(settings.run) if settings.run else None
+    from tailora.inference.search_encoder import encoder_and_bank, kept_features
+
+    run = _run_of(settings)
     recipe = run.recipe if run else settings.full_recipe()
     encoder, bank = encoder_and_bank(
         pool, run, recipe, Path(settings.features).parent, skip_broken=settings.skip_broken
@@ -151,8 +157,16 @@ def features_again(
     return features
 
 
+def _run_of(settings: Settings) -> "Run | None":
+    if settings.run is None:
+        return None
+    from tailora.runs.run import load_run
+
+    return load_run(settings.run)
+
+
 def _first(
-    run: Run | None, features: NDArray[np.float32], classes: Sequence[str]
+    run: "Run | None", features: NDArray[np.float32], classes: Sequence[str]
 ) -> NDArray[np.float32] | None:
     """Return what a run says of all images, if it knows no class that the session lacks."""
     if run is None or run.recipe.probe.layers or not set(run.class_names) <= set(classes):

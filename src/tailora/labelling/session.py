@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self, cast, final
+from typing import TYPE_CHECKING, Final, Self, cast, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tailora.config.recipe import Recipe
 from tailora.errors import ConfigError, RunError, unknown_name
-from tailora.inference.search import FEATURES
-from tailora.inference.search_pool import Pool, open_pool
+from tailora.inference.search_pool import FEATURES, Pool, open_pool
 from tailora.labelling import estimates
 from tailora.labelling.acquisition import DRAWN, PHASES, Chooser, Chosen
 from tailora.labelling.inputs import (
@@ -54,8 +53,10 @@ from tailora.labelling.suggestions import Suggestions, learn
 from tailora.metrics.confusion import present_macro_f1
 from tailora.progress import Progress, silent
 from tailora.runs.one_at_a_time import one_at_a_time
-from tailora.runs.run import Run, load_run
 from tailora.tasks.task import require_per_image
+
+if TYPE_CHECKING:  # a session that goes on need not wait for it
+    from tailora.runs.run import Run
 
 _REFIT: Final = 10  # answers after which a head is fitted again
 
@@ -186,7 +187,7 @@ class LabellingSession:
         folder: str | Path,
         *,
         classes: str | Path | Sequence[str],
-        run: Run | str | Path | None = None,
+        run: "Run | str | Path | None" = None,
         recipe: Recipe | None = None,
         like: Mapping[str, Sequence[str | Path]] | None = None,
         seed: int = 0,
@@ -233,6 +234,8 @@ class LabellingSession:
         _check_options(run, recipe, random_share, target)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise RunError(f"{str(folder)!r} is there already: choose another --out")
+        from tailora.runs.run import load_run
+
         loaded = load_run(run) if isinstance(run, str | Path) else run
         how = loaded.recipe if loaded else recipe or Recipe()
         require_per_image(how.task, "label")

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailora.errors import DataError
-from tailora.inference.search import COPY
+from tailora.features.similar import COPY
 from tailora.metrics.retrieval import directions, steady
 
 _VALUES: Final = 2**22  # of a block, 32 MB in double precision
