@@ -17,6 +17,7 @@ from benchmarks.page.demo_section import demo
 from benchmarks.page.doubt_section import doubt
 from benchmarks.page.growth_figures import growth_figures
 from benchmarks.page.growth_section import growth
+from benchmarks.page.labelling_section import labelling
 from benchmarks.page.large_section import large_inputs
 from benchmarks.page.memory_section import memory
 from benchmarks.page.method_section import whole_method
@@ -32,7 +33,8 @@ IMAGES: Final = ROOT / "docs" / "images"
 Results = dict[str, dict[str, Any]]
 SECTIONS: Final[tuple[Callable[[Results], str], ...]] = (
     how_it_was_run, pairs, growth, large_inputs, clustering_memory, nearest, predictions, precision,
-    memory, whole_method, pretraining, doubt, boxes, detector, planted, selection, demo,
+    memory, whole_method, pretraining, doubt, boxes, detector, planted, selection, labelling,
+    demo,
 )  # fmt: skip
 
 
