@@ -178,8 +178,8 @@ def test_everything_can_be_labelled(tmp_path, pool):
     features, truth = pool[0][:30].copy(), pool[1][:30]
     features[4] = np.nan  # without data
     with session(tmp_path, features) as opened:
-        seen = {one.item for one in opened.queries(7)}
-        while page := opened.advance(7):
+        seen = {one.item for one in opened.queries(15)}
+        while page := opened.advance(15):
             seen |= {one.item for one in page}
             for one in page:
                 opened.answer(one.item, CLASSES[truth[one.item]])
