@@ -147,7 +147,7 @@ def start(
     """
     from tailora.labelling.serve import require_server
 
-    require_server()  # before minutes of features
+    require_server(port)  # before minutes of features
     folder = out or Path("labels-" + re.sub(r"[^\w.-]+", "-", Path(data).stem).strip("-."))
     made = {
         "--run": run, "--backbone": backbone, "--like": like, "--target": target,
