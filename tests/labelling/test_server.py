@@ -1,5 +1,6 @@
 """The labelling page's server: who gets in, what is recorded, and what is repeated."""
 
+import io
 import socket
 import sys
 import time
@@ -288,6 +289,18 @@ def test_the_address_is_said_also_where_no_browser_opens(unchanged, monkeypatch,
     [address] = opened
     assert address.partition("?")[0] == said[0].partition("?")[0]
     assert address != said[0]  # whose token lasts
+
+
+def test_a_pipe_gets_the_address_at_once(unchanged, monkeypatch):
+    class Pipe(io.StringIO):
+        def flush(self):
+            flushed.append(self.getvalue())
+
+    flushed = []
+    monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: flushed.append("served"))
+    monkeypatch.setattr(sys, "stdout", Pipe())
+    serve.serve(unchanged, port=0, browser=False)
+    assert flushed[0].startswith("http://127.0.0.1:")
 
 
 def test_no_browser_of_the_terminal_is_started(monkeypatch):

@@ -8,6 +8,7 @@ import socket
 import sys
 import webbrowser
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from tailora.errors import ConfigError
@@ -15,6 +16,7 @@ from tailora.labelling.session import LabellingSession
 
 PORT: Final = 8765
 _HOST: Final = "127.0.0.1"
+_PRINT: Final = partial(print, flush=True)  # a pipe would keep the address until the end
 _WAIT: Final = 1  # seconds that open connections may take at the end
 
 
@@ -39,7 +41,7 @@ def serve(
     *,
     port: int = PORT,
     browser: bool = True,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = _PRINT,
 ) -> None:
     """Serve the page of a session until it is interrupted.
 
