@@ -26,7 +26,7 @@ from tailora.runs.provenance import git_state, machine, versions
 HERE = Path(__file__).parent
 KEPT = (
     "adapter", "method", "probe", "changes", "against", "validation", "scores", "difference",
-    "over_ordinary", "also",
+    "over_ordinary",
     "geometry", "ece",
     "purity", "seconds", "peak_memory_mb", "trained_parameters",
 )  # fmt: skip
@@ -104,7 +104,7 @@ def _run(
         "rows": [
             {key: row[key] for key in KEPT}
             | {"retrieval": (row["measures"] or {}).get("retrieval")}
-            | {key: value for key, value in (row["task"] or {}).items() if key in KEPT}
+            | {key: value for key, value in (row["task"] or {}).items() if key in (*KEPT, "also")}
             for row in found["rows"]
         ],
     }

@@ -96,6 +96,18 @@ def test_boxes_learn_by_the_loss_that_was_asked_for(run, dota, encoder, tmp_path
     }
 
 
+def test_tiles_may_be_turned_by_any_angle_with_objects_pasted(run, dota, encoder, tmp_path):
+    words = ("--backbone", encoder, *QUICK, "--epochs", "1", "--set", "train.augment=objects")
+    options = ("--set", "train.augment_options={paste=1.0}")
+    succeed("fit", f"dota:{dota}", "--task", "detect", "--out", tmp_path / "run", *words, *options)
+    first, plain = (
+        json.loads((folder / "history.jsonl").read_text("utf-8").splitlines()[0])
+        for folder in (tmp_path / "run", run)
+    )
+    assert first["parts"].keys() == plain["parts"].keys()
+    assert first["loss"] != plain["loss"]
+
+
 DEBLORA = (
     "--method", "deblora", "--clusters", "4", "--set", "deblora.pull=0.5", "--epochs", "1",
 )  # fmt: skip
@@ -289,6 +301,23 @@ def test_bad_combinations_and_files_are_refused_in_a_line(run, dota, encoder, tm
             "'segment' has no boxes",
         ),
         (("fit", data, *task, "--set", "train.presence=focel"), "presence 'focel'; did you mean"),
+        (
+            ("fit", data, *task, "--set", "train.augment=objects", "--set", "data.has_up=true"),
+            "train.augment='objects' rotates images",
+        ),
+        (
+            (
+                "fit",
+                "bluemarble-dense:windows=40",
+                "--out",
+                tmp_path / "no",
+                "--backbone",
+                encoder,
+                "--set",
+                "train.augment=objects",
+            ),
+            "moves objects, and task 'segment' has none",
+        ),
         (("fit", data, *task, "--chip", "32"), "--chip are options of scenes or masks"),
         (("fit", f"yolo:{dota}", "--out", tmp_path / "no"), "does not say what classes are called"),
         (("fit", "bluemarble-dense:windows=40", *task), "has no oriented boxes"),

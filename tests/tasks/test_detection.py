@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from tailora.backbones.symmetries import dihedral
-from tailora.boxes import iou_matrix, to_boxes, to_corners
+from tailora.boxes import iou_matrix, to_boxes, to_corners, turned_boxes
 from tailora.data import open_shapes_dota
-from tailora.tasks.detection import Detection, detections_of, tokens_at, turned_boxes
+from tailora.tasks.detection import Detection, detections_of, tokens_at
 
 
 def drawn(box, side=40):

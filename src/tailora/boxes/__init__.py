@@ -18,6 +18,7 @@ from tailora.boxes.forms import (
     to_convention,
     to_corners,
 )
+from tailora.boxes.moves import moved_boxes, turned_boxes
 from tailora.boxes.overlap import iou_matrix
 from tailora.boxes.submission import read_submission, write_submission
 from tailora.boxes.suppression import overlapping_groups, rotated_nms
@@ -44,6 +45,7 @@ __all__ = [
     "make_tiles",
     "match_detections",
     "merge_tiles",
+    "moved_boxes",
     "objects_in_tile",
     "overlapping_groups",
     "parse_tile_name",
@@ -55,5 +57,6 @@ __all__ = [
     "to_boxes",
     "to_convention",
     "to_corners",
+    "turned_boxes",
     "write_submission",
 ]

@@ -139,9 +139,12 @@ class TrainOptions:
         deferred_sampler: Sampler of the second phase, with its default options, or `"none"`.
         augment: `"dihedral"` (flips and quarter turns), `"nadir"` (those, and random changes of
             scale, brightness, contrast, colour and sharpness that suit images seen from above),
-            `"speckle"` (for radar), `"dihedral+speckle"` or `"none"`.
+            `"speckle"` (for radar), `"dihedral+speckle"` or `"none"`; of `--task detect` also
+            `"objects"` (flips and quarter turns, any angle, other sizes, rare objects pasted).
         augment_options: For `"nadir"`: `operations`, the number of random changes to each image (2
-            of 6), and `strength`, their upper end, in [0, 1] (0.5).
+            of 6), and `strength`, their upper end, in [0, 1] (0.5). For `"objects"`: `angle`
+            (true), `scale`, the share by which tiles grow or shrink at most (0.2), and `paste`, the
+            probability of a pasted object (0.3).
         sampler: `"none"` shuffles: every image once per epoch; otherwise a sampler from `tailora
             methods samplers`. A class-balancing sampler together with a class-balancing `loss`
             corrects for imbalance twice.

@@ -114,7 +114,11 @@ class RotatedFCOS(nn.Module):
         return torch.cat([score[..., None], self._boxes(raw)], dim=-1)
 
     def losses(
-        self, features: Tensor, boxes: Sequence[Tensor], ignored: Sequence[Tensor]
+        self,
+        features: Tensor,
+        boxes: Sequence[Tensor],
+        ignored: Sequence[Tensor],
+        seen: Sequence[Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Return the losses of presence, boxes, direction and centrality; scalars.
 
@@ -125,6 +129,7 @@ class RotatedFCOS(nn.Module):
             features: Tokens (batch, rows, columns, features).
             boxes: Of each image (boxes, 5), in image pixels.
             ignored: Boxes of each image, in which neither presence nor absence is learnt.
+            seen: Box of each image (5,) beyond which neither is learnt; None for all of it.
         """
         presence, raw = self._say(features)
         points, strides = self.points, self.strides
@@ -134,6 +139,9 @@ class RotatedFCOS(nn.Module):
         ]
         inside = torch.stack([one.box >= 0 for one in found])
         known = torch.stack([one.counts for one in found])
+        if seen is not None:
+            edges = [distances(points, one.to(points)[None])[:, 0] for one in seen]
+            known &= torch.stack([one.amin(dim=-1) > 0 for one in edges])
         positives = inside.sum().clamp_min(1)
         wanted = torch.cat(
             [own.to(points)[one.box[one.box >= 0]] for own, one in zip(boxes, found, strict=True)]

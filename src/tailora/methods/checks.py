@@ -11,6 +11,7 @@ from torch import nn
 from tailora import registry
 from tailora.adapters import adapt, resolve_rank
 from tailora.adapters.tuners import check_tuner_options
+from tailora.augment.moved_objects import OBJECTS
 from tailora.augment.nadir import NADIR
 from tailora.backbones import Encoder, LoadedBackbone, Pooling, Precision
 from tailora.backbones.checkpointing import recompute_activations
@@ -80,6 +81,11 @@ def check_task(recipe: Recipe, task: Task, method: str | None = None) -> None:
                 f"train.{key}={value!r} has no effect, since task {task.name!r} has no boxes: "
                 "leave it out"
             )
+    if recipe.train.augment == OBJECTS and not task.detects:
+        raise ConfigError(
+            f"train.augment={OBJECTS!r} moves objects, and task {task.name!r} has none: choose "
+            "train.augment=dihedral, or --task detect"
+        )
     if task.per_image:
         return
     train, method = recipe.train, method or recipe.method
@@ -640,7 +646,8 @@ def _check_views(recipe: Recipe) -> None:
             f"probe.views={VIEWS} rotates images, but data.has_up fixes their orientation; leave "
             "one of them out"
         )
-    if recipe.data.has_up and "dihedral" in recipe.train.augment:
+    turning = "dihedral" in recipe.train.augment or recipe.train.augment == OBJECTS
+    if recipe.data.has_up and turning:
         raise ConfigError(
             f"train.augment={recipe.train.augment!r} rotates images, but data.has_up fixes their "
             "orientation; add --set train.augment=none, or nadir, which then mirrors left to right"

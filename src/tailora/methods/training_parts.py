@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tailora import registry
+from tailora.augment.moved_objects import OBJECTS, MovedObjects, read_moved_objects
 from tailora.augment.nadir import NADIR, Nadir, read_nadir
 from tailora.config.recipe import Recipe, TrainOptions
 from tailora.counts import ClassCounts, Groups
@@ -142,8 +143,8 @@ def needs_cosine(loss: str) -> bool:
     return "cosine_head_scale" in getattr(registry.find("losses", loss), "__annotations__", {})
 
 
-def training_augmentation(recipe: Recipe) -> str | Nadir:
-    """Return the augmentation of stage 0: its name, or the one that has options.
+def training_augmentation(recipe: Recipe) -> str | Nadir | MovedObjects:
+    """Return the augmentation of stage 0: its name, or one that has options.
 
     Raises:
         ConfigError: Unknown augmentation, or an option that it does not have.
@@ -151,8 +152,10 @@ def training_augmentation(recipe: Recipe) -> str | Nadir:
     train = recipe.train
     if train.augment == NADIR:
         return read_nadir(train.augment_options, has_up=recipe.data.has_up)
+    if train.augment == OBJECTS:
+        return read_moved_objects(train.augment_options)
     if train.augment not in AUGMENTATIONS:
-        raise unknown_name("augmentation", train.augment, [*AUGMENTATIONS, NADIR])
+        raise unknown_name("augmentation", train.augment, [*AUGMENTATIONS, NADIR, OBJECTS])
     if train.augment_options:
         raise ConfigError(
             f"train.augment_options has no effect with train.augment={train.augment!r}; choose "
@@ -212,6 +215,8 @@ def training_mix(
             "single image; choose train.augment=dihedral"
         )
     augment = training_augmentation(recipe)
+    if isinstance(augment, MovedObjects):
+        raise ConfigError(f"train.augment={OBJECTS!r} moves objects, which train.mix has not")
     alter = augment if isinstance(augment, Nadir) else augmentation(augment)
     mixer = build_mixer(train.mix, counts, train.mix_options, alter=alter)
     for one in (loss.first, loss.second):

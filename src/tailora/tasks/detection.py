@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 import numpy as np
 from numpy.typing import NDArray
 
+from tailora.augment.moved_objects import ImageObjects
 from tailora.boxes import Boxes, merge_tiles, rotated_nms, to_corners
 from tailora.data.objects import Objects, TileObjects
 from tailora.errors import ConfigError, DataError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from tailora.backbones import AnyEncoder
     from tailora.data import Dataset
     from tailora.decisions import Decisions
+    from tailora.detection import RotatedFCOS
     from tailora.metrics import RunMetrics
     from tailora.metrics.places import Places
     from tailora.report.blocks import Section
@@ -119,15 +121,43 @@ class Detection(Task):
         Difficult objects, and those cut by the border of a tile, are no decision.
         """
         found = np.full((len(data), *grid), _NONE, dtype=np.int16)
-        rarest_last = np.argsort(-np.array(data.counts("train").values), kind="stable")
-        rank = np.argsort(rarest_last)
+        rank = _rank(data)
         for i in range(len(data)):
             one = _tile(data, i)
             counted = one.inside.difficult == 0
-            classes = one.inside.classes[counted]
-            row, column = tokens_at(one.inside.boxes[counted, :2], one.tile.size, grid)
-            order = np.argsort(rank[classes], kind="stable")
-            found[i, row[order], column[order]] = classes[order]
+            centers = one.inside.boxes[counted, :2]
+            _decide(found[i], centers, one.inside.classes[counted], rank, one.tile.size)
+        return found
+
+    def objects(
+        self,
+        data: "Dataset",
+        samples: NDArray[np.int64],
+        size: int,
+        turns: NDArray[np.integer] | None = None,
+    ) -> list[ImageObjects]:
+        """Objects of images of `size` pixels, which augmentation may have turned."""
+        found = []
+        for k, i in enumerate(samples.tolist()):
+            one = _tile(data, i)
+            boxes = one.inside.boxes
+            boxes[:, :4] *= size / one.tile.size
+            own = ImageObjects(boxes, one.inside.classes, one.inside.difficult == 0)
+            found.append(own if turns is None else own.turned(int(turns[k]), size))
+        return found
+
+    def object_targets(
+        self,
+        data: "Dataset",
+        objects: Sequence[ImageObjects],
+        grid: tuple[int, ...],
+        size: int,
+    ) -> NDArray[np.int64]:
+        """Class of each token of images with these objects (images, *grid); see `targets`."""
+        found = np.full((len(objects), *grid), _NONE, dtype=np.int64)
+        rank = _rank(data)
+        for mine, one in zip(found, objects, strict=True):
+            _decide(mine, one.boxes[one.counts, :2], one.classes[one.counts], rank, size)
         return found
 
     def names(
@@ -171,23 +201,27 @@ class Detection(Task):
         turns: NDArray[np.integer] | None,
     ) -> "Mapping[str, Tensor]":
         """Losses of presence, boxes, direction and centrality."""
+        size = _rotated_fcos(detector).size
+        return self.object_losses(detector, features, self.objects(data, samples, size, turns))
+
+    def object_losses(
+        self, detector: "nn.Module", features: "Tensor", objects: Sequence[ImageObjects]
+    ) -> "Mapping[str, Tensor]":
+        """The same for images with these objects."""
         import torch
 
-        from tailora.detection import RotatedFCOS
+        def tensors(every: Sequence[NDArray[np.float64]]) -> "list[Tensor]":
+            return [torch.from_numpy(one.astype(np.float32)).to(features.device) for one in every]
 
-        if not isinstance(detector, RotatedFCOS):
-            raise TypeError(f"a detector of another task: {type(detector).__name__}")
-        boxes: tuple[list[Tensor], list[Tensor]] = ([], [])
-        for k, i in enumerate(samples.tolist()):
-            one = _tile(data, i)
-            own = one.inside.boxes
-            own[:, :4] *= detector.size / one.tile.size
-            if turns is not None:
-                own = turned_boxes(own, int(turns[k]), detector.size)
-            for counts, kept in zip((True, False), boxes, strict=True):
-                chosen = own[(one.inside.difficult == 0) == counts]
-                kept.append(torch.from_numpy(chosen.astype(np.float32)).to(features.device))
-        return detector.losses(features, *boxes)
+        counted, ignored = (
+            tensors([one.boxes[one.counts == counts] for one in objects])
+            for counts in (True, False)
+        )
+        some = any(one.seen is not None for one in objects)
+        size = _rotated_fcos(detector).size
+        whole = np.array([size / 2, size / 2, size, size, 0.0])
+        seen = tensors([whole if one.seen is None else one.seen for one in objects])
+        return _rotated_fcos(detector).losses(features, counted, ignored, seen if some else None)
 
     def measure(self, measured: Measured) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Average precision of every row of the results, and pictures for the report."""
@@ -283,6 +317,32 @@ class Detection(Task):
         return precision_table(metrics), *gains(metrics)
 
 
+def _rotated_fcos(detector: "nn.Module") -> "RotatedFCOS":
+    from tailora.detection import RotatedFCOS
+
+    if not isinstance(detector, RotatedFCOS):
+        raise TypeError(f"a detector of another task: {type(detector).__name__}")
+    return detector
+
+
+def _rank(data: "Dataset") -> NDArray[np.intp]:
+    """Place of each class in the order of training objects, the rarest last (classes,)."""
+    return np.argsort(np.argsort(-np.array(data.counts("train").values), kind="stable"))
+
+
+def _decide(
+    found: NDArray[np.integer],
+    centers: NDArray[np.float64],
+    classes: NDArray[np.int64],
+    rank: NDArray[np.intp],
+    side: float,
+) -> None:
+    """Write the class of each object into the token at its centre (rows, columns)."""
+    row, column = tokens_at(centers, side, found.shape)
+    order = np.argsort(rank[classes], kind="stable")
+    found[row[order], column[order]] = classes[order]
+
+
 def _tile(data: "Dataset", i: int) -> TileObjects:
     one = None if data.targets is None else data.targets.read(i)
     if not isinstance(one, TileObjects):
@@ -308,27 +368,6 @@ def tokens_at(
     x, y = points[:, 0] * columns / side, points[:, 1] * rows / side
     found = [np.floor(at).astype(np.int64).clip(0, n - 1) for at, n in ((y, rows), (x, columns))]
     return found[0], found[1]
-
-
-def turned_boxes(boxes: NDArray[np.float64], turn: int, side: float) -> NDArray[np.float64]:
-    """Move boxes as `tailora.backbones.symmetries.dihedral` turns their square image.
-
-    Args:
-        boxes: (boxes, 5).
-        turn: 0 to 7.
-        side: Of the image, in the units of the boxes.
-
-    Example:
-        >>> turned_boxes(np.array([[3.0, 1.0, 4.0, 2.0, 0.5]]), 1, 10)[0].round(4).tolist()
-        [1.0, 7.0, 4.0, 2.0, -1.0708]
-    """
-    moved = boxes.copy()
-    if turn >= 4:
-        moved[:, 0], moved[:, 4] = side - moved[:, 0], -moved[:, 4]
-    for _ in range(turn % 4):  # counter-clockwise
-        moved[:, 0], moved[:, 1] = moved[:, 1].copy(), side - moved[:, 0]
-        moved[:, 4] -= np.pi / 2
-    return moved
 
 
 def detections_of(

@@ -21,6 +21,7 @@ from tailora.errors import ConfigError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from tailora.augment.moved_objects import ImageObjects
     from tailora.backbones import AnyEncoder
     from tailora.counts import Groups
     from tailora.data import Dataset
@@ -264,6 +265,34 @@ class Task:
             turns: Symmetry of the square for each image; None where none was turned.
         """
         return {}
+
+    def objects(
+        self, data: "Dataset", samples: NDArray[np.int64], size: int
+    ) -> "Sequence[ImageObjects]":
+        """Objects of images, which augmentation may move; asked of tasks that train a detector.
+
+        Args:
+            data: With the annotations.
+            samples: Numbers of the images in it (batch,).
+            size: Side of the images in pixels.
+        """
+        raise NotImplementedError(f"task {self.name!r} has no objects")
+
+    def object_targets(
+        self,
+        data: "Dataset",
+        objects: "Sequence[ImageObjects]",
+        grid: tuple[int, ...],
+        size: int,
+    ) -> NDArray[np.integer]:
+        """Class index of every decision about images with such objects (images, *grid)."""
+        raise NotImplementedError(f"task {self.name!r} has no objects")
+
+    def object_losses(
+        self, detector: "nn.Module", features: "Tensor", objects: "Sequence[ImageObjects]"
+    ) -> "Mapping[str, Tensor]":
+        """Losses of the detector on images with such objects; see `detector_losses`."""
+        raise NotImplementedError(f"task {self.name!r} has no objects")
 
     def extra_losses(
         self, features: "Tensor", logits: "Tensor", targets: "Tensor"

@@ -1,7 +1,8 @@
 """What is minimised: labels for the base adaptation, moved features for debLoRA."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, Protocol
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tailora.augment.moved_objects import ImageObjects, MovedObjects, Stock
 from tailora.augment.nadir import Nadir
 from tailora.augment.speckle import speckle_factors
 from tailora.backbones import AnyEncoder
@@ -44,6 +46,24 @@ class RowsOf(Protocol):
         """Losses beside that of the rows, by name."""
         ...
 
+    def objects(
+        self, data: Dataset, samples: NDArray[np.int64], size: int
+    ) -> Sequence[ImageObjects]:
+        """Objects of images of `size` pixels."""
+        ...
+
+    def object_targets(
+        self, data: Dataset, objects: Sequence[ImageObjects], grid: tuple[int, ...], size: int
+    ) -> NDArray[np.integer]:
+        """Class of each decision about images with these objects (images, *grid)."""
+        ...
+
+    def object_losses(
+        self, detector: nn.Module, features: Tensor, objects: Sequence[ImageObjects]
+    ) -> Mapping[str, Tensor]:
+        """Losses of what is trained beside the head on images with these objects, by name."""
+        ...
+
     def detector_losses(
         self,
         detector: nn.Module,
@@ -74,9 +94,52 @@ class Detecting:
         features: Tensor,
         samples: NDArray[np.int64],
         turns: NDArray[np.integer] | None = None,
+        objects: Sequence[ImageObjects] | None = None,
     ) -> Mapping[str, Tensor]:
-        """Losses by name of the features of some images, turned or as they are."""
+        """Losses by name of the features of some images: turned, with moved objects, or as is."""
+        if objects is not None:
+            return rows_of.object_losses(self.detector, features, objects)
         return rows_of.detector_losses(self.detector, features, self.data, samples, turns)
+
+
+@dataclass(frozen=True)
+class Moving:
+    """Images with objects that augmentation moves.
+
+    Args:
+        how: What is done.
+        rows_of: The task.
+        data: The annotations.
+        images: Gives images by sample number.
+    """
+
+    how: MovedObjects
+    rows_of: RowsOf
+    data: Dataset
+    images: Images
+
+    def look(
+        self, batch: NDArray[np.int64], generator: np.random.Generator
+    ) -> tuple[Tensor, list[ImageObjects]]:
+        """Augmented images of a batch (batch, bands, size, size) and where their objects are."""
+        pixels = self.images(batch)
+        own = self.rows_of.objects(self.data, batch, pixels.shape[-1])
+        stock = self._stock if self.how.paste else None
+        return self.how(pixels, own, generator, stock)
+
+    @cached_property
+    def _stock(self) -> Stock | None:
+        """Objects of the training images that no border cuts, to be pasted; None without any."""
+        samples = self.data.indices("train")
+        size = self.images(samples[:1]).shape[-1]
+        found = self.rows_of.objects(self.data, samples, size)
+        stock = Stock(
+            self.images,
+            np.repeat(samples, [one.counts.sum() for one in found]),
+            np.concatenate([one.boxes[one.counts] for one in found]),
+            np.concatenate([one.classes[one.counts] for one in found]),
+        )
+        return stock if len(stock.classes) else None
 
 
 def row_objective(
@@ -87,7 +150,7 @@ def row_objective(
     *,
     rows_of: RowsOf,
     loss: nn.Module,
-    augment: str,
+    augment: str | MovedObjects,
     device: torch.device,
     detecting: Detecting | None = None,
 ) -> Objective:
@@ -100,23 +163,27 @@ def row_objective(
         targets: Class index of every decision (samples, *grid), negative without a label.
         rows_of: The task.
         loss: Takes logits and targets of rows.
-        augment: See `label_objective`; targets are turned with their images.
+        augment: See `label_objective`; targets are turned with their images, or move with their
+            objects.
         device: Where encoder and head lie.
         detecting: What learns beside the head, also from images without a labelled decision.
 
     Raises:
         ConfigError: See `label_objective`.
     """
-    alter = augmentation(augment, getattr(encoder, "radar", None))
+    look = _looks(encoder, images, rows_of, augment, device, detecting)
     model = rows_of.model(encoder)
 
     def objective(batch: NDArray[np.int64], generator: np.random.Generator) -> Tensor:
-        pixels = images(batch).to(device, non_blocking=True)
-        wanted = torch.from_numpy(targets[batch].astype(np.int64)).to(device)
-        turns = None
-        if alter is not None:
-            pixels, turns = alter.with_turns(pixels, generator)
+        pixels, turns, objects = look(batch, generator)
+        if objects is None or detecting is None:
+            wanted = torch.from_numpy(targets[batch].astype(np.int64)).to(device)
             wanted = wanted if turns is None else rows_of.turned(wanted, turns)
+        else:
+            moved = rows_of.object_targets(
+                detecting.data, objects, targets.shape[1:], pixels.shape[-1]
+            )
+            wanted = torch.from_numpy(moved.astype(np.int64)).to(device)
         features = model(pixels)
         labelled = wanted >= 0
         more: dict[str, Tensor] = {}
@@ -127,10 +194,43 @@ def row_objective(
         else:  # nothing to learn here, but every parameter expects a gradient
             rows = features.sum() * 0
         if detecting is not None:
-            more |= detecting.losses(rows_of, features, batch, turns)
+            more |= detecting.losses(rows_of, features, batch, turns, objects)
         return _summed("decisions", rows, more) if more else rows
 
     return objective
+
+
+_Look = tuple[Tensor, NDArray[np.integer] | None, "list[ImageObjects] | None"]
+
+
+def _looks(
+    encoder: AnyEncoder,
+    images: Images,
+    rows_of: RowsOf,
+    augment: str | MovedObjects,
+    device: torch.device,
+    detecting: Detecting | None,
+) -> Callable[[NDArray[np.int64], np.random.Generator], _Look]:
+    """Give what shows a batch: images, how each was turned, and where moved objects are."""
+    if isinstance(augment, MovedObjects):
+        if detecting is None:
+            raise ConfigError("this augmentation moves objects, and nothing learns from them")
+        moving = Moving(augment, rows_of, detecting.data, images)
+
+        def moved(batch: NDArray[np.int64], generator: np.random.Generator) -> _Look:
+            pixels, objects = moving.look(batch, generator)
+            return pixels.to(device, non_blocking=True), None, objects
+
+        return moved
+    alter = augmentation(augment, getattr(encoder, "radar", None))
+
+    def turned(batch: NDArray[np.int64], generator: np.random.Generator) -> _Look:
+        pixels = images(batch).to(device, non_blocking=True)
+        if alter is None:
+            return pixels, None, None
+        return *alter.with_turns(pixels, generator), None
+
+    return turned
 
 
 def _summed(name: str, first: Tensor, more: Mapping[str, Tensor]) -> Tensor:
@@ -200,7 +300,7 @@ def label_training(
     targets: NDArray[np.integer],
     *,
     loss: nn.Module,
-    augment: str | Nadir,
+    augment: str | Nadir | MovedObjects,
     device: torch.device,
     mixing: Mixing | None = None,
     rows_of: RowsOf | None = None,
@@ -212,7 +312,8 @@ def label_training(
     there is one.
 
     Raises:
-        ConfigError: A `Nadir` with `rows_of`: its crops would move decisions.
+        ConfigError: A `Nadir` with `rows_of`: its crops would move decisions; or objects that move
+            without it.
     """
     head.requires_grad_(requires_grad=True)
 
@@ -224,11 +325,10 @@ def label_training(
     detector = None if detecting is None else detecting.detector
     module = _learning(encoder, head, detector, loss)
     linear = head if type(head) is nn.Linear else None
+    _check_moves(augment, rows_of)
     if rows_of is not None:
-        if isinstance(augment, Nadir):
-            raise ConfigError("this augmentation crops images, but not the decisions about them")
 
-        def by_rows(augment: str) -> Objective:
+        def by_rows(augment: str | MovedObjects) -> Objective:
             return row_objective(
                 encoder, head, images, targets,
                 rows_of=rows_of, loss=loss, augment=augment, device=device, detecting=detecting,
@@ -250,6 +350,13 @@ def label_training(
     return TrainingModule(module, objective, start_epoch, predict, head=linear)
 
 
+def _check_moves(augment: str | Nadir | MovedObjects, rows_of: RowsOf | None) -> None:
+    if isinstance(augment, Nadir) and rows_of is not None:
+        raise ConfigError("this augmentation crops images, but not the decisions about them")
+    if isinstance(augment, MovedObjects) and rows_of is None:
+        raise ConfigError("this augmentation moves objects, and these images have one label each")
+
+
 def _learning(
     encoder: nn.Module, head: nn.Module, detector: nn.Module | None, loss: nn.Module
 ) -> nn.ModuleDict:
@@ -266,7 +373,7 @@ def detector_training(
     *,
     rows_of: RowsOf,
     detecting: Detecting,
-    augment: str,
+    augment: str | MovedObjects,
     device: torch.device,
 ) -> TrainingModule:
     """Let a detector learn alone from an encoder that stays as it is.
@@ -284,16 +391,15 @@ def detector_training(
     """
     model = rows_of.model(encoder)
 
-    def by(augment: str) -> Objective:
-        alter = augmentation(augment, getattr(encoder, "radar", None))
+    def by(augment: str | MovedObjects) -> Objective:
+        look = _looks(encoder, images, rows_of, augment, device, detecting)
 
         def objective(batch: NDArray[np.int64], generator: np.random.Generator) -> Tensor:
-            pixels, turns = images(batch).to(device, non_blocking=True), None
-            if alter is not None:
-                pixels, turns = alter.with_turns(pixels, generator)
+            pixels, turns, objects = look(batch, generator)
             with torch.no_grad():
                 features = model(pixels)
-            (name, first), *others = detecting.losses(rows_of, features, batch, turns).items()
+            found = detecting.losses(rows_of, features, batch, turns, objects)
+            (name, first), *others = found.items()
             return _summed(name, first, dict(others))
 
         return objective

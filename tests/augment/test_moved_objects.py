@@ -1,0 +1,155 @@
+"""Augmentation that moves objects: boxes by shapely, pixels by drawing, what is left of them."""
+
+import numpy as np
+import pytest
+import shapely
+import torch
+from shapely import affinity
+
+from tailora.augment.moved_objects import (
+    ImageObjects,
+    MovedObjects,
+    Stock,
+    covered,
+    move_image,
+    pasted,
+    read_moved_objects,
+)
+from tailora.boxes import moved_boxes, to_corners
+from tailora.data import open_shapes_dota
+from tailora.detection import focal_presence
+from tailora.detection.rotated_fcos import assign
+from tailora.errors import ConfigError
+from tailora.tasks.detection import Detection
+
+NONE = ImageObjects(np.zeros((0, 5)), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool))
+
+
+def objects(*boxes):
+    return ImageObjects(
+        np.array(boxes, dtype=float), np.arange(len(boxes)), np.ones(len(boxes), dtype=bool)
+    )
+
+
+@pytest.mark.parametrize(("angle", "scale"), [(0.3, 1.0), (-0.7, 0.8), (0.0, 1.2), (2.0, 1.1)])
+def test_corners_are_those_that_shapely_turns_and_scales(angle, scale):
+    boxes = np.array([[12.3, 25.1, 18, 6, 0.4], [30, 8, 5, 9, -1.2]])
+    moved = to_corners(moved_boxes(boxes, angle, scale, 40))
+    for before, after in zip(to_corners(boxes), moved, strict=True):
+        shape = affinity.rotate(shapely.Polygon(before), angle, (20, 20), use_radians=True)
+        shape = affinity.scale(shape, scale, scale, origin=(20, 20))
+        np.testing.assert_allclose(after, shapely.get_coordinates(shape)[:4], atol=1e-9)
+
+
+def test_an_image_moves_with_its_boxes_and_beyond_it_is_its_mean():
+    box, angle, scale = np.array([24.0, 18.0, 16, 7, 0.4]), 0.6, 0.7
+    image = torch.from_numpy(200 * covered(box, 40))[None].to(torch.uint8)
+    moved = move_image(image, angle, scale)
+    assert moved.dtype == torch.uint8
+    own = moved_boxes(box[None], angle, scale, 40)[0]
+    mean = image.float().mean().round().item()
+    assert moved[0, 0, 0] == moved[0, -1, -1] == mean
+    assert ((moved[0] > 100).numpy() != covered(own, 40)).mean() < 0.01
+    seen = objects(box).moved(angle, scale, 40).seen
+    beyond = ~covered(seen, 40, margin=1.0)
+    assert beyond.sum() > 300
+    assert (moved[0].numpy()[beyond] == mean).all()
+
+
+def test_what_leaves_by_half_is_dropped_and_what_is_cut_does_not_count():
+    """Twice as large, of 16 px: six, twelve and all are left."""
+    three = objects([9, 20, 8, 8, 0], [12, 20, 8, 8, 0], [20, 20, 8, 8, 0])
+    left = three.moved(0.0, 2.0, 40)
+    assert left.classes.tolist() == [1, 2]
+    assert left.counts.tolist() == [False, True]
+    np.testing.assert_allclose(left.boxes, [[4, 20, 16, 16, 0], [20, 20, 16, 16, 0]])
+
+
+def test_a_pasted_object_keeps_its_size_and_its_pixels():
+    box, rng = np.array([14.4, 22.7, 12, 6, 0.5]), np.random.default_rng(0)
+    source = torch.arange(40 * 40).reshape(1, 40, 40) + 1000
+    other = objects([30, 30, 12, 8, 0.2])
+    image, own = pasted(torch.zeros(1, 40, 40, dtype=torch.int64), other, source, box, 5, rng)
+    place = own.boxes[1]
+    assert own.classes.tolist() == [0, 5]
+    assert own.counts.all()
+    np.testing.assert_array_equal(place[2:], box[2:])
+    shift = place[:2] - box[:2]
+    np.testing.assert_allclose(shift, shift.round(), atol=1e-9)
+    inside = covered(place, 40)
+    rows, columns = np.nonzero(inside)
+    dx, dy = shift.round().astype(int)
+    expected = 1000 + 40 * (rows - dy) + columns - dx
+    np.testing.assert_array_equal(image[0].numpy()[inside], expected)
+    shapes = [shapely.Polygon(one) for one in to_corners(own.boxes)]
+    assert not shapes[0].intersects(shapes[1])
+    assert shapely.box(0, 0, 40, 40).contains(shapes[1])
+    assert not image[0].numpy()[covered(own.boxes[0], 40)].any()
+    full = objects([20, 20, 40, 40, 0])
+    assert pasted(image, full, source, box, 5, rng)[1] is full
+
+
+def test_rare_classes_are_pasted_as_often_as_frequent_ones():
+    classes = np.array([0] * 19 + [1])
+    boxes = np.tile([20.0, 20, 6, 4, 0], (20, 1))
+    stock = Stock(lambda rows: torch.zeros(len(rows), 1, 40, 40), np.arange(20), boxes, classes)
+    rng = np.random.default_rng(1)
+    drawn = np.mean([stock.draw(rng)[2] for _ in range(400)])
+    assert drawn == pytest.approx(1 / (1 + 1 / 19), abs=0.06)
+
+
+def test_without_options_only_turns_are_left():
+    box = np.array([12.3, 25.1, 18, 6, 0.4])
+    image = torch.from_numpy(covered(box, 40).astype(np.float32))[None, None]
+    plain = MovedObjects(angle=False, scale=0.0, paste=0.0)
+    for seed in range(6):
+        turned, [own] = plain(image, [objects(box)], np.random.default_rng(seed))
+        assert own.seen is None
+        assert turned.sum() == image.sum()
+        assert (turned[0, 0].numpy() != covered(own.boxes[0], 40)).mean() < 0.004
+    moved, [own] = MovedObjects()(image, [NONE], np.random.default_rng(0))
+    assert (moved.shape, len(own.boxes)) == (image.shape, 0)
+    assert own.seen is not None
+
+
+def test_tokens_of_objects_that_stay_are_those_of_the_data():
+    data, task = open_shapes_dota(train=40, test=12, ratio=3), Detection()
+    samples = np.arange(20)
+    found = task.object_targets(data, task.objects(data, samples, 126), (9, 9), 126)
+    np.testing.assert_array_equal(found, task.targets(data, (9, 9))[samples])
+
+
+def test_beyond_an_image_nothing_is_learnt():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        detector = Detection().detector(6, (5, 5), 70)
+        features = torch.randn(1, 5, 5, 6)
+    box, small = [35.0, 35, 24, 12, 0.2], np.array([35.0, 35, 40, 40, 0.3])
+    one = ImageObjects(np.array([box]), np.array([0]), np.array([True]), small)
+    losses = Detection().object_losses(detector, features, [one])
+    whole = Detection().object_losses(detector, features, [objects(box)])
+    presence = detector._say(features)[0][0].detach()
+    area = shapely.Polygon(to_corners(small[None])[0])
+    beyond = [not area.contains(shapely.Point(*point)) for point in detector.points.tolist()]
+    absent = focal_presence(presence[beyond], torch.zeros(sum(beyond))).sum()
+    positives = (
+        assign(detector.points, detector.strides, torch.tensor([box]), torch.zeros(0, 5)).box >= 0
+    ).sum()
+    expected = whole["presence"] - absent / positives
+    assert losses["presence"].item() == pytest.approx(expected.item(), rel=1e-4)
+    assert losses["box"].item() == pytest.approx(whole["box"].item())
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"scale": 1.0}, r"scale must lie in \[0, 1\)"),
+        ({"paste": 1.5}, r"paste must lie in \[0, 1\]"),
+        ({"angle": 3}, "angle must be bool"),
+        ({"scale": True}, "scale must be float"),
+        ({"pasted": 0.2}, "did you mean 'paste'"),
+    ],
+)
+def test_bad_options_are_refused(options, says):
+    with pytest.raises(ConfigError, match=says):
+        read_moved_objects(options)
