@@ -28,6 +28,7 @@ from tailora.methods.training_parts import training_augmentation, training_optim
 from tailora.runs.folder import StageCost
 from tailora.runs.weights import load_adapted
 from tailora.train.base_adaptation import AnyEncoder, adapt_to_labels
+from tailora.train.objectives import of_images
 
 _FEWEST_OTHERS: Final = 64  # negatives, so that a rare class is not trained against only a few
 _CLORA: Final = "clora"
@@ -173,7 +174,7 @@ def _one_category(job: Job, category: int) -> AnyEncoder:
         schedule=job.schedule,
         loss=nn.CrossEntropyLoss(),
         head=zero_linear(job.encoder.features, 2),
-        augment=training_augmentation(job.recipe),
+        augment=of_images(training_augmentation(job.recipe)),
         optimizer=training_optimizer(job.recipe.train),
         stage=stage_folder(job, part(_CLORA, category)),
     )

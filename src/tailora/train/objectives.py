@@ -325,8 +325,8 @@ def label_training(
     detector = None if detecting is None else detecting.detector
     module = _learning(encoder, head, detector, loss)
     linear = head if type(head) is nn.Linear else None
-    _check_moves(augment, rows_of)
     if rows_of is not None:
+        turning = _of_rows(augment)
 
         def by_rows(augment: str | MovedObjects) -> Objective:
             return row_objective(
@@ -335,13 +335,14 @@ def label_training(
             )  # fmt: skip
 
         return TrainingModule(
-            module, by_rows(augment), start_epoch, validation_loss=by_rows("none"), head=linear,
+            module, by_rows(turning), start_epoch, validation_loss=by_rows("none"), head=linear,
             detector=detector,
         )  # fmt: skip
     labels = torch.from_numpy(targets).to(device)
     objective = label_objective(
-        encoder, head, images, labels, loss=loss, augment=augment, device=device, mixing=mixing
-    )
+        encoder, head, images, labels, loss=loss, augment=of_images(augment), device=device,
+        mixing=mixing,
+    )  # fmt: skip
 
     def predict(batch: NDArray[np.int64]) -> Tensor:
         logits = head(encoder(images(batch).to(device, non_blocking=True)))
@@ -350,11 +351,21 @@ def label_training(
     return TrainingModule(module, objective, start_epoch, predict, head=linear)
 
 
-def _check_moves(augment: str | Nadir | MovedObjects, rows_of: RowsOf | None) -> None:
-    if isinstance(augment, Nadir) and rows_of is not None:
+def _of_rows(augment: str | Nadir | MovedObjects) -> str | MovedObjects:
+    if isinstance(augment, Nadir):
         raise ConfigError("this augmentation crops images, but not the decisions about them")
-    if isinstance(augment, MovedObjects) and rows_of is None:
+    return augment
+
+
+def of_images(augment: str | Nadir | MovedObjects) -> str | Nadir:
+    """Return an augmentation of images with one label each.
+
+    Raises:
+        ConfigError: It moves objects.
+    """
+    if isinstance(augment, MovedObjects):
         raise ConfigError("this augmentation moves objects, and these images have one label each")
+    return augment
 
 
 def _learning(
