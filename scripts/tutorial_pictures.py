@@ -1,11 +1,14 @@
-"""Pictures of the tutorial: a scene, its map, and how sure the map is.
+"""Pictures of the tutorials: a scene, its map and how sure it is; two dates and what changed.
 
-    python scripts/tutorial_pictures.py SCENE_FOLDER LABELS.gpkg MAP.tif CONFIDENCE.tif [OUT_FOLDER]
+    python scripts/tutorial_pictures.py map NAME SCENE_FOLDER LABELS.gpkg MAP.tif VALUES.tif TITLE
+    python scripts/tutorial_pictures.py change NAME BEFORE.tif AFTER.tif CHANGE.tif
 
-Colours and names come from the map's own files, so the picture shows what a GIS shows.
+NAME.png is written to docs/images. Colours and names come from the map's own files, so the picture
+shows what a GIS shows.
 """
 
 import io
+import json
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -21,34 +24,74 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import find_objects, label
 
+from tailora.class_colours import class_colours
 from tailora.data.scenes.scene import open_scene
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 NAMED = ("B04", "B03", "B02")
-AT_MOST = 1000  # pixels of the scene along its longer side
+AT_MOST = 2000  # pixels of the scene along its longer side
+UNDER = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.01), "ncols": 4, "frameon": False}
 
 
 def main() -> None:
     """Draw and save."""
-    scene, labels, mapped, confidence, *folder = (Path(word) for word in sys.argv[1:])
-    out = folder[0] if folder else IMAGES
-    picture, extent = quick_look(scene)
+    kind, name, *words = sys.argv[1:]
+    figure = {"map": scene_and_map, "change": dates_and_change}[kind](*words)
+    path = IMAGES / f"{name}.png"
+    save(figure, path)
+    print(path, path.stat().st_size)
+
+
+def scene_and_map(scene: str, labels: str, mapped: str, values: str, title: str) -> Figure:
+    """Draw a scene with its polygons, its map, and the first band of `values`."""
+    picture, extent = quick_look([next(Path(scene).glob(f"*{band}.jp2")) for band in NAMED])
     figure, axes = panels(3)
     for axis in axes:
         axis.imshow(picture, extent=extent)
-    draw_outlines(axes[0], labels, extent)
-    legend = draw_map(axes[1], mapped)
-    shown = draw_confidence(axes[2], confidence)
-    titles = ("The scene and its polygons", "The map", "Probability of its class")
+    draw_outlines(axes[0], Path(labels), extent)
+    legend = draw_map(axes[1], Path(mapped))
+    shown = draw_values(axes[2], Path(values))
+    frame(axes, ("The scene and its polygons", "The map", title), extent)
+    figure.colorbar(shown, ax=axes[2], location="bottom", fraction=0.05, pad=0.02, aspect=40)
+    axes[1].legend(handles=legend, **UNDER)
+    return figure
+
+
+def dates_and_change(before: str, after: str, change: str) -> Figure:
+    """Draw each place where two dates differ, and what the map of change says of it."""
+    pictures = [quick_look([Path(path)])[0] for path in (before, after)]
+    with rasterio.open(before) as one, rasterio.open(after) as other:
+        differs, _ = label((one.read() != other.read()).any(axis=0), np.ones((3, 3)))
+    with rasterio.open(change) as file:
+        changed, _, to, _ = file.read()
+        names = json.loads(file.tags()["TAILORA_CHANGE"])["classes"]
+    colours = np.zeros((256, 4), dtype=np.uint8)  # what is unchanged stays clear
+    colours[1 : 1 + len(names)] = [(*colour, 255) for colour in class_colours(names)]
+    places = find_objects(differs)
+    figure = Figure(figsize=(9, 3.2 * len(places)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(places), 3, squeeze=False)
+    for row, place in zip(axes, places, strict=True):
+        rows, columns = (slice(max(side.start - 30, 0), side.stop + 30) for side in place)
+        for axis, picture in zip(row, (*pictures, pictures[1]), strict=True):
+            axis.imshow(picture[rows, columns])
+            axis.set(xticks=[], yticks=[])
+        row[2].imshow(colours[np.where(changed == 1, to, 0)][rows, columns])
+        row[2].contour(differs[rows, columns] > 0, [0.5], colors="white", linewidths=1)
+    for axis, title in zip(axes[0], ("Before", "After", "Into what it changed"), strict=True):
+        axis.set_title(title)
+    there = np.unique(to[changed == 1])
+    legend = [Patch(facecolor=colours[i] / 255, label=names[i - 1]) for i in there]
+    figure.legend(handles=legend, loc="outside lower center", ncols=len(legend), frameon=False)
+    return figure
+
+
+def frame(axes: list[Axes], titles: tuple[str, ...], extent: tuple[float, ...]) -> None:
+    """Title and crop panels."""
     for axis, title in zip(axes, titles, strict=True):
         axis.set(title=title, xlim=extent[:2], ylim=extent[2:], xticks=[], yticks=[])
-    figure.colorbar(shown, ax=axes[2], location="bottom", fraction=0.05, pad=0.02, aspect=40)
-    under = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.01), "ncols": 4, "frameon": False}
-    axes[1].legend(handles=legend, **under)
-    path = out / "scene-to-map.png"
-    save(figure, path)
-    print(path, path.stat().st_size)
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -65,9 +108,8 @@ def panels(count: int) -> tuple[Figure, list[Axes]]:
     return figure, list(figure.subplots(count, 1))
 
 
-def quick_look(folder: Path) -> tuple[NDArray[np.uint8], tuple[float, float, float, float]]:
+def quick_look(files: list[Path]) -> tuple[NDArray[np.uint8], tuple[float, float, float, float]]:
     """Red, green and blue stretched between the 2nd and 98th percentile of each."""
-    files = [next(folder.glob(f"*{name}.jp2")) for name in NAMED]
     scene = open_scene(files, bands=NAMED)
     values, _ = scene.overview(AT_MOST)
     low, high = np.percentile(values, (2, 98), axis=(1, 2))[..., None, None]
@@ -97,8 +139,8 @@ def draw_map(axis: Axes, mapped: Path) -> list[Patch]:
     return [Patch(facecolor=named[i][0], label=named[i][1]) for i in there]
 
 
-def draw_confidence(axis: Axes, path: Path) -> AxesImage:
-    """Draw the probability of the class on the map."""
+def draw_values(axis: Axes, path: Path) -> AxesImage:
+    """Draw the first band, from 0 to 1."""
     with rasterio.open(path) as file:
         values, bounds = file.read(1), file.bounds
     extent = (bounds.left, bounds.right, bounds.bottom, bounds.top)
