@@ -65,6 +65,7 @@ OTHER = {
     "train.optimizer_options": {"momentum": 0.9},
     "train.objective_options": {"queue": 64},
     "train.box_loss": "kld",
+    "train.presence": "quality-focal",
     "train.mix": "cmo",
     "train.mix_options": {"alpha": 0.5},
     "train.mix_off": 2,

@@ -44,7 +44,7 @@ def person(monkeypatch):
                 session.answer(one.item, answers["of"](session, one.item), seconds=0.5)
             session.advance(12)
 
-    def pretend():
+    def pretend(port):
         return None
 
     fake = types.SimpleNamespace(serve=serve, require_server=pretend)
