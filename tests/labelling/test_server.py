@@ -3,7 +3,6 @@
 import io
 import socket
 import sys
-import time
 import webbrowser
 
 import pytest
@@ -241,17 +240,6 @@ def test_what_the_page_is_told(page):
     picture = page.client.get(f"/chip/{item}.png?scale=1")
     assert picture.headers["content-type"] == "image/png"
     assert picture.headers["cache-control"].startswith("private")
-
-
-def test_a_key_is_answered_in_50_ms(page):
-    items = [chip["item"] for chip in page.state()["page"]]
-    seconds = []
-    for item in items:
-        start = time.perf_counter()
-        page.post("/answer", item=item, answer=CLASSES[item % 3])
-        page.client.get(f"/chip/{item}.png")
-        seconds.append(time.perf_counter() - start)
-    assert sorted(seconds)[len(seconds) // 2] < 0.05
 
 
 # -------------------------------------------------------------------- serving
