@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Final, final
 
 import numpy as np
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from tailora.augment.options import check_augment_options
 from tailora.backbones.symmetries import VIEWS, turn_all
 from tailora.boxes import Tile, moved_boxes, objects_in_tile, to_corners, turned_boxes
-from tailora.errors import ConfigError, unknown_name
+from tailora.errors import ConfigError
 
 OBJECTS: Final = "objects"
 _LEAST_INSIDE: Final = 0.5  # share of an object, below which it has left the image
@@ -159,11 +161,15 @@ class Stock:
         Returns:
             Its image (bands, size, size), box (5,) and class index.
         """
-        shares = 1 / np.bincount(self.classes)[self.classes] ** 2
-        k = int(generator.choice(len(self.classes), p=shares / shares.sum()))
+        k = int(generator.choice(len(self.classes), p=self._shares))
         image, turn = self.images(self.samples[k : k + 1]), int(generator.integers(VIEWS))
         box = turned_boxes(self.boxes[k : k + 1], turn, image.shape[-1])[0]
         return turn_all(image, turn)[0], box, int(self.classes[k])
+
+    @cached_property
+    def _shares(self) -> NDArray[np.float64]:
+        shares = 1 / np.bincount(self.classes)[self.classes] ** 2
+        return shares / shares.sum()
 
 
 def pasted(
@@ -243,12 +249,5 @@ def read_moved_objects(options: Mapping[str, Any]) -> MovedObjects:
         ConfigError: An option is unknown (the nearest is named), of another type or out of range.
     """
     known = {"angle": (bool,), "scale": (int, float), "paste": (int, float)}
-    for option, value in options.items():
-        if option not in known:
-            raise unknown_name(f"option of train.augment={OBJECTS}", option, known)
-        if isinstance(value, bool) != (option == "angle") or not isinstance(value, known[option]):
-            raise ConfigError(
-                f"train.augment_options.{option} must be {known[option][-1].__name__}, got "
-                f"{value!r}"
-            )
+    check_augment_options(OBJECTS, options, known)
     return MovedObjects(**options)

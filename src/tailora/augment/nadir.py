@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from tailora.augment.options import check_augment_options
 from tailora.backbones.symmetries import VIEWS, dihedral
-from tailora.errors import ConfigError, unknown_name
+from tailora.errors import ConfigError
 
 NADIR: Final = "nadir"
 OPERATIONS: Final = ("crop", "brightness", "contrast", "saturation", "blur", "noise")
@@ -109,15 +110,8 @@ def read_nadir(options: Mapping[str, Any], *, has_up: bool) -> Nadir:
     Raises:
         ConfigError: An option is unknown (the nearest is named), of another type or out of range.
     """
-    known = {"operations": (int,), "strength": (int, float)}
-    for option, value in options.items():
-        if option not in known:
-            raise unknown_name(f"option of train.augment={NADIR}", option, known)
-        if isinstance(value, bool) or not isinstance(value, known[option]):
-            raise ConfigError(
-                f"train.augment_options.{option} must be {known[option][-1].__name__}, got "
-                f"{value!r}"
-            )
+    known: dict[str, tuple[type, ...]] = {"operations": (int,), "strength": (int, float)}
+    check_augment_options(NADIR, options, known)
     return Nadir(**options, has_up=has_up)
 
 

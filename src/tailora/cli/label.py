@@ -16,6 +16,7 @@ from tailora.cli.options import (
     Json,
     Quiet,
     Set,
+    SideBySide,
     SkipBroken,
     Unverified,
     WindowSide,
@@ -113,10 +114,7 @@ def start(
         int | None, typer.Option(min=0, help="Of what is drawn.", show_default="0")
     ] = None,
     chip: WindowSide = None,
-    step: Annotated[
-        int | None,
-        typer.Option(help="Stride between windows in pixels.", show_default="side by side"),
-    ] = None,
+    step: SideBySide = None,
     cache: Annotated[
         Path | None,
         typer.Option(

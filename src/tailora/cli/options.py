@@ -156,6 +156,10 @@ WindowSide = Annotated[
         show_default="that of the run, or 64",
     ),
 ]
+SideBySide = Annotated[
+    int | None,
+    typer.Option("--step", help="Stride between windows in pixels.", show_default="side by side"),
+]
 EncoderRun = Annotated[
     Path | None,
     typer.Option(

@@ -45,12 +45,7 @@ SHORT: Final[dict[str, dict[str, Any]]] = {
 _PROBE: Final = "probe."
 _TRAIN: Final = "train."
 _COMMA: Final = re.compile(r",(?![^\[]*\])")
-_SEEN: Final = (  # by heads alone; training starts from plain features
-    "probe.views",
-    "probe.layers",
-    "probe.smoothing",
-    "probe.neighbours",
-)
+_SEEN: Final = (*PLAIN, "probe.neighbours")  # by heads alone; training starts from plain features
 
 
 @dataclass(frozen=True)

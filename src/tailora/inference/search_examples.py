@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from tailora.config.recipe import DataOptions
 from tailora.data.rasters.values import fill_gaps
-from tailora.data.sources import file_path
 from tailora.errors import ConfigError, DataError
 from tailora.inference.image_input import decode_with, names_in
 from tailora.inference.maps.chip_grid import LEAST_CHIP
@@ -160,14 +159,8 @@ def _find(text: str, pool: Pool) -> Example:
             f"example {text!r} is neither a file nor the id of {other} in {pool.name!r}, such as "
             f"{pool.source.id(0)!r}{box}"
         )
-    row = _files(pool).get(path.resolve())
+    row = pool.files.get(path.resolve())
     return Example(text, path=path) if row is None else Example(text, row)
-
-
-def _files(pool: Pool) -> dict[Path, int]:
-    """Number of each image that has a file of its own."""
-    paths = ((file_path(pool.source, row), row) for row in range(len(pool.source)))
-    return {path.resolve(): row for path, row in paths if path is not None}
 
 
 def _box(text: str, corners: Sequence[float], pool: Pool) -> Example:

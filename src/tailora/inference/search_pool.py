@@ -19,7 +19,7 @@ from tailora.data.readers.visible_files import visible_entries, visible_files
 from tailora.data.scenes.chips import scene_facts
 from tailora.data.scenes.dataset import LARGEST_CHIP, Chips
 from tailora.data.scenes.scene import SCENE_EXTENSIONS, Scene, open_scene
-from tailora.data.sources import ImageSource, SelectedImages
+from tailora.data.sources import ImageSource, SelectedImages, file_path
 from tailora.errors import ConfigError, DataError
 from tailora.inference.maps.chip_grid import LEAST_CHIP, Block, ChipGrid
 from tailora.inference.maps.chip_reader import ChipReader, ahead
@@ -142,6 +142,12 @@ class Pool:
     def rows(self) -> dict[str, int]:
         """Number of each image by its id."""
         return {self.source.id(i): i for i in range(len(self.source))}
+
+    @cached_property
+    def files(self) -> dict[Path, int]:
+        """Number of each image that has a file of its own, by the resolved path."""
+        paths = ((file_path(self.source, i), i) for i in range(len(self.source)))
+        return {path.resolve(): i for path, i in paths if path is not None}
 
     def label(self, row: int) -> str | None:
         """Class of an image, if known."""

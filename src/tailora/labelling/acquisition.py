@@ -7,20 +7,19 @@ nothing else: the same journal gives the same page to the bit.
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Final, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tailora.labelling.journal import Acquisition, Phase
+from tailora.labelling.journal import DRAWN, Acquisition, Phase
 from tailora.labelling.replay import Replay
 from tailora.labelling.settings import Settings
 from tailora.labelling.space import Space
 from tailora.labelling.suggestions import Suggestions
+from tailora.metrics.margin import two_likeliest
 
 PHASES: Final[tuple[Phase, ...]] = ("find", "refine", "check")
-DRAWN: Final = ("random", "check")
-"""Acquisitions that draw evenly, and show no suggestion."""
 FOUND: Final = 5
 """Labels of a class from which it need not be searched for."""
 GIVE_UP: Final = 20
@@ -72,11 +71,9 @@ class Chooser:
         needs = _Needs(state, self.settings.classes)
         if any(needs.counts[c] < FOUND for c in needs.open):
             return "find"
-        return (
-            "refine"
-            if any(needs.counts[c] < self.settings.target for c in needs.open)
-            else ("check")
-        )
+        if any(needs.counts[c] < self.settings.target for c in needs.open):
+            return "refine"
+        return "check"
 
     def page(
         self, state: Replay, suggestions: Suggestions | None, count: int, kept: Sequence[int] = ()
@@ -182,7 +179,7 @@ class _Search:
 
     def images(self, phase: Phase, count: int) -> list[Chosen]:
         """Return up to `count` images."""
-        margins = None if phase == "find" or self.p is None else _margins(self.p)
+        margins = None if phase == "find" or self.p is None else two_likeliest(self.p)
         worth = self._worth(unknown=margins is None)
         found: list[Chosen] = []
         while len(found) < count and self.free.any():
@@ -227,10 +224,10 @@ class _Search:
         return self.space.similar(query)
 
     def _between(
-        self, c: int | None, first: NDArray[np.int64], second: NDArray[np.int64], margin: Any
+        self, c: int | None, two: NDArray[np.int64], margin: NDArray[np.floating]
     ) -> NDArray[np.floating]:
         """Return images by the margin of their two likeliest classes, those with `c` first."""
-        return -margin - 2 * ((first != c) & (second != c))
+        return -margin - 2 * (two != c).all(axis=1)
 
 
 @final
@@ -261,9 +258,3 @@ class _Worth:
     def take(self) -> None:
         """Put an image on the page."""
         self.labels += self.chance
-
-
-def _margins(p: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.int64], Any]:
-    two = np.argsort(-p, axis=1, kind="stable")[:, :2]
-    likeliest = np.take_along_axis(p, two, axis=1)
-    return two[:, 0], two[:, 1], likeliest[:, 0] - likeliest[:, 1]

@@ -21,6 +21,8 @@ SKIP: Final = "skip"
 
 Phase = Literal["find", "refine", "check"]
 Acquisition = Literal[Phase, "random", "import"]
+DRAWN: Final = ("random", "check")
+"""Acquisitions that draw evenly, and show no suggestion."""
 
 
 @final

@@ -12,9 +12,8 @@ import numpy as np
 
 from tailora.errors import ConfigError, DataError, RunError
 from tailora.frames import Rows
-from tailora.labelling.acquisition import DRAWN
 from tailora.labelling.inputs import START
-from tailora.labelling.journal import Answered, Asked, Journal, Line, PageShown, read_journal
+from tailora.labelling.journal import DRAWN, Answered, Asked, Journal, Line, PageShown, read_journal
 from tailora.labelling.replay import Replay, replay
 from tailora.labelling.settings import Settings, read_settings
 from tailora.methods.scoring import csv_text

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final, final
 
 from tailora.labelling.journal import (
+    DRAWN,
     SKIP,
     UNSURE,
     Answered,
@@ -110,7 +111,7 @@ class Replay:
             self.asked[one.item] = one
         self.page, self.pages, self.version = page, self.pages + 1, page.version
         self.queries += len(fresh)
-        self.random += sum(one.acquisition in ("random", "check") for one in fresh)
+        self.random += sum(one.acquisition in DRAWN for one in fresh)
 
 
 def replay(lines: Iterable[Line]) -> Replay:

@@ -15,7 +15,7 @@ from tailora.config.recipe import Recipe
 from tailora.errors import ConfigError, RunError, unknown_name
 from tailora.inference.search_pool import FEATURES, Pool, open_pool
 from tailora.labelling import estimates
-from tailora.labelling.acquisition import DRAWN, PHASES, Chooser, Chosen
+from tailora.labelling.acquisition import PHASES, Chooser, Chosen
 from tailora.labelling.inputs import (
     Start,
     features_again,
@@ -26,6 +26,7 @@ from tailora.labelling.inputs import (
     spec_of,
 )
 from tailora.labelling.journal import (
+    DRAWN,
     SKIP,
     UNSURE,
     Answered,

@@ -63,14 +63,6 @@ class Space:
         found[list(items)] = True
         return found
 
-    def likeness(self, items: Sequence[int]) -> NDArray[np.float32]:
-        """Return the cosine of each image to the most similar of some (images,); -1 without any."""
-        found = np.full(len(self), -1, dtype=np.float32)
-        for start in range(0, len(items), _AT_ONCE):
-            some = self.directions[list(items[start : start + _AT_ONCE])]
-            np.maximum(found, (self.directions @ some.T).max(axis=1), out=found)
-        return found
-
     def nearest(self, item: int, among: Sequence[int], count: int) -> list[int]:
         """Return those of some images that are most like one."""
         others = np.array([one for one in among if one != item], dtype=np.int64)

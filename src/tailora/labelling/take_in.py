@@ -12,7 +12,6 @@ import shapely
 from tailora.class_names import canonical_name
 from tailora.data.readers.table import TABLE_EXTENSIONS, read_table
 from tailora.data.scenes.labels import read_labels
-from tailora.data.sources import file_path
 from tailora.errors import ConfigError, DataError, RunError, unknown_name
 from tailora.inference.maps.vector_files import VECTOR_DRIVERS
 from tailora.inference.search_pool import Pool
@@ -116,7 +115,7 @@ def _of_table(path: Path, pool: Pool) -> Iterator[tuple[int | None, str]]:
     names = table.columns
     if not {"path", "id"} & set(names):
         raise DataError(f"{str(path)!r} needs a column 'path' or 'id' to say what its labels mean")
-    files = _files(pool)
+    files = pool.files
     for row, label in enumerate(names["label"]):
         item = pool.rows.get(names["id"][row]) if "id" in names else None
         if item is None and "path" in names:
@@ -154,7 +153,7 @@ def _of_json(path: Path, pool: Pool) -> Iterator[tuple[int | None, str]]:
             f"{str(path)!r} is neither COCO's nor Label Studio's JSON of labels: "
             f"{type(error).__name__} {error}"
         ) from error
-    files, scene = _files(pool), _centres(pool)
+    files, scene = pool.files, _centres(pool)
     for name, centre, label in found:
         file = (path.parent / name).resolve()
         if scene is not None:
@@ -191,12 +190,6 @@ def _of_tasks(content: list[Any]) -> Iterator[tuple[str, Any, str]]:
                     )
                 (label,) = value[kind]
                 yield name, centre, str(label)
-
-
-def _files(pool: Pool) -> dict[Path, int]:
-    """Number of each image that has a file of its own."""
-    paths = ((file_path(pool.source, item), item) for item in range(len(pool.source)))
-    return {path.resolve(): item for path, item in paths if path is not None}
 
 
 def _centres(pool: Pool) -> tuple[Path, dict[tuple[int, int], int]] | None:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailora.curation.strategies.strategy import Candidates, Strategy
+from tailora.metrics.margin import two_likeliest
 
 
 @final
@@ -33,9 +34,7 @@ class BalancedMargin(Strategy):
             raise TypeError("margins need probabilities")
         if p.shape[1] < 2:
             raise TypeError("margins need two classes")
-        two = np.argsort(-p, axis=1, kind="stable")[:, :2]
-        likeliest = np.take_along_axis(p, two, axis=1)
-        margin = likeliest[:, 0] - likeliest[:, 1]
+        two, margin = two_likeliest(p)
         order = np.argsort(margin, kind="stable")
         queues = [
             iter(order[(two[order] == c).any(axis=1)].tolist())
