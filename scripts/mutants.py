@@ -46,6 +46,13 @@ class Break:
 
 BREAKS: tuple[Break, ...] = (
     Break(
+        "refit-silent",
+        "a head that could not be fitted is tried again only after ten more answers",
+        "labelling/session.py",
+        (("error, max(self._new, 1)", "error, self._new"),),
+        ("labelling/test_server.py::test_a_head_that_cannot_be_fitted_is_told_and_loses_nothing",),
+    ),
+    Break(
         "box-mirrored",
         "the angle of a box stays when its image is mirrored",
         "boxes/moves.py",

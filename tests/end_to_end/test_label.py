@@ -1,9 +1,11 @@
 """`tailora label`: from images without labels to a run, without a browser."""
 
+import contextlib
 import json
 import shutil
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pyogrio
@@ -12,6 +14,7 @@ import shapely
 from PIL import Image
 from sklearn.metrics import cohen_kappa_score
 
+from tailora.cli.label import _serve
 from tailora.config.recipe import Recipe
 from tailora.labelling.session import LabellingSession
 from tailora.storage import write_json
@@ -75,6 +78,16 @@ def test_images_are_labelled_exported_and_fitted(words, person, tmp_path):
     assert {"find", "random"} <= {row["acquisition"] for row in rows}
     fit = ("fit", "out/labels.csv", "--method", "zero-shot", *words[:4], "--out", "run")
     succeed(*fit, "--quiet", "--set", "evaluate.replicates=10")
+
+
+def test_suggestions_that_failed_are_told_at_the_end(person, capsys):
+    class Failed(contextlib.nullcontext):
+        notes, queries, advance = (), lambda *_: (), lambda *_: ()
+        status = staticmethod(lambda: types.SimpleNamespace(failed="MemoryError", answered=3))
+
+    _serve(Failed(), Path("s"), 0, browser=False, quiet=True)
+    said = capsys.readouterr().err
+    assert said == "note: suggestions could not be renewed: MemoryError\n"
 
 
 def test_windows_of_a_scene_are_labelled_exported_and_fitted(words, person, tmp_path):

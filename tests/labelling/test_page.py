@@ -212,8 +212,12 @@ NAMELESS = """
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(320, "light"), (1280, "dark")])
-def test_small_and_large_dark_and_light(tab, tmp_path, width, scheme):
+def test_small_and_large_dark_and_light(tab, session, tmp_path, monkeypatch, width, scheme):
+    monkeypatch.setattr(session, "_why", "MemoryError (see failures.log in the session)")
     page = tab(width, 640, color_scheme=scheme)
+    assert "renewed: MemoryError" in page.locator("#failed").inner_text()
+    page.evaluate("document.querySelector('#chips img').dispatchEvent(new Event('error'))")
+    assert page.locator("#chips .lost").first.is_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate(CONTRAST) == []
     assert page.evaluate(NAMELESS) == []

@@ -1,14 +1,17 @@
 """The labelling page's server: who gets in, what is recorded, and what is repeated."""
 
 import io
+import shutil
 import socket
 import sys
 import webbrowser
 
+import numpy as np
 import pytest
 
 from tailora.errors import ConfigError
 from tailora.labelling import serve
+from tailora.labelling.session import LabellingSession
 from tests.labelling.pages import (
     CLASSES,
     HOST,
@@ -182,6 +185,29 @@ def test_two_tabs_see_the_same_and_turn_the_page_once(page):
     late = other.post("/answer", item=items[2], answer=CLASSES[2]).json()
     assert late["status"]["answered"] == 3
     assert page.post("/undo").json()["undone"] == items[2]
+
+
+def test_a_head_that_cannot_be_fitted_is_told_and_loses_nothing(made, tmp_path):
+    def told(path):
+        items = [chip["item"] for chip in page.state()["page"]]
+        page.post(path, items=items)
+        opened._fitting.join()
+        return page.state()["status"]
+
+    folder = shutil.copytree(made, tmp_path / "session")
+    with LabellingSession.open(folder) as opened:
+        page, features = open_page(opened), opened._space.features
+        opened._space.features = np.where(np.arange(features.shape[1]) == 1, np.nan, features)
+        for chip, answer in zip(page.state()["page"], CLASSES, strict=False):
+            page.post("/answer", item=chip["item"], answer=answer)
+        status = told("/advance")
+        assert status["failed"].startswith("DataError: features contain NaN")
+        assert "failures.log" in status["failed"]
+        assert (status["version"], status["counts"]) == (0, dict.fromkeys(CLASSES, 1))
+        assert "Traceback" in (folder / "failures.log").read_text("utf-8")
+        opened._space.features = features
+        status = told("/advance")  # tries again, also without new answers
+        assert (status["version"], status["failed"]) == (1, None)
 
 
 @pytest.mark.parametrize(

@@ -203,10 +203,16 @@ def _serve(session: Any, folder: Path, port: int, *, browser: bool, quiet: bool)
             for note in session.notes:
                 show.print(f"note: {listed([note])}", soft_wrap=True)
         serve(session, port=port, browser=browser)
-        if not quiet:
-            answered = session.status().answered
+        status = session.status()
+        if status.failed:
             show.print(
-                f"{counted(answered, 'answer')} in {listed([str(folder)])}; `tailora label export "
+                f"note: {listed([f'suggestions could not be renewed: {status.failed}'])}",
+                soft_wrap=True,
+            )
+        if not quiet:
+            answered = counted(status.answered, "answer")
+            show.print(
+                f"{answered} in {listed([str(folder)])}; `tailora label export "
                 f"{listed([str(folder)])} --out labels.csv` writes the labels",
                 soft_wrap=True,
             )

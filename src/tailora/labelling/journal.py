@@ -6,6 +6,7 @@ line like any other, and a copied session goes on where the other stood.
 
 import json
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from tailora.storage import guard_disk, read_json_lines, typed
 ANSWERS: Final = "answers.jsonl"
 CUT: Final = "answers.cut"
 """Gets the rest of a line that a crash cut short."""
+FAILURES: Final = "failures.log"
+"""Gets what went wrong in the background."""
 UNSURE: Final = "unsure"
 SKIP: Final = "skip"
 
@@ -198,3 +201,17 @@ def mend_journal(folder: Path) -> str | None:
         f"the last line of {ANSWERS} was cut short by a crash and is now in {CUT}; all answers "
         "before it are kept"
     )
+
+
+def note_failure(folder: Path, text: str) -> bool:
+    """Add what went wrong in the background to the log of a session.
+
+    Returns:
+        Whether it is there: what went wrong may be that the disk is full.
+    """
+    try:
+        with (folder / FAILURES).open("a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}\n{text}\n")
+    except OSError:
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 import threading
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from tailora.labelling.inputs import (
 )
 from tailora.labelling.journal import (
     DRAWN,
+    FAILURES,
     SKIP,
     UNSURE,
     Answered,
@@ -38,6 +40,7 @@ from tailora.labelling.journal import (
     PhaseChosen,
     TakenBack,
     mend_journal,
+    note_failure,
     read_journal,
 )
 from tailora.labelling.replay import Replay, replay
@@ -107,6 +110,8 @@ class Status:
         prevalence: Share of each class in the data, from the random sample, with its interval.
         labels_per_hour: Without breaks.
         new_classes_per_50: Classes that each 50 labels brought and none before.
+        failed: Why the last head could not be fitted; None if it could. Answers are kept, and the
+            next page tries again.
     """
 
     phase: str
@@ -123,6 +128,7 @@ class Status:
     prevalence: dict[str, estimates.Measured]
     labels_per_hour: float | None
     new_classes_per_50: tuple[int, ...]
+    failed: str | None
 
 
 @final
@@ -165,7 +171,8 @@ class LabellingSession:
         self._head: Suggestions | None = None
         self._rare_f1: estimates.Measured | None = None  # of that head
         self._fitting: threading.Thread | None = None
-        self._failed: BaseException | None = None
+        self._failed: BaseException | None = None  # for whoever waits
+        self._why: str | None = None  # the last head could not be fitted
         self._new = 0  # answers that no head has learnt yet
         self._lock = threading.RLock()
         with ExitStack() as stack:
@@ -177,9 +184,9 @@ class LabellingSession:
             self._version = self._state.version
             self._journal = Journal(folder)
             stack.callback(self._journal.close)
+            if self._state.answers:
+                self.start_refit()
             self._held = stack.pop_all()
-        if self._state.answers:
-            self.start_refit()
 
     @classmethod
     def create(
@@ -410,7 +417,7 @@ class LabellingSession:
                 accuracy=estimates.accuracy(drawn, unseen),
                 prevalence=estimates.prevalence(list(drawn.values()), self.classes),
                 labels_per_hour=state.labels_per_hour(),
-                new_classes_per_50=state.new_classes(),
+                new_classes_per_50=state.new_classes(), failed=self._why,
             )  # fmt: skip
 
     def start_refit(self) -> None:
@@ -450,12 +457,20 @@ class LabellingSession:
                 of = list(labels.values())
                 rare = estimates.rare_classes(drawn, found.probabilities, of)
                 rare_f1 = estimates.rare_f1(labels, found.unseen, rare, len(self.classes))
-        except BaseException as error:  # told by whoever waits
-            self._failed = error
+        except BaseException as error:  # told by the page and by whoever waits
+            self._tell_failure(error)
             return
         with self._lock:
-            self._head, self._rare_f1 = found, rare_f1
+            self._head, self._rare_f1, self._why = found, rare_f1, None
             self._version += found is not None
+
+    def _tell_failure(self, error: BaseException) -> None:
+        lines = "".join(traceback.format_exception(error))
+        kept = note_failure(self.folder, lines)
+        with self._lock:
+            self._failed, self._new = error, max(self._new, 1)  # so that the next page tries again
+            said = " ".join(f"{type(error).__name__}: {error}".rstrip(": ").split())
+            self._why = f"{said} (see {FAILURES} in the session)" if kept else said
 
     def _suggestions(self) -> Suggestions | None:
         """Return the head of the session, or what the run says while that is more often right."""

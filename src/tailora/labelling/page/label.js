@@ -42,9 +42,13 @@ function tell(text, isWarning = false) {
 // ---------------------------------------------------------------- the server
 
 async function ask(path, body) {
+  return (await request(path, body)).json();
+}
+
+async function request(path, body) {
   const headers = { "content-type": "application/json" };
   const reply = await fetch(path, body && { method: "POST", headers, body: JSON.stringify(body) });
-  if (reply.ok) return reply.json();
+  if (reply.ok) return reply;
   const text = await reply.text();
   const error = text.startsWith("{") ? JSON.parse(text).error : text;
   throw Object.assign(new Error(error), { status: reply.status });
@@ -105,6 +109,8 @@ function show(reply, path) {
   } else if (before.status && state.status.version > before.status.version) {
     tell(`New suggestions, version ${state.status.version}, from the next page on.`);
   }
+  const { failed } = state.status;
+  if (failed && failed !== before.status?.failed) tell(`No new suggestions: ${failed}`, true);
   if (path === "undo") tellUndone(reply.undone);
   draw();
 }
@@ -143,6 +149,11 @@ function setImage(image, source, alt) {
   if (image.getAttribute("src") !== source) image.src = source;
 }
 
+// An image that does not come does not know why: the server says so when it is asked again.
+function tellLost({ target }) {
+  request(target.src).catch((error) => tell(`No picture: ${error.message}`, true));
+}
+
 function swatch(name) {
   const square = make("span", { className: "swatch", ariaHidden: "true" });
   square.style.backgroundColor = session.classes.find((one) => one.name === name)?.colour;
@@ -153,8 +164,12 @@ function build() {
   armed = 0;
   const made = state.page.map((_, i) => {
     const image = make("img", { alt: "", decoding: "async" });
-    const button = make("button", { type: "button" }, image, make("span", { className: "said" }));
+    const lost = make("span", { className: "lost" }, "no picture");
+    const said = make("span", { className: "said" });
+    const button = make("button", { type: "button" }, image, lost, said);
     image.addEventListener("error", () => button.classList.add("broken"));
+    image.addEventListener("load", () => button.classList.remove("broken"));
+    image.addEventListener("error", tellLost);
     for (const event of ["focus", "click"]) button.addEventListener(event, () => moveTo(i));
     return make("li", {}, button);
   });
@@ -214,9 +229,17 @@ function drawFigures() {
     make("div", {}, make("dt", {}, name), make("dd", {}, `${value} `, make("small", {}, detail))),
   );
   $("figures").replaceChildren(...made);
+  drawFailure(status.failed);
   $("phase").options[0].text = status.automatic ? `automatic: ${status.phase}` : "automatic";
   if (document.activeElement === $("phase")) return; // a choice is being made
   $("phase").value = status.automatic ? "" : status.phase;
+}
+
+function drawFailure(why) {
+  const told = `Suggestions could not be renewed: ${why}. Answers are safe; the next page tries again.`;
+  $("failed").hidden = why === null;
+  // an alert that is written again is read out again
+  if (why !== null && $("failed").textContent !== told) $("failed").textContent = told;
 }
 
 function drawClasses() {
@@ -264,9 +287,14 @@ async function lookAround(chip) {
   $("no-neighbours").textContent = isBlind ? "Not shown: random checks have no hints." : "";
   await new Promise((resolve) => setTimeout(resolve, SETTLED));
   if (signal.aborted) return; // moved on
-  const near = isBlind ? [] : await ask(`neighbours/${chip.item}`).catch(() => []);
+  let none = "No chip is labelled yet.";
+  const lost = (error) => {
+    none = `Not known: ${error.message}`;
+    return [];
+  };
+  const near = isBlind ? [] : await ask(`neighbours/${chip.item}`).catch(lost);
   if (signal.aborted) return;
-  if (!isBlind && !near.length) $("no-neighbours").textContent = "No chip is labelled yet.";
+  if (!isBlind && !near.length) $("no-neighbours").textContent = none;
   for (const { item, answer } of near) {
     const image = make("img", { alt: "", src: address("chip/", item, 0) });
     found.append(make("li", {}, image, swatch(answer), breakable(answer)));
@@ -280,7 +308,7 @@ async function fetchAhead() {
   const kinds = next ? ["chip/", ...(next.place ? ["surroundings/"] : [])] : [];
   for (const kind of kinds) new Image().src = address(kind, next.item, 1);
   if (2 * state.page.filter(isOpen).length > state.page.length) return;
-  const coming = await ask("upcoming").catch(() => []);
+  const coming = await ask("upcoming").catch(() => []); // the next page will tell
   for (const item of coming) new Image().src = address("chip/", item, 0);
 }
 
@@ -474,6 +502,7 @@ async function start() {
   };
   for (const [id, act] of Object.entries(clicks)) $(id).addEventListener("click", act);
   for (const id of ["bands", "contrast"]) $(id).addEventListener("change", draw);
+  for (const id of ["near", "scene", "around"]) $(id).addEventListener("error", tellLost);
   $("phase").addEventListener("change", () => order("phase", { phase: $("phase").value || null }));
   $("size").addEventListener("change", () => order("size", { size: Number($("size").value) }));
   $("wanted").addEventListener("input", drawFound);
