@@ -11,7 +11,8 @@ import tailora as package
 from tailora.metrics.change import change_scores
 from tailora.storage import read_json
 from tests.data.scenes import write_scene
-from tests.end_to_end.chips import succeed
+from tests.end_to_end.chips import succeed, tailora
+from tests.end_to_end.test_resume import Watch
 
 COVERS = ("field", "mine", "water")
 COLOURS = np.array([[70, 130, 50], [180, 150, 120], [40, 70, 160]])
@@ -19,6 +20,9 @@ SIDE = 24
 OPTIONS = ("--quiet", "--rank", "2", "--epochs", "1", "--image-size", "28", "--task", "change",
            "--set", "evaluate.replicates=40", "--set", "train.batch_size=8",
            "--set", "probe.l2=[0.01]")  # fmt: skip
+
+FROZEN = ("--quiet", "--method", "zero-shot", "--image-size", "28", "--task", "change",
+          "--set", "evaluate.replicates=40", "--set", "probe.l2=[0.01]")  # fmt: skip
 
 
 def draw_image(cover, rng):
@@ -121,7 +125,8 @@ def test_evaluate_measures_other_pairs(run, tmp_path):
     assert found["task"]["differences"][0]["against_head"] == "post-classification"
     alarms = found["task"]["false_alarms"]
     assert 0 <= alarms["identical"] <= alarms["shifted"] < 0.2
-    assert "pixels of identical images are called changed" in succeed("evaluate", run, other).out
+    few = write_pairs(tmp_path / "few", pairs=4, seed=5)
+    assert "pixels of identical images are called changed" in succeed("evaluate", run, few).out
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +169,32 @@ def test_a_map_of_two_scenes_swaps_with_their_dates(run, scenes, tmp_path):
     assert (same[0] == 1).mean() < 0.02
 
 
+def test_a_decoder_of_both_dates_is_resumed_kept_and_maps(
+    pairs, scenes, encoder, monkeypatch, tmp_path
+):
+    """The same head by --probe, fitted after an interruption, and by recipe at once."""
+    fit = ("fit", pairs, "--backbone", encoder, *FROZEN)
+    stopped = (*fit, "--probe", "mamba-fcs:channels=8:epochs=20:rate=0.02", "--out", tmp_path / "a",
+               "--resume")  # fmt: skip
+    watch = Watch("zero-shot: test features", 1)
+    monkeypatch.setattr("tailora.cli.fit.bars", lambda **_quiet: watch)
+    assert tailora(*stopped).code == 130
+    monkeypatch.undo()
+    succeed(*stopped)
+    recipe = ("--set", "probe.loss=mamba-fcs",
+              "--set", "probe.loss_options={channels = 8, epochs = 20, rate = 0.02}")  # fmt: skip
+    succeed(*fit, *recipe, "--out", tmp_path / "b")
+    heads = [tmp_path / run / "stages" / "zero-shot" / "head.safetensors" for run in ("a", "b")]
+    assert heads[0].read_bytes() == heads[1].read_bytes()
+    (before, after), _ = scenes
+    bands, _ = compared(tmp_path / "a", before, after, tmp_path / "a.tif")
+    back, _ = compared(tmp_path / "b", after, before, tmp_path / "b.tif")
+    assert (bands[0] == 1).any()
+    np.testing.assert_array_equal(bands[[0, 2, 1, 3]], back)
+    same, _ = compared(tmp_path / "a", before, before, tmp_path / "c.tif")
+    assert not (same[0] == 1).any()
+
+
 def test_what_does_not_fit_a_run_of_change_is_refused(run, pairs, data, scenes, refuse, encoder):
     (before, after), _ = scenes
     out = ("--out", "new.tif")
@@ -174,6 +205,16 @@ def test_what_does_not_fit_a_run_of_change_is_refused(run, pairs, data, scenes, 
     refuse("predict", run, pairs, "--out", "new.csv", says=["give a folder with --out DIR"])
     fit = ("fit", "--backbone", encoder, *OPTIONS)
     refuse(*fit, data, says=["has no folders of pairs"])
+    refuse(*fit, "nowhere", "--probe", "mamba-fcs:guided=1", says=["must be true or false, got 1"])
+    refuse(
+        "fit",
+        data,
+        "--probe",
+        "mamba-fcs",
+        "--out",
+        "new",
+        says=["choose another, or --task change"],
+    )
     refuse(*fit, "shared-attributes", says=["no pairs of images with masks, which task"])
     refuse(*fit, pairs, "--chip", "64", says=["chip are options of scenes"])
     refuse("evaluate", run, data, says=["has no folders of pairs"])

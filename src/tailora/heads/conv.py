@@ -8,6 +8,7 @@ from typing import Final, final
 from torch import Tensor, nn
 
 from tailora.heads.map_probe import MapHead, MapProbe
+from tailora.heads.probe import Options
 
 _DROPPED: Final = 0.1  # of the channels, while training
 
@@ -51,6 +52,6 @@ class ConvProbe(MapProbe):
     channels = 128
     rate = 1e-3
 
-    def module(self, width: int, classes: int, channels: int) -> ConvHead:
+    def module(self, width: int, classes: int, chosen: Options) -> ConvHead:
         """Build its module, see `MapProbe.module`."""
-        return ConvHead(width, classes, channels)
+        return ConvHead(width, classes, chosen["channels"])

@@ -10,6 +10,7 @@ from torch.nn.functional import interpolate
 
 from tailora.errors import ConfigError
 from tailora.heads.map_probe import FinerHead, MapProbe
+from tailora.heads.probe import Options
 
 _GROUPS: Final = 8  # of channels that are normalised together
 _LEVELS: Final = 4  # half as many rows and columns as tokens, as many, twice and four times
@@ -38,7 +39,7 @@ class DPTHead(FinerHead):
                 nn.ConvTranspose2d(channels, channels, 4, stride=4),
             )
         )
-        self.fusions = nn.ModuleList(_Residual(channels) for _ in range(_LEVELS))
+        self.fusions = nn.ModuleList(Residual(channels) for _ in range(_LEVELS))
         self.classify = nn.Conv2d(channels, classes, 1)
 
     def logits(self, maps: Tensor) -> Tensor:
@@ -52,9 +53,16 @@ class DPTHead(FinerHead):
         return self.classify(fused)
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
+    """Maps plus what two 3 x 3 convolutions add to them.
+
+    Args:
+        channels: Width, a multiple of 8.
+    """
+
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.channels = channels
         self.layers = nn.Sequential(
             nn.GroupNorm(_GROUPS, channels),
             nn.GELU(),
@@ -64,6 +72,7 @@ class _Residual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Add to maps (maps, channels, rows, columns)."""
         return x + self.layers(x)
 
 
@@ -78,8 +87,9 @@ class DPTProbe(MapProbe):
     )
     fine = True
 
-    def module(self, width: int, classes: int, channels: int) -> DPTHead:
+    def module(self, width: int, classes: int, chosen: Options) -> DPTHead:
         """Build its module, see `MapProbe.module`."""
+        channels = chosen["channels"]
         if channels % _GROUPS:
             raise ConfigError(f"channels must be a multiple of {_GROUPS}, got {channels}")
         return DPTHead(width, classes, channels)

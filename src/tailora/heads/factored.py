@@ -26,11 +26,10 @@ from tailora.heads.linear_probe import (
     check_rows,
     minimise,
     penalties,
-    zero_linear,
 )
 from tailora.heads.loss_probe import fit_selected
 from tailora.heads.probe import NO_OPTIONS, Options, ProbeData, best_of, choices_of
-from tailora.heads.transition_probe import PARTS, TransitionProbe, as_linear
+from tailora.heads.transition_probe import PARTS, TiedTransitions, TransitionProbe, as_linear
 from tailora.losses import LogitAdjustedLoss
 from tailora.losses.separated_kappa import SekLoss
 from tailora.transitions import Transitions
@@ -114,7 +113,7 @@ def fit_factored_probe(
     covers = torch.from_numpy(cover_axes.project(dates))
     apart = torch.from_numpy(apart_axes.project(features[:, 2 * width :]))
     targets = torch.from_numpy(labels.astype(np.int64))
-    head = _Factored(width, transitions)
+    head = TiedTransitions(width, transitions)
 
     def solve(penalty: float) -> nn.Linear:
         scales = cover_axes.scale(penalty), apart_axes.scale(penalty)
@@ -134,34 +133,3 @@ def fit_factored_probe(
         return as_linear(*folded, head.offsets(), transitions)
 
     return best_penalty(grid, solve, validation, score)
-
-
-@final
-class _Factored(nn.Module):
-    """Parameters of a factored head along principal axes, all 0."""
-
-    def __init__(self, width: int, transitions: Transitions) -> None:
-        super().__init__()
-        self.cover = zero_linear(width, len(transitions.covers))
-        self.apart = zero_linear(width, 1)
-        self.apart.bias.requires_grad = False  # the offsets of changes have it
-        self.offset = nn.Parameter(torch.zeros(len(transitions.table)))
-        self.before, self.after = torch.from_numpy(transitions.table.T.copy())
-        self.changed = torch.from_numpy(transitions.changed).float()
-        self.inverse = torch.from_numpy(transitions.inverse)
-
-    def offsets(self) -> Tensor:
-        """One for each transition, the same for its inverse (classes,)."""
-        return (self.offset + self.offset[self.inverse]) / 2
-
-    def logits(self, cover: Tensor, apart: Tensor) -> Tensor:
-        """Logits (rows, classes).
-
-        Args:
-            cover: Of land cover, each first date followed by its second (2 * rows, covers).
-            apart: Of change (rows, 1).
-        """
-        known = nn.functional.pad(cover, (1, 0))  # the first column is of land cover not known
-        first, second = known[::2], known[1::2]
-        both = first[:, self.before] + second[:, self.after]
-        return both + apart * self.changed + self.offsets()

@@ -22,13 +22,13 @@ from tailora.errors import ConfigError
 from tailora.heads.linear_probe import unit_spread
 from tailora.heads.probe import NO_OPTIONS, Maps, Options, Probe, ProbeData, best_of, choices_of
 
-_OF_TRAINING: Final = ("channels", "epochs", "rate", "loss")  # the other options are the loss's
 FINER: Final = 4
 """Places of a `FinerHead` along each side of a token."""
 _BATCH: Final = 16  # images
 _WARM_UP: Final = 0.1  # of the steps
 _DECAY: Final = 0.05
 _AXES: Final = 3  # rows, columns, width
+_SOME_WIDTH: Final = 3  # of a module that is built to check its options
 
 
 class MapHead(nn.Module, ABC):
@@ -122,35 +122,41 @@ class MapProbe(Probe):
         }  # fmt: skip
 
     @abstractmethod
-    def module(self, width: int, classes: int, channels: int) -> MapHead:
+    def module(self, width: int, classes: int, chosen: Options) -> MapHead:
         """Build the module with weights from torch's generator.
 
         Args:
             width: Width of the features.
             classes: Number of classes.
-            channels: Width of its layers.
+            chosen: A value of each of its options.
 
         Raises:
-            ConfigError: It has no layers of this width.
+            ConfigError: It has no layers of the width `channels`.
         """
 
-    def check(self, options: Options, counts: ClassCounts) -> None:
-        """Reject options that neither it nor its loss has."""
+    def check_values(self, options: Options) -> None:
+        """Reject values that are out of range, and layers that cannot be built."""
         for chosen in choices_of(self.options | dict(options)):
             for key in ("channels", "epochs"):
                 if not isinstance(chosen[key], int) or chosen[key] < 1:
                     raise ConfigError(f"{key} must be a whole number from 1, got {chosen[key]!r}")
             if not isinstance(chosen["rate"], float | int) or not 0 < chosen["rate"] < np.inf:
                 raise ConfigError(f"rate must be finite and above 0, got {chosen['rate']!r}")
-            self._loss(chosen, options, counts)
             with torch.device("meta"):  # without memory or random numbers
-                self.module(1, len(counts.names), chosen["channels"])
+                self.module(_SOME_WIDTH, 1, chosen)
+
+    def check(self, options: Options, counts: ClassCounts) -> None:
+        """Reject options that neither it nor its loss has."""
+        self.check_values(options)
+        for chosen in choices_of(self.options | dict(options)):
+            self._loss(chosen, options, counts)
 
     def _loss(self, chosen: Options, named: Options, counts: ClassCounts) -> nn.Module:
         """Build the loss; `tau` is left out for one without it, unless it was named."""
         loss = registry.find("losses", str(chosen["loss"]))
         known = registry.options(loss)
-        own = {key: value for key, value in chosen.items() if key not in _OF_TRAINING}
+        of_head = self.options.keys() - {"tau"}
+        own = {key: value for key, value in chosen.items() if key not in of_head}
         if unknown := sorted(key for key in own if key in named and key not in known):
             raise ConfigError(
                 f"probe {self.name!r} has no option {unknown[0]!r}; it has "
@@ -175,15 +181,28 @@ class MapProbe(Probe):
             with torch.random.fork_rng():
                 torch.manual_seed(data.seed)
                 width, classes = maps.features.shape[-1], len(data.counts.names)
-                head = self.module(width, classes, known["channels"])
-                train_map_head(head, maps, loss=loss, epochs=known["epochs"], rate=known["rate"])
+                head = self.module(width, classes, known)
+                how = {"loss": loss, "epochs": known["epochs"], "rate": known["rate"]}
+                self.learn(head, maps, data.counts, **how)
             return head.eval()
 
         return best_of(self.name, data, options, fitted)
 
     def empty(self, width: int, classes: int, options: Options = NO_OPTIONS) -> nn.Module:
         """Build it without its state, see `Probe.empty`."""
-        return self.module(width, classes, (self.options | dict(options))["channels"])
+        return self.module(width, classes, self.options | dict(options))
+
+    def learn(self, head: MapHead, maps: Maps, counts: ClassCounts, **how: Any) -> None:
+        """Train its module.
+
+        Args:
+            head: From `module`.
+            maps: Training images.
+            counts: Training samples per class.
+            how: Loss, epochs and rate, see `train_map_head`.
+        """
+        del counts  # for heads whose classes have a meaning
+        train_map_head(head, maps, **how)
 
 
 def train_map_head(

@@ -137,6 +137,14 @@ class Probe(ABC):
             known = ", ".join(self.options)
             raise ConfigError(f"probe {self.name!r} has no option {unknown[0]!r}; it has {known}")
 
+    def check_values(self, options: Options) -> None:
+        """Reject values that are wrong whatever the classes, such as none.
+
+        Raises:
+            ConfigError: The message has the value.
+        """
+        choices_of(options)
+
     @abstractmethod
     def fit(self, data: ProbeData, options: Options = NO_OPTIONS) -> nn.Module:
         """Train it: returns a module from features (rows, width) to logits (rows, classes).

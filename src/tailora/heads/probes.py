@@ -21,6 +21,7 @@ from tailora.heads.factored import FactoredProbe
 from tailora.heads.ldam import LDAMProbe
 from tailora.heads.loss_probe import LossProbe
 from tailora.heads.lws import LWSProbe
+from tailora.heads.mamba_fcs import MambaFCSProbe
 from tailora.heads.ncm import NCMCL2NProbe, NCML2NProbe, NCMProbe
 from tailora.heads.nearest_neighbours import KNNProbe
 from tailora.heads.own import OwnProbe
@@ -54,6 +55,7 @@ _OTHERS: Final[tuple[type[Probe], ...]] = (
     UPerNetProbe,
     FactoredProbe,
     PostClassificationProbe,
+    MambaFCSProbe,
     ClipZeroShotProbe,
     OwnProbe,
 )

@@ -13,6 +13,7 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from tailora.errors import ConfigError
 from tailora.heads.map_probe import FinerHead, MapProbe
+from tailora.heads.probe import Options
 
 _GROUPS: Final = 8  # of channels that are normalised together
 _POOLED: Final = (1, 2, 3, 6)  # parts along a side, each of which is averaged
@@ -79,8 +80,9 @@ class UPerNetProbe(MapProbe):
     )
     fine = True
 
-    def module(self, width: int, classes: int, channels: int) -> UPerNetHead:
+    def module(self, width: int, classes: int, chosen: Options) -> UPerNetHead:
         """Build its module, see `MapProbe.module`."""
+        channels = chosen["channels"]
         if channels % _GROUPS:
             raise ConfigError(f"channels must be a multiple of {_GROUPS}, got {channels}")
         return UPerNetHead(width, classes, channels)

@@ -48,6 +48,7 @@ from tailora.train.sampling import check_sampler, rows_an_epoch
 from tailora.train.schedule import Schedule
 from tailora.train.subsets import thinned_counts
 from tailora.train.trackers import check_trackers
+from tailora.transitions import transition_name
 
 _HEAD_STARTS: Final = ("probe", "zero")
 _BY_LOSS: Final = (
@@ -138,12 +139,14 @@ def check_maps(recipe: Recipe, probe: str, task: Task) -> None:
     Raises:
         ConfigError: The message names the head.
     """
-    if not find_probe(probe).maps:
+    head = find_probe(probe)
+    if not head.maps:
         return
     if task.per_image:
         raise ConfigError(
             f"probe {probe!r} sees maps of tokens, but task {task.name!r} decides once about each "
-            f"{task.decision}: choose another, or --task segment"
+            f"{task.decision}: choose another, or --task "
+            f"{'change' if head.transitions else 'segment'}"
         )
     if recipe.deblora.head != "features":
         raise ConfigError(
@@ -386,14 +389,15 @@ def _check_names(recipe: Recipe) -> None:
 
 
 def check_probe(probe: ProbeChoice) -> None:
-    """Reject an unknown head, and options that it does not have.
+    """Reject an unknown head, options that it does not have, and values wrong for any classes.
 
     Raises:
-        ConfigError: The message has the closest name, or the known options.
+        ConfigError: The message has the closest name, the known options, or the value.
     """
     found = find_probe(probe.kind)
     if probe.options.keys() - found.options.keys():
-        found.check(probe.options, ClassCounts(("any",), (1,)))
+        found.check(probe.options, ClassCounts((transition_name("any", "any"),), (1,)))
+    found.check_values(probe.options)
 
 
 def check_recipe(
