@@ -36,6 +36,8 @@ def pages(results: Path) -> dict[str, str]:
     """File name to content of every page, from whatever results are there."""
     found = {path.stem: json.loads(path.read_text("utf-8")) for path in results.glob("*.json")}
     experiments = {name: found[name] for name in sorted(found) if "experiment" in found[name]}
+    for result in experiments.values():
+        _add_over_base(result)
     asked = {k: v for k, v in experiments.items() if not k.startswith(SCREENING)}
     made = {
         "speed.md": _speed(found),
@@ -114,6 +116,9 @@ def _compared(found: Result) -> tuple[Row, Row, Mapping[str, Any] | None]:
     """The best row by validation, its reference, and its gain over that."""
     rows = found["rows"]
     best = _by_validation(rows)[0]
+    base = next((row for row in rows if row.get(_OVER_BASE, ...) is None), None)
+    if base:
+        return best, base, best[_OVER_BASE]
     reference = _reference(best, rows)
     if reference is not best or not found["resplit"]:
         return best, reference, best["difference"]
@@ -122,6 +127,16 @@ def _compared(found: Result) -> tuple[Row, Row, Mapping[str, Any] | None]:
     if plain is best and own and _over_ordinary(best):
         return best, own, _over_ordinary(best)
     return best, plain, _paired(best, plain)
+
+
+def _add_over_base(result: Result) -> None:
+    """Add what rows gain over that with the probe `base` of the recipe, which has None."""
+    if "base" not in result["recipe"]:
+        return
+    for found in result["sets"].values():
+        base = next(row for row in found["rows"] if row["probe"] == result["recipe"]["base"])
+        for row in found["rows"]:
+            row[_OVER_BASE] = _paired(row, base)
 
 
 def _by_validation(rows: Iterable[Row]) -> list[Row]:
@@ -142,7 +157,7 @@ def _experiment(result: Result) -> str:
     recipe, sets = result["recipe"], result["sets"]
     parts = [
         f"# {recipe['what']}\n\n{_measure(sets)} in points, mean ± deviation over splits. A gain "
-        f"is the difference to {_TO[_gain_key(result)]}, paired by split, with its 95 % interval; "
+        f"is the difference to {_told(result)}, paired by split, with its 95 % interval; "
         "**bold** where that lies apart from zero. Seconds are a row's own, of seeds side by side "
         "on a shared machine. How to read it stands in the "
         f"[summary](README.md).\n\nRecipe: `benchmarks/experiments/{result['experiment']}.toml`; "
@@ -153,14 +168,22 @@ def _experiment(result: Result) -> str:
     return "\n".join(part for part in parts if part)
 
 
+_OVER_BASE = "over_base"
 _TO = {
     "difference": "LoRA with the same probe",
     "over_ordinary": "ordinary fine-tuning, LoRA with the head it was trained with (`own`)",
 }
 
 
+def _told(result: Result) -> str:
+    key = _gain_key(result)
+    return f"the probe `{result['recipe']['base']}`" if key == _OVER_BASE else _TO[key]
+
+
 def _gain_key(result: Result) -> str:
     """What gains are over: as the recipe says, else LoRA, or ordinary fine-tuning if all are."""
+    if "base" in result["recipe"]:
+        return _OVER_BASE
     if "gain" in result["recipe"]:
         return result["recipe"]["gain"]
     rows = [row for found in result["sets"].values() for row in found["rows"]]
@@ -198,7 +221,8 @@ def _set(name: str, found: Result, result: Result) -> str:
 def _short(rows: Sequence[Row]) -> list[Row]:
     """The reference of the best row by validation, then the best rows."""
     ranked = _by_validation(rows)
-    reference = _reference(ranked[0], rows)
+    bases = [row for row in rows if row.get(_OVER_BASE, ...) is None]
+    reference = bases[0] if bases else _reference(ranked[0], rows)
     return [reference, *(row for row in ranked if row is not reference)][:SHORT]
 
 
@@ -279,8 +303,11 @@ def _verdict_on(result: Result) -> str:
     rows = [row for found in result["sets"].values() for row in found["rows"] if row.get(key)]
     ours = [row for row in rows if row["method"].endswith("deblora")]
     gains = [row[key] for row in ours or rows]
-    to = "LoRA" if key == "difference" else "ordinary fine-tuning"
-    return _verdict(gains, f"differences {'of debLoRA ' if ours else ''}to {to}")
+    to = {"difference": "LoRA", _OVER_BASE: result["recipe"].get("base")}
+    return _verdict(
+        gains,
+        f"differences {'of debLoRA ' if ours else ''}to {to.get(key, 'ordinary fine-tuning')}",
+    )
 
 
 def _verdict(differences: Iterable[Mapping[str, Any] | None], what: str) -> str:

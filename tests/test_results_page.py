@@ -163,6 +163,21 @@ def test_the_summary_shows_the_best_row_by_validation_not_by_test(pages):
     assert sorted(found) == ["README.md", "shelf.md"]  # no page of what was not measured
 
 
+def test_a_recipe_may_name_the_probe_that_gains_are_over(pages):
+    rows = [row("zero-shot", "plain", val=(0.5, 0.55)),
+            row("zero-shot", "new", val=(0.5, 0.6), tail=(0.41, 0.43), every=(0.65, 0.65)),
+            row("zero-shot", "odd", val=(0.5, 0.2), tail=(0.3, 0.3), every=(0.5, 0.7))]  # fmt: skip
+    found = pages(experiment("heads", {"ponds": rows}, base="plain"))
+    # gaps of 1 and 3 points, and of 5 and 5, as above
+    gains = ["+2.0 [-10.7, 14.7]", "**+5.0 [5.0, 5.0]**"]
+    assert cells(found["heads.md"], "zero-shot", "new", "60.0", "42.0") == ["65.0", *gains]
+    assert cells(found["heads.md"], "zero-shot", "plain", "55.0", "40.0")[1:] == ["–", "–"]
+    assert "is the difference to the probe `plain`, paired by split" in found["heads.md"]
+    assert "Of 4 differences to plain (tail and all), 1 lie above zero" in found["heads.md"]
+    assert cells(found["README.md"], "[What heads asks](heads.md)", "ponds") == [
+        "zero-shot / new", "2", "40.0, 60.0", *gains]  # fmt: skip
+
+
 def test_a_page_shows_the_reference_and_the_best_rows_and_folds_the_others(pages):
     ranked = [row(changes={"a.rank": n}, val=(0.5, 0.9 - n / 100), against="lora",
                   difference=GAINED) for n in range(10)]  # fmt: skip

@@ -13,9 +13,12 @@ import itertools
 import json
 import tomllib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.experiments.pasted_pairs import NAME as PASTED_PAIRS
+from benchmarks.experiments.pasted_pairs import open_pasted_pairs
 from benchmarks.speed.ratios import CODE, RESULTS
 from tailora.config.recipe import Recipe
 from tailora.data import Dataset, make_imbalanced, open_dataset, parse_imbalance
@@ -67,7 +70,8 @@ def _named(data: str, profile: str | None) -> str:
 
 
 def _opened(data: str, profile: str | None, seed: int) -> Dataset:
-    dataset = open_dataset(data, seed=seed)
+    own = open_pasted_pairs if data == PASTED_PAIRS else partial(open_dataset, data)
+    dataset = own(seed=seed)
     if profile is None:
         return dataset
     return make_imbalanced(dataset, parse_imbalance(profile), seed=seed)
