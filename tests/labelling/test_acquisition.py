@@ -93,6 +93,21 @@ def test_a_search_in_vain_ends_and_the_next_phase_begins(circle):
     assert chooser(circle).phase(state) == "find"
 
 
+def test_a_copy_is_shown_only_when_nothing_else_is_left(circle):
+    """Compared with each other are all, where the code compares what would come next."""
+    state = answered({0: FARM, 90: FOREST})
+    page = items(chooser(circle, random_share=0).page(state, None, 60))
+    cosines = circle @ circle.T / np.outer(*[np.linalg.norm(circle, axis=1)] * 2)
+    shown, were_copies = [0, 90], []
+    for item in page:
+        held = (cosines[shown] >= 0.98).any(axis=0)
+        were_copies.append(bool(held[item]))
+        assert held.all() or not held[item]
+        shown.append(item)
+    assert were_copies == sorted(were_copies)
+    assert len(set(page)) == 60 > were_copies.count(False) > 10
+
+
 def test_refining_takes_the_smallest_margin_of_each_class(circle):
     state = answered(dict.fromkeys(range(0, 75, 15), FARM) | {90: FOREST, 91: FOREST, 180: QUARRY})
     state.phase = "refine"

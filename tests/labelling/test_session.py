@@ -6,8 +6,11 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from tailora.errors import ConfigError, RunError
+from tailora.heads.linear_probe import fit_linear_probe
 from tailora.labelling.acquisition import Chooser
 from tailora.labelling.journal import ANSWERS, CUT, PageShown, read_journal
 from tailora.labelling.replay import replay
@@ -202,6 +205,31 @@ def test_answers_come_while_a_head_is_fitted(tmp_path, pool, monkeypatch):
         held.set()
         opened.wait()
         assert opened.status().version == 1
+
+
+def test_one_thread_is_enough(tmp_path, pool, monkeypatch):
+    """With more, a head took a minute on a machine that had other work."""
+
+    def fit(*given, **options):
+        during.append(torch.get_num_threads())
+        return fit_linear_probe(*given, **options)
+
+    def of_blas():
+        return {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"}
+
+    during, threads = [], torch.get_num_threads()
+    monkeypatch.setattr("tailora.labelling.suggestions.fit_linear_probe", fit)
+    torch.set_num_threads(2)
+    try:
+        with threadpool_limits(2, user_api="blas"):
+            with session(tmp_path, pool[0]) as opened:
+                label(opened, pool[1], 20, page=20)
+                assert of_blas() == {1}
+            assert of_blas() == {2}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert set(during) == {1}
 
 
 def test_a_run_suggests_until_answers_know_better(tmp_path, pool):

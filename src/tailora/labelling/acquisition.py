@@ -172,7 +172,9 @@ class _Search:
         self.space, self.examples = chooser.space, chooser.examples
         self.p = None if suggestions is None else suggestions.probabilities
         self.needs = _Needs(state, chooser.settings.classes)
-        self.free, self.held = free, self.space.near(recent)
+        self.free, self.recent = free, list(recent)
+        self.held = np.zeros(len(free), dtype=bool)
+        self.held[self.recent] = True
         self.random = np.random.default_rng([chooser.settings.seed, state.pages, 1])
         self.target = chooser.settings.target
         self.scores: dict[int | None, NDArray[np.floating]] = {}
@@ -187,13 +189,26 @@ class _Search:
             worth[c].take()
             if c not in self.scores:
                 self.scores[c] = self._like(c) if margins is None else self._between(c, *margins)
-            free = self.free & ~self.held
-            scores = np.where(free if free.any() else self.free, self.scores[c], -np.inf)
-            item = int(scores.argmax())
+            item = self._best(self.scores[c])
             self.free[item] = False
-            self.held |= self.space.near([item])
+            self.recent.append(item)
             found.append(Chosen(item, "find" if margins is None else "refine", c))
         return found
+
+    def _best(self, scores: NDArray[np.floating]) -> int:
+        """Return the free image with the highest score, no copy of others as long as one is left.
+
+        To compare all images with those shown last would take most of the time of a page;
+        compared is what would come next, which is seldom a copy.
+        """
+        while (free := self.free & ~self.held).any():
+            item = int(np.where(free, scores, -np.inf).argmax())
+            copied = self.space.copied(item, self.recent)
+            if copied is None:
+                return item
+            self.held[self.space.copies(copied)] = True
+            self.held[item] = True  # also where the two products differ in the last bit
+        return int(np.where(self.free, scores, -np.inf).argmax())
 
     def _worth(self, *, unknown: bool) -> dict[int | None, "_Worth"]:
         """Return what showing an image is worth for each class, and for those without a trace."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Self, cast, final
 import numpy as np
 from numpy.typing import NDArray
 
+from tailora.clustering.block_threads import one_thread_of_linear_algebra
 from tailora.config.recipe import Recipe
 from tailora.errors import ConfigError, RunError, unknown_name
 from tailora.inference.search_pool import FEATURES, Pool, open_pool
@@ -135,7 +136,8 @@ class Status:
 class LabellingSession:
     """An open session; `create` or `open` gives one.
 
-    Its methods may be called from several threads.
+    Its methods may be called from several threads. NumPy's linear algebra has one thread while it
+    is open.
 
     Args:
         folder: Of the session, with its `session.json`.
@@ -177,6 +179,8 @@ class LabellingSession:
         self._lock = threading.RLock()
         with ExitStack() as stack:
             stack.enter_context(one_at_a_time(folder))
+            # products of a page take milliseconds; threads that wait for a busy core take far more
+            stack.enter_context(one_thread_of_linear_algebra())
             cut = mend_journal(folder)
             self.notes += [cut] if cut else []
             self._state = replay(read_journal(folder))

@@ -11,7 +11,6 @@ from tailora.features.similar import COPY
 from tailora.metrics.retrieval import directions, steady
 
 _VALUES: Final = 2**22  # of a block, 32 MB in double precision
-_AT_ONCE: Final = 64
 
 
 @final
@@ -50,18 +49,16 @@ class Space:
             np.float32
         )
 
-    def near(self, items: Sequence[int]) -> NDArray[np.bool_]:
-        """Return which images (images,) are copies of some, or nearly so."""
-        new = [item for item in items if item not in self._copies]
-        for start in range(0, len(new), _AT_ONCE):
-            some = new[start : start + _AT_ONCE]
-            alike = self.directions @ self.directions[some].T >= COPY
-            self._copies |= {item: np.flatnonzero(alike[:, i]) for i, item in enumerate(some)}
-        found = np.zeros(len(self), dtype=bool)
-        for item in items:
-            found[self._copies[item]] = True
-        found[list(items)] = True
-        return found
+    def copies(self, item: int) -> NDArray[np.int64]:
+        """Return the images that are copies of one, or nearly so."""
+        if item not in self._copies:
+            self._copies[item] = np.flatnonzero(self.directions @ self.directions[item] >= COPY)
+        return self._copies[item]
+
+    def copied(self, item: int, among: Sequence[int]) -> int | None:
+        """Return the first of some images that one is a copy of, or nearly so; None without."""
+        alike = np.flatnonzero(self.directions[list(among)] @ self.directions[item] >= COPY)
+        return among[int(alike[0])] if len(alike) else None
 
     def nearest(self, item: int, among: Sequence[int], count: int) -> list[int]:
         """Return those of some images that are most like one."""

@@ -4,13 +4,16 @@ The head is a logit-adjusted linear probe on frozen features. Its quality is mea
 that it has not seen: by heads that learnt the other folds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
+from threadpoolctl import ThreadpoolController
 
 from tailora.counts import ClassCounts
 from tailora.heads.linear_probe import fit_linear_probe, predict_logits
@@ -70,12 +73,26 @@ def learn(
     rows = np.asarray(features[items], dtype=np.float32)
     fold = _folds(of, folds)
     unseen: dict[int, int] = {}
-    for one in range(folds):
-        seen, held = fold != one, np.flatnonzero(fold == one)
-        if len(held) and len(np.unique(of[seen])) > 1:
-            said = _probabilities(rows[seen], of[seen], rows[held], len(classes)).argmax(axis=1)
-            unseen |= dict(zip(items[held].tolist(), said.tolist(), strict=True))
-    return Suggestions(version, known, _probabilities(rows, of, features, len(classes)), unseen)
+    with _one_thread():
+        for one in range(folds):
+            seen, held = fold != one, np.flatnonzero(fold == one)
+            if len(held) and len(np.unique(of[seen])) > 1:
+                said = _probabilities(rows[seen], of[seen], rows[held], len(classes)).argmax(axis=1)
+                unseen |= dict(zip(items[held].tolist(), said.tolist(), strict=True))
+        all_of_them = _probabilities(rows, of, features, len(classes))
+    return Suggestions(version, known, all_of_them, unseen)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Limit NumPy's linear algebra to one thread, and torch where it is called from this thread.
+
+    The products of a head are so small that threads gain nothing, and on a machine that has other
+    work they wait for each other most of the time.
+    """
+    torch.get_num_threads()  # sets the number of a new thread, which would else be set after this
+    with ThreadpoolController().limit(limits=1):
+        yield
 
 
 def _folds(labels: NDArray[np.int64], folds: int) -> NDArray[np.int64]:
