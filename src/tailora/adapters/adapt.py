@@ -16,6 +16,7 @@ from tailora.adapters.spec import AdapterSpec
 from tailora.adapters.targets import find_new_bands, find_norms, find_targets, match_targets
 from tailora.adapters.tuners import build_config
 from tailora.errors import BackboneError, ConfigError
+from tailora.randomness import seeded
 
 _BLOCK = re.compile(r"(?<![^.])\d+(?=\.)")
 
@@ -52,8 +53,7 @@ def adapt(backbone: nn.Module, spec: AdapterSpec, *, seed: int, total_steps: int
     if new := find_new_bands(backbone):  # kernels of new bands are trained fully
         options = options | {"modules_to_save": [*options.get("modules_to_save", []), *new]}
     config = build_config(spec.tuner, rank=spec.rank, targets=targets, options=options)
-    with torch.random.fork_rng(), without_peft_noise():
-        torch.manual_seed(seed)
+    with seeded(seed), without_peft_noise():
         try:
             model = get_peft_model(backbone, config)
         except (ValueError, TypeError, NotImplementedError, RuntimeError, KeyError) as error:

@@ -106,7 +106,7 @@ def calling_convention(base: VisionModel) -> CallingConvention:
 def token_layout(base: VisionModel, call: CallingConvention) -> TokenLayout:
     """Compare the output's shape with the patch grid."""
     size = native_size(base.config)
-    shape = _native_shape(base, call, size)
+    shape = output_shape(base, call, size)
     learned = getattr(base, "pooler", None) is not None
     if len(shape) == 4:
         return TokenLayout(shape[1], 0, has_class_token=False, has_learned_pooler=learned)
@@ -127,6 +127,8 @@ def has_class_token(model: VisionModel) -> bool:
 def output_shape(base: VisionModel, call: CallingConvention, size: int) -> torch.Size:
     """Return the shape of `last_hidden_state` for one square image, without running the model.
 
+    It is found once for all copies of a model: a run makes several.
+
     Args:
         base: The model; neither its tensors nor its state are changed.
         call: Calling convention of the model.
@@ -135,6 +137,19 @@ def output_shape(base: VisionModel, call: CallingConvention, size: int) -> torch
     Raises:
         BackboneError: The model does not accept that size.
     """
+    config = base.config
+    facts = asdict(config) if isinstance(config, FoundationConfig) else config.to_dict()
+    shapes = tuple(parameter.shape for parameter in base.parameters())
+    key = (type(base), repr(facts), shapes, call, size)
+    if key not in _SHAPES:
+        _SHAPES[key] = _found_shape(base, call, size)
+    return _SHAPES[key]
+
+
+_SHAPES: dict[tuple[object, ...], torch.Size] = {}
+
+
+def _found_shape(base: VisionModel, call: CallingConvention, size: int) -> torch.Size:
     bands = getattr(base.config, "num_channels", 3)
     pixels = torch.empty(1, bands, size, size, device="meta")
     try:
@@ -221,20 +236,6 @@ def check_bands(config: Config, bands: int) -> None:
             f"{wanted} with "
             f"`--set data.bands=...`, or use an encoder for {counted(bands, 'band')}"
         )
-
-
-_SHAPES: dict[tuple[object, ...], torch.Size] = {}
-
-
-def _native_shape(base: VisionModel, call: CallingConvention, size: int) -> torch.Size:
-    """`output_shape`, found once for all copies of a model: a run makes several."""
-    config = base.config
-    facts = asdict(config) if isinstance(config, FoundationConfig) else config.to_dict()
-    shapes = tuple(parameter.shape for parameter in base.parameters())
-    key = (type(base), repr(facts), shapes, call, size)
-    if key not in _SHAPES:
-        _SHAPES[key] = output_shape(base, call, size)
-    return _SHAPES[key]
 
 
 def _without_values(base: VisionModel) -> VisionModel:

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, cast
 
-import torch
 from huggingface_hub import try_to_load_from_cache
 
 from tailora import registry
@@ -27,6 +26,7 @@ from tailora.backbones.pretrained import (
     weights_sha256,
 )
 from tailora.errors import BackboneError, TailoraError
+from tailora.randomness import seeded
 
 _HUB_NAME_OF_ALIAS = "facebook/dinov2-small"
 _WEIGHTS = {".safetensors", ".bin"}
@@ -77,8 +77,7 @@ def _from_shelf(name: str, options: Mapping[str, Any]) -> LoadedBackbone | None:
             raise registry.missing("encoder", name, known)
         return None
     try:
-        with torch.random.fork_rng():
-            torch.manual_seed(0)  # one that draws its weights gives the same each time
+        with seeded(0):  # one that draws its weights gives the same each time
             made = registry.build(registry.find("backbones", name), {}, options)
     except TailoraError:
         raise

@@ -487,7 +487,7 @@ def _key_type(key: str) -> Any:
     if key not in recipe_keys():
         raise unknown_name("recipe key", key, recipe_keys(), listed_by="tailora methods recipe")
     section, _, name = key.rpartition(".")
-    return _types(type(getattr(Recipe(), section)) if section else Recipe)[name]
+    return _types(_types(Recipe)[section] if section else Recipe)[name]
 
 
 @cache

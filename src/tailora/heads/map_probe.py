@@ -21,6 +21,7 @@ from tailora.counts import ClassCounts
 from tailora.errors import ConfigError
 from tailora.heads.linear_probe import unit_spread
 from tailora.heads.probe import NO_OPTIONS, Maps, Options, Probe, ProbeData, best_of, choices_of
+from tailora.randomness import seeded
 
 FINER: Final = 4
 """Places of a `FinerHead` along each side of a token."""
@@ -178,8 +179,7 @@ class MapProbe(Probe):
         def fitted(chosen: dict[str, Any]) -> nn.Module:
             known = self.options | chosen
             loss = self._loss(known, options, data.counts)
-            with torch.random.fork_rng():
-                torch.manual_seed(data.seed)
+            with seeded(data.seed):
                 width, classes = maps.features.shape[-1], len(data.counts.names)
                 head = self.module(width, classes, known)
                 how = {"loss": loss, "epochs": known["epochs"], "rate": known["rate"]}

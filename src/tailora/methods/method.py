@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Final, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -31,6 +30,7 @@ from tailora.methods.stages import (
     train_once,
     trainable,
 )
+from tailora.randomness import seeded
 from tailora.runs.folder import StageCost
 from tailora.runs.weights import OTHER_HEAD, HeadFacts, load_adapted, load_head, save_head
 from tailora.storage import read_json, typed, write_json
@@ -358,8 +358,7 @@ def fit_head(
         val_maps=val_maps,
         text=partial(text_head, job.loaded, job.counts.names, features=train),
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(job.recipe.seed)  # third-party heads may draw from the global generator
+    with seeded(job.recipe.seed):  # third-party heads may draw from the global generator
         return find_probe(probe.kind).fit(data, probe.options)
 
 

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -17,6 +16,7 @@ from tailora.adapters import AdapterSpec, trained_parameters
 from tailora.backbones.symmetries import dihedral, over_views
 from tailora.features import FeatureBank, extract, make_together
 from tailora.methods.job import Job
+from tailora.randomness import seeded
 from tailora.runs.weights import (
     DETECTOR,
     is_saved,
@@ -73,8 +73,7 @@ def new_detector(job: Job) -> nn.Module | None:
     """Build the task's detector with initial weights from the recipe's seed; None without one."""
     if not job.task.detects:
         return None
-    with torch.random.fork_rng():
-        torch.manual_seed(job.recipe.seed)
+    with seeded(job.recipe.seed):
         return job.task.detector(
             job.encoder.features, job.grid, job.input.image_size,
             box_loss=job.recipe.train.box_loss, presence=job.recipe.train.presence,

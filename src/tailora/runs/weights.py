@@ -164,9 +164,12 @@ def save_adapted(encoder: AnyEncoder, folder: Path) -> None:
         write_atomically(folder / WEIGHTS, lambda path: save_model(backbone, str(path)))
         return
     with _new_adapter(folder) as temporary, without_peft_noise():
+        card = temporary / "README.md"  # PEFT would fill in a template, most of the time it takes
+        temporary.mkdir()
+        card.write_text("---\nlibrary_name: peft\n---\n", "utf-8")
         # an encoder has no vocabulary, and PEFT would ask the hub for one
         backbone.save_pretrained(str(temporary), save_embedding_layers=False)
-        (temporary / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
+        card.unlink()
         write_config(backbone, temporary)
 
 

@@ -29,6 +29,7 @@ from tailora.adapters import (
 )
 from tailora.errors import RunError, TrainingError
 from tailora.losses.parts import noted_parts
+from tailora.randomness import seeded
 from tailora.samplers.epoch import EpochSampler
 from tailora.storage import write_atomically
 from tailora.train.callbacks import Callback, StageBegin, Step, ValidationScore, Watch
@@ -392,7 +393,6 @@ class _Stepper:
     @contextmanager
     def _own_randomness(self) -> Iterator[None]:
         # dropout draws from torch's global state: lend it a seed of this step, then give it back
-        with torch.random.fork_rng():
-            apart = self.accelerator.process_index << 40  # no dropout mask twice in a batch
-            torch.manual_seed(self.seed * 1_000_003 + self.number + apart)
+        apart = self.accelerator.process_index << 40  # no dropout mask twice in a batch
+        with seeded(self.seed * 1_000_003 + self.number + apart):
             yield
