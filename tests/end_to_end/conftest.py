@@ -1,10 +1,12 @@
 """One small encoder, one set of chips and one finished run for all end-to-end tests."""
 
+from functools import cache
 from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
 import torch
+import typer.main
 from matplotlib.figure import Figure
 
 from tailora.report import style
@@ -42,6 +44,14 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _verbs_are_built_once():
+    """A process of a user's runs one command; here each would build all verbs and options again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", cache(typer.main.get_command))
+        yield
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,5 +1,6 @@
 """Options that several commands share, and how results are printed."""
 
+import copy
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -258,15 +259,21 @@ class ChoicesInHelp(TyperCommand):
     """A command whose help lists the choices, as in `{tuners}`, including those of plugins."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Fill in the choices and show the help."""
-        shown: list[Any] = self.params
-        for parameter in shown:
-            text = getattr(parameter, "help", None) or ""
-            for name, choices in _CHOICES.items():
-                if f"{{{name}}}" in text:
-                    text = text.replace(f"{{{name}}}", ", ".join(choices()))
-                    parameter.help = text
-        super().format_help(ctx, formatter)
+        """Show the help with the choices that there are now."""
+        own = self.params
+        self.params = [_with_choices(parameter) for parameter in own]
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self.params = own
+
+
+def _with_choices(parameter: Any) -> Any:
+    shown = copy.copy(parameter)
+    for name, choices in _CHOICES.items():
+        if f"{{{name}}}" in (getattr(shown, "help", None) or ""):
+            shown.help = shown.help.replace(f"{{{name}}}", ", ".join(choices()))
+    return shown
 
 
 def chosen_recipe(
