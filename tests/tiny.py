@@ -1,5 +1,6 @@
 """Randomly initialised encoders of some ten thousand parameters, saved as Hugging Face folders."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -11,6 +12,9 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
+
+from tailora.backbones import load_backbone
+from tailora.backbones.foundation import VisionModel
 
 KINDS = {
     "dinov2": "Dinov2",
@@ -67,6 +71,17 @@ def tiny_encoder_folder(
     for name, content in _saved(kind, tuple(sizes.items()), seed).items():
         (path / name).write_bytes(content)
     return path
+
+
+def loaded_encoder(kind: str) -> VisionModel:
+    """Return the model of `tiny_encoder_folder` as tailora reads it, read once for all tests."""
+    return copy.deepcopy(_loaded(kind))
+
+
+@cache
+def _loaded(kind: str) -> VisionModel:
+    with TemporaryDirectory() as folder:
+        return load_backbone(str(tiny_encoder_folder(Path(folder), kind))).model
 
 
 @cache

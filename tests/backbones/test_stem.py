@@ -6,10 +6,10 @@ from peft import PeftModel
 from transformers import AutoModel
 
 from tailora.adapters import AdapterSpec, adapt, find_targets, require_gradients
-from tailora.backbones import Encoder, load_backbone
+from tailora.backbones import Encoder
 from tailora.backbones.stem import adapt_stem, find_stem, plan_stem
 from tailora.errors import BackboneError, ConfigError
-from tests.tiny import KINDS, tiny_encoder_folder
+from tests.tiny import KINDS, loaded_encoder, tiny_encoder_folder
 
 SENTINEL2 = (0.443, 0.490, 0.560, 0.665, 0.705, 0.740, 0.783, 0.842, 0.865, 0.945, 1.375, 1.610,
              2.190)  # fmt: skip
@@ -17,8 +17,8 @@ RGB = (0.665, 0.560, 0.490)
 
 
 @pytest.fixture
-def model(tmp_path):
-    return load_backbone(str(tiny_encoder_folder(tmp_path / "tiny"))).model
+def model():
+    return loaded_encoder("dinov2")
 
 
 def encoder_of(model, bands):
@@ -80,8 +80,8 @@ def test_bands_in_another_order_get_their_own_kernels_and_nothing_new(model):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_mean_a_grey_image_in_every_band_gives_the_response_it_gave_in_rgb(kind, tmp_path):
-    model = load_backbone(str(tiny_encoder_folder(tmp_path / kind, kind))).model
+def test_mean_a_grey_image_in_every_band_gives_the_response_it_gave_in_rgb(kind):
+    model = loaded_encoder(kind)
     grey = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     expected = encoder_of(model, 3)(grey.expand(-1, 3, -1, -1))
     some = (SENTINEL2, (0.48, 0.56, 0.655, 0.865), (0.56, 0.842), (0.0, 0.0), (0.56,))
@@ -97,8 +97,8 @@ def test_mean_a_grey_image_in_every_band_gives_the_response_it_gave_in_rgb(kind,
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_zero_other_bands_change_nothing_at_first(kind, tmp_path):
-    model = load_backbone(str(tiny_encoder_folder(tmp_path / kind, kind))).model
+def test_zero_other_bands_change_nothing_at_first(kind):
+    model = loaded_encoder(kind)
     images = torch.randn(2, 13, 28, 28, generator=torch.Generator().manual_seed(0))
     adapted = adapt_stem(model, plan_stem(SENTINEL2))
     torch.testing.assert_close(
@@ -126,7 +126,7 @@ def test_the_given_encoder_stays_as_it_was(model):
 def test_new_kernels_learn_with_the_adapter_and_are_saved_with_it(kind, tuner, tmp_path):
     if tuner in ("ia3", "oft") and kind in ("convnextv2", "resnet"):
         pytest.skip("PEFT's IA3 and OFT do not fit the few channels of these tiny convolutions")
-    model = load_backbone(str(tiny_encoder_folder(tmp_path / kind, kind))).model
+    model = loaded_encoder(kind)
     plan = plan_stem(SENTINEL2)
     images = torch.randn(2, 13, 28, 28, generator=torch.Generator().manual_seed(0))
     encoder = encoder_of(adapt_stem(model, plan).requires_grad_(False), 13)
@@ -155,8 +155,8 @@ def test_known_kernels_stay_frozen(model):
 
 
 @pytest.mark.parametrize("kind", ["convnextv2", "resnet"])
-def test_an_adapted_stem_gets_no_low_rank_update_beside_its_own(kind, tmp_path):
-    model = load_backbone(str(tiny_encoder_folder(tmp_path / kind, kind))).model
+def test_an_adapted_stem_gets_no_low_rank_update_beside_its_own(kind):
+    model = loaded_encoder(kind)
     name, _ = find_stem(model)
     assert name in find_targets(model)
     assert name not in find_targets(adapt_stem(model, plan_stem(SENTINEL2)))

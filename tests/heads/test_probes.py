@@ -73,7 +73,7 @@ def data():
     )
     return ProbeData(
         features, labels, val_features, val_labels, counts, make_groups(counts), macro_f1,
-        views=views, own=trained_along(features, labels),
+        views=views, own=trained_along(features, labels), l2=(0.1, 0.01),
     )  # fmt: skip
 
 

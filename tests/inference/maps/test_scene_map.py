@@ -429,21 +429,24 @@ def test_the_fill_of_gaps_is_the_mean_of_what_has_data(tmp_path):
     assert_allclose(read(tmp_path / "p.tif")[:, 0, 0], [0.25, 0.75], atol=1e-6)
 
 
-def both(tmp_path):
-    """A scene whose map is there, and another that has the name now."""
-    path = write_scene(tmp_path / "a.tif", halves(64, 64, 30))
-    draw(path, tmp_path / "m")
-    return write_scene(path, halves(64, 64, 50))
-
-
-def whole_maps(tmp_path):
-    """Bytes of the files of the old map and of the new one."""
+@pytest.fixture(scope="module")
+def whole_maps(tmp_path_factory):
+    """Bytes of the files of an old map and of a new one."""
     found = []
     for name, boundary in (("old", 30), ("new", 50)):
-        path = write_scene(tmp_path / name / "a.tif", halves(64, 64, boundary))
-        draw(path, tmp_path / name / "m")
-        found.append({p.name: p.read_bytes() for p in (tmp_path / name / "m").iterdir()})
+        folder = tmp_path_factory.mktemp(name)
+        path = write_scene(folder / "a.tif", halves(64, 64, boundary))
+        draw(path, folder / "m")
+        found.append({p.name: p.read_bytes() for p in (folder / "m").iterdir()})
     return found
+
+
+def both(tmp_path, old):
+    """A scene whose map is there, and another that has the name now."""
+    (tmp_path / "m").mkdir()
+    for name, content in old.items():
+        (tmp_path / "m" / name).write_bytes(content)
+    return write_scene(tmp_path / "a.tif", halves(64, 64, 50))
 
 
 def shown(folder):
@@ -452,9 +455,11 @@ def shown(folder):
 
 # six files: 0 to 5 are made ready, 6 to 11 of the old ones are hidden, 12 to 17 are shown
 @pytest.mark.parametrize("step", [6, 7, 11, 12, 14, 17])
-def test_a_map_that_cannot_replace_another_leaves_all_of_the_other(step, tmp_path, monkeypatch):
-    old, new = whole_maps(tmp_path)
-    path, calls, replace = both(tmp_path), [], Path.replace
+def test_a_map_that_cannot_replace_another_leaves_all_of_the_other(
+    step, whole_maps, tmp_path, monkeypatch
+):
+    old, new = whole_maps
+    path, calls, replace = both(tmp_path, old), [], Path.replace
 
     def fails(source, target):
         if Path(target).parent == tmp_path / "m":
@@ -474,9 +479,9 @@ def test_a_map_that_cannot_replace_another_leaves_all_of_the_other(step, tmp_pat
 
 
 @pytest.mark.parametrize("step", [0, 5, 6, 7, 11, 12, 14, 17])
-def test_a_kill_while_a_map_replaces_another_leaves_no_mixture(step, tmp_path):
-    old, new = whole_maps(tmp_path)
-    path = both(tmp_path)
+def test_a_kill_while_a_map_replaces_another_leaves_no_mixture(step, whole_maps, tmp_path):
+    old, new = whole_maps
+    path = both(tmp_path, old)
     child = os.fork()
     if not child:  # a process that can be killed
         calls, replace = [], Path.replace
