@@ -3,10 +3,10 @@
 from importlib import metadata
 from pathlib import Path
 
-from tailora.backbones.fast_precision import AUTO
 from tailora.cli.main import main
-from tailora.config.recipe import Recipe
+from tailora.config.recipe import AUTO, Recipe
 from tailora.errors import RunError
+from tailora.methods.auto_training import with_training
 from tailora.methods.prepare import with_precision
 from tailora.runs.folder import SCHEMA, RunFolder, read_object
 
@@ -33,6 +33,7 @@ def is_unfinished(run: Path, recipe: Recipe) -> bool:
 
 
 if __name__ == "__main__":
-    recipe = with_precision(Recipe().override({KEY: AUTO}))  # as the run records it
+    given = Recipe().override({KEY: AUTO})
+    recipe = with_training(with_precision(given))  # as the run records it
     how = "--resume" if is_unfinished(OUT, recipe) else "--force"
     main(["fit", "bluemarble", "--out", str(OUT), "--set", f"{KEY}={AUTO}", how])

@@ -14,6 +14,7 @@ SCRIPT = Path(__file__).parents[1] / "scripts" / "demo.py"
 # what a run decides where a recipe does not
 RESOLVED = {
     "train.lr": 0.001, "data.image_size": 70, "compute.precision": fastest_precision(),
+    "train.optimizer": "muon", "train.augment": "nadir", "adapter.rank": 32,
 }  # fmt: skip
 
 

@@ -141,9 +141,23 @@ def test_a_goal_is_reached_by_a_mean_and_an_interval(pages):
     chosen = row(probe="logit-adjusted:views=8", tail=(0.48, 0.43), over_ordinary=ordinary)
     page = pages(experiment("confirm", {"ponds": [row(), chosen]}))["default.md"]
     # gaps of 8 and 3 points: the mean is 5.5, and the interval is far wider
-    assert "| at least +5 over logit adjustment | +5.5 [-26.3, 37.3] | not reached |" in page
-    said = "| at least +15 over ordinary fine-tuning | **+16.0 [5.0, 27.0]** | reached |"
+    assert "| tail at least +5 over logit adjustment | +5.5 [-26.3, 37.3] | not reached |" in page
+    said = "| tail at least +15 over ordinary fine-tuning | **+16.0 [5.0, 27.0]** | reached |"
     assert said in page
+
+
+def test_the_goals_are_read_where_the_default_was_confirmed(pages):
+    # head: the rows have the same 60 points, so nothing was lost
+    views = row(probe="logit-adjusted:views=8", tail=(0.43, 0.43))
+    chosen = row(probe="logit-adjusted:views=8", changes=MUON, tail=(0.48, 0.48))
+    first, last = ({"ponds": [row(), one]} for one in (views, chosen))
+    made = pages(experiment("confirm", first), experiment("confirm-combined", last))
+    found = made["default.md"]
+    assert "read in [confirm-combined](confirm-combined.md)" in found
+    assert "| tail at least +5 over logit adjustment | **+8.0 [8.0, 8.0]** | reached |" in found
+    assert "| head at least -1 over logit adjustment | +0.0 [0.0, 0.0] | reached |" in found
+    assert found.count("over logit adjustment |") == 2 + 2 * 2  # goals, and heads of two tables
+    assert found.index("What confirm-combined asks") < found.index("What confirm asks")
 
 
 GAINED = {"tail": gap(0.03, 0.01, 0.05), "all": gap(-0.02, -0.03, 0.01)}

@@ -17,7 +17,7 @@ ROWS = {
     "paco": ("lora", ["train.objective=paco",
                       "train.objective_options={queue=32, prototypes=2}"]),
     "rotation": ("lora", ["train.objective=rotation"]),
-    "muon": ("lora", ["train.optimizer=muon"]),
+    "adamw": ("lora", ["train.optimizer=adamw"]),
     "cmo": ("lora", ["train.mix=cmo", "train.mix_off=0"]),
     "ldam-drw": ("lora", ["train.loss=ldam", "train.deferred=0.5"]),
     "buda": ("lora", ["train.sampler=oversampling", "train.deferred=0.5",
@@ -90,13 +90,13 @@ def test_each_training_of_an_lt_soup_sees_a_part_of_the_training_set(runs):
 
 def test_the_spectrum_of_the_adapter_stands_in_its_stage_and_in_the_record(runs):
     found = {}
-    for row in ("ldam-drw", "muon"):
+    for row in ("adamw", "nadir"):
         content = json.loads((runs(row) / "stages" / "lora" / "spectrum.json").read_text("utf-8"))
         record = json.loads((runs(row) / "run.json").read_text("utf-8"))
         assert record["spectrum"] == pytest.approx(content["mean"])
         assert len(content["layers"]) >= 2
         found[row] = content["mean"]["entropy"]
-    assert found["muon"] > found["ldam-drw"]  # what Muon is for
+    assert found["nadir"] > found["adamw"]  # what Muon, the default, is for
 
 
 class Stop:
@@ -121,7 +121,7 @@ class Stop:
     [
         ("paco", "adapting by comparing views"),
         ("sbcl", "adapting by comparing views"),
-        ("muon", "adapting to labels"),
+        ("nadir", "adapting to labels"),
         ("cmo", "adapting to labels"),
         ("ride", "adapting to labels"),
         ("ema", "adapting to labels"),

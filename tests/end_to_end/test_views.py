@@ -105,7 +105,14 @@ def test_another_number_of_views_is_refused_in_prediction(run, data, refuse):
         (("--set", "probe.views=4"), "probe.views must be 1 or 8, got 4"),
         (("--set", "data.has_up=true"), "probe.views=8 rotates images, but data.has_up"),
         (
-            ("--set", "data.has_up=true", "--set", "probe.views=1"),
+            (
+                "--set",
+                "data.has_up=true",
+                "--set",
+                "probe.views=1",
+                "--set",
+                "train.augment=dihedral",
+            ),
             "train.augment='dihedral' rotates images",
         ),
     ],

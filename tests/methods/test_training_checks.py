@@ -68,7 +68,8 @@ BAD = {
         {"train.deferred": 0.5, "train.deferred_sampler": "nne"}, "did you mean 'none'"
     ),
     "an option AdamW does not have": (
-        {"train.optimizer_options": {"momentum": 0.9}}, "adamw has no option 'momentum'"
+        {"train.optimizer": "adamw", "train.optimizer_options": {"momentum": 0.9}},
+        "adamw has no option 'momentum'",
     ),
     "options of an objective that has none": (
         {"train.objective_options": {"queue": 5}}, "train.objective_options has no effect"
@@ -116,7 +117,8 @@ BAD = {
     "resting without a mix": ({"train.mix_off": 1}, "train.mix_off has no effect"),
     "CMO that always rests": ({"train.mix": "cmo", "train.epochs": 2}, "would have no effect"),
     "options of no augmentation": (
-        {"train.augment_options": {"strength": 0.2}}, "train.augment_options has no effect"
+        {"train.augment": "none", "train.augment_options": {"strength": 0.2}},
+        "train.augment_options has no effect",
     ),
     "an unknown augmentation": ({"train.augment": "nadri"}, "did you mean 'nadir'"),
     "jitter beside the augmentation's own": (

@@ -10,7 +10,8 @@ class AdapterSpec:
 
     Args:
         tuner: Name of a PEFT tuner (`tailora methods tuners`).
-        rank: Rank of the update, at least 1; None means 8 for tuners that have a rank.
+        rank: Rank of the update, at least 1; None means 32 where `train.optimizer = "auto"` would
+            be Muon, else 8 for tuners that have a rank.
         targets: Suffixes of the names of layers to adapt; empty selects them for the architecture.
         options: Passed to the tuner's PEFT configuration.
     """

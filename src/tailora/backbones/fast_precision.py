@@ -4,7 +4,6 @@ from typing import Final
 
 import torch
 
-AUTO: Final = "auto"
 # without one of these a processor converts each bfloat16 number in software, which is slower
 _CPU: Final = ("avx512_bf16", "amx_bf16")
 

@@ -204,7 +204,10 @@ Probe = Annotated[
         show_default="logit-adjusted",
     ),
 ]
-Rank = Annotated[int | None, typer.Option(help="Adapter rank.", show_default="8")]
+Rank = Annotated[
+    int | None,
+    typer.Option(help="Adapter rank.", show_default="32 for LoRA on whole images, else 8"),
+]
 Clusters = Annotated[int | None, typer.Option(help="K of debLoRA's K-means.", show_default="32")]
 ImageSize = Annotated[
     int | None,

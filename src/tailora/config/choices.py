@@ -5,7 +5,7 @@ from typing import Final
 
 from tailora import registry
 from tailora.backbones.names import check_encoder_name
-from tailora.config.recipe import EvaluateOptions, Recipe, TrainOptions
+from tailora.config.recipe import AUTO, EvaluateOptions, Recipe, TrainOptions
 from tailora.errors import ConfigError
 from tailora.train.schedule import Schedule
 
@@ -21,7 +21,11 @@ _DETECTORS: Final = {  # what parts of a detector are, and what follows their na
     "train.box_loss": ("box loss", "-loss"),
     "train.presence": ("loss of presence", "-presence"),
 }
-_OFF: Final = ("samplers", "augment")  # where "none" is a name too
+_BESIDES: Final = {  # names that are nothing on the shelf
+    "samplers": ("none",),
+    "augment": ("none",),
+    "optim": (AUTO,),
+}
 
 
 def check_plain(recipe: Recipe) -> None:
@@ -48,7 +52,7 @@ def check_plain(recipe: Recipe) -> None:
 def _check_names(recipe: Recipe) -> None:
     chosen = recipe.flat()
     for key, family in _SHELVES.items():
-        known = [*registry.names(family), *(["none"] if family in _OFF else [])]
+        known = [*registry.names(family), *_BESIDES.get(family, ())]
         if chosen[key] is not None and chosen[key] not in known:
             raise registry.missing(registry.FAMILIES[family], chosen[key], known)
     for key, (what, ending) in _DETECTORS.items():

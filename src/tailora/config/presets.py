@@ -15,6 +15,9 @@ PRESETS: Final = MappingProxyType(
         # adapter learns all targets, the probe is trained with plain cross-entropy
         "paper": {
             "method": "deblora",
+            "adapter.rank": 8,
+            "train.optimizer": "adamw",
+            "train.augment": "dihedral",
             "probe.views": 1,
             "probe.layers": [],
             "deblora.clusters": 32,

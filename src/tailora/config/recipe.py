@@ -100,7 +100,9 @@ class TrainOptions:
         lr: Peak learning rate; None means 1e-3, or 5e-5 for `--method fine-tune`.
         weight_decay: Weight decay of AdamW, and of Muon unless set in `optimizer_options`.
         optimizer: `"adamw"`, or `"muon"` for the adapter's matrices and AdamW for the rest; `lr` is
-            the peak of both. Used for the base adapter; stage 5 of debLoRA uses AdamW.
+            the peak of both. Used for the base adapter; stage 5 of debLoRA uses AdamW. `"auto"` is
+            Muon for LoRA trained with labels on whole images, which is what the search for a
+            default measured, and AdamW for everything else.
         optimizer_options: Passed to Muon; its `lr` is the peak for the matrices.
         objective: Training objective of the base adapter: `"labels"` (a classification loss);
             supervised contrastive learning on two views per image, `"supcon"`, `"sbcl"` or
@@ -141,6 +143,8 @@ class TrainOptions:
             scale, brightness, contrast, colour and sharpness that suit images seen from above),
             `"speckle"` (for radar), `"dihedral+speckle"` or `"none"`; of `--task detect` also
             `"objects"` (flips and quarter turns, any angle, other sizes, rare objects pasted).
+            `"auto"` is `"nadir"` where `optimizer` would be Muon and images are not radar's, else
+            `"dihedral"`, or `"none"` with `data.has_up`.
         augment_options: For `"nadir"`: `operations`, the number of random changes to each image (2
             of 6), and `strength`, their upper end, in [0, 1] (0.5). For `"objects"`: `angle`
             (true), `scale`, the share by which tiles grow or shrink at most (0.2), and `paste`, the
@@ -168,7 +172,7 @@ class TrainOptions:
     batch_size: int = 32
     lr: float | None = None
     weight_decay: float = 0.0
-    optimizer: str = "adamw"
+    optimizer: str = "auto"
     optimizer_options: dict[str, Any] = field(default_factory=dict)
     objective: str = "labels"
     objective_options: dict[str, Any] = field(default_factory=dict)
@@ -184,7 +188,7 @@ class TrainOptions:
     deferred: float | None = None
     deferred_loss: str | None = None
     deferred_sampler: str | None = None
-    augment: str = "dihedral"
+    augment: str = "auto"
     augment_options: dict[str, Any] = field(default_factory=dict)
     sampler: str = "none"
     sampler_options: dict[str, Any] = field(default_factory=dict)
@@ -195,6 +199,8 @@ class TrainOptions:
     trackers: list[str] = field(default_factory=list)
 
 
+AUTO: Final = "auto"
+"""The value of a key that is decided when a run starts; its `recipe.toml` holds what was chosen."""
 TRACKERS: Final = "train.trackers"
 """The one key that changes nothing of what is trained or measured."""
 _LARGEST_SEED = 2**32 - 2  # scikit-learn takes 32 bits, and the second adapter uses the next seed

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, cast, get_args
 
 import numpy as np
@@ -16,12 +17,11 @@ from tailora.augment.nadir import NADIR
 from tailora.backbones import Encoder, LoadedBackbone, Pooling, Precision
 from tailora.backbones.checkpointing import recompute_activations
 from tailora.backbones.clip_text import text_head
-from tailora.backbones.fast_precision import AUTO
 from tailora.backbones.stem import NEW_BANDS, STEMS
 from tailora.backbones.symmetries import VIEWS
 from tailora.config.choices import check_plain
 from tailora.config.probe_choice import ProbeChoice, own_probe
-from tailora.config.recipe import BackboneOptions, ProbeOptions, Recipe, TrainOptions
+from tailora.config.recipe import AUTO, BackboneOptions, ProbeOptions, Recipe, TrainOptions
 from tailora.counts import GROUP_SCHEMES, ClassCounts, Groups, make_groups
 from tailora.data.bands.names import sensor_bands
 from tailora.data.images import FITS
@@ -29,6 +29,7 @@ from tailora.errors import ConfigError, unknown_name
 from tailora.heads.linear_probe import zero_linear
 from tailora.heads.probes import find_probe
 from tailora.launcher import launched
+from tailora.methods.auto_training import with_training
 from tailora.methods.band_choice import check_band_options
 from tailora.methods.method import Method, find_method, stood_on
 from tailora.methods.training_objectives import OBJECTIVES
@@ -341,8 +342,10 @@ def _check_parts(recipe: Recipe) -> None:
 
 def _refuse(recipe: Recipe, keys: tuple[str, ...], because: str) -> None:
     """Reject keys of `train` that were set although they have no effect."""
+    unset = TrainOptions(objective=recipe.train.objective)
+    usual = with_training(replace(recipe, train=unset)).train
     for key in keys:
-        if getattr(recipe.train, key) != getattr(TrainOptions(), key):
+        if getattr(recipe.train, key) != getattr(usual, key):
             raise ConfigError(f"train.{key} has no effect with {because}; leave one out")
 
 
@@ -355,8 +358,9 @@ def check_choices(recipe: Recipe) -> None:
     Raises:
         ConfigError: A name or option is unknown, a value out of range, or an option has no effect.
     """
-    train = recipe.train
     check_plain(recipe)
+    recipe = with_training(recipe)
+    train = recipe.train
     check_band_options(recipe.data, train.augment)
     _check_names(recipe)
     _check_head(own_probe(recipe))
@@ -415,6 +419,7 @@ def check_recipe(
         ConfigError: A name, a range or a size is wrong.
     """
     check_choices(recipe)
+    recipe = with_training(recipe)
     head, options = own_probe(recipe), recipe.evaluate
     find_probe(head.kind).check(head.options, counts)
     groups = make_groups(counts, options.groups, low=options.low, high=options.high)

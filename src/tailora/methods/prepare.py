@@ -15,16 +15,17 @@ from accelerate import Accelerator
 from tailora import processes
 from tailora.adapters import resolve_rank
 from tailora.backbones import LoadedBackbone, has_class_token, load_backbone
-from tailora.backbones.fast_precision import AUTO, fastest_precision
+from tailora.backbones.fast_precision import fastest_precision
 from tailora.backbones.layout import spread_layers
 from tailora.backbones.stem import StemPlan, find_stem
 from tailora.backbones.symmetries import VIEWS
 from tailora.config.probe_choice import own_probe
-from tailora.config.recipe import BackboneOptions, Recipe
+from tailora.config.recipe import AUTO, BackboneOptions, Recipe
 from tailora.counts import ClassCounts
 from tailora.data import Dataset, PreparedImages, prepare_images
 from tailora.errors import BackboneError, ConfigError, DataError
 from tailora.heads.probes import find_probe
+from tailora.methods.auto_training import with_training
 from tailora.methods.band_choice import band_numbers, describe, normalised, with_range_check
 from tailora.methods.checks import check_encoder, check_recipe, check_task, check_text
 from tailora.methods.job import Job
@@ -235,7 +236,7 @@ def with_precision(recipe: Recipe) -> Recipe:
 
 def resolve_recipe(recipe: Recipe, loaded: LoadedBackbone, images: Dataset) -> Recipe:
     """Fill in settings that depend on the task, the method, the encoder and the machine."""
-    recipe = with_precision(recipe)
+    recipe = with_training(with_precision(recipe))
     data, adapter, train = recipe.data, recipe.adapter, recipe.train
     if data.image_size is None:
         own = find_task(recipe.task).image_size(images, loaded.patch_size)

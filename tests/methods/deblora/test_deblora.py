@@ -342,5 +342,7 @@ def test_options_that_do_not_fit_the_data_or_the_encoder_are_refused(options, me
 @pytest.mark.parametrize("shape", [(24, 3, 14, 12), (24, 588)])
 def test_what_is_not_square_cannot_be_turned(shape, chips):
     images = torch.zeros(shape)
-    with pytest.raises(ConfigError, match=r"augment 'dihedral' rotates square images"):
+    with pytest.raises(ConfigError, match=r"augment 'nadir' rotates square images"):
         DebLoRA(**MOVES).fit(Plain(), images, chips[1])
+    with pytest.raises(ConfigError, match=r"augment 'dihedral' rotates square images"):
+        DebLoRA(**MOVES).fit(Plain(), images, chips[1], augment="dihedral")

@@ -24,19 +24,22 @@ from torch import Tensor, nn
 from tailora.adapters import AdapterSpec
 from tailora.backbones import Encoder, ModuleEncoder
 from tailora.config.deblora_options import DebiasOptions, no_validation
+from tailora.config.recipe import AUTO, Recipe, TrainOptions
 from tailora.counts import ClassCounts, Groups, make_groups
 from tailora.decisions import labelled
 from tailora.errors import BackboneError, ConfigError, DataError
 from tailora.features import extract
 from tailora.heads.linear_probe import L2_GRID, fit_linear_probe
 from tailora.losses import LogitAdjustedLoss
+from tailora.methods.auto_training import with_training
 from tailora.methods.deblora.calibrate import Calibration
 from tailora.methods.deblora.chosen_pull import Validation
 from tailora.methods.deblora.stages import calibrate_features, learn_calibrated
+from tailora.methods.training_parts import training_augmentation, training_optimizer
 from tailora.metrics.confusion import present_macro_f1
 from tailora.progress import Progress, silent
 from tailora.train.base_adaptation import AnyEncoder, TrainingContext, adapt_to_labels
-from tailora.train.objectives import Images
+from tailora.train.objectives import Images, of_images
 from tailora.train.schedule import Schedule
 
 _USUAL_L2: Final = 1e-2
@@ -85,7 +88,8 @@ class DebLoRA(DebiasOptions):
         base_epochs: int = 3,
         base_lr: float = 1e-3,
         batch_size: int = 32,
-        augment: str = "dihedral",
+        optimizer: str = AUTO,
+        augment: str = AUTO,
         groups: Groups | None = None,
         validation: tuple[Tensor, NDArray[np.int64]] | None = None,
         l2: Sequence[float] = L2_GRID,
@@ -106,7 +110,9 @@ class DebLoRA(DebiasOptions):
             base_epochs: Epochs of the base adapter, which is trained on labels.
             base_lr: Its peak learning rate.
             batch_size: Images per step.
-            augment: Augmentation of the base adapter: `"dihedral"` (square images) or `"none"`.
+            optimizer: Of the base adapter: `"adamw"` or `"muon"`; `"auto"` is Muon for LoRA.
+            augment: Augmentation of the base adapter: `"nadir"` or `"dihedral"` (square images), or
+                `"none"`; `"auto"` is `"nadir"` for LoRA, else `"dihedral"`.
             groups: Head, middle and tail; None takes thirds of the classes.
             validation: Images and labels of held-out samples, for the head's penalty and
                 `pull="validation"`.
@@ -121,13 +127,15 @@ class DebLoRA(DebiasOptions):
             ConfigError: An option does not fit the encoder or the data.
             BackboneError: The encoder does not return (batch, features).
         """
-        counts = self._check(images, np.asarray(labels), augment)
+        train = TrainOptions(optimizer=optimizer, augment=augment)
+        recipe = with_training(Recipe("deblora", adapter=self.spec, train=train))
+        counts = self._check(images, np.asarray(labels), recipe.train.augment)
         if self.pull == "validation" and (validation is None or not len(validation[1])):
             raise no_validation()
         accelerator = accelerator or Accelerator()
         plain = _as_encoder(encoder, images[:1].to(accelerator.device))
         work = _Work(
-            method=self,
+            method=dataclasses.replace(self, rank=recipe.adapter.rank),
             encoder=plain,
             context=TrainingContext(_reader(images), accelerator, progress, seed),
             labels=np.asarray(labels, dtype=np.int64),
@@ -137,7 +145,7 @@ class DebLoRA(DebiasOptions):
             validation=validation,
             l2=tuple(l2),
         )
-        base = work.base(Schedule(base_epochs, batch_size, base_lr), augment)
+        base = work.base(Schedule(base_epochs, batch_size, base_lr), recipe)
         adapted, found = work.round(base, base if self.source == "adapted" else plain)
         for _ in range(1, self.rounds):
             adapted, found = work.round(adapted, adapted)
@@ -149,10 +157,10 @@ class DebLoRA(DebiasOptions):
         if self.clusters > len(labels):
             raise ConfigError(f"{self.clusters} clusters need as many images, got {len(labels)}")
         shape = tuple(images.shape)
-        if augment == "dihedral" and (len(shape) != 4 or shape[2] != shape[3]):
+        if augment != "none" and (len(shape) != 4 or shape[2] != shape[3]):
             raise ConfigError(
-                f"augment 'dihedral' rotates square images (rows, bands, size, size), got {shape}; "
-                "choose 'none'"
+                f"augment {augment!r} rotates square images (rows, bands, size, size), got "
+                f"{shape}; choose 'none'"
             )
         classes = range(max(int(labels.max()) + 1, 0))
         return ClassCounts.from_labels(labels, names=[str(c) for c in classes])
@@ -212,7 +220,7 @@ class _Work:
     def rows(self) -> NDArray[np.int64]:
         return np.arange(len(self.labels))
 
-    def base(self, schedule: Schedule, augment: str) -> AnyEncoder:
+    def base(self, schedule: Schedule, recipe: Recipe) -> AnyEncoder:
         return adapt_to_labels(
             self.encoder,
             self.context,
@@ -222,7 +230,8 @@ class _Work:
             schedule=schedule,
             loss=nn.CrossEntropyLoss(),
             head=self.probe(self.encoder, self.features(self.encoder), self.labels),
-            augment=augment,
+            augment=of_images(training_augmentation(recipe)),
+            optimizer=training_optimizer(recipe.train),
         )
 
     def features(self, encoder: AnyEncoder, images: Tensor | None = None) -> NDArray[np.float32]:
