@@ -11,13 +11,15 @@ import socket
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from unittest.mock import patch
 
 import uvicorn
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 import tailora
 from tailora.labelling.server import create_app
@@ -52,15 +54,20 @@ def main() -> None:
             for query in page[:ON_PAGE]:
                 session.answer(query.item, data.classes[data.labels[query.item]], seconds=SECONDS)
             shown = picture(session)
-    target = out / "labelling.png"
-    Image.open(io.BytesIO(shown)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
-        target, optimize=True
-    )
-    print(target, target.stat().st_size)
+    keep(shown, out / "labelling.png")
 
 
 def picture(session: LabellingSession) -> bytes:
     """Draw the page of a session as PNG."""
+    with opened_page(session, WIDTH, HEIGHT) as page:
+        page.wait_for_selector("#neighbours img")
+        page.wait_for_load_state("networkidle")
+        return page.screenshot()
+
+
+@contextmanager
+def opened_page(session: LabellingSession, width: int, height: int) -> Iterator[Page]:
+    """Serve a session and open its page in Chromium."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     with socket.create_server(("127.0.0.1", 0)) as listening, sync_playwright() as started:
         port = listening.getsockname()[1]
@@ -68,16 +75,24 @@ def picture(session: LabellingSession) -> bytes:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
-        chromium = started.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        page = chromium.new_page(viewport={"width": WIDTH, "height": HEIGHT})
-        page.goto(f"http://127.0.0.1:{port}/?token=once")
-        page.wait_for_selector("#neighbours img")
-        page.wait_for_load_state("networkidle")
-        shown = page.screenshot()
-        chromium.close()
-        server.should_exit = True
-        thread.join()
-    return shown
+        try:
+            flags = ["--no-sandbox", "--disable-gpu"]
+            chromium = started.chromium.launch(executable_path=browser, args=flags)
+            page = chromium.new_page(viewport={"width": width, "height": height})
+            page.goto(f"http://127.0.0.1:{port}/?token=once")
+            page.wait_for_selector("#chips [aria-current]")
+            yield page
+            chromium.close()
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def keep(shown: bytes, target: Path) -> None:
+    """Save a picture of a page with few colours, so that it loads at once."""
+    few = Image.open(io.BytesIO(shown)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    few.save(target, optimize=True)
+    print(target, target.stat().st_size)
 
 
 if __name__ == "__main__":
