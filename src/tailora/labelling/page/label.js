@@ -219,7 +219,7 @@ function drawFigures() {
   const others = `of ${pool}, ${status.unsure} unsure, ${status.skipped} skipped`;
   const rows = [
     ["answered", status.answered, others],
-    ["F1 of rare classes", ...(status.rare_f1 ? within(status.rare_f1) : ["not yet"])],
+    ["rare F1 among labels", ...(status.rare_f1 ? within(status.rare_f1) : ["not yet"])],
     ["right in random checks", ...(status.accuracy ? within(status.accuracy) : ["not yet"])],
     ["labels an hour", status.labels_per_hour?.toFixed(0) ?? "not yet"],
     ["new classes per 50 labels", fresh.slice(-6).join(", ") || "not yet"],
