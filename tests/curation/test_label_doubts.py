@@ -139,3 +139,32 @@ def test_the_only_row_of_a_class_has_no_distance():
     found = class_distances(np.random.default_rng(0).normal(size=(9, 3)), np.array([0] * 8 + [1]))
     assert np.isnan(found[8])
     assert not far_out(found)[8]
+
+
+@pytest.mark.parametrize("sizes", [(300, 120, 40, 6), (200, 50, 3)])
+def test_without_shrinking_it_is_cleanlabs_confident_learning(sizes):
+    cleanlab = pytest.importorskip("cleanlab")
+    rng = np.random.default_rng(0)
+    classes = len(sizes)
+    labels = np.repeat(np.arange(classes), sizes)
+    logits = 1.5 * rng.normal(size=(len(labels), classes)) + 2 * np.eye(classes)[labels]
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = np.where(rng.random(len(labels)) < 0.1, (labels + 1) % classes, labels)
+    found = label_doubts(p, labels, shrink=0)
+    np.testing.assert_allclose(found.thresholds, cleanlab.count.get_confident_thresholds(labels, p))
+    confident = cleanlab.count.compute_confident_joint(labels, p, calibrate=False)
+    np.testing.assert_array_equal(found.confident, confident)
+    # cleanlab rounds the scaled counts to whole rows
+    joint = cleanlab.count.estimate_joint(labels, p, confident_joint=confident)
+    np.testing.assert_allclose(found.joint, joint, atol=1 / len(labels))
+    margin = cleanlab.rank.get_label_quality_scores(labels, p, method="normalized_margin")
+    np.testing.assert_allclose(found.margin, margin)
+    doubted = cleanlab.filter.find_label_issues(
+        labels, p, filter_by="predicted_neq_given", n_jobs=1
+    )
+    np.testing.assert_array_equal(found.doubted, doubted)
+    # its list leaves out rows whose label is the likeliest class, though another was counted
+    listed = cleanlab.filter.find_label_issues(labels, p, filter_by="confident_learning", n_jobs=1)
+    counted = (found.counted >= 0) & (found.counted != labels)
+    np.testing.assert_array_equal(counted & found.doubted, listed)
+    assert (counted & ~found.doubted).any()

@@ -67,13 +67,13 @@ def test_python_gives_the_same_and_a_second_time_reads_kept_features(
     small, words, tmp_path, monkeypatch
 ):
     recipe = Recipe().override({"backbone.name": str(words[1]), "data.image_size": SIDE})
-    first = curate(small, recipe=recipe, folds=4, cache=tmp_path / "kept")
+    first = curate(small, recipe=recipe, folds=3, cache=tmp_path / "kept")
 
     def unread(*_):
         raise AssertionError("an image was read")
 
     monkeypatch.setattr("tailora.inference.search_pool.Pool.read", unread)
-    again = curate(small, recipe=recipe, folds=4, cache=tmp_path / "kept")
+    again = curate(small, recipe=recipe, folds=3, cache=tmp_path / "kept")
     assert again == first
     assert len(first.doubts) == sum(one.doubted for one in first.classes)
     margins = [first.images[row].support for row in first.doubts]
