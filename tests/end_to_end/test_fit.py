@@ -72,6 +72,8 @@ def test_the_recipe_is_fully_resolved(finished, encoder):
     assert recipe["data"]["image_size"] == SIDE
     assert recipe["adapter"]["rank"] == 2
     assert recipe["train"]["lr"] == 1e-3
+    assert (recipe["train"]["optimizer"], recipe["train"]["augment"]) == ("muon", "nadir")
+    assert "auto" not in (finished / "recipe.toml").read_text("utf-8")
     assert recipe["deblora"]["balance"] == 10
 
 
