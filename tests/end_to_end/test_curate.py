@@ -56,7 +56,13 @@ def test_copies_and_wrong_labels_are_found_and_nothing_is_removed(small, words, 
     assert 0 <= float(wrong["support"]) < 0.5
     # a copy must not vouch for its own label: they are in one fold
     assert wrong["suggested"] == "a"
+    for one in found["classes"]:
+        own = [row for row in rows.values() if row["label"] == one["name"]]
+        assert one["unlearnt"] == sum(row["learnt"] == "0" for row in own)
+        mean = np.mean([float(row["forgotten"]) for row in own])
+        np.testing.assert_allclose(one["forgotten"], mean, rtol=1e-4)
     page = (tmp_path / "cur" / "index.html").read_text("utf-8")
+    assert "never learnt" in page
     assert "Doubtful labels of tail classes" in page
     assert "different labels" in page
     assert [one["name"] for one in found["classes"]] == ["a", "b, c", "日本"]

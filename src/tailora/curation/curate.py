@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tailora.config.recipe import Recipe
 from tailora.counts import ClassCounts, make_groups
 from tailora.curation.curation_page import write_curation
+from tailora.curation.forgetting import Forgetting, forgetting
 from tailora.curation.influence import Influence, influence, within_class
 from tailora.curation.label_doubts import FOLDS, LabelDoubts, label_doubts, out_of_fold
 from tailora.curation.near_duplicates import COSINE, joined, near_duplicates
@@ -133,10 +134,11 @@ class _Seen:
 @final
 @dataclass(frozen=True, eq=False)
 class _Judged:
-    """What probabilities say of each image."""
+    """What heads say of each image: such as have not seen it, and one that learns it."""
 
     doubts: LabelDoubts
     influence: Influence
+    forgetting: Forgetting
 
 
 def _check(run: object, recipe: object, out: Path | None, cosine: float, folds: int) -> None:
@@ -188,6 +190,7 @@ def _judge(
     return _Judged(
         label_doubts(probabilities, seen.labels),
         influence(probabilities, seen.labels, seen.features),
+        forgetting(seen.features, seen.labels, seed=seed),
     )
 
 
@@ -203,7 +206,7 @@ def _curation(
     for group in copies:
         others[group] = len(group) - 1
     images = _images(seen, judged, distances, far, others)
-    classes = () if judged is None else _classes(seen, judged.doubts, far, others)
+    classes = () if judged is None else _classes(seen, judged, far, others)
     few = [one.name for one in classes if one.judged < one.images]
     notes = [*seen.pool.notes, *caveats]
     if few:
@@ -233,7 +236,8 @@ def _images(
     splits, groups = seen.data.splits[seen.usable], seen.data.groups
     nothing = np.full(len(seen), np.nan)
     columns = dict.fromkeys(
-        ("support", "el2n", "el2n_z", "self_influence", "self_influence_z", "pvi"), nothing
+        ("support", "el2n", "el2n_z", "self_influence", "self_influence_z", "pvi", "forgotten"),
+        nothing,
     )
     suggested: list[str | None] = [None] * len(seen)
     if judged is not None:
@@ -245,6 +249,7 @@ def _images(
             "self_influence": of.self_influence,
             "self_influence_z": within_class(of.self_influence, labels),
             "pvi": of.pvi,
+            "forgotten": judged.forgetting.forgotten,
         }
         for row in judged.doubts.ranked().tolist():
             suggested[row] = classes[judged.doubts.suggested[row]]
@@ -257,6 +262,7 @@ def _images(
             group=None if groups is None else str(groups[seen.usable[i]]),
             suggested=suggested[i],
             **{key: _known(values[i]) for key, values in columns.items()},
+            learnt=None if judged is None else bool(judged.forgetting.learnt[i]),
             distance=_known(distances[i]),
             outlier=bool(far[i]),
             copies=int(others[i]),
@@ -266,9 +272,9 @@ def _images(
 
 
 def _classes(
-    seen: _Seen, doubts: LabelDoubts, far: NDArray[np.bool_], others: NDArray[np.int64]
+    seen: _Seen, judged: _Judged, far: NDArray[np.bool_], others: NDArray[np.int64]
 ) -> list[CuratedClass]:
-    counts, labels = seen.counts, seen.labels
+    counts, labels, doubts = seen.counts, seen.labels, judged.doubts
     present = [c for c, count in enumerate(counts.values) if count]
     kept = ClassCounts(
         tuple(counts.names[c] for c in present), tuple(counts.values[c] for c in present)
@@ -290,6 +296,8 @@ def _classes(
                 mislabelled=float(1 - right[c] / labelled[c]) if labelled[c] else None,
                 missed=float(1 - right[c] / true[c]) if true[c] else None,
                 confused=counts.names[int(wrong.argmax())] if wrong.any() else None,
+                forgotten=float(judged.forgetting.forgotten[own].mean()),
+                unlearnt=int((~judged.forgetting.learnt[own]).sum()),
                 outliers=int(far[own].sum()),
                 copies=int((others[own] > 0).sum()),
             )

@@ -135,6 +135,8 @@ def _class_table(classes: Sequence[CuratedClass]) -> Section:
         Column("wrong, %", "estimated share of its labels that are wrong"),
         Column("missed, %", "estimated share of its images that have another label"),
         Column("most as", "class that most of the doubted are taken for", numeric=False),
+        Column("forgotten", "mean times that a head that learns an image loses it again"),
+        Column("never learnt", "images that a head that learns them never predicts right"),
         Column("outliers"),
         Column("copies", "images with a near duplicate"),
     )
@@ -147,6 +149,8 @@ def _class_table(classes: Sequence[CuratedClass]) -> Section:
             Cell(percent(one.mislabelled)),
             Cell(percent(one.missed)),
             class_cell(one.confused or "–"),
+            Cell(decimal(one.forgotten, digits=1)),
+            Cell(str(one.unlearnt)),
             Cell(str(one.outliers)),
             Cell(str(one.copies)),
         )

@@ -26,6 +26,9 @@ class CuratedImage:
         self_influence: Squared gradient of that head.
         self_influence_z: The same within its class, in deviations.
         pvi: Bits that the image says about its label, beyond the shares of the classes.
+        forgotten: Times that a head that learns it predicted it right and later wrong, mean over
+            its trainings.
+        learnt: Whether that head ever predicted it right.
         distance: Mahalanobis distance to the mean of the others of its class.
         outlier: Whether that is far beyond what is usual.
         copies: Images that are near duplicates of it.
@@ -43,6 +46,8 @@ class CuratedImage:
     self_influence: float | None
     self_influence_z: float | None
     pvi: float | None
+    forgotten: float | None
+    learnt: bool | None
     distance: float | None
     outlier: bool
     copies: int
@@ -63,6 +68,8 @@ class CuratedClass:
             judged.
         missed: Estimated share of the images of the class that have another label.
         confused: Class that most of the doubted are taken for.
+        forgotten: Mean times that an image of it was forgotten.
+        unlearnt: Images of it that a head that learns them never predicted right.
         outliers: Images far from the others.
         copies: Images with a near duplicate.
     """
@@ -75,6 +82,8 @@ class CuratedClass:
     mislabelled: float | None
     missed: float | None
     confused: str | None
+    forgotten: float
+    unlearnt: int
     outliers: int
     copies: int
 
