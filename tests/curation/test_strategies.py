@@ -106,3 +106,33 @@ def test_badge_is_k_means_plus_plus_on_gradients_written_out(pool):
         nearest = ((gradients[:, None] - gradients[rows[:k]]) ** 2).sum(axis=2).min(axis=1)
         assert scores[k] == pytest.approx(nearest[rows[k]], rel=1e-6)
         assert rows[k] == drawn.choice(110, p=nearest / nearest.sum())
+
+
+def test_objects_spread_the_budget_and_leave_out_what_is_covered():
+    at = np.array([0.0, 0.1, 0.2, 10, 10.1, 10.2, 20, 20.1, 20.2, 30, 30.1, 30.2])
+    p = np.zeros((12, 3))
+    p[6:, 0], p[:6, 1] = 1, 1
+    p[1] = 0.0, 0.6, 0.4  # the only proposal of class 2
+    candidates = Candidates(at[:, None].astype(np.float32), p, np.ones(3))
+    rows, scores = STRATEGIES["objects"].choose(candidates, 5)
+    # class 2 has but one image; two of the four left go to class 0: the middle of each group; of
+    # the two groups of class 1 one is covered; what is left goes round again
+    assert rows[0] == 1
+    assert sorted(rows[1:3].tolist()) == [7, 10]
+    assert rows[3] == 4
+    assert rows[4] in {6, 8, 9, 11}
+    np.testing.assert_allclose(scores, [0.4, 1, 1, 1, 1])
+
+
+def test_objects_find_more_of_rare_classes_than_a_random_choice():
+    """A pool with classes by Zipf's law, features with noise and every tenth proposal wrong."""
+    rng = np.random.default_rng(0)
+    sizes = np.array([1000, 500, 250, 120, 60, 30, 20, 20])
+    true = np.repeat(np.arange(8), sizes)
+    features = (3 * rng.normal(size=(8, 16))[true] + rng.normal(size=(2000, 16))).astype(np.float32)
+    proposed = np.where(rng.random(2000) < 0.1, rng.integers(0, 8, 2000), true)
+    p = np.full((2000, 8), 0.02)
+    p[np.arange(2000), proposed] = 0.86
+    rows, _ = STRATEGIES["objects"].choose(Candidates(features, p, sizes.astype(float)), 100)
+    found = np.bincount(true[rows], minlength=8)
+    assert (found[5:] >= 2 * 100 * sizes[5:] / 2000).all()

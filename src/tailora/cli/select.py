@@ -42,8 +42,8 @@ def select(
     method: Annotated[
         str,
         typer.Option(
-            help="typical, diverse or bands, which need no labels; margin or badge, which need "
-            "--run; random."
+            help="typical, diverse or bands, which need no labels; margin, badge or objects, which "
+            "need --run; random."
         ),
     ] = "typical",
     run: Annotated[

@@ -76,8 +76,8 @@ def select(
             looked at.
         budget: How many.
         method: One of `tailora.curation.strategies.STRATEGIES`.
-        run: Finished classification run, or its folder: its encoder and, for `"margin"` and
-            `"badge"`, its head.
+        run: Finished classification run, or its folder: its encoder and, for `"margin"`,
+            `"badge"` and `"objects"`, its head.
         recipe: Pretrained encoder and how images are read, used without `run`.
         chip: Pixels per side of the windows of a scene; None uses the chips of the run, else 64.
         step: Stride between windows in pixels; None puts them side by side.
