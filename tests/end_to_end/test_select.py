@@ -81,6 +81,7 @@ def test_windows_that_cannot_be_are_refused(given, said, words, tmp_path):
         (("--budget", 0), "--budget must be at least 1"),
         (("--budget", 41), "fewer than --budget 41"),
         (("--budget", 3, "--method", "margins"), "did you mean 'margin'"),
+        (("--budget", 3, "--method", "badge"), "state --run"),
         (("--budget", 3, "--method", "objects"), "state --run"),
         (("--budget", 3, "--out", "next.txt"), "--out must end in .csv"),
         (("--budget", 3, "--out", "next.gpkg"), "is for windows of a scene"),
