@@ -23,6 +23,7 @@ from benchmarks.page.memory_section import memory
 from benchmarks.page.method_section import whole_method
 from benchmarks.page.planted_section import planted
 from benchmarks.page.precision_section import precision
+from benchmarks.page.pruning_section import pruning
 from benchmarks.page.run_sections import how_it_was_run, pairs
 from benchmarks.page.selection_section import selection
 
@@ -33,8 +34,8 @@ IMAGES: Final = ROOT / "docs" / "images"
 Results = dict[str, dict[str, Any]]
 SECTIONS: Final[tuple[Callable[[Results], str], ...]] = (
     how_it_was_run, pairs, growth, large_inputs, clustering_memory, nearest, predictions, precision,
-    memory, whole_method, pretraining, doubt, boxes, detector, planted, selection, labelling,
-    demo,
+    memory, whole_method, pretraining, doubt, boxes, detector, planted, pruning, selection,
+    labelling, demo,
 )  # fmt: skip
 
 

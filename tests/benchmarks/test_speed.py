@@ -25,6 +25,7 @@ from benchmarks.speed import (
 )
 from benchmarks.speed.__main__ import BENCHMARKS, main
 from benchmarks.speed.map_doubt import areas
+from benchmarks.speed.pruning import kept
 from tailora.report import style
 from tests.tiny import tiny_encoder_folder
 
@@ -302,6 +303,15 @@ def test_a_benchmark_that_does_not_exist_is_refused(capsys):
     with pytest.raises(SystemExit):
         main(["grwoth"])
     assert "no benchmark 'grwoth'" in capsys.readouterr().err
+
+
+def test_the_easiest_are_left_out_but_no_class_becomes_too_small():
+    labels = np.array([0, 0, 0, 0, 1, 1, 1, 2])
+    hardness = np.array([0.5, 0.1, 0.9, np.nan, 0.2, 0.3, 0.4, 0.0])
+    assert kept(hardness, labels, 0.25, 1).tolist() == [0, 2, 3, 5, 6, 7]
+    assert kept(hardness, labels, 0.5, 2).tolist() == [2, 3, 5, 6, 7]  # three could go, not four
+    assert np.bincount(labels[kept(hardness, labels, 0.9, 1)]).tolist() == [1, 1, 1]
+    assert len(kept(hardness, labels, 0.0, 1)) == 8
 
 
 def test_images_that_fit_follow_from_two_peaks():
