@@ -18,7 +18,7 @@ def test_a_course_is_that_of_stochastic_gradient_descent(monkeypatch):
     rng = np.random.default_rng(0)
     labels = np.array([0] * 12 + [1] * 8 + [2] * 3)
     features = (rng.normal(size=(23, 5)) + 0.7 * np.eye(3, 5)[labels]).astype(np.float32)
-    found = forgetting(features, labels, orders=2, passes=6, seed=3)
+    found = forgetting(features, labels, orders=2, epochs=6, seed=3)
     x = torch.from_numpy((features - features.mean(0)) / features.std(0))
     y, times, learnt = torch.from_numpy(labels), np.zeros(23), np.zeros(23, dtype=bool)
     for order in range(2):

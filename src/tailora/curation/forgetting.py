@@ -9,7 +9,7 @@ The variance of gradients (VoG, Agarwal et al., CVPR 2022) is not measured: the 
 linear head's logit by the features is a row of its weights, the same for all samples of a class.
 
 Reference: Toneva et al., An Empirical Study of Example Forgetting, ICLR 2019, section 3, counted
-after each pass over the data instead of whenever a sample is drawn.
+after each epoch instead of whenever a sample is drawn.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from scipy.special import softmax
 from tailora.heads.linear_probe import unit_spread
 
 ORDERS: Final = 3
-PASSES: Final = 20
+EPOCHS: Final = 20
 _BATCH: Final = 64
 _RATE: Final = 1.0
 """Of a step, over the squared length of standardised features: it moves a logit by up to one."""
@@ -35,7 +35,7 @@ class Forgetting:
 
     Args:
         forgotten: Times that it was forgotten in one training, mean over the orders (rows,).
-        learnt: Whether it was right after any pass (rows,).
+        learnt: Whether it was right after any epoch (rows,).
     """
 
     forgotten: NDArray[np.float64]
@@ -47,7 +47,7 @@ def forgetting(
     labels: NDArray[np.int64],
     *,
     orders: int = ORDERS,
-    passes: int = PASSES,
+    epochs: int = EPOCHS,
     seed: int = 0,
 ) -> Forgetting:
     """Train a linear head by gradient steps and count what it forgets.
@@ -56,13 +56,13 @@ def forgetting(
         features: (rows, width), standardised here.
         labels: Class indices (rows,).
         orders: Trainings, each with an order of its own; at least 1.
-        passes: Over all rows in a training, at least 2 for anything to be forgotten.
+        epochs: Of a training, at least 2 for anything to be forgotten.
         seed: Of the orders.
     """
     spread = unit_spread(features)
     scaled = ((features - features.mean(axis=0, dtype=np.float64)) / spread).astype(np.float32)
     courses = [
-        _course(scaled, labels, passes, np.random.default_rng([seed, one])) for one in range(orders)
+        _course(scaled, labels, epochs, np.random.default_rng([seed, one])) for one in range(orders)
     ]
     times = np.mean([forgetting_events(right) for right in courses], axis=0)
     return Forgetting(times, np.any([right.any(axis=0) for right in courses], axis=0))
@@ -84,15 +84,15 @@ def forgetting_events(right: NDArray[np.bool_]) -> NDArray[np.int64]:
 def _course(
     scaled: NDArray[np.float32],
     labels: NDArray[np.int64],
-    passes: int,
+    epochs: int,
     drawn: np.random.Generator,
 ) -> NDArray[np.bool_]:
-    """Return which rows are right after each pass of cross-entropy's gradient steps from zero."""
+    """Return which rows are right after each epoch of cross-entropy's gradient steps from zero."""
     rows, classes = len(labels), int(labels.max()) + 1
     weight, bias = np.zeros((classes, scaled.shape[1]), np.float32), np.zeros(classes, np.float32)
     step = np.float32(_RATE / max(1, scaled.shape[1]))
-    right = np.zeros((passes, rows), dtype=bool)
-    for done in range(passes):
+    right = np.zeros((epochs, rows), dtype=bool)
+    for done in range(epochs):
         order = drawn.permutation(rows)
         for start in range(0, rows, _BATCH):
             batch = order[start : start + _BATCH]
