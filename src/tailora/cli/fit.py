@@ -159,12 +159,20 @@ def _announcing(progress: Progress, dataset: Any, recipe: Any) -> Progress:
 
 
 def _announce(dataset: Any, recipe: Any) -> None:
-    counts = dataset.counts("train")
+    from tailora.methods.auto_training import with_training
+    from tailora.methods.method import find_method
+
+    counts, train = dataset.counts("train"), with_training(recipe).train
+    how = (
+        f" ({train.optimizer}, augmentation {train.augment})"
+        if find_method(recipe.method).trains
+        else ""
+    )
     screen(stderr=True).print(
         f"{listed([dataset.name])}: {len(dataset.indices('train'))} training, "
         f"{len(dataset.indices('val'))} validation, {len(dataset.indices('test'))} test images, "
         f"{counted(len(dataset.classes), 'class')}, {max(counts.values)} to {min(counts.values)} "
-        f"per class; {recipe.method} on {listed([recipe.backbone.name])}",
+        f"per class; {recipe.method}{how} on {listed([recipe.backbone.name])}",
         soft_wrap=True,
     )
 

@@ -206,7 +206,7 @@ Probe = Annotated[
 ]
 Rank = Annotated[
     int | None,
-    typer.Option(help="Adapter rank.", show_default="32 for LoRA on whole images, else 8"),
+    typer.Option(help="Adapter rank.", show_default="32 where Muon is the default, else 8"),
 ]
 Clusters = Annotated[int | None, typer.Option(help="K of debLoRA's K-means.", show_default="32")]
 ImageSize = Annotated[

@@ -101,8 +101,8 @@ class TrainOptions:
         weight_decay: Weight decay of AdamW, and of Muon unless set in `optimizer_options`.
         optimizer: `"adamw"`, or `"muon"` for the adapter's matrices and AdamW for the rest; `lr` is
             the peak of both. Used for the base adapter; stage 5 of debLoRA uses AdamW. `"auto"` is
-            Muon for LoRA trained with labels on whole images, which is what the search for a
-            default measured, and AdamW for everything else.
+            Muon for LoRA trained with labels on whole optical images seen from above, which is what
+            the search for a default measured, and AdamW for everything else.
         optimizer_options: Passed to Muon; its `lr` is the peak for the matrices.
         objective: Training objective of the base adapter: `"labels"` (a classification loss);
             supervised contrastive learning on two views per image, `"supcon"`, `"sbcl"` or
@@ -143,8 +143,8 @@ class TrainOptions:
             scale, brightness, contrast, colour and sharpness that suit images seen from above),
             `"speckle"` (for radar), `"dihedral+speckle"` or `"none"`; of `--task detect` also
             `"objects"` (flips and quarter turns, any angle, other sizes, rare objects pasted).
-            `"auto"` is `"nadir"` where `optimizer` would be Muon and images are not radar's, else
-            `"dihedral"`, or `"none"` with `data.has_up`.
+            `"auto"` is `"nadir"` where `optimizer = "auto"` is Muon; elsewhere it is `"dihedral"`,
+            and `"none"` if images have an up.
         augment_options: For `"nadir"`: `operations`, the number of random changes to each image (2
             of 6), and `strength`, their upper end, in [0, 1] (0.5). For `"objects"`: `angle`
             (true), `scale`, the share by which tiles grow or shrink at most (0.2), and `paste`, the

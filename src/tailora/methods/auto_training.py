@@ -1,7 +1,8 @@
 """How an encoder is trained where the recipe leaves it open: what won the search for a default.
 
 Muon, augmentation with changes of scale and light, and rank 32 were tried together, for LoRA
-trained with labels on whole images (docs/results/default.md). Everything else keeps what is usual.
+trained with labels on whole optical images seen from above (docs/results/default.md). Everything
+else keeps what is usual.
 """
 
 from dataclasses import replace
@@ -24,8 +25,6 @@ def with_training(recipe: Recipe) -> Recipe:
         recipe: As given or resolved.
     """
     optimizer, augment, rank = _WON if _was_measured(recipe) else _usual(recipe)
-    if recipe.data.radar != "none" and augment == NADIR:
-        augment = "dihedral"  # brightness and contrast are of optical sensors
     train, adapter = recipe.train, recipe.adapter
     if train.optimizer == AUTO:
         train = replace(train, optimizer=optimizer)
@@ -43,6 +42,8 @@ def _was_measured(recipe: Recipe) -> bool:
         and find_method(recipe.method).has_adapter
         and recipe.adapter.tuner == _LORA
         and recipe.train.objective == "labels"
+        and recipe.data.radar == "none"
+        and not recipe.data.has_up
     )
 
 
