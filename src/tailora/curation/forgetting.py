@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from tailora.heads.linear_probe import unit_spread
+from tailora.heads.linear_probe import standardised
 
 ORDERS: Final = 3
 EPOCHS: Final = 20
@@ -59,8 +59,7 @@ def forgetting(
         epochs: Of a training, at least 2 for anything to be forgotten.
         seed: Of the orders.
     """
-    spread = unit_spread(features)
-    scaled = ((features - features.mean(axis=0, dtype=np.float64)) / spread).astype(np.float32)
+    scaled = standardised(features).astype(np.float32)
     courses = [
         _course(scaled, labels, epochs, np.random.default_rng([seed, one])) for one in range(orders)
     ]

@@ -15,7 +15,7 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from tailora.heads.linear_probe import unit_spread
+from tailora.heads.linear_probe import standardised
 
 LEAST: Final = 5
 """Samples of a class for values within it to be compared."""
@@ -54,7 +54,7 @@ def influence(
     own = error[np.arange(len(labels)), labels]
     error[np.arange(len(labels)), labels] -= 1
     squared = (error**2).sum(axis=1)
-    scaled = (features - features.mean(axis=0, dtype=np.float64)) / unit_spread(features)
+    scaled = standardised(features)
     prior = np.bincount(labels, minlength=probabilities.shape[1]) / len(labels)
     with np.errstate(divide="ignore"):
         pvi = np.log2(own) - np.log2(prior[labels])

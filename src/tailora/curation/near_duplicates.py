@@ -18,7 +18,7 @@ from scipy.spatial import KDTree
 from sklearn.decomposition import PCA
 
 from tailora.errors import ConfigError
-from tailora.heads.linear_probe import unit_spread
+from tailora.heads.linear_probe import standardised
 
 COSINE: Final = 0.98
 """From which two images are candidates."""
@@ -64,7 +64,7 @@ def near_duplicates(
     if len(features) < 2:
         return []
     # of most encoders all features are alike before they are standardised
-    unit = (features - features.mean(axis=0, dtype=np.float64)) / unit_spread(features)
+    unit = standardised(features)
     unit = unit.astype(np.float32)
     unit = unit / np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), np.float32(1e-12))
     group = np.arange(len(unit))  # of each row, so far

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.covariance import LedoitWolf
 
-from tailora.heads.linear_probe import unit_spread
+from tailora.heads.linear_probe import standardised
 
 FAR: Final = 4.0
 """Robust z-score from which an image is an outlier."""
@@ -33,7 +33,7 @@ def class_distances(
         Lee et al., A Simple Unified Framework for Detecting Out-of-Distribution Samples, NeurIPS
         2018, equation 1; covariance by Ledoit and Wolf, 2004.
     """
-    scaled = (features - features.mean(axis=0, dtype=np.float64)) / unit_spread(features)
+    scaled = standardised(features)
     sizes = np.bincount(labels)
     sums = np.zeros((len(sizes), scaled.shape[1]))
     np.add.at(sums, labels, scaled)

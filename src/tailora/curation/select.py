@@ -16,7 +16,7 @@ from tailora.data import Dataset
 from tailora.data.sources import file_path
 from tailora.errors import ConfigError, DataError, unknown_name
 from tailora.frames import Rows
-from tailora.heads.linear_probe import predict_logits, unit_spread
+from tailora.heads.linear_probe import predict_logits, standardised
 from tailora.inference.maps.vector_files import VECTOR_DRIVERS
 from tailora.inference.search_pool import FEATURES, open_pool
 from tailora.inference.search_result import Hit, write_hits
@@ -124,7 +124,7 @@ def select(
         raise DataError(f"{pool.name!r} has {what} with data, fewer than --budget {budget:,}")
     found = features[usable]
     p = None if loaded is None else _probabilities(loaded, found)
-    scaled = (found - found.mean(axis=0, dtype=np.float64)) / unit_spread(found)
+    scaled = standardised(found)
     sizes = None if loaded is None else np.array([float(one.n_train) for one in loaded.classes])
     rows, scores = strategy.choose(Candidates(scaled.astype(np.float32), p, sizes, seed), budget)
     names: list[str] | None = None

@@ -39,6 +39,11 @@ def unit_spread(features: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.where(spread > _ROUNDING * np.abs(mean), spread, 1.0)
 
 
+def standardised(features: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return features (rows, width) with zero mean and `unit_spread`."""
+    return (features - features.mean(axis=0, dtype=np.float64)) / unit_spread(features)
+
+
 @dataclass(frozen=True)
 class LinearProbe:
     """A trained linear head.
