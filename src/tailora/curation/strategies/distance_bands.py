@@ -1,14 +1,12 @@
 """DeepCluster++: clusters, and in each of them every distance from its centre (STARC-9)."""
 
 import math
-import warnings
-from typing import Any, Final, final
+from typing import Final, final
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import MiniBatchKMeans
-from sklearn.exceptions import ConvergenceWarning
 
+from tailora.curation.strategies.clusters import clustered
 from tailora.curation.strategies.strategy import Candidates, Strategy
 
 BANDS: Final = 5
@@ -32,18 +30,11 @@ class DistanceBands(Strategy):
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Scores are distances to the centre of the cluster."""
         drawn = np.random.default_rng(candidates.seed)
-        with warnings.catch_warnings():  # of equal images, which are fewer clusters
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            found: Any = MiniBatchKMeans(
-                math.ceil(math.sqrt(len(candidates))),
-                n_init=3,  # pyright: ignore[reportArgumentType] - a number too
-                random_state=candidates.seed,
-            ).fit(candidates.features)
-        apart = candidates.features - found.cluster_centers_[found.labels_]
-        distance = np.linalg.norm(apart, axis=1).astype(np.float64)
+        clusters = math.ceil(math.sqrt(len(candidates)))
+        of, distance = clustered(candidates.features, clusters, seed=candidates.seed)
         groups: list[NDArray[np.int64]] = []
-        for name in np.unique(found.labels_):
-            rows = np.flatnonzero(found.labels_ == name)
+        for name in np.unique(of):
+            rows = np.flatnonzero(of == name)
             rows = rows[np.argsort(distance[rows], kind="stable")]
             groups += [drawn.permutation(band) for band in np.array_split(rows, BANDS) if len(band)]
         order: list[int] = []

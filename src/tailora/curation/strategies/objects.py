@@ -1,14 +1,12 @@
 """Rare proposals first, and the budget spread over classes (OFDS)."""
 
 import math
-import warnings
-from typing import Any, Final, final
+from typing import Final, final
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import MiniBatchKMeans
-from sklearn.exceptions import ConvergenceWarning
 
+from tailora.curation.strategies.clusters import clustered
 from tailora.curation.strategies.strategy import Candidates, Strategy
 
 PROPOSED: Final = 0.3
@@ -72,19 +70,11 @@ def _nearest(
     clusters = min(clusters, len(rows))
     if not clusters:
         return []
-    features = candidates.features[rows]
-    with warnings.catch_warnings():  # of equal images, which are fewer clusters
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        found: Any = MiniBatchKMeans(
-            clusters,
-            n_init=3,  # pyright: ignore[reportArgumentType] - a number too
-            random_state=candidates.seed,
-        ).fit(features)
-    distance = np.linalg.norm(features - found.cluster_centers_[found.labels_], axis=1)
-    names, sizes = np.unique(found.labels_, return_counts=True)
+    of, distance = clustered(candidates.features[rows], clusters, seed=candidates.seed)
+    names, sizes = np.unique(of, return_counts=True)
     nearest = []
     for name in names[np.argsort(-sizes, kind="stable")]:
-        own = np.flatnonzero(found.labels_ == name)
+        own = np.flatnonzero(of == name)
         if chosen.isdisjoint(rows[own].tolist()):
             nearest.append(int(rows[own[distance[own].argmin()]]))
     return nearest
