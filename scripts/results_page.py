@@ -768,9 +768,11 @@ def _gain(gap: dict[str, Any] | None) -> str:
 
 
 def _machine(result: dict[str, Any]) -> str:
-    machine = result["machine"]
-    measured = (result.get("git") or {}).get("commit", "")[:7]
-    return f"{machine['cores']} cores ({machine['cpu']}), measured at commit {measured}"
+    machine, last = result["machine"], result.get("git")
+    states = [one.get("git", last) for one in result.get("sets", {}).values()] or [last]
+    commits = list(dict.fromkeys((state or {}).get("commit", "")[:7] for state in states))
+    measured = f"{'commit' if len(commits) == 1 else 'commits'} {', '.join(commits)}"
+    return f"{machine['cores']} cores ({machine['cpu']}), measured at {measured}"
 
 
 def _half(values: Sequence[float]) -> float:

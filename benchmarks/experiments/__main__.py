@@ -51,11 +51,13 @@ def main() -> None:
         if given.data not in (None, data):
             continue
         found = _run(experiment, data, profile, given)
+        found["git"] = git_state(*CODE)
         # read again only now: another dataset may have been done meanwhile
-        sets = json.loads(file.read_text("utf-8"))["sets"] if file.is_file() else {}
+        former = json.loads(file.read_text("utf-8")) if file.is_file() else {"sets": {}}
+        sets = {name: {"git": former["git"]} | one for name, one in former["sets"].items()}
         sets |= {_named(data, profile): found}
         sets = {name: sets[name] for one in every if (name := _named(*one)) in sets}
-        facts = {"versions": versions(), "git": git_state(*CODE), "machine": machine("cpu")}
+        facts = {"versions": versions(), "git": found["git"], "machine": machine("cpu")}
         content = {"experiment": given.name, "recipe": experiment, **facts, "sets": sets}
         file.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
 
