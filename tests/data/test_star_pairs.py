@@ -7,8 +7,11 @@ from tailora.data import assemble_targets
 from tailora.data.masks import MaskArray
 from tailora.data.star_pairs import pair_up
 from tailora.errors import DataError
+from tailora.tasks.task import find_task
 from tailora.transitions import parse_transitions
 from tests.data.conftest import ArrayImages
+from tests.data.test_masks import write_pairs
+from tests.end_to_end.chips import write_table
 
 NAMES = ("field", "mine", "water")
 
@@ -101,3 +104,45 @@ def test_what_makes_no_pairs_is_refused(single):
     made = pair_up(data)
     with pytest.raises(DataError, match="have other bands or values"):
         [made.source.read(i) for i in range(30)]
+
+
+def test_any_images_with_masks_make_pairs(tmp_path):
+    """A folder, options after it, and a table of the same masks give the same pairs."""
+    root = write_pairs(tmp_path / "pairs")
+    names = [f"{i:02}.png" for i in range(12)]
+    columns, rows = ("image", "mask"), [(f"images/{name}", f"masks/{name}") for name in names]
+    change = find_task("change")
+    folder, optioned, table = (
+        change.open(source)
+        for source in (root, f"{root}:ignore=9", write_table(root / "all.csv", columns, rows))
+    )
+    assert folder.dates == table.dates == 2
+    for data in (optioned, table):
+        assert data.classes == folder.classes
+        np.testing.assert_array_equal(data.targets.tally(), folder.targets.tally())
+        np.testing.assert_array_equal(data.source.read(5), folder.source.read(5))
+    write_table(root / "some.csv", columns, [*rows[:9], (rows[9][0], "masks/gone.png")])
+    with pytest.raises(DataError, match=r"row 11 of .*some.csv' lists 'masks/gone.png', which is"):
+        change.open(root / "some.csv")
+    write_table(root / "other.csv", ("image", "label"), [(rows[0][0], "mine")])
+    with pytest.raises(DataError, match=r"no column 'before', .* or image, mask for images of one"):
+        change.open(root / "other.csv")
+
+
+def test_partners_have_a_mask_and_are_never_the_same_image_of_another_rater():
+    """Eight images of two raters each, the last of them without masks; values are the image."""
+    picture = np.repeat(np.arange(1, 9), 2)
+    images = np.ones((16, 1, 8, 8), np.float32) * picture[:, None, None, None]
+    known = np.random.default_rng(0).integers(0, 3, (16, 8, 8)).astype(np.int16)
+    known[14:] = -1
+    masks = MaskArray(known, 3)
+    masks.pictures = tuple(picture)
+    splits = ["train"] * 6 + ["test"] * 8 + ["train"] * 2
+    data = assemble_targets("rated", ArrayImages(images), masks, classes=NAMES, splits=splits)
+    made = pair_up(data)
+    seen = [set(np.unique(made.source.read(i)).astype(int)) for i in range(16)]
+    for i in range(14):
+        [other] = seen[i] - {picture[i]}
+        assert other in ({1, 2, 3} if i < 6 else {4, 5, 6, 7})
+        assert (made.targets.read(i) >= 0).any()
+    assert seen[0] == seen[1]  # raters of one image look at the same pair

@@ -6,7 +6,8 @@ import numpy as np
 import rasterio
 
 from tailora.storage import read_json
-from tests.end_to_end.chips import succeed
+from tests.end_to_end.chips import succeed, write_table
+from tests.end_to_end.test_segment import write_pairs
 from tests.end_to_end.test_segment_scene import QUICK, codes_of, labels_of, write_fields
 
 SIDE = 160
@@ -37,3 +38,18 @@ def test_a_scene_of_one_date_trains_a_model_of_change(encoder, tmp_path):
         succeed("evaluate", run, later / "scene.tif", *labels_of(later), "--json", "--quiet").out
     )["task"]["rows"]
     assert np.mean([row["f_scd"] for row in rows]) > 0.5
+
+
+def test_a_table_of_masks_of_one_date_trains_a_model_of_change(encoder, tmp_path, refuse):
+    root, run = write_pairs(tmp_path / "pairs"), tmp_path / "run"
+    rows = [(f"images/{i:02}.png", f"masks/{i:02}.png") for i in range(26)]
+    table = write_table(root / "all.csv", ("image", "mask"), rows)
+    words = ("--task", "change", "--method", "zero-shot", "--ignore", 255, "--image-size", "28",
+             "--set", "evaluate.replicates=40", "--set", "probe.l2=[0.01]")  # fmt: skip
+    succeed("fit", table, "--out", run, "--backbone", encoder, "--quiet", *words)
+    found = read_json(run / "metrics.json")["task"]
+    assert found["covers"] == ["field", "mine", "water"]
+    assert found["rows"][-1]["binary_mean_iou"] > 0.5  # colours tell land cover apart
+    write_table(root / "half.csv", ("image", "masks"), rows)
+    fit = ("fit", root / "half.csv", "--out", tmp_path / "new", "--backbone", encoder, *words)
+    refuse(*fit, says=["or image, mask for images of one date, which pairs are made from"])

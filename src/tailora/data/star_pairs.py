@@ -1,8 +1,9 @@
 """Pairs of dates from images of one date: change that is learnt without a second date.
 
-Each image is paired with an unrelated one of its split, of which a part in the form of blobs takes
-the place of its own ground: there land cover changed where the two masks differ, elsewhere nothing
-did. The light of the second date differs, since equal ground never has equal pixels.
+Each labelled image is paired with an unrelated one of its split, of which a part in the form of
+blobs takes the place of its own ground: there land cover changed where the two masks differ,
+elsewhere nothing did. Masks of one image by several raters are never paired, since they differ
+where opinions do. The light of the second date differs, since equal ground never has equal pixels.
 
 Reference: Zheng et al., Change is Everywhere: Single-Temporal Supervised Object Change Detection in
 Remote Sensing Imagery, ICCV 2021 (STAR).
@@ -20,7 +21,7 @@ from tailora.data.change_masks import ChangeMask, marks_together
 from tailora.data.dataset import Dataset
 from tailora.data.readers.pairs import assemble_changes
 from tailora.data.sources import ImageSource, file_mark
-from tailora.data.targets import Targets
+from tailora.data.targets import Targets, pictures_of
 from tailora.errors import DataError
 from tailora.numbers import counted
 
@@ -121,20 +122,30 @@ def pair_up(data: Dataset, *, seed: int = 0) -> Dataset:
     """
     if data.targets is None:
         raise DataError(f"dataset {data.name!r} has no masks to make pairs of dates from")
-    partner, rng = np.arange(len(data)), np.random.default_rng(seed)
-    for split in ("train", "val", "test"):
-        drawn = rng.permutation(data.indices(split))
-        partner[drawn] = np.roll(drawn, 1)
-    partners = _Partners(partner, seed)
+    partners = _Partners(_drawn_partners(data, data.targets, seed), seed)
     masks: ChangeMask = _StarMasks(data.targets, partners)
     groups: Sequence[str] | None = None if data.groups is None else data.groups.tolist()
+    labelled = int(data.targets.tally().any(axis=1).sum())
     made = assemble_changes(
         data.name, _StarImages(data.source, partners), masks, data.classes,
         splits=data.splits.tolist(), groups=groups, seed=seed, to_learn=data.to_learn,
         notes=(
             *data.notes,
             f"pairs made from images of one date, each half of another: "
-            f"{counted(len(data), 'pair')}; their change is not that of real dates",
+            f"{counted(labelled, 'pair')}; their change is not that of real dates",
         ),
     )  # fmt: skip
     return replace(made, bands=data.bands, wavelengths=data.wavelengths)
+
+
+def _drawn_partners(data: Dataset, masks: Targets, seed: int) -> NDArray[np.int64]:
+    """Draw the mask that each is paired with: of another image, if its split has two with masks."""
+    partner, rng = np.arange(len(data)), np.random.default_rng(seed)
+    labelled, picture = masks.tally().sum(axis=1) > 0, pictures_of(masks)
+    for split in ("train", "val", "test"):
+        rows = np.flatnonzero(labelled & (data.splits == split))
+        drawn = rng.permutation(np.unique(picture[rows]))
+        for own, other in zip(drawn, np.roll(drawn, 1), strict=True):
+            mine, theirs = rows[picture[rows] == own], rows[picture[rows] == other]
+            partner[mine] = theirs[np.arange(len(mine)) % len(theirs)]
+    return partner

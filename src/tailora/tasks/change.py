@@ -66,7 +66,8 @@ class Change(Segmentation):
     ) -> "Dataset":
         """Open pairs of images with masks, or make pairs of images of one date.
 
-        Those are scenes with labels, a folder with images/ and masks/, or a built-in dataset with
+        Those are scenes with labels, a folder with images/ and masks/ or a table with columns
+        `image` and `mask`, as `tailora.data.open_masks` reads them, or a built-in dataset with
         masks; see `tailora.data.star_pairs`.
 
         Raises:
@@ -75,13 +76,14 @@ class Change(Segmentation):
         """
         from tailora.data import BUILT_IN, open_changes, open_dataset
         from tailora.data.open import is_scene, refuse_misspelt
+        from tailora.data.readers.masks import has_masks_of_one_date
         from tailora.data.star_pairs import pair_up
         from tailora.errors import ConfigError
 
         refuse_misspelt(source)
         name = str(source).partition(":")[0]
-        own = Path(source)
-        of_one_date = (own / "masks").is_dir() or (name in _OF_ONE_DATE and not own.exists())
+        built_in = name in _OF_ONE_DATE and not Path(name).exists()
+        of_one_date = built_in or has_masks_of_one_date(source)
         given = {key: value for key, value in options.items() if value is not None}
         if of_one_date or is_scene(source, given):
             return pair_up(super().open(source, seed=seed, to_learn=to_learn, **given), seed=seed)

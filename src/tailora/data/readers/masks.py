@@ -20,7 +20,7 @@ from tailora.data.masks import (
     read_class_table,
     read_mask,
 )
-from tailora.data.readers.table import TABLE_EXTENSIONS, read_table
+from tailora.data.readers.table import TABLE_EXTENSIONS, read_table, table_columns
 from tailora.data.readers.visible_files import visible_files
 from tailora.data.sources import FileImages
 from tailora.data.splits import split_name
@@ -32,6 +32,7 @@ MASKS: Final = "masks"
 CLASS_TABLES: Final = ("classes.csv", "classes.txt")
 _OPTIONS: Final = ("classes", "ignore")
 _COLUMNS: Final = ("image", "mask")
+_OF_PAIRS: Final = ("before", "after")  # columns
 _RATER: Final = "rater"
 _OF_RATER: Final = "masks_"
 """Before the name of a rater, in that of a folder."""
@@ -106,6 +107,22 @@ def open_masks(
         notes=tuple(notes),
         to_learn=to_learn,
     )
+
+
+def has_masks_of_one_date(source: str | Path) -> bool:
+    """Whether `source` is a folder or table of single images with masks, not of pairs of dates.
+
+    Raises:
+        DataError: It is a table that cannot be read.
+        ConfigError: An option after its path is unknown.
+    """
+    path, _ = _parse(source)
+    if path.is_dir():
+        return any((path / name).is_dir() for name in (IMAGES, MASKS))
+    if path.suffix.lower() not in TABLE_EXTENSIONS or not path.is_file():
+        return False
+    present = table_columns(path)
+    return {*_COLUMNS} <= {*present} and not {*_OF_PAIRS} <= {*present}
 
 
 @final

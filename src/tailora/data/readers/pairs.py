@@ -190,7 +190,8 @@ def _from_folder(root: Path) -> _Pairs:
     if not found:
         raise DataError(
             f"{str(root)!r} has no folders of pairs; put images of both dates, with equal names, "
-            f"and their masks into {' or '.join(', '.join(one) for one in LAYOUTS[::3])}"
+            f"and their masks into {' or '.join(', '.join(one) for one in LAYOUTS[::3])}, or "
+            "images of one date and their masks into images, masks"
         )
     if len({len(pairs.masks[0]) for _, _, pairs in found}) > 1:
         raise DataError(f"the splits of {str(root)!r} have unlike masks; use one layout for all")
@@ -256,7 +257,10 @@ def _from_table(path: Path) -> _Pairs:
         try:
             table, columns = read_table(path, _COLUMNS[1]), _COLUMNS[1]
         except DataError as error:
-            raise DataError(f"{error} (or the columns {', '.join(_COLUMNS[0])})") from error
+            raise DataError(
+                f"{error} (or the columns {', '.join(_COLUMNS[0])}; or image, mask for images of "
+                "one date, which pairs are made from)"
+            ) from error
     masks = [table.files(column) for column in columns[2:]]
     ids = [
         f"{before} {after}"

@@ -2,7 +2,8 @@
 
 import csv
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -86,6 +87,19 @@ def read_table(
     return table
 
 
+def table_columns(path: Path) -> list[str]:
+    """Names of the columns of a CSV or Parquet table, as they are written.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    if path.suffix.lower() == ".csv":
+        with _reading_csv(path) as reader:
+            return list(reader.fieldnames or ())
+    with _reading_parquet(path) as file:
+        return list(file.schema_arrow.names)
+
+
 @final
 @dataclass(frozen=True)
 class Table:
@@ -164,20 +178,25 @@ class Table:
 
 
 def _read_csv(path: Path, required: Sequence[str], optional: Sequence[str]) -> Table:
+    with _reading_csv(path) as reader:
+        used = _used_columns(path, reader.fieldnames or (), required, optional)
+        rows: list[int] = []
+        columns: dict[str, list[str]] = {name: [] for name in used}
+        for record in reader:
+            rows.append(reader.line_num)
+            _require_all_fields(path, record, row=rows[-1])
+            for name in used:
+                columns[name].append(plain(record[name]))
+    return Table(path, rows, columns)
+
+
+@contextmanager
+def _reading_csv(path: Path) -> Iterator["csv.DictReader[str]"]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            used = _used_columns(path, reader.fieldnames or (), required, optional)
-            rows: list[int] = []
-            columns: dict[str, list[str]] = {name: [] for name in used}
-            for record in reader:
-                rows.append(reader.line_num)
-                _require_all_fields(path, record, row=rows[-1])
-                for name in used:
-                    columns[name].append(plain(record[name]))
+            yield csv.DictReader(file, strict=True)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read {str(path)!r} as UTF-8 CSV: {error}") from error
-    return Table(path, rows, columns)
 
 
 def _require_all_fields(path: Path, record: dict[Any, Any], *, row: int) -> None:
@@ -190,18 +209,23 @@ def _require_all_fields(path: Path, record: dict[Any, Any], *, row: int) -> None
 
 
 def _read_parquet(path: Path, required: Sequence[str], optional: Sequence[str]) -> Table:
+    with _reading_parquet(path) as file:
+        used = _used_columns(path, file.schema_arrow.names, required, optional)
+        data = file.read(columns=used)
+    columns = {name: _texts(path, name, data.column(name)) for name in used}
+    return Table(path, list(range(1, data.num_rows + 1)), columns)
+
+
+@contextmanager
+def _reading_parquet(path: Path) -> Iterator[Any]:
     import pyarrow as pa  # not needed by other sources, and slow to import
     from pyarrow import parquet
 
     try:
-        file = parquet.ParquetFile(path)
-        used = _used_columns(path, file.schema_arrow.names, required, optional)
-        data = file.read(columns=used)
+        yield parquet.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"cannot read {str(path)!r} as Parquet: {reason}") from error
-    columns = {name: _texts(path, name, data.column(name)) for name in used}
-    return Table(path, list(range(1, data.num_rows + 1)), columns)
 
 
 def _texts(path: Path, name: str, column: Any) -> list[str]:
