@@ -49,16 +49,22 @@ def fields_of(side, *, step=20, size=18, seed=0):
     return shapes, [str(name) for name in names]
 
 
-def write_labels(path, shapes, names, *, field="landuse", crs="EPSG:32633", layer=None, kind=None):
-    """Save geometries with a class each; the driver follows from the extension."""
+def write_labels(path, shapes, names, *, field="landuse", crs="EPSG:32633", layer=None, kind=None,
+                 raters=None):  # fmt: skip
+    """Save geometries with a class each; the driver follows from the extension.
+
+    Raters, if there are any, are in a field `who` before that of the class.
+    """
+    columns = {} if raters is None else {"who": raters}
+    columns[field] = names
     geometry = np.array([None if s is None else shapely.to_wkb(s) for s in shapes], dtype=object)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="'crs' was not provided")
         pyogrio.raw.write(
             path,
             geometry,
-            [np.array(names, dtype=object)],
-            [field],
+            [np.array(values, dtype=object) for values in columns.values()],
+            [*columns],
             geometry_type=kind or "Unknown",
             crs=crs,
             **({"layer": layer, "append": path.exists()} if layer else {}),

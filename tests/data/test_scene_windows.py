@@ -1,14 +1,17 @@
 """Windows of scenes with a class for every pixel: which pixel has which, and who is kept apart."""
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
 import shapely
 
-from tailora.data import open_dataset
+from tailora.data import find_duplicates, open_dataset
 from tailora.data.open import open_windows
+from tailora.data.scenes.object_windows import open_object_windows
 from tailora.data.scenes.scene import open_scene
+from tailora.data.targets import pictures_of
 from tailora.errors import ConfigError, DataError
 from tests.data.scenes import NORTH, WEST, box, fields_of, traced, write_labels, write_scene
 
@@ -230,6 +233,75 @@ def test_two_scenes_of_one_file_share_ground_and_polygons(place, tmp_path):
     assert all(n <= names.count(c) for n, c in zip(held, data.classes, strict=True))
 
 
+def drawn_by_two():
+    """Fields as anna sees them; ben has no top two rows, and moves and renames the others."""
+    shapes, names = fields_of(SIDE)
+    half = len(shapes) // 4
+    moved = [shapely.affinity.translate(shape, 20, -30) for shape in shapes[half:]]
+    renamed = ["water" if name == "farm" else name for name in names[half:]]
+    return {"anna": (shapes, names), "ben": (moved, renamed)}
+
+
+def write_rated(path, drawn, *more):
+    """All polygons in one layer, those of the raters in turn where possible."""
+    rows = [(*pair, who) for who, (shapes, names) in drawn.items()
+            for pair in zip(shapes, names, strict=True)]  # fmt: skip
+    rows = [row for start in range(9) for row in rows[start::9]] + list(more)
+    shapes, names, raters = zip(*rows, strict=True)
+    return write_labels(path, list(shapes), names, raters=raters)
+
+
+def test_each_rater_has_windows_with_masks_of_their_own(place):
+    """Each rater's masks are those of their polygons alone; ground is in one split and block."""
+    drawn = drawn_by_two()
+    write_rated(place / "rated.gpkg", drawn, (box(0, 0, 4, 4), "farm", None))
+    data = opened(place, labels="rated.gpkg", rater_field="who")
+    everything = opened(place, labels="rated.gpkg", rater_field="who", to_learn=False)
+    name_of = np.append(everything.classes, "")
+    of_rater = np.array([name.partition("@")[2] for name in everything.ids()])
+    assert len(set(everything.ids())) == len(everything)
+    for who, (shapes, names) in drawn.items():
+        alone = opened(place, labels=write_labels(place / f"{who}.gpkg", shapes, names).name,
+                       to_learn=False)  # fmt: skip
+        rows = np.flatnonzero(of_rater == who)
+        assert [everything.source.id(i).removesuffix(f"@{who}") for i in rows] == alone.ids()
+        for k, i in enumerate(rows):
+            wanted = np.append(alone.classes, "")[alone.targets.read(k)]
+            np.testing.assert_array_equal(name_of[everything.targets.read(i)], wanted)
+        held = dict(zip(alone.classes, alone.targets.objects(np.arange(len(alone))), strict=True))
+        own = everything.targets.objects(rows)
+        assert {c: n for c, n in zip(everything.classes, own, strict=True) if n} == held
+    ground = [name.partition("@")[0] for name in data.ids()]
+    places = dict(zip(ground, pictures_of(data.targets), strict=True))
+    assert [places[name] for name in ground] == pictures_of(data.targets).tolist()
+    assert len(set(places.values())) == len(places) < len(data)
+    assert len(set(zip(ground, data.splits, data.groups, strict=True))) == len(places)
+    assert "labels: skipped features without 'who': 1" in data.notes
+    assert "2 raters: a window counts once for each who labelled it" in data.notes
+    copies = [{name.partition("@")[0] for name in one.ids} for one in find_duplicates(data)]
+    assert all(len(ground) > 1 for ground in copies)  # the scene repeats itself elsewhere
+
+
+def test_a_rater_who_has_not_seen_a_scene_says_nothing_about_it(place, tmp_path):
+    """Ben has only seen the second scene: of the first, even its background is not his."""
+    write_scene(tmp_path / "second.tif", traced(2, 64), west=WEST + 10 * SIDE)
+    shapes = [box(3, 3, 9, 9), box(3, SIDE + 3, 9, 9), box(3, SIDE + 3, 5, 5)]
+    write_labels(tmp_path / "rated.gpkg", shapes, ["a", "a", "b"], raters=["anna", "anna", "ben"])
+    (tmp_path / "two.toml").write_text(
+        f'labels = "rated.gpkg"\nclass_field = "landuse"\nrater_field = "who"\nchip = 32\n'
+        f'outside = "rest"\n'
+        f'[[scene]]\nfiles = "{place / "scene.tif"}"\n[[scene]]\nfiles = "second.tif"\n'
+    )
+    data = open_windows(tmp_path / "two.toml", to_learn=False)
+    seen = [(name.split("-")[0], name.partition("@")[2]) for name in data.ids()]
+    assert {one: seen.count(one) for one in seen} == {
+        ("scene", "anna"): 25, ("second", "anna"): 4, ("second", "ben"): 4
+    }  # fmt: skip
+    assert any("left out: 3 labels outside the scene" in note for note in data.notes)
+    pictures = pictures_of(data.targets)
+    assert len(set(pictures)) == 29
+
+
 @pytest.mark.parametrize(
     ("options", "error", "says"),
     [
@@ -245,6 +317,28 @@ def test_two_scenes_of_one_file_share_ground_and_polygons(place, tmp_path):
         ({"outside": "x", "labels": "point.gpkg"}, ConfigError, "has 1 point: their surroundings"),
         ({"classes": "a.csv"}, ConfigError, "classes applies to labels that are a raster"),
         ({"most_nodata": 0.2, "scene": "empty.tif"}, DataError, "of each of 64 have no data"),
+        ({"rater_field": "rater"}, DataError, "have no field 'rater', only ['landuse']"),
+        ({"rater_field": "landuse"}, ConfigError, "are both 'landuse': one names who drew"),
+        (
+            {"rater_field": "who", "labels": "coarse.tif", "field": None},
+            ConfigError,
+            "are a raster, which has no raters; leave rater_field out",
+        ),
+        (
+            {"rater_field": "who", "labels": "nobody.gpkg"},
+            DataError,
+            "has a class in field 'landuse' and a rater in field 'who': skipped features without",
+        ),
+        (
+            {"rater_field": "who", "labels": "ids.gpkg"},
+            DataError,
+            "has 101 different values in 101 features, more than 100: ids, not raters",
+        ),
+        (
+            {"rater_field": "who", "labels": "some.gpkg", "outside": "x"},
+            ConfigError,
+            "has 1 without a class or a rater: their surroundings",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_a_line(place, options, error, says):
@@ -260,6 +354,10 @@ def test_what_cannot_be_used_is_refused_in_a_line(place, options, error, says):
     write_labels(place / "thin.gpkg", [box(8, 8, 0.4, 100)], ["a"])
     write_labels(place / "lone.gpkg", [box(8, 8, 5, 5), box(100, 100, 5, 5)], ["a", "b"])
     write_labels(place / "point.gpkg", [shapely.Point(WEST + 99, NORTH - 99)], ["a"])
+    write_labels(place / "nobody.gpkg", [box(8, 8, 5, 5)], ["a"], raters=[None])
+    write_labels(place / "some.gpkg", [box(8, 8, 5, 5)] * 2, ["a", "b"], raters=["anna", None])
+    squares = [box(1 + i, 1, 1, 1) for i in range(101)]
+    write_labels(place / "ids.gpkg", squares, ["a"] * 101, raters=[str(i) for i in range(101)])
     given = {"labels": "labels.gpkg", "field": "landuse", "chip": CHIP, **options}
     given["class_field"] = given.pop("field")
     given["labels"] = str(place / given["labels"])
@@ -268,6 +366,13 @@ def test_what_cannot_be_used_is_refused_in_a_line(place, options, error, says):
         open_windows(scene, **given)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_raters_are_refused_where_a_place_has_one_label(place):
+    for cut in (open_dataset, partial(open_windows, cut=open_object_windows)):
+        with pytest.raises(ConfigError, match="for several opinions about one pixel"):
+            cut(place / "scene.tif", labels=str(place / "labels.gpkg"), class_field="landuse",
+                rater_field="who")  # fmt: skip
 
 
 def test_outside_is_refused_for_chips_and_for_features_without_a_class(place):

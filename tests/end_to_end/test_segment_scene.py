@@ -5,8 +5,11 @@ import json
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from scipy import ndimage
 
+from tailora.data.open import open_windows
+from tailora.metrics.raters import mask_distance
 from tailora.storage import read_json
 from tests.data.scenes import CLASSES, box, fields_of, write_labels, write_scene
 from tests.end_to_end.chips import succeed
@@ -104,6 +107,34 @@ def test_a_map_of_the_scene_has_the_classes_of_the_fields(run, fields, tmp_path)
     assert (found == truth)[truth > 0].mean() > 0.8
 
 
+def test_raters_of_a_scene_are_learnt_from_and_measured(encoder, tmp_path):
+    """Ben draws the fields that anna drew a pixel further down, and calls all water forest."""
+    folder, run = write_fields(tmp_path), tmp_path / "run"
+    shapes, names = fields_of(SIDE)
+    less = [shapely.affinity.translate(shape, 0, -10) for shape in shapes]
+    others = ["forest" if name == "water" else name for name in names]
+    write_labels(folder / "fields.gpkg", [*shapes, *less], names + others,
+                 raters=["anna"] * len(names) + ["ben"] * len(names))  # fmt: skip
+    words = (*labels_of(folder), "--rater-field", "who")
+    succeed("fit", folder / "scene.tif", *words, "--out", run, "--backbone", encoder, *QUICK)
+    task = read_json(run / "metrics.json")["task"]
+    assert task["images"] == 2 * task["raters"]["images"]
+    data = open_windows(folder / "scene.tif", labels=str(folder / "fields.gpkg"), chip=20,
+                        class_field="landuse", rater_field="who")  # fmt: skip
+    masks = {"anna": {}, "ben": {}}
+    for i in data.indices("test").tolist():
+        ground, who = data.source.id(i).split("@")
+        masks[who][ground] = data.targets.read(i)
+    apart = [mask_distance(mask, masks["ben"][at], 3) for at, mask in masks["anna"].items()]
+    assert task["raters"]["agreement"] == pytest.approx(1 - np.mean(apart))
+    assert set(apart) == {0.0, 1.0}  # a window is a field: one class each, or two
+    told = succeed("evaluate", run, folder / "scene.tif", *words, "--quiet", "--json").out
+    again = json.loads(told)["task"]["raters"]["agreement"]
+    assert again == pytest.approx(task["raters"]["agreement"])
+    told = succeed("inspect", folder / "scene.tif", *words, "--task", "segment", "--chip", "20")
+    assert "2 raters: a window counts once for each" in " ".join(told.out.split())
+
+
 def test_a_sieve_and_a_shift_need_something_to_work_on(run, fields, tmp_path, refuse):
     words = ("map", run, fields / "scene.tif", "--out", tmp_path / "map.tif")
     refuse(*words, "--sieve", 1, says=["--sieve takes a number of cells from 2 on, got 1"])
@@ -117,6 +148,8 @@ def test_a_sieve_and_a_shift_need_something_to_work_on(run, fields, tmp_path, re
         ((), "--labels) is missing"),
         (("--labels", "fields.gpkg"), "class_field (--class-field) is missing"),
         (("--labels", "away.gpkg", "--class-field", "landuse"), "no label of 'away.gpkg' overlaps"),
+        (("--labels", "fields.gpkg", "--class-field", "landuse", "--rater-field", "who"),
+         "have no field 'who', only ['landuse']"),
         (("--labels", "fields.gpkg", "--class-field", "landuse", "--chip", "200"),
          "smaller than a window of 200"),
     ],

@@ -24,6 +24,7 @@ from tailora.cli.options import (
     Preset,
     Quiet,
     Rank,
+    RaterField,
     RecipeFile,
     Seed,
     Set,
@@ -116,6 +117,7 @@ def compare(
     imbalance: Imbalance = None,
     labels: Labels = None,
     class_field: ClassField = None,
+    rater_field: RaterField = None,
     classes: Classes = None,
     ignore: Ignore = None,
     outside: Outside = None,
@@ -179,8 +181,8 @@ def compare(
     check_plan_choices(make_plan(chosen, **asked))
     drawn = range(chosen.seed, chosen.seed + (seeds if resplit else 1))
     how = {
-        "labels": labels, "class_field": class_field, "chip": chip, "classes": classes,
-        "ignore": ignore, "outside": outside, "task": chosen.task,
+        "labels": labels, "class_field": class_field, "rater_field": rater_field,
+        "chip": chip, "classes": classes, "ignore": ignore, "outside": outside, "task": chosen.task,
     }  # fmt: skip
     sets = [opened(data, seed=one, imbalance=imbalance, **how) for one in drawn]
     folder = out or Path("comparisons") / sets[0].name

@@ -27,6 +27,7 @@ from tailora.cli.options import (
     Probe,
     Quiet,
     Rank,
+    RaterField,
     RecipeFile,
     Seed,
     Set,
@@ -68,6 +69,7 @@ def fit(
     imbalance: Imbalance = None,
     labels: Labels = None,
     class_field: ClassField = None,
+    rater_field: RaterField = None,
     classes: Classes = None,
     ignore: Ignore = None,
     outside: Outside = None,
@@ -127,7 +129,8 @@ def fit(
         RunFolder(out).check_use(resume=resume, force=force)
     dataset = opened(
         data, seed=chosen.seed, imbalance=imbalance, labels=labels, class_field=class_field,
-        chip=chip, classes=classes, ignore=ignore, outside=outside, task=chosen.task,
+        rater_field=rater_field, chip=chip, classes=classes, ignore=ignore, outside=outside,
+        task=chosen.task,
     )  # fmt: skip
     folder = out or Path("runs") / dataset.name
     show = screen()

@@ -17,6 +17,7 @@ from tailora.cli.options import (
     Labels,
     Outside,
     Quiet,
+    RaterField,
     Seed,
     Task,
     check_ending,
@@ -39,6 +40,7 @@ def inspect(
     imbalance: Imbalance = None,
     labels: Labels = None,
     class_field: ClassField = None,
+    rater_field: RaterField = None,
     classes: Classes = None,
     ignore: Ignore = None,
     outside: Outside = None,
@@ -79,7 +81,7 @@ def inspect(
         return
     dataset = opened(
         data, seed=seed or 0, imbalance=imbalance, labels=labels, class_field=class_field,
-        chip=chip, classes=classes, ignore=ignore, outside=outside,
+        rater_field=rater_field, chip=chip, classes=classes, ignore=ignore, outside=outside,
         task=task_for(data, task) or "classify",
     )  # fmt: skip
     from tailora.curation.inspect import inspect_dataset, write_page

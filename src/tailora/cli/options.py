@@ -110,6 +110,15 @@ ClassField = Annotated[
         "table).",
     ),
 ]
+RaterField = Annotated[
+    str | None,
+    typer.Option(
+        "--rater-field",
+        metavar="NAME",
+        help="With --task segment or change: attribute with the name of who drew a polygon or "
+        "point, where several people did; each has masks of their own.",
+    ),
+]
 Classes = Annotated[
     Path | None,
     typer.Option(

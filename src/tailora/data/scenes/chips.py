@@ -28,6 +28,7 @@ class SceneChips:
         chip: Pixels per side.
         labels: Labels of each scene, for figures.
         pixels: Labelled pixels of each class over all scenes, by name.
+        raters: Who labelled each chip, for its id; empty where nobody is named.
     """
 
     def __init__(
@@ -38,9 +39,10 @@ class SceneChips:
         chip: int,
         labels: Sequence[Labels | LabelRaster],
         pixels: Mapping[str, int],
+        raters: Sequence[str] = (),
     ) -> None:
         self.scenes, self.places, self.chip = tuple(scenes), places, chip
-        self.labels, self.pixels = tuple(labels), dict(pixels)
+        self.labels, self.pixels, self.raters = tuple(labels), dict(pixels), tuple(raters)
         self._marks = [scene_facts(scene, chip) for scene in scenes]
 
     def __len__(self) -> int:
@@ -62,10 +64,14 @@ class SceneChips:
         return fill_gaps(values, np.broadcast_to(~valid, values.shape))
 
     def id(self, i: int) -> str:
-        """Return scene, size and centre, e.g. `brandenburg-64px-row00812-column03311`."""
+        """Return scene, size and centre, e.g. `brandenburg-64px-row00812-column03311`.
+
+        A rater follows as in `...-column03311@anna`.
+        """
         scene = self.scenes[self.places.scenes[i]]
         row, column = self.places.rows[i], self.places.columns[i]
-        return f"{scene.name}-{self.chip}px-row{row:05d}-column{column:05d}"
+        rater = f"@{self.raters[i]}" if self.raters else ""
+        return f"{scene.name}-{self.chip}px-row{row:05d}-column{column:05d}{rater}"
 
     def mark(self, i: int) -> tuple[int, int]:
         """Return size and checksum of the scene's files and of how they are read."""

@@ -15,7 +15,7 @@ from tailora.data.scenes.label_raster import LabelRaster
 from tailora.data.scenes.labels import Labels
 from tailora.data.scenes.places import LEAST_CHIP, FoundPlaces, Places, find_places, has_data
 from tailora.data.scenes.scene import Scene
-from tailora.data.scenes.scene_files import SceneFiles, labels_of, open_scenes
+from tailora.data.scenes.scene_files import SceneFiles, labels_of, open_scenes, refuse_raters
 from tailora.data.splits import SPLITS
 from tailora.errors import ConfigError, DataError
 from tailora.numbers import counted
@@ -101,6 +101,7 @@ def open_scene_dataset(
             "outside gives pixels a class, and a chip has one class: choose --task segment, or "
             "leave outside out"
         )
+    refuse_raters(scenes)
     opened = open_scenes(scenes)
     marked = labels_of(scenes, opened)
     classes = marked[0].classes

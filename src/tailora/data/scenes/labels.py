@@ -31,6 +31,9 @@ UNLABELLED: Final = -1
 MOST_CLASSES: Final = 1000
 """More values than this in the class field are ids or measurements, not classes."""
 
+MOST_RATERS: Final = 100
+"""More values than this in the field of raters are ids, not raters."""
+
 _POLYGONAL: Final = (3, 6)  # shapely's numbers of Polygon and MultiPolygon
 _POINTS: Final = (0, 4)
 _COLLECTION: Final = 7
@@ -57,7 +60,10 @@ class Labels:
         source: The file they come from.
         layer: Its layer.
         class_field: Field with the class names.
-        unlabelled: Features without a class, which are skipped.
+        unlabelled: Features without a class, or without a rater where there are raters, which are
+            skipped.
+        raters: Names of those who drew them, sorted; empty where nobody is named.
+        rater_of: Index into `raters` of each (things,); None where nobody is named.
     """
 
     shapes: NDArray[Any]
@@ -68,6 +74,14 @@ class Labels:
     layer: str
     class_field: str
     unlabelled: int = 0
+    raters: tuple[str, ...] = ()
+    rater_of: NDArray[np.int64] | None = None
+
+    def by_rater(self) -> list[tuple[str, NDArray[np.int64]]]:
+        """Return each rater with their things; all of them, under no name, if nobody is named."""
+        if self.rater_of is None:
+            return [("", np.arange(len(self.codes)))]
+        return [(name, np.flatnonzero(self.rater_of == r)) for r, name in enumerate(self.raters)]
 
     @property
     def is_point(self) -> NDArray[np.bool_]:
@@ -94,6 +108,7 @@ def read_labels(
     crs: CRS | None,
     layer: str | None = None,
     bounds: tuple[float, float, float, float] | None = None,
+    rater_field: str | None = None,
 ) -> Labels:
     """Read polygons and points with their classes, in a given CRS.
 
@@ -108,16 +123,21 @@ def read_labels(
         layer: Layer to read; None uses the only one.
         bounds: West, south, east and north of the scene in degrees, if `crs` is in degrees: labels
             off by 360 degrees are shifted to it.
+        rater_field: Field with the name of who drew a feature, if several did; features without
+            one are skipped like those without a class.
 
     Raises:
         DataError: The file has another format, cannot be read, has no CRS, has several layers and
-            none was chosen, has no such field, has no class, or far too many.
+            none was chosen, has no such field, has no class, or far too many classes or raters.
     """
+    wanted = [class_field] if rater_field is None else [class_field, rater_field]
     with _heard() as said, _reading(path):
         layer = _choose_layer(path, layer)
-        meta, _, shapes, fields = read_raw(path, layer=layer, columns=[class_field], force_2d=True)
-        if not len(fields):
-            raise _no_field(path, layer, class_field)
+        meta, _, shapes, columns = read_raw(path, layer=layer, columns=wanted, force_2d=True)
+        fields = dict(zip((str(name) for name in meta["fields"]), columns, strict=True))
+        for name in wanted:
+            if name not in fields:
+                raise _no_field(path, layer, name)
     if crs is not None and not meta["crs"]:
         raise DataError(
             f"labels {str(path)!r} have no coordinate reference system, so they cannot be "
@@ -125,7 +145,7 @@ def read_labels(
         )
     geometries = shapely.from_wkb(np.array(shapes, dtype=object), on_invalid="ignore")
     source = None if crs is None else parse_crs(meta["crs"], path)
-    found = _clean(path, layer, geometries, fields[0], source, crs, class_field)
+    found = _clean(path, layer, geometries, [fields[name] for name in wanted], source, crs, wanted)
     shapes = found.shapes if bounds is None else _turned_to(found.shapes, crs, bounds)
     return replace(found, shapes=shapes, notes=(*found.notes, *said))
 
@@ -179,12 +199,13 @@ def _clean(
     path: Path,
     layer: str,
     shapes: NDArray[Any],
-    values: Sequence[Any],
+    columns: Sequence[Sequence[Any]],
     source: CRS | None,
     target: CRS | None,
-    class_field: str,
+    fields: Sequence[str],
 ) -> Labels:
-    given, names = len(shapes), [_text(value) for value in values]
+    """Keep shapes with a value in each of the fields: the class, and the rater if asked for."""
+    given, texts = len(shapes), [[_text(value) for value in values] for values in columns]
     shapes, owners = _parts(shapes, (_COLLECTION,))
     shapes, repaired = _repair(shapes)
     shapes, inner = _parts(shapes, _OF_PARTS)
@@ -192,14 +213,17 @@ def _clean(
     is_shape = np.isin(shapely.get_type_id(shapes), (*_POLYGONAL, *_POINTS))
     shapes, owners = shapes[is_shape], owners[is_shape]
     is_usable = np.isin(np.arange(given), owners)
-    has_class = np.array([bool(name) for name in names], dtype=bool)
-    kept = has_class[owners]
+    filled = np.array([[bool(text) for text in values] for values in texts], dtype=bool)
+    complete = np.logical_and.reduce(filled)
+    kept = complete[owners]
     several = np.bincount(owners[kept], minlength=given)
-    unlabelled = int((is_usable & ~has_class).sum())
     counts = {
         "repaired invalid geometries": repaired,
         "skipped empty, broken or line geometries": int((~is_usable).sum()),
-        f"skipped features without {class_field!r}": unlabelled,
+        **{
+            f"skipped features without {field!r}": int((is_usable & ~has).sum())
+            for field, has in zip(fields, filled, strict=True)
+        },
     }
     notes = [f"labels: {what}: {count}" for what, count in counts.items() if count]
     if (several > 1).any():
@@ -207,22 +231,38 @@ def _clean(
             f"labels: split {counted(int((several > 1).sum()), 'multi-part feature')} into "
             f"{several[several > 1].sum()} polygons or points"
         )
-    notes += [f"labels: {text}" for text in merged_names(_spelt(values))]
+    notes += [f"labels: {text}" for text in merged_names(_spelt(columns[0]))]
     if not kept.any():
         raise DataError(
-            f"no polygon or point of labels {str(path)!r} has a class in field {class_field!r}: "
+            f"no polygon or point of labels {str(path)!r} has a class in field {fields[0]!r}"
+            f"{f' and a rater in field {fields[1]!r}' if fields[1:] else ''}: "
             f"{', '.join(note.removeprefix('labels: ') for note in notes) or 'the layer is empty'}"
         )
-    named = [names[owner] for owner in owners[kept]]
-    classes = tuple(sorted(set(named)))
-    _require_few(path, classes, len(named), class_field)
-    index = {name: code for code, name in enumerate(classes)}
+    coded = [_coded([names[owner] for owner in owners[kept]]) for names in texts]
+    classes, codes = coded[0]
+    raters, rater_of = coded[1] if coded[1:] else ((), None)
+    _require_few(path, classes, len(codes), fields[0])
+    if len(raters) > MOST_RATERS:
+        raise DataError(
+            f"field {fields[1]!r} of {str(path)!r} has {len(raters)} different values in "
+            f"{len(codes)} features, more than {MOST_RATERS}: ids, not raters; choose the field "
+            "with the name of who drew a feature"
+        )
     placed = shapes[kept]
     if source is not None and target is not None and source != target:
         placed = reproject(path, placed, source, target)
         notes.append(f"labels: reprojected from {source.to_string()} to the scene's CRS")
-    codes = np.array([index[name] for name in named], dtype=np.int64)
-    return Labels(placed, codes, classes, tuple(notes), path, layer, class_field, unlabelled)
+    return Labels(
+        placed, codes, classes, tuple(notes), path, layer, fields[0],
+        int((is_usable & ~complete).sum()), raters, rater_of,
+    )  # fmt: skip
+
+
+def _coded(names: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Return the different names, sorted, and the index of each among them."""
+    known = tuple(sorted(set(names)))
+    index = {name: code for code, name in enumerate(known)}
+    return known, np.array([index[name] for name in names], dtype=np.int64)
 
 
 def _require_few(path: Path, classes: Sequence[str], count: int, class_field: str) -> None:

@@ -18,6 +18,7 @@ _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
     "files": (list, str),
     "labels": (str,),
     "class_field": (str,),
+    "rater_field": (str,),
     "layer": (str,),
     "name": (str,),
     "bands": (list, str),

@@ -18,7 +18,7 @@ from tailora.data.scenes.label_raster import LabelRaster
 from tailora.data.scenes.labels import Labels
 from tailora.data.scenes.places import Places, has_data, touching
 from tailora.data.scenes.scene import Scene, starts
-from tailora.data.scenes.scene_files import SceneFiles, labels_of, open_scenes
+from tailora.data.scenes.scene_files import SceneFiles, labels_of, open_scenes, refuse_raters
 from tailora.data.splits import SPLITS
 from tailora.data.targets import rarest_present
 from tailora.errors import ConfigError, DataError
@@ -59,6 +59,7 @@ def open_object_windows(
     how = chips or Chips(chip=TILE)
     if how.outside is not None:
         raise ConfigError("outside gives pixels a class; choose --task segment, or leave it out")
+    refuse_raters(scenes)
     opened = open_scenes(scenes)
     marked = [_polygons(labels) for labels in labels_of(scenes, opened)]
     classes = marked[0].classes

@@ -34,6 +34,7 @@ class SceneFiles:
         alpha: Keep a band declared as alpha.
         unlabelled: Value of a raster of classes that means "no class", besides its nodata value.
         classes: Table of lines VALUE,NAME with the classes of a raster; None uses what it declares.
+        rater_field: Field with the name of who drew a polygon or point; None takes all as one.
     """
 
     files: tuple[Path, ...]
@@ -49,6 +50,7 @@ class SceneFiles:
     alpha: bool = False
     unlabelled: float | None = None
     classes: Path | None = None
+    rater_field: str | None = None
 
 
 def open_scenes(scenes: Sequence[SceneFiles]) -> list[Scene]:
@@ -92,10 +94,11 @@ def labels_of(scenes: Sequence[SceneFiles], opened: Sequence[Scene]) -> list[Lab
 
 def _read_labels(one: SceneFiles, scene: Scene) -> Labels | LabelRaster:
     if one.labels.suffix.lower() in SCENE_EXTENSIONS:
-        if one.layer is not None:
-            raise ConfigError(
-                f"labels {str(one.labels)!r} are a raster, which has no layers; leave layer out"
-            )
+        for key, what in (("layer", "layers"), ("rater_field", "raters")):
+            if getattr(one, key) is not None:
+                raise ConfigError(
+                    f"labels {str(one.labels)!r} are a raster, which has no {what}; leave {key} out"
+                )
         return read_label_raster(
             one.labels, scene.grid, column=one.class_field, unlabelled=one.unlabelled,
             table=None if one.classes is None else read_class_table(one.classes),
@@ -108,10 +111,28 @@ def _read_labels(one: SceneFiles, scene: Scene) -> Labels | LabelRaster:
     for key in ("unlabelled", "classes"):
         if getattr(one, key) is not None:
             raise ConfigError(f"{key} applies to labels that are a raster; leave it out")
+    if one.rater_field == one.class_field:
+        raise ConfigError(
+            f"rater_field and class_field are both {one.class_field!r}: one names who drew a "
+            "polygon, the other its class"
+        )
     return read_labels(
         one.labels, class_field=one.class_field, crs=scene.grid.crs, layer=one.layer,
-        bounds=scene.grid.bounds,
+        bounds=scene.grid.bounds, rater_field=one.rater_field,
     )  # fmt: skip
+
+
+def refuse_raters(scenes: Sequence[SceneFiles]) -> None:
+    """Reject a field of raters where each place has one label.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    if any(one.rater_field is not None for one in scenes):
+        raise ConfigError(
+            "rater_field (--rater-field) is for several opinions about one pixel; choose --task "
+            "segment, or leave it out"
+        )
 
 
 def _misplaced(labels: Path) -> str:

@@ -6,7 +6,7 @@ read, so that nothing of its size is ever in memory.
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, final
 
 import numpy as np
@@ -49,8 +49,9 @@ def open_scene_windows(
     those whose centre it covers. All others have no class, unless `Chips.outside` names one. Pixels
     where labels of different classes overlap have none either, nor have pixels without data.
     Windows lie side by side from the first pixel of a scene on (`Chips.stride` sets another
-    distance). Spatial blocks are assigned to train, val or test, and training windows have at least
-    the width of a window between them and the others.
+    distance). Of several raters each has windows of their own, where they labelled. Spatial blocks
+    are assigned to train, val or test, and training windows have at least the width of a window
+    between them and the others.
 
     Args:
         scenes: At least one; all must have the same bands.
@@ -68,7 +69,7 @@ def open_scene_windows(
     how = chips or Chips(chip=WINDOW)
     opened = open_scenes(scenes)
     marked = labels_of(scenes, opened)
-    laid, classes = _pixel_labels(opened, marked, how.outside)
+    laid, classes, elsewhere = _pixel_labels(opened, marked, how.outside)
     surveys = [_Survey(one, how, len(classes)) for one in laid]
     for survey in surveys:
         survey.count()
@@ -87,22 +88,25 @@ def open_scene_windows(
     kept = np.flatnonzero((sides != UNUSED) & counts[:, used].any(axis=1))
     names = tuple(classes[c] for c in used)
     splits, groups = np.array(SPLITS)[sides[kept]], blocks[kept]
-    targets = SceneMasks(laid, windows.take(kept), how.chip, used)
+    windows = windows.take(kept)
+    targets = SceneMasks(laid, windows, how.chip, used)
+    raters = [laid[k].rater for k in windows.laid]
     pixels = np.sum([survey.pixels for survey in surveys], axis=0).tolist()
     across = int((sides == UNUSED).sum()) - near
     notes = (
         *(note for scene in opened for note in scene.notes),
         *(note for labels in marked for note in labels.notes),
         *([_how_split(block, how.chip)] if to_learn else []),
-        *_left_out(surveys, across, near),
+        *_of_raters(raters),
+        *_left_out(surveys, elsewhere, across, near),
         *dropped,
         *(_few_tested(counts[kept][:, used], splits, groups, names) if to_learn else ()),
     )
     return Dataset(
         name,
         SceneChips(
-            opened, places.take(kept), chip=how.chip, labels=marked,
-            pixels=dict(zip(classes, pixels, strict=True)),
+            opened, windows.places, chip=how.chip, labels=marked,
+            pixels=dict(zip(classes, pixels, strict=True)), raters=raters if any(raters) else (),
         ),
         rarest_present(counts[kept][:, used]),
         names,
@@ -119,21 +123,27 @@ def open_scene_windows(
 @final
 @dataclass(frozen=True)
 class _PixelLabels:
-    """The class of every pixel of a scene.
+    """The class of every pixel of a scene, as one rater sees it.
 
     Args:
+        number: Of the scene.
         scene: Provides the grid, and where it has data.
         labels: In its CRS.
         outside: Class of pixels outside all polygons, `UNLABELLED` for none.
-        tree: Of the shapes of `labels`; None for a raster.
-        first: Number of its first polygon or point over all scenes.
+        first: Number of the first polygon or point of `labels` over all scenes.
+        rater: Who drew them; empty where nobody is named.
+        things: Which of `labels` the rater drew on this scene (things,); none of a raster.
+        tree: Of their shapes; None for a raster.
     """
 
+    number: int
     scene: Scene
     labels: Labels | LabelRaster
     outside: int
-    tree: shapely.STRtree | None
     first: int
+    rater: str = ""
+    things: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    tree: shapely.STRtree | None = None
 
     def on(
         self, row: int, column: int, height: int, width: int
@@ -151,7 +161,7 @@ class _PixelLabels:
             codes = self.labels.on(grid)
             owners, contested = np.full_like(codes, UNLABELLED), np.zeros(codes.shape, dtype=bool)
         else:
-            near = np.sort(self.tree.query(shapely.box(*grid.bounds)))
+            near = np.sort(self.things[self.tree.query(shapely.box(*grid.bounds))])
             codes, owners, contested = lay_labels(self.labels, near, grid)
             codes[(codes == UNLABELLED) & ~contested] = self.outside
             owners[(owners != UNLABELLED) & ~contested] += self.first
@@ -171,8 +181,11 @@ class _PixelLabels:
 
 def _pixel_labels(
     scenes: Sequence[Scene], marked: Sequence[Labels | LabelRaster], outside: str | None
-) -> tuple[list[_PixelLabels], tuple[str, ...]]:
-    """Return the labels of each scene, and the classes, of which `outside` may be a new one."""
+) -> tuple[list[_PixelLabels], tuple[str, ...], int]:
+    """Return the labels of each scene by each rater, the classes, and how many labels lie outside.
+
+    Of the classes, `outside` may be a new one.
+    """
     classes = marked[0].classes
     for labels in marked:
         if outside is not None:
@@ -181,14 +194,20 @@ def _pixel_labels(
         classes = (*classes, outside)
     code = UNLABELLED if outside is None else classes.index(outside)
     firsts = first_things(marked, [0] * len(marked))
-    laid = [
-        _PixelLabels(
-            scene, labels, code,
-            None if isinstance(labels, LabelRaster) else shapely.STRtree(labels.shapes), first,
-        )
-        for scene, labels, first in zip(scenes, marked, firsts, strict=True)
-    ]  # fmt: skip
-    return laid, classes
+    laid: list[_PixelLabels] = []
+    elsewhere = 0
+    for number, (scene, labels, first) in enumerate(zip(scenes, marked, firsts, strict=True)):
+        if isinstance(labels, LabelRaster):
+            laid.append(_PixelLabels(number, scene, labels, code, first))
+            continue
+        inside = touching(scene, labels)
+        elsewhere += int((~inside).sum())
+        for rater, drawn in labels.by_rater():
+            own = drawn[inside[drawn]]
+            if len(own):  # a rater need not have seen every scene
+                tree = shapely.STRtree(labels.shapes[own])
+                laid.append(_PixelLabels(number, scene, labels, code, first, rater, own, tree))
+    return laid, classes, elsewhere
 
 
 def _require_areas(labels: Labels | LabelRaster, outside: str) -> None:
@@ -199,7 +218,8 @@ def _require_areas(labels: Labels | LabelRaster, outside: str) -> None:
         )
     points = int(labels.is_point.sum())
     if points or labels.unlabelled:
-        what = counted(points, "point") if points else f"{labels.unlabelled} without a class"
+        lacking = "a class or a rater" if labels.raters else "a class"
+        what = counted(points, "point") if points else f"{labels.unlabelled} without {lacking}"
         raise ConfigError(
             f"--outside {outside} needs polygons with a class each, and {str(labels.source)!r} has "
             f"{what}: their surroundings would be learnt as {outside!r}; delete them, or leave "
@@ -209,7 +229,7 @@ def _require_areas(labels: Labels | LabelRaster, outside: str) -> None:
 
 @final
 class _Survey:
-    """What the windows of a scene hold.
+    """What the windows of a scene hold, as one rater sees it.
 
     Args:
         laid: Labels of the scene.
@@ -232,13 +252,12 @@ class _Survey:
         self.things: list[NDArray[np.int64]] = []
         self.marks: list[int] = []
         self.pixels = np.zeros(classes, dtype=np.int64)
-        self.left = {"beyond": 0, "contested": 0, "empty": 0, "outside": 0, "small": 0}
+        self.left = {"beyond": 0, "contested": 0, "empty": 0, "small": 0}
         self._seen: list[NDArray[np.int64]] = []
 
     def count(self) -> None:
         """Lay the labels on the scene tile by tile, and count."""
-        scene, labels = self.laid.scene, self.laid.labels
-        inside = None if isinstance(labels, LabelRaster) else touching(scene, labels)
+        scene = self.laid.scene
         chip, stride = self.how.chip, self.how.stride or self.how.chip
         rows, columns = (np.arange(0, side - chip + 1, stride) for side in scene.shape)
         if not len(rows) or not len(columns):
@@ -250,10 +269,8 @@ class _Survey:
         for i in range(0, len(rows), each):
             for j in range(0, len(columns), each):
                 self._count_tile(rows[i:], columns[j:], each)
-        if inside is not None:
-            seen = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *self._seen]))
-            self.left["outside"] = int((~inside).sum())
-            self.left["small"] = int(inside.sum()) - len(seen)
+        seen = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *self._seen]))
+        self.left["small"] = len(self.laid.things) - len(seen)
 
     def _count_tile(self, rows: NDArray[Any], columns: NDArray[Any], each: int) -> None:
         chip, shape = self.how.chip, self.laid.scene.shape
@@ -311,21 +328,23 @@ class _Windows:
         counts: Pixels of each class in each (windows, classes).
         things: Numbers of the polygons and points in each.
         marks: Checksum of the classes of the pixels of each.
+        laid: Number of the labels that each is read from (windows,).
     """
 
     places: Places
     counts: NDArray[np.int64]
     things: Sequence[NDArray[np.int64]]
     marks: Sequence[int]
+    laid: NDArray[np.int64]
 
     def take(self, rows: NDArray[np.int64]) -> "_Windows":
         """Select some."""
         things, marks = ([part[i] for i in rows] for part in (self.things, self.marks))
-        return _Windows(self.places.take(rows), self.counts[rows], things, marks)
+        return _Windows(self.places.take(rows), self.counts[rows], things, marks, self.laid[rows])
 
 
 def _joined(surveys: Sequence[_Survey], scenes: Sequence[Scene], how: Chips) -> _Windows:
-    """Join the windows of all scenes."""
+    """Join the windows of all scenes and raters."""
     some = [survey for survey in surveys if survey.at]
     if not some:
         empty = sum(survey.left["empty"] for survey in surveys)
@@ -342,14 +361,16 @@ def _joined(surveys: Sequence[_Survey], scenes: Sequence[Scene], how: Chips) -> 
         )
     counts = np.concatenate([np.array(survey.counts) for survey in some])
     middle = np.concatenate([np.array(survey.at) for survey in some]) + how.chip // 2
-    of_scene = np.repeat(np.arange(len(surveys)), [len(survey.at) for survey in surveys])
+    laid = np.repeat(np.arange(len(surveys)), [len(survey.at) for survey in surveys])
+    numbers = np.array([survey.laid.number for survey in surveys])
     places = Places(
-        of_scene, middle[:, 0], middle[:, 1], rarest_present(counts), np.arange(len(middle))
+        numbers[laid], middle[:, 0], middle[:, 1], rarest_present(counts), np.arange(len(middle))
     )
     return _Windows(
         places, counts,
         [things for survey in some for things in survey.things],
         [mark for survey in some for mark in survey.marks],
+        laid,
     )  # fmt: skip
 
 
@@ -358,10 +379,13 @@ class SceneMasks:
     """The class of every pixel of windows of scenes.
 
     Args:
-        laid: Labels of each scene.
+        laid: Labels of each scene by each rater.
         windows: The windows.
         chip: Pixels per side of a window.
         used: Classes that are kept, by their index among all; the others have no class.
+
+    Attributes:
+        pictures: Number of the ground of each window, equal for those of several raters.
     """
 
     def __init__(
@@ -376,6 +400,9 @@ class SceneMasks:
         self._renumbered = np.full(windows.counts.shape[1] + 1, IGNORED, dtype=np.int16)
         self._renumbered[used] = np.arange(len(used))  # the last is that of -1
         self._code_of = _codes_of_things(laid)
+        numbers: dict[tuple[int, ...], int] = {}
+        at = np.stack([windows.places.scenes, windows.places.rows, windows.places.columns], axis=1)
+        self.pictures = [numbers.setdefault(tuple(one), len(numbers)) for one in at.tolist()]
 
     def __len__(self) -> int:
         return len(self._counts)
@@ -384,7 +411,7 @@ class SceneMasks:
         """Class index of every pixel of window `i`, `IGNORED` for none (chip, chip)."""
         half, places = self._chip // 2, self._windows.places
         corner = int(places.rows[i]) - half, int(places.columns[i]) - half
-        codes, *_ = self._laid[places.scenes[i]].on(*corner, self._chip, self._chip)
+        codes, *_ = self._laid[self._windows.laid[i]].on(*corner, self._chip, self._chip)
         return self._renumbered[codes]
 
     def tally(self) -> NDArray[np.int64]:
@@ -455,12 +482,21 @@ def _how_split(block: int, chip: int) -> str:
     )
 
 
-def _left_out(surveys: Sequence[_Survey], across: int, near: int) -> tuple[str, ...]:
+def _of_raters(raters: Sequence[str]) -> tuple[str, ...]:
+    """Say how many labelled the windows, as a note; nothing where nobody is named."""
+    names = {rater for rater in raters if rater}
+    said = f"{counted(len(names), 'rater')}: a window counts once for each who labelled it"
+    return (said,) if names else ()
+
+
+def _left_out(
+    surveys: Sequence[_Survey], elsewhere: int, across: int, near: int
+) -> tuple[str, ...]:
     def total(what: str) -> int:
         return sum(survey.left[what] for survey in surveys)
 
     counts: Mapping[str, int] = {
-        "labels outside the scene": total("outside"),
+        "labels outside the scene": elsewhere,
         "polygons or points without a pixel of their own": total("small"),
         "pixels where labels of different classes overlap": total("contested"),
         "labelled pixels beyond the last whole window": total("beyond"),
