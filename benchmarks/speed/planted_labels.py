@@ -5,7 +5,8 @@
 Labels of a dataset are changed, to a class drawn evenly or to the class that theirs is most
 confused with, and the most doubtful of each group of classes are held against the changed ones: as
 many as were changed. The labels of real datasets are not all right, and what is wrong in them
-counts as a false alarm here. The orders of cleanlab are measured on the same probabilities.
+counts as a false alarm here. The orders of cleanlab are measured on the same probabilities, and
+distances to RCAL's Gaussians in the same folds.
 """
 
 import argparse
@@ -19,20 +20,32 @@ import numpy as np
 from cleanlab.filter import find_label_issues
 from cleanlab.rank import get_label_quality_scores
 from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from benchmarks.speed.ratios import RESULTS, write_result
 from tailora.config.recipe import Recipe
 from tailora.counts import ClassCounts, make_groups
-from tailora.curation.label_doubts import LabelDoubts, label_doubts, out_of_fold
+from tailora.curation.label_doubts import (
+    FOLDS,
+    LabelDoubts,
+    label_doubts,
+    numbered_folds,
+    out_of_fold,
+)
 from tailora.curation.pool_features import pool_features
+from tailora.heads.rcal import class_gaussians
 from tailora.inference.search_pool import open_pool
 
 KINDS = ("evenly", "to the most confused")
 PLANTED = ((0.05, KINDS[0]), (0.1, KINDS[0]), (0.1, KINDS[1]), (0.2, KINDS[0]))
+RCAL: Final = "distances of RCAL"
+_AXES: Final = 24  # of the features, so that a class has more rows than its Gaussian has dimensions
 RULES = (
     "support", "confident learning", "confident learning, shrunk", "probability of the label",
     "cleanlab", "cleanlab, adjusted", "cleanlab, normalized margin", "cleanlab, weighted entropy",
-    "random",
+    RCAL, "random",
 )  # fmt: skip
 _CLEANLAB: Final[dict[str, dict[str, Any]]] = {
     "cleanlab": {"method": "self_confidence"},
@@ -76,7 +89,11 @@ def _measure(name: str, encoder: str, seeds: int) -> dict[str, Any]:
             counts = ClassCounts.from_labels(labels, names=pool.classes)
             p = out_of_fold(features, labels, counts, groups=groups, seed=seed)
             for rule in RULES:
-                order = _ranked(rule, p, labels, drawn)
+                if rule == RCAL:
+                    far = _distances(features, labels, counts, groups, seed)
+                    order = np.argsort(-far, kind="stable")
+                else:
+                    order = _ranked(rule, p, labels, drawn)
                 for group, right in _precision(order, changed, labels, counts).items():
                     found[kind, rate, rule, group].append(right)
         print(f"{name}: seed {seed} done", flush=True)
@@ -140,6 +157,38 @@ def _by_cleanlab(
     if first_listed:
         listed[known] = find_label_issues(labels[known], p[known], n_jobs=1)
     return np.lexsort((quality, ~listed))
+
+
+def _distances(
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    counts: ClassCounts,
+    groups: NDArray[np.int64] | None,
+    seed: int,
+) -> NDArray[np.float64]:
+    """Return how much farther each row is from its class than from the nearest other one.
+
+    Squared Mahalanobis distances to Gaussians of the other folds, one over the other; 0 for rows of
+    a class that they do not have.
+    """
+    found, fold = np.zeros(len(labels)), numbered_folds(labels, groups, FOLDS, seed)
+    for one in range(FOLDS):
+        seen, held = fold != one, np.flatnonzero(fold == one)
+        axes = make_pipeline(StandardScaler(), PCA(_AXES, random_state=seed)).fit(features[seen])
+        gaussians = class_gaussians(
+            axes.transform(features[seen]), labels[seen], make_groups(counts), seed=seed
+        )
+        rows, apart = (
+            axes.transform(features[held]),
+            np.full((len(held), len(counts.names)), np.inf),
+        )
+        for c, gaussian in gaussians.items():
+            away = rows - gaussian.mean
+            apart[:, c] = (away @ np.linalg.inv(gaussian.covariance()) * away).sum(axis=1)
+        own = apart[np.arange(len(held)), labels[held]]
+        apart[np.arange(len(held)), labels[held]] = np.inf
+        found[held] = np.where(np.isfinite(own), own / apart.min(axis=1), 0)
+    return found
 
 
 def _precision(

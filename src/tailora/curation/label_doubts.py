@@ -56,7 +56,7 @@ def out_of_fold(
         Probabilities (rows, classes); NaN for rows of a class that is in one fold alone, of which
         no head knows anything.
     """
-    fold = _folds(labels, groups, folds, seed)
+    fold = numbered_folds(labels, groups, folds, seed)
     loss, classes = CrossEntropyLoss(counts), len(counts.names)
     chosen = fit_linear_probe(
         features[fold > 1], labels[fold > 1], loss=loss, num_classes=classes, l2=_PENALTIES,
@@ -84,10 +84,20 @@ def _balanced_accuracy(labels: NDArray[np.int64], predicted: NDArray[np.int64]) 
         return float(balanced_accuracy_score(labels, predicted))
 
 
-def _folds(
+def numbered_folds(
     labels: NDArray[np.int64], groups: NDArray[np.integer] | None, folds: int, seed: int
 ) -> NDArray[np.int64]:
-    """Number the fold of each row, each with its share of every class as far as groups allow."""
+    """Number the fold of each row, each with its share of every class as far as groups allow.
+
+    Args:
+        labels: Class indices (rows,).
+        groups: Rows of one group are in one fold (rows,); None if each row may be anywhere.
+        folds: At least 2.
+        seed: Of the folds.
+
+    Returns:
+        (rows,) in [0, folds).
+    """
     alone = groups is None or len(np.unique(groups)) == len(groups)
     kind = StratifiedKFold if alone else StratifiedGroupKFold
     fold = np.zeros(len(labels), dtype=np.int64)
