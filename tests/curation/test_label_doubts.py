@@ -75,6 +75,7 @@ def test_planted_errors_are_most_of_what_is_doubted(planted):
     found = label_doubts(p, labels)
     first = found.ranked()[: len(wrong)]
     assert np.isin(first, wrong).mean() > 0.8
+    assert 1 - np.trace(found.joint) == pytest.approx(len(wrong) / len(labels), abs=0.04)
 
 
 def test_a_row_is_judged_by_rows_of_other_groups_only(planted):

@@ -61,7 +61,17 @@ def test_copies_and_wrong_labels_are_found_and_nothing_is_removed(small, words, 
         assert one["unlearnt"] == sum(row["learnt"] == "0" for row in own)
         mean = np.mean([float(row["forgotten"]) for row in own])
         np.testing.assert_allclose(one["forgotten"], mean, rtol=1e-4)
+    # every image is of some class, whatever its label
+    assert [one["name"] for one in found["groups"]] == ["head", "middle", "tail", "all"]
+    every, sizes = found["groups"][-1], [one["images"] for one in found["classes"]]
+    assert every["images"] == sum(sizes) == len(rows)
+    np.testing.assert_allclose(sum(one["estimated"] for one in found["classes"]), len(rows))
+    for one, size in zip(found["classes"], sizes, strict=True):
+        assert one["imbalance"] == max(sizes) / size
+        np.testing.assert_allclose(one["effective"], (1 - 0.9999**size) / 1e-4)
+    assert f"all: {every['to_do']}" in told
     page = (tmp_path / "cur" / "index.html").read_text("utf-8")
+    assert "Noise and imbalance" in page
     assert "never learnt" in page
     assert "Doubtful labels of tail classes" in page
     assert "different labels" in page

@@ -92,6 +92,9 @@ def _show(found: Any, out: Path, show: Any) -> None:
             "of a class, uncertain where images are few",
             soft_wrap=True,
         )
+        for one in found.groups:
+            if one.name in ("tail", "all"):
+                show.print(f"{one.name}: {one.to_do}", soft_wrap=True)
     show.print(
         f"near duplicates: {counted(len(found.copies), 'group')}; across splits {found.leaks}, "
         f"with different labels {found.conflicts}; outliers: {len(found.outliers):,}",

@@ -15,6 +15,7 @@ from tailora.curation.forgetting import Forgetting, forgetting
 from tailora.curation.influence import Influence, influence, within_class
 from tailora.curation.label_doubts import FOLDS, LabelDoubts, label_doubts, out_of_fold
 from tailora.curation.near_duplicates import COSINE, joined, near_duplicates
+from tailora.curation.noise_and_imbalance import class_to_do, noise_by_group
 from tailora.curation.outliers import class_distances, far_out
 from tailora.curation.pool_features import pool_features
 from tailora.curation.result import CuratedClass, CuratedImage, Curation, NearCopies
@@ -23,6 +24,7 @@ from tailora.data.sources import file_path
 from tailora.errors import ConfigError, DataError, TailoraError
 from tailora.frames import Rows
 from tailora.inference.search_pool import FEATURES, Pool, open_pool
+from tailora.losses.class_weights import effective_number
 from tailora.numbers import counted, named_list
 from tailora.progress import Progress, silent
 from tailora.runs.run import Run, load_run
@@ -218,6 +220,7 @@ def _curation(
         data=seen.pool.name,
         images=images,
         classes=Rows(classes),
+        groups=Rows(noise_by_group(classes)) if classes else Rows(()),
         copies=_copies(copies, images),
         doubts=() if judged is None else tuple(judged.doubts.ranked().tolist()),
         notes=tuple(notes),
@@ -282,24 +285,35 @@ def _classes(
     group_of = {present[c]: name for name, own in make_groups(kept).items() for c in own}
     labelled, true = doubts.joint.sum(axis=1), doubts.joint.sum(axis=0)
     right = doubts.joint.diagonal()
+    judges = ~np.isnan(doubts.support)
+    imbalance, effective = counts.imbalance(), effective_number(counts.array())
     found = []
     for c in sorted(present, key=lambda c: (-counts.values[c], c)):
         own = labels == c
         wrong = np.bincount(doubts.suggested[own & doubts.doubted], minlength=len(labelled))
+        mislabelled = float(1 - right[c] / labelled[c]) if labelled[c] else None
+        missed = float(1 - right[c] / true[c]) if true[c] else None
+        confused = counts.names[int(wrong.argmax())] if wrong.any() else None
         found.append(
             CuratedClass(
                 name=counts.names[c],
                 group=group_of[c],
                 images=counts.values[c],
-                judged=int((own & ~np.isnan(doubts.support)).sum()),
+                judged=int((own & judges).sum()),
                 doubted=int(wrong.sum()),
-                mislabelled=float(1 - right[c] / labelled[c]) if labelled[c] else None,
-                missed=float(1 - right[c] / true[c]) if true[c] else None,
-                confused=counts.names[int(wrong.argmax())] if wrong.any() else None,
+                mislabelled=mislabelled,
+                missed=missed,
+                confused=confused,
                 forgotten=float(judged.forgetting.forgotten[own].mean()),
                 unlearnt=int((~judged.forgetting.learnt[own]).sum()),
                 outliers=int(far[own].sum()),
                 copies=int((others[own] > 0).sum()),
+                imbalance=float(imbalance[c]),
+                effective=float(effective[c]),
+                estimated=float(true[c] * judges.sum() + (own & ~judges).sum()),
+                to_do=class_to_do(
+                    int(wrong.sum()), mislabelled, missed, float(imbalance[c]), confused=confused
+                ),
             )
         )
     return found

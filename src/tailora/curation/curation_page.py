@@ -7,7 +7,13 @@ from typing import Any, Final
 
 from numpy.typing import NDArray
 
-from tailora.curation.result import CuratedClass, CuratedImage, Curation, NearCopies
+from tailora.curation.result import (
+    CuratedClass,
+    CuratedGroup,
+    CuratedImage,
+    Curation,
+    NearCopies,
+)
 from tailora.methods.scoring import csv_text
 from tailora.numbers import counted, decimal, percent
 from tailora.report.blocks import (
@@ -86,7 +92,7 @@ class _Pictures:
 def _sections(found: Curation, pictures: _Pictures) -> list[Section]:
     sections = [_summary(found)]
     if found.classes:
-        sections.append(_class_table(found.classes))
+        sections += [_noise(found), _class_table(found.classes)]
         tail = {one.name for one in found.classes if one.group == "tail"}
         doubts = [(row, found.images[row].label in tail) for row in found.doubts]
         sections += [
@@ -126,14 +132,59 @@ def _summary(found: Curation) -> Section:
     return Section("summary", "Summary", "", tuple(blocks))
 
 
+def _noise(found: Curation) -> Section:
+    columns = (
+        Column("class", numeric=False),
+        Column("images"),
+        Column("imbalance", "images of the largest class over those of this, or the smallest here"),
+        Column("effective", "effective number of images, as the class-balanced loss counts them"),
+        Column("wrong, %", "estimated share of labels that are wrong"),
+        Column("missed, %", "estimated share of images that have another label"),
+        Column("really", "estimated number of images that are of the class, whatever their label"),
+        Column("to do", numeric=False),
+    )
+    rows = tuple(
+        (
+            class_cell(one.name),
+            *_noise_cells(one, percent(one.missed)),
+            Cell(one.to_do),
+        )
+        for one in found.classes
+    )
+    totals = tuple(
+        (
+            Cell(f"{one.name}: {counted(one.classes, 'class')}"),
+            *_noise_cells(one, ""),
+            Cell(one.to_do),
+        )
+        for one in found.groups
+    )
+    caption = (
+        "Shares by confident learning: too high where the encoder cannot tell classes apart, and "
+        "uncertain in classes with few images. Noise asks for looking at labels, imbalance for "
+        "more images."
+    )
+    table = Table(columns, rows, "Noise and imbalance per class", totals)
+    return Section("noise", "Noise and imbalance", caption, (table,))
+
+
+def _noise_cells(one: CuratedClass | CuratedGroup, missed: str) -> tuple[Cell, ...]:
+    return (
+        Cell(f"{one.images:,}"),
+        Cell(f"{one.imbalance:.1f}"),
+        Cell(f"{one.effective:,.0f}"),
+        Cell(percent(one.mislabelled)),
+        Cell(missed),
+        Cell(f"{one.estimated:,.0f}"),
+    )
+
+
 def _class_table(classes: Sequence[CuratedClass]) -> Section:
     columns = (
         Column("class", numeric=False),
         Column("group", numeric=False),
         Column("images"),
         Column("doubted", "another class is likelier than the label; of those judged"),
-        Column("wrong, %", "estimated share of its labels that are wrong"),
-        Column("missed, %", "estimated share of its images that have another label"),
         Column("most as", "class that most of the doubted are taken for", numeric=False),
         Column("forgotten", "mean times that a head that learns an image loses it again"),
         Column("never learnt", "images that a head that learns them never predicts right"),
@@ -146,8 +197,6 @@ def _class_table(classes: Sequence[CuratedClass]) -> Section:
             Cell(one.group),
             Cell(f"{one.images:,}"),
             Cell(str(one.doubted), detail=f"of {one.judged:,}"),
-            Cell(percent(one.mislabelled)),
-            Cell(percent(one.missed)),
             class_cell(one.confused or "–"),
             Cell(decimal(one.forgotten, digits=1)),
             Cell(str(one.unlearnt)),
@@ -156,11 +205,10 @@ def _class_table(classes: Sequence[CuratedClass]) -> Section:
         )
         for one in classes
     )
-    caption = (
-        "By heads that have not seen the image; shares by confident learning. Those of classes "
-        "with few images are uncertain."
+    caption = "Doubted by heads that have not seen the image; forgotten by heads that learn it."
+    return Section(
+        "classes", "Findings per class", caption, (Table(columns, rows, "Findings per class"),)
     )
-    return Section("classes", "Classes", caption, (Table(columns, rows, "Findings per class"),))
 
 
 def _doubts(

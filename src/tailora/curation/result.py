@@ -72,6 +72,11 @@ class CuratedClass:
         unlearnt: Images of it that a head that learns them never predicted right.
         outliers: Images far from the others.
         copies: Images with a near duplicate.
+        imbalance: Images of the largest class over its own, at least 1.
+        effective: Effective number of its images, as the class-balanced loss counts them.
+        estimated: Images that are really of the class, by the estimated shares; those that could
+            not be judged are taken as they are.
+        to_do: What it needs first, in a few words.
     """
 
     name: str
@@ -86,6 +91,41 @@ class CuratedClass:
     unlearnt: int
     outliers: int
     copies: int
+    imbalance: float
+    effective: float
+    estimated: float
+    to_do: str
+
+
+@final
+@dataclass(frozen=True)
+class CuratedGroup:
+    """Noise and imbalance of the head, middle or tail classes, or of all.
+
+    Args:
+        name: `"head"`, `"middle"`, `"tail"` or `"all"`.
+        classes: How many there are.
+        images: With their labels.
+        judged: Those of which the label could be judged.
+        doubted: Those for which another class is likelier.
+        mislabelled: Estimated share of their labels that are wrong, in [0, 1]; None if none could
+            be judged.
+        imbalance: Images of the largest class of all over those of the smallest of these.
+        effective: Sum of the effective numbers of their images.
+        estimated: Images that are really of them, by the estimated shares.
+        to_do: What to do about it, in a sentence.
+    """
+
+    name: str
+    classes: int
+    images: int
+    judged: int
+    doubted: int
+    mislabelled: float | None
+    imbalance: float
+    effective: float
+    estimated: float
+    to_do: str
 
 
 @final
@@ -109,6 +149,8 @@ class Curation:
         data: Its name.
         images: One per image, in order; unreadable ones are left out.
         classes: Largest first; empty without labels.
+        groups: Noise and imbalance of head, middle and tail classes, then of all; empty without
+            labels.
         copies: Groups of near duplicates: those with different labels first, then those across
             splits.
         doubts: Numbers in `images` of doubted labels, the most doubtful first.
@@ -118,6 +160,7 @@ class Curation:
     data: str
     images: Rows[CuratedImage]
     classes: Rows[CuratedClass]
+    groups: Rows[CuratedGroup]
     copies: Rows[NearCopies]
     doubts: tuple[int, ...]
     notes: tuple[str, ...]
@@ -148,6 +191,7 @@ class Curation:
             "leaks": self.leaks,
             "conflicts": self.conflicts,
             "classes": [asdict(one) for one in self.classes],
+            "groups": [asdict(one) for one in self.groups],
             "copies": [asdict(one) for one in self.copies],
             "notes": list(self.notes),
         }
