@@ -9,13 +9,15 @@ import pyogrio
 import pytest
 import shapely
 from PIL import Image
+from scipy.linalg import inv, sqrtm
 from sklearn.metrics import average_precision_score
 from sklearn.metrics.pairwise import cosine_similarity
-from sklearn.preprocessing import StandardScaler, normalize
+from sklearn.preprocessing import normalize
 
 import tailora
 from tailora.backbones.symmetries import over_views
 from tailora.data import prepare_images
+from tailora.features.whitening import RIDGE
 from tailora.inference import search_pool
 from tailora.runs.run import Classifier
 from tests.data.scenes import NORTH, WEST, write_scene
@@ -77,8 +79,10 @@ def features(run, data):
 
 
 def expected(rows, like, unlike=()):
-    """Scores by scikit-learn."""
-    own = StandardScaler().fit_transform(rows)
+    """Scores by SciPy and scikit-learn."""
+    covariance = np.cov(rows.T.astype(float), bias=True)
+    ridge = RIDGE * covariance.diagonal().mean() * np.eye(rows.shape[1])
+    own = (rows - rows.mean(axis=0, dtype=float)) @ inv(sqrtm(covariance + ridge))
     of, less = (
         cosine_similarity(own, normalize(own[one]).mean(axis=0)[None])[:, 0] if len(one) else 0
         for one in (like, list(unlike))

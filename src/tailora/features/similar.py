@@ -1,6 +1,7 @@
 """Similarity of every row of a feature bank to examples, block by block.
 
-Features are standardised by the rows that are searched and compared by their cosine, as in
+Features are whitened by the rows that are searched and compared by their cosine; whether a row is
+a copy of an example is judged by the cosine of standardised features, as in
 `tailora.metrics.retrieval`. A row of NaN, an image that could not be used, gets NaN.
 """
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tailora.errors import ConfigError, unknown_name
+from tailora.features.whitening import fit_whitening
 from tailora.metrics.retrieval import directions, steady
 
 COMBINATIONS: Final = ("mean", "max")
@@ -34,7 +36,8 @@ class Similarities:
     Args:
         scores: Similarity to the examples, less for rows that resemble counter-examples (rows,);
             NaN for rows of NaN.
-        nearest: Cosine to the nearest example or counter-example (rows,), in [-1, 1] or NaN.
+        nearest: Cosine of standardised features to the nearest example or counter-example (rows,),
+            in [-1, 1] or NaN.
     """
 
     scores: NDArray[np.float64]
@@ -46,7 +49,7 @@ def similarities(
 ) -> Similarities:
     """Compare every row with examples.
 
-    The bank is read twice; memory is one block and two numbers per row.
+    The bank is read three times, once of them in part; memory is one block and two numbers per row.
 
     Args:
         bank: Features that are searched (rows, width), e.g. memory-mapped.
@@ -62,7 +65,7 @@ def similarities(
     Example:
         >>> bank = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [-1.0, -1.1]])
         >>> similarities(bank, [[1.0, 0.0]]).scores.round(2).tolist()
-        [1.0, 0.99, -0.2, -0.72]
+        [1.0, 0.99, -0.26, -0.73]
     """
     if combine not in COMBINATIONS:
         raise unknown_name("combination", combine, COMBINATIONS)
@@ -72,19 +75,20 @@ def similarities(
     if not len(wanted):
         raise ConfigError("a search needs an example")
     center, spread = _moments(bank)
-    of, less = (directions((one - center) / spread) for one in (wanted, against))
+    examples = directions((np.concatenate([wanted, against]) - center) / spread).T
+    whitening = fit_whitening(bank)
+    of, less = whitening.of(wanted), whitening.of(against)
     means = [directions(one.mean(axis=0, keepdims=True)) for one in (of, less) if len(one)]
-    queries = np.concatenate([of, less, *means]).T
     scores, nearest = (np.full(len(bank), np.nan) for _ in range(2))
     for rows, block in _blocks(bank):
-        every = directions((block - center) / spread) @ queries
-        similar, to_means = np.split(every, [len(of) + len(less)], axis=1)
-        nearest[rows] = similar.max(axis=1)
-        if combine == "max":  # the difference is nought without counter-examples
-            own = similar[:, : len(of)].max(axis=1)
-            scores[rows] = 2 * own - nearest[rows]
+        nearest[rows] = (directions((block - center) / spread) @ examples).max(axis=1)
+        own = whitening.of(block)
+        if combine == "max":
+            ours = (own @ of.T).max(axis=1)
+            others = (own @ less.T).max(axis=1, initial=-1.0)
+            scores[rows] = ours - np.maximum(0.0, others - ours)
         else:
-            scores[rows] = to_means @ np.array([1.0, -AGAINST])[: len(means)]
+            scores[rows] = own @ np.concatenate(means).T @ np.array([1.0, -AGAINST])[: len(means)]
     return Similarities(scores.round(_DIGITS), nearest)
 
 
