@@ -788,6 +788,27 @@ BREAKS: tuple[Break, ...] = (
         ("features/test_similar.py::test_scores_are_those_of_scikit_learn",),
     ),
     Break(
+        "search-whitening",
+        "the axes beyond the strongest lose as much as these",
+        "features/whitening.py",
+        (("(beyond + floor) / (strength", "floor / (strength"),),
+        ("features/test_whitening.py::test_axes_beyond_the_strongest_count_as_equally_strong",),
+    ),
+    Break(
+        "label-diverse",
+        "a page is far from what was shown, and alike in itself",
+        "labelling/acquisition.py",
+        (
+            (
+                "np.maximum(closest, self.space.to(item), out=closest)\n            self._take",
+                "self._take",
+            ),
+        ),
+        (
+            "labelling/test_acquisition.py::test_the_others_are_the_farthest_from_all_that_were_shown",
+        ),
+    ),
+    Break(
         "search-against",
         "counter-examples count as much as examples",
         "features/similar.py",

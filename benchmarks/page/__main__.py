@@ -25,6 +25,7 @@ from benchmarks.page.planted_section import planted
 from benchmarks.page.precision_section import precision
 from benchmarks.page.pruning_section import pruning
 from benchmarks.page.run_sections import how_it_was_run, pairs
+from benchmarks.page.search_section import search_quality
 from benchmarks.page.selection_section import selection
 
 ROOT: Final = Path(__file__).parents[2]
@@ -35,7 +36,7 @@ Results = dict[str, dict[str, Any]]
 SECTIONS: Final[tuple[Callable[[Results], str], ...]] = (
     how_it_was_run, pairs, growth, large_inputs, clustering_memory, nearest, predictions, precision,
     memory, whole_method, pretraining, doubt, boxes, detector, planted, pruning, selection,
-    labelling, demo,
+    search_quality, labelling, demo,
 )  # fmt: skip
 
 

@@ -44,7 +44,8 @@ def labelling(results: dict[str, Any]) -> str:
         "test split of a logit-adjusted head on the labels, and the gain over as many random "
         f"labels, paired by seed, with 95 % intervals over {found['seeds']} seeds; features of "
         f"{found['encoder']}, which know nothing of the data. The goal after the last mark, "
-        f"{TIMES:.0f} times, is reached in {reached} of {compared} cases; {_half(found)}\n\n"
+        f"{TIMES:.0f} times, is reached in {reached} of {compared} cases; {_half(found)}"
+        f"{_most(found)}\n\n"
         + table(
             ("data", "labels", "way", "rare", "times", "classes", "rare F1", "gain", "all F1"),
             rows,
@@ -71,6 +72,22 @@ def _half(found: dict[str, Any]) -> str:
         good += [f"{data} ({way})" for way in WAYS[1:] if mean[way][half] >= mean["random"][-1]]
     where = ", ".join(good) if good else "no data"
     return f"half the labels gave the rare F1 of all random ones on {where}."
+
+
+def _most(found: dict[str, Any]) -> str:
+    """Say what a head with many labels could show with these features."""
+    parts = [
+        f"{np.mean(one['by_a_head_of_validation']['times']):.1f} times on {data} (a head of "
+        f"{one['by_a_head_of_validation']['labels']} labels)"
+        for data, one in found["data"].items()
+        if "by_a_head_of_validation" in one
+    ]
+    if not parts:
+        return ""
+    return (
+        " What these features can show at all: the first images in the order of a head that has "
+        f"learnt the whole validation split hold rare ones {' and '.join(parts)}."
+    )
 
 
 def _speed(speed: dict[str, Any]) -> str:

@@ -67,14 +67,15 @@ def test_a_head_that_knows_enough_of_a_class_ranks_by_its_probability(circle):
     )  # fmt: skip
     p = np.full((360, 3), 0.1, np.float32)
     p[200, 2], p[210, 2] = 0.9, 0.8
-    found = chooser(circle).page(state, Suggestions(1, 0, p), 2)
+    found = chooser(circle).page(state, Suggestions(1, 0, p), 8)
     assert (found[0].item, found[0].wanted) == (200, 2)
 
 
-def test_classes_with_few_labels_have_most_of_a_page(circle):
+def test_classes_with_few_labels_have_most_of_a_search(circle):
     state = answered({0: QUARRY} | dict.fromkeys(range(20, 110, 15), FARM) | {200: FOREST})
-    found = chooser(circle).page(state, None, 9)
-    wanted = [one.wanted for one in found]
+    found = chooser(circle).page(state, None, 36)
+    wanted = [one.wanted for one in found if one.acquisition == "find"]
+    assert len(wanted) == 9
     assert min(wanted.count(1), wanted.count(2)) >= 4
     assert wanted.count(0) <= 1
 
@@ -115,9 +116,33 @@ def test_refining_takes_the_smallest_margin_of_each_class(circle):
     p[220] = 0.5, 0.49, 0.01  # the smallest margin, without the rarest class
     p[250] = 0.5, 0.1, 0.4
     p[280] = 0.1, 0.5, 0.38
-    found = chooser(circle).page(state, Suggestions(1, 0, p), 3)
+    found = chooser(circle).page(state, Suggestions(1, 0, p), 12)[:3]
     assert [(one.item, one.wanted) for one in found] == [(250, 2), (280, 2), (220, 1)]
     assert {one.acquisition for one in found} == {"refine"}
+
+
+@pytest.mark.parametrize(
+    ("hits", "misses", "searched"), [(0, 0, 3), (0, 12, 3), (4, 4, 5), (9, 1, 9), (30, 0, 9)]
+)
+def test_as_much_is_searched_for_as_searches_succeed(circle, hits, misses, searched):
+    """Of twelve images, by (hits + 1) / (searches + 4): 0.25, 0.06, 0.42, 0.71 and 0.91."""
+    given = dict.fromkeys(range(hits), QUARRY) | dict.fromkeys(range(100, 100 + misses), FARM)
+    state = answered(given or {0: QUARRY}, wanted=QUARRY if given else None)
+    found = chooser(circle, target=99).page(state, None, 12)
+    assert sum(one.wanted is not None for one in found) == searched
+
+
+def test_the_others_are_the_farthest_from_all_that_were_shown(circle):
+    """k-centre greedy, on all pairs at once; nothing has a label, so nothing is searched for."""
+    state = answered({10: "skip", 50: "skip"})
+    page = chooser(circle).page(state, None, 6)
+    cosines, shown = circle @ circle.T, [10, 50]
+    for one in page:
+        closest = cosines[shown].max(axis=0)
+        assert closest[one.item] == pytest.approx(closest.min(), abs=1e-5)
+        shown.append(one.item)
+    assert [one.acquisition for one in page] == ["diverse"] * 6
+    assert 205 <= page[0].item <= 215
 
 
 def test_everybody_is_as_likely_to_be_drawn(circle):

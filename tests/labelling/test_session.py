@@ -169,7 +169,7 @@ def test_phases_switch_by_themselves_and_can_be_chosen(tmp_path, pool):
         assert {one.acquisition for one in opened.queries(6)} == {"check"}
         opened.choose_phase("refine")
         page = opened.queries(6)
-        assert {one.acquisition for one in page} <= {"refine", "random"}
+        assert {one.acquisition for one in page} <= {"refine", "diverse", "random"}
         assert not opened.status().automatic
         opened.choose_phase(None)
         assert opened.status().automatic

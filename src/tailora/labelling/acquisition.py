@@ -1,5 +1,9 @@
 """Which images are shown next: find rare classes, refine between classes, check at random.
 
+Images that are looked for are for the most part such as no shown one is like: a head learns more
+from labels of all there is than from many of the same kind, rare classes included. The rest is
+searched for by class, as large a part as searches succeed.
+
 A page is a function of the state of the session, the features and what the head says, and of
 nothing else: the same journal gives the same page to the bit.
 """
@@ -26,6 +30,8 @@ GIVE_UP: Final = 20
 """Images shown in a row in search of a class without one of it, after which it is left alone."""
 ENOUGH: Final = 3
 """Labels of a class from which its probability by the head finds more of it than similarity."""
+SEARCHED: Final = (0.25, 0.75)
+"""Least and largest part of the images looked for that is searched for by class."""
 RECENT: Final = 200
 """Images shown last, of which near copies are not shown."""
 
@@ -53,7 +59,7 @@ class Chooser:
     Args:
         settings: Of the session.
         space: Features of all images.
-        examples: Directions (examples, width) of the examples of each class, by its index.
+        examples: Whitened directions (examples, width) of the examples of each class, by its index.
     """
 
     def __init__(
@@ -92,8 +98,8 @@ class Chooser:
             return drawn
         free = self.space.usable.copy()
         free[[*state.answers, *kept, *(one.item for one in drawn)]] = False
-        recent = [*list(state.asked)[-RECENT:], *kept, *(one.item for one in drawn)]
-        sought = _Search(self, state, suggestions, free, recent).images(phase, count - len(drawn))
+        others = [*kept, *(one.item for one in drawn)]
+        sought = _Search(self, state, suggestions, free, others).images(phase, count - len(drawn))
         return self._mixed(state, drawn, sought)
 
     def drawn(self, state: Replay) -> list[int]:
@@ -141,8 +147,6 @@ class _Needs:
         self.counts: list[int] = np.bincount(found, minlength=len(classes)).tolist()
         index = {name: c for c, name in enumerate(classes)}
         self.shown, self.hits, self.vain = ([0] * len(classes) for _ in range(3))
-        self.explored, self.new = 0, 0
-        seen: set[int] = set()
         for item, one in state.asked.items():
             of = self.labels.get(item)
             if one.wanted is not None and item in state.answers:
@@ -150,11 +154,16 @@ class _Needs:
                 self.shown[c] += 1
                 self.hits[c] += of == c
                 self.vain[c] = 0 if of == c else self.vain[c] + 1
-            elif one.acquisition == "find" and item in state.answers:
-                self.explored += 1
-                self.new += of is not None and of not in seen
-            seen |= set() if of is None else {of}
         self.open = [c for c, misses in enumerate(self.vain) if misses < GIVE_UP]
+
+    @property
+    def share(self) -> float:
+        """Part of the images looked for that is searched for: the share of searches with a hit.
+
+        The mean of a Beta distribution that expects one hit in four before the first.
+        """
+        rate = (sum(self.hits) + 1) / (sum(self.shown) + 4)
+        return min(max(rate, SEARCHED[0]), SEARCHED[1])
 
 
 @final
@@ -167,31 +176,59 @@ class _Search:
         state: Replay,
         suggestions: Suggestions | None,
         free: NDArray[np.bool_],
-        recent: Sequence[int],
+        others: Sequence[int],  # on the page already
     ) -> None:
         self.space, self.examples = chooser.space, chooser.examples
         self.p = None if suggestions is None else suggestions.probabilities
         self.needs = _Needs(state, chooser.settings.classes)
-        self.free, self.recent = free, list(recent)
+        self.free, self.asked, self.page = free, state.asked, list(others)
+        self.recent = [*list(state.asked)[-RECENT:], *others]
         self.held = np.zeros(len(free), dtype=bool)
         self.held[self.recent] = True
         self.random = np.random.default_rng([chooser.settings.seed, state.pages, 1])
         self.target = chooser.settings.target
-        self.scores: dict[int | None, NDArray[np.floating]] = {}
+        self.scores: dict[int, NDArray[np.floating]] = {}
 
     def images(self, phase: Phase, count: int) -> list[Chosen]:
-        """Return up to `count` images."""
+        """Return up to `count` images: some of classes, the rest unlike all before."""
+        found = self._of_classes(phase, round(self.needs.share * count))
+        return [*found, *self._diverse(count - len(found))]
+
+    def _diverse(self, count: int) -> list[Chosen]:
+        """Return images that are far from all shown and from each other.
+
+        Always the farthest, as in k-centre greedy (Sener and Savarese, ICLR 2018, algorithm 1).
+        """
+        closest = self.space.closeness(self.asked).copy()
+        for item in self.page:
+            np.maximum(closest, self.space.to(item), out=closest)
+        found: list[Chosen] = []
+        while len(found) < count and self.free.any():
+            item = int(np.where(self.free, -closest, -np.inf).argmax())
+            if not self.recent:  # nothing was shown yet
+                item = int(self.random.choice(np.flatnonzero(self.free)))
+            np.maximum(closest, self.space.to(item), out=closest)
+            self._take(item)
+            found.append(Chosen(item, "diverse"))
+        return found
+
+    def _take(self, item: int) -> None:
+        self.free[item] = False
+        self.recent.append(item)
+        self.page.append(item)
+
+    def _of_classes(self, phase: Phase, count: int) -> list[Chosen]:
+        """Return images that may be of the classes that lack labels, or lie beside them."""
         margins = None if phase == "find" or self.p is None else two_likeliest(self.p)
         worth = self._worth(unknown=margins is None)
         found: list[Chosen] = []
-        while len(found) < count and self.free.any():
+        while worth and len(found) < count and self.free.any():
             c = max(worth, key=lambda c: worth[c].now)
             worth[c].take()
             if c not in self.scores:
                 self.scores[c] = self._like(c) if margins is None else self._between(c, *margins)
             item = self._best(self.scores[c])
-            self.free[item] = False
-            self.recent.append(item)
+            self._take(item)
             found.append(Chosen(item, "find" if margins is None else "refine", c))
         return found
 
@@ -210,36 +247,29 @@ class _Search:
             self.held[item] = True  # also where the two products differ in the last bit
         return int(np.where(self.free, scores, -np.inf).argmax())
 
-    def _worth(self, *, unknown: bool) -> dict[int | None, "_Worth"]:
-        """Return what showing an image is worth for each class, and for those without a trace."""
+    def _worth(self, *, unknown: bool) -> dict[int, "_Worth"]:
+        """Return what showing an image is worth for each class with a label or an example."""
         needs = self.needs
         known = [c for c, n in enumerate(needs.counts) if n or (unknown and c in self.examples)]
         left = [c for c in known if needs.counts[c] < self.target] or known
-        found: dict[int | None, _Worth] = {
-            c: _Worth(needs.counts[c], needs.hits[c], needs.shown[c]) for c in left
-        }
-        if not found or (unknown and len(known) < len(needs.counts)):
-            found[None] = _Worth(0, needs.new, needs.explored)
-        return found
+        return {c: _Worth(needs.counts[c], needs.hits[c], needs.shown[c]) for c in left}
 
-    def _like(self, c: int | None) -> NDArray[np.floating]:
+    def _like(self, c: int) -> NDArray[np.floating]:
         """Return how much each image is like a class (images,)."""
-        if c is None:
-            return self.random.random(len(self.space))
         if self.p is not None and self.needs.counts[c] >= ENOUGH and self.p[:, c].any():
             return self.p[:, c]
         items = np.array(list(self.needs.labels), dtype=np.int64)
         own = np.array(list(self.needs.labels.values()), dtype=np.int64) == c
-        of = self.space.directions[items[own]]
+        of = self.space.whitened[items[own]]
         if c in self.examples:
             of = np.concatenate([of, self.examples[c]])
         query = 2 * of.mean(axis=0, dtype=np.float64)
         if not own.all():
-            query -= self.space.directions[items[~own]].mean(axis=0, dtype=np.float64)
+            query -= self.space.whitened[items[~own]].mean(axis=0, dtype=np.float64)
         return self.space.similar(query)
 
     def _between(
-        self, c: int | None, two: NDArray[np.int64], margin: NDArray[np.floating]
+        self, c: int, two: NDArray[np.int64], margin: NDArray[np.floating]
     ) -> NDArray[np.floating]:
         """Return images by the margin of their two likeliest classes, those with `c` first."""
         return -margin - 2 * (two != c).all(axis=1)

@@ -23,7 +23,7 @@ UNSURE: Final = "unsure"
 SKIP: Final = "skip"
 
 Phase = Literal["find", "refine", "check"]
-Acquisition = Literal[Phase, "random", "import"]
+Acquisition = Literal[Phase, "diverse", "random", "import"]
 DRAWN: Final = ("random", "check")
 """Acquisitions that draw evenly, and show no suggestion."""
 

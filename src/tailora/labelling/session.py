@@ -76,7 +76,7 @@ class Query:
         name: Its name there.
         suggestion: Likeliest class; None if it is shown blind, and before there is a head.
         probability: Of the suggestion.
-        acquisition: `"find"`, `"refine"`, `"check"` or `"random"`.
+        acquisition: `"find"`, `"refine"`, `"diverse"`, `"check"` or `"random"`.
         answer: Given in this session: a class, `"unsure"`, `"skip"`, or None.
         wanted: Class that is looked for.
     """
