@@ -17,6 +17,7 @@ from benchmarks.speed import (
     clustering_memory,
     demo_profile,
     detection,
+    duplicates,
     growth,
     large_inputs,
     map_doubt,
@@ -26,6 +27,7 @@ from benchmarks.speed import (
     predictions,
     pretraining,
     scenes,
+    search,
     segmentation,
     training,
     whole_method,
@@ -51,6 +53,8 @@ BENCHMARKS = {
     "segmentation": segmentation,
     "boxes": boxes,
     "detection": detection,
+    "duplicates": duplicates,
+    "search": search,
 }
 _BY_FILE = ("clustering", "clustering-growth", "nearest")  # `--out` names their file
 

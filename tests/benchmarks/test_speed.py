@@ -14,12 +14,14 @@ from benchmarks.speed import (
     clustering_memory,
     demo_profile,
     detection,
+    duplicates,
     growth,
     large_inputs,
     memory,
     predictions,
     pretraining,
     ratios,
+    search,
     segmentation,
     whole_method,
 )
@@ -359,6 +361,24 @@ def test_the_doubt_that_ranks_errors_first_has_the_larger_area():
     assert (first["value"], first["interval"]) == (1, [1, 1])
     assert second == {"value": 0.5, "interval": [0.5, 0.5]}
     assert found["difference"] == {"value": 0.5, "interval": [0.5, 0.5]}
+
+
+def test_planted_duplicates_are_all_found(tmp_path):
+    words = ["--samples", "300", "--features", "24", "--copies", "20", "--repeats", "1"]
+    duplicates.main([*words, "--out", str(tmp_path)])
+    rows = result(tmp_path, "duplicates")["rows"]
+    assert [row["variances"] for row in rows] == ["falling", "equal"]
+    assert all((row["found"], row["wrong"]) == (20, 0) for row in rows)
+    assert all(row["peak_memory_mb"] >= row["memory_before_mb"] > 0 for row in rows)
+
+
+def test_a_search_is_of_the_windows_of_a_scene(tmp_path):
+    words = ["--side", "96", "--chip", "32", "--features", "8", "--repeats", "2"]
+    search.main([*words, "--out", str(tmp_path)])
+    found = result(tmp_path, "search")
+    assert found["windows"] == 5 * 5  # each half a window from the last
+    assert len(found["seconds"]) == 2
+    assert found["median_processor_seconds"] >= 0
 
 
 def test_boxes_agree_with_polygons(tmp_path):

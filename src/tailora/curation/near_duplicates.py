@@ -25,9 +25,11 @@ COSINE: Final = 0.98
 HASH_BITS: Final = 4
 """Of 64, in which the hashes of duplicates may differ."""
 
-_AXES: Final = 6  # of the search tree: more leave fewer candidates, and take longer to search
+_AXES: Final = 64  # that distances are bounded by: more leave fewer candidates, and cost more
+_BOXED: Final = 3  # of these, by whose boxes blocks are left out
 _SAMPLED: Final = 20_000  # rows that the axes are found with
-_AT_ONCE: Final = 256  # rows whose candidates are held together
+_AT_ONCE: Final = 256  # rows that are compared with all near them
+_LISTED: Final = 64  # of these, whose candidates are listed together
 _COMPARED: Final = 2**16  # candidates whose features are
 _SIDE: Final = 32  # pixels of the image that is hashed
 _LOW: Final = 8  # frequencies per axis in a hash
@@ -44,9 +46,9 @@ def near_duplicates(
 ) -> list[NDArray[np.int64]]:
     """Group images that are alike in features and in pixels; a copy of a copy is in the group.
 
-    Unit vectors of that cosine are close in any projection too, so a tree over few principal axes
-    finds candidates, and only these are compared in full: nothing is missed. Memory does not grow
-    with the number of pairs, since those within a group are not compared again.
+    Unit vectors of that cosine are close in any projection too, so matrix products over some
+    principal axes find candidates, and only these are compared in full: nothing is missed. Memory
+    does not grow with the number of pairs, since those within a group are not compared again.
 
     Args:
         features: (rows, width), finite.
@@ -99,17 +101,26 @@ def _candidates(unit: NDArray[np.float32], radius: float) -> Iterator[Pairs]:
     axes = min(_AXES, *unit.shape)
     sample = np.linspace(0, len(unit) - 1, min(len(unit), _SAMPLED)).round().astype(np.int64)
     near = PCA(axes, svd_solver="covariance_eigh").fit(unit[sample]).transform(unit)
-    tree = KDTree(near)
+    # blocks of rows beside each other, so that their boxes are small
+    order = np.asarray(KDTree(near[:, :_BOXED]).indices)
+    near = near[order].astype(np.float32)
+    half = (near**2).sum(axis=1, keepdims=True) / 2
+    ones = np.ones_like(half)
+    # the product of a row of each is -|u - v|^2 / 2
+    left, right = np.hstack([near, -half, ones]), np.hstack([near, ones, -half])
+    far, least = radius + 1e-3, -(radius**2) / 2 - 1e-5  # rounding must not lose a pair
     for start in range(0, len(unit), _AT_ONCE):
-        rows = np.asarray(tree.indices[start : start + _AT_ONCE])  # of leaves beside each other
-        # rounding of single precision must not lose a pair
-        found = KDTree(near[rows]).sparse_distance_matrix(
-            tree, radius + 1e-3, output_type="ndarray"
-        )
-        first, second = rows[found["i"]], found["j"]
-        pairs = np.stack([first, second], axis=1)[second > first]
-        for block in range(0, len(pairs), _COMPARED):
-            yield pairs[block : block + _COMPARED]
+        block, later = near[start : start + _AT_ONCE, :_BOXED], near[start:, :_BOXED]
+        beyond = np.maximum(block.min(axis=0) - later, later - block.max(axis=0))
+        close = np.flatnonzero((np.maximum(beyond, 0) ** 2).sum(axis=1) <= far**2)
+        products = left[start : start + _AT_ONCE] @ right[start + close].T
+        found = np.flatnonzero(products.max(axis=1) >= least)
+        for rows in np.split(found, range(_LISTED, len(found), _LISTED)):
+            first, second = np.nonzero(products[rows] >= least)
+            first, second = rows[first], close[second]  # from `start`
+            pairs = order[start + np.stack([first, second], axis=1)[second > first]]
+            for some in range(0, len(pairs), _COMPARED):
+                yield pairs[some : some + _COMPARED]
 
 
 def perceptual_hash(image: NDArray[Any]) -> NDArray[np.bool_]:
