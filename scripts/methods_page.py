@@ -11,7 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tailora import registry
-from tailora.cli.describe import OBJECTIVE_TEXTS, argument_texts, guard, method_texts, one_line
+from tailora.cli.describe import (
+    AUGMENTATION_TEXTS,
+    OBJECTIVE_TEXTS,
+    argument_texts,
+    guard,
+    method_texts,
+    one_line,
+)
 from tailora.heads.probes import find_probe, probe_names
 
 ROOT = Path(__file__).parents[1]
@@ -62,6 +69,7 @@ def _index(families: list[str]) -> str:
         "## Methods\n\n" + _table("method", method_texts()),
         "## Training objectives of the base adapter\n\n"
         + _table("`train.objective`", OBJECTIVE_TEXTS),
+        "## Augmentations\n\n" + _table("`train.augment`", AUGMENTATION_TEXTS),
         "## Probes\n\n"
         + _table("probe", {name: find_probe(name).summary for name in probe_names()}),
     ]

@@ -14,12 +14,15 @@ import tailora
 from benchmarks.page import __main__ as benchmarks_page
 from benchmarks.page.growth_figures import digest
 from tailora import registry
-from tailora.cli.describe import OBJECTIVE_TEXTS, guard
+from tailora.augment.moved_objects import OBJECTS
+from tailora.augment.nadir import NADIR
+from tailora.cli.describe import AUGMENTATION_TEXTS, OBJECTIVE_TEXTS, guard
 from tailora.config.recipe import Recipe
 from tailora.counts import ClassCounts
 from tailora.experiments.plan import check_plan, make_plan
 from tailora.methods.checks import check_recipe
 from tailora.methods.training_objectives import OBJECTIVES
+from tailora.train.objectives import AUGMENTATIONS
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
@@ -162,6 +165,10 @@ def test_every_method_names_a_test_that_knows_it(family):
 
 def test_every_objective_is_listed():
     assert set(OBJECTIVE_TEXTS) == set(OBJECTIVES)
+
+
+def test_every_augmentation_is_listed():
+    assert set(AUGMENTATION_TEXTS) == {*AUGMENTATIONS, NADIR, OBJECTS}
 
 
 def test_the_readme_shows_the_committed_demo_and_nothing_else(publish):

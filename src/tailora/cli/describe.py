@@ -28,6 +28,16 @@ OBJECTIVE_TEXTS = {
     "NeurIPS 2020)",
     "rotation": "no labels: predict the rotation of an image (Yang and Xu, NeurIPS 2020)",
 }
+AUGMENTATION_TEXTS = {
+    "dihedral": "the eight flips and quarter turns, all equally likely",
+    "nadir": "flips, quarter turns, and random changes of scale, brightness, contrast, colour and sharpness that "
+    "suit images seen from above (after RandAugment, Cubuk et al., CVPR Workshops 2020)",
+    "speckle": "multiplicative noise, for radar",
+    "dihedral+speckle": "flips and quarter turns, and speckle",
+    "objects": "of `--task detect`: flips and quarter turns, any angle, other sizes, rare objects "
+    "pasted",
+    "none": "images as they are",
+}
 
 
 def listing() -> dict[str, dict[str, Any]]:
@@ -38,6 +48,7 @@ def listing() -> dict[str, dict[str, Any]]:
     families["probes"] = registry.head_texts()
     families["backbones"] = _encoder_texts()
     families["objectives"] = dict(OBJECTIVE_TEXTS)
+    families["augmentations"] = dict(AUGMENTATION_TEXTS)
     families["tasks"] = {
         name: entry.attributes["summary"] for name, entry in registry.entries("tasks").items()
     }
@@ -66,6 +77,7 @@ def method_texts() -> dict[str, str]:
 _HOW = {
     "objectives": "set as train.objective_options",
     "backbones": "set as backbone.options",
+    "augmentations": "set as train.augment, options as train.augment_options",
     "tasks": "none",
 }
 
