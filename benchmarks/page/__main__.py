@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from benchmarks.page.boxes_section import boxes, detector
 from benchmarks.page.clustering_section import clustering_memory, nearest
+from benchmarks.page.collections_section import collections
 from benchmarks.page.cost_sections import predictions, pretraining
 from benchmarks.page.demo_section import demo
 from benchmarks.page.doubt_section import doubt
@@ -36,7 +37,7 @@ Results = dict[str, dict[str, Any]]
 SECTIONS: Final[tuple[Callable[[Results], str], ...]] = (
     how_it_was_run, pairs, growth, large_inputs, clustering_memory, nearest, predictions, precision,
     memory, whole_method, pretraining, doubt, boxes, detector, planted, pruning, selection,
-    search_quality, labelling, demo,
+    search_quality, labelling, collections, demo,
 )  # fmt: skip
 
 
