@@ -30,8 +30,9 @@ OBJECTIVE_TEXTS = {
 }
 AUGMENTATION_TEXTS = {
     "dihedral": "the eight flips and quarter turns, all equally likely",
-    "nadir": "flips, quarter turns, and random changes of scale, brightness, contrast, colour and sharpness that "
-    "suit images seen from above (after RandAugment, Cubuk et al., CVPR Workshops 2020)",
+    "nadir": "flips, quarter turns, and random changes of scale, brightness, contrast, colour and "
+    "sharpness that suit images seen from above (after RandAugment, Cubuk et al., CVPR Workshops "
+    "2020)",
     "speckle": "multiplicative noise, for radar",
     "dihedral+speckle": "flips and quarter turns, and speckle",
     "objects": "of `--task detect`: flips and quarter turns, any angle, other sizes, rare objects "
