@@ -89,10 +89,12 @@ def counted(number: int, what: str) -> str:
     Example:
         >>> counted(1, "test sample"), counted(1200, "class"), counted(0, "copy")
         ('1 test sample', '1,200 classes', '0 copies')
+        >>> counted(2, "patch"), counted(3, "epoch")
+        ('2 patches', '3 epochs')
     """
     if number == 1:
         return f"1 {what}"
-    if what.endswith(("s", "x", "ch", "sh")):
+    if what.endswith(("s", "x", "ch", "sh")) and not what.endswith("epoch"):
         what += "es"
     else:
         what = f"{what[:-1]}ies" if re.search("[^aeiou]y$", what) else f"{what}s"

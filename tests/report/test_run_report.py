@@ -312,6 +312,7 @@ def test_code_that_is_under_no_version_control_is_not_spoken_of(fake_run, unrend
 def test_recipe_leaks_and_code_state_are_shown(page_of):
     page = page_of()
     assert "lr = 0.001" in page
+    assert "was trained: lora of rank 8, 10 epochs by auto at a learning rate of 0.001" in page
     assert "a/1.png (train) = b/2.png (test)" in page
     assert "commit 0123abc with uncommitted changes" in page
     assert "a/broken &lt;1&gt;.png" in page

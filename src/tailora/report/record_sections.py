@@ -57,9 +57,21 @@ def adapted_section(run: RunResult) -> Section:
         Column("weight"),
         Column("adapter parameters"),
     )
-    caption = "The encoder's weights are unchanged; only these small additions were trained."
+    caption = (
+        f"The encoder's weights are unchanged; only this small addition was trained: {_how(run)}."
+    )
     table = Table(columns, rows, "Adapted modules", (total,))
     return Section("adapted", "What was adapted", caption, (table, *_spectrum_note(run)))
+
+
+def _how(run: RunResult) -> str:
+    """Say how the adapter was trained, with what the recipe left open filled in."""
+    train, adapter = run.recipe.train, run.recipe.adapter
+    rank = f" of rank {adapter.rank}" if adapter.rank else ""
+    return (
+        f"{adapter.tuner}{rank}, {counted(train.epochs, 'epoch')} by {train.optimizer} at a "
+        f"learning rate of {train.lr:g}, augmentation {train.augment}"
+    )
 
 
 def _spectrum_note(run: RunResult) -> tuple[Block, ...]:
@@ -67,10 +79,11 @@ def _spectrum_note(run: RunResult) -> tuple[Block, ...]:
     found = run.record.spectrum
     if found is None:
         return ()
+    of = f" of {run.recipe.adapter.rank}" if run.recipe.adapter.rank else ""
     return (
         Note(
             "How evenly the adapter uses its rank: the effective rank is "
-            f"{found.effective_rank:.1f} per layer on average, the strongest direction has "
+            f"{found.effective_rank:.1f}{of} per layer on average, the strongest direction has "
             f"{found.top_energy:.0%} of the energy (entropy {found.entropy:.2f}, from 0 for one "
             "direction to 1 for equal use)."
         ),
