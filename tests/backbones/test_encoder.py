@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from tailora.backbones import Encoder, ModuleEncoder
+from tailora.backbones.encoder import PIXELS
 from tailora.backbones.layout import spread_layers
 from tailora.errors import BackboneError, ConfigError
 from tests.tiny import KINDS, REGISTERS, loaded_encoder, tiny_encoder_folder
@@ -310,6 +311,29 @@ def test_patches_lie_where_they_are_in_the_image(images):
     changed[:, :, :7, 21:] = 255 - changed[:, :, :7, 21:]
     moved = (encoder.patch_features(changed) - encoder.patch_features(images)).norm(dim=-1)
     assert (moved.flatten(1).argmax(dim=1) == 3).all()
+
+
+@pytest.mark.parametrize("kind", ["vit", "resnet"])
+def test_pixels_beside_tokens_are_the_image_again_at_eight_to_a_token(kind, images):
+    """A ramp stays one through interpolation, at the centres of finer or coarser pixels."""
+    plain, size = make(kind), 224
+    encoder = plain.with_pixels()
+    batch = images.repeat(1, 1, size // 28, size // 28).float()
+    batch[:, 1] = torch.arange(size).mul(1.1)[None, :, None]
+    patches, tokens = encoder.patch_features(batch), plain.patch_features(batch)
+    assert encoder.features == plain.features + 3 * PIXELS**2
+    torch.testing.assert_close(patches[..., : plain.features], tokens)
+    torch.testing.assert_close(patches.mean(dim=(1, 2)), encoder(batch), atol=1e-5, rtol=1e-5)
+    folded = patches[..., plain.features :].movedim(-1, 1)
+    found = torch.nn.functional.pixel_shuffle(folded, PIXELS)
+    rows = found.shape[2]
+    assert rows == PIXELS * plain.patches_a_side(size)
+    at = (torch.arange(rows) + 0.5) * size / rows - 0.5
+    ramp = (1.1 * at / 255 - MEAN[1]) / STD[1]
+    inner = slice(rows // 8, -rows // 8)
+    torch.testing.assert_close(
+        found[:, 1, inner], ramp[inner, None].expand(2, -1, rows), atol=1e-3, rtol=0
+    )
 
 
 def test_the_class_token_alone_gives_no_features_of_patches(images):

@@ -110,6 +110,7 @@ OTHER = {
     "evaluate.coverage": 0.8,
     "probe.views": 8,
     "probe.layers": [0, -1],
+    "probe.detail": "stem",
     "evaluate.label_value": False,
     "evaluate.balanced_reference": 0.75,
     "compute.precision": "bf16",

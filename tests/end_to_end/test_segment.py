@@ -178,7 +178,7 @@ def test_losses_of_overlap_train_the_adapter_and_the_head(pairs, encoder, tmp_pa
     assert rows[-1]["mean_iou"]["all"] > 0.5
 
 
-@pytest.mark.parametrize("head", ["conv", "dpt:loss=dice"])
+@pytest.mark.parametrize("head", ["conv", "dpt:loss=dice", "dpt:detail=stem"])
 def test_a_head_on_maps_sees_them_everywhere(head, pairs, encoder, tmp_path, refuse, monkeypatch):
     """Trained, chosen on validation, saved, evaluated and mapped, finer than tokens too."""
     run, learnt = tmp_path / "run", []
@@ -217,8 +217,14 @@ def test_a_head_on_maps_sees_them_everywhere(head, pairs, encoder, tmp_path, ref
     tokens = loaded.model.encoder.patch_features(torch.from_numpy(image)[None])
     logits = finest(loaded.model.head)(tokens)[0].detach().numpy()
     np.testing.assert_array_equal(map_of_it, classes_of(logits, (SIDE, SIDE)) + 1)
-    refuse("fit", pairs, "--out", "new", *base, "--probe", "conv:channels=0",
-           says=["channels must be a whole number"])  # fmt: skip
+    bad = {
+        "conv:channels=0": "channels must be a whole number",
+        "conv:detail=stem": "detail='stem' shows pixels to --probe dpt or upernet of task 'seg",
+        "dpt:detail=steam": "unknown probe.detail 'steam'; did you mean 'stem'",
+        "dpt:bands=3": "probe 'dpt' has no option 'bands'",
+    }
+    for words, says in bad.items():
+        refuse("fit", pairs, "--out", "new", *base, "--probe", words, says=[says])
 
 
 def test_several_raters_are_learnt_from_and_measured(encoder, tmp_path):

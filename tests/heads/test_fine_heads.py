@@ -1,13 +1,16 @@
 """Heads with logits finer than tokens: what they learn inside a token, and say of its centre."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from tailora.backbones.encoder import PIXELS
 from tailora.counts import ClassCounts, make_groups
 from tailora.errors import ConfigError
-from tailora.heads.map_probe import FINER, finest
-from tailora.heads.probe import Maps, ProbeData, check_kept
+from tailora.heads.map_probe import FINER, PixelStem, finest
+from tailora.heads.probe import CHOSEN, Maps, ProbeData, check_kept
 from tailora.heads.probes import find_probe
 from tailora.runs.weights import HeadFacts, load_head, save_head
 
@@ -63,6 +66,55 @@ def test_a_saved_head_is_the_same(fitted, data, tmp_path):
         assert torch.equal(finest(read)(maps), finest(head)(maps))
         assert torch.equal(again(maps), first(maps))  # of equal seeds
     check_kept(find_probe(name), head, data.val_maps.features, 2, OPTIONS)
+
+
+def with_pixels(maps, rng):
+    """Tokens say nothing; of two bands, the first is bright where the class of a place is 1."""
+    bright = (maps.finer == 1).repeat(2, 1).repeat(2, 2).astype("f")
+    cells = torch.from_numpy(np.stack([bright, rng.normal(size=bright.shape)], axis=1)).float()
+    folded = torch.nn.functional.pixel_unshuffle(cells, PIXELS).movedim(1, -1).numpy()
+    noise = rng.normal(size=(*folded.shape[:3], 3))
+    features = np.concatenate([noise, folded], axis=-1).astype(np.float16)
+    return Maps(features, maps.targets, maps.finer, bands=2)
+
+
+@pytest.mark.parametrize("name", ["dpt", "upernet"])
+def test_pixels_under_tokens_are_seen_where_they_are(name, data, tmp_path):
+    """What tokens do not know is learnt from pixels, place by place, and kept in a run."""
+    rng = np.random.default_rng(1)
+    train, val = (with_pixels(maps, rng) for maps in (data.maps, data.val_maps))
+    head = find_probe(name).fit(replace(data, maps=train, val_maps=val), OPTIONS)
+    options = getattr(head, CHOSEN)
+    assert options == OPTIONS | {"bands": 2}
+    maps, truth = torch.from_numpy(val.features.astype("f")), val.finer
+    width = 3 + 2 * PIXELS**2
+    save_head(head, tmp_path / "head.safetensors", HeadFacts(name, options, width, 2))
+    read = load_head(tmp_path / "head.safetensors", classes=2, features=width)
+    with torch.inference_mode():
+        fine = finest(head)(maps)
+        assert torch.equal(finest(read)(maps), fine)
+    said = fine.argmax(-1).numpy()
+    assert (said == truth)[truth >= 0].mean() > 0.95
+    moved = [np.roll(said, step, axis) for step in (-1, 1) for axis in (1, 2)]
+    assert max((one == truth)[truth >= 0].mean() for one in moved) < 0.9
+    with pytest.raises(ConfigError, match="are no tokens beside pixels of 2 bands"):
+        find_probe(name).empty(2 * PIXELS**2, 2, options)
+    with pytest.raises(ConfigError, match="has no option 'bands'"):
+        find_probe(name).check({"bands": 3}, data.counts)
+
+
+def test_the_stem_sees_as_far_before_a_place_as_behind_it():
+    """A kernel of odd width at every second pixel would be half a pixel beside the place."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        stem = PixelStem(1, 8)
+    pixels = torch.zeros(1, 1, 32, 32, requires_grad=True)
+    folded = torch.nn.functional.pixel_unshuffle(pixels, PIXELS)
+    said = stem(torch.zeros(1, 8, 16, 16), folded)
+    [slope] = torch.autograd.grad(said[0, :, 7, 9].sum(), pixels)
+    for axis, place in ((1, 7), (0, 9)):
+        seen = torch.nonzero(slope[0, 0].abs().sum(dim=axis)).flatten()
+        assert (seen.min() + seen.max()) / 2 == 2 * place + 0.5
 
 
 def test_orders_of_dates_are_maps_of_their_own(fitted, data):

@@ -1,5 +1,6 @@
 """A training that cannot work, or would leave an option out, is refused before anything is done."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,7 @@ from tailora import Recipe
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError
 from tailora.experiments.plan import check_plan, make_plan, stage_key
-from tailora.methods.checks import check_recipe, check_task, planned_steps
+from tailora.methods.checks import check_choices, check_recipe, check_task, planned_steps
 from tailora.methods.method import find_method
 from tailora.methods.training_parts import training_loss
 from tailora.registry import compared_methods, fitted_methods
@@ -309,3 +310,21 @@ def test_adalora_plans_by_the_epochs_a_sampler_makes():
     assert planned_steps(Recipe().override(over), labels) == 4 * 18
     both = over | {"train.deferred": 0.5, "train.deferred_sampler": "none"}
     assert planned_steps(Recipe().override(both), labels) == 2 * 18 + 2 * 8
+
+
+@pytest.mark.parametrize(
+    ("task", "method", "probe", "says"),
+    [
+        ("segment", "deblora", "dpt", "method 'deblora' has features of tokens alone"),
+        ("change", "zero-shot", "dpt", "of task 'segment', not to 'dpt' of 'change'"),
+        ("segment", "zero-shot", "conv", "--probe dpt or upernet of task 'segment', not to 'conv'"),
+        ("classify", "lora", "cross-entropy", "not to 'cross-entropy' of 'classify'"),
+    ],
+)
+def test_pixels_are_refused_where_no_head_sees_them(task, method, probe, says):
+    recipe = Recipe().override(
+        {"task": task, "method": method, "probe.loss": probe, "probe.detail": "stem"}
+    )
+    checks = (check_choices, partial(check_task, task=find_task(task)))
+    with pytest.raises(ConfigError, match=says):
+        [one(recipe) for one in checks]

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, final, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate, pixel_unshuffle
 
 from tailora.backbones.decibels import Decibels
 from tailora.backbones.layout import (
@@ -26,6 +27,8 @@ Pooling = Literal["class", "mean", "both"]
 """Which tokens of a transformer make the feature: class token, mean of the patches, or both."""
 Precision = Literal["fp32", "bf16"]
 """Floating-point type of the encoder's weights and activations."""
+PIXELS: Final = 8
+"""Pixels along a side of a token that `Encoder.with_pixels` gives beside it."""
 _PARTS_OF_PAIRS: Final = 3  # both dates, and how far they differ
 
 
@@ -114,6 +117,7 @@ class Encoder(nn.Module):
         self.radar = radar
         self.precision: Precision = precision
         self.layers = tuple(layers) or (-1,)
+        self.gives_pixels = False
         self.dates = dates
         self.features = self._features()
         # constructor arguments, not weights: not in the state dict
@@ -129,12 +133,14 @@ class Encoder(nn.Module):
         Returns:
             Float32, shape (batch, features).
         """
-        if self.dates > 1:
+        if self.dates > 1 or self.gives_pixels:
             return self.patch_features(images).mean(dim=(1, 2))
         return self._pool(self._run(images, hidden=self.layers != (-1,))).float()
 
     def _features(self) -> int:
         width = sum(map(self._width, self.layers)) * (2 if self.pooling == "both" else 1)
+        if self.gives_pixels:
+            width += self.mean.shape[1] * PIXELS**2
         return width * (_PARTS_OF_PAIRS if self.dates > 1 else 1)
 
     def with_layers(self, layers: Sequence[int]) -> "Encoder":
@@ -150,6 +156,18 @@ class Encoder(nn.Module):
             return self
         other = copy.copy(self)
         other.layers = tuple(layers)
+        other.features = other._features()
+        return other
+
+    def with_pixels(self) -> "Encoder":
+        """Return an encoder with the same weights that gives normalised pixels beside its tokens.
+
+        The last `bands * PIXELS**2` features of a patch are what lies under it, resampled to
+        `PIXELS` x `PIXELS` and folded as by `torch.nn.functional.pixel_unshuffle`: a head that
+        unfolds them sees the image again, without reading it again.
+        """
+        other = copy.copy(self)
+        other.gives_pixels = True
         other.features = other._features()
         return other
 
@@ -195,7 +213,15 @@ class Encoder(nn.Module):
                 shared = self._class_token(outputs, layer).float()[:, None, None]
                 parts.append(shared.expand(-1, *tokens.shape[1:3], -1))
             parts.append(tokens)
+        if self.gives_pixels:
+            parts.append(self._folded(images, parts[0].shape[1:3]))
         return torch.cat(parts, dim=-1)
+
+    def _folded(self, images: Tensor, grid: torch.Size) -> Tensor:
+        """Pixels under each patch (batch, *grid, bands * PIXELS**2)."""
+        size = [side * PIXELS for side in grid]
+        pixels = interpolate(self.normalise(images), size, mode="bilinear", antialias=True)
+        return pixel_unshuffle(pixels, PIXELS).movedim(1, -1)
 
     def maps(self, images: Tensor, layers: Sequence[int] = (-1,)) -> FeatureMaps:
         """Return pooled features and the token maps of some layers, from one forward pass.
@@ -341,6 +367,14 @@ class ModuleEncoder(nn.Module):
         if layers:
             raise BackboneError("a module has no layers to choose from; leave out probe.layers")
         return self
+
+    def with_pixels(self) -> "ModuleEncoder":
+        """Have no pixels to give.
+
+        Raises:
+            BackboneError: Always.
+        """
+        raise BackboneError("a module has no tokens to give pixels beside; leave out probe.detail")
 
     def forward(self, batch: Any) -> Tensor:
         """Return float32 features, shape (batch, features).

@@ -18,6 +18,7 @@ class ProbeChoice:
         options: Its options.
         views: In place of the recipe's `probe.views`; None keeps that.
         layers: In place of the recipe's `probe.layers`; None keeps those.
+        detail: In place of the recipe's `probe.detail`; None keeps that.
     """
 
     name: str
@@ -25,16 +26,19 @@ class ProbeChoice:
     options: dict[str, Any] = field(default_factory=dict)
     views: int | None = None
     layers: list[int] | None = None
+    detail: str | None = None
 
     @property
     def seen(self) -> dict[str, Any]:
         """Recipe keys for the features that it sees, where it names them."""
-        named = {"probe.views": self.views, "probe.layers": self.layers}
+        named = {
+            "probe.views": self.views, "probe.layers": self.layers, "probe.detail": self.detail
+        }  # fmt: skip
         return {key: value for key, value in named.items() if value is not None}
 
 
 def parse_probe(text: str) -> ProbeChoice:
-    """Read `name:option=value:...`; values are TOML. Every head has `views` and `layers`.
+    """Read `name:option=value:...`; values are TOML. Every head has `views`, `layers` and `detail`.
 
     Raises:
         ConfigError: An option without a value, or with one that cannot be read.
@@ -53,8 +57,8 @@ def parse_probe(text: str) -> ProbeChoice:
             options[key] = parse_value(value)
         except ValueError as error:
             raise ConfigError(f"option {key} of a probe cannot be read: {error}") from error
-    views, layers = options.pop("views", None), options.pop("layers", None)
-    return ProbeChoice(text, kind, options, views, layers)
+    seen = [options.pop(key, None) for key in ("views", "layers", "detail")]
+    return ProbeChoice(text, kind, options, *seen)
 
 
 def own_probe(recipe: Recipe) -> ProbeChoice:

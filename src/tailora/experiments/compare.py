@@ -144,7 +144,7 @@ def _check(plan: Plan, sets: Sequence[Dataset]) -> None:
             recipe, loaded = check_row(data, row.recipe)
             for probe in plan.probes:
                 check_text(probe, recipe, loaded, data.classes)
-                check_maps(recipe, probe.kind, find_task(recipe.task))
+                check_maps(recipe.override(probe.seen), probe.kind, find_task(recipe.task))
             _check_only_compared(row, loaded, data)
 
 

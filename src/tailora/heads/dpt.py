@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from tailora.errors import ConfigError
-from tailora.heads.map_probe import FinerHead, MapProbe
+from tailora.heads.map_probe import BANDS, FinerHead, MapProbe, PixelStem
 from tailora.heads.probe import Options
 
 _GROUPS: Final = 8  # of channels that are normalised together
@@ -26,11 +26,12 @@ class DPTHead(FinerHead):
         width: Width of the features.
         classes: Number of classes.
         channels: Width in between, a multiple of 8.
+        bands: See `FinerHead`.
     """
 
-    def __init__(self, width: int, classes: int, channels: int) -> None:
-        super().__init__(width)
-        self.views = nn.ModuleList(nn.Conv2d(width, channels, 1) for _ in range(_LEVELS))
+    def __init__(self, width: int, classes: int, channels: int, bands: int = 0) -> None:
+        super().__init__(width, bands)
+        self.views = nn.ModuleList(nn.Conv2d(self.tokens, channels, 1) for _ in range(_LEVELS))
         self.scales = nn.ModuleList(
             (
                 nn.Conv2d(channels, channels, 3, stride=2, padding=1),
@@ -41,16 +42,16 @@ class DPTHead(FinerHead):
         )
         self.fusions = nn.ModuleList(Residual(channels) for _ in range(_LEVELS))
         self.classify = nn.Conv2d(channels, classes, 1)
+        self.stem = PixelStem(bands, channels) if bands else None
 
-    def logits(self, maps: Tensor) -> Tensor:
-        """Map standardised maps (maps, width, rows, columns) to logits on a finer grid."""
-        fused = None
-        for view, scale, fusion in zip(self.views, self.scales, self.fusions, strict=True):
-            level = scale(view(maps))
-            if fused is not None:
-                level = level + interpolate(fused, level.shape[2:], mode="bilinear")
-            fused = fusion(level)
-        return self.classify(fused)
+    def decode(self, maps: Tensor) -> Tensor:
+        """Fuse maps of tokens, see `FinerHead.decode`."""
+        pairs = zip(self.views, self.scales, strict=True)
+        coarsest, *others = [scale(view(maps)) for view, scale in pairs]
+        fused = self.fusions[0](coarsest)
+        for level, fusion in zip(others, self.fusions[1:], strict=True):
+            fused = fusion(level + interpolate(fused, level.shape[2:], mode="bilinear"))
+        return fused
 
 
 class Residual(nn.Module):
@@ -92,4 +93,4 @@ class DPTProbe(MapProbe):
         channels = chosen["channels"]
         if channels % _GROUPS:
             raise ConfigError(f"channels must be a multiple of {_GROUPS}, got {channels}")
-        return DPTHead(width, classes, channels)
+        return DPTHead(width, classes, channels, chosen.get(BANDS, 0))

@@ -14,17 +14,30 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pixel_shuffle
 
 from tailora import registry
+from tailora.backbones.encoder import PIXELS
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError
 from tailora.heads.linear_probe import unit_spread
-from tailora.heads.probe import NO_OPTIONS, Maps, Options, Probe, ProbeData, best_of, choices_of
+from tailora.heads.probe import (
+    CHOSEN,
+    NO_OPTIONS,
+    Maps,
+    Options,
+    Probe,
+    ProbeData,
+    best_of,
+    choices_of,
+)
 from tailora.randomness import seeded
 
 FINER: Final = 4
 """Places of a `FinerHead` along each side of a token."""
+BANDS: Final = "bands"
+"""What a `FinerHead` that sees pixels is built for, which is not chosen but follows the images."""
+_STEM: Final = 32  # channels of what is seen in pixels
 _BATCH: Final = 16  # images
 _WARM_UP: Final = 0.1  # of the steps
 _DECAY: Final = 0.05
@@ -76,11 +89,82 @@ class MapHead(nn.Module, ABC):
         return self.said(features)
 
 
+class PixelStem(nn.Module):
+    """Add to finer maps what three convolutions see in the pixels under them.
+
+    Tokens say what is around a place, pixels where it ends: both meet before the classes.
+
+    Args:
+        bands: Of the pixels, at least 1.
+        channels: Width of the finer maps.
+    """
+
+    def __init__(self, bands: int, channels: int) -> None:
+        super().__init__()
+        own = {"padding": 1, "padding_mode": "replicate"}
+        self.see = nn.Sequential(
+            nn.Conv2d(bands, _STEM, 3, **own),
+            nn.GELU(),
+            # an even kernel, so that its centre is that of the place, not half a pixel beside it
+            nn.Conv2d(_STEM, _STEM, 4, stride=PIXELS // FINER, **own),
+            nn.GELU(),
+            nn.Conv2d(_STEM, _STEM, 3, **own),
+            nn.GELU(),
+        )
+        self.join = nn.Sequential(
+            nn.Conv2d(channels + _STEM, channels, 1),
+            nn.GELU(),
+            nn.Conv2d(channels, channels, 3, **own),
+        )
+
+    def forward(self, maps: Tensor, folded: Tensor) -> Tensor:
+        """Add to maps of `FINER` places along a side of a token.
+
+        Args:
+            maps: (maps, channels, FINER * rows, FINER * columns).
+            folded: Pixels of each token (maps, bands * PIXELS**2, rows, columns).
+        """
+        seen = self.see(pixel_shuffle(folded, PIXELS))
+        return maps + self.join(torch.cat([maps, seen], dim=1))
+
+
 class FinerHead(MapHead):
-    """A head whose places are finer than those of its features.
+    """A head whose places are finer than those of its features; subclasses define `decode`.
 
     What it says of a place of the features is what it says of its centre, as masks are read there.
+
+    Args:
+        width: Width of the features.
+        bands: Bands of the pixels that are the last of them; 0 for tokens alone.
+
+    Attributes:
+        tokens: Width of the features without pixels.
+        classify: From finer maps to logits.
+        stem: What sees pixels; None for tokens alone.
+
+    Raises:
+        ConfigError: The features are too few to hold pixels of so many bands.
     """
+
+    classify: nn.Conv2d
+    stem: PixelStem | None
+
+    def __init__(self, width: int, bands: int = 0) -> None:
+        super().__init__(width)
+        self.tokens = width - bands * PIXELS**2
+        if self.tokens < 1:
+            raise ConfigError(f"{width} features are no tokens beside pixels of {bands} bands")
+
+    @abstractmethod
+    def decode(self, maps: Tensor) -> Tensor:
+        """Decode maps of tokens (maps, tokens, rows, columns) to (maps, channels, FINER * ...)."""
+
+    def logits(self, maps: Tensor) -> Tensor:
+        """Map standardised maps (maps, width, rows, columns) to logits on a finer grid."""
+        found = self.decode(maps[:, : self.tokens])
+        if self.stem is not None:
+            found = self.stem(found, maps[:, self.tokens :])
+        return self.classify(found)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features (..., rows, columns, width) to logits (..., rows, columns, classes).
@@ -111,6 +195,7 @@ class MapProbe(Probe):
 
     maps = True
     fine = False
+    kept = (BANDS,)
     channels = 64
     rate = 2e-3
 
@@ -144,7 +229,7 @@ class MapProbe(Probe):
             if not isinstance(chosen["rate"], float | int) or not 0 < chosen["rate"] < np.inf:
                 raise ConfigError(f"rate must be finite and above 0, got {chosen['rate']!r}")
             with torch.device("meta"):  # without memory or random numbers
-                self.module(_SOME_WIDTH, 1, chosen)
+                self.module(_SOME_WIDTH, 1, chosen | {BANDS: 0})
 
     def check(self, options: Options, counts: ClassCounts) -> None:
         """Reject options that neither it nor its loss has."""
@@ -176,8 +261,10 @@ class MapProbe(Probe):
                 "that decide about every place, such as segmentation"
             )
 
+        given = {BANDS: maps.bands} if self.fine and maps.bands else {}
+
         def fitted(chosen: dict[str, Any]) -> nn.Module:
-            known = self.options | chosen
+            known = self.options | chosen | given
             loss = self._loss(known, options, data.counts)
             with seeded(data.seed):
                 width, classes = maps.features.shape[-1], len(data.counts.names)
@@ -186,7 +273,9 @@ class MapProbe(Probe):
                 self.learn(head, maps, data.counts, **how)
             return head.eval()
 
-        return best_of(self.name, data, options, fitted)
+        head = best_of(self.name, data, options, fitted)
+        setattr(head, CHOSEN, getattr(head, CHOSEN) | given)
+        return head
 
     def empty(self, width: int, classes: int, options: Options = NO_OPTIONS) -> nn.Module:
         """Build it without its state, see `Probe.empty`."""

@@ -44,11 +44,14 @@ class Maps:
             memory-mapped.
         targets: Class index of each place (images, ..., rows, columns), negative without one.
         finer: The same on a finer grid, for heads that say more than one thing about a place.
+        bands: Bands of the pixels that are the last features, see `Encoder.with_pixels`; 0 where
+            there are none.
     """
 
     features: NDArray[np.floating]
     targets: NDArray[np.integer]
     finer: NDArray[np.integer] | None = None
+    bands: int = 0
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,7 @@ class Probe(ABC):
             takes features (images, rows, columns, width) and gives logits of each place.
         transitions: Whether its classes are transitions between two dates, as in task `change`.
         is_linear: Whether it is a linear layer, from which the training of an adapter can start.
+        kept: What `empty` needs beside its options, which `fit` adds to `CHOSEN` of its module.
     """
 
     name: str
@@ -119,6 +123,7 @@ class Probe(ABC):
     maps = False
     transitions = False
     is_linear = False
+    kept: tuple[str, ...] = ()
 
     @property
     def options(self) -> dict[str, Any]:

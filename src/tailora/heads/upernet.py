@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from tailora.errors import ConfigError
-from tailora.heads.map_probe import FinerHead, MapProbe
+from tailora.heads.map_probe import BANDS, FinerHead, MapProbe, PixelStem
 from tailora.heads.probe import Options
 
 _GROUPS: Final = 8  # of channels that are normalised together
@@ -27,11 +27,12 @@ class UPerNetHead(FinerHead):
         width: Width of the features.
         classes: Number of classes.
         channels: Width in between, a multiple of 8.
+        bands: See `FinerHead`.
     """
 
-    def __init__(self, width: int, classes: int, channels: int) -> None:
-        super().__init__(width)
-        self.narrow = nn.Conv2d(width, channels, 1)
+    def __init__(self, width: int, classes: int, channels: int, bands: int = 0) -> None:
+        super().__init__(width, bands)
+        self.narrow = nn.Conv2d(self.tokens, channels, 1)
         self.pooled = nn.ModuleList(_block(channels, channels, 1) for _ in _POOLED)
         self.whole = _block(channels * (1 + len(_POOLED)), channels, 3)
         self.twice = nn.ConvTranspose2d(channels, channels, 2, stride=2)
@@ -39,9 +40,10 @@ class UPerNetHead(FinerHead):
         self.smooth = nn.ModuleList(_block(channels, channels, 3) for _ in range(2))
         self.fuse = _block(3 * channels, channels, 1)
         self.classify = nn.Conv2d(channels, classes, 1)
+        self.stem = PixelStem(bands, channels) if bands else None
 
-    def logits(self, maps: Tensor) -> Tensor:
-        """Map standardised maps (maps, width, rows, columns) to logits on a finer grid."""
+    def decode(self, maps: Tensor) -> Tensor:
+        """Fuse maps of tokens, see `FinerHead.decode`."""
         tokens = self.narrow(maps)
         size = tokens.shape[2:]
         parts = [
@@ -53,8 +55,7 @@ class UPerNetHead(FinerHead):
             levels.append(lateral + _resized(levels[-1], lateral.shape[2:]))
         seen = [levels[0], *(one(x) for one, x in zip(self.smooth, levels[1:], strict=True))]
         finest = levels[-1].shape[2:]
-        fused = self.fuse(torch.cat([_resized(level, finest) for level in seen], dim=1))
-        return self.classify(fused)
+        return self.fuse(torch.cat([_resized(level, finest) for level in seen], dim=1))
 
 
 def _resized(maps: Tensor, size: torch.Size) -> Tensor:
@@ -85,4 +86,4 @@ class UPerNetProbe(MapProbe):
         channels = chosen["channels"]
         if channels % _GROUPS:
             raise ConfigError(f"channels must be a multiple of {_GROUPS}, got {channels}")
-        return UPerNetHead(width, classes, channels)
+        return UPerNetHead(width, classes, channels, chosen.get(BANDS, 0))

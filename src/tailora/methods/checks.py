@@ -27,7 +27,8 @@ from tailora.data.bands.names import sensor_bands
 from tailora.data.images import FITS
 from tailora.errors import ConfigError, unknown_name
 from tailora.heads.linear_probe import zero_linear
-from tailora.heads.probes import find_probe
+from tailora.heads.map_probe import MapProbe
+from tailora.heads.probes import find_probe, probe_names
 from tailora.launcher import launched
 from tailora.methods.auto_training import with_training
 from tailora.methods.band_choice import check_band_options
@@ -51,6 +52,7 @@ from tailora.train.subsets import thinned_counts
 from tailora.train.trackers import check_trackers
 from tailora.transitions import transition_name
 
+_DETAILS: Final = ("none", "stem")
 _HEAD_STARTS: Final = ("probe", "zero")
 _BY_LOSS: Final = (
     "head_start",
@@ -141,6 +143,13 @@ def check_maps(recipe: Recipe, probe: str, task: Task) -> None:
         ConfigError: The message names the head.
     """
     head = find_probe(probe)
+    sees_pixels = task.per_pixel and isinstance(head, MapProbe) and head.fine
+    if recipe.probe.detail != "none" and not sees_pixels:
+        fine = [name for name in probe_names() if getattr(find_probe(name), "fine", False)]
+        raise ConfigError(
+            f"detail={recipe.probe.detail!r} shows pixels to --probe {' or '.join(fine)} of task "
+            f"'segment', not to {probe!r} of {task.name!r}: leave it out"
+        )
     if not head.maps:
         return
     if task.per_image:
@@ -378,6 +387,7 @@ def check_choices(recipe: Recipe) -> None:
     check_optimizer(recipe, zero_linear(1, 1))
     _check_views(recipe)
     _check_layers(recipe)
+    _check_detail(recipe)
     _check_smoothing(recipe)
 
 
@@ -627,6 +637,16 @@ def _check_layers(recipe: Recipe) -> None:
         raise ConfigError(
             f"probe {recipe.probe.loss!r} was trained on the encoder's output; leave out "
             "probe.layers"
+        )
+
+
+def _check_detail(recipe: Recipe) -> None:
+    """Reject an unknown way to see what is smaller than a token, and features that move."""
+    if recipe.probe.detail not in _DETAILS:
+        raise unknown_name("probe.detail", recipe.probe.detail, _DETAILS)
+    if recipe.probe.detail != "none" and not find_method(recipe.method).layered:
+        raise ConfigError(
+            f"method {recipe.method!r} has features of tokens alone; leave out probe.detail"
         )
 
 

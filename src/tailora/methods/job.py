@@ -20,8 +20,9 @@ from tailora.errors import ConfigError
 from tailora.progress import Progress
 from tailora.runs.folder import RunFolder
 from tailora.runs.input_format import InputFormat
+from tailora.runs.run import seen_by_heads
 from tailora.tasks.task import Task
-from tailora.train.base_adaptation import TrainingContext
+from tailora.train.base_adaptation import AnyEncoder, TrainingContext
 from tailora.train.callbacks import Callback
 from tailora.train.schedule import Schedule
 
@@ -68,9 +69,9 @@ class Job:
         return self.dataset.labels
 
     @property
-    def head_encoder(self) -> Encoder:
-        """The pretrained encoder with the layers that heads see."""
-        return self.encoder.with_layers(self.recipe.probe.layers or ())
+    def head_encoder(self) -> AnyEncoder:
+        """The pretrained encoder with what heads see."""
+        return seen_by_heads(self.encoder, self.recipe)
 
     @cached_property
     def grid(self) -> tuple[int, ...]:
@@ -154,6 +155,7 @@ class Job:
         grid: tuple[int, ...] = (),
         views: int = 1,
         layers: Sequence[int] = (),
+        detail: str = "none",
     ) -> dict[str, Any]:
         """Everything that determines the features of a split: the key of a feature bank.
 
@@ -163,6 +165,7 @@ class Job:
             grid: Shape of the decisions about one image; () for features of images.
             views: Number of views that features are averaged over.
             layers: Layers that heads see, if others than the encoder was trained through.
+            detail: See `ProbeOptions.detail`.
         """
         return {
             "dataset": self.dataset.fingerprint,
@@ -184,4 +187,5 @@ class Job:
             **({"task": self.task.name, "grid": list(grid)} if grid else {}),
             **({"views": views} if views > 1 else {}),
             **({"head layers": list(layers)} if layers else {}),
+            **({"detail": detail} if detail != "none" else {}),
         }

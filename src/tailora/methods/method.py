@@ -395,6 +395,7 @@ def head_maps(job: Job, method: Method, probe: ProbeChoice) -> tuple[Maps, Maps]
             stage_maps(job, stage, split),
             job.targets[rows],
             None if finer is None else finer[rows],
+            bands=len(job.input.mean) if job.recipe.probe.detail == "stem" else 0,
         )
         for split in ("train", "val")
         for rows in (job.dataset.indices(split),)
@@ -407,13 +408,13 @@ def seeing(job: Job, features: Mapping[str, Any]) -> Job:
 
     Args:
         job: The run.
-        features: Values for `probe.views`, `probe.layers` and `probe.smoothing`.
+        features: Values for `probe.views`, `probe.layers`, `probe.detail` and `probe.smoothing`.
     """
     return replace(job, recipe=job.recipe.override(features)) if features else job
 
 
 PLAIN: Final[Mapping[str, Any]] = MappingProxyType(
-    {"probe.views": 1, "probe.layers": [], "probe.smoothing": 0.0}
+    {"probe.views": 1, "probe.layers": [], "probe.detail": "none", "probe.smoothing": 0.0}
 )
 """What an encoder is trained through: single images as they are, and its own features."""
 
@@ -438,7 +439,7 @@ def starting_probe(job: Job) -> nn.Linear:
     """
     pretrained = find_method("zero-shot")
     probe = job.recipe.probe
-    is_plain = (probe.views or 1) == 1 and not probe.layers
+    is_plain = (probe.views or 1) == 1 and not probe.layers and probe.detail == "none"
     if find_probe(probe.loss).is_linear and is_plain:
         return cast("nn.Linear", pretrained.with_head(job).head)
     chosen = own_probe(job.recipe if find_probe(probe.loss).is_linear else Recipe())

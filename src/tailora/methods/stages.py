@@ -17,6 +17,7 @@ from tailora.backbones.symmetries import dihedral, over_views
 from tailora.features import FeatureBank, extract, make_together
 from tailora.methods.job import Job
 from tailora.randomness import seeded
+from tailora.runs.run import seen_by_heads
 from tailora.runs.weights import (
     DETECTOR,
     is_saved,
@@ -171,13 +172,15 @@ def _encoded(
     folder = job.folder.stage(stage)
     split, grid = view.partition("-")[0], job.grid if by_place else ()
     views = (job.recipe.probe.views or 1) if view in ("val", "test") else 1
-    layers = job.recipe.probe.layers or []
+    layers, detail = job.recipe.probe.layers or [], job.recipe.probe.detail
     name = "-".join(["features", view, *(f"over-{views}-views" for _ in range(views > 1))])
     if layers:  # beside those that the encoder was trained through
         name += "-layers-" + ",".join(map(str, layers))
+    if detail != "none":
+        name += f"-with-{detail}"
     bank = FeatureBank(
         folder / name,
-        job.feature_manifest(split, weights_fingerprint(folder), grid, views, layers),
+        job.feature_manifest(split, weights_fingerprint(folder), grid, views, layers, detail),
         "float16" if by_place else "float32",
     )
     device = job.accelerator.device
@@ -191,10 +194,12 @@ def _encoded(
             extract(
                 adapted, turned if turn else job.read_batch, mine, out=out, device=device,
                 progress=job.progress, title=f"{stage}: {view} features",
-                model=_model(job, adapted.with_layers(layers), views=views, by_place=by_place),
+                model=_model(
+                    job, seen_by_heads(adapted, job.recipe), views=views, by_place=by_place
+                ),
             )  # fmt: skip
 
-    width = job.encoder.with_layers(layers).features
+    width = job.head_encoder.features
     return make_together(bank, samples, (*grid, width), fill, job.accelerator)
 
 

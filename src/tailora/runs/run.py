@@ -217,12 +217,18 @@ def _with_model(found: RunResult, path: str | Path, views: int) -> Run:
             "again with --force"
         )
     adapted = load_adapted(make_encoder(loaded, recipe, found.input), folder)
-    encoder = adapted.with_layers(recipe.probe.layers or ())
+    encoder = seen_by_heads(adapted, recipe)
     head = load_head(
         folder / "head.safetensors", classes=len(found.classes), features=encoder.features
     )
     read = {one.name: getattr(found, one.name) for one in fields(found)}
     return Run(**read, model=Classifier(encoder, head, views=views).eval())
+
+
+def seen_by_heads(encoder: AnyEncoder, recipe: Recipe) -> AnyEncoder:
+    """Return an encoder that gives what heads see: its layers, and pixels, of a recipe's probe."""
+    layered = encoder.with_layers(recipe.probe.layers or ())
+    return layered.with_pixels() if recipe.probe.detail == "stem" else layered
 
 
 def stem_plan(recipe: Recipe, wavelengths: Sequence[float | None] | None) -> StemPlan | None:
