@@ -49,7 +49,7 @@ BREAKS: tuple[Break, ...] = (
         "copies-of-page",
         "a copy of an image on the same page is shown beside it",
         "labelling/acquisition.py",
-        (("            self.recent.append(item)\n", ""),),
+        (("        self.recent.append(item)\n", ""),),
         ("labelling/test_acquisition.py::test_a_copy_is_shown_only_when_nothing_else_is_left",),
     ),
     Break(
