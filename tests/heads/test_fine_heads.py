@@ -12,6 +12,7 @@ from tailora.errors import ConfigError
 from tailora.heads.map_probe import FINER, PixelStem, finest
 from tailora.heads.probe import CHOSEN, Maps, ProbeData, check_kept
 from tailora.heads.probes import find_probe
+from tailora.heads.upernet import UPerNetHead
 from tailora.runs.weights import HeadFacts, load_head, save_head
 
 OPTIONS = {"channels": 8, "epochs": 20, "rate": 0.01, "tau": 0.0}
@@ -151,6 +152,14 @@ def test_a_loss_of_the_shelf_takes_the_place_of_the_usual_one(data):
 def test_options_out_of_range_are_refused(options, says, data):
     with pytest.raises(ConfigError, match=says):
         find_probe("dpt").check(options, data.counts)
+
+
+def test_a_last_batch_of_one_map_can_be_learnt_from():
+    """Pooled to one place, a group of one channel would have nothing to be normalised by."""
+    with torch.random.fork_rng():
+        head = UPerNetHead(12, 2, 8)
+    maps = torch.linspace(-1, 1, 48).reshape(1, 2, 2, 12)
+    assert torch.isfinite(head.train()(maps)).all()
 
 
 def test_a_loss_without_tau_needs_none(data):

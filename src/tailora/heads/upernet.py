@@ -15,7 +15,7 @@ from tailora.errors import ConfigError
 from tailora.heads.map_probe import BANDS, FinerHead, MapProbe, PixelStem
 from tailora.heads.probe import Options
 
-_GROUPS: Final = 8  # of channels that are normalised together
+_GROUPS: Final = 8  # of two channels at least: a pooled map has one place
 _POOLED: Final = (1, 2, 3, 6)  # parts along a side, each of which is averaged
 
 
@@ -65,7 +65,7 @@ def _resized(maps: Tensor, size: torch.Size) -> Tensor:
 def _block(channels: int, out: int, side: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(channels, out, side, padding=side // 2, padding_mode="replicate"),
-        nn.GroupNorm(_GROUPS, out),
+        nn.GroupNorm(min(_GROUPS, out // 2), out),
         nn.GELU(),
     )
 
