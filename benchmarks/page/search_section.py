@@ -26,14 +26,17 @@ def search_quality(results: dict[str, Any]) -> str:
             cells += [f"{plain.mean():.1f}", f"{white.mean():.1f}", _gain(white - plain)]
         encoder = "adapted" if adapted else "pretrained"
         lines.append((data, encoder, str(len(own)), *cells))
+    how = "as pretrained"
+    if any(adapted for _, adapted in cases):
+        how += " or adapted by `tailora fit` with LoRA"
     head = ("data", "encoder", "splits", "tail: standardised", "whitened", "gain",
             "all: standardised", "whitened", "gain")  # fmt: skip
     return (
         "## What whitening is worth to a search\n\nMean average precision, in points, of the "
         f"training images searched with the mean of {found['examples']} examples of a class from "
         f"the validation split, {found['queries']} queries per class: cosines of standardised "
-        f"features, and of features whitened as `tailora search` does. {found['encoder']}, as "
-        "pretrained or adapted by `tailora fit` with LoRA. Splits that took no part in choosing "
+        f"features, and of features whitened as `tailora search` does. {found['encoder']}, {how}. "
+        "Splits that took no part in choosing "
         "the ridge; gains are paired by split, with 95 % intervals.\n\n" + table(head, lines)
     )
 
