@@ -140,7 +140,9 @@ def _noise(found: Curation) -> Section:
         Column("effective", "effective number of images, as the class-balanced loss counts them"),
         Column("wrong, %", "estimated share of labels that are wrong"),
         Column("missed, %", "estimated share of images that have another label"),
-        Column("really", "estimated number of images that are of the class, whatever their label"),
+        Column(
+            "estimated", "estimated number of images that are of the class, whatever their label"
+        ),
         Column("to do", numeric=False),
     )
     rows = tuple(

@@ -99,11 +99,11 @@ def _sentence(wrong: float | None, judged: int, imbalance: float) -> str:
         )
     else:
         noise = (
-            f"{percent(wrong / judged)} % of the labels would be wrong, as the encoder tells "
-            "classes apart badly: look at the most doubtful alone"
+            f"the encoder tells these classes apart badly, so {percent(wrong / judged)} % wrong "
+            "labels are no estimate: look at the most doubtful only"
         )
     if imbalance < UNEQUAL:
-        return f"{noise}; sizes differ little (up to {imbalance:.1f} times)"
+        return f"{noise}; sizes differ little (at most {imbalance:.1f} times)"
     return (
         f"{noise}; the largest class has {imbalance:.0f} times the images of the smallest: find "
         "more of that, and judge by macro-F1"
