@@ -3,9 +3,8 @@
 from typing import Any, Final
 
 import numpy as np
-from scipy import stats
 
-from benchmarks.page.tables import table
+from benchmarks.page.tables import gain_text, table
 
 TIMES: Final = 5.0  # prevalence, that rare classes should be shown
 WAYS: Final = ("random", "session", "session with examples")
@@ -29,7 +28,7 @@ def labelling(results: dict[str, Any]) -> str:
                         f"{np.mean(times):.1f}",
                         f"{np.mean([row['classes'][i] for row in by[way]]):.1f}",
                         f"{100 * tail[:, i].mean():.1f}",
-                        "–" if way == "random" else _gain(100 * (tail - drawn)[:, i]),
+                        "–" if way == "random" else gain_text(100 * (tail - drawn)[:, i]),
                         f"{100 * np.mean([row['all_f1'][i] for row in by[way]]):.1f}",
                     )
                 )  # fmt: skip
@@ -53,11 +52,6 @@ def labelling(results: dict[str, Any]) -> str:
         + "\n"
         + _speed(found["speed"])
     )
-
-
-def _gain(values: Any) -> str:
-    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return f"{values.mean():+.1f} [{values.mean() - half:.1f}, {values.mean() + half:.1f}]"
 
 
 def _half(found: dict[str, Any]) -> str:

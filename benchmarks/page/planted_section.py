@@ -3,9 +3,8 @@
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
-from benchmarks.page.tables import table
+from benchmarks.page.tables import gain_text, table
 
 GROUPS = ("head", "middle", "tail", "all")
 PEERS = (
@@ -54,6 +53,4 @@ def planted(results: dict[str, Any]) -> str:
 
 
 def _gain(ours: list[float], theirs: list[float]) -> str:
-    gain = 100 * np.subtract(ours, theirs)
-    half = stats.t.ppf(0.975, len(gain) - 1) * stats.sem(gain)
-    return f"{gain.mean():+.1f} [{gain.mean() - half:.1f}, {gain.mean() + half:.1f}]"
+    return gain_text(100 * np.subtract(ours, theirs))

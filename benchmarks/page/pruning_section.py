@@ -3,9 +3,8 @@
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
-from benchmarks.page.tables import table
+from benchmarks.page.tables import gain_text, gained, table
 
 GROUPS = ("head", "middle", "tail", "all")
 
@@ -21,10 +20,9 @@ def pruning(results: dict[str, Any]) -> str:
             if one["rule"] not in ("random", "all images"):
                 for i, group in enumerate(("tail", "all")):
                     gain = np.subtract(one["f1"][group], drawn[one["dropped"]][group]) * 100
-                    half = stats.t.ppf(0.975, len(gain) - 1) * stats.sem(gain)
-                    low, high = gain.mean() - half, gain.mean() + half
+                    _, low, high = gained(gain)
                     compared, better, worse = compared + 1, better + (low > 0), worse + (high < 0)
-                    gains[i] = f"{gain.mean():+.1f} [{low:.1f}, {high:.1f}]"
+                    gains[i] = gain_text(gain)
             f1 = [f"{100 * np.mean(one['f1'][g]):.1f}" if g in one["f1"] else "–" for g in GROUPS]
             rows.append((data, f"{one['dropped']:.0%}", one["rule"], *f1, *gains))
     return (

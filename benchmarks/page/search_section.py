@@ -3,9 +3,8 @@
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
-from benchmarks.page.tables import table
+from benchmarks.page.tables import gain_text, table
 
 
 def search_quality(results: dict[str, Any]) -> str:
@@ -23,7 +22,7 @@ def search_quality(results: dict[str, Any]) -> str:
                 100 * np.array([row[way][group] for row in own])
                 for way in ("standardised", "whitened")
             )
-            cells += [f"{plain.mean():.1f}", f"{white.mean():.1f}", _gain(white - plain)]
+            cells += [f"{plain.mean():.1f}", f"{white.mean():.1f}", gain_text(white - plain)]
         encoder = "adapted" if adapted else "pretrained"
         lines.append((data, encoder, str(len(own)), *cells))
     how = "as pretrained"
@@ -39,8 +38,3 @@ def search_quality(results: dict[str, Any]) -> str:
         "Splits that took no part in choosing "
         "the ridge; gains are paired by split, with 95 % intervals.\n\n" + table(head, lines)
     )
-
-
-def _gain(values: Any) -> str:
-    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return f"{values.mean():+.1f} [{values.mean() - half:.1f}, {values.mean() + half:.1f}]"

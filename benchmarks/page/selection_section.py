@@ -3,9 +3,8 @@
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
-from benchmarks.page.tables import table
+from benchmarks.page.tables import gain_text, gained, table
 
 
 def selection(results: dict[str, Any]) -> str:
@@ -18,10 +17,9 @@ def selection(results: dict[str, Any]) -> str:
             gains = []
             for key in ("tail_f1", "all_f1"):
                 gain = np.subtract(one[key], drawn[one["budget"]][key]) * 100
-                half = stats.t.ppf(0.975, len(gain) - 1) * gain.std(ddof=1) / np.sqrt(len(gain))
-                better += bool(gain.mean() > half > 0)
-                text = f"{gain.mean():+.1f} [{gain.mean() - half:.1f}, {gain.mean() + half:.1f}]"
-                gains.append("–" if one["strategy"] == "random" else text)
+                is_drawn = one["strategy"] == "random"
+                better += not is_drawn and gained(gain)[1] > 0
+                gains.append("–" if is_drawn else gain_text(gain))
             rows.append(
                 (
                     data, str(one["budget"]), one["strategy"],

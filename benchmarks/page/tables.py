@@ -2,6 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Compose a table in Markdown."""
@@ -30,3 +34,17 @@ def spread(low: float, high: float) -> str:
     if low == high:
         return "–"
     return f"{low:.2f} to {high:.2f}"
+
+
+def gained(gains: ArrayLike) -> tuple[float, float, float]:
+    """Return the mean of paired gains, and the ends of its 95 % interval by Student's t."""
+    values = np.asarray(gains, dtype=np.float64)
+    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+    mean = values.mean()
+    return float(mean), float(mean - half), float(mean + half)
+
+
+def gain_text(gains: ArrayLike) -> str:
+    """Write the mean of paired gains with its interval: +1.2 [-0.3, 2.7]."""
+    mean, low, high = gained(gains)
+    return f"{mean:+.1f} [{low:.1f}, {high:.1f}]"
