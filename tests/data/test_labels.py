@@ -89,6 +89,28 @@ def test_spellings_of_a_class_are_one(tmp_path):
     assert sum("was spelt in 2 ways" in note for note in labels.notes) == 2
 
 
+def test_the_class_of_several_fields_is_their_combination(tmp_path):
+    """Two levels of a legend, whose finer names are not unique; one feature lacks either level."""
+    fine = ["other", "beech ", "other", None, "beech"]
+    coarse = ["forest", "forest", "crop", "crop", None]
+    path = write_labels(
+        tmp_path / "l.gpkg", [box(0, 9 * i, i + 1, 1) for i in range(5)], fine, raters=coarse
+    )
+    labels = read_labels(path, class_field="who, landuse", crs=UTM)
+    assert by_class(labels) == {
+        "crop / other": [300.0], "forest / beech": [200.0], "forest / other": [100.0]
+    }  # fmt: skip
+    assert (labels.class_field, labels.unlabelled) == ("who, landuse", 2)
+    skipped = [note for note in labels.notes if "skipped" in note]
+    assert skipped == [f"labels: skipped features without {f!r}: 1" for f in ("who", "landuse")]
+    assert any("'beech' was spelt in 2 ways" in note for note in labels.notes)
+
+
+def test_a_field_with_a_comma_in_its_name_is_one(tmp_path):
+    path = write_labels(tmp_path / "l.gpkg", [box(0, 0, 1, 1)], ["a"], field="crop, 2020")
+    assert read_labels(path, class_field="crop, 2020", crs=UTM).classes == ("a",)
+
+
 VRT = "<OGRVRTDataSource><OGRVRTLayer name='a'><SrcDataSource>secret.gpkg</SrcDataSource></OGRVRTLayer></OGRVRTDataSource>"  # fmt: skip # noqa: E501
 
 

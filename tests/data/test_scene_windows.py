@@ -319,6 +319,9 @@ def test_a_rater_who_has_not_seen_a_scene_says_nothing_about_it(place, tmp_path)
         ({"most_nodata": 0.2, "scene": "empty.tif"}, DataError, "of each of 64 have no data"),
         ({"rater_field": "rater"}, DataError, "have no field 'rater', only ['landuse']"),
         ({"rater_field": "landuse"}, ConfigError, "are both 'landuse': one names who drew"),
+        ({"field": "landuse,kind"}, DataError, "have no field 'kind', only ['landuse']"),
+        ({"field": "landuse,"}, DataError, "have no field '', only ['landuse']"),
+        ({"field": "landuse,landuse"}, ConfigError, "'landuse' is named twice in landuse, landuse"),
         (
             {"rater_field": "who", "labels": "coarse.tif", "field": None},
             ConfigError,

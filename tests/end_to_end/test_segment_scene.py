@@ -150,6 +150,8 @@ def test_a_sieve_and_a_shift_need_something_to_work_on(run, fields, tmp_path, re
         (("--labels", "away.gpkg", "--class-field", "landuse"), "no label of 'away.gpkg' overlaps"),
         (("--labels", "fields.gpkg", "--class-field", "landuse", "--rater-field", "who"),
          "have no field 'who', only ['landuse']"),
+        (("--labels", "fields.gpkg", "--class-field", "landuse,kind"),
+         "have no field 'kind', only ['landuse']"),
         (("--labels", "fields.gpkg", "--class-field", "landuse", "--chip", "200"),
          "smaller than a window of 200"),
     ],

@@ -106,8 +106,9 @@ ClassField = Annotated[
     str | None,
     typer.Option(
         "--class-field",
-        help="Attribute with the class name (for a raster, an optional column of its attribute "
-        "table).",
+        metavar="NAME[,NAME...]",
+        help="Attribute with the class name, or several: each combination of their values is a "
+        "class (for a raster, an optional column of its attribute table).",
     ),
 ]
 RaterField = Annotated[

@@ -23,7 +23,7 @@ from rasterio.warp import transform as transform_points
 
 from tailora.class_names import canonical_name, merged_names
 from tailora.data.rasters.readers import Grid
-from tailora.errors import DataError
+from tailora.errors import ConfigError, DataError
 from tailora.numbers import coordinates, counted
 
 UNLABELLED: Final = -1
@@ -34,6 +34,7 @@ MOST_CLASSES: Final = 1000
 MOST_RATERS: Final = 100
 """More values than this in the field of raters are ids, not raters."""
 
+_BETWEEN_FIELDS: Final = " / "
 _POLYGONAL: Final = (3, 6)  # shapely's numbers of Polygon and MultiPolygon
 _POINTS: Final = (0, 4)
 _COLLECTION: Final = 7
@@ -59,7 +60,7 @@ class Labels:
         notes: What was repaired, skipped or reprojected, with counts.
         source: The file they come from.
         layer: Its layer.
-        class_field: Field with the class names.
+        class_field: Field with the class names; of several, all with commas between them.
         unlabelled: Features without a class, or without a rater where there are raters, which are
             skipped.
         raters: Names of those who drew them, sorted; empty where nobody is named.
@@ -118,7 +119,9 @@ def read_labels(
 
     Args:
         path: GeoPackage, GeoJSON, FlatGeobuf, Shapefile, or the folder of a file geodatabase.
-        class_field: Field with the class name.
+        class_field: Field with the class name, or several with commas between them: each
+            combination that occurs is a class, as in "forest / beech", and a feature without a
+            value in one of them has none.
         crs: Target CRS; None takes coordinates as they are.
         layer: Layer to read; None uses the only one.
         bounds: West, south, east and north of the scene in degrees, if `crs` is in degrees: labels
@@ -129,10 +132,13 @@ def read_labels(
     Raises:
         DataError: The file has another format, cannot be read, has no CRS, has several layers and
             none was chosen, has no such field, has no class, or far too many classes or raters.
+        ConfigError: A field is named twice.
     """
-    wanted = [class_field] if rater_field is None else [class_field, rater_field]
     with _heard() as said, _reading(path):
         layer = _choose_layer(path, layer)
+        of_class = _class_fields(path, layer, class_field)
+        wanted = of_class if rater_field is None else [*of_class, rater_field]
+        _require_different(wanted)
         meta, _, shapes, columns = read_raw(path, layer=layer, columns=wanted, force_2d=True)
         fields = dict(zip((str(name) for name in meta["fields"]), columns, strict=True))
         for name in wanted:
@@ -145,7 +151,8 @@ def read_labels(
         )
     geometries = shapely.from_wkb(np.array(shapes, dtype=object), on_invalid="ignore")
     source = None if crs is None else parse_crs(meta["crs"], path)
-    found = _clean(path, layer, geometries, [fields[name] for name in wanted], source, crs, wanted)
+    columns = [fields[name] for name in wanted]
+    found = _clean(path, layer, geometries, columns, source, crs, wanted, len(of_class))
     shapes = found.shapes if bounds is None else _turned_to(found.shapes, crs, bounds)
     return replace(found, shapes=shapes, notes=(*found.notes, *said))
 
@@ -165,6 +172,21 @@ def _choose_layer(path: Path, layer: str | None) -> str:
         f"{str(path)!r}: {asked}? choose one of {names}, as SCENE:layer={shown} on the command "
         f'line, layer = "{shown}" in a TOML file of scenes, or `tailora assess --layer {shown}`'
     )
+
+
+def _class_fields(path: Path, layer: str, class_field: str) -> list[str]:
+    """Return the fields that are meant: one whose name has a comma is not several."""
+    if "," not in class_field or class_field in pyogrio.read_info(path, layer=layer)["fields"]:
+        return [class_field]
+    return [name.strip() for name in class_field.split(",")]
+
+
+def _require_different(fields: Sequence[str]) -> None:
+    twice = [name for at, name in enumerate(fields) if name in fields[:at]]
+    if twice:
+        raise ConfigError(
+            f"field {twice[0]!r} is named twice in {', '.join(fields)}; leave one out"
+        )
 
 
 def _no_field(path: Path, layer: str, class_field: str) -> DataError:
@@ -203,8 +225,9 @@ def _clean(
     source: CRS | None,
     target: CRS | None,
     fields: Sequence[str],
+    of_class: int,
 ) -> Labels:
-    """Keep shapes with a value in each of the fields: the class, and the rater if asked for."""
+    """Keep shapes with a value in each field: the first ones of the class, then of the rater."""
     given, texts = len(shapes), [[_text(value) for value in values] for values in columns]
     shapes, owners = _parts(shapes, (_COLLECTION,))
     shapes, repaired = _repair(shapes)
@@ -231,20 +254,25 @@ def _clean(
             f"labels: split {counted(int((several > 1).sum()), 'multi-part feature')} into "
             f"{several[several > 1].sum()} polygons or points"
         )
-    notes += [f"labels: {text}" for text in merged_names(_spelt(columns[0]))]
+    for values in columns[:of_class]:
+        notes += [f"labels: {text}" for text in merged_names(_spelt(values))]
+    class_field = ", ".join(fields[:of_class])
     if not kept.any():
         raise DataError(
-            f"no polygon or point of labels {str(path)!r} has a class in field {fields[0]!r}"
-            f"{f' and a rater in field {fields[1]!r}' if fields[1:] else ''}: "
+            f"no polygon or point of labels {str(path)!r} has a class in field {class_field!r}"
+            f"{f' and a rater in field {fields[-1]!r}' if fields[of_class:] else ''}: "
             f"{', '.join(note.removeprefix('labels: ') for note in notes) or 'the layer is empty'}"
         )
-    coded = [_coded([names[owner] for owner in owners[kept]]) for names in texts]
+    combined = [_BETWEEN_FIELDS.join(values) for values in zip(*texts[:of_class], strict=True)]
+    coded = [
+        _coded([names[owner] for owner in owners[kept]]) for names in (combined, *texts[of_class:])
+    ]
     classes, codes = coded[0]
     raters, rater_of = coded[1] if coded[1:] else ((), None)
-    _require_few(path, classes, len(codes), fields[0])
+    _require_few(path, classes, len(codes), class_field)
     if len(raters) > MOST_RATERS:
         raise DataError(
-            f"field {fields[1]!r} of {str(path)!r} has {len(raters)} different values in "
+            f"field {fields[-1]!r} of {str(path)!r} has {len(raters)} different values in "
             f"{len(codes)} features, more than {MOST_RATERS}: ids, not raters; choose the field "
             "with the name of who drew a feature"
         )
@@ -253,7 +281,7 @@ def _clean(
         placed = reproject(path, placed, source, target)
         notes.append(f"labels: reprojected from {source.to_string()} to the scene's CRS")
     return Labels(
-        placed, codes, classes, tuple(notes), path, layer, fields[0],
+        placed, codes, classes, tuple(notes), path, layer, class_field,
         int((is_usable & ~complete).sum()), raters, rater_of,
     )  # fmt: skip
 

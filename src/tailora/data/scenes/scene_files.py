@@ -22,8 +22,8 @@ class SceneFiles:
     Args:
         files: Rasters of the same area, with one or several bands each.
         labels: Polygons or points, or a raster of classes.
-        class_field: Field with the class name; for a raster, a column of its attribute table, where
-            None uses what the file declares, or the values.
+        class_field: Field with the class name, or several with commas between them; for a raster, a
+            column of its attribute table, where None uses what the file declares, or the values.
         layer: Layer of the labels; None uses the only one.
         name: For ids and reports; None uses the first file's.
         bands: Bands to read, in order; empty reads all.
