@@ -4,15 +4,20 @@
 
 Code and commands are those of the text. At `tailora label` the script reads the chips from the page
 in Chromium and presses the key of the class that most of MODIS land cover has there; the clock of
-the session counts some seconds for each answer. What the text states is printed, and its pictures
-are drawn.
+the session counts some seconds for each answer. What came out is written to benchmarks/results, the
+text's tables are filled with it, and its pictures are drawn.
+
+    python scripts/labelling_tutorial.py    # fills the tables with the committed result
 """
 
+import json
 import os
 import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -29,6 +34,7 @@ from playwright.sync_api import Page
 from sklearn.metrics import f1_score
 from tutorial_pictures import IMAGES, draw_map, frame, save
 
+from benchmarks.speed.ratios import RESULTS, write_result
 from tailora.class_colours import class_colours
 from tailora.cli.app import run
 from tailora.labelling.session import LabellingSession
@@ -36,6 +42,7 @@ from tailora.labelling.suggestions import learn
 from tailora.runs.run import load_run
 
 NAME = "label-a-scene"
+RESULT = RESULTS / f"{NAME}.json"
 TUTORIAL = IMAGES.parent / "tutorials" / f"{NAME}.md"
 CLASSES = ("water", "grass and fields", "desert", "forest")
 RARE = CLASSES.index("desert")
@@ -47,8 +54,16 @@ WIDTH, HEIGHT = 1280, 720
 
 
 def main() -> None:
-    """Run all blocks of the text one after the other."""
-    os.chdir(sys.argv[1])
+    """Run all blocks of the text one after the other, or only fill its tables."""
+    if sys.argv[1:]:
+        run_tutorial(Path(sys.argv[1]))
+    TUTORIAL.write_text(with_result(TUTORIAL.read_text("utf-8"), RESULT), "utf-8")
+
+
+def run_tutorial(folder: Path) -> None:
+    """Do in an empty folder what the text says, and keep what came out."""
+    os.chdir(folder)
+    pages: list[dict[str, Any]] = []
     given: dict[str, Any] = {}
     for language, text in re.findall(r"```(\w+)\n(.*?)```", TUTORIAL.read_text("utf-8"), re.DOTALL):
         if language == "python":
@@ -56,17 +71,17 @@ def main() -> None:
             truth = land_cover(given)
         elif language == "bash":
             for line in text.replace("\\\n", " ").splitlines():
-                command(shlex.split(line), truth=truth if given else None)
-    measure(truth.ravel())
+                if given:
+                    command(shlex.split(line), person(truth.ravel(), pages))
+    found = {"pages": pages, **measured(truth.ravel())}
+    write_result(RESULT.stem, found, seed=0, out=RESULT.parent)
     save(scene_and_map(given, truth), IMAGES / f"{NAME}.png")
 
 
-def command(words: list[str], truth: NDArray[np.int64] | None) -> None:
-    """Run a command of tailora; others of the text set the machine up."""
-    if truth is None or words[0] != "tailora":
-        return
+def command(words: list[str], answering: Callable[..., None]) -> None:
+    """Run a command, with a script in place of who labels."""
     print("$", shlex.join(words), flush=True)
-    with patch("tailora.labelling.serve.serve", person(truth.ravel())):
+    with patch("tailora.labelling.serve.serve", answering):
         if run(words[1:]):
             raise SystemExit(1)
 
@@ -84,8 +99,13 @@ def land_cover(given: dict[str, Any]) -> NDArray[np.int64]:
     return (windows[..., None] == np.arange(len(CLASSES))).sum(axis=(2, 3)).argmax(axis=-1)
 
 
-def person(truth: NDArray[np.int64]) -> Callable[..., None]:
-    """Return what labels in place of a person: by the keys of the page, a few seconds for each."""
+def person(truth: NDArray[np.int64], pages: list[dict[str, Any]]) -> Callable[..., None]:
+    """Return what labels in place of a person: by the keys of the page, a few seconds for each.
+
+    Args:
+        truth: Class of each window (windows,).
+        pages: Takes how far the session is after each page.
+    """
 
     def serve(session: LabellingSession, **_: object) -> None:
         with patch("tailora.labelling.session.time") as clock:
@@ -100,7 +120,8 @@ def person(truth: NDArray[np.int64]) -> Callable[..., None]:
                     keep(picture(page), IMAGES / f"{NAME}-{SHOWN[number]}.png")
                 label(page, truth)
                 session.wait()
-                print(number + 1, session.status(), flush=True)
+                pages.append(asdict(session.status()))
+                print("page", number + 1, "answered", flush=True)
                 turn(page)
             keep(picture(page), IMAGES / f"{NAME}-{SHOWN[PAGES]}.png")
 
@@ -141,21 +162,27 @@ def picture(page: Page) -> bytes:
     return page.screenshot()
 
 
-def measure(truth: NDArray[np.int64]) -> None:
-    """Print what the labels gave, beside as many that are drawn evenly."""
+def measured(truth: NDArray[np.int64]) -> dict[str, Any]:
+    """Return what the labels gave, beside as many that are drawn evenly."""
     with LabellingSession.open("session", background=False) as session:
-        labels = session._state.labels(CLASSES)
+        labels = list(session._state.labels(CLASSES))
         features = session._space.features
-        print(session.status())
-    print("windows of the class:", (truth == RARE).sum(), "of", len(truth))
-    print("answers:", len(labels), "of the class:", sum(c == RARE for c in labels.values()))
-    print("F1 of the head:", score(features, truth, list(labels)))
-    for seed in range(DRAWS):
-        drawn = np.random.default_rng(seed).permutation(len(truth))[: len(labels)].tolist()
-        print("drawn evenly:", (truth[drawn] == RARE).sum(), score(features, truth, drawn))
-    mapped = map_classes().ravel()
-    rest = np.setdiff1d(np.arange(len(truth)), list(labels))
-    print("F1 of the map:", f1(truth[rest], mapped[rest]))
+    rest = np.setdiff1d(np.arange(len(truth)), labels)
+    draws = [np.random.default_rng(n).permutation(len(truth))[: len(labels)] for n in range(DRAWS)]
+    return {
+        "windows": counts(truth),
+        "session": {"labels": counts(truth[labels]), "f1": score(features, truth, labels)},
+        "drawn": [
+            {"labels": counts(truth[drawn]), "f1": score(features, truth, drawn.tolist())}
+            for drawn in draws
+        ],
+        "f1_of_map": f1(truth[rest], map_classes().ravel()[rest]),
+    }
+
+
+def counts(classes: NDArray[np.int64]) -> dict[str, int]:
+    """Return the number of windows of each class."""
+    return dict(zip(CLASSES, np.bincount(classes, minlength=len(CLASSES)).tolist(), strict=True))
 
 
 def score(features: NDArray[Any], truth: NDArray[np.int64], items: list[int]) -> dict[str, float]:
@@ -177,6 +204,64 @@ def map_classes() -> NDArray[np.int64]:
     names = load_run("runs/land").class_names
     with rasterio.open("map.tif") as file:
         return np.array([-1, *map(CLASSES.index, names)])[file.read(1)]
+
+
+def with_result(text: str, result: Path) -> str:
+    """Fill the tables of the tutorial with a committed result."""
+    found = json.loads(result.read_text("utf-8"))
+    tables = {"session": session_table(found["pages"]), "worth": worth_table(found)}
+    for name, table in tables.items():
+        marks = rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)"
+        text, n = re.subn(marks, partial(_between, table), text, flags=re.DOTALL)
+        if n != 1:
+            raise ValueError(f"the text has {n} places for the table {name!r}")
+    return text
+
+
+def _between(table: str, marks: re.Match[str]) -> str:
+    return marks[1] + table + marks[2]
+
+
+def session_table(pages: Sequence[Mapping[str, Any]]) -> str:
+    """Return how far the session was after each page, as a table."""
+    lines = [
+        f"| page | answers | phase | {' | '.join(CLASSES)} | right in random checks |",
+        f"|---|---|---|{'---|' * len(CLASSES)}---|",
+    ]
+    for number, page in enumerate(pages, start=1):
+        of_classes = " | ".join(str(page["counts"][name]) for name in CLASSES)
+        value, low, high = (100 * share for share in page["accuracy"])
+        right = f"{value:.0f} % [{low:.0f}, {high:.0f}]"
+        lines.append(
+            f"| {number} | {page['answered']} | {page['phase']} | {of_classes} | {right} |"
+        )
+    return "\n".join(lines)
+
+
+def worth_table(found: Mapping[str, Any]) -> str:
+    """Return what as many labels gave that were chosen, and drawn, and the map, as a table."""
+    named = [("this session", found["session"])]
+    named += [(f"drawn evenly, {n}", one) for n, one in enumerate(found["drawn"], start=1)]
+    labels = sum(found["session"]["labels"].values())
+    names = " | ".join(f"F1 of {name}" for name in CLASSES)
+    rows = [
+        f"| {what} | {one['labels'][CLASSES[RARE]]} | {_points(one['f1'])} |" for what, one in named
+    ]
+    share = 100 * found["windows"][CLASSES[RARE]] / sum(found["windows"].values())
+    return "\n".join(
+        [
+            f"| {labels} labels | of them {CLASSES[RARE]} | {names} |",
+            f"|---|---|{'---|' * len(CLASSES)}",
+            *rows,
+            f"| the map of this session | | {_points(found['f1_of_map'])} |",
+            "",
+            f"{CLASSES[RARE].capitalize()} is {share:.1f} % of the windows.",
+        ]
+    )
+
+
+def _points(scores: Mapping[str, float]) -> str:
+    return " | ".join(f"{scores[name]:.1f}" for name in CLASSES)
 
 
 def scene_and_map(given: dict[str, Any], truth: NDArray[np.int64]) -> Figure:

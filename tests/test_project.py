@@ -178,6 +178,15 @@ def test_the_readme_shows_the_committed_demo_and_nothing_else(publish):
     assert publish.SCORES.read_text("utf-8") == publish.scores_picture(publish.RESULT)
 
 
+def test_the_labelling_tutorial_shows_the_committed_session(monkeypatch):
+    pytest.importorskip("playwright")
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    tutorial = script("labelling_tutorial")
+    text = tutorial.TUTORIAL.read_text("utf-8")
+    assert tutorial.with_result(text, tutorial.RESULT) == text
+    assert text.count("| this session |") == 1
+
+
 def test_pictures_of_the_readme_exist():
     for target in re.findall(r"!\[[^]]*\]\(([^)]+)\)", (ROOT / "README.md").read_text("utf-8")):
         assert (ROOT / target).is_file(), target
