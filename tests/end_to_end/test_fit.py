@@ -378,9 +378,11 @@ def test_copies_across_splits_are_warned_of(quick, plain_report, tmp_path):
     copy = chip(np.random.default_rng(9), 0)
     for i in range(9):
         write_chip(chips / "forest" / f"copy{i}.png", copy)
-    words = ["fit", chips, "--out", tmp_path / "run", *quick, "--method", "zero-shot"]
+    words = ["fit", chips, "--out", tmp_path / "run", *quick, "--method", "zero-shot", "--rank", 16]
     answer = succeed(*(word for word in words if word != "--quiet"))
     assert "more than one split" in answer.err
+    idle = "adapter.rank, deblora.clusters, train.epochs, train.batch_size"
+    assert f"note: method 'zero-shot' does not use {idle}\n" in answer.err
     again = succeed(*(w for w in words if w != "--quiet"), "--resume", "--json")
     assert "more than one split" in again.err
     json.loads(again.out)

@@ -1,6 +1,6 @@
 """`tailora fit`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -125,6 +125,11 @@ def fit(
     from tailora.runs.folder import RunFolder
 
     check_choices(chosen)
+    flags = {
+        "adapter.tuner": tuner, "adapter.rank": rank, "deblora.clusters": clusters,
+        "train.epochs": epochs, "train.trackers": tracker,
+    }  # fmt: skip
+    _tell_ignored(chosen, flags, set_ or [], quiet=quiet)
     if out:
         RunFolder(out).check_use(resume=resume, force=force)
     dataset = opened(
@@ -145,6 +150,19 @@ def fit(
     elif not quiet:
         _conclude(run, show, folder)
     leave()
+
+
+def _tell_ignored(
+    chosen: Any, flags: Mapping[str, object], assignments: list[str], *, quiet: bool
+) -> None:
+    """Note which of the options that were given the method does not use."""
+    from tailora.config.recipe import parse_assignment
+    from tailora.methods.checks import ignored
+
+    given = [key for key, value in flags.items() if value is not None]
+    given += [parse_assignment(text)[0] for text in assignments]
+    if not quiet and (idle := ignored(chosen, given)):
+        tell_notes([f"method {chosen.method!r} does not use {', '.join(idle)}"])
 
 
 def _announcing(progress: Progress, dataset: Any, recipe: Any) -> Progress:

@@ -1,7 +1,7 @@
 """Reject a recipe that does not fit the classes or the encoder, before anything is written."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final, cast, get_args
 
@@ -41,7 +41,7 @@ from tailora.methods.training_parts import (
     training_mix,
     training_optimizer,
 )
-from tailora.tasks.task import Task
+from tailora.tasks.task import Task, find_task
 from tailora.train.contrastive_options import CONTRASTIVE, check_contrastive, read_options
 from tailora.train.denoising import DENOISING, check_denoising
 from tailora.train.mixing import NO_MIX, check_mixer
@@ -389,6 +389,24 @@ def check_choices(recipe: Recipe) -> None:
     _check_layers(recipe)
     _check_detail(recipe)
     _check_smoothing(recipe)
+
+
+def ignored(recipe: Recipe, keys: Iterable[str]) -> list[str]:
+    """Return those of some keys that nothing in a run reads: of the adapter, training or debLoRA.
+
+    A recipe alone cannot tell: the file of another run holds what its own method needed.
+
+    Args:
+        recipe: As given.
+        keys: Of the recipe, that were chosen by hand.
+    """
+    method = find_method(recipe.method)
+    stages = (method, *(find_method(name) for name in method.stands_on))
+    used = {section for stage in stages for section in stage.uses}
+    if find_task(recipe.task).detects:
+        used.add("train")  # its detector, at least
+    idle = {"adapter", "train", "deblora"} - used
+    return [key for key in keys if key.partition(".")[0] in idle]
 
 
 def _check_names(recipe: Recipe) -> None:
