@@ -90,6 +90,22 @@ BREAKS: tuple[Break, ...] = (
         ("detection/test_rotated_fcos.py::test_what_is_said_in_ignored_boxes_costs_nothing",),
     ),
     Break(
+        "claims-dearest",
+        "a location that two objects want goes to the one that it finds worse",
+        "detection/rotated_rtmdet.py",
+        (("taken.min(dim=1)", "taken.masked_fill(taken.isinf(), -1).max(dim=1)"),),
+        ("detection/test_rotated_rtmdet.py::test_every_location_goes_where_loops_send_it",),
+    ),
+    Break(
+        "overlap-unpriced",
+        "a location that says a poor box is as cheap as one that says a good one",
+        "detection/rotated_rtmdet.py",
+        (("_OVERLAP_WEIGHT * found.log()", "0 * found.log()"),),
+        (
+            "detection/test_rotated_rtmdet.py::test_an_object_gets_as_many_of_its_cheapest_locations_as_its_overlaps_sum_to",
+        ),
+    ),
+    Break(
         "edges-twice",
         "edges that coincide count for both shapes",
         "boxes/overlap.py",

@@ -64,6 +64,7 @@ OTHER = {
     "train.optimizer": "muon",
     "train.optimizer_options": {"momentum": 0.9},
     "train.objective_options": {"queue": 64},
+    "train.detector": "rtmdet",
     "train.box_loss": "kld",
     "train.presence": "quality-focal",
     "train.mix": "cmo",

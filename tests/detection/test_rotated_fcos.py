@@ -7,14 +7,10 @@ import pytest
 import torch
 
 from tailora.boxes import to_corners
-from tailora.detection.rotated_fcos import (
-    SCALES,
-    RotatedFCOS,
-    assign,
-    centrality,
-    decode,
-    distances,
-)
+from tailora.detection import RotatedFCOS, RotatedRTMDet
+from tailora.detection.box_geometry import decode, distances
+from tailora.detection.feature_pyramid import SCALES
+from tailora.detection.rotated_fcos import assign, centrality
 
 NONE = torch.zeros(0, 5)
 BOXES = torch.tensor([[30.0, 30, 24, 10, 0.4], [31, 33, 8, 6, -1.0], [45, 40, 60, 50, 0.2]])
@@ -76,7 +72,10 @@ def test_each_location_gets_the_smallest_box_that_fits(detector):
     assert {0, 1, 2} <= set(found.box.tolist())
 
 
-def test_what_is_said_in_ignored_boxes_costs_nothing(detector):
+@pytest.mark.parametrize("build", [RotatedFCOS, RotatedRTMDet])
+def test_what_is_said_in_ignored_boxes_costs_nothing(build):
+    with torch.random.fork_rng():
+        detector = build(6, (5, 5), 70, width=8, depth=1)
     features = torch.randn(1, 5, 5, 6, generator=torch.Generator().manual_seed(2))
     everywhere = torch.tensor([[35.0, 35, 200, 200, 0]])
     losses = detector.losses(features, [NONE], [everywhere])
@@ -104,11 +103,12 @@ def test_losses_by_hand(detector):
     assert losses["direction"].item() == pytest.approx((apart * weight).sum() / weight.sum())
 
 
-def test_it_learns_to_find_a_box():
+@pytest.mark.parametrize("build", [RotatedFCOS, RotatedRTMDet])
+def test_it_learns_to_find_a_box(build):
     """Tokens say where the box is; after few steps the best place has it."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        detector = RotatedFCOS(3, (5, 5), 70, width=8, depth=1)
+        detector = build(3, (5, 5), 70, width=8, depth=1)
     box = torch.tensor([[28.0, 42, 26, 12, 0.6]])
     features = torch.zeros(1, 5, 5, 3)
     features[0, :, :, 0] = torch.linspace(-1, 1, 5)

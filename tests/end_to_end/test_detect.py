@@ -60,6 +60,20 @@ def run(tmp_path_factory, dota, encoder):
     return folder
 
 
+RTMDET = ("--set", "train.detector=rtmdet")
+
+
+@pytest.fixture(scope="module")
+def rtmdet(tmp_path_factory, dota, encoder):
+    folder = tmp_path_factory.mktemp("runs") / "rtmdet"
+    words = ("--task", "detect", "--out", folder, "--backbone", encoder, *QUICK, *RTMDET)
+    succeed("fit", f"dota:{dota}", *words)
+    return folder
+
+
+each_detector = pytest.mark.parametrize("name", ["run", "rtmdet"])
+
+
 def test_metrics_of_rows_and_of_objects(run):
     metrics = read_json(run / "metrics.json")
     found = metrics["task"]
@@ -236,15 +250,21 @@ def test_predicted_files_score_what_evaluate_says(run, dota, tmp_path):
     assert out["task"]["rows"][0]["ap50"]["all"] is not None
 
 
-def test_a_copied_run_predicts_the_same_bits(run, dota, tmp_path):
+@each_detector
+def test_a_copied_run_predicts_the_same_bits(name, request, dota, tmp_path):
+    run = request.getfixturevalue(name)
     package.load_run(run).save(tmp_path / "copy")
     images = [dota / "images" / f"p0{i}.png" for i in range(3)]
-    for source, name in ((run, "one"), (tmp_path / "copy", "two")):
-        succeed("predict", source, *images, "--out", tmp_path / name, "--quiet")
+    for source, out in ((run, "one"), (tmp_path / "copy", "two")):
+        succeed("predict", source, *images, "--out", tmp_path / out, "--quiet")
+    assert read_submission(tmp_path / "one").images
     assert snapshot(tmp_path / "one") == snapshot(tmp_path / "two")
 
 
-def test_a_stopped_training_goes_on_to_the_same_bits(run, dota, encoder, tmp_path):
+@each_detector
+def test_a_stopped_training_goes_on_to_the_same_bits(name, request, dota, encoder, tmp_path):
+    run = request.getfixturevalue(name)
+
     class StopError(Exception):
         pass
 
@@ -255,6 +275,7 @@ def test_a_stopped_training_goes_on_to_the_same_bits(run, dota, encoder, tmp_pat
     recipe = package.Recipe().override({
         "task": "detect", "backbone.name": str(encoder), "data.image_size": 28,
         "adapter.rank": 2, "train.epochs": 2,
+        "train.detector": "rtmdet" if name == "rtmdet" else "fcos",
         "train.batch_size": 2, "train.lr": 0.005, "evaluate.replicates": 30, "probe.l2": [0.01],
     })  # fmt: skip
     data = package.data.open_object_tiles(f"dota:{dota}")
@@ -262,8 +283,8 @@ def test_a_stopped_training_goes_on_to_the_same_bits(run, dota, encoder, tmp_pat
         package.fit(data, recipe=recipe, out=tmp_path / "run", callbacks=[Stop()])
     assert not (tmp_path / "run" / "detector.safetensors").exists()
     package.fit(data, recipe=recipe, out=tmp_path / "run", resume=True)
-    for name in ("detector.safetensors", "head.safetensors", "adapter/adapter_model.safetensors"):
-        assert (tmp_path / "run" / name).read_bytes() == (run / name).read_bytes()
+    for file in ("detector.safetensors", "head.safetensors", "adapter/adapter_model.safetensors"):
+        assert (tmp_path / "run" / file).read_bytes() == (run / file).read_bytes()
     kept = [read_json(folder / "metrics.json")["task"] for folder in (run, tmp_path / "run")]
     assert kept[0] == kept[1]
 
@@ -299,6 +320,11 @@ def test_bad_combinations_and_files_are_refused_in_a_line(run, dota, encoder, tm
                 "train.box_loss=gwd",
             ),
             "'segment' has no boxes",
+        ),
+        (("fit", data, *task, "--set", "train.detector=rtmdt"), "detector 'rtmdt'; did you mean"),
+        (
+            ("fit", data, *task, *RTMDET, "--set", "train.presence=quality-focal"),
+            "'quality-focal' is a choice of the detector 'fcos'",
         ),
         (("fit", data, *task, "--set", "train.presence=focel"), "presence 'focel'; did you mean"),
         (

@@ -17,9 +17,10 @@ _SHELVES: Final = {
     "train.mix": "augment",
     "train.optimizer": "optim",
 }
-_DETECTORS: Final = {  # what parts of a detector are, and what follows their names on the shelf
-    "train.box_loss": ("box loss", "-loss"),
-    "train.presence": ("loss of presence", "-presence"),
+_DETECTORS: Final = {  # what parts of a detector are, what precedes and follows their names
+    "train.detector": ("detector", "rotated-", ""),
+    "train.box_loss": ("box loss", "", "-loss"),
+    "train.presence": ("loss of presence", "", "-presence"),
 }
 _BESIDES: Final = {  # names that are nothing on the shelf
     "samplers": ("none",),
@@ -55,8 +56,12 @@ def _check_names(recipe: Recipe) -> None:
         known = [*registry.names(family), *_BESIDES.get(family, ())]
         if chosen[key] is not None and chosen[key] not in known:
             raise registry.missing(registry.FAMILIES[family], chosen[key], known)
-    for key, (what, ending) in _DETECTORS.items():
-        known = [n[: -len(ending)] for n in registry.names("detection") if n.endswith(ending)]
+    for key, (what, start, end) in _DETECTORS.items():
+        known = [
+            name.removeprefix(start).removesuffix(end)
+            for name in registry.names("detection")
+            if name.startswith(start) and name.endswith(end)
+        ]
         if chosen[key] not in known:
             raise registry.missing(what, chosen[key], known)
     if recipe.probe.loss not in registry.head_texts():

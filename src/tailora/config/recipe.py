@@ -121,9 +121,11 @@ class TrainOptions:
         loss: See `tailora methods losses`. LDAM uses a cosine head with its scale.
         loss_options: Passed to the loss, including that of `lora+sade`, `lora+ride`, `lora+tlc` and
             `lora+reslt`.
+        detector: Of `--task detect`: what finds boxes, `"fcos"`, or `"rtmdet"`, which gives objects
+            their locations by what is said of them, and whose score is how well a box fits.
         box_loss: Of `--task detect`: how predicted and true boxes are compared, `"prob-iou"`,
             `"kfiou"`, `"gwd"` or `"kld"`; see `tailora methods detection`.
-        presence: Of `--task detect`: how it learns where objects are, `"focal"`, or
+        presence: Of the detector `"fcos"`: how it learns where objects are, `"focal"`, or
             `"quality-focal"`, by which the score of a box is how well it fits.
         mix: `"none"`, or a mixing augmentation from `tailora methods augment`, which mixes images
             and their labels.
@@ -179,6 +181,7 @@ class TrainOptions:
     head_start: str = "probe"
     loss: str = "cross-entropy"
     loss_options: dict[str, Any] = field(default_factory=dict)
+    detector: str = "fcos"
     box_loss: str = "prob-iou"
     presence: str = "focal"
     mix: str = "none"

@@ -5,7 +5,6 @@ of it says whether it lies in an object, and in which box (FCOS, with an angle).
 object is of is not decided here: the head of a run decides it on the token at the box's centre.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, final
@@ -15,15 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tailora import registry
+from tailora.detection.box_geometry import boxes_said, distances, inside, misdirection
+from tailora.detection.feature_pyramid import GROUPS, locations, pyramid_entry, pyramid_levels
 from tailora.detection.prior_bias_init import init_bias_from_prior
 from tailora.detection.prob_iou import prob_iou
 
-SCALES: Final = (4.0, 2.0, 1.0, 0.5)
-"""Locations along a token's side, for each level of the pyramid."""
 _REACH: Final = 8.0  # strides from a location to the farthest side, at most, but at the last level
 _CENTRAL: Final = 1.5  # strides from the centre of a box within which a location belongs to it
 _RARE: Final = 99  # locations without an object for each with one, before training
-_GROUPS: Final = 8
 
 
 @final
@@ -61,6 +59,7 @@ class RotatedFCOS(nn.Module):
         Object Detection, ECCV 2022, section 3.
     """
 
+    name = "rotated-fcos"
     points: Tensor
     strides: Tensor
 
@@ -80,10 +79,8 @@ class RotatedFCOS(nn.Module):
         self.box_loss = registry.find("detection", f"{box_loss}-loss")
         self.presence_loss = registry.find("detection", f"{presence}-presence")
         self.by_quality = presence == "quality-focal"
-        self.inward = nn.Sequential(nn.LayerNorm(features), nn.Linear(features, width))
-        self.levels = nn.ModuleList(
-            nn.Sequential(*_resampled(scale, width), _block(width)) for scale in SCALES
-        )
+        self.inward = pyramid_entry(features, width)
+        self.levels = pyramid_levels(width, _block)
         self.presence_tower = nn.Sequential(*(_block(width) for _ in range(depth)))
         self.box_tower = nn.Sequential(*(_block(width) for _ in range(depth)))
         self.presence = nn.Conv2d(width, 1, 3, padding=1)
@@ -93,7 +90,7 @@ class RotatedFCOS(nn.Module):
         init_bias_from_prior(self.presence, 1, _RARE)
         start = torch.tensor([0.7, 0.7, 0.7, 0.7, 1.0, 0.0, 0.0])  # a level box of four strides
         self.box.bias = nn.Parameter(start)
-        points, strides = _locations(grid, size)
+        points, strides = locations(grid, size)
         self.register_buffer("points", points, persistent=False)
         self.register_buffer("strides", strides, persistent=False)
 
@@ -111,7 +108,7 @@ class RotatedFCOS(nn.Module):
         score = presence.sigmoid()
         if not self.by_quality:
             score = (score * raw[..., 6].sigmoid()).sqrt()
-        return torch.cat([score[..., None], self._boxes(raw)], dim=-1)
+        return torch.cat([score[..., None], boxes_said(raw, self.points, self.strides)], dim=-1)
 
     def losses(
         self,
@@ -121,9 +118,6 @@ class RotatedFCOS(nn.Module):
         seen: Sequence[Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Return the losses of presence, boxes, direction and centrality; scalars.
-
-        The direction of a box is also learnt by itself, the more the longer it is, since the
-        overlap alone turns boxes slowly.
 
         Args:
             features: Tokens (batch, rows, columns, features).
@@ -137,27 +131,27 @@ class RotatedFCOS(nn.Module):
             assign(points, strides, own.to(points), other.to(points))
             for own, other in zip(boxes, ignored, strict=True)
         ]
-        inside = torch.stack([one.box >= 0 for one in found])
+        has_box = torch.stack([one.box >= 0 for one in found])
         known = torch.stack([one.counts for one in found])
         if seen is not None:
-            edges = [distances(points, one.to(points)[None])[:, 0] for one in seen]
-            known &= torch.stack([one.amin(dim=-1) > 0 for one in edges])
-        positives = inside.sum().clamp_min(1)
+            known &= torch.stack([inside(points, one.to(points)[None])[:, 0] for one in seen])
+        positives = has_box.sum().clamp_min(1)
         wanted = torch.cat(
             [own.to(points)[one.box[one.box >= 0]] for own, one in zip(boxes, found, strict=True)]
         )
-        boxes_said, quality = self._boxes(raw)[inside], inside.to(presence)
+        boxes_found = boxes_said(raw, points, strides)[has_box]
+        quality = has_box.to(presence)
         if self.by_quality:
-            quality[inside] = prob_iou(boxes_said, wanted).detach()
+            quality[has_box] = prob_iou(boxes_found, wanted).detach()
         losses = {"presence": self.presence_loss(presence, quality)[known].sum() / positives}
-        if not inside.any():
+        if not has_box.any():
             return losses | {"box": raw.sum() * 0}
         central = centrality(torch.cat([one.sides[one.box >= 0] for one in found]))
-        said = raw[inside]
-        apart = self.box_loss(boxes_said, wanted)
+        said = raw[has_box]
+        apart = self.box_loss(boxes_found, wanted)
         losses["box"] = (apart * central).sum() / central.sum()
-        turned = (said[:, 4:6] - direction(wanted)).square().sum(dim=1)
-        losses["direction"] = (turned * elongation(wanted) * central).sum() / central.sum()
+        turned = misdirection(said, wanted)
+        losses["direction"] = (turned * central).sum() / central.sum()
         if not self.by_quality:
             losses["centrality"] = functional.binary_cross_entropy_with_logits(said[:, 6], central)
         return losses
@@ -172,50 +166,6 @@ class RotatedFCOS(nn.Module):
             boxes.append(self.box(self.box_tower(level_map)).flatten(2).transpose(1, 2))
         return torch.cat(presences, dim=1).float(), torch.cat(boxes, dim=1).float()
 
-    def _boxes(self, raw: Tensor) -> Tensor:
-        """Boxes (..., locations, 5) in image pixels."""
-        sides = raw[..., :4].clamp(-6, 6).exp() * self.strides[:, None]
-        angle = torch.atan2(raw[..., 5], raw[..., 4]) / 2  # of a doubled angle: no end of a range
-        return decode(self.points, sides, angle)
-
-
-def decode(points: Tensor, sides: Tensor, angle: Tensor) -> Tensor:
-    """Return boxes (..., 5) from locations.
-
-    Args:
-        points: x and y (..., 2).
-        sides: Distances to the left, right, upper and lower side in the frame of the box (..., 4).
-        angle: Of the box in radians (...).
-
-    Example:
-        >>> decode(torch.zeros(2), torch.tensor([1.0, 3, 1, 1]), torch.tensor(0.0)).tolist()
-        [1.0, 0.0, 4.0, 2.0, 0.0]
-    """
-    left, right, top, bottom = sides.unbind(dim=-1)
-    across, down = (right - left) / 2, (bottom - top) / 2
-    cos, sin = angle.cos(), angle.sin()
-    centre = points + torch.stack([cos * across - sin * down, sin * across + cos * down], dim=-1)
-    size = torch.stack([left + right, top + bottom, angle], dim=-1)
-    return torch.cat([centre, size], dim=-1)
-
-
-def distances(points: Tensor, boxes: Tensor) -> Tensor:
-    """Distances of locations to the sides of boxes: left, right, top, bottom.
-
-    Args:
-        points: (locations, 2).
-        boxes: (boxes, 5).
-
-    Returns:
-        (locations, boxes, 4); all are positive inside a box.
-    """
-    apart = points[:, None] - boxes[:, :2]
-    cos, sin = boxes[:, 4].cos(), boxes[:, 4].sin()
-    x = cos * apart[..., 0] + sin * apart[..., 1]
-    y = cos * apart[..., 1] - sin * apart[..., 0]
-    w, h = boxes[:, 2] / 2, boxes[:, 3] / 2
-    return torch.stack([w + x, w - x, h + y, h - y], dim=-1)
-
 
 def centrality(sides: Tensor) -> Tensor:
     """How central a location is in its box, in [0, 1] (...); see FCOS, equation 3.
@@ -226,22 +176,6 @@ def centrality(sides: Tensor) -> Tensor:
     across, down = sides[..., :2], sides[..., 2:]
     shares = [pair.amin(dim=-1) / pair.amax(dim=-1) for pair in (across, down)]
     return (shares[0] * shares[1]).sqrt()
-
-
-def direction(boxes: Tensor) -> Tensor:
-    """Cosine and sine of twice the angle of boxes (boxes, 2), which half a turn does not change."""
-    return torch.stack([(2 * boxes[:, 4]).cos(), (2 * boxes[:, 4]).sin()], dim=1)
-
-
-def elongation(boxes: Tensor) -> Tensor:
-    """How much the sides of boxes differ (boxes,): 0 for a square, which has no direction, to 1.
-
-    Example:
-        >>> elongation(torch.tensor([[0.0, 0, 3, 1, 0], [0, 0, 2, 2, 0]])).tolist()
-        [0.800000011920929, 0.0]
-    """
-    long, short = boxes[:, 2] ** 2, boxes[:, 3] ** 2
-    return (long - short).abs() / (long + short)
 
 
 def assign(points: Tensor, strides: Tensor, boxes: Tensor, ignored: Tensor) -> Assigned:
@@ -256,7 +190,7 @@ def assign(points: Tensor, strides: Tensor, boxes: Tensor, ignored: Tensor) -> A
     none = points.new_full((len(points),), -1, dtype=torch.long)
     counts = torch.ones_like(none, dtype=torch.bool)
     if len(ignored):
-        counts = ~(distances(points, ignored).amin(dim=-1) > 0).any(dim=1)
+        counts = ~inside(points, ignored).any(dim=1)
     if not len(boxes):
         return Assigned(none, counts, points.new_zeros(len(points), 4))
     sides = distances(points, boxes)
@@ -274,32 +208,7 @@ def assign(points: Tensor, strides: Tensor, boxes: Tensor, ignored: Tensor) -> A
     return Assigned(box, counts | (box >= 0), own)
 
 
-def _locations(grid: tuple[int, int], size: int) -> tuple[Tensor, Tensor]:
-    """Centres (locations, 2) of the cells of all levels in image pixels, and their strides."""
-    points, strides = [], []
-    for scale in SCALES:
-        rows, columns = (math.ceil(n * scale) for n in grid)
-        stride = size / (grid[1] * scale)
-        y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-        points.append((torch.stack([x, y], dim=-1).reshape(-1, 2) + 0.5) * stride)
-        strides.append(torch.full((rows * columns,), stride))
-    return torch.cat(points), torch.cat(strides)
-
-
-def _resampled(scale: float, width: int) -> list[nn.Module]:
-    """Bring a map to a level, by ViTDet's (transposed) convolutions."""
-    if scale == 4:
-        return [_doubled(width), nn.GroupNorm(_GROUPS, width), nn.GELU(), _doubled(width)]
-    if scale == 2:
-        return [_doubled(width)]
-    return [nn.MaxPool2d(2, ceil_mode=True)] if scale < 1 else []
-
-
-def _doubled(width: int) -> nn.Module:
-    return nn.ConvTranspose2d(width, width, 2, stride=2)
-
-
 def _block(width: int) -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(_GROUPS, width), nn.ReLU()
+        nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(GROUPS, width), nn.ReLU()
     )

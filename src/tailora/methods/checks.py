@@ -78,7 +78,7 @@ def check_task(recipe: Recipe, task: Task, method: str | None = None) -> None:
         ConfigError: The message names the method, objective, mixing or head that needs it.
     """
     check_maps(recipe, recipe.probe.loss, task)
-    for key in ("box_loss", "presence"):
+    for key in ("detector", "box_loss", "presence"):
         value = getattr(recipe.train, key)
         if not task.detects and value != getattr(TrainOptions, key):
             raise ConfigError(
@@ -116,6 +116,12 @@ def check_task(recipe: Recipe, task: Task, method: str | None = None) -> None:
 def _check_detector(recipe: Recipe, task: Task) -> None:
     """Reject what trains no detector, could not keep it as it was trained, or sees other tokens."""
     train = recipe.train
+    if train.detector != TrainOptions.detector and train.presence != TrainOptions.presence:
+        raise ConfigError(
+            f"train.presence={train.presence!r} is a choice of the detector "
+            f"{TrainOptions.detector!r}, and train.detector={train.detector!r} has its own: leave "
+            "it out"
+        )
     refused = {
         f"method {recipe.method!r}": not find_method(recipe.method).detects,
         f"train.objective={train.objective!r}": train.objective != "labels",

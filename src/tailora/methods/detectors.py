@@ -18,10 +18,11 @@ def run_detector(run: Run, task: Task) -> nn.Module | None:
         return None
     encoder, size = run.model.encoder, run.input.image_size
     with torch.random.fork_rng():  # initial weights are replaced
-        presence = run.recipe.train.presence  # which says what a score is
+        train = run.recipe.train  # its loss of presence says what a score is
         detector = task.detector(
-            encoder.features, task.grid(encoder, size), size, presence=presence
-        )
+            encoder.features, task.grid(encoder, size), size,
+            detector=train.detector, presence=train.presence,
+        )  # fmt: skip
     if detector is None:
         return None
     device = next(run.model.parameters()).device

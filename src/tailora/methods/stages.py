@@ -74,10 +74,11 @@ def new_detector(job: Job) -> nn.Module | None:
     """Build the task's detector with initial weights from the recipe's seed; None without one."""
     if not job.task.detects:
         return None
+    train = job.recipe.train
     with seeded(job.recipe.seed):
         return job.task.detector(
-            job.encoder.features, job.grid, job.input.image_size,
-            box_loss=job.recipe.train.box_loss, presence=job.recipe.train.presence,
+            job.encoder.features, job.grid, job.input.image_size, detector=train.detector,
+            box_loss=train.box_loss, presence=train.presence,
         )  # fmt: skip
 
 

@@ -9,11 +9,12 @@ apply to objects as they do to images.
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, Protocol, final, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tailora import registry
 from tailora.augment.moved_objects import ImageObjects
 from tailora.boxes import Boxes, merge_tiles, rotated_nms, to_corners
 from tailora.data.objects import Objects, TileObjects
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from tailora.backbones import AnyEncoder
     from tailora.data import Dataset
     from tailora.decisions import Decisions
-    from tailora.detection import RotatedFCOS
     from tailora.metrics import RunMetrics
     from tailora.metrics.places import Places
     from tailora.report.blocks import Section
@@ -38,6 +38,7 @@ LEAST_SCORE: Final = 0.1
 OVERLAP: Final = 0.1
 """IoU above which the detection of lower score is dropped, within a class."""
 
+_FCOS: Final = "fcos"  # the detector whose presence can learn in several ways
 _NONE: Final = -1  # class index of a token without the centre of an object
 _TOKENS: Final = (8, 32)  # along a side of a tile, at least and at most, unless a size is given
 _MOST: Final = 500  # places of a tile, best first
@@ -45,6 +46,23 @@ _AT_ONCE: Final = 16  # tiles
 _PICTURES: Final = 8  # in the report
 _DRAWN: Final = 0.3  # least score of a box that is drawn there
 _SHOWN: Final = 320  # pixels along a side of a picture
+
+
+@runtime_checkable
+class Finder(Protocol):
+    """What a detector of this task has: a module from tokens to scores and boxes of locations."""
+
+    size: int
+
+    def losses(
+        self,
+        features: "Tensor",
+        boxes: "Sequence[Tensor]",
+        ignored: "Sequence[Tensor]",
+        seen: "Sequence[Tensor] | None" = None,
+    ) -> "dict[str, Tensor]":
+        """Losses by name; see `tailora.detection.RotatedFCOS.losses`."""
+        ...
 
 
 @final
@@ -182,15 +200,14 @@ class Detection(Task):
         grid: tuple[int, ...],
         image_size: int,
         *,
+        detector: str = "fcos",
         box_loss: str = "prob-iou",
         presence: str = "focal",
     ) -> "nn.Module":
-        """A pyramid and a rotated FCOS head."""
-        from tailora.detection import RotatedFCOS
-
-        return RotatedFCOS(
-            width, (grid[0], grid[1]), image_size, box_loss=box_loss, presence=presence
-        )
+        """A pyramid with the head of rotated FCOS or RTMDet."""
+        own = {"presence": presence} if detector == _FCOS else {}
+        build = registry.find("detection", f"rotated-{detector}")
+        return build(width, (grid[0], grid[1]), image_size, box_loss=box_loss, **own)
 
     def detector_losses(
         self,
@@ -200,8 +217,8 @@ class Detection(Task):
         samples: NDArray[np.int64],
         turns: NDArray[np.integer] | None,
     ) -> "Mapping[str, Tensor]":
-        """Losses of presence, boxes, direction and centrality."""
-        size = _rotated_fcos(detector).size
+        """Losses of presence, boxes and direction, and FCOS's of centrality."""
+        size = _finder(detector).size
         return self.object_losses(detector, features, self.objects(data, samples, size, turns))
 
     def object_losses(
@@ -218,10 +235,10 @@ class Detection(Task):
             for counts in (True, False)
         )
         some = any(one.seen is not None for one in objects)
-        size = _rotated_fcos(detector).size
+        size = _finder(detector).size
         whole = np.array([size / 2, size / 2, size, size, 0.0])
         seen = tensors([whole if one.seen is None else one.seen for one in objects])
-        return _rotated_fcos(detector).losses(features, counted, ignored, seen if some else None)
+        return _finder(detector).losses(features, counted, ignored, seen if some else None)
 
     def measure(self, measured: Measured) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Average precision of every row of the results, and pictures for the report."""
@@ -317,10 +334,8 @@ class Detection(Task):
         return precision_table(metrics), *gains(metrics)
 
 
-def _rotated_fcos(detector: "nn.Module") -> "RotatedFCOS":
-    from tailora.detection import RotatedFCOS
-
-    if not isinstance(detector, RotatedFCOS):
+def _finder(detector: "nn.Module") -> "Finder":
+    if not isinstance(detector, Finder):
         raise TypeError(f"a detector of another task: {type(detector).__name__}")
     return detector
 

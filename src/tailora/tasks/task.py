@@ -229,6 +229,7 @@ class Task:
         grid: tuple[int, ...],
         image_size: int,
         *,
+        detector: str = "fcos",
         box_loss: str = "prob-iou",
         presence: str = "focal",
     ) -> "nn.Module | None":
@@ -238,6 +239,7 @@ class Task:
             width: Number of features of each decision.
             grid: Shape of the decisions about one image.
             image_size: Side of the images in pixels.
+            detector: Which, see `train.detector`.
             box_loss: Its loss of boxes, see `train.box_loss`.
             presence: Its loss of presence, see `train.presence`.
 
