@@ -592,6 +592,13 @@ BREAKS: tuple[Break, ...] = (
         ("data/test_labels.py::test_repaired_polygons_keep_their_ground",),
     ),
     Break(
+        "mask-ground",
+        "a mask may lie on other ground than its image",
+        "data/masks.py",
+        (("_APART: Final = 0.5", "_APART: Final = 5000.0"),),
+        ("data/test_masks.py::test_bad_masks_are_refused_in_a_line",),
+    ),
+    Break(
         "holes",
         "mending fills holes that meet the border",
         "data/scenes/labels.py",

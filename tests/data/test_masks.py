@@ -7,9 +7,17 @@ import rasterio
 from PIL import Image
 
 from tailora.data import find_duplicates, open_masks
-from tailora.data.masks import IGNORED, ClassTable, MaskArray, picture_size, read_mask
+from tailora.data.masks import (
+    IGNORED,
+    ClassTable,
+    MaskArray,
+    picture_size,
+    read_mask,
+    require_same_ground,
+)
 from tailora.data.targets import pictures_of
 from tailora.errors import ConfigError, DataError
+from tests.data.scenes import write_scene
 from tests.end_to_end.chips import write_raster, write_table
 
 TABLE = "value,name\n0,water\n1,field\n7,mine\n255,ignore\n"
@@ -206,6 +214,18 @@ def as_raster(pixels):
     return spoil
 
 
+def at_places(*places):
+    """The image and the mask as TIFFs with pixels of 10 m, each with its west and EPSG code."""
+
+    def spoil(root):
+        pixels = (picture().transpose(2, 0, 1), masks(1))
+        for folder, values, (west, code) in zip(("images", "masks"), pixels, places, strict=True):
+            (root / folder / "03.png").unlink()
+            write_scene(root / folder / "03.tif", values, west=west, crs=f"EPSG:{code}")
+
+    return spoil
+
+
 def table(text):
     return lambda root: (root / "classes.csv").write_text(text, "utf-8")
 
@@ -231,6 +251,8 @@ SPOILERS = {
     "colours": paint(picture()),
     "float": as_raster(np.zeros((1, 8, 8), np.float32)),
     "bands": as_raster(np.zeros((2, 8, 8), np.uint8)),
+    "crs": at_places((5e5, 32633), (5e5, 32632)),
+    "place": at_places((5e5, 32633), (5e5 + 5, 32633)),
     "jpeg": lambda root: Image.fromarray(masks(1)[0]).save(
         root / "masks" / "03.png", format="JPEG"
     ),
@@ -256,6 +278,11 @@ SPOILERS = {
         ("colours", "has RGB colours and no palette; write one band"),
         ("float", "03.tif' has float32 values; write one band"),
         ("bands", "03.tif' has 2 bands; write one band"),
+        (
+            "crs",
+            r"03.tif' lies on other ground \(EPSG:32632\) than '.*images/03.tif' \(EPSG:32633\)",
+        ),
+        ("place", r"\(corners 500005, 5822000, 500085, 5821920\) than .* \(corners 500000, 58"),
         ("jpeg", "has JPEG compression, which changes values"),
         ("cut", "cannot read mask '.*03.png'"),
         ("no table", r"no class names .* has values 0, 1, 7, 255\); write classes.csv"),
@@ -299,6 +326,24 @@ def test_the_size_of_a_picture_is_that_of_its_pixels(tmp_path):
     assert picture_size(tmp_path / "turned.jpg") == (6, 4)
     assert picture_size(tmp_path / "plain.png") == (4, 6)
     assert picture_size(raster) == (5, 3)
+
+
+def test_what_says_nothing_of_its_place_lies_where_it_is_said_to(tmp_path):
+    """Less than half a pixel is rounding; without a CRS, or in another format, nothing is known."""
+    pixels = np.zeros((1, 8, 8), np.uint8)
+    image = write_scene(tmp_path / "image.tif", pixels, west=5e5)
+    for other in (
+        write_scene(tmp_path / "near.tif", pixels, west=5e5 + 4.9),
+        write_raster(tmp_path / "bare.tif", pixels),
+        tmp_path / "mask.png",
+    ):
+        if other.suffix == ".png":
+            Image.fromarray(pixels[0]).save(other)
+        require_same_ground(image, other)
+        require_same_ground(other, image)
+    larger = write_scene(tmp_path / "larger.tif", pixels, west=5e5, pixel=20.0)
+    with pytest.raises(DataError, match="lies on other ground"):
+        require_same_ground(image, larger)
 
 
 def test_masks_in_memory_count_their_pixels():

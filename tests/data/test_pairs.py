@@ -9,6 +9,7 @@ from tailora.data.change_masks import SECOND_COLOURS
 from tailora.errors import DataError
 from tailora.transitions import CHANGE, NO_CHANGE, parse_transitions
 from tests.data.change_pairs import SIDE, draw, save, write
+from tests.data.scenes import WEST, write_scene
 
 
 def named(data, i):
@@ -111,6 +112,13 @@ def spoil_mask_size(root):
     save(root / "masks_after" / "2.png", np.ones((SIDE, 7), np.uint8))
 
 
+def spoil_place(root):
+    """A second date half a pixel beside the first."""
+    for folder, west in (("before", WEST), ("after", WEST + 5)):
+        (root / folder / "2.png").unlink()
+        write_scene(root / folder / "2.tif", np.zeros((3, SIDE, SIDE), np.uint8), west=west)
+
+
 def spoil_value(root):
     save(root / "masks_after" / "2.png", np.full((SIDE, SIDE), 7, np.uint8))
 
@@ -140,6 +148,7 @@ def spoil_layout(root):
         (spoil_partner, r"'2.png' in '.*before' has no file of that name in 'after' \(1 file"),
         (spoil_size, r"after/2.png' has 6 x 7 pixels, '.*before/2.png' 6 x 6"),
         (spoil_mask_size, r"masks_after/2.png' has 6 x 7 pixels"),
+        (spoil_place, r"after/2.tif' lies on other ground \(corners 330005, 5822000, .* than"),
         (spoil_value, r"2.png' has values \(7\) that"),
         (spoil_colour, r"has colours \(\(250, 250, 250\)\) that are no class of SECOND"),
         (spoil_table, "no class names for the masks"),

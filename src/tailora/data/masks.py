@@ -10,13 +10,14 @@ from typing import Any, Final, final
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from rasterio.crs import CRS
 
 from tailora.class_names import canonical_name
 from tailora.data.images import UNREADABLE
 from tailora.data.rasters.files import gdal_settings, open_raster, quietly, reason_of
 from tailora.data.sources import path_mark
 from tailora.errors import DataError
-from tailora.numbers import named_list
+from tailora.numbers import coordinates, named_list
 
 IGNORED: Final = -1
 """Class index of a pixel that has none."""
@@ -28,6 +29,7 @@ _LARGEST: Final = np.iinfo(np.uint16).max
 _INDEX_MODES: Final = ("L", "P", "1", "I", "I;16", "I;16B")
 _SHOWN: Final = 8
 _UNKNOWN: Final = -2
+_APART: Final = 0.5  # pixels from one to the other: not the same ground
 
 
 @final
@@ -187,6 +189,44 @@ def picture_size(path: Path) -> tuple[int, int]:
             return (width, height) if turned else (height, width)
     except UNREADABLE as error:
         raise DataError(f"cannot decode image {str(path)!r}: {reason_of(error)}") from error
+
+
+def require_same_ground(path: Path, other: Path) -> None:
+    """Reject TIFFs of one size that say they lie on different ground.
+
+    A file without a coordinate reference system says nothing about it.
+
+    Args:
+        path: An image.
+        other: What must lie on it pixel on pixel: its mask, or the image of another date.
+
+    Raises:
+        DataError: They have different coordinate reference systems, or a corner lies half a pixel
+            or more from that of the other.
+    """
+    (crs, corners, pixel), (other_crs, other_corners, _) = _place(path), _place(other)
+    if crs is None or other_crs is None:
+        return
+    own, found = crs.to_string(), other_crs.to_string()
+    if crs == other_crs:
+        if (np.abs(other_corners - corners) < _APART * pixel).all():
+            return
+        own, found = (f"corners {coordinates(xy.ravel())}" for xy in (corners, other_corners))
+    raise DataError(
+        f"{str(other)!r} lies on other ground ({found}) than {str(path)!r} ({own}); they must lie "
+        "pixel on pixel: warp one to the grid of the other, or remove georeferencing that is wrong"
+    )
+
+
+def _place(path: Path) -> tuple[CRS | None, NDArray[np.float64], NDArray[np.float64]]:
+    """CRS of a TIFF if it has one, first and last corner (2, xy), and lengths of a pixel (xy,)."""
+    with path.open("rb") as file:
+        is_tiff = file.read(4).startswith(_TIFF)
+    if not is_tiff:
+        return None, np.zeros((2, 2)), np.ones(2)
+    with gdal_settings(), open_raster(path) as raster:
+        west, south, east, north = raster.bounds
+        return raster.crs, np.array([(west, north), (east, south)]), np.abs(raster.res)
 
 
 @final

@@ -19,6 +19,7 @@ from tailora.data.masks import (
     pixels_of,
     read_class_table,
     read_mask,
+    require_same_ground,
 )
 from tailora.data.readers.table import TABLE_EXTENSIONS, read_table, table_columns
 from tailora.data.readers.visible_files import visible_files
@@ -317,6 +318,7 @@ def _count(
                 f"mask {str(path)!r} has {mask.shape[0]} x {mask.shape[1]} pixels, its image "
                 f"{str(image)!r} {size[0]} x {size[1]}; they must lie pixel on pixel"
             )
+        require_same_ground(image, path)
         return pixels_of(mask, classes)
 
     with ThreadPoolExecutor(_THREADS) as pool:

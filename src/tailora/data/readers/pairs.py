@@ -27,7 +27,14 @@ from tailora.data.change_masks import (
 )
 from tailora.data.dataset import Dataset, assemble_targets, divided
 from tailora.data.images import UNREADABLE
-from tailora.data.masks import IGNORED, ClassTable, picture_size, read_class_table, read_mask
+from tailora.data.masks import (
+    IGNORED,
+    ClassTable,
+    picture_size,
+    read_class_table,
+    read_mask,
+    require_same_ground,
+)
 from tailora.data.readers.masks import by_stem, class_table, value_of
 from tailora.data.readers.table import TABLE_EXTENSIONS, read_table
 from tailora.data.sources import FileImages, ImageSource
@@ -93,7 +100,7 @@ def open_changes(
         raise DataError(
             f"no folder or table ({', '.join(TABLE_EXTENSIONS)}) of pairs: {str(path)!r}"
         )
-    _check_sizes(found)
+    _check_places(found)
     ignored = [] if ignore is None else [value_of(ignore)]
     folder = path if path.is_dir() else path.parent
     names, read = _reader(folder, found.masks, classes, ignored)
@@ -275,7 +282,7 @@ def _from_table(path: Path) -> _Pairs:
     )  # fmt: skip
 
 
-def _check_sizes(pairs: _Pairs) -> None:
+def _check_places(pairs: _Pairs) -> None:
     def check(before: Path, after: Path, masks: tuple[Path, ...]) -> None:
         size = picture_size(before)
         for other in (after, *masks):
@@ -285,6 +292,7 @@ def _check_sizes(pairs: _Pairs) -> None:
                     f"{str(other)!r} has {found[0]} x {found[1]} pixels, {str(before)!r} "
                     f"{size[0]} x {size[1]}; images and masks of a pair must lie pixel on pixel"
                 )
+            require_same_ground(before, other)
 
     with ThreadPoolExecutor(_THREADS) as pool:
         list(pool.map(check, *pairs.images, pairs.masks))
