@@ -32,7 +32,7 @@ def selection(results: dict[str, Any]) -> str:
     compared = 2 * sum(row[2] != "random" for row in rows)
     return (
         "## What choosing images to label gives\n\nOf the training images some were chosen without "
-        "looking at labels (`tailora select`), for margin, badge and objects the first half of them at "
+        "looking at labels (`tailora select`), for margin, badge and objects the first half at "
         "random; a logit-adjusted head learnt their labels. Images of tail classes among them, of "
         "those that a random choice has on average; classes seen; macro-F1 on the test split, and "
         f"its gain over random, paired by split, with 95 % intervals over {found['seeds']} splits; "
