@@ -5,12 +5,15 @@ import json
 
 import numpy as np
 import pytest
+import rasterio
+import torch
+from scipy.spatial.distance import cdist
+from scipy.special import softmax
 
 import tailora as package
-from tailora.errors import ConfigError
 from tailora.heads.linear_probe import predict_logits
-from tailora.inference.map_scenes import MapOptions, chip_side
-from tests.end_to_end.chips import QUICK, metrics, succeed
+from tests.data.scenes import write_scene
+from tests.end_to_end.chips import QUICK, SIDE, metrics, succeed
 
 pytestmark = pytest.mark.usefixtures("plain_report")
 SMOOTH = ("--method", "zero-shot", "--set", "probe.l2=[0.03]", "--set", "probe.views=1",
@@ -50,9 +53,38 @@ def test_the_test_images_are_smoothed_in_fit_predict_and_evaluate(run, data):
     assert "smoothed" in metrics(folder)["label_value"]["left_out"]
 
 
-def test_a_map_is_refused(run):
-    with pytest.raises(ConfigError, match="which a scene is too large for"):
-        chip_side(run, MapOptions(chip=14))
+def test_the_chips_of_a_map_are_smoothed_with_those_of_their_scene(run, tmp_path):
+    pixels = np.random.default_rng(0).integers(1, 255, (3, 5 * SIDE, 3 * SIDE), dtype=np.uint8)
+    pixels[:, :SIDE, :SIDE] = 0  # no data
+    scene = write_scene(tmp_path / "scene.tif", pixels, nodata=0)
+    words = ("--chip", SIDE, "--step", SIDE, "--views", 1, "--quiet", "--probabilities")
+    succeed("map", run.folder.path, scene, "--out", tmp_path / "map.tif", *words,
+            tmp_path / "shares.tif")  # fmt: skip
+    with rasterio.open(tmp_path / "shares.tif") as file:
+        shares = np.moveaxis(file.read(), 0, -1).reshape(15, -1)[1:]
+    chips = pixels.reshape(3, 5, SIDE, 3, SIDE).transpose(1, 3, 0, 2, 4).reshape(15, 3, SIDE, SIDE)
+    logits, features = (found.numpy() for found in run.look_at([torch.from_numpy(chips[1:])]))
+    similar = 1 - cdist(features, features, "cosine")
+    nearest = np.argsort(-similar, axis=1)[:, :3]  # itself among them
+    expected = softmax(0.25 * logits + 0.75 * logits[nearest].mean(axis=1), axis=1)
+    np.testing.assert_allclose(shares, run.said(expected), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("verb", "option", "says"),
+    [
+        ("map", "--dense", "leave out --dense"),
+        ("change", "--quiet", "smooths each date by itself"),
+        ("map", "--quiet", "none of 'empty' has enough valid pixels"),
+    ],
+)
+def test_what_cannot_be_smoothed_is_refused(verb, option, says, run, tmp_path, refuse):
+    pixels = np.zeros((3, 2 * SIDE, 2 * SIDE), np.uint8)
+    scenes = [write_scene(tmp_path / "empty.tif", pixels, nodata=0)] * (
+        2 if verb == "change" else 1
+    )
+    words = ("--out", tmp_path / "map.tif", "--chip", SIDE, option)
+    refuse(verb, run.folder.path, *scenes, *words, says=[says])
 
 
 def test_a_single_image_is_refused(run, data, refuse):

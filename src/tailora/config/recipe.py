@@ -342,8 +342,8 @@ class ProbeOptions:
         detail: `"stem"`: a head on maps with logits finer than tokens (`dpt`, `upernet`) also sees
             the pixels under each token, through convolutions of its own; `"none"`: tokens alone.
         smoothing: Share, in [0, 1], of the mean logits of the `neighbours` most similar images
-            among those that are predicted together; 0 predicts every image by itself. Above 0 a
-            run cannot predict a single image or a map.
+            among those that are predicted together, for a map among chips drawn from its scene; 0
+            predicts every image by itself. Above 0 a run cannot predict a single image.
         neighbours: Number of images that `smoothing` averages over.
     """
 

@@ -1,6 +1,7 @@
 """Smoothing of predictions over the images that are predicted together (transductive)."""
 
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, final
 
 import torch
 from torch import Tensor
@@ -46,14 +47,42 @@ def smooth_logits(logits: Tensor, features: Tensor, *, share: float, neighbours:
         One step of label propagation on the nearest-neighbour graph: Zhou et al., Learning with
         Local and Global Consistency, NeurIPS 2003.
     """
-    rows = len(logits)
-    require_several(rows)
-    directions = functional.normalize(features)
+    require_several(len(logits))
+    around = Neighbourhood(logits, functional.normalize(features))
     means = [torch.zeros_like(logits[:0])]
-    for start in range(0, rows, _AT_ONCE):
-        similar = directions[start : start + _AT_ONCE] @ directions.T
-        own = torch.arange(len(similar), device=similar.device)
-        similar[own, start + own] = -torch.inf
-        nearest = similar.topk(min(neighbours, rows - 1), dim=1).indices
-        means.append(logits[nearest].mean(dim=1))
+    for start in range(0, len(logits), _AT_ONCE):
+        some = features[start : start + _AT_ONCE]
+        means.append(around.means(some, neighbours, first=start))
     return torch.lerp(logits, torch.cat(means), share)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Neighbourhood:
+    """Images whose logits those of others are mixed with.
+
+    Args:
+        logits: (images, classes).
+        directions: Features of unit length (images, width).
+    """
+
+    logits: Tensor
+    directions: Tensor
+
+    def means(self, features: Tensor, neighbours: int, *, first: int | None = None) -> Tensor:
+        """Return the mean logits of the most similar images (rows, classes).
+
+        Args:
+            features: (rows, width).
+            neighbours: How many images the mean is over, at least 1; all if there are fewer.
+            first: Number of the first row, if the rows are images of this neighbourhood, in
+                their order: none of them is then a neighbour of itself.
+        """
+        similar = functional.normalize(features) @ self.directions.T
+        others = len(self.logits)
+        if first is not None:
+            own = torch.arange(len(similar), device=similar.device)
+            similar[own, first + own] = -torch.inf
+            others -= 1
+        nearest = similar.topk(min(neighbours, others), dim=1).indices
+        return self.logits[nearest].mean(dim=1)

@@ -130,7 +130,7 @@ def map_change(
     change_dtype(len(run.classes))
     task = find_task(run.recipe.task)
     direct = bool(run.input.dates)
-    _check_task(task, direct=direct, prior=prior)
+    _check_task(task, direct=direct, prior=prior, smoothing=bool(run.recipe.probe.smoothing))
     opened = [open_for(run, *_one_scene(path), reading or SceneOptions()) for path in paths]
     (first, bands), (second, other_bands) = opened
     warped = warped_onto(first, second)
@@ -170,11 +170,16 @@ def _compared(shares: Sequence[NDArray[np.float32]], *, prior: float) -> Changes
     return compare_shares(shares[0], shares[1], prior=prior)
 
 
-def _check_task(task: Task, *, direct: bool, prior: float) -> None:
+def _check_task(task: Task, *, direct: bool, prior: float, smoothing: bool) -> None:
     if not (direct or task.per_image or task.per_pixel):
         raise ConfigError(
             f"a run of task {task.name!r} says nothing about change between two scenes; use one of "
             "change, segmentation or classification"
+        )
+    if smoothing:
+        raise ConfigError(
+            "the run smooths each date by itself, which would pass for change: fit without "
+            "probe.smoothing"
         )
     if direct and prior != EVEN:
         raise ConfigError("a run of task 'change' has learnt how rare change is: leave out --prior")

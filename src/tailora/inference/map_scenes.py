@@ -21,8 +21,10 @@ from tailora.data.scenes.places import LEAST_CHIP
 from tailora.data.scenes.scene import Scene
 from tailora.errors import ConfigError
 from tailora.heads.map_probe import finest
+from tailora.inference.map_smoothing import smoothed
 from tailora.inference.map_targets import MapTargets
 from tailora.inference.maps.chip_grid import ChipGrid
+from tailora.inference.maps.chip_reader import ChipReader
 from tailora.inference.maps.map_files import MapSummary
 from tailora.inference.maps.scene_map import ChipClassifier, draw_map, label_dtype
 from tailora.inference.scene_inputs import SceneOptions, find_scenes, open_for
@@ -97,6 +99,8 @@ def map_scenes(
         require_per_image(run.recipe.task, "map")
     elif how.dense:
         raise ConfigError("a segmentation run gives every pixel a class: leave out --dense")
+    if how.dense and run.recipe.probe.smoothing:
+        raise ConfigError("probe.smoothing mixes whole chips, not parts of them: leave out --dense")
     if how.sieve is not None and how.sieve < _LEAST_SIEVE:
         raise ConfigError(
             f"--sieve takes a number of cells from {_LEAST_SIEVE} on, got {how.sieve:.12g}: areas "
@@ -116,14 +120,17 @@ def map_scenes(
     with ExitStack() as held:
         for target in files:
             held.enter_context(one_at_a_time(target.labels))
-        summaries = [
-            draw_map(
-                scene, chip_classifier(run, bands, parts=grid.tokens, raw=how.raw), grid, target,
-                most_nodata=how.most_nodata, skip_broken=skip_broken, resume=resume,
-                sieve=how.sieve, progress=progress,
-            )
-            for (scene, bands), grid, target in zip(opened, grids, files, strict=True)
-        ]  # fmt: skip
+        summaries = []
+        for (scene, bands), grid, target in zip(opened, grids, files, strict=True):
+            model = chip_classifier(run, bands, parts=grid.tokens, raw=how.raw)
+            if run.recipe.probe.smoothing:
+                reader = ChipReader(scene, grid, model.prepare, how.most_nodata, skip_broken)
+                model = smoothed(model, run, bands, reader, raw=how.raw, progress=progress)
+            found = draw_map(
+                scene, model, grid, target, most_nodata=how.most_nodata, skip_broken=skip_broken,
+                resume=resume, sieve=how.sieve, progress=progress,
+            )  # fmt: skip
+            summaries.append(found)
     return summaries, notes
 
 
@@ -146,11 +153,6 @@ def chip_side(run: Run, options: MapOptions) -> int:
     Raises:
         ConfigError: It is not known, or out of range.
     """
-    if run.recipe.probe.smoothing:
-        raise ConfigError(
-            "the run smooths predictions over all images predicted together, which a scene is too "
-            "large for: fit without probe.smoothing"
-        )
     chip = options.chip or run.record.dataset.chip
     if chip is None:
         raise ConfigError(

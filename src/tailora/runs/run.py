@@ -98,26 +98,34 @@ class Run(RunResult):
         Raises:
             DataError: A single image, of a run with `probe.smoothing`.
         """
-        device, options = next(self.model.parameters()).device, self.recipe.probe
+        options = self.recipe.probe
+        if options.smoothing:
+            smooth = smooth_logits(
+                *self.look_at(batches), share=options.smoothing, neighbours=options.neighbours
+            )
+            return smooth.softmax(dim=1).numpy()
+        device = next(self.model.parameters()).device
         shares = [np.empty((0, len(self.classes)), np.float32)]
-        logits: list[Tensor] = []
-        features: list[Tensor] = []
+        with torch.inference_mode():
+            for batch in batches:
+                logits = self.model.head(self.model.features(batch.to(device)))
+                shares.append(logits.float().softmax(dim=1).cpu().numpy())
+        return np.concatenate(shares)
+
+    def look_at(self, batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return logits (rows, classes) and features (rows, width) of images, on the processor.
+
+        Args:
+            batches: Images (rows, bands, size, size) in stored values, of the bands the model sees.
+        """
+        device = next(self.model.parameters()).device
+        logits, features = [torch.empty(0, len(self.classes))], []
         with torch.inference_mode():
             for batch in batches:
                 found = self.model.features(batch.to(device))
-                told = self.model.head(found).float()
-                if options.smoothing:
-                    logits.append(told.cpu())
-                    features.append(found.float().cpu())
-                else:
-                    shares.append(told.softmax(dim=1).cpu().numpy())
-            if logits:
-                smooth = smooth_logits(
-                    torch.cat(logits), torch.cat(features),
-                    share=options.smoothing, neighbours=options.neighbours,
-                )  # fmt: skip
-                shares.append(smooth.softmax(dim=1).numpy())
-        return np.concatenate(shares)
+                logits.append(self.model.head(found).float().cpu())
+                features.append(found.float().cpu())
+        return torch.cat(logits), torch.cat(features or logits)
 
     def said(self, probabilities: NDArray[np.float32], *, raw: bool = False) -> NDArray[np.float32]:
         """Calibrate the probabilities of its head (rows, classes), unless `raw`."""
