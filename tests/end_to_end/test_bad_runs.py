@@ -115,8 +115,8 @@ def test_a_run_is_resumed_only_with_its_own_data_and_recipe(
     others = write_chips(tmp_path / "others", COUNTS | {"[red]": 7})
     words = ["--out", run, "--resume", *quick, *DEBLORA]
     refuse("fit", others, *words, says=["different dataset", "--out"])
-    refuse("fit", data, *words, "--rank", 4, says=["different recipe", "adapter.rank was 2, now 4"])
-    refuse("fit", data, *words, "--seed", 4, says=["different recipe", "seed was 0, now 4"])
+    both = ["different recipe: seed was 0, now 4; adapter.rank was 2, now 4. Resume with"]
+    refuse("fit", data, *words, "--rank", 4, "--seed", 4, says=both)
     _set(run, tailora="0.0.1")
     refuse("fit", data, *words, says=["tailora 0.0.1", "--force"])
 

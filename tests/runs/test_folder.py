@@ -143,7 +143,7 @@ def damaged(folder):
         (
             a_run,
             {"resume": True, "recipe": RECIPE.override({"deblora.balance": 3})},
-            r"different recipe: deblora.balance was 2.0, now 3.0; resume with the same options",
+            r"different recipe: deblora.balance was 2.0, now 3.0. Resume with the same options",
         ),
         (
             a_run,

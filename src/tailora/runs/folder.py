@@ -314,12 +314,15 @@ class RunFolder:
             )
 
     def _check_recipe(self, recipe: Recipe, may_fall: Collection[str]) -> None:
-        for key, (before, now) in self._changed(recipe).items():
-            if key == TRACKERS or (key in may_fall and now < before):
-                continue
+        other = [
+            f"{key} was {before!r}, now {now!r}"
+            for key, (before, now) in self._changed(recipe).items()
+            if key != TRACKERS and not (key in may_fall and now < before)
+        ]
+        if other:
             raise RunError(
-                f"run {str(self.path)!r} has a different recipe: {key} was {before!r}, now "
-                f"{now!r}; resume with the same options or start over with --force"
+                f"run {str(self.path)!r} has a different recipe: {'; '.join(other)}. Resume with "
+                "the same options or start over with --force"
             )
 
     def _changed(self, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
