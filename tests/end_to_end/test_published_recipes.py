@@ -58,8 +58,14 @@ def test_recipe_holds_known_keys_and_only_what_differs_from_the_preset(path):
     assert not idle - {"adapter.rank", "train.lr", "train.batch_size"}  # the paper says so too
 
 
-def test_the_recipe_for_boxes_goes_with_that_task():
-    [path] = [path for path in FOUND if path not in RECIPES]
+def test_ships_of_srsdd_are_read_as_oriented_boxes(tmp_path):
+    write_srsdd(tmp_path)
+    answer = succeed("inspect", f"dota:{tmp_path}", "--task", "detect", "--json")
+    assert {row["name"] for row in json.loads(answer.out)["classes"]} == set(SRSDD_CLASSES)
+
+
+@pytest.mark.parametrize("path", sorted(set(FOUND) - set(RECIPES)), ids=lambda path: path.stem)
+def test_a_recipe_for_boxes_goes_with_that_task(path):
     recipe = Recipe().override(read_recipe(path))
     check_plain(recipe)
     check_task(recipe, find_task("detect"))
