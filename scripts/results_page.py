@@ -21,6 +21,7 @@ GROUPS = ("head", "middle", "tail", "all")
 SCREENING = "screen-"  # the experiments that search for a default
 CONFIRMED = ("confirm-combined", "confirm")  # that test what won; the first is the default's
 TUNED = "confirm-tuned"  # the default's training beside the baseline as well tuned
+OF_HEAD = "confirm-head"  # what else the default's head might see, beside it
 SHORT = 8  # rows that are shown before the reader unfolds the others
 
 Row = dict[str, Any]
@@ -436,6 +437,7 @@ def _default(experiments: Mapping[str, Result]) -> str:
         *(_confirmed(result) for result in confirmed),
         *(_goals(result, experiments.get(TUNED)) for result in confirmed[:1]),
         *(_tuned(experiments[TUNED]) for _ in confirmed[:1] if TUNED in experiments),
+        *(_beside_default(experiments[OF_HEAD]) for _ in confirmed[:1] if OF_HEAD in experiments),
         *(_screening(result, plain) for result in screens.values()),
     ]
     return "\n".join(parts)
@@ -621,6 +623,31 @@ def _tuned(result: Result) -> str:
         f"first's, paired by split. {_machine(result)}. All columns: {page}.\n\n"
         + _table(("data", "", first, last, "gain"), lines)
     )
+
+
+def _beside_default(result: Result) -> str:
+    """Compare every row with the first, the default."""
+    method, scopes = _only_method(result), ("tail", "all")
+    page = f"[{result['experiment']}]({result['experiment']}.md)"
+    head = ("variant", "probe", *scopes, *(f"{scope}, over the default" for scope in scopes))
+    parts = [
+        f"## {result['recipe']['what']}\n\nMacro-F1 on the test, mean ± deviation, and the gain "
+        "over the first row, the default, paired by split, with 95 % intervals; **bold** where "
+        f"they lie apart from zero. {_machine(result)}. All columns: {page}.\n"
+    ]
+    for name, found in result["sets"].items():
+        base = found["rows"][0]
+        cells = [
+            (
+                _name(row, method),
+                row["probe"],
+                *(_spread(row["scores"][scope]) for scope in scopes),
+                *_gains(_paired(row, base)),
+            )
+            for row in found["rows"]
+        ]
+        parts.append(f"### {name}, {len(found['seeds'])} seeds\n\n" + _table(head, cells, words=2))
+    return "\n".join(parts)
 
 
 def _paired(
