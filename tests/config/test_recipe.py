@@ -229,7 +229,7 @@ def test_an_unknown_key_names_the_nearest(key, near, tmp_path):
     section, _, name = key.rpartition(".")
     text = f"[{section}]\n{name} = 1\n" if section else f"{name} = 1\n"
     (tmp_path / "r.toml").write_text(text)
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=f"^recipe '.*r.toml': {message}"):
         read_recipe(tmp_path / "r.toml")
 
 

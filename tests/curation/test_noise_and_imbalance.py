@@ -48,9 +48,9 @@ def test_a_group_is_told_what_to_do_about_noise_and_about_imbalance():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ((3, 0.05, 0.05, 2.0), "nothing"),
+        ((3, 0.05, 0.05, 2.0), "nothing urgent (3 doubtful labels)"),
         ((1, 0.1, 0.0, 9.9), "look at 1 doubtful label"),
-        ((0, 0.1, 0.0, 1.0), "nothing"),  # none to look at
+        ((0, 0.1, 0.0, 1.0), "nothing urgent"),  # none to look at
         ((5, 0.3, 0.1, 10.0), "look at 5 doubtful labels, look for it under other labels, "
          "find more images of it"),
         ((0, None, None, 1.0), "label images of it from elsewhere, by which its labels can be "

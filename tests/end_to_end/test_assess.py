@@ -185,8 +185,10 @@ def test_the_table_the_page_and_the_file_tell_the_same(done):
     assert f"Overall accuracy {overall}" in page
     water = found["classes"][2]["accuracy"]
     assert f"{100 * water['users']['value']:.1f} [" in page
-    few = found["classes"][3]["accuracy"]["users"]
-    assert f"{100 * few['high']:.1f}], too few to say" in page
+    whole, few = found["classes"][3], found["classes"][3]["accuracy"]
+    assert whole["pixels"] == few["map_points"]  # every pixel has a label: its users' are known
+    assert few["enough_map_points"]
+    assert f"{100 * few['users']['high']:.1f}], too few to say" not in page
     assert "200 points used" in out
     assert succeed("assess", "map.tif", *LABELLED, "--quiet").out == ""
     assert assessed() == found

@@ -32,6 +32,9 @@ OPTIONS = {
     "a recipe key like no other": (
         ["--set", "foo.bar=1"], ["'foo.bar'; did you mean", "(`tailora methods recipe` lists all)"],
     ),
+    "a recipe key of other libraries": (
+        ["--set", "train.learning_rate=1"], ["'train.learning_rate'; did you mean 'train.lr'?"],
+    ),
     "an unknown loss": (["--set", "train.loss=focl"], ["did you mean 'focal'"]),
     "an unknown loss option": (["--set", "train.loss_options={tao=1}"], ["no option 'tao'"]),
     "an unknown probe": (["--probe", "ctr"], ["did you mean 'crt'"]),

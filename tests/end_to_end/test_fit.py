@@ -334,7 +334,9 @@ def test_a_fit_tells_what_it_found_and_where_it_is(data, quick, tmp_path):
     assert re.search(r"attention\.q_proj +│ 1 +│ 16x16", answer.err)
     assert "macro-F1 in points" in answer.out
     assert re.search(r"not trusted yet: .*\[red\]; ", answer.out)
-    assert re.search(r"LoRA changes tail macro-F1 by .* over LoRA with its own head", answer.out)
+    assert re.search(
+        r"LoRA with the logit-adjusted head changes tail .* over LoRA with its own head", answer.out
+    )
     (line,) = [line for line in answer.out.splitlines() if line.startswith("time: ")]
     costs = sorted(read_run(run).costs, key=lambda stage: -stage.seconds)
     assert [part.rpartition(" ")[0].rpartition(" ")[0] for part in line[6:].split(", ")][:4] == [

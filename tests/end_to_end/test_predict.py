@@ -54,8 +54,9 @@ def test_so_are_more_images_than_one_batch_holds(plain_report, quick, tmp_path):
 
 
 def test_the_columns_hold_class_probabilities_and_trust(finished, data, tmp_path):
-    answer = succeed("predict", finished, data, "--out", tmp_path / "p.csv", "--quiet")
-    assert answer.out == ""
+    answer = succeed("predict", finished, data, "--out", tmp_path / "p.csv")
+    assert f"{sum(COUNTS.values())} images in" in answer.out
+    assert all(name in answer.out for name in COUNTS)
     rows = read_rows((tmp_path / "p.csv").read_text("utf-8"))
     assert len(rows) == sum(COUNTS.values())
     trusted = {

@@ -209,6 +209,9 @@ def test_a_class_whose_every_pixel_was_labelled_is_certain():
     found = estimate(GOLDEN, SHARES, pixels=[10**9, 10**9, 50])
     last = found.classes[2].users
     assert (last.low, last.value, last.high, last.standard_error) == (0.94, 0.94, 0.94, 0)
+    few = estimate(np.array([[90, 5], [1, 8]]), [0.9, 0.1], pixels=[10**9, 9]).classes[1]
+    assert few.enough_map_points  # nine of nine are all there is to know
+    assert not few.enough_reference_points
     half = estimate(GOLDEN, SHARES, pixels=[10**9, 10**9, 100]).classes[2].users
     whole = estimate(GOLDEN, SHARES).classes[2].users
     assert half.standard_error == pytest.approx(whole.standard_error / 2**0.5)

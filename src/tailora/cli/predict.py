@@ -256,6 +256,8 @@ def _predict_table(
     quiet: bool,
     json: bool,
 ) -> None:
+    import numpy as np
+
     from tailora.inference import predict as prediction
     from tailora.runs.run import load_run
     from tailora.storage import write_text
@@ -272,4 +274,9 @@ def _predict_table(
         print_json(prediction.predictions_json(loaded, found))
     elif not out:
         write_data(text)
+    elif not quiet:
+        title = f"{counted(len(found.paths), 'image')} in {listed([str(out)])}"
+        chosen = np.bincount(found.probabilities.argmax(axis=1), minlength=len(loaded.classes))
+        counts = dict(zip(loaded.class_names, chosen.tolist(), strict=True))
+        screen().print(_count_table(title, "images", counts))
     _tell_broken(found.broken, quiet=quiet)

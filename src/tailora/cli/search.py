@@ -23,7 +23,7 @@ from tailora.cli.options import (
     screen,
 )
 from tailora.errors import ConfigError
-from tailora.numbers import counted, percent
+from tailora.numbers import percent
 
 _SHOWN = 20  # hits in the terminal, if all are in a file
 
@@ -134,6 +134,11 @@ def search(
         _show(found, out, screen(stderr=json))
 
 
+def _copies(number: int, *, marked: bool) -> str:
+    shown = "among the hits" if marked else "left out (--keep-examples shows them)"
+    return f"examples and copies of them: {number:,}, {shown}"
+
+
 def _show(found: Any, out: Path | None, show: Any) -> None:
     from rich.table import Table
 
@@ -154,8 +159,7 @@ def _show(found: Any, out: Path | None, show: Any) -> None:
         show.print(f"all {len(found.hits)} hits: {listed([str(out)])}", soft_wrap=True)
     parts = [f"searched {found.searched:,}"]
     parts += [f"unusable: {found.left_out:,}"] if found.left_out else []
-    parts += [counted(found.copies, "example or copy of one")] if found.copies == 1 else []
-    parts += [f"{found.copies:,} examples and copies of them"] if found.copies > 1 else []
+    parts += [_copies(found.copies, marked=marked)] if found.copies else []
     parts.append("features from an earlier search" if found.reused else "features computed")
     show.print("; ".join(parts))
     if found.quality is not None:

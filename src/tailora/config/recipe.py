@@ -461,7 +461,10 @@ def read_recipe(path: Path) -> dict[str, Any]:
         raise ConfigError(f"recipe {str(path)!r} is not TOML: {error}") from error
     flat = _flatten(content, set(recipe_keys()))
     for key in flat:
-        _key_type(key)
+        try:
+            _key_type(key)
+        except ConfigError as error:
+            raise ConfigError(f"recipe {str(path)!r}: {error}") from error
     return flat
 
 
@@ -496,10 +499,15 @@ def _flatten(content: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
 
 
 def _key_type(key: str) -> Any:
-    if key not in recipe_keys():
-        raise unknown_name("recipe key", key, recipe_keys(), listed_by="tailora methods recipe")
     section, _, name = key.rpartition(".")
+    if key not in recipe_keys():
+        known = f"{section}.{_OTHER_NAMES.get(name, '')}"
+        near = {known} & set(recipe_keys()) or recipe_keys()
+        raise unknown_name("recipe key", key, near, listed_by="tailora methods recipe")
     return _types(_types(Recipe)[section] if section else Recipe)[name]
+
+
+_OTHER_NAMES: Final = {"learning_rate": "lr"}  # in other libraries, too unlike to be guessed
 
 
 @cache

@@ -25,7 +25,7 @@ from tailora.errors import ConfigError, DataError, TailoraError
 from tailora.frames import Rows
 from tailora.inference.search_pool import FEATURES, Pool, open_pool
 from tailora.losses.class_weights import effective_number
-from tailora.numbers import counted, named_list
+from tailora.numbers import named_list
 from tailora.progress import Progress, silent
 from tailora.runs.run import Run, load_run
 from tailora.tasks.task import require_per_image
@@ -85,7 +85,9 @@ def curate(
         )
     kept = cache if cache is not None else None if out is None else out / FEATURES
     features = pool_features(pool, loaded, how, kept, skip_broken=skip_broken, progress=progress)
-    usable = np.flatnonzero(~np.isnan(features[:, 0]))
+    unread = np.isnan(features[:, 0])
+    broken = [pool.source.id(int(row)) for row in np.flatnonzero(unread)]
+    usable = np.flatnonzero(~unread)
     if len(usable) < 2:
         raise DataError(f"{pool.name!r} has fewer than two images that can be read")
     seen = _Seen(pool, pool.data, usable, features[usable])
@@ -95,7 +97,7 @@ def curate(
     judged = None
     if pool.labels is not None:
         judged = _judge(seen, _independent(seen, copies), folds, how.seed, progress)
-    found = _curation(seen, copies, judged, _caveats(loaded, len(features) - len(usable)))
+    found = _curation(seen, copies, judged, _caveats(loaded, broken))
     if out is not None:
         write_curation(found, seen.read, pool.bands, out)
     return found
@@ -336,7 +338,7 @@ def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _caveats(run: Run | None, broken: int) -> list[str]:
+def _caveats(run: Run | None, broken: Sequence[str]) -> list[str]:
     notes = []
     if run is not None:
         notes.append(
@@ -344,5 +346,5 @@ def _caveats(run: Run | None, broken: int) -> list[str]:
             "fewer doubts are found; without --run the encoder has seen no label"
         )
     if broken:
-        notes.append(f"left out because they cannot be read: {counted(broken, 'image')}")
+        notes.append(f"left out because they cannot be read: {named_list(broken)}")
     return notes

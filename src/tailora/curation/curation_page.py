@@ -258,7 +258,7 @@ def _copies(found: Curation, pictures: _Pictures) -> Section:
         return Section("copies", title, "", (Note("none"),))
     blocks: list[Block] = []
     for one in found.copies[: MOST_SHOWN // 2]:
-        blocks += [*_warning(one), Gallery(tuple(_of_group(found, one, pictures)))]
+        blocks += [_of_what(one), Gallery(tuple(_of_group(found, one, pictures)))]
     caption = (
         "Alike in features and in pixels; those across splits or with different labels come first. "
         "Give copies one value in the column group of a table, and they stay in one split."
@@ -276,11 +276,9 @@ def _of_group(found: Curation, one: NearCopies, pictures: _Pictures) -> list[Thu
     ]
 
 
-def _warning(one: NearCopies) -> list[Note]:
+def _of_what(one: NearCopies) -> Note:
     what = [*["across splits"] * one.leaks, *["different labels"] * one.conflicts]
-    many = f"{counted(len(one.ids), 'image')}" * (len(one.ids) > _MOST_COPIES)
-    text = ", ".join([*what, *[many] * bool(many)])
-    return [Note(text, "bad" if what else "plain")] if text else []
+    return Note(", ".join([counted(len(one.ids), "image"), *what]), "bad" if what else "plain")
 
 
 def _more(count: int, shown: int = MOST_SHOWN, what: str = "images") -> list[Note]:

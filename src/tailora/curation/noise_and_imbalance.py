@@ -52,7 +52,8 @@ def class_to_do(
             what.append("look for it under other labels")
     if imbalance >= UNEQUAL:
         what.append("find more images of it")
-    return ", ".join(what) or "nothing"
+    small = f" ({counted(doubted, 'doubtful label')})" if doubted else ""
+    return ", ".join(what) or f"nothing urgent{small}"
 
 
 def noise_by_group(classes: Sequence[CuratedClass]) -> list[CuratedGroup]:

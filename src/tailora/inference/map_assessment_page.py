@@ -64,7 +64,7 @@ def _areas(found: MapAssessment) -> Section:
         Column("pixels"),
         Column(f"mapped {unit}"),
         Column(f"estimated {unit}", "area corrected for the errors of the map"),
-        Column("standard error"),
+        Column("standard error", "0 where no point is wrong; the interval allows for it"),
     )
     rows = []
     for one in found.classes:

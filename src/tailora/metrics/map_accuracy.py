@@ -61,7 +61,8 @@ class ClassAccuracy:
         producers: Producer's accuracy: share of the area of the class that is mapped as such, in
             [0, 1]; None without reference points.
         area_share: Error-adjusted share of the assessed area that is the class, in [0, 1].
-        enough_map_points: Whether there are enough map points to judge the user's accuracy.
+        enough_map_points: Whether there are enough map points to judge the user's accuracy, or all
+            pixels of the class are among them.
         enough_reference_points: Whether there are enough reference points to judge the producer's
             accuracy.
     """
@@ -172,7 +173,8 @@ def estimate_map_accuracy(
                     kept.value + missed.value, kept.variance + missed.variance,
                     (kept.down + missed.down, kept.up + missed.up),
                 ),
-                in_map >= FEWEST_POINTS, in_reference >= FEWEST_POINTS,
+                in_map >= FEWEST_POINTS or bool(in_map and sample.unseen[j] == 0),
+                in_reference >= FEWEST_POINTS,
             )
         )  # fmt: skip
     return MapAccuracy(

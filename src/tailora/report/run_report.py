@@ -58,6 +58,7 @@ _SECTIONS: Final[tuple[RunSection, ...]] = (
     caveats_section,
     record_section,
 )
+_OF_DEBIASING: Final = (map_section, composition_section)
 
 
 def write_report(
@@ -87,7 +88,7 @@ def write_report(
         sections=tuple(
             section(run)
             for section in (*_SCORES, *more, *_SECTIONS)
-            if section is not composition_section or has_clusters(run)
+            if section not in _OF_DEBIASING or has_clusters(run)
         ),
         made_by=f"tailora {run.record.tailora or ''}".strip(),
     )

@@ -17,7 +17,12 @@ from tailora.numbers import (
 from tailora.registry import OWN_HEAD, method_base, row_title
 from tailora.report.blocks import Cell, Column, Facts, Note, Section, Table
 from tailora.report.class_figures import Series, long_tail, score_dots
-from tailora.report.sentences import compare_scores, small_test_warning, supported_best
+from tailora.report.sentences import (
+    compare_scores,
+    paired_titles,
+    small_test_warning,
+    supported_best,
+)
 from tailora.report.style import row_style
 from tailora.runs.result import RunResult
 
@@ -45,7 +50,7 @@ def headline_section(run: RunResult) -> Section:
     if any(method.head == OWN_HEAD for method in run.metrics.methods):
         caption += (
             " A method with its own head is ordinary fine-tuning: it predicts with the head that "
-            "the encoder was trained with."
+            "the encoder was trained with; the others have a head that was fitted afterwards."
         )
     return Section("scores", "Results", caption, (*blocks, _group_facts(run)))
 
@@ -133,7 +138,7 @@ def deciding_pairs(run: RunResult) -> list[PairedDifference]:
 def _differences(run: RunResult) -> tuple[tuple[Cell, ...], ...]:
     return tuple(
         (
-            Cell(f"{row_title(*pair.rows[0])} − {row_title(*pair.rows[1])}"),
+            Cell(" − ".join(paired_titles(pair))),
             *(_difference_cell(pair, scope) for scope in SCOPES),
             Cell(""),
             Cell(""),

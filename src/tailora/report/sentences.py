@@ -8,7 +8,7 @@ from typing import Final
 
 from tailora.metrics import MethodMetrics, PairedDifference
 from tailora.numbers import counted, decimal, points, points_interval
-from tailora.registry import row_title
+from tailora.registry import OWN_HEAD, row_title
 from tailora.report.blocks import Note
 
 _ZERO: Final = 1e-9  # differences of equal scores come out as rounding noise
@@ -25,7 +25,7 @@ def compare_scores(pair: PairedDifference, group: str, *, confidence: float) -> 
         group: `"all"`, `"head"`, `"middle"` or `"tail"`.
         confidence: Level of the interval in (0, 1).
     """
-    subject, against = (row_title(*row) for row in pair.rows)
+    subject, against = paired_titles(pair)
     what = "macro-F1 over all classes" if group == "all" else f"{group} macro-F1"
     change, ends = pair.macro_f1_difference[group], pair.interval[group]
     if change is None:
@@ -40,6 +40,15 @@ def compare_scores(pair: PairedDifference, group: str, *, confidence: float) -> 
     if high < 0:
         return Note(f"{start}it hurts.", "bad")
     return Note(f"{start}no difference can be claimed.", "open")
+
+
+def paired_titles(pair: PairedDifference) -> tuple[str, str]:
+    """Name both rows of a difference, with their heads if these differ."""
+    (method, head), other = pair.rows
+    title = row_title(method, head)
+    if head not in (None, OWN_HEAD, other[1]):
+        title += f" with the {head} head"
+    return title, row_title(*other)
 
 
 def supported_best(
