@@ -7,6 +7,7 @@ from tailora.metrics import MethodMetrics, PairedDifference, RunMetrics
 from tailora.metrics.run_metrics import NO_INTERVAL
 from tailora.numbers import (
     MISSING,
+    counted,
     integer,
     named_list,
     percent,
@@ -39,20 +40,28 @@ def headline_section(run: RunResult) -> Section:
     ]
     tested = sum(run.final.per_class[c].n_test for c in run.in_group("tail"))
     warning = small_test_warning(tested)
-    blocks = (*alarm_notes(run), *notes, *([warning] if warning else []), headline_table(run))
-    caption = (
+    conclusions = (*alarm_notes(run), *notes, _trusted(run), *([warning] if warning else []))
+    how = (
         "Macro-F1 in percent on the test split: the mean over classes, so rare classes count as "
         f"much as frequent ones.{_bootstrap_text(run.metrics)} The best value of a column is bold "
         "only if the intervals support the lead."
     )
     if scored := (run.metrics.task or {}).get("scored"):
-        caption += f" These are scores of {scored}."
+        how += f" These are scores of {scored}."
     if any(method.head == OWN_HEAD for method in run.metrics.methods):
-        caption += (
+        how += (
             " A method with its own head is ordinary fine-tuning: it predicts with the head that "
             "the encoder was trained with; the others have a head that was fitted afterwards."
         )
-    return Section("scores", "Results", caption, (*blocks, _group_facts(run)))
+    table = headline_table(run)
+    return Section("scores", "Results", "", (*conclusions, table, Note(how), _group_facts(run)))
+
+
+def _trusted(run: RunResult) -> Note:
+    """Say in short what the section on trust lists."""
+    number, of = sum(one.verdict == "trusted" for one in run.classes), len(run.classes)
+    tone = "good" if number == of else "open" if number else "bad"
+    return Note(f"{number} of {counted(of, 'class')} can be trusted (below).", tone)
 
 
 def headline_table(run: RunResult) -> Table:
@@ -138,13 +147,20 @@ def deciding_pairs(run: RunResult) -> list[PairedDifference]:
 def _differences(run: RunResult) -> tuple[tuple[Cell, ...], ...]:
     return tuple(
         (
-            Cell(" − ".join(paired_titles(pair))),
+            Cell(_difference_title(pair)),
             *(_difference_cell(pair, scope) for scope in SCOPES),
             Cell(""),
             Cell(""),
         )
         for pair in run.metrics.paired
     )
+
+
+def _difference_title(pair: PairedDifference) -> str:
+    (method, head), (other, other_head) = pair.rows
+    if method == other and head and other_head:
+        return f"{head} head − {other_head} head"
+    return " − ".join(paired_titles(pair))
 
 
 def _difference_cell(pair: PairedDifference, scope: str) -> Cell:
