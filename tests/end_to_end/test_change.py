@@ -1,6 +1,7 @@
 """Change through the command line: pairs to metrics, masks and maps."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import tailora as package
 from tailora.metrics.change import change_scores
 from tailora.storage import read_json
 from tests.data.scenes import write_scene
-from tests.end_to_end.chips import succeed, tailora
+from tests.end_to_end.chips import read_rows, succeed, tailora
 from tests.end_to_end.test_resume import Watch
 
 COVERS = ("field", "mine", "water")
@@ -167,6 +168,47 @@ def test_a_map_of_two_scenes_swaps_with_their_dates(run, scenes, tmp_path):
     np.testing.assert_array_equal(bands[[0, 2, 1, 3]], back)
     same, _ = compared(run, before, before, tmp_path / "c.tif")
     assert (same[0] == 1).mean() < 0.02
+
+
+def test_rules_name_kinds_of_change_and_drop_what_is_none(run, scenes, tmp_path):
+    (before, after), _ = scenes
+    plain, _ = compared(run, before, after, tmp_path / "a.tif")
+    mine = (plain[0] == 1) & (plain[1] == 1) & (plain[2] == 2)
+    assert 0 < mine.sum() < (plain[0] == 1).sum()
+    (tmp_path / "rules.csv").write_text(f"from,to,kind\n*,*,\n{COVERS[0]},{COVERS[1]},digging\n")
+    words = ("--rules", tmp_path / "rules.csv", "--table", tmp_path / "t.csv")
+    bands, _ = compared(run, before, after, tmp_path / "b.tif", *words)
+    np.testing.assert_array_equal(bands[0] == 1, mine)
+    dropped = (plain[0] == 1) & ~mine
+    np.testing.assert_array_equal(bands[2][dropped], plain[1][dropped])
+    np.testing.assert_allclose(bands[3][dropped], 100.0 - plain[3][dropped], atol=1)
+    np.testing.assert_array_equal(bands[:, ~dropped], plain[:, ~dropped])
+    (row,) = read_rows((tmp_path / "t.csv").read_text("utf-8"))
+    assert (row["from"], row["to"], row["kind"]) == (*COVERS[:2], "digging")
+    (tmp_path / "rules.csv").write_text(f"{COVERS[0]},*,loss\n")
+    answer = succeed("change", run, before, after, "--out", tmp_path / "c.tif", "--json", *words)
+    found = json.loads(answer.out)
+    kinds = {one["before"]: one["kind"] for one in found["transitions"]}
+    assert kinds[COVERS[0]] == "loss"
+    assert set(kinds.values()) <= {"loss", "other"}
+    assert found["kinds"]["loss"] == pytest.approx(
+        sum(one["share"] for one in found["transitions"] if one["kind"] == "loss")
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a,b\n", "line 1 of 'rules.csv' is not FROM,TO,KIND"),
+        (f"{COVERS[0]},mien,x\n", "unknown class 'mien'; did you mean 'mine'?"),
+        ("from,to,kind\n", "'rules.csv' has no rule"),
+        (None, "cannot read rules 'rules.csv': No such file"),
+    ],
+)
+def test_rules_that_cannot_be_used_are_refused(text, says, run, scenes, refuse):
+    if text is not None:
+        Path("rules.csv").write_text(text)
+    refuse("change", run, *scenes[0], "--out", "new.tif", "--rules", "rules.csv", says=[says])
 
 
 def test_a_decoder_of_both_dates_is_resumed_kept_and_maps(

@@ -60,6 +60,13 @@ def change(
             show_default="0.5",
         ),
     ] = None,
+    rules: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV of lines FROM,TO,KIND that name kinds of change: * is any class, an empty "
+            "KIND is no change, and later lines win."
+        ),
+    ] = None,
     chip: SceneChip = None,
     step: Annotated[
         int | None,
@@ -105,7 +112,8 @@ def change(
         loaded, before, after, ChangeTargets(out, polygons, table),
         options=MapOptions(**_given(mapping)),
         reading=scene_options(sensor=sensor, band_names=band_names, nodata=nodata),
-        skip_broken=skip_broken, progress=bars(quiet=quiet), **_given({"prior": prior}),
+        skip_broken=skip_broken, progress=bars(quiet=quiet),
+        **_given({"prior": prior, "rules": rules}),
     )  # fmt: skip
     if json:
         print_json({"map": str(out), **found.to_json()})
@@ -123,15 +131,14 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
 
 def _table(found: Any, out: Path) -> Table:
     table = Table(title=f"{escape(str(out))}: {found.method}", title_justify="left")
-    for name in ("from", "to"):
+    for name in ("from", "to", *(["kind"] if found.kinds else [])):
         table.add_column(name)
     for name in ("cells", "ha", "% of the compared area"):
         table.add_column(name, justify="right")
     for one in found.transitions[:_SHOWN]:
         area = "" if one.hectares is None else magnitude(one.hectares)
-        table.add_row(
-            escape(one.before), escape(one.after), str(one.cells), area, percent(one.share)
-        )
+        what = [one.before, one.after, *([one.kind] if found.kinds else [])]
+        table.add_row(*map(escape, what), str(one.cells), area, percent(one.share))
     if len(found.transitions) > _SHOWN:
         table.caption = f"and {counted(len(found.transitions) - _SHOWN, 'smaller transition')}"
     return table
@@ -140,6 +147,7 @@ def _table(found: Any, out: Path) -> Table:
 def _left_out(found: Any) -> str:
     compared = found.changed + found.unchanged
     parts = [f"changed: {percent(found.changed / compared)} % of {counted(compared, 'cell')}"]
+    parts += [f"{kind}: {percent(share)} %" for kind, share in found.kinds.items()]
     if found.no_data:
         parts.append(f"without data at a date: {counted(found.no_data, 'cell')}")
     if found.broken:

@@ -1,7 +1,7 @@
 """What changed between two scenes, by a finished run."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, final
@@ -14,6 +14,7 @@ from tailora.data import resize
 from tailora.data.scenes.warped import warped_onto
 from tailora.errors import ConfigError
 from tailora.heads.map_probe import finest
+from tailora.inference.change_rules import ChangeRules, read_rules
 from tailora.inference.map_scenes import MapOptions, chip_classifier, chip_side, notes_on
 from tailora.inference.map_targets import RASTERS
 from tailora.inference.maps.change_map import (
@@ -43,6 +44,7 @@ from tailora.tasks.task import Task, find_task
 from tailora.transitions import parse_transitions
 
 DIRECT: Final = "direct"
+Decide = Callable[[Sequence[NDArray[np.float32]]], Changes]
 _TABLES: Final = (".csv",)
 _POLYGONS: Final = (".gpkg",)
 
@@ -90,6 +92,7 @@ def map_change(
     targets: ChangeTargets | str | Path,
     *,
     prior: float = EVEN,
+    rules: str | Path | None = None,
     options: MapOptions | None = None,
     reading: SceneOptions | None = None,
     skip_broken: bool = False,
@@ -109,6 +112,8 @@ def map_change(
         targets: Output files; a path is that of the GeoTIFF.
         prior: Probability of change before the images are seen, in (0, .5]; not for a run of
             change, which has learnt it.
+        rules: CSV file that says which transitions are of one kind and which are no change; see
+            `read_rules`.
         options: Options for mapping; `dense` cannot be used.
         reading: Options for reading both scenes.
         skip_broken: Skip unreadable chips, instead of stopping.
@@ -141,12 +146,18 @@ def map_change(
         model = _direct(run, bands, other_bands, chip=chip, raw=how.raw)
     else:
         model = _post(run, bands, other_bands, parts=grid.tokens, raw=how.raw, prior=prior)
+    known = None if rules is None else read_rules(Path(rules), model.names)
+    if known:
+        model = replace(model, decide=_by_rules(model.decide, known))
     files = ChangeFiles(where.out, where.polygons)
     with one_at_a_time(where.out):
         found = draw_changes(
             first, warped, model, grid, files,
             most_nodata=how.most_nodata, skip_broken=skip_broken, progress=progress,
         )  # fmt: skip
+    if known:
+        named = [replace(one, kind=known.kind(one.before, one.after)) for one in found.transitions]
+        found = replace(found, transitions=tuple(named))
     if where.table:
         write_text(where.table, table_text(found))
     return found, notes_on(run, opened, chip)
@@ -154,12 +165,17 @@ def map_change(
 
 def table_text(found: ChangeSummary) -> str:
     """Write what changed into what as CSV."""
-    rows = [["from", "to", "cells", "hectares", "share"]]
+    rows = [["from", "to", "cells", "hectares", "share", *(["kind"] if found.kinds else [])]]
     rows += [
-        [one.before, one.after, str(one.cells), _text(one.hectares), f"{one.share:.6g}"]
+        [one.before, one.after, str(one.cells), _text(one.hectares), f"{one.share:.6g}",
+         *([one.kind] if found.kinds else [])]
         for one in found.transitions
-    ]
+    ]  # fmt: skip
     return csv_text(rows)
+
+
+def _by_rules(decide: Decide, rules: ChangeRules) -> Decide:
+    return lambda shares: rules.apply(decide(shares))
 
 
 def _text(hectares: float | None) -> str:

@@ -87,6 +87,7 @@ class Transition:
         cells: Cells of the map.
         hectares: Their area; None where the map has no scale.
         share: Of the compared area.
+        kind: What kind of change it is by the rules that were given; empty without rules.
     """
 
     before: str
@@ -94,6 +95,7 @@ class Transition:
     cells: int
     hectares: float | None
     share: float
+    kind: str = ""
 
 
 @final
@@ -126,9 +128,18 @@ class ChangeSummary:
         """Cells that changed."""
         return sum(one.cells for one in self.transitions)
 
+    @property
+    def kinds(self) -> dict[str, float]:
+        """Share of the compared area of each kind of change, the largest first."""
+        kinds = {one.kind for one in self.transitions if one.kind}
+        shares = {
+            kind: sum(one.share for one in self.transitions if one.kind == kind) for kind in kinds
+        }
+        return dict(sorted(shares.items(), key=lambda item: (-item[1], item[0])))
+
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object."""
-        return {**asdict(self), "changed": self.changed}
+        return {**asdict(self), "changed": self.changed, "kinds": self.kinds}
 
 
 def change_dtype(classes: int) -> str:
