@@ -76,6 +76,9 @@ def test_images_are_labelled_exported_and_fitted(words, person, tmp_path):
     assert all(row["path"] == f"../pool/{row['id']}" for row in rows)
     assert all(row["id"].startswith(f"{row['label']}/") for row in rows)
     assert {"find", "random"} <= {row["acquisition"] for row in rows}
+    drawn = sum(row["acquisition"] in ("random", "check") for row in rows)
+    [note] = json.loads(told)["notes"]
+    assert note.startswith(f"drawn at random: {drawn} of 48 labels, which alone estimate accuracy")
     fit = ("fit", "out/labels.csv", "--method", "zero-shot", *words[:4], "--out", "run")
     succeed(*fit, "--quiet", "--set", "evaluate.replicates=10")
 
@@ -131,7 +134,7 @@ def test_windows_of_a_scene_are_labelled_exported_and_fitted(words, person, tmp_
         shutil.copytree("s", out)
         (tmp_path / out / "answers.jsonl").write_text("")
         told = succeed("label", "import", out, file, "--json", "--quiet").out
-        assert json.loads(told) == {"labels": 88, "answered": 0, "elsewhere": 0}
+        assert json.loads(told) == {"labels": 88, "answered": 0, "differ": 0, "elsewhere": 0}
         assert counts(tmp_path, out) == expected
 
 
@@ -176,10 +179,15 @@ def test_labels_go_to_other_tools_and_come_back(labelled, tmp_path):
     told = [succeed("label", "import", root / "a", root / name, "--json", "--quiet").out
             for name in ("some.csv", "coco.json", "label-studio.json")]  # fmt: skip
     came = [json.loads(text) for text in told]
-    assert came[0] == {"labels": 2, "answered": 0, "elsewhere": 1}
+    assert came[0] == {"labels": 2, "answered": 0, "differ": 0, "elsewhere": 1}
     before = sum(f"pool/{name}" in str(tasks) for name in ("x/000.png", "y/001.png"))
-    assert came[1] == {"labels": 16 - before, "answered": before, "elsewhere": 0}
-    assert came[2] == {"labels": 0, "answered": 16, "elsewhere": 0}
+    assert came[1] == {
+        "labels": 16 - before, "answered": before, "differ": 0, "elsewhere": 0,
+    }  # fmt: skip
+    assert came[2] == {"labels": 0, "answered": 16, "differ": 0, "elsewhere": 0}
+    table.write_text(f"path,label\n{pool}/x/000.png,y\n{pool}/y/001.png,y\n")
+    told = succeed("label", "import", root / "a", table).out
+    assert "0 labels added; answered before: 2, of which 1 differently; the answers of" in told
 
 
 def test_two_people_are_merged(labelled, tmp_path):
@@ -234,7 +242,9 @@ def test_two_people_are_merged(labelled, tmp_path):
         ("import {a} none.csv", "no labels 'none.csv'"),
         ("import {a} wrong.csv", "unknown class 'z'"),
         ("import {a} elsewhere.csv", "none of 1 label"),
-        ("import {a} broken.json", "neither COCO's nor Label Studio's"),
+        ("import {a} broken.json", "Label Studio's JSON of labels: it lacks 'categories'"),
+        ("import {a} words.json", "Label Studio's JSON of labels: a part has another form"),
+        ("import {a} bad.json", "'bad.json' is damaged (Expecting value"),
         ("merge {a} --out m", "two sessions or more"),
         ("merge {a} fresh --out m", "other classes"),
         ("merge {a} {a} --out {a}", "is there already"),
@@ -251,6 +261,10 @@ def test_what_cannot_be_done_is_told(words, says, labelled, encoder, person, tmp
     (tmp_path / "wrong.csv").write_text("id,label\nx/000.png,z\n")
     (tmp_path / "elsewhere.csv").write_text("id,label\nx/999.png,x\n")
     (tmp_path / "broken.json").write_text('{"images": []}')
+    (tmp_path / "words.json").write_text(
+        '[{"data": {"image": "a"}, "annotations": [{"result": ["word"]}]}]'
+    )
+    (tmp_path / "bad.json").write_text("no json")
     options = f"--backbone {encoder} --set data.image_size={SIDE}"
     places = {"pool": labelled / "pool", "a": labelled / "a", "words": options}
     refused(tailora("label", *words.format(**places).split()), says)

@@ -134,8 +134,9 @@ def start(
 ) -> None:
     """Label DATA in the browser, rare classes first; Ctrl-C ends, the same command continues.
 
-    Every answer is kept at once. A share of the images is drawn evenly and shown without a
-    suggestion.
+    Every answer is kept at once.
+
+    A share of the images is drawn evenly, and shown without a suggestion.
 
     [dim]tailora label pool/ --classes classes.txt --like quarry=a.png,b.png[/]
 
@@ -240,10 +241,13 @@ def export(
 ) -> None:
     """Write the labels of SESSION, which may be open.
 
-    [dim]tailora label export labels-pool --out labels.csv; tailora fit labels.csv --out runs/a[/]
+    [dim]tailora label export labels-pool --out labels.csv[/]
 
-    [dim]tailora label export labels-scene --out labels.gpkg; tailora fit scene.tif --labels
-    labels.gpkg --class-field class --out runs/a[/]
+    [dim]tailora fit labels.csv --out runs/a[/]
+
+    [dim]tailora label export labels-scene --out labels.gpkg[/]
+
+    [dim]tailora fit scene.tif --labels labels.gpkg --class-field class[/]
     """
     from dataclasses import asdict
 
@@ -293,9 +297,12 @@ def import_(
         print_json(asdict(found))
     if not quiet:
         parts = [f"{counted(found.labels, 'label')} added"]
-        parts += [f"answered before: {found.answered:,}"] if found.answered else []
+        if found.answered:
+            differ = f", of which {found.differ:,} differently" if found.differ else ""
+            parts.append(f"answered before: {found.answered:,}{differ}")
+        parts += ["the answers of the session are kept"] if found.differ else []
         parts += [f"of other images: {found.elsewhere:,}"] if found.elsewhere else []
-        screen(stderr=json).print("; ".join(parts))
+        screen(stderr=json).print("; ".join(parts), soft_wrap=True)
 
 
 @label.command("merge")
@@ -311,8 +318,9 @@ def merge(
 ) -> None:
     """Put sessions of several people together, and show how far they agree.
 
-    An image has the class that more than half gave it. The others are the first page of the new
-    session, and all that differ are in its differences.csv.
+    An image has the class that more than half gave it.
+
+    The others are the first page of the new session; all that differ are in differences.csv.
     """
     from tailora.labelling.merge import merge_sessions
 

@@ -11,8 +11,10 @@ import shapely
 
 from tailora.errors import ConfigError, DataError
 from tailora.inference.maps.vector_files import VECTOR_DRIVERS, write_layer
+from tailora.labelling.journal import DRAWN
 from tailora.labelling.labels import SessionLabels, session_labels
 from tailora.methods.scoring import csv_text
+from tailora.numbers import counted
 from tailora.storage import write_json, write_text
 
 FORMATS: Final = ("coco", "label-studio")
@@ -74,7 +76,7 @@ def export_labels(
     if form is not None and form not in FORMATS:
         raise ConfigError(f"--format must be {' or '.join(FORMATS)}, got {form!r}")
     found = session_labels(folder, data=data)
-    notes = _WRITERS[form or ending](found, out)
+    notes = [*_WRITERS[form or ending](found, out), *_on_testing(found)]
     answers = [one.answer for one in found.labelled.values()]
     return Exported(
         labels=len(answers),
@@ -82,6 +84,17 @@ def export_labels(
         unlabelled=len(found.state.answers) - len(answers),
         notes=tuple(notes),
     )
+
+
+def _on_testing(found: SessionLabels) -> list[str]:
+    """Say how many labels are no choice of the session, if not all."""
+    drawn = sum(one.acquisition in DRAWN for one in found.labelled.values())
+    if drawn == len(found.labelled):
+        return []
+    return [
+        f"drawn at random: {drawn:,} of {counted(len(found.labelled), 'label')}, which alone "
+        "estimate accuracy; a test split of all is no sample of the data (column acquisition)"
+    ]
 
 
 def _write_table(found: SessionLabels, out: Path) -> list[str]:

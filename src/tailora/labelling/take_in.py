@@ -34,11 +34,13 @@ class TakenIn:
     Args:
         labels: How many.
         answered: Images that had an answer, which stays.
+        differ: How many of these had another answer.
         elsewhere: Labels of images or places that are not in the data.
     """
 
     labels: int
     answered: int
+    differ: int
     elsewhere: int
 
 
@@ -92,7 +94,8 @@ def import_labels(
         )
         journal.close()
     elsewhere = sum(item is None for item, _ in found)
-    return TakenIn(len(new), len(here) - len(new), elsewhere)
+    differ = sum(answers[item].answer != here[item] for item in here.keys() - new.keys())
+    return TakenIn(len(new), len(here) - len(new), differ, elsewhere)
 
 
 def _read(path: Path, pool: Pool, class_field: str) -> Iterator[tuple[int | None, str]]:
@@ -147,15 +150,21 @@ def _of_vectors(path: Path, pool: Pool, field: str) -> Iterator[tuple[int | None
 def _of_json(path: Path, pool: Pool) -> Iterator[tuple[int | None, str]]:
     try:
         content: Any = read_json(path)
-        found = list(_of_tasks(content) if isinstance(content, list) else _of_coco(content))
-    except (RunError, KeyError, TypeError, ValueError, IndexError) as error:
+    except RunError as error:
+        raise DataError(str(error)) from error
+    try:
+        labels = _of_tasks(content) if isinstance(content, list) else _of_coco(content)
+        found = [
+            (str(name), (path.parent / str(name)).resolve(), centre, str(label))
+            for name, centre, label in labels
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        why = f"it lacks {error}" if isinstance(error, KeyError) else "a part has another form"
         raise DataError(
-            f"{str(path)!r} is neither COCO's nor Label Studio's JSON of labels: "
-            f"{type(error).__name__} {error}"
+            f"{str(path)!r} is neither COCO's nor Label Studio's JSON of labels: {why}"
         ) from error
     files, scene = pool.files, _centres(pool)
-    for name, centre, label in found:
-        file = (path.parent / name).resolve()
+    for name, file, centre, label in found:
         if scene is not None:
             yield (scene[1].get(centre) if centre and file == scene[0] else None), label
         else:
