@@ -49,6 +49,7 @@ class Page:
 
     def __init__(self, client, tab=TAB):
         self.client, self.tab, self.number = client, tab, 0
+        self.session = client.get("/session").json()["id"]
 
     def post(self, path, **body):
         """Send the next order."""
@@ -57,7 +58,7 @@ class Page:
 
     def again(self, path, **body):
         """Send the last order once more, as after a reply that was lost."""
-        order = {"tab": self.tab, "number": self.number, **body}
+        order = {"session": self.session, "tab": self.tab, "number": self.number, **body}
         return self.client.post(path, json=order, headers={"origin": HOST})
 
     def state(self):

@@ -57,6 +57,8 @@ def test_labels_an_hour_leave_out_breaks_and_classes_are_counted_where_they_appe
     for item, (time, name) in enumerate(zip(range(0, 112, 2), names, strict=True)):
         state.add(Answered(float(time), item, str(item), name, "find"))
     assert state.labels_per_hour() == pytest.approx(1800)
+    assert Replay(history=state.history[:19]).labels_per_hour() is None
+    assert Replay(history=state.history[:20]).labels_per_hour() == pytest.approx(1800)
     state.add(Answered(9000.0, 99, "99", "a", "find"))
     state.add(Answered(9000.0, 98, "98", "b", "import"))
     assert state.labels_per_hour() == pytest.approx(1800)

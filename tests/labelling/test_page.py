@@ -3,12 +3,14 @@
 import shutil
 import socket
 import threading
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
 from tests.data.scenes import write_scene
-from tests.labelling.pages import CLASSES, TOKEN, create_app, make_session
+from tests.end_to_end.chips import write_chips
+from tests.labelling.pages import CLASSES, TOKEN, create_app, journal, make_session
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 uvicorn = pytest.importorskip("uvicorn")
@@ -30,18 +32,30 @@ def session(tmp_path_factory):
         yield opened
 
 
+@contextmanager
+def served(session, *, token=TOKEN, port=0):
+    """Serve a session in a thread; gives its port."""
+    with socket.create_server(("127.0.0.1", port)) as listening:
+        port = listening.getsockname()[1]
+        app = create_app(session, token=token, port=port)
+        config = uvicorn.Config(
+            app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield port
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
 @pytest.fixture(scope="module")
 def address(session):
     """Serves the session in a thread; returns its address."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
-        app = create_app(session, token=TOKEN, port=port)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
+    with served(session) as port:
         yield f"http://127.0.0.1:{port}/"
-        server.should_exit = True
-        thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +141,10 @@ def test_keys_label_undo_and_find_and_a_reload_keeps_all(tab):
     until_answered(page, CLASSES[0], "unsure", "skip", CLASSES[2])
     assert focused(page) == 4
     press(page, "/")
+    page.keyboard.type("zzz")
+    press(page, "Enter")
+    assert page.inner_text("#not-found") == "No class matches 'zzz'."
+    press(page, "Escape", "/")
     page.keyboard.type("QUARRY")
     press(page, "Enter")
     until_answered(page, CLASSES[0], "unsure", "skip", CLASSES[2], CLASSES[1])
@@ -146,6 +164,7 @@ def test_keys_label_undo_and_find_and_a_reload_keeps_all(tab):
     page.wait_for_selector("#chips [aria-current]")
     assert said(page) == before
     assert focused(page) == 2
+    assert page.inner_text("#message") == "21 of 24 left on this page."
     other = tab()  # another tab shows the same, and each sees what the other does
     assert said(other) == before
     press(other, "2")
@@ -154,12 +173,26 @@ def test_keys_label_undo_and_find_and_a_reload_keeps_all(tab):
     until_told(page, "Undone: chip 3.")
 
 
+BEHIND = """
+() => { // the button comes into focus while it lies behind the line in place below
+  const next = document.querySelector("#next");
+  next.blur();
+  scrollBy(0, next.getBoundingClientRect().bottom - innerHeight);
+  next.focus();
+}
+"""
+
+
 def test_the_page_turns_and_suggestions_are_confirmed(tab):
-    page = tab()
+    page = tab(height=560)
     page.select_option("#size", "12")
     until(page, "document.querySelectorAll('#chips button').length === 12")
     press(page, *"121212121212")
     until(page, "document.activeElement.id === 'next'")
+    page.evaluate(BEHIND)
+    below = page.locator("#message").bounding_box()["y"]
+    box = page.locator("#next").bounding_box()
+    assert box["y"] + box["height"] + 5 < below  # seen whole, with its outline
     press(page, "Enter")
     until_told(page, "to label.")
     until(page, "document.querySelector('#figures').textContent.includes('version')")
@@ -173,10 +206,53 @@ def test_the_page_turns_and_suggestions_are_confirmed(tab):
     assert f"confirms {left} suggestions" in page.inner_text("#message")
     press(page, "a")
     until(page, "document.querySelector('#confirm-all').hidden")
+    confirmed = said(page)
+    press(page, "u")
+    until_told(page, f"Undone: {left} answers.")
+    until_answered(page, *[None] * item, offered[item].rstrip("?").replace("\u200b", ""))
+    press(page, "a", "a")
+    until(page, "document.querySelector('#confirm-all').hidden")
+    assert said(page) == confirmed
     blind = [chip for chip in recorded(page) if chip["acquisition"] in ("random", "check")]
     assert blind
     assert not any(chip["answer"] for chip in blind)  # nothing was suggested, so nothing confirmed
     assert "random check" in " ".join(said(page))
+
+
+def test_answers_outlive_the_server_and_the_end_says_what_to_do(chromium, tmp_path):
+    pool = write_chips(tmp_path / "pool", {"a": 8, "b": 6})
+    options = {"random_share": 1.0}  # all are random checks
+    with make_session(tmp_path, pool, **options) as opened, chromium.new_context() as context:
+        page = context.new_page()
+        with served(opened) as port:
+            page.goto(f"http://127.0.0.1:{port}/?token={TOKEN}")
+            page.wait_for_selector("#chips [aria-current]")
+            assert page.inner_text("#message") == "14 images to label."
+            press(page, "1")
+            until_answered(page, CLASSES[0])
+            assert page.inner_text("#shares") == "Share of each class: after 9 more random checks."
+        press(page, "2", "3")
+        until_told(page, "Not saved yet: the server does not answer")
+        with served(opened, token="another", port=port):
+            until_told(page, "open the address that `tailora label` printed: your 2 answers wait")
+            page.goto(f"http://127.0.0.1:{port}/?token=another")
+            until_told(page, "2 answers that waited in this browser")
+            until_answered(page, *CLASSES)
+            assert sum(line["kind"] == "answer" for line in journal(opened)) == 3
+            assert page.evaluate("localStorage.length") == 0
+            assert "chip" not in page.inner_text("body").lower()
+            press(page, *"1" * 11)
+            until(page, "!document.querySelector('#done').hidden")
+            end = f"then tailora label export {tmp_path}/session --out labels.csv"
+            assert page.inner_text("#done").startswith(
+                "All 14 are labelled. Ctrl-C in the terminal"
+            )
+            assert page.inner_text("#done").endswith(end)
+            assert page.locator("#next").is_hidden()
+            press(page, "n")
+            until(page, "document.querySelector('#classes').textContent.includes('about 86 %')")
+            assert page.locator("#shares").is_hidden()
+            assert len(said(page)) == 14
 
 
 CONTRAST = """
@@ -221,6 +297,7 @@ def test_small_and_large_dark_and_light(tab, session, tmp_path, monkeypatch, wid
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate(CONTRAST) == []
     assert page.evaluate(NAMELESS) == []
+    assert page.locator("#chips button").first.bounding_box()["y"] < 320  # seen at once
     columns = page.evaluate(
         "new Set([...document.querySelectorAll('#chips li')].map((e) => e.offsetLeft)).size"
     )

@@ -1,6 +1,7 @@
 """The labelling page's server: who gets in, what is recorded, and what is repeated."""
 
 import io
+import re
 import shutil
 import socket
 import sys
@@ -139,9 +140,20 @@ def test_an_answer_is_on_the_disk_before_the_reply(session, page):
     assert (line["item"], line["answer"], line["seconds"]) == (chip["item"], CLASSES[1], 1.5)
     assert reply["page"][0]["answer"] == CLASSES[1]
     assert reply["status"]["counts"] == dict(zip(CLASSES, (0, 1, 0), strict=True))
-    assert page.post("/undo").json()["undone"] == chip["item"]
+    assert page.post("/undo").json()["undone"] == [chip["item"]]
     assert page.state()["page"][0]["answer"] is None
-    assert page.post("/undo").json()["undone"] is None
+    assert page.post("/undo").json()["undone"] == []
+
+
+def test_what_is_confirmed_at_once_is_undone_at_once(session, page):
+    first, *items = [chip["item"] for chip in page.state()["page"][:5]]
+    page.post("/answer", item=first, answer=CLASSES[1])
+    given = {str(item): CLASSES[0] for item in items}
+    assert page.post("/confirm", answers=given).json()["status"]["answered"] == 5
+    assert page.again("/confirm", answers=given).json()["status"]["answered"] == 5
+    reply = page.post("/undo").json()
+    assert (reply["undone"], reply["status"]["answered"]) == (items[::-1], 1)
+    assert [line["kind"] for line in journal(session)[-8:]] == ["answer"] * 4 + ["undo"] * 4
 
 
 def test_what_is_repeated_is_done_once(session, page):
@@ -165,11 +177,16 @@ def test_a_kill_between_answer_and_reply_loses_and_doubles_nothing(session, page
     page.post("/answer", item=second, answer=CLASSES[1])  # whose reply is lost
     with reopened(session.folder, tmp_path / "killed") as after:
         again = open_page(after)
-        again.number = page.number - 1
+        again.number, before = page.number - 1, len(journal(after))
         state = again.post("/answer", item=second, answer=CLASSES[1]).json()
         assert state["status"]["counts"] == dict(zip(CLASSES, (1, 1, 0), strict=True))
         assert [chip["item"] for chip in state["page"][:2]] == [first, second]
-        assert again.post("/undo").json()["undone"] == second
+        assert len(journal(after)) == before
+        assert again.post("/undo").json()["undone"] == [second]
+    with reopened(after.folder, tmp_path / "again") as third:  # whose reply was lost as well
+        last = open_page(third)
+        last.number = again.number
+        assert last.again("/undo").json()["status"]["answered"] == 1
 
 
 def test_two_tabs_see_the_same_and_turn_the_page_once(page):
@@ -184,7 +201,7 @@ def test_two_tabs_see_the_same_and_turn_the_page_once(page):
     # an answer for a chip that the other tab has turned away still counts
     late = other.post("/answer", item=items[2], answer=CLASSES[2]).json()
     assert late["status"]["answered"] == 3
-    assert page.post("/undo").json()["undone"] == items[2]
+    assert page.post("/undo").json()["undone"] == [items[2]]
 
 
 def test_a_head_that_cannot_be_fitted_is_told_and_loses_nothing(made, tmp_path):
@@ -214,8 +231,12 @@ def test_a_head_that_cannot_be_fitted_is_told_and_loses_nothing(made, tmp_path):
     ("path", "body", "status", "said"),
     [
         ("/answer", {"item": 0, "answer": "watr"}, 422, "unknown class 'watr'; did you mean"),
-        ("/answer", {"item": 60, "answer": "water"}, 404, "there is no chip 60"),
-        ("/answer", {"item": -1, "answer": "water"}, 404, "there is no chip -1"),
+        ("/answer", {"item": 60, "answer": "water"}, 404, "there is no image 60"),
+        ("/answer", {"item": -1, "answer": "water"}, 404, "there is no image -1"),
+        ("/confirm", {"answers": {"0": "watr"}}, 422, "unknown class 'watr'; did you mean"),
+        ("/confirm", {"answers": {"60": "water"}}, 404, "there is no image 60"),
+        ("/confirm", {"answers": {"x": "water"}}, 422, "answers.x.[key]: Input should be"),
+        ("/undo", {"session": "other"}, 409, "another session is served here now: reload"),
         ("/answer", {"item": "0", "answer": "water"}, 422, "item: Input should be a valid integer"),
         ("/answer", {"answer": "water"}, 422, "item: Field required"),
         ("/answer", {"item": 0, "answer": "water", "seconds": -1}, 422, "seconds"),
@@ -250,6 +271,9 @@ def test_what_the_page_is_told(page):
     assert [one["key"] for one in told["classes"]] == ["1", "2", "3"]
     assert told["bands"][0] == "bands 1, 2, 3"
     assert not told["places"]
+    assert told["one"] == "image"
+    assert told["export"].endswith("/session --out labels.csv")
+    assert "image in focus" in page.client.get("/", params={"token": TOKEN}).text
     assert len(page.post("/size", size=12).json()["page"]) == 12
     assert page.client.get("/session").json()["size"] == 12
     shown = {chip["item"] for chip in page.state()["page"]}
@@ -298,11 +322,12 @@ def test_the_address_is_said_also_where_no_browser_opens(unchanged, monkeypatch,
     monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or opens)
     monkeypatch.setattr("uvicorn.Server.run", interrupted)
     serve.serve(unchanged, port=0, say=said.append)
-    assert said[0].startswith("http://127.0.0.1:")
-    assert said[1:] == ([] if opens else ["no browser was opened: open this address in one"])
+    [told] = re.findall(r"^open this address to label: (http://127.0.0.1:\S+)$", said[0])
+    assert said[1:-1] == ([] if opens else ["no browser was opened: open the address in one"])
+    assert said[-1] == "Ctrl-C ends; the same command continues"
     [address] = opened
-    assert address.partition("?")[0] == said[0].partition("?")[0]
-    assert address != said[0]  # whose token lasts
+    assert address.partition("?")[0] == told.partition("?")[0]
+    assert address != told  # whose token lasts
 
 
 def test_a_pipe_gets_the_address_at_once(unchanged, monkeypatch):
@@ -314,7 +339,7 @@ def test_a_pipe_gets_the_address_at_once(unchanged, monkeypatch):
     monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: flushed.append("served"))
     monkeypatch.setattr(sys, "stdout", Pipe())
     serve.serve(unchanged, port=0, browser=False)
-    assert flushed[0].startswith("http://127.0.0.1:")
+    assert "http://127.0.0.1:" in flushed[0]
 
 
 def test_no_browser_of_the_terminal_is_started(monkeypatch):

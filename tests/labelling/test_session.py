@@ -58,17 +58,45 @@ def test_a_page_stays_until_the_next_and_shows_its_answers(tmp_path, pool):
 
 def test_undo_takes_back_answers_one_by_one(tmp_path, pool):
     with session(tmp_path, pool[0]) as opened:
-        assert opened.undo() is None
+        assert opened.undo() == []
         first, second = (one.item for one in opened.queries(2))
         for item, answer in ((first, "farm"), (second, "forest"), (first, "quarry")):
             opened.answer(item, answer)
         assert [one.answer for one in opened.queries(2)] == ["quarry", "forest"]
-        assert opened.undo() == first
+        assert opened.undo() == [first]
         assert [one.answer for one in opened.queries(2)] == ["farm", "forest"]
-        assert opened.undo() == second
+        assert opened.undo() == [second]
         assert [one.answer for one in opened.queries(2)] == ["farm", None]
     with session(tmp_path, pool[0]) as again:  # undoing survives as well
         assert [one.answer for one in again.queries(2)] == ["farm", None]
+
+
+def test_undo_takes_back_at_once_what_was_given_at_once(tmp_path, pool):
+    with session(tmp_path, pool[0]) as opened:
+        items = [one.item for one in opened.queries(6)]
+        opened.answer(items[0], "farm", tab="ab-1")
+        opened.answer_at_once(dict.fromkeys(items[1:4], "forest"), tab="ab-2")
+        opened.answer_at_once(dict.fromkeys(items[4:6], "quarry"), tab="cd-7")
+        opened.answer(items[2], "farm")
+        with pytest.raises(ConfigError, match="there is no image 999"):
+            opened.answer_at_once({items[0]: "quarry", 999: "farm"})
+        assert opened.undo() == [items[2]]
+        assert opened.undo(tab="ab-3") == [items[5], items[4]]
+        left = ["farm", "forest", "forest", "forest", None, None]
+        assert [one.answer for one in opened.queries(6)] == left
+    with session(tmp_path, pool[0]) as again:
+        assert [one.answer for one in again.queries(6)] == left
+        assert again.orders() == {"ab": 3, "cd": 7}
+        assert again.undo() == items[3:0:-1]
+        assert again.undo() == [items[0]]
+    lines = [json.loads(line) for line in (tmp_path / ANSWERS).read_text().splitlines()]
+    for line in lines:  # as sessions had them before
+        line.pop("batch", None)
+        if line["kind"] == "undo":
+            line.pop("tab")
+    (tmp_path / ANSWERS).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with session(tmp_path, pool[0]) as old:
+        assert old.status().answered == 0
 
 
 def test_a_session_continues_where_it_stood(labelled, pool):
@@ -120,6 +148,7 @@ def test_prevalence_and_accuracy_are_those_of_the_random_sample(labelled, pool):
     sample = order[: max(order.index(one) for one in shown) + 1]
     known = [int(pool[1][one]) for one in sample if one in items]
     assert set(shown) <= set(sample)
+    assert status.drawn == len(known)
     for c, name in enumerate(CLASSES):
         assert status.prevalence[name][0] == pytest.approx(known.count(c) / len(known))
     value, low, high = status.accuracy
@@ -182,10 +211,12 @@ def test_everything_can_be_labelled(tmp_path, pool):
     features[4] = np.nan  # without data
     with session(tmp_path, features) as opened:
         seen = {one.item for one in opened.queries(15)}
+        assert opened.status().left == 29
         while page := opened.advance(15):
             seen |= {one.item for one in page}
             for one in page:
                 opened.answer(one.item, CLASSES[truth[one.item]])
+        assert opened.status().left == 29 - opened.status().answered
     assert seen <= set(range(30)) - {4}
 
 

@@ -84,7 +84,9 @@ class Answered:
         suggestion: Class that was shown beside it.
         probability: Of the suggestion.
         seconds: How long it took.
-        tab: Tab of the browser.
+        tab: Tab of the browser, and after a `-` the number of its order.
+        batch: Of answers that were given at once: lines of the journal before the first; None
+            for one alone.
     """
 
     time: float
@@ -96,21 +98,24 @@ class Answered:
     probability: float | None = None
     seconds: float | None = None
     tab: str = ""
+    batch: int | None = None
     kind: Literal["answer"] = "answer"
 
 
 @final
 @dataclass(frozen=True)
 class TakenBack:
-    """The last answer was taken back.
+    """The last answer was taken back; of answers given at once, each has a line of its own.
 
     Args:
         time: Seconds since 1970.
         item: The image it was about.
+        tab: As of an answer.
     """
 
     time: float
     item: int
+    tab: str = ""
     kind: Literal["undo"] = "undo"
 
 

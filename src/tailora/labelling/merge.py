@@ -198,7 +198,7 @@ def _journal(
             if item in state.answers and state.answers[item].answer == classes[c]
         )
         asked.append(Asked(item, of.acquisition))
-        answers.append(replace(who, acquisition=of.acquisition))
+        answers.append(replace(who, acquisition=of.acquisition, batch=None))
     answers.sort(key=lambda one: one.time)
     now = max(one.time for one in answers) if answers else 0.0
     pages: list[Line] = [PageShown(now, "refine", 0, 0, tuple(asked))] if asked else []

@@ -20,6 +20,7 @@ from tailora.labelling.journal import (
 
 _PAUSE: Final = 120.0  # seconds between answers that count as a break
 _BLOCK: Final = 50
+_PACE: Final = 20  # answers before which a pace would say little
 
 
 @final
@@ -38,6 +39,7 @@ class Replay:
         version: Of the last head that chose a page.
         random: Images shown that were drawn evenly.
         queries: Images shown, again or not.
+        orders: Number of the last order of each tab of the browser that gave or took an answer.
     """
 
     lines: int = 0
@@ -50,6 +52,7 @@ class Replay:
     version: int = 0
     random: int = 0
     queries: int = 0
+    orders: dict[str, int] = field(default_factory=dict)
 
     def add(self, line: Line) -> None:
         """Replay a line."""
@@ -57,8 +60,10 @@ class Replay:
         if isinstance(line, Answered):
             self.history.append(line)
             self.answers[line.item] = line
+            self._note_order(line.tab)
         elif isinstance(line, TakenBack):
             self._take_back(line.item)
+            self._note_order(line.tab)
         elif isinstance(line, PhaseChosen):
             self.phase, self.page = line.phase, None
         else:
@@ -75,9 +80,21 @@ class Replay:
         """Return how many images have an answer."""
         return sum(one.answer == answer for one in self.answers.values())
 
+    def last_given(self) -> list[Answered]:
+        """Return the last answer, or all that were given at once with it, the last first."""
+        last = self.history[-1:]
+        if not last or last[0].batch is None:
+            return last
+        together = itertools.takewhile(
+            lambda one: one.batch == last[0].batch, reversed(self.history)
+        )
+        return list(together)
+
     def labels_per_hour(self) -> float | None:
-        """Return answers in an hour without breaks; None before the second."""
+        """Return answers in an hour without breaks; None before the twentieth."""
         times = [one.time for one in self.history if one.acquisition != "import"]
+        if len(times) < _PACE:
+            return None
         gaps = [after - before for before, after in itertools.pairwise(times)]
         gaps = [gap for gap in gaps if 0 <= gap <= _PAUSE]
         return 3600 * len(gaps) / sum(gaps) if sum(gaps) > 0 else None
@@ -92,6 +109,11 @@ class Replay:
             found.append(len(block - seen))
             seen |= block
         return tuple(found)
+
+    def _note_order(self, tab: str) -> None:
+        name, _, number = tab.rpartition("-")
+        if name and number.isdecimal():
+            self.orders[name] = max(int(number), self.orders.get(name, 0))
 
     def _take_back(self, item: int) -> None:
         if not self.history or self.history[-1].item != item:

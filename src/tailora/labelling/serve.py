@@ -49,7 +49,7 @@ def serve(
         session: What is labelled.
         port: 0 takes any that is free.
         browser: Open the page in the browser.
-        say: Called with the address of the page, and with one line where no browser opens.
+        say: Called with lines: the address of the page, that no browser opens, how it ends.
 
     Raises:
         ConfigError: The port is in use or out of range, or the server is not installed.
@@ -63,9 +63,10 @@ def serve(
         taken = listening.getsockname()[1]
         app = create_app(session, token=token, once=once, port=taken)
         page = f"http://{_HOST}:{taken}/?token="
-        say(f"{page}{token}")
+        say(f"open this address to label: {page}{token}")
         if browser and not _open(page + once):
-            say("no browser was opened: open this address in one")
+            say("no browser was opened: open the address in one")
+        say("Ctrl-C ends; the same command continues")
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, lifespan="off",
             timeout_graceful_shutdown=_WAIT,

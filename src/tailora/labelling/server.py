@@ -1,7 +1,8 @@
 """The labelling page as a web application: JSON, pictures and four files."""
 
 import hashlib
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib import resources
 from threading import Lock
@@ -39,11 +40,13 @@ class Order(BaseModel):
     """A change that a page asks for.
 
     Attributes:
+        session: That the page is of: another one may be served at its address later.
         tab: Made by the page when it is opened.
         number: Of the order, ascending; what a page repeats because no reply came is done once.
     """
 
     model_config = ConfigDict(extra="forbid")
+    session: str
     tab: str = Field(pattern=r"^[0-9a-f]{1,32}$")
     number: int = Field(ge=1)
 
@@ -54,6 +57,12 @@ class AnswerOrder(Order):
     item: int
     answer: str
     seconds: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+
+
+class ConfirmOrder(Order):
+    """Several answers at once, by the number of the chip; one undo takes them back."""
+
+    answers: dict[int, str]
 
 
 class AdvanceOrder(Order):
@@ -94,13 +103,17 @@ def create_app(
     desk = Desk(session)
     read = resources.files("tailora.labelling").joinpath("page")
     files = [
-        Route("/" if name == "index.html" else f"/{name}", _file(read.joinpath(name), media))
+        Route(
+            "/" if name == "index.html" else f"/{name}",
+            _file(read.joinpath(name), media, desk.one),
+        )
         for name, media in _FILES.items()
     ]
     posts = [
         Route(path, endpoint, methods=["POST"])
         for path, endpoint in (
             ("/answer", desk.answer),
+            ("/confirm", desk.confirm),
             ("/undo", desk.undo),
             ("/advance", desk.advance),
             ("/phase", desk.phase),
@@ -126,8 +139,8 @@ def create_app(
     )
 
 
-def _file(path: Any, media_type: str) -> Callable[[Request], Response]:
-    content = path.read_bytes()
+def _file(path: Any, media_type: str, one: str) -> Callable[[Request], Response]:
+    content = path.read_text("utf-8").replace("{{one}}", one)
     return lambda _request: Response(content, media_type=media_type)
 
 
@@ -152,8 +165,10 @@ class Desk:
     def __init__(self, session: LabellingSession) -> None:
         self._session = session
         self._pictures = Pictures(session.pool)
+        self.one = "chip" if self._pictures.has_places else "image"
+        self._id = _mark(session.folder.resolve(), session.settings)
         self._size = PAGE_SIZES[1]  # of all tabs, which show the same page
-        self._done: dict[str, int] = {}  # last order of each tab
+        self._done = session.orders()  # last order of each tab, also of a server before this
         self._lock = Lock()
 
     def session(self, _request: Request) -> Response:
@@ -161,11 +176,14 @@ class Desk:
         session, pictures = self._session, self._pictures
         keys = session.settings.keys
         colours = map(hex_colour, class_colours(session.classes))
-        mark = f"{session.pool.name} {session.pool.mark}"
+        labels = "labels.gpkg" if pictures.has_places else "labels.csv"
         return JSONResponse(
             {
                 "name": session.pool.name,
-                "version": hashlib.blake2b(mark.encode(), digest_size=6).hexdigest(),
+                "one": self.one,
+                "version": _mark(session.pool.name, session.pool.mark),
+                "id": self._id,
+                "export": f"tailora label export {shlex.quote(str(session.folder))} --out {labels}",
                 "classes": [
                     {"name": name, "key": keys.get(name), "colour": colour}
                     for name, colour in zip(session.classes, colours, strict=True)
@@ -196,19 +214,27 @@ class Desk:
     async def answer(self, request: Request) -> Response:
         """Record an answer; it is on disk before the reply."""
         asked = await _read(request, AnswerOrder)
-        self._check(asked.item)
-        if asked.answer not in (*self._session.classes, UNSURE, SKIP):
-            raise unknown_name("class", asked.answer, self._session.classes)
+        self._check_answers({asked.item: asked.answer})
 
         def record() -> None:
-            tab = f"{asked.tab}-{asked.number}"
-            self._session.answer(asked.item, asked.answer, seconds=asked.seconds, tab=tab)
+            self._session.answer(
+                asked.item, asked.answer, seconds=asked.seconds, tab=_source(asked)
+            )
 
         return await self._once(asked, record)
 
+    async def confirm(self, request: Request) -> Response:
+        """Record several answers at once; they are on disk before the reply."""
+        asked = await _read(request, ConfirmOrder)
+        self._check_answers(asked.answers)
+        return await self._once(
+            asked, lambda: self._session.answer_at_once(asked.answers, tab=_source(asked))
+        )
+
     async def undo(self, request: Request) -> Response:
-        """Take back the last answer, also of another tab."""
-        return await self._once(await _read(request, Order), self._session.undo)
+        """Take back the last answer, or all that were given at once, also of another tab."""
+        asked = await _read(request, Order)
+        return await self._once(asked, lambda: self._session.undo(tab=_source(asked)))
 
     async def advance(self, request: Request) -> Response:
         """Show the next page, unless another tab has done so."""
@@ -248,8 +274,11 @@ class Desk:
         return _picture(self._pictures.overview(choice, side))
 
     async def _once(self, asked: Order, change: Callable[[], Any]) -> Response:
+        if asked.session != self._id:
+            raise HTTPException(409, "another session is served here now: reload this page")
+
         def work() -> dict[str, Any]:
-            undone = None
+            undone: list[int] | None = None
             with self._lock:
                 if asked.number > self._done.get(asked.tab, 0):
                     undone = change()
@@ -261,6 +290,7 @@ class Desk:
     def _state(self) -> dict[str, Any]:
         queries = self._session.queries(self._size)
         return {
+            "session": self._id,
             "status": asdict(self._session.status()),
             "page": [self._chip(query) for query in queries],
         }
@@ -273,8 +303,14 @@ class Desk:
 
     def _check(self, item: int) -> int:
         if not 0 <= item < len(self._session.pool.source):
-            raise DataError(f"there is no chip {item}")
+            raise DataError(f"there is no {self.one} {item}")
         return item
+
+    def _check_answers(self, answers: Mapping[int, str]) -> None:
+        for item, answer in answers.items():
+            self._check(item)
+            if answer not in (*self._session.classes, UNSURE, SKIP):
+                raise unknown_name("class", answer, self._session.classes)
 
     def _look(self, request: Request) -> tuple[int, str, int]:
         choice = _number(request, "bands", len(self._pictures.choices) - 1)
@@ -291,6 +327,14 @@ async def _read(request: Request, kind: type[_Order]) -> _Order:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise HTTPException(422, f"{where}: {first['msg']}" if where else first["msg"]) from error
+
+
+def _source(asked: Order) -> str:
+    return f"{asked.tab}-{asked.number}"
+
+
+def _mark(*facts: object) -> str:
+    return hashlib.blake2b(repr(facts).encode(), digest_size=6).hexdigest()
 
 
 def _number(request: Request, name: str, largest: int) -> int:

@@ -105,11 +105,13 @@ class Status:
         skipped: Images answered so.
         answered: Images with any answer.
         pool: Images that can be shown.
+        left: Those of them without an answer.
         rare_f1: Mean F1 of rare classes over labels that the head has not seen, with the ends of
             its interval. The images were chosen: it says whether the head gets better.
+        drawn: Labels of the random sample.
         accuracy: Share of the random sample that is predicted right unseen, with its interval.
         prevalence: Share of each class in the data, from the random sample, with its interval.
-        labels_per_hour: Without breaks.
+        labels_per_hour: Without breaks; None before the twentieth.
         new_classes_per_50: Classes that each 50 labels brought and none before.
         failed: Why the last head could not be fitted; None if it could. Answers are kept, and the
             next page tries again.
@@ -124,7 +126,9 @@ class Status:
     skipped: int
     answered: int
     pool: int
+    left: int
     rare_f1: estimates.Measured | None
+    drawn: int
     accuracy: estimates.Measured | None
     prevalence: dict[str, estimates.Measured]
     labels_per_hour: float | None
@@ -358,30 +362,40 @@ class LabellingSession:
             ConfigError: There is no such class or image.
             StorageError: It cannot be written.
         """
-        if answer not in (*self.classes, UNSURE, SKIP):
-            raise unknown_name("class", answer, self.classes)
-        with self._lock:
-            self._check_item(item)
-            asked = self._state.asked.get(item, Asked(item, "import"))
-            given = Answered(
-                time.time(), item, self.pool.source.id(item), answer, asked.acquisition,
-                asked.suggestion, asked.probability, seconds, tab,
-            )  # fmt: skip
-            self._append(given)
-            self._new += 1
-            due = self._background and self._new >= _REFIT
-        if due:
-            self.start_refit()
+        self._answer({item: answer}, seconds, tab, at_once=False)
 
-    def undo(self) -> int | None:
-        """Take back the last answer; return the image it was about, None if there is none."""
+    def answer_at_once(self, answers: Mapping[int, str], *, tab: str = "") -> None:
+        """Answer several images; `undo` takes all of them back.
+
+        Args:
+            answers: Of each image, as for `answer`.
+            tab: Tab of the browser.
+
+        Raises:
+            ConfigError: There is no such class or image; then none is answered.
+            StorageError: It cannot be written; nothing of it is kept.
+        """
+        self._answer(answers, None, tab, at_once=True)
+
+    def undo(self, *, tab: str = "") -> list[int]:
+        """Take back the last answer, or all that were given at once with it.
+
+        Args:
+            tab: Tab of the browser.
+
+        Returns:
+            The images they were about, the last first.
+        """
         with self._lock:
-            if not self._state.history:
-                return None
-            item = self._state.history[-1].item
-            self._append(TakenBack(time.time(), item))
-            self._new += 1
-            return item
+            items = [one.item for one in self._state.last_given()]
+            self._append(*(TakenBack(time.time(), item, tab) for item in items))
+            self._new += len(items)
+            return items
+
+    def orders(self) -> dict[str, int]:
+        """Return the last order of each tab that is in the journal, so that none is done twice."""
+        with self._lock:
+            return dict(self._state.orders)
 
     def choose_phase(self, phase: str | None) -> None:
         """Choose what is shown from the next page on; None lets phases switch by themselves.
@@ -410,14 +424,15 @@ class LabellingSession:
             drawn = {i: labels[i] for i in self._chooser.drawn(state) if i in labels}
             unseen = {} if head is None else head.unseen
             counts = np.bincount(list(labels.values()), minlength=len(self.classes)).tolist()
-            page = state.page
+            page, usable = state.page, self._space.usable
             return Status(
                 phase=self._chooser.phase(state) if page is None else page.phase,
                 automatic=state.phase is None, version=self._version if head else 0,
                 counts=dict(zip(self.classes, counts, strict=True)), target=self.target,
                 unsure=state.count(UNSURE), skipped=state.count(SKIP),
-                answered=len(state.answers), pool=int(self._space.usable.sum()),
-                rare_f1=self._rare_f1,
+                answered=len(state.answers), pool=int(usable.sum()),
+                left=int(usable.sum() - usable[list(state.answers)].sum()),
+                rare_f1=self._rare_f1, drawn=len(drawn),
                 accuracy=estimates.accuracy(drawn, unseen),
                 prevalence=estimates.prevalence(list(drawn.values()), self.classes),
                 labels_per_hour=state.labels_per_hour(),
@@ -531,9 +546,35 @@ class LabellingSession:
             for one in (() if page is None else page.queries)
         ]  # fmt: skip
 
-    def _append(self, line: Line) -> None:
-        self._journal.append([line])
-        self._state.add(line)
+    def _answer(
+        self, answers: Mapping[int, str], seconds: float | None, tab: str, *, at_once: bool
+    ) -> None:
+        for answer in answers.values():
+            if answer not in (*self.classes, UNSURE, SKIP):
+                raise unknown_name("class", answer, self.classes)
+        with self._lock:
+            for item in answers:
+                self._check_item(item)
+            batch, now = self._state.lines if at_once else None, time.time()
+            given: list[Line] = []
+            for item, answer in answers.items():
+                asked = self._state.asked.get(item, Asked(item, "import"))
+                given.append(
+                    Answered(
+                        now, item, self.pool.source.id(item), answer, asked.acquisition,
+                        asked.suggestion, asked.probability, seconds, tab, batch,
+                    )
+                )  # fmt: skip
+            self._append(*given)
+            self._new += len(given)
+            due = self._background and self._new >= _REFIT
+        if due:
+            self.start_refit()
+
+    def _append(self, *lines: Line) -> None:
+        self._journal.append(lines)
+        for line in lines:
+            self._state.add(line)
 
     def _check_item(self, item: int) -> None:
         if not 0 <= item < self.settings.images:

@@ -1,10 +1,12 @@
 // The labelling page. The server holds the truth: every reply has the whole page and its counts,
 // and this script draws them. Answers are drawn at once and sent in order, one at a time, until each
-// has its reply; a number that ascends keeps a repeated one from being counted twice.
+// has its reply; a number that ascends keeps a repeated one from being counted twice. Until then
+// the browser keeps them too, for a page that is opened once the server is there again.
 
 const TAB = [...crypto.getRandomValues(new Uint32Array(4))].map((n) => n.toString(16)).join("");
 const POLL = 4000; // milliseconds between looks for new suggestions
 const SETTLED = 120; // milliseconds on a chip before its neighbours are asked for
+const ENOUGH = 10; // random checks before which shares would say little
 const BLIND = ["random", "check"]; // chips without suggestion, so that answers can measure it
 const MARKS = { unsure: "?", skip: "–" };
 const OWN = ["ArrowUp", "ArrowDown", "Home", "End", " "]; // keys that a list of choices needs
@@ -16,6 +18,7 @@ let since = performance.now(); // when it came into focus
 let orders = 0;
 let armed = 0; // suggestions that a second A confirms
 let sending = false;
+let isKept = false; // whether the browser keeps what waits
 let looking = new AbortController(); // for neighbours of the chip in focus
 const waiting = []; // orders without a reply
 
@@ -26,6 +29,7 @@ const isOpen = (chip) => answerOf(chip) === null;
 const whole = (share) => Math.round(100 * share);
 const percent = (share) => `${whole(share)} %`;
 const within = ([value, low, high]) => [percent(value), `${whole(low)}–${percent(high)}`];
+const counted = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
 const breakable = (name) => name.replace(/[/_-]/g, "$&\u200b");
 
 function make(tag, properties = {}, ...children) {
@@ -56,9 +60,51 @@ async function request(path, body) {
 
 function order(path, body = {}) {
   orders += 1;
-  waiting.push({ path, body: { tab: TAB, number: orders, ...body } });
+  waiting.push({ path, body: { session: session.id, tab: TAB, number: orders, ...body } });
+  keep();
   draw();
   if (!sending) send();
+}
+
+const keptBy = (tab) => `tailora-label ${session.id} ${tab}`;
+
+function keep() {
+  try {
+    if (waiting.length) localStorage.setItem(keptBy(TAB), JSON.stringify(waiting));
+    else localStorage.removeItem(keptBy(TAB));
+    isKept = true;
+  } catch {
+    isKept = false; // the browser is set to keep nothing
+  }
+}
+
+// Takes over what other pages of this session could not send; the server does nothing twice.
+function takeOver() {
+  try {
+    const keys = Object.keys(localStorage).filter((key) => key.startsWith(keptBy("")));
+    for (const key of keys) waiting.push(...JSON.parse(localStorage.getItem(key)));
+    keep();
+    for (const key of keys) localStorage.removeItem(key);
+  } catch {
+    isKept = false;
+  }
+}
+
+function answersWaiting() {
+  const of = ({ path, body }) => (path === "answer" ? 1 : Object.keys(body.answers ?? {}).length);
+  return waiting.reduce((sum, one) => sum + of(one), 0);
+}
+
+function tellNotSaved({ status, message }) {
+  const doIt = {
+    403: "open the address that `tailora label` printed",
+    undefined: "the server does not answer; start it again with the same command",
+  };
+  const count = answersWaiting();
+  const [wait, are] = count === 1 ? ["waits", "is"] : ["wait", "are"];
+  const where = `${wait} in this ${isKept ? "browser" : "page"} and ${are} then sent`;
+  const kept = count ? `: your ${counted(count, "answer")} ${where}` : "";
+  tell(`Not saved yet: ${doIt[status] ?? message}${kept}.`, true);
 }
 
 async function send() {
@@ -68,18 +114,19 @@ async function send() {
     try {
       const reply = await ask(path, body);
       waiting.shift();
+      keep();
       if (pause > 250) tell("Saved.");
       pause = 250;
       show(reply, path);
     } catch (error) {
       if ([404, 422].includes(error.status)) {
         waiting.shift();
+        keep();
         tell(error.message, true);
         draw();
         continue;
       }
-      const why = error.status ? error.message : "the server does not answer";
-      tell(`Not saved yet (${waiting.length}): ${why}`, true);
+      tellNotSaved(error);
       await new Promise((resolve) => setTimeout(resolve, pause));
       pause = Math.min(2 * pause, 5000);
     }
@@ -99,14 +146,17 @@ async function poll() {
 }
 
 function show(reply, path) {
+  if (reply.session !== session.id) {
+    tell("Another session is served here now: reload this page.", true);
+    return;
+  }
   const before = state;
   state = reply;
   if (items(before.page).join() !== items(state.page).join()) {
     build();
     moveTo(Math.max(0, firstOpen()));
-    const text = state.page.length ? `${state.page.length} chips to label.` : "No chips are left.";
-    tell(text);
-  } else if (before.status && state.status.version > before.status.version) {
+    tell(whatIsLeft());
+  } else if (before.status && state.status.version > before.status.version && leftOfAll()) {
     tell(`New suggestions, version ${state.status.version}, from the next page on.`);
   }
   const { failed } = state.status;
@@ -115,18 +165,52 @@ function show(reply, path) {
   draw();
 }
 
-function tellUndone(item) {
-  const index = items(state.page).indexOf(item);
-  if (index >= 0) moveTo(index);
-  if (item === null) tell("Nothing to undo.");
-  else tell(index < 0 ? "Undone: a chip of an earlier page." : `Undone: chip ${index + 1}.`);
+function tellUndone(undone) {
+  if (undone === null) return; // done before, and asked for again
+  const places = undone.map((item) => items(state.page).indexOf(item)).filter((i) => i >= 0);
+  if (places.length) moveTo(Math.min(...places));
+  if (!undone.length) tell("Nothing to undo.");
+  else if (undone.length > 1) tell(`Undone: ${undone.length} answers.`);
+  else if (!places.length) tell("Undone, on an earlier page.");
+  else tell(`Undone: ${session.one} ${places[0] + 1}.`);
 }
 
 // ---------------------------------------------------------------- what is shown
 
 function answerOf(chip) {
-  const last = waiting.findLast(({ path, body }) => path === "answer" && body.item === chip.item);
-  return last ? last.body.answer : chip.answer;
+  const given = ({ path, body }) =>
+    path === "answer" && body.item === chip.item ? body.answer : body.answers?.[chip.item];
+  return waiting.map(given).findLast((text) => text !== undefined) ?? chip.answer;
+}
+
+// Images without an answer, on this page or not.
+function leftOfAll() {
+  const waits = state.page.filter((chip) => chip.answer === null && !isOpen(chip));
+  return state.status.left - waits.length;
+}
+
+function whatIsLeft() {
+  const [left, all] = [state.page.filter(isOpen).length, state.page.length];
+  if (!leftOfAll() || !all) return endOf()[0];
+  if (!left) return "All answered: N for the next page, U to undo.";
+  if (left < all) return `${left} of ${all} left on this page.`;
+  return `${counted(all, session.one)} to label.`;
+}
+
+// What to say and do when no page comes after this one.
+function endOf() {
+  const { status } = state;
+  if (leftOfAll()) {
+    const left = `${counted(leftOfAll(), session.one)} without an answer`;
+    return [`Nothing is left for ${status.phase}.`, `Choose another phase under Show for ${left}.`];
+  }
+  const fresh = state.page.filter((chip) => chip.answer === null).map(answerOf);
+  const unsure = status.unsure + fresh.filter((answer) => answer === "unsure").length;
+  const skipped = status.skipped + fresh.filter((answer) => answer === "skip").length;
+  const others = unsure + skipped > 0;
+  const which = others ? `, ${unsure} unsure and ${skipped} skipped` : "";
+  const all = `All ${status.pool.toLocaleString("en")} are ${others ? "answered" : "labelled"}`;
+  return [`${all}${which}.`, "Ctrl-C in the terminal, then", session.export];
 }
 
 // What a chip may be: by the suggestions, or before there are any by the search for a class.
@@ -184,9 +268,19 @@ function draw() {
   const left = state.page.filter(isOpen);
   const suggested = left.filter((chip) => chip.suggestion).length;
   $("confirm-all").hidden = !suggested;
-  $("confirm-all").firstChild.data = `Confirm ${suggested} suggestions `;
+  $("confirm-all").firstChild.data = `Confirm ${counted(suggested, "suggestion")} `;
+  $("next").hidden = !state.page.length || !leftOfAll();
   $("next").firstChild.data = left.length ? `Next page (${left.length} left) ` : "Next page ";
+  drawEnd();
   drawFocus();
+}
+
+function drawEnd() {
+  const told = $("next").hidden ? endOf() : [];
+  $("done").hidden = !told.length;
+  [...$("done").children].forEach((part, i) => {
+    if (part.textContent !== (told[i] ?? "")) part.textContent = told[i] ?? "";
+  });
 }
 
 function drawChip(button, i) {
@@ -209,26 +303,45 @@ function drawChip(button, i) {
     parts = [swatch(offer), name(`${offer}?`), make("small", {}, sure)];
   }
   button.lastChild.replaceChildren(...parts);
-  button.ariaLabel = `chip ${i + 1} of ${state.page.length}, ${chip.name}, ${words}`;
+  button.ariaLabel = `${session.one} ${i + 1} of ${state.page.length}, ${chip.name}, ${words}`;
 }
+
+const MEANS = {
+  answered: "Those with an answer, of all that can be shown.",
+  "rare F1 among labels":
+    "Mean F1 of the rarest third of the classes over your labels, by heads that have not seen "
+    + "them: whether the head gets better, not how good it is on all, since labels were chosen.",
+  "right in random checks":
+    `Share of those drawn at random whose class the head says right unseen: its accuracy, from `
+    + `${ENOUGH} of them on.`,
+  "labels an hour": "Without breaks of over two minutes; from 20 answers on.",
+  "new classes per 50 labels":
+    "Classes that each 50 labels brought for the first time; zeros say that a search has seen most.",
+  suggestions: "What suggests learns your answers again after about ten, which is a new version.",
+};
 
 function drawFigures() {
   const { status } = state;
   const fresh = status.new_classes_per_50;
   const pool = status.pool.toLocaleString("en");
   const others = `of ${pool}, ${status.unsure} unsure, ${status.skipped} skipped`;
-  const rows = [
-    ["answered", status.answered, others],
-    ["rare F1 among labels", ...(status.rare_f1 ? within(status.rare_f1) : ["not yet"])],
-    ["right in random checks", ...(status.accuracy ? within(status.accuracy) : ["not yet"])],
-    ["labels an hour", status.labels_per_hour?.toFixed(0) ?? "not yet"],
-    ["new classes per 50 labels", fresh.slice(-6).join(", ") || "not yet"],
-    ["suggestions", status.version ? `version ${status.version}` : "none yet"],
-  ];
-  const made = rows.map(([name, value, detail = ""]) =>
-    make("div", {}, make("dt", {}, name), make("dd", {}, `${value} `, make("small", {}, detail))),
-  );
+  const lacks = ENOUGH - status.drawn;
+  const right = status.accuracy && within(status.accuracy);
+  const rows = {
+    answered: [status.answered, others],
+    "rare F1 among labels": status.rare_f1 && within(status.rare_f1),
+    "right in random checks": lacks > 0 ? ["not yet", `${lacks} more needed`] : right,
+    "labels an hour": [status.labels_per_hour?.toFixed(0) ?? "not yet"],
+    "new classes per 50 labels": [fresh.slice(-6).join(", ") || "not yet"],
+    suggestions: [status.version ? `version ${status.version}` : "none yet"],
+  };
+  const made = Object.entries(rows).map(([name, found]) => {
+    const [value, detail = ""] = found ?? ["not yet"];
+    const parts = [make("dt", {}, name), make("dd", {}, `${value} `, make("small", {}, detail))];
+    return make("div", { title: MEANS[name] }, ...parts);
+  });
   $("figures").replaceChildren(...made);
+  $("more").firstElementChild.textContent = `${status.answered} of ${pool} answered`;
   drawFailure(status.failed);
   $("phase").options[0].text = status.automatic ? `automatic: ${status.phase}` : "automatic";
   if (document.activeElement === $("phase")) return; // a choice is being made
@@ -243,12 +356,15 @@ function drawFailure(why) {
 }
 
 function drawClasses() {
-  const { counts, target, prevalence } = state.status;
+  const { counts, target, prevalence, drawn } = state.status;
+  $("shares").hidden = drawn >= ENOUGH;
+  const lacks = counted(ENOUGH - drawn, "more random check");
+  $("shares").textContent = `Share of each class: after ${lacks}.`;
   for (const button of $("classes").querySelectorAll("button")) {
     const [name, has] = [button.dataset.name, (part) => button.querySelector(part)];
     has(".count").textContent = `${counts[name]}/${target}`;
     has(".bar span").style.width = `${Math.min(100, (100 * counts[name]) / target)}%`;
-    const [share, range] = prevalence[name] ? within(prevalence[name]) : [];
+    const [share, range] = drawn >= ENOUGH && prevalence[name] ? within(prevalence[name]) : [];
     has(".share").textContent = share ? `about ${share} of all (${range})` : "";
   }
 }
@@ -262,7 +378,7 @@ function drawFocus() {
   $("chip-name").textContent = breakable(chip.name);
   $("zoom-text").textContent = `${current + 1} of ${state.page.length}: ${said}`;
   for (const id of ["near", "zoomed"]) {
-    setImage($(id), address("chip/", chip.item, 1), `Chip ${chip.name}`);
+    setImage($(id), address("chip/", chip.item, 1), `${session.one} ${chip.name}`);
   }
   if (chip.place) drawPlace(chip);
 }
@@ -287,7 +403,7 @@ async function lookAround(chip) {
   $("no-neighbours").textContent = isBlind ? "Not shown: random checks have no hints." : "";
   await new Promise((resolve) => setTimeout(resolve, SETTLED));
   if (signal.aborted) return; // moved on
-  let none = "No chip is labelled yet.";
+  let none = `No ${session.one} is labelled yet.`;
   const lost = (error) => {
     none = `Not known: ${error.message}`;
     return [];
@@ -330,8 +446,9 @@ function moveOn(text) {
   const next = firstOpen(current);
   const left = state.page.filter(isOpen).length;
   if (next >= 0) moveTo(next);
+  else if ($("next").hidden) $("done").scrollIntoView({ block: "center" });
   else if (!document.querySelector("dialog[open]")) $("next").focus();
-  tell(`${text} ${left ? `${left} left.` : "All are answered: N for the next page, U to undo."}`);
+  tell(`${text} ${left ? `${left} left.` : whatIsLeft()}`);
 }
 
 function answer(text) {
@@ -339,25 +456,36 @@ function answer(text) {
   if (!chip) return;
   const seconds = (performance.now() - since) / 1000;
   order("answer", { item: chip.item, answer: text, seconds });
-  moveOn(`Chip ${current + 1}: ${text}.`);
+  moveOn(`${session.one} ${current + 1}: ${text}.`);
 }
 
 function confirmOne() {
   const offer = state.page[current] && offerOf(state.page[current]);
   if (offer) answer(offer);
-  else tell("This chip has no suggestion: press the key of a class.");
+  else tell(`This ${session.one} has no suggestion: press the key of a class.`);
 }
 
 function confirmAll() {
   const left = state.page.filter((chip) => isOpen(chip) && chip.suggestion);
   if (armed !== left.length) {
     armed = left.length;
-    tell(`A again confirms ${armed} suggestions at once.`, true);
+    tell(`A again confirms ${counted(armed, "suggestion")} at once.`, true);
   } else if (armed) {
     armed = 0;
-    for (const chip of left) order("answer", { item: chip.item, answer: chip.suggestion });
-    moveOn(`${left.length} suggestions confirmed.`);
+    const answers = Object.fromEntries(left.map((chip) => [chip.item, chip.suggestion]));
+    order("confirm", { answers });
+    moveOn(`${counted(left.length, "suggestion")} confirmed; U takes all of them back.`);
   } else tell("No suggestion is left on this page.");
+}
+
+function nextPage() {
+  if ($("next").hidden) tell(endOf()[0]);
+  else order("advance", { items: items(state.page) });
+}
+
+function toggleMore() {
+  const isOpen = document.querySelector("header").classList.toggle("open");
+  $("more").ariaExpanded = String(isOpen);
 }
 
 function turn(select) {
@@ -379,7 +507,7 @@ const KEYS = {
   a: confirmAll,
   b: () => turn($("bands")),
   c: () => turn($("contrast")),
-  n: () => order("advance", { items: items(state.page) }),
+  n: nextPage,
   s: () => answer("unsure"),
   u: () => order("undo"),
   x: () => answer("skip"),
@@ -438,6 +566,7 @@ function drawFound() {
     return row;
   });
   $("found").replaceChildren(...rows);
+  $("not-found").textContent = rows.length ? "" : `No class matches '${$("wanted").value.trim()}'.`;
   select(0);
 }
 
@@ -497,6 +626,7 @@ async function start() {
   listClasses();
   const clicks = {
     next: KEYS.n, "confirm-all": confirmAll, undo: KEYS.u, unsure: KEYS.s, skip: KEYS.x,
+    more: toggleMore,
     "find-button": openFind, enlarge: KEYS.z, zoomed: KEYS.z, "help-button": KEYS["?"],
     "help-close": () => $("help").close(),
   };
@@ -511,8 +641,13 @@ async function start() {
     dialog.addEventListener("close", () => moveTo(current));
   }
   document.addEventListener("keydown", onKey);
-  addEventListener("beforeunload", (event) => waiting.length && event.preventDefault());
+  addEventListener("beforeunload", (event) => waiting.length && !isKept && event.preventDefault());
+  takeOver();
   show(await ask("state"), "state");
+  if (waiting.length) {
+    tell(`${counted(answersWaiting(), "answer")} that waited in this browser: sent now.`);
+    send();
+  }
   setTimeout(poll, POLL);
 }
 
