@@ -253,6 +253,10 @@ def test_answers_outlive_the_server_and_the_end_says_what_to_do(chromium, tmp_pa
             until(page, "document.querySelector('#classes').textContent.includes('about 86 %')")
             assert page.locator("#shares").is_hidden()
             assert len(said(page)) == 14
+            assert opened.advance(24) == []  # as sessions ended before
+            page.reload()
+            until(page, "!document.querySelector('#done').hidden")
+            assert page.locator("aside").is_hidden()
 
 
 CONTRAST = """
@@ -292,6 +296,7 @@ def test_small_and_large_dark_and_light(tab, session, tmp_path, monkeypatch, wid
     monkeypatch.setattr(session, "_why", "MemoryError (see failures.log in the session)")
     page = tab(width, 640, color_scheme=scheme)
     assert "renewed: MemoryError" in page.locator("#failed").inner_text()
+    until(page, "document.querySelector('#chips img').naturalWidth > 0")
     page.evaluate("document.querySelector('#chips img').dispatchEvent(new Event('error'))")
     assert page.locator("#chips .lost").first.is_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= width

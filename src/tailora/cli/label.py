@@ -1,6 +1,7 @@
 """`tailora label` and what is done with the labels: `export`, `import`, `merge`."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -214,7 +215,7 @@ def _serve(session: Any, folder: Path, port: int, *, browser: bool, quiet: bool)
             answered = counted(status.answered, "answer")
             show.print(
                 f"{answered} in {listed([str(folder)])}; `tailora label export "
-                f"{listed([str(folder)])} --out labels.csv` writes the labels",
+                f"{listed([shlex.quote(str(folder))])} --out labels.csv` writes the labels",
                 soft_wrap=True,
             )
 
