@@ -178,6 +178,34 @@ BREAKS: tuple[Break, ...] = (
         ("losses/test_ignored_rows.py::test_no_negative_target_counts_whatever_the_ignored_value",),
     ),
     Break(
+        "objects-pixels",
+        "the prior of objects counts pixels",
+        "losses/logit_adjusted.py",
+        (('counts.of_objects() if prior == "objects" else counts', "counts"),),
+        (
+            "losses/test_logit_adjusted.py::test_the_prior_may_count_objects_in_the_place_of_their_pixels",
+        ),
+    ),
+    Break(
+        "objects-rows",
+        "objects are counted in images that were not selected",
+        "data/masks.py",
+        (
+            (
+                "targets, rows = targets.base, targets.indices[rows]",
+                "targets = targets.base",
+            ),
+        ),
+        ("data/test_masks.py::test_objects_of_masks_are_their_connected_areas",),
+    ),
+    Break(
+        "objects-one-order",
+        "areas of a transition are counted in one order of the dates",
+        "tasks/change.py",
+        (("own + own[parse_transitions(data.classes).inverse]", "2 * own"),),
+        ("tasks/test_change.py::test_objects_of_a_transition_are_its_areas_in_both_orders",),
+    ),
+    Break(
         "overlap-absent",
         "classes absent from a batch count as without overlap",
         "losses/overlap.py",

@@ -114,7 +114,9 @@ def test_packages_that_import_when_asked_have_all_they_promise(package):
 
 def test_facts_are_positional_and_options_are_keyword_only():
     assert registry.needs(LogitAdjustedLoss) == ("counts",)
-    assert registry.options(LogitAdjustedLoss) == {"tau": 1.0, "ignore_index": -100}
+    assert registry.options(LogitAdjustedLoss) == {
+        "tau": 1.0, "prior": "samples", "ignore_index": -100,
+    }  # fmt: skip
     assert registry.needs(MPerClassSampler) == ("labels", "batch_size", "rank", "world_size")
     assert registry.options(MPerClassSampler) == {"m": 4, "seed": 0}
 
@@ -133,9 +135,8 @@ def test_builds_from_the_facts_a_method_needs_and_the_options_chosen():
 def test_an_option_that_a_method_does_not_have_is_refused():
     with pytest.raises(ConfigError) as caught:
         registry.build(LogitAdjustedLoss, {"counts": COUNTS}, {"temperature": 2})
-    assert (
-        str(caught.value) == "logit-adjusted has no option 'temperature'; it has tau, ignore_index"
-    )
+    says = "logit-adjusted has no option 'temperature'; it has tau, prior, ignore_index"
+    assert str(caught.value) == says
     balanced_softmax = registry.find("losses", "balanced-softmax")
     with pytest.raises(ConfigError, match="has no option 'weights'; it has ignore_index"):
         registry.build(balanced_softmax, {"counts": COUNTS}, {"weights": "inverse"})

@@ -3,8 +3,8 @@
 Every prior, weight, ratio and group in tailora is derived from one `ClassCounts`.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -26,6 +26,8 @@ class ClassCounts:
     Args:
         names: Class names; position is the class index.
         values: Samples per class, same order, zero allowed.
+        objects: Counts the objects of each class (classes,) where samples are their pixels; called
+            when they are asked for. None where samples are no pixels of masks.
 
     Example:
         >>> counts = ClassCounts.from_labels([0, 0, 2], names=("a", "b", "c"))
@@ -35,6 +37,7 @@ class ClassCounts:
 
     names: tuple[str, ...]
     values: tuple[int, ...]
+    objects: Callable[[], tuple[int, ...]] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.values):
@@ -80,6 +83,19 @@ class ClassCounts:
         """
         self.require_all_present("class priors")
         return self.array() / self.total
+
+    def of_objects(self) -> "ClassCounts":
+        """Count objects in the place of their pixels.
+
+        Raises:
+            ConfigError: The samples are no pixels of masks.
+        """
+        if self.objects is None:
+            raise ConfigError(
+                "prior='objects' counts the objects that pixels of masks belong to, and these "
+                "samples are no such pixels: leave it out, or choose --task segment or change"
+            )
+        return ClassCounts(self.names, self.objects())
 
     def imbalance(self) -> NDArray[np.float64]:
         """gamma_c = largest count / count of c, float64 (classes,).

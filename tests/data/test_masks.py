@@ -11,11 +11,13 @@ from tailora.data.masks import (
     IGNORED,
     ClassTable,
     MaskArray,
+    areas_of,
+    objects_in,
     picture_size,
     read_mask,
     require_same_ground,
 )
-from tailora.data.targets import pictures_of
+from tailora.data.targets import SelectedTargets, pictures_of
 from tailora.errors import ConfigError, DataError
 from tests.data.scenes import write_scene
 from tests.end_to_end.chips import write_raster, write_table
@@ -344,6 +346,28 @@ def test_what_says_nothing_of_its_place_lies_where_it_is_said_to(tmp_path):
     larger = write_scene(tmp_path / "larger.tif", pixels, west=5e5, pixel=20.0)
     with pytest.raises(DataError, match="lies on other ground"):
         require_same_ground(image, larger)
+
+
+def test_objects_of_masks_are_their_connected_areas():
+    """Corners do not connect, pixels without a class part, and each mask counts its own."""
+    masks = np.array([
+        [[0, 0, 1, 0], [1, 1, -1, 0], [1, 2, 2, 0]],
+        [[0, 1, 0, 1], [0, 0, 0, 1], [-1, -1, 1, -1]],
+        [[2, 2, 2, 2], [2, 2, 2, 2], [2, 2, 2, 2]],
+    ], dtype=np.int16)  # fmt: skip
+    found = MaskArray(masks, 4)
+    assert areas_of(masks[0], 4).tolist() == [2, 2, 1, 0]
+    assert objects_in(found, np.array([0, 1])).tolist() == [3, 5, 1, 0]
+    selected = SelectedTargets(found, np.array([2, 0]))
+    assert objects_in(selected, np.array([1])).tolist() == [2, 2, 1, 0]
+
+
+def test_objects_that_were_drawn_count_once_beside_the_areas_of_other_masks():
+    """One polygon of class 0 lies in the first two masks, and the third is of a raster."""
+    found = MaskArray(np.array([[[0, 1]], [[0, 1]], [[0, 1]]], dtype=np.int16), 2)
+    found.objects = lambda rows: np.array([int((rows < 2).any()), 0])
+    assert objects_in(found, np.arange(3)).tolist() == [2, 1]
+    assert objects_in(found, np.arange(2)).tolist() == [1, 0]
 
 
 def test_masks_in_memory_count_their_pixels():

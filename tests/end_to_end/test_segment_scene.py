@@ -11,6 +11,7 @@ from scipy import ndimage
 from tailora.data.open import open_windows
 from tailora.metrics.raters import mask_distance
 from tailora.storage import read_json
+from tailora.tasks.segmentation import Segmentation
 from tests.data.scenes import CLASSES, box, fields_of, write_labels, write_scene
 from tests.end_to_end.chips import succeed
 
@@ -66,6 +67,19 @@ def test_inspect_counts_pixels_and_objects(fields):
         assert 0 < sum(row["objects"].values()) <= count
         assert row["test"] == 18 * 18 * row["objects"]["test"]  # a window holds a whole field
     assert "objects train / val / test" in succeed(*words, "--chip", "20").out
+
+
+def test_a_prior_counts_the_objects_that_inspect_shows(fields):
+    """Polygons of 18 pixels once each, whether they lie in one window or in several."""
+    words = ("inspect", fields / "scene.tif", *labels_of(fields), "--task", "segment")
+    scene, labels = (str(fields / name) for name in ("scene.tif", "fields.gpkg"))
+    for chip in (20, 10):
+        shown = json.loads(succeed(*words, "--chip", chip, "--json").out)["classes"]
+        data = open_windows(scene, labels=labels, class_field="landuse", chip=chip)
+        counts = Segmentation().counts(data).of_objects()
+        assert dict(zip(counts.names, counts.values, strict=True)) == {
+            row["name"]: row["objects"]["train"] for row in shown
+        }
 
 
 def test_a_run_of_a_scene_is_measured_on_blocks_and_on_another_scene(run, fields, tmp_path):

@@ -21,6 +21,7 @@ CASES = [
     ("balanced-softmax", {}),
     ("logit-adjusted", {}),
     ("logit-adjusted", {"tau": 2.5}),
+    ("logit-adjusted", {"prior": "objects"}),
     ("focal", {}),
     ("focal", {"gamma": 0.5, "weights": "inverse"}),
     ("class-balanced", {}),
@@ -65,7 +66,8 @@ each_case = pytest.mark.parametrize(("name", "options"), CASES, ids=str)
 
 
 def make_counts(values):
-    return ClassCounts(tuple(f"c{c}" for c in range(len(values))), tuple(values))
+    names = tuple(f"c{c}" for c in range(len(values)))
+    return ClassCounts(names, tuple(values), objects=lambda: tuple(values))
 
 
 def make_loss(name, options, counts):
@@ -109,7 +111,9 @@ def test_does_not_depend_on_how_classes_are_numbered(name, options, values, seed
     order = np.random.default_rng(seed).permutation(len(values))
     new_index = torch.from_numpy(np.argsort(order))
     renumbered = ClassCounts(
-        tuple(counts.names[c] for c in order), tuple(counts.values[c] for c in order)
+        tuple(counts.names[c] for c in order),
+        tuple(counts.values[c] for c in order),
+        objects=lambda: tuple(counts.values[c] for c in order),
     )
     before = make_loss(name, options, counts)(logits, targets)
     after = make_loss(name, options, renumbered)(

@@ -1,6 +1,7 @@
 import math
 
 import pytest
+import torch
 
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError, DataError
@@ -22,6 +23,25 @@ def test_agrees_with_the_paper_term_by_term(tau, by_hand, counts, logits, target
 def test_is_balanced_softmax_at_tau_one(counts, logits, targets):
     ours, other = LogitAdjustedLoss(counts), BalancedSoftmaxLoss(counts)
     assert ours(logits, targets).item() == pytest.approx(other(logits, targets).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize(("y", "expected"), [(0, 0.105361), (1, 2.407946), (2, 4.605170)])
+def test_the_prior_may_count_objects_in_the_place_of_their_pixels(y, expected):
+    """-log of .9, .09 and .01, whatever their pixels; the half of tau is the square root."""
+    counts = ClassCounts(("a", "b", "c"), (7, 10, 500), objects=lambda: (90, 9, 1))
+    logits, target = torch.ones(1, 3), torch.tensor([y])
+    value = LogitAdjustedLoss(counts, prior="objects")(logits, target)
+    assert value.item() == pytest.approx(expected, abs=1e-6)
+    roots = [9.48683, 3.0, 1.0]
+    half = LogitAdjustedLoss(counts, prior="objects", tau=0.5)(logits, target)
+    assert half.item() == pytest.approx(-math.log(roots[y] / sum(roots)), abs=1e-5)
+
+
+def test_a_prior_that_is_unknown_or_has_nothing_to_count_is_refused(counts):
+    with pytest.raises(ConfigError, match="did you mean 'objects'"):
+        LogitAdjustedLoss(counts, prior="object")
+    with pytest.raises(ConfigError, match="these samples are no such pixels"):
+        LogitAdjustedLoss(counts, prior="objects")
 
 
 @pytest.mark.parametrize("tau", [-0.1, math.inf, math.nan])

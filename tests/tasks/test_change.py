@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from tailora.backbones import Encoder
 from tailora.counts import Groups
@@ -53,6 +54,20 @@ def test_tokens_have_a_transition_in_both_orders(tmp_path):
         own = token_classes(data.targets.read(i), (3, 3))
         assert (found[i, 0] == own).mean() > 0.8  # but for classes that no centre has
         np.testing.assert_array_equal(np.append(inverse, -1)[found[i, 0]], found[i, 1])
+
+
+def test_objects_of_a_transition_are_its_areas_in_both_orders(tmp_path):
+    data = open_changes(write(tmp_path / "land"))
+    counts = Change().counts(data)
+    index = {name: c for c, name in enumerate(data.classes)}
+    expected = np.zeros(len(index), dtype=int)
+    for i in data.indices("train"):
+        mask = data.targets.read(int(i))
+        for name, c in index.items():
+            there, back = (mask == k for k in (c, parse_transitions(data.classes).inverse[c]))
+            expected[index[name]] += ndimage.label(there)[1] + ndimage.label(back)[1]
+    assert list(counts.of_objects().values) == expected.tolist()
+    assert counts.values == data.counts("train").values
 
 
 def test_masks_turn_with_their_images():

@@ -16,6 +16,7 @@ from tailora.class_names import canonical_name
 from tailora.data.images import UNREADABLE
 from tailora.data.rasters.files import gdal_settings, open_raster, quietly, reason_of
 from tailora.data.sources import path_mark
+from tailora.data.targets import SelectedTargets, Targets
 from tailora.errors import DataError
 from tailora.numbers import coordinates, named_list
 
@@ -313,6 +314,50 @@ def pixels_of(mask: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
         [2, 0, 3]
     """
     return np.bincount(mask[mask >= 0].astype(np.int64), minlength=classes)
+
+
+def areas_of(mask: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
+    """Count the connected areas of each class in a mask, (classes,); corners do not connect.
+
+    Example:
+        >>> areas_of(np.array([[0, 2, -1], [2, 2, 0]]), 3).tolist()
+        [2, 0, 1]
+    """
+    from scipy import ndimage  # which help texts need not wait for
+
+    found = np.zeros(classes, dtype=np.int64)
+    for c in np.unique(mask[mask >= 0]):
+        labelled: Any = ndimage.label(mask == c)
+        found[c] = labelled[1]
+    return found
+
+
+def objects_in(targets: Targets, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Count the objects of each class in the masks of some images.
+
+    Those are the polygons and points that masks were made from, once each, and the connected areas
+    of each mask that was made from none.
+
+    Args:
+        targets: Masks.
+        rows: The images.
+
+    Returns:
+        (classes,).
+    """
+    while isinstance(targets, SelectedTargets):
+        targets, rows = targets.base, targets.indices[rows]
+    total = np.zeros(targets.tally().shape[1], dtype=np.int64)
+    told = getattr(targets, "objects", None)
+    drawn = None if told is None else told(rows)
+    if told is not None and drawn is not None:
+        total += drawn
+        rows = rows[[not told(rows[k : k + 1]).any() for k in range(len(rows))]]
+    for i in rows:
+        mask = targets.read(int(i))
+        if mask is not None:
+            total += areas_of(mask, len(total))
+    return total
 
 
 def absent(classes: Sequence[str], counts: NDArray[np.int64]) -> tuple[str, ...]:

@@ -139,7 +139,7 @@ def default_jobs() -> int:
 def _check(plan: Plan, sets: Sequence[Dataset]) -> None:
     """Refuse, before anything is written, whatever a row could stumble over."""
     for data in sets:
-        check_plan(plan, data.counts("train"))
+        check_plan(plan, find_task(plan.recipe.task).counts(data))
         for row in plan.adaptations:
             recipe, loaded = check_row(data, row.recipe)
             for probe in plan.probes:

@@ -29,6 +29,7 @@ from tailora.methods.prepare import check_row
 from tailora.progress import Progress, silent
 from tailora.runs.comparison import Trial, TunedRow, TuningResult
 from tailora.storage import delete, write_text
+from tailora.tasks.task import find_task
 
 BEST: Final = "best.toml"
 
@@ -273,5 +274,6 @@ def _check_probes(plan: Plan) -> None:
 
 
 def _check_row(plan: Plan, row: Adaptation, data: Dataset) -> None:
-    check_plan(replace(plan, adaptations=(row,)), data.counts("train"))
+    counts = find_task(row.recipe.task).counts(data)
+    check_plan(replace(plan, adaptations=(row,)), counts)
     check_row(data, row.recipe)

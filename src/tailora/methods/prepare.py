@@ -109,7 +109,7 @@ def check_run(
     task = find_task(recipe.task)
     task.check(data)
     check_task(recipe, task)
-    check_recipe(recipe, data.counts("train"), n_val=len(data.indices("val")), images=_images(data))
+    check_recipe(recipe, task.counts(data), n_val=len(data.indices("val")), images=_images(data))
     loaded = load_backbone(recipe.backbone.name, options=recipe.backbone.options)
     recipe = resolve_recipe(recipe, loaded, data)
     check_text(own_probe(recipe), recipe, loaded, data.classes)
@@ -204,10 +204,11 @@ def compose_job(
         TailoraError: The recipe does not fit the images that are left without broken ones.
     """
     input_format = match_bands(recipe, loaded, images)
-    counts = images.dataset.counts("train")  # without broken images
+    task = find_task(recipe.task)
+    counts = task.counts(images.dataset)  # without broken images
     return Job(
         recipe=recipe,
-        task=find_task(recipe.task),
+        task=task,
         dataset=with_range_check(images, recipe, input_format.bands),
         fingerprint=data.fingerprint,
         images=images,

@@ -119,6 +119,11 @@ class Change(Segmentation):
         inverse = np.append(parse_transitions(data.classes).inverse, -1)  # -1 takes the last
         return np.stack([own, inverse[own].astype(own.dtype)], axis=1)
 
+    def mask_objects(self, data: "Dataset") -> NDArray[np.int64]:
+        """Count the areas of each transition in training pairs, in both orders (classes,)."""
+        own = super().mask_objects(data)
+        return own + own[parse_transitions(data.classes).inverse]
+
     def names(
         self, data: "Dataset", decisions: "Decisions", grid: tuple[int, ...]
     ) -> Sequence[str]:

@@ -8,14 +8,16 @@ pixels, while the majority of a token would lose what is smaller than one.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tailora.data.masks import IGNORED
+from tailora.data.masks import IGNORED, objects_in
 from tailora.errors import DataError
 from tailora.tasks.task import Measured, Task
 from tailora.tasks.tokens import token_encoder, token_names
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tailora.backbones import AnyEncoder
+    from tailora.counts import ClassCounts
     from tailora.data import Dataset
     from tailora.decisions import Decisions
     from tailora.metrics import RunMetrics
@@ -36,6 +39,7 @@ _TOKENS: Final = (8, 16)  # along a side of an image, at least and at most, unle
 _TAU: Final = 0.5  # the best mean IoU on validation, with any features
 _WINDOWS: Final = 8  # shown in the report
 _SHOWN: Final = 128  # pixels along a side of one
+_OBJECTS: Final["WeakKeyDictionary[Dataset, tuple[int, ...]]"] = WeakKeyDictionary()
 
 
 class Segmentation(Task):
@@ -85,6 +89,21 @@ class Segmentation(Task):
                 f"dataset {data.name!r} has one label per image and no masks, which task "
                 f"{self.name!r} needs; leave out --task, or give images with masks"
             )
+
+    def counts(self, data: "Dataset") -> "ClassCounts":
+        """Count training pixels, and the objects that they belong to, if a loss asks for these."""
+        return replace(data.counts("train"), objects=partial(self._counted_once, data))
+
+    def mask_objects(self, data: "Dataset") -> NDArray[np.int64]:
+        """Count the objects of each class in training images (classes,); reads all their masks."""
+        if data.targets is None:
+            return np.zeros(len(data.classes), dtype=np.int64)
+        return objects_in(data.targets, data.indices("train"))
+
+    def _counted_once(self, data: "Dataset") -> tuple[int, ...]:
+        if data not in _OBJECTS:  # a recipe is checked several times
+            _OBJECTS[data] = tuple(self.mask_objects(data).tolist())
+        return _OBJECTS[data]
 
     def image_size(self, data: "Dataset", patch: int) -> int:
         """One and a half pixels for each of a window, within 8 to 16 tokens along a side."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tailora.augment.moved_objects import ImageObjects
     from tailora.backbones import AnyEncoder
-    from tailora.counts import Groups
+    from tailora.counts import ClassCounts, Groups
     from tailora.data import Dataset
     from tailora.decisions import Decisions
     from tailora.metrics import RunMetrics
@@ -150,6 +150,10 @@ class Task:
         Raises:
             DataError: It lacks what the task needs, e.g. masks.
         """
+
+    def counts(self, data: "Dataset") -> "ClassCounts":
+        """Count the training decisions of each class: what losses, heads and groups go by."""
+        return data.counts("train")
 
     def image_size(self, data: "Dataset", patch: int) -> int | None:
         """Side in pixels that images are brought to if none is chosen; None for the usual one.
