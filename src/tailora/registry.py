@@ -203,15 +203,23 @@ def check_options(method: Method, chosen: Iterable[str]) -> None:
     """Reject options that a method does not have.
 
     Raises:
-        ConfigError: Such an option; the message has those there are.
+        ConfigError: Such an option; the message has those there are, or why it is refused.
     """
     known = options(method)
     for option in chosen:
         if option not in known:
+            if reason := refusal(method, option):
+                raise ConfigError(reason)
             raise ConfigError(
                 f"{method_name(method)} has no option {option!r}; it has "
                 f"{', '.join(known) or 'none'}"
             )
+
+
+def refusal(method: Method, option: str) -> str:
+    """Say why a method refuses an option that others have (`refuses`); empty if it does not."""
+    reason = getattr(method, "refuses", {}).get(option)
+    return f"{method_name(method)} takes no {option}: {reason}" if reason else ""
 
 
 def build(method: Method, facts: Mapping[str, object], chosen: Mapping[str, object]) -> Any:

@@ -7,6 +7,7 @@ import pytest
 import rasterio
 import torch
 from PIL import Image
+from scipy import ndimage
 from sklearn.metrics import jaccard_score
 
 import tailora as package
@@ -131,7 +132,8 @@ def test_a_comparison_counts_pixels(run, pairs, encoder, tmp_path):
     out = tmp_path / "compared"
     words = [*(word for word in OPTIONS if word != "--quiet"), "--ignore", "255", "--jobs", "1"]
     shown = succeed("compare", pairs, "--out", out, "--backbone", encoder, *words,
-                    "--methods", "lora", "--seeds", "2").out  # fmt: skip
+                    "--methods", "lora", "--seeds", "2", "--probes",
+                    "own,logit-adjusted,logit-adjusted:prior=objects").out  # fmt: skip
     assert "mean IoU in points" in shown
     rows = {row["probe"]: row for row in read_json(out / "comparison.json")["rows"]}
     of_run = read_json(run / "metrics.json")["task"]
@@ -176,6 +178,28 @@ def test_losses_of_overlap_train_the_adapter_and_the_head(pairs, encoder, tmp_pa
     rows = read_json(run / "metrics.json")["task"]["rows"]
     assert [row["head"] for row in rows] == ["own", "dice"]
     assert rows[-1]["mean_iou"]["all"] > 0.5
+
+
+def test_noise_trains_the_adapter_and_the_head_adjusts_by_objects(pairs, encoder, tmp_path):
+    """The prior of the head is that of connected areas, counted in training masks."""
+    run, again = tmp_path / "run", tmp_path / "again"
+    for folder, prior in ((run, "objects"), (again, "samples")):
+        succeed("fit", pairs, "--out", folder, "--backbone", encoder, *OPTIONS, "--ignore", "255",
+                "--probe", f"logit-adjusted:prior={prior}:tau=0.5",
+                "--set", "train.loss=blv", "--set", "train.head_start=zero")  # fmt: skip
+    steps = [(folder / "history.jsonl").read_text("utf-8").splitlines() for folder in (run, again)]
+    losses = [[json.loads(line)["loss"] for line in lines] for lines in steps]
+    assert losses[0] == losses[1]  # noise of one seed
+    own, other = (package.load_run(folder).model.head for folder in (run, again))
+    data = package.data.open_masks(pairs, ignore=255)
+    areas, pixels = np.zeros(3), np.zeros(3)
+    for i in data.indices("train"):
+        mask = data.targets.read(int(i))
+        areas += [ndimage.label(mask == c)[1] for c in range(3)]
+        pixels += [(mask == c).sum() for c in range(3)]
+    lifted = (own.bias - other.bias).detach().numpy()
+    expected = 0.5 * (np.log(pixels / pixels.sum()) - np.log(areas / areas.sum()))
+    assert lifted.argsort().tolist() == expected.argsort().tolist()
 
 
 @pytest.mark.parametrize("head", ["conv", "dpt:loss=dice", "dpt:detail=stem"])
@@ -421,6 +445,9 @@ def test_predicting_masks_is_refused_where_they_cannot_go(run, pairs, tmp_path, 
         (("--ignore", "-3"), "ignore takes a value of a mask"),
         (("--ignore", "255", "--classes", "none.csv"), "no class table 'none.csv'"),
         (("--chip", "64"), "chip are options of scenes"),
+        (("--ignore", "255", "--probe", "blv:tau=0.5"), "blv takes no tau: its noise raises"),
+        (("--ignore", "255", "--probe", "dpt:loss=blv:tau=0.5"), "blv takes no tau: its noise"),
+        (("--ignore", "255", "--probe", "dpt:prior=object"), "did you mean 'objects'"),
         (("--ignore", "255", "--set", "train.mix=mixup"), "mix='mixup' needs one label per image"),
     ],
 )
@@ -434,4 +461,6 @@ def test_data_and_task_that_do_not_fit_are_refused(data, pairs, encoder, refuse,
     refuse("fit", "bluemarble-dense", "--backbone", encoder, "--task", "classify",
            says=["choose its task with --task"])  # fmt: skip
     chips = write_chips(tmp_path / "chips", {"a": 4, "b": 4})
+    refuse("fit", chips, "--backbone", encoder, *QUICK, "--probe", "logit-adjusted:prior=objects",
+           says=["these samples are no such pixels: leave it out"])  # fmt: skip
     refuse("fit", chips, "--ignore", "255", says=["--ignore say what values of masks mean"])

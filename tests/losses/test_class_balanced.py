@@ -19,6 +19,12 @@ def test_weights_of_500_50_and_5_samples_are_the_known_ones(counts):
     assert weights.sum().item() == pytest.approx(3)
 
 
+def test_its_weights_are_those_that_haco_begins_with_at_every_place():
+    """Of 845 negatives and 155 positives; later HACO mixes in the counts of each place."""
+    weights = ClassBalancedLoss(ClassCounts(("no", "yes"), (845, 155))).class_weight
+    assert (weights / weights.sum()).tolist() == pytest.approx([0.159534, 0.840466], abs=1e-6)
+
+
 def test_is_inverse_frequency_as_beta_tends_to_one(counts):
     inverse = CrossEntropyLoss(counts, weights="inverse").class_weight
     weights = ClassBalancedLoss(counts, beta=1 - 1e-9).class_weight

@@ -194,6 +194,14 @@ BAD = {
     "a cosine loss after another": (
         {"train.deferred": 0.5, "train.deferred_loss": "ldam"}, "needs a cosine head"
     ),
+    "noise for rare classes, then an adjustment": (
+        {"train.loss": "blv", "train.deferred": 0.5, "train.deferred_loss": "logit-adjusted"},
+        "in opposite directions",
+    ),
+    "an adjustment, then noise for rare classes": (
+        {"train.loss": "balanced-softmax", "train.deferred": 0.5, "train.deferred_loss": "blv"},
+        "in opposite directions",
+    ),
     "a loss beside the experts' own": (
         {"method": "lora+sade", "train.loss": "focal"}, "train.loss has no effect with method"
     ),

@@ -5,12 +5,13 @@ from functools import partial
 from typing import Any, Final, final
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from tailora import registry
 from tailora.counts import ClassCounts
-from tailora.heads.linear_probe import LinearProbe, fit_linear_probe, zero_linear
+from tailora.heads.linear_probe import LinearProbe, Loss, fit_linear_probe, zero_linear
 from tailora.heads.probe import NO_OPTIONS, Options, Probe, ProbeData, best_of, choices_of
+from tailora.randomness import seeded
 
 MOST_TO_SELECT: Final = 10_000
 """Training rows, drawn by the seed, on which the penalty of a linear head is selected."""
@@ -40,7 +41,8 @@ class LossProbe(Probe):
         """Train it, see `Probe.fit`."""
 
         def fitted(chosen: dict[str, Any]) -> nn.Module:
-            return fit_linear(data, registry.build(self.loss, {"counts": data.counts}, chosen))
+            loss = registry.build(self.loss, {"counts": data.counts}, chosen)
+            return fit_linear(data, repeatable(loss, data.seed))
 
         return best_of(self.name, data, options, fitted)
 
@@ -49,7 +51,24 @@ class LossProbe(Probe):
         return zero_linear(width, classes)
 
 
-def fit_linear(data: ProbeData, loss: nn.Module) -> nn.Linear:
+def repeatable(loss: nn.Module, seed: int) -> Loss:
+    """Let a loss that draws draw the same each time: a line search compares one function's values.
+
+    Args:
+        loss: Says by an attribute `draws` that it takes random numbers from torch's generator.
+        seed: Of that generator, which is lent.
+    """
+    if not getattr(loss, "draws", False):
+        return loss
+
+    def drawn(logits: Tensor, targets: Tensor) -> Tensor:
+        with seeded(seed):
+            return loss(logits, targets)
+
+    return drawn
+
+
+def fit_linear(data: ProbeData, loss: Loss) -> nn.Linear:
     """Train a linear head to convergence; its penalty is selected on validation, if there is any.
 
     Args:

@@ -244,6 +244,8 @@ class MapProbe(Probe):
         of_head = self.options.keys() - {"tau"}
         own = {key: value for key, value in chosen.items() if key not in of_head}
         if unknown := sorted(key for key in own if key in named and key not in known):
+            if reason := registry.refusal(loss, unknown[0]):
+                raise ConfigError(reason)
             raise ConfigError(
                 f"probe {self.name!r} has no option {unknown[0]!r}; it has "
                 f"{', '.join(self.options)}, and those of its loss: {', '.join(known)}"

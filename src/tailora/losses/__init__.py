@@ -2,6 +2,7 @@
 
 from tailora.losses.action_aware import ActionAwareLoss
 from tailora.losses.balanced_softmax import BalancedSoftmaxLoss
+from tailora.losses.blv import BLVLoss
 from tailora.losses.class_balanced import ClassBalancedLoss
 from tailora.losses.cross_entropy import CrossEntropyLoss
 from tailora.losses.effective_class_margin import EffectiveClassMarginLoss
@@ -16,6 +17,7 @@ from tailora.losses.seesaw import SeesawLoss
 
 __all__ = [
     "ActionAwareLoss",
+    "BLVLoss",
     "BalancedSoftmaxLoss",
     "ClassBalancedLoss",
     "CrossEntropyLoss",

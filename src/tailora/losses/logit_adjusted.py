@@ -5,15 +5,21 @@ from typing import Final, final
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError, unknown_name
+from tailora.losses.balanced_softmax import BalancedSoftmaxLoss
 from tailora.losses.class_weights import weights_buffer
 from tailora.losses.row_loss import IGNORE_INDEX, RowLoss
 
 PRIORS: Final = ("samples", "objects")
+
+
+def adjusts_logits(loss: nn.Module) -> bool:
+    """Return whether a loss lowers the logits of rare classes in training, by the log prior."""
+    return isinstance(loss, BalancedSoftmaxLoss) or getattr(loss, "tau", 0.0) > 0
 
 
 def logit_adjusted_cross_entropy(

@@ -130,7 +130,8 @@ def _take_loss(asked: Asked, given: object, counts: ClassCounts) -> None:
     classes = len(counts.names)
     logits, targets = torch.zeros(2, classes), torch.tensor([0, classes - 1])
     try:
-        value = copy.deepcopy(given)(logits, targets)
+        with torch.random.fork_rng():  # it may draw
+            value = copy.deepcopy(given)(logits, targets)
         if not isinstance(value, torch.Tensor) or value.ndim:
             raise ConfigError(f"it returned {type(value).__name__}, not a scalar tensor")
     except Exception as error:  # a foreign loss may raise anything

@@ -16,7 +16,8 @@ from tailora.config.recipe import EvaluateOptions, ProbeOptions
 from tailora.counts import rows_by_class
 from tailora.data.readers.table import inert
 from tailora.decisions import Decisions
-from tailora.heads.linear_probe import fit_linear_probe, predict_logits
+from tailora.heads.linear_probe import Loss, fit_linear_probe, predict_logits
+from tailora.heads.loss_probe import repeatable
 from tailora.heads.map_probe import finest
 from tailora.heads.probe import sees_maps
 from tailora.heads.probes import find_probe
@@ -472,7 +473,8 @@ def _label_value(job: Job, last: StageResult) -> LabelCurves:
     train = last.method.training_set(job)
     test = last.method.features(job, "test", last.encoder)
     options = job.recipe.evaluate
-    loss = job.loss(replace(job.recipe.probe, loss_options=head_options(job, last.method)))
+    own = replace(job.recipe.probe, loss_options=head_options(job, last.method))
+    loss = repeatable(job.loss(own), job.recipe.seed)
     with job.progress("what more labels would buy", 1) as advance:
         found = label_curves(
             _refitted(job, last.head, last.method, train, loss),
@@ -496,7 +498,7 @@ def _refitted(
     head: nn.Linear,
     method: Method,
     train: tuple[NDArray[np.float32], NDArray[np.int64]],
-    loss: nn.Module,
+    loss: Loss,
 ) -> nn.Linear:
     """Fit a head like `head` to images as they are: with all views each curve takes minutes."""
     fitted_on = head_rows(job, method, train)

@@ -14,6 +14,7 @@ from tailora.augment.nadir import NADIR, Nadir, read_nadir
 from tailora.config.recipe import Recipe, TrainOptions
 from tailora.counts import ClassCounts, Groups
 from tailora.errors import ConfigError, unknown_name
+from tailora.losses.logit_adjusted import adjusts_logits
 from tailora.methods.experts import Experts
 from tailora.methods.job import Job, build_loss
 from tailora.metrics.confusion import present_macro_f1
@@ -120,6 +121,12 @@ def _second_loss(
                 f"train.deferred_loss={train.deferred_loss!r} needs a cosine head, but "
                 f"train.loss={train.loss!r} trains another; choose it as train.loss too"
             )
+        for one, other in ((first, second), (second, first)):
+            if "tau" in getattr(one, "refuses", {}) and adjusts_logits(other):
+                raise ConfigError(
+                    f"train.loss={train.loss!r} and train.deferred_loss={train.deferred_loss!r} "
+                    "move the logits of rare classes in opposite directions; choose another"
+                )
         return second
     own = experts is not None and experts.deferred is not None
     if train.deferred_sampler is not None and not own:
