@@ -202,7 +202,7 @@ def test_noise_trains_the_adapter_and_the_head_adjusts_by_objects(pairs, encoder
     assert lifted.argsort().tolist() == expected.argsort().tolist()
 
 
-@pytest.mark.parametrize("head", ["conv", "dpt:loss=dice", "dpt:detail=stem"])
+@pytest.mark.parametrize("head", ["conv", "dpt:loss=dice:weight=0.4", "dpt:detail=stem"])
 def test_a_head_on_maps_sees_them_everywhere(head, pairs, encoder, tmp_path, refuse, monkeypatch):
     """Trained, chosen on validation, saved, evaluated and mapped, finer than tokens too."""
     run, learnt = tmp_path / "run", []

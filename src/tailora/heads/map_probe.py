@@ -231,6 +231,11 @@ class MapProbe(Probe):
             with torch.device("meta"):  # without memory or random numbers
                 self.module(_SOME_WIDTH, 1, chosen | {BANDS: 0})
 
+    def known(self, options: Options) -> set[str]:
+        """Names of its options and of those of its loss."""
+        loss = registry.find("losses", str((self.options | dict(options))["loss"]))
+        return super().known(options) | registry.options(loss).keys()
+
     def check(self, options: Options, counts: ClassCounts) -> None:
         """Reject options that neither it nor its loss has."""
         self.check_values(options)

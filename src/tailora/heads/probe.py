@@ -130,6 +130,10 @@ class Probe(ABC):
         """Return its options with their defaults."""
         return {}
 
+    def known(self, options: Options) -> set[str]:
+        """Names of what a saved head of these options may have been fitted with."""
+        return {*self.options, *self.kept}
+
     def check(self, options: Options, counts: ClassCounts) -> None:
         """Reject unknown options, and those that do not fit the classes.
 

@@ -354,7 +354,7 @@ def _empty_head(path: Path, classes: int | None, features: int | None) -> nn.Mod
         needed = "" if facts.name.startswith(registry.OBJECT) else _NEEDED
         raise RunError(f"{str(path)!r} cannot be used: {error}{needed}") from error
     try:
-        if unknown := sorted(facts.options.keys() - {*probe.options, *probe.kept}):
+        if unknown := sorted(facts.options.keys() - probe.known(facts.options)):
             raise ConfigError(f"probe {facts.name!r} has no option {unknown[0]!r}")
         return empty_head(probe, facts.width, facts.classes, facts.options)
     except (ConfigError, TypeError) as error:
