@@ -42,6 +42,7 @@ _BATCH: Final = 16  # images
 _WARM_UP: Final = 0.1  # of the steps
 _DECAY: Final = 0.05
 _AXES: Final = 3  # rows, columns, width
+_AT_ONCE: Final = 2**28  # bytes of cached features that are converted to float32 before training
 _SOME_WIDTH: Final = 3  # of a module that is built to check its options
 
 
@@ -326,10 +327,13 @@ def train_map_head(
     steps = epochs * -(-len(images) // _BATCH)
     optimizer = torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=_DECAY)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(_share_of_rate, steps))
+    features = maps.features
+    if features.nbytes <= _AT_ONCE:  # else converted batch by batch
+        features = features.astype(np.float32)
     for _ in range(epochs):
         for batch in torch.from_numpy(images)[torch.randperm(len(images))].split(_BATCH):
             rows = np.sort(batch.numpy())
-            logits = said(_tensor(maps.features[rows])).flatten(0, -2)
+            logits = said(_tensor(features[rows])).flatten(0, -2)
             wanted = torch.from_numpy(targets[rows].astype(np.int64)).flatten()
             optimizer.zero_grad()
             loss(logits, wanted).backward()
