@@ -11,10 +11,13 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from tailora.detection.prior_bias_init import init_bias_from_prior
+
 SCALES: Final = (4.0, 2.0, 1.0, 0.5)
 """Locations along a token's side, for each level of the pyramid."""
 GROUPS: Final = 8
 """Of channels, in every normalisation: batches of detectors are small."""
+_RARE: Final = 99  # locations without an object for each with one, before training
 
 
 def pyramid_entry(features: int, width: int) -> nn.Sequential:
@@ -30,6 +33,21 @@ def pyramid_levels(width: int, block: Callable[[int], nn.Module]) -> nn.ModuleLi
         block: Builds what follows the change of scale, given the width.
     """
     return nn.ModuleList(nn.Sequential(*_resampled(scale, width), block(width)) for scale in SCALES)
+
+
+def start_outputs(presence: nn.Conv2d, box: nn.Conv2d) -> None:
+    """Let locations start with hardly an object, and with a level box four strides wide.
+
+    Args:
+        presence: Gives the logit of an object.
+        box: Gives what `tailora.detection.box_geometry.boxes_said` reads, and what else there is.
+    """
+    nn.init.normal_(presence.weight, std=0.01)
+    nn.init.normal_(box.weight, std=0.01)
+    init_bias_from_prior(presence, 1, _RARE)
+    start = torch.zeros(box.out_channels)
+    start[:5] = torch.tensor([0.7, 0.7, 0.7, 0.7, 1.0])  # logarithms of four sides, a cosine
+    box.bias = nn.Parameter(start)
 
 
 def locations(grid: tuple[int, int], size: int) -> tuple[Tensor, Tensor]:

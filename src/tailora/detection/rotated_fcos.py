@@ -15,13 +15,17 @@ from torch.nn import functional
 
 from tailora import registry
 from tailora.detection.box_geometry import boxes_said, distances, inside, misdirection
-from tailora.detection.feature_pyramid import GROUPS, locations, pyramid_entry, pyramid_levels
-from tailora.detection.prior_bias_init import init_bias_from_prior
+from tailora.detection.feature_pyramid import (
+    GROUPS,
+    locations,
+    pyramid_entry,
+    pyramid_levels,
+    start_outputs,
+)
 from tailora.detection.prob_iou import prob_iou
 
 _REACH: Final = 8.0  # strides from a location to the farthest side, at most, but at the last level
 _CENTRAL: Final = 1.5  # strides from the centre of a box within which a location belongs to it
-_RARE: Final = 99  # locations without an object for each with one, before training
 
 
 @final
@@ -85,11 +89,7 @@ class RotatedFCOS(nn.Module):
         self.box_tower = nn.Sequential(*(_block(width) for _ in range(depth)))
         self.presence = nn.Conv2d(width, 1, 3, padding=1)
         self.box = nn.Conv2d(width, 7, 3, padding=1)  # four sides, two of an angle, centrality
-        nn.init.normal_(self.presence.weight, std=0.01)
-        nn.init.normal_(self.box.weight, std=0.01)
-        init_bias_from_prior(self.presence, 1, _RARE)
-        start = torch.tensor([0.7, 0.7, 0.7, 0.7, 1.0, 0.0, 0.0])  # a level box of four strides
-        self.box.bias = nn.Parameter(start)
+        start_outputs(self.presence, self.box)
         points, strides = locations(grid, size)
         self.register_buffer("points", points, persistent=False)
         self.register_buffer("strides", strides, persistent=False)

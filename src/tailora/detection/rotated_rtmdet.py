@@ -20,13 +20,12 @@ from tailora.detection.feature_pyramid import (
     locations,
     pyramid_entry,
     pyramid_levels,
+    start_outputs,
 )
 from tailora.detection.presence import quality_focal_presence
-from tailora.detection.prior_bias_init import init_bias_from_prior
 from tailora.detection.prob_iou import prob_iou
 
 _KERNEL: Final = 5
-_RARE: Final = 99  # locations without an object for each with one, before training
 _BOX_WEIGHT: Final = 2.0  # of the loss of boxes beside that of presence
 _OVERLAP_WEIGHT: Final = 3.0  # of -log(overlap) in the cost of a location
 _NEAR: Final = 3.0  # strides from the centre at which the prior costs 1
@@ -91,11 +90,7 @@ class RotatedRTMDet(nn.Module):
         self.box_tower = _SharedTower(width, depth)
         self.presence = nn.Conv2d(width, 1, 1)
         self.box = nn.Conv2d(width, 6, 1)  # four sides and two of an angle
-        nn.init.normal_(self.presence.weight, std=0.01)
-        nn.init.normal_(self.box.weight, std=0.01)
-        init_bias_from_prior(self.presence, 1, _RARE)
-        start = torch.tensor([0.7, 0.7, 0.7, 0.7, 1.0, 0.0])  # a level box of four strides
-        self.box.bias = nn.Parameter(start)
+        start_outputs(self.presence, self.box)
         points, strides = locations(grid, size)
         self.register_buffer("points", points, persistent=False)
         self.register_buffer("strides", strides, persistent=False)
