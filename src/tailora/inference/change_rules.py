@@ -7,7 +7,6 @@ Reference: Kristen et al., HabitAlp 2.0, arXiv 2511.00073, whose transitions bet
 kinds of change by rules of which later ones overwrite earlier ones.
 """
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from tailora.class_names import canonical_name
 from tailora.errors import DataError, unknown_name
+from tailora.inference.maps.class_map import numbered_lines
 from tailora.metrics.change_rule import Changes
 
 ANY: Final = "*"
@@ -69,17 +69,12 @@ def read_rules(path: Path, names: Sequence[str]) -> ChangeRules:
         DataError: It cannot be read, has no rule, or a line is something else.
         ConfigError: A class is unknown; the message has the nearest one.
     """
-    try:
-        lines = list(csv.reader(path.read_text("utf-8-sig").splitlines()))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"cannot read rules {str(path)!r}: {reason}") from error
     kinds = {"": 0, OTHER: 1}
     table = np.full((len(names) + 1, len(names) + 1), kinds[OTHER])
     rules = 0
-    for number, line in enumerate(lines, start=1):
+    for number, line in numbered_lines(path, "rules"):
         cells = [cell.strip() for cell in line]
-        if not any(cells) or (number == 1 and [cell.lower() for cell in cells] == _HEADING):
+        if number == 1 and [cell.lower() for cell in cells] == _HEADING:
             continue
         if len(cells) != len(_HEADING) or not all(cells[:2]):
             raise DataError(

@@ -289,22 +289,33 @@ def _window(block: tuple[int, int], shape: tuple[int, int]) -> tuple[int, int]:
     return max(1, min(shape[0], height, _CELLS // width)), width
 
 
+def numbered_lines(path: Path, what: str) -> list[tuple[int, list[str]]]:
+    """Read the lines of a CSV file that are not empty, with their numbers from 1.
+
+    Args:
+        path: The file.
+        what: What it holds, for the message.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    try:
+        lines = list(csv.reader(path.read_text("utf-8-sig").splitlines()))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"cannot read {what} {str(path)!r}: {reason}") from error
+    return [(n, line) for n, line in enumerate(lines, start=1) if any(map(str.strip, line))]
+
+
 def read_class_names(path: Path) -> dict[int, str]:
     """Read names of values from a CSV file with lines VALUE,NAME; a heading is skipped.
 
     Raises:
         DataError: It cannot be read, a line is something else, or a value occurs twice.
     """
-    try:
-        lines = list(csv.reader(path.read_text("utf-8-sig").splitlines()))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"cannot read class names {str(path)!r}: {reason}") from error
     found: dict[int, str] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in numbered_lines(path, "class names"):
         cells = [cell.strip() for cell in line]
-        if not any(cells):
-            continue
         is_value = bool(re.fullmatch(r"-?\d{1,9}", cells[0]))
         if number == 1 and len(cells) >= 2 and not is_value:
             continue
