@@ -46,6 +46,13 @@ class Break:
 
 BREAKS: tuple[Break, ...] = (
     Break(
+        "boundary-of-ignored",
+        "pixels without a class are the boundary of every class",
+        "losses/boundary.py",
+        (("~(known & ~own)", "own"),),
+        ("losses/test_boundary.py::test_a_strip_by_hand",),
+    ),
+    Break(
         "copies-of-page",
         "a copy of an image on the same page is shown beside it",
         "labelling/acquisition.py",

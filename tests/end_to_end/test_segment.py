@@ -202,7 +202,9 @@ def test_noise_trains_the_adapter_and_the_head_adjusts_by_objects(pairs, encoder
     assert lifted.argsort().tolist() == expected.argsort().tolist()
 
 
-@pytest.mark.parametrize("head", ["conv", "dpt:loss=dice:weight=0.4", "dpt:detail=stem"])
+@pytest.mark.parametrize("head", [
+    "conv:by_object=square-root", "dpt:loss=dice:weight=0.4:boundary=0.5", "dpt:detail=stem",
+])  # fmt: skip
 def test_a_head_on_maps_sees_them_everywhere(head, pairs, encoder, tmp_path, refuse, monkeypatch):
     """Trained, chosen on validation, saved, evaluated and mapped, finer than tokens too."""
     run, learnt = tmp_path / "run", []
@@ -219,7 +221,7 @@ def test_a_head_on_maps_sees_them_everywhere(head, pairs, encoder, tmp_path, ref
     data = package.data.open_masks(pairs, ignore=255)
     masks = [token_classes(data.targets.read(int(i)), (16, 16)) for i in data.indices("train")]
     for finer in learnt:  # with both numbers of epochs
-        assert (finer is None) == (head == "conv")
+        assert (finer is None) == head.startswith("conv")
         if finer is not None:
             np.testing.assert_array_equal(finer, masks)
     [row] = read_json(run / "metrics.json")["task"]["rows"]
@@ -246,6 +248,10 @@ def test_a_head_on_maps_sees_them_everywhere(head, pairs, encoder, tmp_path, ref
         "conv:detail=stem": "detail='stem' shows pixels to --probe dpt or upernet of task 'seg",
         "dpt:detail=steam": "unknown probe.detail 'steam'; did you mean 'stem'",
         "dpt:bands=3": "probe 'dpt' has no option 'bands'",
+        "conv:boundary=-1": "boundary must be finite and at least 0, got -1",
+        "dpt:by_object=size": "unknown by_object 'size'",
+        "dpt:loss=dice:by_object=inverse": "looks at all rows of a class together; leave it out",
+        "logit-adjusted:boundary=1": "logit-adjusted has no option 'boundary'",
     }
     for words, says in bad.items():
         refuse("fit", pairs, "--out", "new", *base, "--probe", words, says=[says])

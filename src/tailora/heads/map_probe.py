@@ -31,6 +31,7 @@ from tailora.heads.probe import (
     best_of,
     choices_of,
 )
+from tailora.losses.place_loss import PlaceLoss
 from tailora.randomness import seeded
 
 FINER: Final = 4
@@ -205,7 +206,7 @@ class MapProbe(Probe):
         """Its options with their defaults; those of the loss are others."""
         return {
             "channels": self.channels, "epochs": 20, "rate": self.rate, "tau": 0.5,
-            "loss": "logit-adjusted",
+            "loss": "logit-adjusted", "boundary": 0.0, "by_object": "none",
         }  # fmt: skip
 
     @abstractmethod
@@ -243,7 +244,7 @@ class MapProbe(Probe):
         for chosen in choices_of(self.options | dict(options)):
             self._loss(chosen, options, counts)
 
-    def _loss(self, chosen: Options, named: Options, counts: ClassCounts) -> nn.Module:
+    def _loss(self, chosen: Options, named: Options, counts: ClassCounts) -> PlaceLoss:
         """Build the loss; `tau` is left out for one without it, unless it was named."""
         loss = registry.find("losses", str(chosen["loss"]))
         known = registry.options(loss)
@@ -257,7 +258,12 @@ class MapProbe(Probe):
                 f"{', '.join(self.options)}, and those of its loss: {', '.join(known)}"
             )
         given = {key: value for key, value in own.items() if key in known}
-        return registry.build(loss, {"counts": counts}, given)
+        return PlaceLoss(
+            registry.build(loss, {"counts": counts}, given),
+            boundary=chosen["boundary"],
+            by_object=chosen["by_object"],
+            least=FINER**2 if self.fine else 1,
+        )
 
     def fit(self, data: ProbeData, options: Options = NO_OPTIONS) -> nn.Module:
         """Train it, see `Probe.fit`."""
@@ -315,7 +321,8 @@ def train_map_head(
     Args:
         head: The module to train; order and dropped channels come from torch's generator.
         maps: Training images; those without any class are left out.
-        loss: Takes logits (rows, classes) and targets (rows,), negative ones ignored.
+        loss: Takes logits (maps, rows, columns, classes) and targets (maps, rows, columns),
+            negative ones ignored.
         epochs: Passes over the images.
         rate: Peak learning rate.
     """
@@ -333,8 +340,8 @@ def train_map_head(
     for _ in range(epochs):
         for batch in torch.from_numpy(images)[torch.randperm(len(images))].split(_BATCH):
             rows = np.sort(batch.numpy())
-            logits = said(_tensor(features[rows])).flatten(0, -2)
-            wanted = torch.from_numpy(targets[rows].astype(np.int64)).flatten()
+            logits = said(_tensor(features[rows]))
+            wanted = torch.from_numpy(targets[rows].astype(np.int64))
             optimizer.zero_grad()
             loss(logits, wanted).backward()
             optimizer.step()
