@@ -78,6 +78,7 @@ OTHER = {
     "train.soup": 3,
     "train.soup_ratios": [1.0, 2.5, 6.0],
     "train.interpolation": 0.7,
+    "train.vog": True,
     "deblora.clusters": 7,
     "deblora.balance": math.inf,
     "deblora.source": "pretrained",

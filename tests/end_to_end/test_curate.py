@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from tailora import Recipe, curate, open_dataset
+from tailora import Recipe, curate, load_run, open_dataset
 from tests.data.scenes import write_scene
 from tests.end_to_end.chips import SIDE, refused, snapshot, succeed, tailora, write_chips
 
@@ -77,6 +77,21 @@ def test_copies_and_wrong_labels_are_found_and_nothing_is_removed(small, words, 
     assert "different labels" in page
     assert [one["name"] for one in found["classes"]] == ["a", "b, c", "日本"]
     assert [one["group"] for one in found["classes"]] == ["head", "middle", "tail"]
+
+
+def test_a_run_adds_what_its_training_saw(finished, data, tmp_path):
+    told = succeed("curate", data, "--run", finished, "--out", "cur", "--folds", 3, "--json").out
+    assert json.loads(told)["classes"]
+    with (tmp_path / "cur" / "images.csv").open(encoding="utf-8", newline="") as file:
+        rows = {row["id"]: row for row in csv.DictReader(file)}
+    history = {one.id: one for one in load_run(finished).image_history}
+    assert {name for name, row in rows.items() if row["training_el2n"]} == set(history)
+    for name, one in history.items():
+        assert float(rows[name]["training_el2n"]) == pytest.approx(one.el2n, rel=1e-4)
+        assert float(rows[name]["training_confidence"]) == pytest.approx(one.confidence, rel=1e-4)
+        assert rows[name]["training_forgotten"] == str(one.forgotten)
+        assert rows[name]["training_learnt"] == str(int(one.learnt))
+    assert "Images in training" in (tmp_path / "cur" / "index.html").read_text("utf-8")
 
 
 def test_python_gives_the_same_and_a_second_time_reads_kept_features(

@@ -42,7 +42,7 @@ from tests.tiny import tiny_encoder_folder
 KEYS = {"all", "head", "middle", "tail"}
 FILES = {
     "adapter", "calibration.json", "classes.json", "head.safetensors", "history.jsonl",
-    "metrics.json", "seen.npy",
+    "image-history.jsonl", "metrics.json", "seen.npy",
     "predictions.csv", "recipe.toml", "report.html", "report.npz", "run.json", "stages",
 }  # fmt: skip
 
@@ -302,9 +302,9 @@ def test_force_replaces_a_run_but_no_file_of_the_user(
     run = copy_run(finished, tmp_path / "run")
     (run / "notes.txt").write_text("mine")
     succeed("fit", data, "--out", run, *quick, "--force", "--method", "zero-shot")
-    assert {path.name for path in run.iterdir()} == FILES - {"adapter", "history.jsonl"} | {
-        "notes.txt"
-    }
+    assert {path.name for path in run.iterdir()} == FILES - {
+        "adapter", "history.jsonl", "image-history.jsonl"
+    } | {"notes.txt"}  # fmt: skip
     assert {path.name for path in (run / "stages").iterdir()} == {"zero-shot"}
 
 

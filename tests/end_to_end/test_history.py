@@ -1,15 +1,18 @@
 """How a run was trained is kept, and a training that diverges stops in one line."""
 
+import csv
 import functools
 import json
 import operator
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import tailora as package
 from tailora.report import write_report
+from tailora.runs.image_history import IMAGE_HISTORY
 from tailora.storage import read_json
 from tests.end_to_end.chips import (
     DEBLORA,
@@ -99,6 +102,74 @@ def test_a_resumed_run_has_each_step_once(
         seconds = [row["seconds"] for row in rows if row["stage"] == name]
         assert seconds == sorted(seconds)
     assert_same_result(tmp_path / "run", finished)
+    images = [(run / IMAGE_HISTORY).read_bytes() for run in (tmp_path / "run", finished)]
+    assert images[0] == images[1]
+
+
+# --- what training saw of each image ---
+
+
+def test_every_training_image_has_what_training_saw_of_it(finished, data):
+    opened = package.open_dataset(data)
+    train = opened.indices("train")
+    found = package.load_run(finished).image_history
+    assert [one.id for one in found] == [opened.ids()[row] for row in train]
+    assert [one.label for one in found] == [opened.classes[c] for c in opened.labels[train]]
+    assert {one.looks for one in found} == {2}  # epochs
+    for one in found:
+        assert 0 < one.confidence < 1
+        assert one.variability <= 0.5
+        assert one.el2n <= 2**0.5
+        assert one.forgotten <= one.learnt
+    # of the head that learns, from the logits of the looks: the loss of an epoch is their mean
+    table = found.to_frame()
+    assert table["el2n"].corr(table["confidence"]) < -0.9
+
+
+def test_gradients_of_images_are_taken_without_changing_what_is_learnt(
+    finished, data, quick, tmp_path, monkeypatch, plain_report
+):
+    words = ["fit", data, "--out", tmp_path / "run", *quick, "--method", "lora", "--resume"]
+    words += ["--set", "train.vog=true"]
+    with monkeypatch.context() as patch:
+        patch.setattr("tailora.cli.fit.bars", lambda **_: Watch("adapting to labels", 8))
+        assert tailora(*words).code == 130
+    succeed(*words)
+    found = package.load_run(tmp_path / "run").image_history
+    plain = package.load_run(finished).image_history
+    assert [replace(one, vog=None) for one in found] == list(plain)  # also by the interruption
+    assert {one.vog for one in plain} == {None}
+    assert all(one.vog > 0 for one in found)
+    succeed("curate", data, "--run", tmp_path / "run", "--out", "cur", "--folds", 3)
+    with (tmp_path / "cur" / "images.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["training_vog"]]
+    assert len(rows) == len(found)
+    within = [float(row["training_vog_z"]) for row in rows if row["training_vog_z"]]
+    assert len(within) > 60  # all but those of the smallest classes
+    assert sum(within) == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--method", "lora+ride"), "train.vog follows the linear head"),
+        (("--method", "lora", "--set", "train.objective=rotation"), "train.vog follows"),
+        (("--method", "lora", "--set", "train.loss=ldam"), "train.vog follows"),
+    ],
+)
+def test_gradients_are_refused_where_no_head_is_trained_with_the_encoder(
+    given, said, data, quick, tmp_path
+):
+    asked = tailora("fit", data, "--out", tmp_path / "x", *quick, "--set", "train.vog=true", *given)
+    refused(asked, said)
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"id": "a"}', "\xff"])
+def test_a_damaged_history_of_images_is_named(finished, tmp_path, damage):
+    run = copy_run(finished, tmp_path / "run")
+    (run / IMAGE_HISTORY).write_text(damage, "latin-1")
+    with pytest.raises(package.errors.RunError, match=r"image-history\.jsonl' is damaged"):
+        _ = package.load_run(run).image_history
 
 
 # --- a loss that is not finite ---

@@ -66,6 +66,9 @@ def test_two_processes_make_the_run_that_one_makes_even_when_one_has_died(
     for one, two in zip(metrics(alone)["methods"], metrics(run)["methods"], strict=True):
         assert two["macro_f1"] == one["macro_f1"]
         assert two["confusion"] == one["confusion"]
+    for one, two in zip(load_run(alone).image_history, load_run(run).image_history, strict=True):
+        assert (two.id, two.looks, two.forgotten) == (one.id, one.looks, one.forgotten)
+        assert two.el2n == pytest.approx(one.el2n, abs=1e-4)
     assert not list(run.rglob("share-*"))
     assert not list(run.rglob("*writing*"))
     assert '"processes": 2' in (run / "run.json").read_text("utf-8")

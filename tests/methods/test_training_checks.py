@@ -53,6 +53,15 @@ def test_crops_are_refused_where_they_would_move_decisions():
         check_task(recipe, find_task("segment"))
 
 
+def test_gradients_of_images_are_refused_for_tokens_and_divided_encoders(monkeypatch):
+    recipe = Recipe().override({"task": "segment", "train.vog": True})
+    with pytest.raises(ConfigError, match=r"train\.vog needs one label per image"):
+        check_task(recipe, find_task("segment"))
+    monkeypatch.setattr("tailora.methods.checks.launched", lambda: 2)
+    with pytest.raises(ConfigError, match=r"whole encoders; leave out compute\.shard"):
+        check({"method": "fine-tune", "train.vog": True, "compute.shard": True})
+
+
 @pytest.mark.parametrize("row", GOOD)
 def test_recipes_of_the_papers_pass(row):
     check(GOOD[row])

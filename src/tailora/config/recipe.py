@@ -165,6 +165,9 @@ class TrainOptions:
             empty trains on all.
         interpolation: Share of the way from the pretrained to the trained weights, in (0, 1]
             (WiSE-FT); below 1 for LoRA, rsLoRA and fine-tuning.
+        vog: After each epoch take the gradient of each training image too, for the variance of
+            gradients in `image-history.jsonl`, at about the cost of another epoch; for images with
+            one label each.
         trackers: Experiment trackers to log training to: `"tensorboard"` (into the run folder),
             `"mlflow"`, `"wandb"`; each needs the extra of its name. Of `tailora fit` only.
     """
@@ -199,6 +202,7 @@ class TrainOptions:
     soup: int = 1
     soup_ratios: list[float] = field(default_factory=list)
     interpolation: float = 1.0
+    vog: bool = False
     trackers: list[str] = field(default_factory=list)
 
 

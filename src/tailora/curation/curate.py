@@ -1,9 +1,9 @@
 """Look for what is wrong with a dataset of images: copies, doubtful labels, outliers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, cast, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from tailora.inference.search_pool import FEATURES, Pool, open_pool
 from tailora.losses.class_weights import effective_number
 from tailora.numbers import named_list
 from tailora.progress import Progress, silent
+from tailora.runs.image_history import TrainedImage
 from tailora.runs.run import Run, load_run
 from tailora.tasks.task import require_per_image
 
@@ -90,7 +91,9 @@ def curate(
     usable = np.flatnonzero(~unread)
     if len(usable) < 2:
         raise DataError(f"{pool.name!r} has fewer than two images that can be read")
-    seen = _Seen(pool, pool.data, usable, features[usable])
+    history = () if loaded is None else loaded.image_history
+    trained = {(one.id, one.label): one for one in history}
+    seen = _Seen(pool, pool.data, usable, features[usable], trained)
     with progress("near duplicates", 1) as advance:
         copies = near_duplicates(seen.features, seen.read, cosine=cosine)
         advance(1)
@@ -106,12 +109,16 @@ def curate(
 @final
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """Images that can be read, with their features; numbered as in the result."""
+    """Images that can be read, with their features; numbered as in the result.
+
+    `trained` has what the training of a run saw of them, by id and label.
+    """
 
     pool: Pool
     data: Dataset
     usable: NDArray[np.int64]
     features: NDArray[np.float32]
+    trained: Mapping[tuple[str, str], TrainedImage]
 
     def __len__(self) -> int:
         return len(self.usable)
@@ -133,6 +140,13 @@ class _Seen:
 
     def ids(self) -> list[str]:
         return [self.pool.source.id(int(row)) for row in self.usable]
+
+    def trained_images(self) -> list[TrainedImage | None]:
+        """Each image as the run's training saw it; None where that learnt nothing from it."""
+        if not self.pool.classes:
+            return [None] * len(self)
+        names = [self.pool.classes[label] for label in self.labels]
+        return [self.trained.get(key) for key in zip(self.ids(), names, strict=True)]
 
 
 @final
@@ -244,7 +258,9 @@ def _images(
         ("support", "el2n", "el2n_z", "self_influence", "self_influence_z", "pvi", "forgotten"),
         nothing,
     )
-    suggested: list[str | None] = [None] * len(seen)
+    trained, suggested = seen.trained_images(), cast("list[str | None]", [None] * len(seen))
+    vog = np.array([getattr(one, "vog", None) for one in trained], dtype=np.float64)
+    spread = within_class(vog, labels)
     if judged is not None:
         of = judged.influence
         columns = {
@@ -268,12 +284,21 @@ def _images(
             suggested=suggested[i],
             **{key: _known(values[i]) for key, values in columns.items()},
             learnt=None if judged is None else bool(judged.forgetting.learnt[i]),
+            **_in_training(trained[i], _known(spread[i])),
             distance=_known(distances[i]),
             outlier=bool(far[i]),
             copies=int(others[i]),
         )
         for i, name in enumerate(seen.ids())
     )
+
+
+def _in_training(image: TrainedImage | None, spread: float | None) -> dict[str, Any]:
+    names = (
+        "confidence", "variability", "el2n", "self_influence", "forgotten", "learnt", "vog",
+    )  # fmt: skip
+    found = {f"training_{name}": getattr(image, name, None) for name in names}
+    return found | {"training_vog_z": spread}
 
 
 def _classes(

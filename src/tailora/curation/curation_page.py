@@ -1,10 +1,11 @@
 """What was found in a dataset, as a page and tables."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from numpy.typing import NDArray
 
 from tailora.curation.result import (
@@ -110,6 +111,9 @@ def _sections(found: Curation, pictures: _Pictures) -> list[Section]:
             ),
         ]  # fmt: skip
     sections += [_copies(found, pictures), _outliers(found, pictures)]
+    trained = [row for row, one in enumerate(found.images) if one.training_confidence is not None]
+    if trained:
+        sections.append(_in_training(found, pictures, trained))
     sections.append(Section("about", "Notes", "", (Listing(found.notes or ("none",)),)))
     return sections
 
@@ -250,6 +254,55 @@ def _outliers(found: Curation, pictures: _Pictures) -> Section:
     )
     caption = "Unlike the others of their class: damaged, of another sensor, or rare in themselves."
     return Section("outliers", title, caption, (Gallery(items), *_more(len(rows))))
+
+
+def _in_training(found: Curation, pictures: _Pictures, rows: Sequence[int]) -> Section:
+    """What the run's training saw of the images it learnt from."""
+    columns = (
+        Column("class", numeric=False),
+        Column("group", numeric=False),
+        Column("learnt from", "images of the class that the run was trained on"),
+        Column("confidence", "mean probability of the label over all epochs"),
+        Column("forgotten", "mean number of epochs that were wrong after one that was right"),
+        Column("never right", "images that were right in no epoch"),
+    )
+    table = []
+    for one in found.classes:
+        own = [found.images[row] for row in rows if found.images[row].label == one.name]
+        if own:
+            table.append(
+                (
+                    class_cell(one.name),
+                    Cell(one.group),
+                    Cell(f"{len(own):,}"),
+                    Cell(decimal(_mean(image.training_confidence for image in own), digits=2)),
+                    Cell(decimal(_mean(image.training_forgotten for image in own), digits=1)),
+                    Cell(str(sum(not image.training_learnt for image in own))),
+                )
+            )
+    never = [row for row in rows if not found.images[row].training_learnt]
+    never.sort(key=lambda row: found.images[row].training_confidence or 0.0)
+    items = tuple(
+        pictures.of(
+            row,
+            one.id,
+            (one.label or "", f"confidence {decimal(one.training_confidence, digits=2)}", one.id),
+        )
+        for row in never[:MOST_SHOWN]
+        if (one := found.images[row])
+    )
+    caption = (
+        "What the encoder's own training saw, before it learnt from each look. Images that were "
+        "right in no epoch, the least sure first: of a rare class, with a wrong label, or unlike "
+        "the others."
+    )
+    blocks = [Table(columns, tuple(table), "Training per class")]
+    shown = [Gallery(items), *_more(len(never))] if items else [Note("none")]
+    return Section("training", "Images in training", caption, (*blocks, *shown))
+
+
+def _mean(values: Iterable[float | None]) -> float:
+    return float(np.mean([0.0 if value is None else value for value in values]))
 
 
 def _copies(found: Curation, pictures: _Pictures) -> Section:

@@ -3,10 +3,11 @@
 A sample that is predicted right and later wrong was forgotten: it lies near a boundary, is
 ambiguous, or has a wrong label. Samples that are never forgotten can be left out with the least
 loss (Toneva et al.). The head learns by small steps on features that are there, so that a dataset
-takes seconds; a run keeps no predictions of single images from which its own could be counted.
+takes seconds; what an encoder forgets while it is trained, its run counts (`image-history.jsonl`).
 
-The variance of gradients (VoG, Agarwal et al., CVPR 2022) is not measured: the gradient of a
-linear head's logit by the features is a row of its weights, the same for all samples of a class.
+The variance of gradients (VoG, Agarwal et al., CVPR 2022) is not measured here: the gradient of a
+linear head's logit by the features is a row of its weights, the same for all samples of a class. A
+run with `train.vog` measures it.
 
 Reference: Toneva et al., An Empirical Study of Example Forgetting, ICLR 2019, section 3, counted
 after each epoch instead of whenever a sample is drawn.

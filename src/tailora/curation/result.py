@@ -29,6 +29,15 @@ class CuratedImage:
         forgotten: Times that a head that learns it predicted it right and later wrong, mean over
             its trainings.
         learnt: Whether that head ever predicted it right.
+        training_confidence: Mean probability of its label while the run's encoder was trained on
+            it, in [0, 1]; as all `training_` values None without a run that learnt the image.
+        training_variability: Standard deviation of that probability.
+        training_el2n: Mean length of the error in that training.
+        training_self_influence: Mean squared gradient of the head in that training.
+        training_forgotten: Epochs in which it was wrong after one in which it was right.
+        training_learnt: Whether it was right in any epoch.
+        training_vog: Variance of gradients over the epochs, of a run with `train.vog`.
+        training_vog_z: The same within its class, in deviations, as its paper compares it.
         distance: Mahalanobis distance to the mean of the others of its class.
         outlier: Whether that is far beyond what is usual.
         copies: Images that are near duplicates of it.
@@ -48,6 +57,14 @@ class CuratedImage:
     pvi: float | None
     forgotten: float | None
     learnt: bool | None
+    training_confidence: float | None
+    training_variability: float | None
+    training_el2n: float | None
+    training_self_influence: float | None
+    training_forgotten: int | None
+    training_learnt: bool | None
+    training_vog: float | None
+    training_vog_z: float | None
     distance: float | None
     outlier: bool
     copies: int

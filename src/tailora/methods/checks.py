@@ -99,6 +99,7 @@ def check_task(recipe: Recipe, task: Task, method: str | None = None) -> None:
         f"train.mix={train.mix!r}": train.mix != NO_MIX,
         f"train.augment={train.augment!r}": train.augment == NADIR,
         f"train.soup_ratios={train.soup_ratios}": bool(train.soup_ratios),
+        "train.vog": train.vog,
         f"probe {recipe.probe.loss!r}": find_probe(recipe.probe.loss).views,
         f"probe.views={recipe.probe.views}": (recipe.probe.views or 1) > 1,
         f"probe.smoothing={recipe.probe.smoothing}": recipe.probe.smoothing > 0,
@@ -461,6 +462,7 @@ def check_recipe(
     check_training(recipe, counts, groups, counts if images is None else images)
     _check_validation(recipe, n_val)
     _check_own_head(recipe)
+    _check_gradients(recipe)
     find_method(recipe.method).check(recipe, counts, n_val)
     return groups
 
@@ -471,6 +473,21 @@ def _check_own_head(recipe: Recipe) -> None:
         last = find_method(recipe.method)
         for method in (*(stood_on(last) if last.baselines else ()), last):
             check_own_head(method, recipe)
+
+
+def _check_gradients(recipe: Recipe) -> None:
+    """Reject variance of gradients where no linear head is trained with the encoder."""
+    if not recipe.train.vog:
+        return
+    if recipe.compute.shard:
+        raise ConfigError("train.vog looks at images in whole encoders; leave out compute.shard")
+    last = find_method(recipe.method)
+    if not any(one.trains and one.has_own_head(recipe) for one in (*stood_on(last), last)):
+        raise ConfigError(
+            f"train.vog follows the linear head that is trained with the encoder, and "
+            f"{recipe.method} with train.loss={recipe.train.loss!r} and "
+            f"train.objective={recipe.train.objective!r} has none: leave it out"
+        )
 
 
 def check_own_head(method: Method, recipe: Recipe) -> None:

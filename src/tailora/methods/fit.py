@@ -39,6 +39,7 @@ from tailora.progress import Progress, silent
 from tailora.report import write_report
 from tailora.runs.folder import SCHEMA, RunFolder
 from tailora.runs.history import join_histories
+from tailora.runs.image_history import copy_image_history
 from tailora.runs.one_at_a_time import one_at_a_time
 from tailora.runs.provenance import git_state, machine, versions
 from tailora.runs.run import Run, load_run
@@ -206,6 +207,7 @@ def finish(
     copy_saved(job.folder.stage(results[-1].method.name), job.folder.path)
     stages = [job.folder.stage(name) for name in results[-1].method.stages()]
     join_histories(stages, job.folder.path)
+    copy_image_history(stages, job.folder.path)
     record = _record(job, results[-1], started)
     write_json(job.folder.run_file, record | {"complete": False})
     write_report(job.folder.path, more=job.task.sections())

@@ -14,6 +14,7 @@ from tailora.methods.stages import (
     drop_checkpoint,
     image_features,
     keep_detector,
+    keep_image_history,
     keep_own_head,
     new_detector,
     stage_folder,
@@ -91,6 +92,8 @@ class LoRA(Method):
             keep_own_head(job, self.name, heads[0])
         if learnt[0].detector is not None:
             keep_detector(job, self.name, learnt[0].detector)
+        if learnt[0].history is not None:
+            keep_image_history(job, self.name, learnt[0].history.seen())
         return encoders[0]
 
     def adapt(self, job: Job) -> None:

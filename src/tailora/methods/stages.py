@@ -17,6 +17,7 @@ from tailora.backbones.symmetries import dihedral, over_views
 from tailora.features import FeatureBank, extract, make_together
 from tailora.methods.job import Job
 from tailora.randomness import seeded
+from tailora.runs.image_history import write_image_history
 from tailora.runs.run import seen_by_heads
 from tailora.runs.weights import (
     DETECTOR,
@@ -31,6 +32,7 @@ from tailora.storage import write_json
 from tailora.train.adapter_spectrum import adapter_spectrum
 from tailora.train.base_adaptation import AnyEncoder, with_adapter
 from tailora.train.history import StageFolder
+from tailora.train.image_history import SeenImages
 
 
 def train_once(job: Job, stage: str, make: Callable[[], AnyEncoder], *, parameters: int) -> None:
@@ -86,6 +88,15 @@ def keep_detector(job: Job, stage: str, detector: nn.Module) -> None:
     """Save the detector that a stage was trained with."""
     path = job.folder.stage(stage) / DETECTOR
     processes.only_first(job.accelerator, lambda: save_head(detector.cpu(), path))
+
+
+def keep_image_history(job: Job, stage: str, seen: SeenImages) -> None:
+    """Save what a stage saw of each image it learnt from."""
+    names = job.dataset.ids()
+    ids = [names[sample] for sample in seen.samples.tolist()]
+    labels = [job.counts.names[label] for label in job.labels[seen.samples].tolist()]
+    write = partial(write_image_history, seen, ids, labels, job.folder.stage(stage))
+    processes.only_first(job.accelerator, write)
 
 
 def stage_detector(job: Job, stage: str) -> nn.Module | None:

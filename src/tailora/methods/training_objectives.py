@@ -7,8 +7,9 @@ from functools import partial
 from typing import Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from tailora.augment.nadir import Nadir
 from tailora.heads.cosine import CosineHead
@@ -30,6 +31,7 @@ from tailora.train.label_free import rotation_training
 from tailora.train.objectives import Detecting, label_training
 from tailora.train.training_module import TrainingModule, alone
 from tailora.train.two_views import TwoViewData, paco_training, sbcl_training, supcon_training
+from tailora.train.variance_of_gradients import VarianceOfGradients, label_gradients
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def _labels(
     device = job.accelerator.device
     loss = training_loss(job.recipe, experts, job.counts, job.groups)
     detector = new_detector(job)
-    return label_training(
+    training = label_training(
         adapted,
         starting_head(job, experts, loss.first, pretrained).to(device),
         job.read_batch,
@@ -100,7 +102,25 @@ def _labels(
         mixing=training_mix(job.recipe, job.counts, rows, job.labels, loss),
         rows_of=None if job.task.per_image else job.task,
         detecting=None if detector is None else Detecting(detector.to(device), job.dataset),
+        remember=True,
     )
+    if job.recipe.train.vog and training.history is not None and training.head is not None:
+        training.history.gradients = _gradients(job, adapted, training.head, rows).to(device)
+    return training
+
+
+def _gradients(
+    job: Job, adapted: AnyEncoder, head: nn.Linear, rows: NDArray[np.int64]
+) -> VarianceOfGradients:
+    """Look at training images as they are, as many at once as a step does."""
+    device = job.accelerator.device
+
+    def gradient(batch: NDArray[np.int64]) -> Tensor:
+        labels = torch.from_numpy(job.labels[batch]).to(device)
+        return label_gradients(adapted, head, job.read_batch(batch).to(device), labels)
+
+    size = job.recipe.compute.micro_batch or job.recipe.train.batch_size
+    return VarianceOfGradients(rows, len(job.targets), gradient, size)
 
 
 def _distillation(

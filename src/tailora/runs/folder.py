@@ -125,7 +125,7 @@ SCHEMA: Final = 1
 # everything a run writes besides run.json and recipe.toml
 _CONTENT: Final = (
     "metrics.json", "classes.json", "calibration.json", "seen.npy", "predictions.csv",
-    "report.html", "report.npz", "history.jsonl", "tensorboard",
+    "report.html", "report.npz", "history.jsonl", "image-history.jsonl", "tensorboard",
     "head.json", "head.safetensors", "backbone.safetensors", "adapter", "stages", "work",
 )  # fmt: skip
 

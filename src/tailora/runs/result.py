@@ -23,6 +23,7 @@ from tailora.frames import Rows, frame
 from tailora.metrics import MethodMetrics, RunMetrics, ValidationFit
 from tailora.runs.folder import RunFolder, StageCost, read_object
 from tailora.runs.history import TrainingHistory, read_history
+from tailora.runs.image_history import TrainedImage, read_image_history
 from tailora.runs.input_format import InputFormat
 from tailora.runs.provenance import GitState, Machine
 from tailora.runs.run_files import check_listed
@@ -301,6 +302,17 @@ class RunResult:
             RunError: The file is damaged.
         """
         return read_history(self.folder.path)
+
+    @property
+    def image_history(self) -> Rows[TrainedImage]:
+        """What training saw of each image it learnt from; read from disk on each access.
+
+        Empty unless a linear head was trained with the encoder, on images with one label each.
+
+        Raises:
+            RunError: The file is damaged.
+        """
+        return read_image_history(self.folder.path)
 
     @cached_property
     def predictions(self) -> RunPredictions:

@@ -8,6 +8,7 @@ import io
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from tailora.samplers.epoch import EpochSampler
 from tailora.storage import write_atomically
 from tailora.train.callbacks import Callback, StageBegin, Step, ValidationScore, Watch
 from tailora.train.early_stopping import Validation
+from tailora.train.image_history import histories
 from tailora.train.optimizers import OptimizerChoice, build_optimizers
 from tailora.train.sampling import Order, rows_an_epoch, sampler_at
 from tailora.train.schedule import Schedule
@@ -116,6 +118,7 @@ def train(
             watch.see(step)
             yield step
         watch.read()
+        stepper.end_epoch()
         done += 1
         watch.end_epoch(done, stepper.number, stepper.validate(done))
         if checkpoint is not None:
@@ -165,6 +168,7 @@ class _Stepper:
         self.peaks = [group["lr"] for group in self.groups]
         self.adapters = [m for m in module.modules() if isinstance(m, PeftModel)]
         self.gathering = gathering(module)
+        self.histories = histories(module)
         averaged = [] if schedule.ema is None else self.learning
         self.averages = [weight.detach().clone() for weight in averaged]
 
@@ -254,10 +258,13 @@ class _Stepper:
     def _gather(self) -> None:
         """Tell losses that follow gradients what all processes saw in this step."""
         for part in self.gathering:
-            fresh = part.fresh.flatten()
-            if self.accelerator.num_processes > 1:
-                fresh = processes.sum_gradients([], fresh)
-            part.gather(fresh.view_as(part.fresh))
+            part.gather(self._of_all(part.fresh))
+
+    def _of_all(self, fresh: Tensor) -> Tensor:
+        """Sum what each process saw."""
+        if self.accelerator.num_processes == 1:
+            return fresh
+        return processes.sum_gradients([], fresh.flatten()).view_as(fresh)
 
     def _keep_orthogonal(self) -> dict[str, Tensor]:
         """Add the gradient of what AdaLoRA asks of its matrices, once for all processes."""
@@ -281,6 +288,16 @@ class _Stepper:
         parts = [mine[start : start + size] for start in range(0, longest, size)]
         together = any(is_sharded(p) for p in self.learning)
         return [part for part in parts if len(part) or together]
+
+    def end_epoch(self) -> None:
+        """Tell histories of images what all processes saw in this epoch."""
+        for part in self.histories:
+            part.end_epoch(self._of_all(part.fresh))
+            if part.gradients is not None:
+                self.module.eval()
+                with self.accelerator.autocast():
+                    part.gradients.look(partial(processes.share, accelerator=self.accelerator))
+                part.gradients.end_epoch(self._of_all(part.gradients.fresh))
 
     def validate(self, epoch: int) -> ValidationScore | None:
         """Validate after an epoch, from 1, and keep the weights if they are the best."""
@@ -346,7 +363,9 @@ class _Stepper:
         if path is None or not path.is_file():
             return 0
         state = torch.load(path, map_location="cpu", weights_only=True)
-        if state.keys() != self._state(epochs_done=0).keys():
+        begun = self._state(epochs_done=0)
+        learnt = state.get("parameters", {})
+        if state.keys() != begun.keys() or learnt.keys() != begun["parameters"].keys():
             raise RunError(
                 f"{str(path)!r} was written by another version of tailora: delete it, and this "
                 "stage begins anew"

@@ -21,6 +21,7 @@ from tailora.data import Dataset
 from tailora.errors import ConfigError, unknown_name
 from tailora.experts.aggregation import combination
 from tailora.losses.parts import note_part
+from tailora.train.image_history import ImageHistory
 from tailora.train.mixing import Mixing
 from tailora.train.phases import LossOfEpoch
 from tailora.train.training_module import Objective, TrainingModule, gathering
@@ -253,6 +254,7 @@ def label_objective(
     augment: str | Nadir,
     device: torch.device,
     mixing: Mixing | None = None,
+    history: ImageHistory | None = None,
 ) -> Objective:
     """Classification: loss of the head's logits on the encoder's features.
 
@@ -267,6 +269,7 @@ def label_objective(
             or `"none"`; or a `Nadir`.
         device: Where encoder and head lie.
         mixing: Mixes images and shares labels, in the epochs it is active; alters by itself.
+        history: Told what each image that is not mixed shows; its head is a linear layer.
 
     Raises:
         ConfigError: Unknown augmentation, or speckle for images that are not radar's.
@@ -288,7 +291,11 @@ def label_objective(
         pixels = look(batch)
         if alter is not None:
             pixels = alter(pixels, generator)
-        return loss(head(encoder(pixels)), targets[torch.from_numpy(batch).to(device)])
+        features, labels = encoder(pixels), targets[torch.from_numpy(batch).to(device)]
+        logits = head(features)
+        if history is not None:
+            history.note(batch, features, logits, labels)
+        return loss(logits, labels)
 
     return objective
 
@@ -305,11 +312,12 @@ def label_training(
     mixing: Mixing | None = None,
     rows_of: RowsOf | None = None,
     detecting: Detecting | None = None,
+    remember: bool = False,
 ) -> TrainingModule:
     """Let encoder and head learn by `label_objective`, loss and mixing by the epoch.
 
     With `rows_of` by `row_objective`, which takes no mixing, and a detector beside the head if
-    there is one.
+    there is one. Without it `remember` keeps a history of images, if the head is a linear layer.
 
     Raises:
         ConfigError: A `Nadir` with `rows_of`: its crops would move decisions; or objects that move
@@ -338,17 +346,19 @@ def label_training(
             module, by_rows(turning), start_epoch, validation_loss=by_rows("none"), head=linear,
             detector=detector,
         )  # fmt: skip
-    labels = torch.from_numpy(targets).to(device)
+    labels, history = torch.from_numpy(targets).to(device), None
+    if remember and linear is not None:
+        history = module["history"] = ImageHistory(len(targets)).to(device)
     objective = label_objective(
         encoder, head, images, labels, loss=loss, augment=of_images(augment), device=device,
-        mixing=mixing,
+        mixing=mixing, history=history,
     )  # fmt: skip
 
     def predict(batch: NDArray[np.int64]) -> Tensor:
         logits = head(encoder(images(batch).to(device, non_blocking=True)))
         return one_answer(logits, loss).argmax(dim=1)
 
-    return TrainingModule(module, objective, start_epoch, predict, head=linear)
+    return TrainingModule(module, objective, start_epoch, predict, head=linear, history=history)
 
 
 def _of_rows(augment: str | Nadir | MovedObjects) -> str | MovedObjects:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tailora.train.image_history import ImageHistory
 from tailora.train.optimizers import ENCODER
 
 Objective = Callable[[NDArray[np.int64], np.random.Generator], Tensor]
@@ -30,6 +31,8 @@ class TrainingModule:
         head: The linear layer from features (rows, width) to logits (rows, classes) that is trained
             along; None where the objective has no head, or one of another form.
         detector: The task's detector, trained along; None where it has none.
+        history: What was seen of each image; None where an image has no label of its own, or the
+            head is of another form.
     """
 
     module: nn.Module
@@ -39,6 +42,7 @@ class TrainingModule:
     validation_loss: Objective | None = None
     head: nn.Linear | None = None
     detector: nn.Module | None = None
+    history: ImageHistory | None = None
 
 
 class Gathering(Protocol):
