@@ -246,8 +246,8 @@ BREAKS: tuple[Break, ...] = (
         "inference/maps/blend.py",
         (
             (
-                "weight = np.outer(np.diagonal(down), np.diagonal(across))",
-                "weight = np.outer(np.diagonal(down) > 0, np.diagonal(across) > 0) * 1.0",
+                "np.outer(grid.rows.of_pixels(), grid.columns.of_pixels())",
+                "np.ones((grid.chip, grid.chip))",
             ),
         ),
         (

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> None:
     """Measure and write `benchmarks/results/segmentation.json`."""
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("--encoder", default="dinov2-small")
-    options.add_argument("--across", type=int, default=5, help="windows along a side of the scene")
+    options.add_argument("--across", type=int, default=12, help="windows along a side of the scene")
     options.add_argument("--images", type=int, default=64, help="whose tokens train a head")
     options.add_argument("--epochs", type=int, default=20)
     options.add_argument("--repeats", type=int, default=3)

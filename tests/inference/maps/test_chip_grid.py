@@ -37,6 +37,14 @@ def test_weights_are_integrals_of_the_window_over_cells(chip, step, tokens):
                 assert weights[i * tokens + token, cell] == pytest.approx(expected, abs=2e-5)
 
 
+@pytest.mark.parametrize(("length", "chip", "step"), [(47, 10, 4), (31, 9, 9), (7, 10, 5)])
+def test_weights_of_pixels_are_those_of_any_parts_to_the_bit(length, chip, step):
+    axis = Axis(length, chip, step, chip)
+    for i in range(len(axis.starts)):
+        weights = np.diagonal(axis.weights(i, i + 1)[1])
+        assert np.array_equal(axis.of_pixels()[: len(weights)], weights)
+
+
 @pytest.mark.parametrize(("chip", "step"), [(16, 8), (16, 12), (16, 16)])
 def test_weights_of_all_chips_sum_to_the_pixels_of_a_cell_inside_the_scene(chip, step):
     axis = Axis(chip + 9 * step, chip, step)

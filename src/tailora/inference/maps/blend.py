@@ -27,6 +27,9 @@ class Blend:
         self.sums = np.zeros((0, grid.columns.cells, classes))
         self.weights = np.zeros((0, grid.columns.cells))
         self.held = np.zeros((0, grid.columns.cells))
+        if grid.per_pixel:
+            self.window = np.outer(grid.rows.of_pixels(), grid.columns.of_pixels())
+            self.weighted = np.empty((*self.window.shape, classes))  # of one chip, used again
 
     def add(
         self,
@@ -72,12 +75,13 @@ class Blend:
     ) -> None:
         """Do what `add` does where a cell is a pixel, chip by chip: each has one weight there."""
         for (i, j), own in zip(np.argwhere(usable), shares, strict=True):
-            top, down = self.grid.rows.weights(block.i0 + i, block.i0 + i + 1)
-            left, across = self.grid.columns.weights(block.j0 + j, block.j0 + j + 1)
-            weight = np.outer(np.diagonal(down), np.diagonal(across))
-            height, width = weight.shape
-            place = np.s_[top - self.first : top - self.first + height, left : left + width]
-            self.sums[place] += weight[:, :, None] * own[:height, :width]
+            top, bottom = self.grid.rows.touched(block.i0 + i, block.i0 + i + 1)
+            left, right = self.grid.columns.touched(block.j0 + j, block.j0 + j + 1)
+            part = np.s_[: bottom - top, : right - left]  # a scene may end within its only chip
+            place = np.s_[top - self.first : bottom - self.first, left:right]
+            weight, weighted = self.window[part], self.weighted[part]
+            np.multiply(weight[..., None], own[part], out=weighted)
+            self.sums[place] += weighted
             self.weights[place] += weight
 
     def count(self, block: Block, valid: NDArray[np.bool_]) -> None:
@@ -107,8 +111,11 @@ class Blend:
         """
         done = self.grid.rows.finished(last) - self.first
         self._reach(self.first + done)
+        shares = np.empty((done, *self.sums.shape[1:]), dtype=np.float32)
         with np.errstate(invalid="ignore"):
-            shares = (self.sums[:done] / self.weights[:done, :, None]).astype(np.float32)
+            np.divide(
+                self.sums[:done], self.weights[:done, :, None], out=shares, casting="same_kind"
+            )
         pixels = np.outer(
             _widths(self.grid.rows.cell, self.grid.shape[0], self.first, self.first + done),
             _widths(self.grid.columns.cell, self.grid.shape[1], 0, self.grid.columns.cells),

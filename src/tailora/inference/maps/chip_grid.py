@@ -74,6 +74,10 @@ class Axis:
         origin = np.repeat(x, self.tokens, axis=0)
         return a, np.diff(self._area(np.clip(edges[None], low, high) - origin), axis=1)
 
+    def of_pixels(self) -> NDArray[np.float64]:
+        """Return the weight of each pixel of a chip, if cells are pixels (chip,)."""
+        return np.diff(self._area(np.arange(self.chip + 1.0)))
+
     def touched(self, first: int, last: int) -> tuple[int, int]:
         """Return the first cell that these chips cover, and the one after the last."""
         end = min(int(self.starts[last - 1]) + self.chip, self.length)

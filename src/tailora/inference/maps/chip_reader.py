@@ -1,4 +1,4 @@
-"""Chips of a scene read block by block, by threads that prefetch for the model."""
+"""Chips of a scene read block by block, by threads ahead of the model and one behind it."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -143,6 +143,25 @@ def ahead(work: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def behind(work: Callable[[_Item], object], items: Iterable[_Item]) -> None:
+    """Call `work` for items in order, in a thread, while the next item is made here.
+
+    Example:
+        >>> seen = []
+        >>> behind(seen.append, [1, 2])
+        >>> seen
+        [1, 2]
+    """
+    last: Future[object] | None = None
+    with ThreadPoolExecutor(1, thread_name_prefix="cells") as pool:
+        for item in items:
+            if last:
+                last.result()
+            last = pool.submit(work, item)
+        if last:
+            last.result()
 
 
 def _filled(values: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[Any]:

@@ -123,11 +123,13 @@ class Rows:
             shares: (rows, cells, classes), NaN without a usable chip.
             has_data: (rows, cells).
         """
-        known = has_data & ~np.isnan(shares[..., 0])
-        kept = np.where(known[..., None], shares, np.float32(np.nan))
-        self.labels.write(first, np.where(known, kept.argmax(axis=2) + 1, 0)[:, None])
-        self.confidence.write(first, kept.max(axis=2)[:, None])
+        known, none = has_data & ~np.isnan(shares[..., 0]), np.float32(np.nan)
+        best = shares.argmax(axis=2)
+        highest = np.take_along_axis(shares, best[..., None], axis=2)[..., 0]
+        self.labels.write(first, np.where(known, best + 1, 0)[:, None])
+        self.confidence.write(first, np.where(known, highest, none)[:, None])
         if self.probabilities:
+            kept = np.where(known[..., None], shares, none)
             self.probabilities.write(first, kept.swapaxes(1, 2))
 
     def counts(self, n_classes: int) -> NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, final
@@ -18,7 +18,7 @@ from tailora.data.scenes.scene import Scene
 from tailora.errors import ConfigError, DataError
 from tailora.inference.maps.blend import Blend
 from tailora.inference.maps.chip_grid import Block, ChipGrid
-from tailora.inference.maps.chip_reader import ChipReader, ahead
+from tailora.inference.maps.chip_reader import BlockOfChips, ChipReader, ahead, behind
 from tailora.inference.maps.class_legend import MapClass
 from tailora.inference.maps.cloud_optimised import RawRows
 from tailora.inference.maps.map_files import (
@@ -40,6 +40,7 @@ NO_CLASS: Final = 0
 LEAST_STEP: Final = 2
 """Pixels that can be halved."""
 _TAG: Final = "TAILORA"
+_Predicted = tuple[BlockOfChips, NDArray[np.float32] | None]
 _MAKING: Final = 2  # counted up when the same scene and run give other cells or other files
 
 
@@ -202,19 +203,28 @@ def _classify(
         blend.restore(journal.row, journal.state)
     todo = strips[done:]
     again = " again" if before else ""
+
+    def blended(part: _Predicted) -> None:
+        read, shares = part
+        if shares is not None:
+            blend.add(read.block, shares, read.usable, read.valid)
+        else:
+            blend.count(read.block, read.valid)
+        if not before:
+            journal.broken += read.broken
+            journal.left_out += int((~read.usable).sum()) - read.broken
+        if read.block.j1 == len(grid.columns.starts):
+            _end_strip(read.block, blend, rows, work, journal)
+
     with progress(f"mapping {reader.scene.name}{again}", len(grid)) as advance:
         advance(sum(_chips(block) for strip in strips[:done] for block in strip))
-        for read in ahead(reader.read, [block for strip in todo for block in strip]):
-            if read.images is not None:
-                blend.add(read.block, model.predict(read.images), read.usable, read.valid)
-            else:
-                blend.count(read.block, read.valid)
-            if not before:
-                journal.broken += read.broken
-                journal.left_out += int((~read.usable).sum()) - read.broken
-            advance(_chips(read.block))
-            if read.block.j1 == len(grid.columns.starts):
-                _end_strip(read.block, blend, rows, work, journal)
+
+        def predicted() -> Iterator[_Predicted]:
+            for read in ahead(reader.read, [block for strip in todo for block in strip]):
+                yield read, None if read.images is None else model.predict(read.images)
+                advance(_chips(read.block))
+
+        behind(blended, predicted())
 
 
 def _end_strip(
