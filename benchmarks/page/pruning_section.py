@@ -28,7 +28,8 @@ def pruning(results: dict[str, Any]) -> str:
     return (
         "## What leaving out training images costs\n\nOf the training images a share was left out "
         "by a measure of `tailora curate` (*easy*: the smallest first, *hard*: the largest; "
-        "*within class*: by its deviations within the class), at least "
+        "*within class*: by its deviations within the class; *in training* and VoG: of LoRA that "
+        "learns all images first), at least "
         f"{found['min_per_class']} of each class stayed, and a logit-adjusted head learnt the "
         "others. Macro-F1 in % on the test split by group of classes, and the gain over leaving "
         "out as many at random, paired by split, with 95 % intervals over "

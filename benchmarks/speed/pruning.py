@@ -4,7 +4,7 @@
 
 Measures of `tailora curate` on the training images of a dataset say which to leave out; a
 logit-adjusted head learns the others, and is measured on the test split. Of each class a few
-images are always kept.
+images are always kept. Measures "in training" and VoG are of LoRA that learns all images first.
 """
 
 import argparse
@@ -27,9 +27,12 @@ from tailora.curation.influence import influence, within_class
 from tailora.curation.label_doubts import out_of_fold
 from tailora.curation.pool_features import pool_features
 from tailora.data import Dataset, open_dataset
+from tailora.frames import Rows
 from tailora.heads.linear_probe import fit_linear_probe, predict_logits
 from tailora.inference.search_pool import open_pool
 from tailora.losses import LogitAdjustedLoss
+from tailora.methods.fit import fit
+from tailora.runs.image_history import TrainedImage
 
 SHARES: Final = (0.1, 0.3, 0.5)
 _L2: Final = 0.1
@@ -53,7 +56,8 @@ def main(arguments: Sequence[str]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             for seed in range(given.seeds):
                 data = open_dataset(name, seed=seed)
-                for key, f1 in _measured(data, _features(data, given, folder), given.keep, seed):
+                features, seen = _features(data, given, folder), _history(data, given, seed)
+                for key, f1 in _measured(data, features, seen, given.keep, seed):
                     one = found.setdefault(key, defaultdict(list))
                     for group, value in f1.items():
                         one[group].append(value)
@@ -69,8 +73,27 @@ def _features(data: Dataset, given: argparse.Namespace, folder: str) -> NDArray[
     return pool_features(open_pool(data, None, recipe.data), None, recipe, folder)
 
 
+def _history(data: Dataset, given: argparse.Namespace, seed: int) -> Rows[TrainedImage]:
+    """Return what LoRA's training saw of each training image, in the order of the split."""
+    recipe = Recipe().override(
+        {
+            "backbone.name": given.encoder, "method": "lora", "seed": seed, "train.vog": True,
+            "evaluate.label_value": False,
+        }
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        found = fit(data, recipe=recipe, out=Path(folder) / "run").image_history
+    names = data.ids()
+    order = {names[row]: place for place, row in enumerate(data.indices("train").tolist())}
+    return Rows(sorted(found, key=lambda one: order[one.id]))
+
+
 def _measured(
-    data: Dataset, features: NDArray[np.float32], keep: int, seed: int
+    data: Dataset,
+    features: NDArray[np.float32],
+    seen: Rows[TrainedImage],
+    keep: int,
+    seed: int,
 ) -> list[tuple[tuple[str, float], dict[str, float]]]:
     """Return macro-F1 of groups of classes for each rule and share that is left out."""
     train, test = data.indices("train"), data.indices("test")
@@ -86,7 +109,8 @@ def _measured(
         return _f1(data.labels[test], predict_logits(head, features[test]).argmax(1), groups)
 
     found = [(("all images", 0.0), f1(np.arange(len(y))))]
-    for rule, hardness in _hardness(data, x, y, train, seed).items():
+    measures = _hardness(data, x, y, train, seed) | _in_training(seen, y)
+    for rule, hardness in measures.items():
         for share in SHARES:
             found.append(((rule, share), f1(kept(hardness, y, share, keep))))  # noqa: PERF401
     return found
@@ -115,6 +139,25 @@ def _hardness(
         "least forgotten": ranks,
         "hard by EL2N": -of.el2n,
         "hard by EL2N within class": -within_class(of.el2n, y),
+    }
+
+
+def _in_training(seen: Rows[TrainedImage], y: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+    """Return a measure per rule, of a training that changes the encoder."""
+    el2n, gradient, vog = (
+        np.array([getattr(one, name) for one in seen], dtype=np.float64)
+        for name in ("el2n", "self_influence", "vog")
+    )
+    forgotten = [one.forgotten if one.learnt else np.inf for one in seen]
+    ranks = np.argsort(np.lexsort((el2n, forgotten))).astype(np.float64)
+    return {
+        "easy by EL2N in training": el2n,
+        "easy by self-influence in training": gradient,
+        "least forgotten in training": ranks,
+        "easy by VoG": vog,
+        "easy by VoG within class": within_class(vog, y),
+        "hard by EL2N in training": -el2n,
+        "hard by VoG": -vog,
     }
 
 
