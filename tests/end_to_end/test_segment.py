@@ -185,11 +185,13 @@ def test_noise_trains_the_adapter_and_the_head_adjusts_by_objects(pairs, encoder
     run, again = tmp_path / "run", tmp_path / "again"
     for folder, prior in ((run, "objects"), (again, "samples")):
         succeed("fit", pairs, "--out", folder, "--backbone", encoder, *OPTIONS, "--ignore", "255",
-                "--probe", f"logit-adjusted:prior={prior}:tau=0.5",
+                "--probe", f"logit-adjusted:prior={prior}",
                 "--set", "train.loss=blv", "--set", "train.head_start=zero")  # fmt: skip
     steps = [(folder / "history.jsonl").read_text("utf-8").splitlines() for folder in (run, again)]
     losses = [[json.loads(line)["loss"] for line in lines] for lines in steps]
     assert losses[0] == losses[1]  # noise of one seed
+    written = package.load_run(run).recipe.probe.loss_options
+    assert written == {"prior": "objects", "tau": 0.5}  # half of it, as without an option
     own, other = (package.load_run(folder).model.head for folder in (run, again))
     data = package.data.open_masks(pairs, ignore=255)
     areas, pixels = np.zeros(3), np.zeros(3)

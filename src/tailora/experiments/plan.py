@@ -175,7 +175,7 @@ def make_plan(
     if not has_own and any(find_probe(probe.kind).own for probe in chosen):
         check_own_head(found[0], adaptations[0].recipe)
     usual = find_task(recipe.task).head_options
-    chosen = [replace(probe, options=probe.options or usual(probe.kind)) for probe in chosen]
+    chosen = [replace(probe, options=usual(probe.kind) | probe.options) for probe in chosen]
     return Plan(
         recipe=recipe,
         adaptations=tuple({row.name: row for row in adaptations}.values()),

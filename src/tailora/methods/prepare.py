@@ -252,9 +252,8 @@ def resolve_recipe(recipe: Recipe, loaded: LoadedBackbone, images: Dataset) -> R
     probe = recipe.probe
     if probe.views is None:
         probe = replace(probe, views=_default_views(recipe))
-    if not probe.loss_options:
-        own = find_task(recipe.task).head_options(probe.loss)
-        probe = replace(probe, loss_options=own)
+    usual = find_task(recipe.task).head_options(probe.loss)
+    probe = replace(probe, loss_options=usual | probe.loss_options)
     if probe.layers is None:
         probe = replace(probe, layers=_default_layers(recipe, loaded))
     backbone = _resolve_backbone(recipe.backbone, loaded, find_task(recipe.task).pooling)
