@@ -206,6 +206,7 @@ def test_noise_trains_the_adapter_and_the_head_adjusts_by_objects(pairs, encoder
 
 @pytest.mark.parametrize("head", [
     "conv:by_object=square-root", "dpt:loss=dice:weight=0.4:boundary=0.5", "dpt:detail=stem",
+    "vit-p",
 ])  # fmt: skip
 def test_a_head_on_maps_sees_them_everywhere(head, pairs, encoder, tmp_path, refuse, monkeypatch):
     """Trained, chosen on validation, saved, evaluated and mapped, finer than tokens too."""
@@ -247,7 +248,7 @@ def test_a_head_on_maps_sees_them_everywhere(head, pairs, encoder, tmp_path, ref
     np.testing.assert_array_equal(map_of_it, classes_of(logits, (SIDE, SIDE)) + 1)
     bad = {
         "conv:channels=0": "channels must be a whole number",
-        "conv:detail=stem": "detail='stem' shows pixels to --probe dpt or upernet of task 'seg",
+        "conv:detail=stem": "detail='stem' shows pixels to --probe dpt, upernet or vit-p of",
         "dpt:detail=steam": "unknown probe.detail 'steam'; did you mean 'stem'",
         "dpt:bands=3": "probe 'dpt' has no option 'bands'",
         "conv:boundary=-1": "boundary must be finite and at least 0, got -1",

@@ -334,7 +334,7 @@ def test_adalora_plans_by_the_epochs_a_sampler_makes():
     [
         ("segment", "deblora", "dpt", "method 'deblora' has features of tokens alone"),
         ("change", "zero-shot", "dpt", "of task 'segment', not to 'dpt' of 'change'"),
-        ("segment", "zero-shot", "conv", "--probe dpt or upernet of task 'segment', not to 'conv'"),
+        ("segment", "zero-shot", "conv", "upernet or vit-p of task 'segment', not to 'conv'"),
         ("classify", "lora", "cross-entropy", "not to 'cross-entropy' of 'classify'"),
     ],
 )

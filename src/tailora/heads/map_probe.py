@@ -6,7 +6,7 @@ steps over batches of images, with any loss of the shelf.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final, cast
 
@@ -330,20 +330,50 @@ def train_map_head(
     said, targets = head, maps.targets
     if isinstance(head, FinerHead) and maps.finer is not None:
         said, targets = head.said, maps.finer
-    images = np.flatnonzero((targets.reshape(len(targets), -1) >= 0).any(axis=1))
-    steps = epochs * -(-len(images) // _BATCH)
-    optimizer = torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=_DECAY)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(_share_of_rate, steps))
     features = maps.features
     if features.nbytes <= _AT_ONCE:  # else converted batch by batch
         features = features.astype(np.float32)
+
+    def cost(images: NDArray[np.int64]) -> Tensor:
+        wanted = torch.from_numpy(targets[images].astype(np.int64))
+        return loss(said(_tensor(features[images])), wanted)
+
+    take_steps(head.parameters(), labelled_images(targets), cost, epochs=epochs, rate=rate)
+
+
+def labelled_images(targets: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Which of some images have a place with a class.
+
+    Args:
+        targets: Class index of each place (images, ..., rows, columns), negative without one.
+    """
+    return np.flatnonzero((targets.reshape(len(targets), -1) >= 0).any(axis=1))
+
+
+def take_steps(
+    parameters: Iterable[nn.Parameter],
+    images: NDArray[np.int64],
+    cost: Callable[[NDArray[np.int64]], Tensor],
+    *,
+    epochs: int,
+    rate: float,
+) -> None:
+    """Train by steps over batches of images, with AdamW; see `train_map_head`.
+
+    Args:
+        parameters: What learns.
+        images: Numbers of the images; their order comes from torch's generator.
+        cost: The loss of some of them, in ascending order.
+        epochs: Passes over the images.
+        rate: Peak learning rate.
+    """
+    steps = epochs * -(-len(images) // _BATCH)
+    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=_DECAY)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(_share_of_rate, steps))
     for _ in range(epochs):
         for batch in torch.from_numpy(images)[torch.randperm(len(images))].split(_BATCH):
-            rows = np.sort(batch.numpy())
-            logits = said(_tensor(features[rows]))
-            wanted = torch.from_numpy(targets[rows].astype(np.int64))
             optimizer.zero_grad()
-            loss(logits, wanted).backward()
+            cost(np.sort(batch.numpy())).backward()
             optimizer.step()
             schedule.step()
 

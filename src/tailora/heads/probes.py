@@ -33,6 +33,7 @@ from tailora.heads.reslt import ResLTProbe
 from tailora.heads.sade_test_time import SADETestTimeProbe
 from tailora.heads.tau_normalisation import TauNormalisedProbe
 from tailora.heads.upernet import UPerNetProbe
+from tailora.heads.vit_p import ViTPProbe
 
 _OTHERS: Final[tuple[type[Probe], ...]] = (
     LDAMProbe,
@@ -55,6 +56,7 @@ _OTHERS: Final[tuple[type[Probe], ...]] = (
     ConvProbe,
     DPTProbe,
     UPerNetProbe,
+    ViTPProbe,
     FactoredProbe,
     PostClassificationProbe,
     MambaFCSProbe,

@@ -152,10 +152,10 @@ def check_maps(recipe: Recipe, probe: str, task: Task) -> None:
     head = find_probe(probe)
     sees_pixels = task.per_pixel and isinstance(head, MapProbe) and head.fine
     if recipe.probe.detail != "none" and not sees_pixels:
-        fine = [name for name in probe_names() if getattr(find_probe(name), "fine", False)]
+        *fine, last = (name for name in probe_names() if getattr(find_probe(name), "fine", False))
         raise ConfigError(
-            f"detail={recipe.probe.detail!r} shows pixels to --probe {' or '.join(fine)} of task "
-            f"'segment', not to {probe!r} of {task.name!r}: leave it out"
+            f"detail={recipe.probe.detail!r} shows pixels to --probe {', '.join(fine)} or {last} "
+            f"of task 'segment', not to {probe!r} of {task.name!r}: leave it out"
         )
     if not head.maps:
         return
