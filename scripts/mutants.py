@@ -255,6 +255,13 @@ BREAKS: tuple[Break, ...] = (
         ),
     ),
     Break(
+        "second-date-gaps",
+        "ground that the second scene lacks is labelled",
+        "data/scene_dates.py",
+        (("np.where(valid, np.stack([first, second]), IGNORED)", "np.stack([first, second])"),),
+        ("data/test_scene_dates.py::test_ground_that_the_second_date_lacks_is_not_labelled",),
+    ),
+    Break(
         "seed-units",
         "an interval over seeds is corrected by the class with most units",
         "metrics/seed_differences.py",

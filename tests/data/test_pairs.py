@@ -9,7 +9,7 @@ from tailora.data.change_masks import SECOND_COLOURS
 from tailora.errors import DataError
 from tailora.transitions import CHANGE, NO_CHANGE, parse_transitions
 from tests.data.change_pairs import SIDE, draw, save, write
-from tests.data.scenes import WEST, write_scene
+from tests.data.scenes import NORTH, WEST, write_scene
 
 
 def named(data, i):
@@ -113,8 +113,8 @@ def spoil_mask_size(root):
 
 
 def spoil_place(root):
-    """A second date half a pixel beside the first."""
-    for folder, west in (("before", WEST), ("after", WEST + 5)):
+    """A second date beside the first."""
+    for folder, west in (("before", WEST), ("after", WEST + 60)):
         (root / folder / "2.png").unlink()
         write_scene(root / folder / "2.tif", np.zeros((3, SIDE, SIDE), np.uint8), west=west)
 
@@ -148,7 +148,7 @@ def spoil_layout(root):
         (spoil_partner, r"'2.png' in '.*before' has no file of that name in 'after' \(1 file"),
         (spoil_size, r"after/2.png' has 6 x 7 pixels, '.*before/2.png' 6 x 6"),
         (spoil_mask_size, r"masks_after/2.png' has 6 x 7 pixels"),
-        (spoil_place, r"after/2.tif' lies on other ground \(corners 330005, 5822000, .* than"),
+        (spoil_place, r"after/2.tif' covers 0.0 % of '.*before/2.tif', at least 1% is needed"),
         (spoil_value, r"2.png' has values \(7\) that"),
         (spoil_colour, r"has colours \(\(250, 250, 250\)\) that are no class of SECOND"),
         (spoil_table, "no class names for the masks"),
@@ -160,6 +160,36 @@ def test_pairs_that_do_not_fit_are_refused(spoil, says, tmp_path):
     spoil(write(tmp_path / "land"))
     with pytest.raises(DataError, match=says):
         open_changes(tmp_path / "land")
+
+
+def blocks(values, rows=8, columns=8):
+    """Four pixels for each, and a pixel of nothing around; cut after some blocks."""
+    padded = np.pad(values, [(0, 0)] * (values.ndim - 2) + [(1, 1)] * 2)
+    return np.kron(padded, np.ones((2, 2), values.dtype))[..., : 2 * rows, : 2 * columns]
+
+
+@pytest.mark.parametrize("own_mask", [True, False])
+def test_second_dates_on_another_grid_are_warped_with_their_masks(own_mask, tmp_path):
+    root = write(tmp_path / "land")
+    second = np.random.default_rng(1).integers(0, 255, (3, SIDE, SIDE), dtype=np.uint8)
+    (root / "before" / "1.png").unlink()
+    (root / "after" / "1.png").unlink()
+    write_scene(root / "before" / "1.tif", second[::-1])
+    finer = {"pixel": 5.0, "west": WEST - 10, "north": NORTH + 10}
+    write_scene(root / "after" / "1.tif", blocks(second, columns=5), **finer)
+    before, after = draw(1)
+    if own_mask:
+        (root / "masks_after" / "1.png").unlink()
+        write_scene(root / "masks_after" / "1.tif", blocks(after[None], columns=5), **finer)
+    data = open_changes(root)
+    assert "second dates warped onto the grid of the first: 1 pair" in data.notes
+    image, names = data.source.read(1), {1: "crop", 2: "mine"}
+    np.testing.assert_array_equal(image[:3], second[::-1])
+    np.testing.assert_array_equal(image[3:, :, :4], second[:, :, :4])
+    for row, column in np.ndindex(SIDE, SIDE):
+        there = column < 4 and 9 not in (before[row, column], after[row, column])
+        cover = [names.get(int(one[row, column])) for one in (before, after)]
+        assert named(data, 1)[row, column] == (" → ".join(cover) if there else None)
 
 
 def test_dates_of_other_bands_are_refused_when_they_are_read(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import rasterio
 
 from tailora.storage import read_json
+from tests.data.scenes import write_scene
 from tests.end_to_end.chips import succeed, write_table
 from tests.end_to_end.test_segment import write_pairs
 from tests.end_to_end.test_segment_scene import QUICK, codes_of, labels_of, write_fields
@@ -38,6 +39,32 @@ def test_a_scene_of_one_date_trains_a_model_of_change(encoder, tmp_path):
         succeed("evaluate", run, later / "scene.tif", *labels_of(later), "--json", "--quiet").out
     )["task"]["rows"]
     assert np.mean([row["f_scd"] for row in rows]) > 0.5
+
+
+def test_two_scenes_on_different_grids_train_a_model_of_change(encoder, tmp_path, refuse):
+    fields, later = (write_fields(tmp_path / name, side=SIDE, seed=seed)
+                     for name, seed in (("now", 0), ("later", 5)))  # fmt: skip
+    with rasterio.open(later / "scene.tif") as file:
+        finer = np.kron(file.read(), np.ones((2, 2), np.uint8))
+    write_scene(later / "finer.tif", finer, pixel=5.0)
+    dates = f"{fields / 'scene.tif'}:after={later / 'finer.tif'}"
+    both = f"{dates}:labels_after={later / 'fields.gpkg'}"
+    words = [word if word != "segment" else "change" for word in QUICK]
+    run = tmp_path / "run"
+    succeed("fit", both, *labels_of(fields), "--out", run, "--backbone", encoder, *words)
+    found = read_json(run / "metrics.json")["task"]
+    assert found["covers"] == ["farm", "forest", "water"]
+    assert found["rows"][-1]["sek"] > 0.3  # colours tell land cover apart
+    notes = read_json(run / "run.json")["dataset"]["notes"]
+    assert [note for note in notes if "warped" in note] == [
+        "second date 'finer' is warped: from pixels of 5 in EPSG:32633 to pixels of 10 in "
+        "EPSG:32633"
+    ]
+    rows = json.loads(succeed("evaluate", run, both, *labels_of(fields), "--json", "--quiet").out)
+    assert rows["task"]["rows"][-1]["sek"] == found["rows"][-1]["sek"]
+    fit = ("fit", dates, *labels_of(fields), "--out", tmp_path / "no", "--backbone", encoder)
+    refuse(*fit, *words, says=["label 'farm' is no transition such as", "labels_after"])
+    refuse(*fit, *QUICK, says=["after and labels_after are a second date, for --task change"])
 
 
 def test_a_table_of_masks_of_one_date_trains_a_model_of_change(encoder, tmp_path, refuse):

@@ -219,6 +219,22 @@ def require_same_ground(path: Path, other: Path) -> None:
     )
 
 
+def has_place(path: Path) -> bool:
+    """Whether a file is a TIFF that says on which ground it lies."""
+    return _place(path)[0] is not None
+
+
+def lies_on(path: Path, other: Path) -> bool:
+    """Whether another file has as many pixels, and none that says it lies on other ground."""
+    if picture_size(path) != picture_size(other):
+        return False
+    try:
+        require_same_ground(path, other)
+    except DataError:
+        return False
+    return True
+
+
 def _place(path: Path) -> tuple[CRS | None, NDArray[np.float64], NDArray[np.float64]]:
     """CRS of a TIFF if it has one, first and last corner (2, xy), and lengths of a pixel (xy,)."""
     with path.open("rb") as file:

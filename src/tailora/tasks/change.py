@@ -64,9 +64,10 @@ class Change(Segmentation):
     def open(
         self, source: str | Path, *, seed: int = 0, to_learn: bool = True, **options: Any
     ) -> "Dataset":
-        """Open pairs of images with masks, or make pairs of images of one date.
+        """Open pairs of images with masks or two scenes, or make pairs of images of one date.
 
-        Those are scenes with labels, a folder with images/ and masks/ or a table with columns
+        Two scenes are one with the option `after`; see `tailora.data.scene_dates`. Of one date are
+        scenes with labels, a folder with images/ and masks/ or a table with columns
         `image` and `mask`, as `tailora.data.open_masks` reads them, or a built-in dataset with
         masks; see `tailora.data.star_pairs`.
 
@@ -75,17 +76,20 @@ class Change(Segmentation):
             ConfigError: An option is wrong, or is one of scenes.
         """
         from tailora.data import BUILT_IN, open_changes, open_dataset
-        from tailora.data.open import is_scene, refuse_misspelt
+        from tailora.data.open import is_scene, open_windows, refuse_misspelt
         from tailora.data.readers.masks import has_masks_of_one_date
+        from tailora.data.scene_dates import open_date_windows
         from tailora.data.star_pairs import pair_up
         from tailora.errors import ConfigError
 
         refuse_misspelt(source)
+        given = {key: value for key, value in options.items() if value is not None}
+        if is_scene(source, given):
+            cut = open_date_windows
+            return open_windows(source, seed=seed, to_learn=to_learn, cut=cut, **given)
         name = str(source).partition(":")[0]
         built_in = name in _OF_ONE_DATE and not Path(name).exists()
-        of_one_date = built_in or has_masks_of_one_date(source)
-        given = {key: value for key, value in options.items() if value is not None}
-        if of_one_date or is_scene(source, given):
+        if built_in or has_masks_of_one_date(source):
             return pair_up(super().open(source, seed=seed, to_learn=to_learn, **given), seed=seed)
         given.pop("usual_chip", None)
         if name in BUILT_IN and not Path(name).exists():

@@ -30,13 +30,12 @@ from tailora.data.images import UNREADABLE
 from tailora.data.masks import (
     IGNORED,
     ClassTable,
-    picture_size,
     read_class_table,
     read_mask,
-    require_same_ground,
 )
 from tailora.data.readers.masks import by_stem, class_table, value_of
 from tailora.data.readers.table import TABLE_EXTENSIONS, read_table
+from tailora.data.readers.warped_pairs import Warp, WarpedImages, WarpedMasks, warp_of
 from tailora.data.sources import FileImages, ImageSource
 from tailora.data.splits import split_name
 from tailora.errors import DataError
@@ -86,9 +85,12 @@ def open_changes(
             the images. Masks of colours have those of SECOND.
         ignore: Value of pixels that have no class, besides those that the table calls `ignore`.
 
+    Second dates on another grid are warped onto the first, if both say where they lie.
+
     Raises:
-        DataError: The layout is another one, an image has no partner or mask, sizes differ, a mask
-            has values or colours without a name, or an error of `tailora.data.check`.
+        DataError: The layout is another one, an image has no partner or mask, sizes differ, dates
+            share less than 1 % of the ground of the first, a mask has values or colours without a
+            name, or an error of `tailora.data.check`.
         ConfigError: An option has a wrong value.
     """
     path = Path(source)
@@ -100,15 +102,19 @@ def open_changes(
         raise DataError(
             f"no folder or table ({', '.join(TABLE_EXTENSIONS)}) of pairs: {str(path)!r}"
         )
-    _check_places(found)
+    warps = _warps(found)
     ignored = [] if ignore is None else [value_of(ignore)]
     folder = path if path.is_dir() else path.parent
     names, read = _reader(folder, found.masks, classes, ignored)
     first, second = (FileImages(images, found.ids) for images in found.images)
+    masks, notes = ChangeFiles(found.masks, read), ()
+    if warps:
+        second, masks = WarpedImages(second, warps), WarpedMasks(masks, warps)
+        notes = (f"second dates warped onto the grid of the first: {counted(len(warps), 'pair')}",)
     return assemble_changes(
         path.resolve().stem if path.is_file() else path.resolve().name,
-        PairImages(first, second), ChangeFiles(found.masks, read), names,
-        splits=found.splits, groups=found.groups, seed=seed, to_learn=to_learn,
+        PairImages(first, second), masks, names,
+        splits=found.splits, groups=found.groups, seed=seed, notes=notes, to_learn=to_learn,
     )  # fmt: skip
 
 
@@ -282,20 +288,11 @@ def _from_table(path: Path) -> _Pairs:
     )  # fmt: skip
 
 
-def _check_places(pairs: _Pairs) -> None:
-    def check(before: Path, after: Path, masks: tuple[Path, ...]) -> None:
-        size = picture_size(before)
-        for other in (after, *masks):
-            found = picture_size(other)
-            if found != size:
-                raise DataError(
-                    f"{str(other)!r} has {found[0]} x {found[1]} pixels, {str(before)!r} "
-                    f"{size[0]} x {size[1]}; images and masks of a pair must lie pixel on pixel"
-                )
-            require_same_ground(before, other)
-
+def _warps(pairs: _Pairs) -> dict[int, Warp]:
+    """Check where the files of all pairs lie; return which second dates must be warped."""
     with ThreadPoolExecutor(_THREADS) as pool:
-        list(pool.map(check, *pairs.images, pairs.masks))
+        found = list(pool.map(warp_of, *pairs.images, pairs.masks))
+    return {i: warp for i, warp in enumerate(found) if warp}
 
 
 def _reader(

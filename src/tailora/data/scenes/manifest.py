@@ -35,10 +35,12 @@ _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
     "min_train": (int,),
     "outside": (str,),
     "classes": (str,),
+    "after": (list, str),
+    "labels_after": (str,),
 }
 _OF_CHIPS: Final = tuple(item.name for item in fields(Chips))
-_PATHS: Final = ("labels", "classes")
-_LISTS: Final = ("files", "bands", "band_names")
+_PATHS: Final = ("labels", "classes", "labels_after")
+_LISTS: Final = ("files", "bands", "band_names", "after")
 _OF_SCENE: Final = ("name", "bands", "band_names", "sensor", "nodata", "resampling", "alpha")
 _TABLE: Final = "scene"
 _LARGEST: Final = 2**62
@@ -229,10 +231,11 @@ def _scene(where: str, content: Mapping[str, Any], folder: Path) -> SceneFiles:
     single = {
         key: value for key, value in content.items() if key not in (*_LISTS, *_PATHS, *_OF_CHIPS)
     }
+    paths = {key: folder / content[key] for key in _PATHS if key in content}
     return SceneFiles(
         files=tuple(_files(lists["files"], folder)),
-        labels=folder / content["labels"],
-        classes=folder / content["classes"] if "classes" in content else None,
+        after=tuple(_files(lists["after"], folder)),
+        **paths,
         bands=lists["bands"],
         band_names=lists["band_names"],
         **single,

@@ -35,6 +35,8 @@ class SceneFiles:
         unlabelled: Value of a raster of classes that means "no class", besides its nodata value.
         classes: Table of lines VALUE,NAME with the classes of a raster; None uses what it declares.
         rater_field: Field with the name of who drew a polygon or point; None takes all as one.
+        after: The same rasters of a second date, on any grid, for changes.
+        labels_after: Land cover of the second date, if `labels` are that of the first.
     """
 
     files: tuple[Path, ...]
@@ -51,6 +53,8 @@ class SceneFiles:
     unlabelled: float | None = None
     classes: Path | None = None
     rater_field: str | None = None
+    after: tuple[Path, ...] = ()
+    labels_after: Path | None = None
 
 
 def open_scenes(scenes: Sequence[SceneFiles]) -> list[Scene]:
@@ -60,6 +64,11 @@ def open_scenes(scenes: Sequence[SceneFiles]) -> list[Scene]:
         DataError: They cannot be used, or have different bands.
         ConfigError: An option is wrong.
     """
+    if any(one.after or one.labels_after for one in scenes):
+        raise ConfigError(
+            "after and labels_after are a second date, for --task change; choose it, or leave them "
+            "out"
+        )
     opened = [
         open_scene(
             one.files, name=one.name, bands=one.bands, band_names=one.band_names, sensor=one.sensor,

@@ -69,7 +69,7 @@ def open_scene_windows(
     how = chips or Chips(chip=WINDOW)
     opened = open_scenes(scenes)
     marked = labels_of(scenes, opened)
-    laid, classes, elsewhere = _pixel_labels(opened, marked, how.outside)
+    laid, classes, elsewhere = pixel_labels(opened, marked, how.outside)
     surveys = [_Survey(one, how, len(classes)) for one in laid]
     for survey in surveys:
         survey.count()
@@ -179,7 +179,7 @@ class _PixelLabels:
             return np.ones(window[2:], dtype=bool)
 
 
-def _pixel_labels(
+def pixel_labels(
     scenes: Sequence[Scene], marked: Sequence[Labels | LabelRaster], outside: str | None
 ) -> tuple[list[_PixelLabels], tuple[str, ...], int]:
     """Return the labels of each scene by each rater, the classes, and how many labels lie outside.
