@@ -83,6 +83,22 @@ BREAKS: tuple[Break, ...] = (
         ),
     ),
     Break(
+        "boxes-upright",
+        "features of objects are pooled without the angle of their boxes",
+        "detection/roi_pooling.py",
+        (("boxes[:, 4:5].cos(), boxes[:, 4:5].sin()", "1.0, 0.0"),),
+        ("detection/test_roi_pooling.py::test_the_mean_of_points_that_scipy_reads",),
+    ),
+    Break(
+        "tokens-cornered",
+        "a token is taken for its corner where features of objects are pooled",
+        "detection/roi_pooling.py",
+        (("at * cells - 0.5", "at * cells"),),
+        (
+            "detection/test_roi_pooling.py::test_a_ramp_gives_its_value_at_the_centre_whatever_the_angle",
+        ),
+    ),
+    Break(
         "difficult-false",
         "detections of difficult objects count as false alarms",
         "metrics/detection.py",

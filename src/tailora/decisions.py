@@ -21,11 +21,14 @@ class Decisions:
         sample: Number of the image that each belongs to, (rows,).
         place: Where in the image: its number in the flattened grid of decisions, (rows,).
         labels: Class index of each, (rows,).
+        boxes: Under which its features are pooled, as shares of the side of the image (rows, 5);
+            `place` is then a number among them. None where features are those at its place.
     """
 
     sample: NDArray[np.int64]
     place: NDArray[np.int64]
     labels: NDArray[np.int64]
+    boxes: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -37,7 +40,21 @@ class Decisions:
 
     def select(self, rows: NDArray[np.bool_]) -> "Decisions":
         """Keep some of them."""
-        return Decisions(self.sample[rows], self.place[rows], self.labels[rows])
+        boxes = None if self.boxes is None else self.boxes[rows]
+        kept = self.sample[rows], self.place[rows], self.labels[rows]
+        return Decisions(*kept, boxes)
+
+    def of(self, images: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows of some images, image by image, and the position of its image in them for each.
+
+        Args:
+            images: Numbers of images, in any order (images,).
+        """
+        first = np.searchsorted(self.sample, images)
+        many = np.searchsorted(self.sample, images, side="right") - first
+        start = np.cumsum(many) - many
+        rows = np.arange(many.sum()) + np.repeat(first - start, many)
+        return rows, np.repeat(np.arange(len(images)), many)
 
 
 def labelled(samples: NDArray[np.int64], targets: NDArray[np.integer]) -> Decisions:

@@ -20,6 +20,7 @@ from tailora.data import open_shapes_dota
 from tailora.detection import focal_presence
 from tailora.detection.rotated_fcos import assign
 from tailora.errors import ConfigError
+from tailora.methods.stages import rows_of_maps
 from tailora.tasks.detection import Detection
 
 NONE = ImageObjects(np.zeros((0, 5)), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool))
@@ -112,11 +113,17 @@ def test_without_options_only_turns_are_left():
     assert own.seen is not None
 
 
-def test_tokens_of_objects_that_stay_are_those_of_the_data():
+def test_vectors_of_objects_that_stay_are_those_of_the_data():
+    """Training, where objects may move, and heads, which see what is stored, see one vector."""
     data, task = open_shapes_dota(train=40, test=12, ratio=3), Detection()
-    samples = np.arange(20)
-    found = task.object_targets(data, task.objects(data, samples, 126), (9, 9), 126)
-    np.testing.assert_array_equal(found, task.targets(data, (9, 9))[samples])
+    samples = np.arange(3, 20)
+    with torch.random.fork_rng():
+        maps = torch.randn(len(samples), 9, 9, 4)
+    found, classes = task.object_rows(maps, task.objects(data, samples, 126), 126)
+    decisions = task.decisions(data, samples, np.zeros(0))
+    expected = rows_of_maps(maps.numpy(), samples, decisions)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
+    assert classes.tolist() == decisions.labels.tolist()
 
 
 def test_beyond_an_image_nothing_is_learnt():

@@ -7,7 +7,14 @@ import torch
 from tailora.backbones.symmetries import dihedral
 from tailora.boxes import iou_matrix, to_boxes, to_corners, turned_boxes
 from tailora.data import open_shapes_dota
-from tailora.tasks.detection import Detection, detections_of, tokens_at
+from tailora.heads.boxed import logits_in_boxes
+from tailora.tasks.detection import (
+    Detection,
+    as_shares,
+    detections_of,
+    likely_places,
+    tokens_at,
+)
 
 
 def drawn(box, side=40):
@@ -50,16 +57,56 @@ def test_points_outside_an_image_take_the_nearest_token():
     assert (row.tolist(), column.tolist()) == ([0, 1, 1], [0, 1, 1])
 
 
-def test_the_class_at_the_centre_of_a_box_scores_it():
+def test_every_object_that_counts_is_a_row_even_of_two_in_one_token():
+    data = open_shapes_dota(train=40, test=12, ratio=3)
+    samples = np.arange(5, 20)
+    found = Detection().decisions(data, samples, np.zeros(0))
+    whole = [data.targets.read(i).inside for i in samples.tolist()]
+    assert found.sample.tolist() == np.repeat(samples, [len(one.classes) for one in whole]).tolist()
+    assert found.labels.tolist() == np.concatenate([one.classes for one in whole]).tolist()
+    expected = np.concatenate([to_boxes(one.corners) for one in whole])
+    np.testing.assert_allclose(found.boxes[:, :4] * 128, expected[:, :4], atol=1e-9)
+    np.testing.assert_allclose(found.boxes[:, 4], expected[:, 4])
+    x, y = expected[0, :2]
+    name = Detection().names(data, found, (9, 9))[0]
+    assert name == f"{data.source.id(5)}#{x:.0f},{y:.0f}"
+
+
+class Last(torch.nn.Module):
+    """The square of the feature is the logit of the second class; it sees maps or rows."""
+
+    def __init__(self, *, sees_maps):
+        super().__init__()
+        self.sees_maps = sees_maps
+        self.shapes = []
+
+    def forward(self, features):
+        self.shapes.append(features.shape)
+        return torch.cat([0 * features, features.square()], dim=-1)
+
+
+def test_a_head_sees_vectors_of_boxes_and_one_on_maps_is_read_under_them():
+    """Half of the box lies on 1, half on 3: the square of their mean, or the mean of squares."""
+    maps = torch.tensor([[[[1.0], [3.0]], [[1.0], [3.0]]]] * 2)
+    boxes = [np.zeros((0, 5)), np.array([[0.5, 0.5, 0.5, 0.5, np.pi / 2]] * 3)]
+    rows, placed = Last(sees_maps=False), Last(sees_maps=True)
+    none, found = logits_in_boxes(rows, maps, boxes)
+    assert (none.shape, found.shape) == ((0, 2), (3, 2))
+    np.testing.assert_allclose(found[:, 1], 2.0**2, rtol=1e-6)
+    np.testing.assert_allclose(logits_in_boxes(placed, maps, boxes)[1][:, 1], 5.0, rtol=1e-6)
+    assert (rows.shapes, placed.shapes) == ([(3, 1)], [(2, 2, 2, 1)])
+
+
+def test_the_class_of_a_box_scores_it():
     """Two boxes of one place fall to one; a second likely class keeps its own detection."""
     detected = np.array([
         [0.9, 10, 10, 8, 4, 0.3], [0.8, 10.5, 10, 8, 4, 0.3], [0.5, 30, 30, 6, 6, 0],
         [0.04, 5, 30, 6, 6, 0],
     ])  # fmt: skip
-    logits = np.zeros((2, 2, 3))
-    logits[0, 0] = np.log([0.7, 0.28, 0.02])
-    logits[1, 1] = np.log([0.01, 0.01, 0.98])
-    corners, scores, classes = detections_of(detected, logits, image_size=40)
+    places = likely_places(detected[[3, 1, 0, 2]])
+    np.testing.assert_array_equal(places, detected[:3])
+    logits = np.log([[0.7, 0.28, 0.02], [0.7, 0.28, 0.02], [0.01, 0.01, 0.98]])
+    corners, scores, classes = detections_of(places, logits)
     assert classes.tolist() == [0, 2, 1]
     np.testing.assert_allclose(scores, [0.9 * 0.7, 0.5 * 0.98, 0.9 * 0.28])
     expected = to_corners(detected[[0, 2, 0], 1:])
@@ -67,7 +114,9 @@ def test_the_class_at_the_centre_of_a_box_scores_it():
 
 
 def test_nothing_detected_gives_empty_arrays():
-    corners, scores, classes = detections_of(np.zeros((5, 6)), np.zeros((2, 2, 3)), image_size=28)
+    places = likely_places(np.zeros((5, 6)))
+    corners, scores, classes = detections_of(places, np.zeros((0, 3)))
+    assert as_shares(places[:, 1:], 28).shape == (0, 5)
     assert (corners.shape, scores.shape, classes.shape) == ((0, 4, 2), (0,), (0,))
 
 

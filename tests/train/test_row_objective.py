@@ -1,5 +1,6 @@
 """Losses of decisions within images: which rows count, that targets turn along, what is added."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from tailora.backbones.symmetries import dihedral
+from tailora.decisions import Decisions
 from tailora.losses.parts import noted_parts
 from tailora.train.objectives import (
     Detecting,
@@ -21,6 +23,11 @@ CPU = torch.device("cpu")
 # two images of 2 x 2 pixels, which are their own tokens; a label for each, -1 for none
 IMAGES = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]], [[[5.0, 6.0], [7.0, 8.0]]]])
 LABELS = np.array([[[0, 1], [-1, 1]], [[-1, -1], [-1, 0]]])
+
+
+def decided(sample, place):
+    """Decisions at places of images, whose classes do not matter."""
+    return Decisions(np.array(sample), np.array(place), np.zeros(len(place), dtype=np.int64))
 
 
 class Pixels:
@@ -102,12 +109,12 @@ def test_a_batch_without_any_label_costs_nothing_but_reaches_every_parameter():
 
 
 def test_targets_of_rows_are_reached_where_they_lie():
-    """Rows 0 and 1 lie in image 1, row 2 in image 0; unnamed places are free."""
-    row_of = torch.tensor([[-1, -1, 2, -1], [1, -1, -1, 0]])
-    targets = torch.tensor([[8.5], [5.0], [1.0]])
+    """Row 0 lies in image 0, rows 1 and 2 in image 1; unnamed places are free."""
+    targets = torch.tensor([[1.0], [5.0], [8.5]])
     found = target_objective(
         lambda images: images.movedim(1, -1), lambda rows: IMAGES[torch.from_numpy(rows)],
-        targets, torch.tensor([0.5]), device=CPU, row_of=row_of,
+        targets, torch.tensor([0.5]), device=CPU,
+        decisions=decided([0, 1, 1], [2, 0, 3]),
     )  # fmt: skip
     value = found(np.array([0, 1]), None)
     by_hand = (((3 - 1) / 0.5) ** 2 + ((5 - 5) / 0.5) ** 2 + ((8 - 8.5) / 0.5) ** 2) / 3
@@ -115,16 +122,15 @@ def test_targets_of_rows_are_reached_where_they_lie():
     assert float(found(np.array([1]), None)) == pytest.approx(0.5)
 
 
-def test_no_target_need_lie_at_the_last_places():
-    """The table ends with the last place that has a target anywhere, and images have more."""
+def test_targets_of_objects_are_reached_under_their_boxes():
+    """A box over the left column of image 1: the mean of 5 and 7; images in any order."""
+    boxes = np.array([[0.25, 0.5, 0.0, 1.0, 0.0]])
     found = target_objective(
         lambda images: images.movedim(1, -1), lambda rows: IMAGES[torch.from_numpy(rows)],
-        torch.tensor([[8.5], [1.0]]), torch.tensor([0.5]), device=CPU,
-        row_of=torch.tensor([[-1, -1, 1], [0, -1, -1]]),
+        torch.tensor([[4.0]]), torch.tensor([0.5]), device=CPU,
+        decisions=replace(decided([1], [0]), boxes=boxes),
     )  # fmt: skip
-    pixels = IMAGES.flatten(1)
-    by_hand = (((pixels[0, 2] - 1) / 0.5) ** 2 + ((pixels[1, 0] - 8.5) / 0.5) ** 2) / 2
-    assert float(found(np.array([0, 1]), None)) == pytest.approx(float(by_hand))
+    assert float(found(np.array([1, 0]), None)) == pytest.approx(((6 - 4) / 0.5) ** 2, rel=1e-5)
 
 
 def test_losses_beside_the_targets_are_added_and_alone_where_there_are_none():
@@ -137,7 +143,7 @@ def test_losses_beside_the_targets_are_added_and_alone_where_there_are_none():
     found = target_objective(
         lambda images: images.movedim(1, -1) * scale, lambda rows: IMAGES[torch.from_numpy(rows)],
         torch.tensor([[1.0]]), torch.tensor([0.5]), device=CPU,
-        row_of=torch.tensor([[-1, -1, 0], [-1, -1, -1]]), beside=beside,
+        decisions=decided([0], [2]), beside=beside,
     )  # fmt: skip
     with noted_parts() as parts:
         value = found(np.array([1, 0]), None)

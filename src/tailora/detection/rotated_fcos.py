@@ -2,7 +2,7 @@
 
 A pyramid of maps is made from the one map that a plain transformer has (ViTDet), and each location
 of it says whether it lies in an object, and in which box (FCOS, with an angle). Which class an
-object is of is not decided here: the head of a run decides it on the token at the box's centre.
+object is of is not decided here: the head of a run decides it on the tokens under the box.
 """
 
 from collections.abc import Sequence

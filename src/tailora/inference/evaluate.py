@@ -1,7 +1,7 @@
 """Evaluate a finished run on its own test split, or on other data with the same classes."""
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -15,8 +15,10 @@ from tailora.class_names import canonical_name
 from tailora.counts import ClassCounts, make_groups
 from tailora.data import Dataset, PreparedImages, prepare_images, resize
 from tailora.data.scenes.chips import share_ground
-from tailora.decisions import Decisions, labelled
+from tailora.decisions import Decisions
 from tailora.errors import ConfigError, DataError, RunError, unknown_name
+from tailora.features.rows import row_features
+from tailora.heads.boxed import logits_in_boxes
 from tailora.heads.map_probe import finest
 from tailora.heads.probe import sees_maps
 from tailora.methods.band_choice import with_band_names
@@ -110,7 +112,8 @@ def _decisions(
 ) -> tuple[Decisions, dict[str, int]]:
     """Labelled decisions of some images as the run's classes, and how many it knows no class of."""
     grid = task.grid(run.model.encoder, run.input.image_size)
-    found = labelled(samples, task.targets(data, grid, fit=run.input.resize)[samples])
+    targets = task.targets(data, grid, fit=run.input.resize)[samples]
+    found = task.decisions(data, samples, targets)
     own = _match_labels(run, data, found.labels)
     others, counts = np.unique(found.labels[own < 0], return_counts=True)
     left = {data.classes[c]: int(n) for c, n in zip(others, counts, strict=True)}
@@ -118,8 +121,7 @@ def _decisions(
         raise RunError(
             f"run {str(run.folder.path)!r} knows no class of {data.name!r}, only {run.class_names}"
         )
-    known = Decisions(found.sample, found.place, own)
-    return known.select(own >= 0), unknown | left
+    return replace(found, labels=own).select(own >= 0), unknown | left
 
 
 def _probabilities(
@@ -133,21 +135,17 @@ def _probabilities(
     """What the head says of each decision (rows, classes), not scaled."""
     device = next(run.model.parameters()).device
     model = run.model.features if task.per_image else task.model(run.model.encoder)
-    grid = task.grid(run.model.encoder, run.input.image_size)
     samples, probe = decisions.samples, run.recipe.probe
     told, seen = [], []
     with torch.inference_mode(), progress("predicting", len(samples)) as advance:
         for start in range(0, len(samples), _BATCH):
             batch = samples[start : start + _BATCH]
-            first, last = np.searchsorted(decisions.sample, [batch[0], batch[-1] + 1])
-            image = np.searchsorted(batch, decisions.sample[first:last])
+            own, image = decisions.of(batch)
             pixels = _pixels(run, images, batch, bands).to(device)
-            place = decisions.place[first:last]
             if sees_maps(run.model.head):
-                logits = run.model.head(model(pixels)).flatten(1, -2)[image, place]
+                logits = row_features(run.model.head(model(pixels)), image, decisions, own)
             else:
-                features = model(pixels).flatten(1, -2) if grid else model(pixels)[:, None]
-                rows = features[image, place]
+                rows = row_features(model(pixels), image, decisions, own)
                 logits = run.model.head(rows)
                 if probe.smoothing:
                     seen.append(rows.float().cpu().numpy())
@@ -178,6 +176,13 @@ def _measured(
 
         return said
 
+    def in_boxes(
+        positions: NDArray[np.int64], boxes: Sequence[NDArray[np.floating]]
+    ) -> list[NDArray[np.float32]]:
+        with torch.inference_mode():
+            maps = model(_pixels(run, images, samples[positions], bands).to(device))
+        return logits_in_boxes(run.model.head, maps, boxes)
+
     detector = run_detector(run, task)
 
     def said(image: NDArray[Any]) -> NDArray[np.float32]:
@@ -199,6 +204,7 @@ def _measured(
                 run.metrics.methods[-1].head,
                 said_by(finest(run.model.head)),
                 None if detector is None else said_by(detector),
+                None if detector is None else in_boxes,
             ),
         ],
         classes=run.class_names,

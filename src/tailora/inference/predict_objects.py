@@ -16,11 +16,18 @@ from tailora.boxes import Boxes, make_tiles, merge_tiles, write_submission
 from tailora.data import resize
 from tailora.data.images import EXTENSIONS
 from tailora.errors import ConfigError, DataError
+from tailora.heads.boxed import logits_in_boxes
 from tailora.inference.predict import image_files, read_or_skip
 from tailora.methods.detectors import run_detector
 from tailora.progress import Progress, silent
 from tailora.runs.run import Run
-from tailora.tasks.detection import LEAST_SCORE, OVERLAP, detections_of
+from tailora.tasks.detection import (
+    LEAST_SCORE,
+    OVERLAP,
+    as_shares,
+    detections_of,
+    likely_places,
+)
 from tailora.tasks.task import find_task
 
 SHARE: Final = 0.2
@@ -158,11 +165,13 @@ def _find_in_windows(
         batch = torch.from_numpy(windows[start : start + _AT_ONCE]).to(device)
         with torch.inference_mode():
             features = model(batch)
-            places = detector(features).float().cpu().numpy()
-            logits = run.model.head(features).float().cpu().numpy()
+            detected = detector(features).float().cpu().numpy()
+        places = [likely_places(own, least_score=least_score) for own in detected]
+        boxes = [as_shares(own[:, 1:], size) for own in places]
+        said = logits_in_boxes(run.model.head, features, boxes)
         found += [
-            detections_of(own, said, image_size=size, least_score=least_score)
-            for own, said in zip(places, logits, strict=True)
+            detections_of(own, logits, least_score=least_score)
+            for own, logits in zip(places, said, strict=True)
         ]
     return found
 

@@ -15,7 +15,7 @@ from tailora.backbones import Encoder, LoadedBackbone
 from tailora.config.recipe import BackboneOptions, ProbeOptions, Recipe, TrainOptions
 from tailora.counts import ClassCounts, Groups
 from tailora.data import Dataset, PreparedImages
-from tailora.decisions import Decisions, labelled
+from tailora.decisions import Decisions
 from tailora.errors import ConfigError
 from tailora.progress import Progress
 from tailora.runs.folder import RunFolder
@@ -99,7 +99,7 @@ class Job:
     def decisions(self, split: str) -> Decisions:
         """Labelled decisions of a split: the rows of features, heads and metrics."""
         samples = self.dataset.indices(split)
-        return labelled(samples, self.targets[samples])
+        return self.task.decisions(self.dataset, samples, self.targets[samples])
 
     def units(self, split: str) -> NDArray[Any] | None:
         """What the bootstrap resamples (rows,): groups, or images with several decisions.

@@ -16,6 +16,7 @@ from tailora.config.recipe import EvaluateOptions, ProbeOptions
 from tailora.counts import rows_by_class
 from tailora.data.readers.table import inert
 from tailora.decisions import Decisions
+from tailora.heads.boxed import logits_in_boxes
 from tailora.heads.linear_probe import Loss, fit_linear_probe, predict_logits
 from tailora.heads.loss_probe import repeatable
 from tailora.heads.map_probe import finest
@@ -26,7 +27,7 @@ from tailora.methods.deblora.calibrate import Calibration
 from tailora.methods.job import Job
 from tailora.methods.label_curves import head_penalty, label_curves
 from tailora.methods.method import PLAIN, Method, StageResult, head_options, head_rows, seeing
-from tailora.methods.stages import stage_detector, stage_maps
+from tailora.methods.stages import rows_of_maps, stage_detector, stage_maps
 from tailora.metrics import (
     ClassEvidence,
     ClusterSummary,
@@ -162,8 +163,7 @@ def row_logits(
         return predict_logits(head, rows)
     samples, decisions = job.dataset.indices(split), job.decisions(split)
     placed = predict_logits(head, stage_maps(job, method.feature_stage(job), split))
-    image = np.searchsorted(samples, decisions.sample)
-    return placed.reshape(len(samples), -1, placed.shape[-1])[image, decisions.place]
+    return rows_of_maps(placed, samples, decisions)
 
 
 def _probabilities(
@@ -340,8 +340,15 @@ def placed_row(
         return rows.reshape(*found.shape[:-1], -1)
 
     detector = stage_detector(job, stage)
-    detected = None if detector is None else partial(_detected, detector, maps)
-    return PlacedRow(method.name, head_name, logits, detected)
+    if detector is None:
+        return PlacedRow(method.name, head_name, logits)
+
+    def in_boxes(
+        images: NDArray[np.int64], boxes: Sequence[NDArray[np.floating]]
+    ) -> list[NDArray[np.float32]]:
+        return logits_in_boxes(head, torch.from_numpy(np.array(maps[images])).float(), boxes)
+
+    return PlacedRow(method.name, head_name, logits, partial(_detected, detector, maps), in_boxes)
 
 
 def _detected(

@@ -8,13 +8,16 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tailora import processes
 from tailora.adapters import AdapterSpec, trained_parameters
 from tailora.backbones.symmetries import dihedral, over_views
+from tailora.decisions import Decisions
 from tailora.features import FeatureBank, extract, make_together
+from tailora.features.rows import row_features
 from tailora.methods.job import Job
 from tailora.randomness import seeded
 from tailora.runs.image_history import write_image_history
@@ -33,6 +36,8 @@ from tailora.train.adapter_spectrum import adapter_spectrum
 from tailora.train.base_adaptation import AnyEncoder, with_adapter
 from tailora.train.history import StageFolder
 from tailora.train.image_history import SeenImages
+
+_AT_ONCE = 64  # images
 
 
 def train_once(job: Job, stage: str, make: Callable[[], AnyEncoder], *, parameters: int) -> None:
@@ -142,8 +147,26 @@ def stage_features(
     if job.task.per_image:
         return _encoded(job, stage, view, decisions.sample, encoder, turn=turn)
     samples, maps = job.dataset.indices(split), stage_maps(job, stage, split, encoder, turn=turn)
-    image = np.searchsorted(samples, decisions.sample)
-    return maps.reshape(len(samples), -1, maps.shape[-1])[image, decisions.place].astype(np.float32)
+    return rows_of_maps(maps, samples, decisions)
+
+
+def rows_of_maps(
+    maps: NDArray[np.floating], samples: NDArray[np.int64], decisions: Decisions
+) -> NDArray[np.float32]:
+    """What maps say of decisions (rows, features), some images at a time.
+
+    Args:
+        maps: Of images (images, *grid, features); may be on disk.
+        samples: Numbers of the images, ascending (images,).
+        decisions: About these images.
+    """
+    found = np.empty((len(decisions), maps.shape[-1]), dtype=np.float32)
+    for start in range(0, len(samples), _AT_ONCE):
+        rows, image = decisions.of(samples[start : start + _AT_ONCE])
+        if len(rows):
+            part = torch.from_numpy(np.array(maps[start : start + _AT_ONCE]))
+            found[rows] = row_features(part, image, decisions, rows).numpy()
+    return found
 
 
 def stage_maps(

@@ -2,8 +2,8 @@
 
 A detector that is trained with the adapter says where objects are; it knows no classes, so that
 rare ones are found by what frequent ones have taught. Which class an object is of is one decision,
-one row of features: the token at its centre. Losses, samplers and heads for long tails therefore
-apply to objects as they do to images.
+one row of features: the mean of the tokens under its turned box. Losses, samplers and heads for
+long tails therefore apply to objects as they do to images.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,16 +18,16 @@ from tailora import registry
 from tailora.augment.moved_objects import ImageObjects
 from tailora.boxes import Boxes, merge_tiles, rotated_nms, to_corners
 from tailora.data.objects import Objects, TileObjects
+from tailora.decisions import Decisions
 from tailora.errors import ConfigError, DataError
 from tailora.tasks.task import Measured, PlacedRow, Task
-from tailora.tasks.tokens import token_encoder, token_names
+from tailora.tasks.tokens import token_encoder
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from tailora.backbones import AnyEncoder
     from tailora.data import Dataset
-    from tailora.decisions import Decisions
     from tailora.metrics import RunMetrics
     from tailora.metrics.places import Places
     from tailora.report.blocks import Section
@@ -136,7 +136,8 @@ class Detection(Task):
     ) -> NDArray[np.integer]:
         """Class of each token: that of the object whose centre lies in it, of several the rarest.
 
-        Difficult objects, and those cut by the border of a tile, are no decision.
+        Heads that see maps learn from it. Difficult objects, and those cut by the border of a tile,
+        count for none.
         """
         found = np.full((len(data), *grid), _NONE, dtype=np.int16)
         rank = _rank(data)
@@ -146,6 +147,19 @@ class Detection(Task):
             centers = one.inside.boxes[counted, :2]
             _decide(found[i], centers, one.inside.classes[counted], rank, one.tile.size)
         return found
+
+    def decisions(
+        self, data: "Dataset", samples: NDArray[np.int64], targets: NDArray[np.integer]
+    ) -> Decisions:
+        """Every object that counts, with the box that its features are pooled under."""
+        parts = []
+        for i, own in zip(samples.tolist(), self.objects(data, samples, 1), strict=True):
+            place = np.flatnonzero(own.counts)
+            parts.append((np.full(len(place), i), place, own.classes[place], own.boxes[place]))
+        none = np.zeros(0, dtype=np.int64)
+        parts.append((none, none, none, np.zeros((0, 5))))
+        sample, place, classes, boxes = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return Decisions(sample, place, classes.astype(np.int64), boxes)
 
     def objects(
         self,
@@ -164,25 +178,34 @@ class Detection(Task):
             found.append(own if turns is None else own.turned(int(turns[k]), size))
         return found
 
-    def object_targets(
-        self,
-        data: "Dataset",
-        objects: Sequence[ImageObjects],
-        grid: tuple[int, ...],
-        size: int,
-    ) -> NDArray[np.int64]:
-        """Class of each token of images with these objects (images, *grid); see `targets`."""
-        found = np.full((len(objects), *grid), _NONE, dtype=np.int64)
-        rank = _rank(data)
-        for mine, one in zip(found, objects, strict=True):
-            _decide(mine, one.boxes[one.counts, :2], one.classes[one.counts], rank, size)
-        return found
+    def object_rows(
+        self, features: "Tensor", objects: Sequence[ImageObjects], size: int
+    ) -> "tuple[Tensor, Tensor]":
+        """Tokens pooled under the box of each object that counts, and its class."""
+        import torch
 
-    def names(
-        self, data: "Dataset", decisions: "Decisions", grid: tuple[int, ...]
-    ) -> Sequence[str]:
-        """Image, row and column of the token of each object."""
-        return token_names(data, decisions, grid[1])
+        from tailora.detection import rotated_roi_pool
+
+        image = np.repeat(np.arange(len(objects)), [int(one.counts.sum()) for one in objects])
+        boxes = np.concatenate([one.boxes[one.counts] for one in objects])
+        boxes[:, :4] /= size
+        classes = np.concatenate([one.classes[one.counts] for one in objects])
+        which, labels = (
+            torch.from_numpy(part.astype(np.int64)).to(features.device) for part in (image, classes)
+        )
+        return rotated_roi_pool(features, which, torch.from_numpy(boxes)), labels
+
+    def names(self, data: "Dataset", decisions: Decisions, grid: tuple[int, ...]) -> Sequence[str]:
+        """Tile, and column and row of the centre of each object in pixels of it."""
+        if decisions.boxes is None:
+            raise DataError(f"decisions of task {self.name!r} have boxes, and these have none")
+        tiles = {int(i): (data.source.id(int(i)), _tile(data, int(i))) for i in decisions.samples}
+        names = []
+        for i, box in zip(decisions.sample.tolist(), decisions.boxes, strict=True):
+            name, one = tiles[i]
+            x, y = box[:2] * one.tile.size
+            names.append(f"{name}#{x:.0f},{y:.0f}")
+        return names
 
     def model(self, encoder: "AnyEncoder") -> "Callable[[Tensor], Tensor]":
         """Features of each patch."""
@@ -385,38 +408,47 @@ def tokens_at(
     return found[0], found[1]
 
 
+def likely_places(
+    detected: NDArray[np.floating], *, least_score: float = LEAST_SCORE
+) -> NDArray[np.float64]:
+    """Score and box of the surest places of an image (some places, 6), best first.
+
+    Args:
+        detected: Score and box of each place (places, 6).
+        least_score: Places below it are dropped.
+    """
+    score = detected[:, 0]
+    best = np.argsort(-score, kind="stable")[:_MOST]
+    return detected[best[score[best] >= least_score]].astype(np.float64)
+
+
+def as_shares(boxes: NDArray[np.float64], side: float) -> NDArray[np.float64]:
+    """Boxes (boxes, 5) in pixels as shares of the side of their square image."""
+    return boxes / np.array([side, side, side, side, 1.0])
+
+
 def detections_of(
-    detected: NDArray[np.floating],
-    logits: NDArray[np.floating],
-    *,
-    image_size: int,
-    least_score: float = LEAST_SCORE,
+    places: NDArray[np.float64], logits: NDArray[np.floating], *, least_score: float = LEAST_SCORE
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Combine where objects are with what class they have, in one image.
 
-    The score of a class is that of the box times the probability of the class at its centre.
+    The score of a class is that of the box times the probability of the class under it.
 
     Args:
-        detected: Score and box of each place (places, 6), in image pixels.
-        logits: Of each token (rows, columns, classes).
-        image_size: Side of the image in pixels.
+        places: Score and box of each place (places, 6), from `likely_places`.
+        logits: Of the box of each place (places, classes).
         least_score: Detections below it are dropped.
 
     Returns:
-        Corners (detections, 4, 2) in image pixels, scores and class indices, best first, without
-        those that another of their class overlaps.
+        Corners (detections, 4, 2) in the units of the boxes, scores and class indices, best first,
+        without those that another of their class overlaps.
     """
-    score = detected[:, 0].astype(np.float64)
-    best = np.argsort(-score, kind="stable")[:_MOST]
-    best = best[score[best] >= least_score]
-    boxes = detected[best, 1:].astype(np.float64)
-    row, column = tokens_at(boxes[:, :2], image_size, logits.shape[:2])
-    own = logits[row, column].astype(np.float64)
+    own = logits.astype(np.float64)
     shares = np.exp(own - own.max(axis=1, keepdims=True, initial=-np.inf))
     shares /= shares.sum(axis=1, keepdims=True)
-    scores = score[best, None] * shares
+    scores = places[:, :1] * shares
     place, c = np.nonzero(scores >= least_score)
-    corners, values = to_corners(boxes[place]), scores[place, c]
+    corners, values = to_corners(places[place, 1:]), scores[place, c]
     kept = rotated_nms(corners, values, threshold=OVERLAP, classes=c)
     return corners[kept], values[kept], c[kept].astype(np.int64)
 
@@ -426,11 +458,13 @@ def _found(measured: Measured, row: PlacedRow) -> Boxes:
     by_picture: dict[str, list[tuple[Any, ...]]] = {}
     for start in range(0, len(measured.samples), _AT_ONCE):
         at = np.arange(start, min(start + _AT_ONCE, len(measured.samples)))
-        if row.detected is None:
+        if row.detected is None or row.in_boxes is None:
             continue
-        for i, places, logits in zip(at, row.detected(at), row.logits(at), strict=True):
+        likely = [likely_places(one) for one in row.detected(at)]
+        said = row.in_boxes(at, [as_shares(one[:, 1:], measured.image_size) for one in likely])
+        for i, places, logits in zip(at, likely, said, strict=True):
             one = _tile(measured.data, int(measured.samples[i]))
-            corners, scores, classes = detections_of(places, logits, image_size=measured.image_size)
+            corners, scores, classes = detections_of(places, logits)
             corners = corners * (one.tile.size / measured.image_size)
             by_picture.setdefault(one.picture, []).append((one.tile, corners, scores, classes))
     images: list[str] = []

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailora import registry
+from tailora.decisions import Decisions, labelled
 from tailora.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,11 +26,14 @@ if TYPE_CHECKING:
     from tailora.backbones import AnyEncoder
     from tailora.counts import ClassCounts, Groups
     from tailora.data import Dataset
-    from tailora.decisions import Decisions
     from tailora.metrics import RunMetrics
     from tailora.metrics.places import Places
     from tailora.report.blocks import Section
     from tailora.runs.result import RunResult
+
+InBoxes = Callable[
+    [NDArray[np.int64], Sequence[NDArray[np.floating]]], Sequence[NDArray[np.float32]]
+]
 
 
 @final
@@ -43,12 +47,15 @@ class PlacedRow:
         logits: Takes positions among the images (images,), gives (images, *grid, classes).
         detected: What the task's detector says about these images, in its own form; None for a
             method that trains none.
+        in_boxes: Takes positions among the images and boxes of each (boxes, 5), as shares of its
+            side, and gives their logits (boxes, classes); where there is a detector.
     """
 
     method: str
     head: str | None
     logits: Callable[[NDArray[np.int64]], NDArray[np.float32]]
     detected: Callable[[NDArray[np.int64]], NDArray[np.float32]] | None = None
+    in_boxes: "InBoxes | None" = None
 
 
 @final
@@ -199,6 +206,18 @@ class Task:
         """
         return data.labels
 
+    def decisions(
+        self, data: "Dataset", samples: NDArray[np.int64], targets: NDArray[np.integer]
+    ) -> Decisions:
+        """List the labelled decisions about some images: the rows that heads see.
+
+        Args:
+            data: With the annotations.
+            samples: Numbers of the images in it, ascending (images,).
+            targets: Their `targets` (images, *grid).
+        """
+        return labelled(samples, targets)
+
     def names(
         self, data: "Dataset", decisions: "Decisions", grid: tuple[int, ...]
     ) -> Sequence[str]:
@@ -273,7 +292,11 @@ class Task:
         return {}
 
     def objects(
-        self, data: "Dataset", samples: NDArray[np.int64], size: int
+        self,
+        data: "Dataset",
+        samples: NDArray[np.int64],
+        size: int,
+        turns: NDArray[np.integer] | None = None,
     ) -> "Sequence[ImageObjects]":
         """Objects of images, which augmentation may move; asked of tasks that train a detector.
 
@@ -281,17 +304,20 @@ class Task:
             data: With the annotations.
             samples: Numbers of the images in it (batch,).
             size: Side of the images in pixels.
+            turns: Symmetry of the square for each image; None where none was turned.
         """
         raise NotImplementedError(f"task {self.name!r} has no objects")
 
-    def object_targets(
-        self,
-        data: "Dataset",
-        objects: "Sequence[ImageObjects]",
-        grid: tuple[int, ...],
-        size: int,
-    ) -> NDArray[np.integer]:
-        """Class index of every decision about images with such objects (images, *grid)."""
+    def object_rows(
+        self, features: "Tensor", objects: "Sequence[ImageObjects]", size: int
+    ) -> "tuple[Tensor, Tensor]":
+        """Features (rows, features) and class (rows,) of all objects that count.
+
+        Args:
+            features: Of images with these objects (batch, *grid, features).
+            objects: Of each image.
+            size: Side of the images in pixels.
+        """
         raise NotImplementedError(f"task {self.name!r} has no objects")
 
     def object_losses(

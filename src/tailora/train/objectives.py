@@ -18,8 +18,10 @@ from tailora.backbones import AnyEncoder
 from tailora.backbones.decibels import Decibels
 from tailora.backbones.symmetries import dihedral
 from tailora.data import Dataset
+from tailora.decisions import Decisions
 from tailora.errors import ConfigError, unknown_name
 from tailora.experts.aggregation import combination
+from tailora.features.rows import row_features
 from tailora.losses.parts import note_part
 from tailora.train.image_history import ImageHistory
 from tailora.train.mixing import Mixing
@@ -48,15 +50,19 @@ class RowsOf(Protocol):
         ...
 
     def objects(
-        self, data: Dataset, samples: NDArray[np.int64], size: int
+        self,
+        data: Dataset,
+        samples: NDArray[np.int64],
+        size: int,
+        turns: NDArray[np.integer] | None = None,
     ) -> Sequence[ImageObjects]:
-        """Objects of images of `size` pixels."""
+        """Objects of images of `size` pixels, turned with them."""
         ...
 
-    def object_targets(
-        self, data: Dataset, objects: Sequence[ImageObjects], grid: tuple[int, ...], size: int
-    ) -> NDArray[np.integer]:
-        """Class of each decision about images with these objects (images, *grid)."""
+    def object_rows(
+        self, features: Tensor, objects: Sequence[ImageObjects], size: int
+    ) -> tuple[Tensor, Tensor]:
+        """Features (rows, features) and class (rows,) of the objects of images that count."""
         ...
 
     def object_losses(
@@ -161,7 +167,8 @@ def row_objective(
         encoder: The adapted encoder.
         head: (rows, features) to (rows, classes), or to (experts, rows, classes).
         images: Gives images by sample number.
-        targets: Class index of every decision (samples, *grid), negative without a label.
+        targets: Class index of every decision (samples, *grid), negative without a label; with
+            `detecting` the objects of the images decide.
         rows_of: The task.
         loss: Takes logits and targets of rows.
         augment: See `label_objective`; targets are turned with their images, or move with their
@@ -177,25 +184,24 @@ def row_objective(
 
     def objective(batch: NDArray[np.int64], generator: np.random.Generator) -> Tensor:
         pixels, turns, objects = look(batch, generator)
-        if objects is None or detecting is None:
+        features = model(pixels)
+        more: dict[str, Tensor] = {}
+        if detecting is None:
             wanted = torch.from_numpy(targets[batch].astype(np.int64)).to(device)
             wanted = wanted if turns is None else rows_of.turned(wanted, turns)
+            labels = wanted[wanted >= 0]
+            logits = head(features[wanted >= 0]) if len(labels) else None
+            if logits is not None:
+                more |= rows_of.extra_losses(features, logits, wanted)
         else:
-            moved = rows_of.object_targets(
-                detecting.data, objects, targets.shape[1:], pixels.shape[-1]
-            )
-            wanted = torch.from_numpy(moved.astype(np.int64)).to(device)
-        features = model(pixels)
-        labelled = wanted >= 0
-        more: dict[str, Tensor] = {}
-        if labelled.any():
-            logits = head(features[labelled])
-            rows = loss(logits, wanted[labelled])
-            more |= rows_of.extra_losses(features, logits, wanted)
-        else:  # nothing to learn here, but every parameter expects a gradient
-            rows = features.sum() * 0
-        if detecting is not None:
+            size = pixels.shape[-1]
+            if objects is None:
+                objects = rows_of.objects(detecting.data, batch, size, turns)
+            pooled, labels = rows_of.object_rows(features, objects, size)
+            logits = head(pooled) if len(labels) else None
             more |= detecting.losses(rows_of, features, batch, turns, objects)
+        # without any label every parameter still expects a gradient
+        rows = features.sum() * 0 if logits is None else loss(logits, labels)
         return _summed("decisions", rows, more) if more else rows
 
     return objective
@@ -507,7 +513,7 @@ def target_objective(
     scale: Tensor,
     *,
     device: torch.device,
-    row_of: Tensor | None = None,
+    decisions: Decisions | None = None,
     mean: Tensor | float = 0.0,
     regression: str = "squared",
     beside: Callable[[Tensor, NDArray[np.int64]], Mapping[str, Tensor]] | None = None,
@@ -521,13 +527,12 @@ def target_objective(
     Args:
         encoder: (batch, bands, height, width) to (batch, *grid, features).
         images: Gives images by sample number.
-        targets: Calibrated feature of every sample (samples, features), on `device`; with `row_of`
-            of every row (rows, features).
+        targets: Calibrated feature of every sample (samples, features), on `device`; with
+            `decisions` of each of them (rows, features).
         scale: Positive spread of each dimension (features,), on `device`.
         device: Where the encoder lies.
-        row_of: Row of `targets` that each place of each sample is to reach (samples, places), on
-            `device`; negative where there is none, as at places beyond those listed. A batch
-            without any has a distance of 0.
+        decisions: Which decision each row of `targets` belongs to, sorted by image; a batch
+            without any has a distance of 0. None where each sample is one.
         mean: Of the features that were clustered (features,), on `device`; what angles are seen
             from, since a constant offset would make all of them small.
         regression: `"squared"`: mean squared distance. `"cosine"`: 1 - cosine of feature and target
@@ -546,14 +551,13 @@ def target_objective(
 
     def objective(batch: NDArray[np.int64], _: np.random.Generator) -> Tensor:
         reached = features = encoder(images(batch).to(device, non_blocking=True))
-        rows = torch.from_numpy(batch).to(device)
-        if row_of is not None:
-            found = row_of[rows]
-            places = features.reshape(len(features), -1, features.shape[-1])
-            reached = places[:, : found.shape[1]][found >= 0]  # no target lies at a later place
-            rows = found[found >= 0]
+        rows = batch
+        if decisions is not None:
+            rows, image = decisions.of(batch)
+            reached = row_features(features, image, decisions, rows)
+        wanted = targets[torch.from_numpy(rows).to(device)]
         # every parameter expects a gradient
-        apart = distance(reached, targets[rows], mean, scale) if len(rows) else features.sum() * 0
+        apart = distance(reached, wanted, mean, scale) if len(rows) else features.sum() * 0
         return (
             apart if beside is None else _summed("moved features", apart, beside(features, batch))
         )

@@ -158,7 +158,7 @@ def learn_calibrated(
         as_tensor(found.features[kept]),
         as_tensor(unit_spread(source)),
         device=device,
-        row_of=_row_of(wanted, samples).to(device),
+        decisions=wanted,
         mean=as_tensor(source.mean(axis=0, dtype=np.float64)),
         regression=options.regression,
         beside=None if detecting is None or rows_of is None else partial(detecting.losses, rows_of),
@@ -175,12 +175,3 @@ def _learning(
         return alone(encoder, objective)
     both = nn.ModuleDict({ENCODER: encoder, "detector": detecting.detector})
     return TrainingModule(both, objective)
-
-
-def _row_of(decisions: Decisions, samples: NDArray[np.int64]) -> Tensor:
-    """Row of each place in each sample up to the last (samples, places), -1 if there is none."""
-    shape = (int(samples.max()) + 1, int(decisions.place.max()) + 1)
-    table = torch.full(shape, -1)
-    where = torch.from_numpy(decisions.sample), torch.from_numpy(decisions.place)
-    table[where] = torch.arange(len(decisions))
-    return table
