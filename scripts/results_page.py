@@ -22,6 +22,14 @@ SCREENING = "screen-"  # the experiments that search for a default
 CONFIRMED = ("confirm-combined", "confirm")  # that test what won; the first is the default's
 TUNED = "confirm-tuned"  # the default's training beside the baseline as well tuned
 OF_HEAD = "confirm-head"  # what else the default's head might see, beside it
+BESIDE = {  # results whose rows are also compared with those of another on the same splits
+    "detection-deblora": "detection-longer",
+    "detection-sampled": "detection-sampled",  # with its own rows without changes
+}
+AT_CENTRES = (  # measured while the vector of an object was the token at its centre
+    "detection-confirm", "detection-crowns", "detection-deblora", "detection-heads",
+    "detection-longer", "detection-rare", "detection-sampled", "detection-tail",
+)  # fmt: skip
 SHORT = 8  # rows that are shown before the reader unfolds the others
 
 Row = dict[str, Any]
@@ -46,7 +54,10 @@ def pages(results: Path) -> dict[str, str]:
         "speed.md": _speed(found),
         "deblora.md": _where_the_gain_is(experiments),
         "default.md": _default(experiments),
-        **{f"{name}.md": _experiment(result) for name, result in asked.items()},
+        **{
+            f"{name}.md": _experiment(result) + _beside(result, experiments.get(BESIDE.get(name)))
+            for name, result in asked.items()
+        },
     }
     made = {name: text for name, text in made.items() if text}
     return {"README.md": _summary(asked, made), **made}
@@ -165,10 +176,49 @@ def _experiment(result: Result) -> str:
         "on a shared machine. How to read it stands in the "
         f"[summary](README.md).\n\nRecipe: `benchmarks/experiments/{result['experiment']}.toml`; "
         f"{_machine(result)}.{_in_every_row(result)}\n",
+        _AT_CENTRE if result["experiment"] in AT_CENTRES else "",
         _verdict_on(result),
         *(_set(name, found, result) for name, found in sets.items()),
     ]
     return "\n".join(part for part in parts if part)
+
+
+_AT_CENTRE = (
+    "Measured while the vector of an object was the token at its centre; now it is the mean of the "
+    "tokens under its box, and these figures are not repeated exactly.\n"
+)
+
+
+def _beside(result: Result, other: Result | None) -> str:
+    """Differences to the rows of another result with the same probe, paired by split."""
+    if other is None:
+        return ""
+    same = other is result
+    rows, shared = [], {"method": None}
+    for name, found in result["sets"].items():
+        base = other["sets"][name]
+        common = [k for k, one in enumerate(found["fingerprints"]) if one in base["fingerprints"]]
+        there = [base["fingerprints"].index(found["fingerprints"][k]) for k in common]
+        for row in found["rows"]:
+            for to in base["rows"]:
+                if to["probe"] != row["probe"] or (same and (to["changes"] or to is row)):
+                    continue
+                gaps = {
+                    group: _mean_difference(
+                        [row["scores"][group]["per_seed"][k] for k in common],
+                        [to["scores"][group]["per_seed"][k] for k in there],
+                    )
+                    for group in ("tail", "all")
+                }
+                named = (_name(row, shared), row["probe"], _name(to, shared), str(len(common)))
+                rows.append((*named, *_gains(gaps)))
+    what = "its rows without changes" if same else f"[{other['recipe']['what']}]"
+    link = "" if same else f"({other['experiment']}.md)"
+    return (
+        f"\n## Beside {what}{link}\n\nDifferences on the splits that both have, paired, with the "
+        "same probe:\n\n"
+        + _table(("method", "probe", "against", "splits", "tail", "all"), rows, words=3)
+    )
 
 
 _OVER_BASE = "over_base"

@@ -70,6 +70,23 @@ def cells(page, *start):
 
 
 MUON = {"train.optimizer": "muon"}
+
+
+def test_rows_are_compared_with_those_of_another_result_on_the_splits_of_both(pages):
+    """Splits 1 and 0 of the other, whose third is left out: +10 and +20 points, 15 +- 63.5."""
+    longer = experiment("detection-longer", {"shapes": [
+        row(changes={"train.epochs": 10}, tail=(0.3, 0.2, 0.9)), row(probe="own", tail=(0, 0, 0)),
+    ]})  # fmt: skip
+    longer["sets"]["shapes"]["fingerprints"] = ["shapes-1", "shapes-0", "shapes-7"]
+    ours = experiment("detection-deblora", {"shapes": [row("deblora", tail=(0.3, 0.5))]})
+    page = pages(ours, longer)["detection-deblora.md"]
+    assert cells(page, "deblora", "logit-adjusted", "lora: epochs 10", "2")[0] == (
+        "+15.0 [-48.5, 78.5]"
+    )
+    assert page.count("| lora: epochs 10 |") == 1
+    assert "the token at its centre" in page
+
+
 SCREEN = experiment(
     "screen-training",
     {
