@@ -234,6 +234,14 @@ def test_an_unknown_key_names_the_nearest(key, near, tmp_path):
         read_recipe(tmp_path / "r.toml")
 
 
+def test_a_key_within_a_table_says_how_the_table_is_set():
+    said = (
+        r"probe\.loss_options is a table, set as a whole, .* 'probe\.loss_options=\{tau=\.\.\.\}'"
+    )
+    with pytest.raises(ConfigError, match=said):
+        Recipe().override({"probe.loss_options.tau": 0.5})
+
+
 def test_a_section_given_as_a_value_is_an_unknown_key(tmp_path):
     (tmp_path / "r.toml").write_text("train = 3\n")
     with pytest.raises(ConfigError, match="unknown recipe key 'train'"):

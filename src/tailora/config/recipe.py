@@ -506,6 +506,11 @@ def _flatten(content: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
 def _key_type(key: str) -> Any:
     section, _, name = key.rpartition(".")
     if key not in recipe_keys():
+        if isinstance(recipe_keys().get(section), dict):
+            raise ConfigError(
+                f"unknown recipe key {key!r}: {section} is a table, set as a whole, e.g. "
+                f"--set '{section}={{{name}=...}}'"
+            )
         known = f"{section}.{_OTHER_NAMES.get(name, '')}"
         near = {known} & set(recipe_keys()) or recipe_keys()
         raise unknown_name("recipe key", key, near, listed_by="tailora methods recipe")
