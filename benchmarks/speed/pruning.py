@@ -78,7 +78,7 @@ def _history(data: Dataset, given: argparse.Namespace, seed: int) -> Rows[Traine
     recipe = Recipe().override(
         {
             "backbone.name": given.encoder, "method": "lora", "seed": seed, "train.vog": True,
-            "evaluate.label_value": False,
+            "evaluate.label_value": False, "probe.views": 1,
         }
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
