@@ -89,6 +89,14 @@ def test_metrics_count_pixels_of_the_masks(run, pairs):
         int((truth == c).sum()) for c in range(3)
     ]
     assert found["images"] == len(truth)
+    data = package.data.open_masks(pairs, ignore=255)
+    for key, rows in (("test_objects", data.indices("test")), ("train", data.indices("train"))):
+        masks = [data.targets.read(int(i)) for i in rows]
+        objects = [sum(ndimage.label(mask == c)[1] for mask in masks) for c in range(3)]
+        assert objects == (
+            found["train_objects"] if key == "train" else [row[key] for row in own["per_class"]]
+        )
+    assert set(own["by_objects"]["mean_iou"]) == {"head", "middle", "tail", "all"}
     low, high = own["mean_iou_interval"]["all"]
     assert low <= own["mean_iou"]["all"] <= high
     [pair] = found["differences"]
@@ -101,6 +109,8 @@ def test_the_report_shows_pixels_and_windows(run, tmp_path):
     succeed("report", run, "--out", tmp_path / "again.html", "--quiet")
     shown = (tmp_path / "again.html").read_text("utf-8")
     assert "Mean IoU by group" in shown
+    assert "Thirds of the classes by training objects" in shown
+    assert "objects found" in shown
     assert "image, truth, prediction and errors of" in shown
     assert '<ul class="gallery wide">' in shown
     assert "Tail mean IoU of LoRA" in shown
@@ -113,6 +123,8 @@ def test_fit_and_evaluate_print_the_table_of_pixels(run, pairs):
     kept = read_json(run / "metrics.json")["task"]["rows"][-1]
     [own] = found["task"]["rows"]
     assert own["mean_iou"]["all"] == pytest.approx(kept["mean_iou"]["all"], abs=0.02)
+    for name, value in kept["by_objects"]["mean_object_recall"].items():
+        assert own["by_objects"]["mean_object_recall"][name] == pytest.approx(value, abs=0.1)
 
 
 def test_other_masks_may_have_other_values_and_other_classes(run, tmp_path):

@@ -11,6 +11,7 @@ from tailora.metrics.segmentation import (
     bootstrap_sums,
     boundary,
     boundary_width,
+    found_objects,
     group_means,
     iou_of_sums,
     mask_metrics,
@@ -66,6 +67,41 @@ def test_pixels_of_all_images_are_counted_together():
     found = iou_of_sums(np.sum(counts.areas, axis=0))
     np.testing.assert_allclose(found[:3], jaccard_score(own, said, average=None))
     assert np.isnan(found[3])  # neither true nor predicted
+
+
+def test_objects_are_found_by_more_than_half_of_their_pixels():
+    """Right of class 0: three of four pixels, one and none of two; of class 1 two of four, 3 of 5.
+
+    Unknown pixels belong to no object, and divide what they lie between.
+    """
+    truth = np.array([[1, 1, 0, -1, 0], [1, 1, 0, -1, 0], [0, 0, 1, 1, 1], [-1, 0, 0, 1, 1]])
+    said = np.array([[1, 1, 0, 1, 1], [0, 0, 1, 1, 1], [0, 0, 1, 1, 0], [1, 0, 1, 1, 0]])
+    assert found_objects(truth, said, 3).tolist() == [[1, 1, 0], [3, 2, 0]]
+
+
+def test_recall_of_objects_is_resampled_and_grouped():
+    truth, predicted = draw(side=6)
+    options = {"replicates": 30, "confidence": 0.9, "seed": 0}
+    by_objects = Groups(head=(2,), middle=(), tail=(0, 1))
+    entry, _ = mask_metrics(
+        count(truth, predicted), range(6), GROUPS, "abcd", object_groups=by_objects, **options
+    )
+    found = np.zeros((2, 4))
+    for true, said in zip(truth, predicted, strict=True):
+        for c in range(3):
+            areas, n = ndimage.label(true == c)
+            shares = [(said == c)[areas == k].mean() for k in range(1, n + 1)]
+            found[:, c] += np.sum(np.array(shares) > 0.5), n
+    recall = found[0, :3] / found[1, :3]
+    rows = entry["per_class"]
+    assert [row["object_recall"] for row in rows] == pytest.approx([*recall, None])
+    assert [row["test_objects"] for row in rows] == found[1].tolist()
+    assert entry["mean_object_recall"]["all"] == pytest.approx(recall.mean())
+    assert entry["by_objects"]["mean_object_recall"]["tail"] == pytest.approx(recall[:2].mean())
+    assert entry["by_objects"]["mean_iou"]["head"] == rows[2]["iou"]
+    assert rows[3]["object_recall_interval"] is None
+    low, high = rows[0]["object_recall_interval"]
+    assert low < recall[0] < high
 
 
 def test_a_class_that_is_only_predicted_has_0():

@@ -192,6 +192,7 @@ def _measured(
             return finest(run.model.head)(model(pixels.to(device))).float().cpu().numpy()[0]
 
     counts = ClassCounts(tuple(run.class_names), tuple(one.n_train for one in run.classes))
+    objects = (run.metrics.task or {}).get("train_objects")
     return Measured(
         data=data,
         samples=samples,
@@ -210,6 +211,7 @@ def _measured(
         classes=run.class_names,
         groups=make_groups(counts, options.groups, low=options.low, high=options.high),
         train_pixels=counts.values,
+        train_objects=None if objects is None else lambda: objects,
         fit=run.input.resize,
         image_size=run.input.image_size,
         replicates=options.replicates,

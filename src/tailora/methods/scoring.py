@@ -286,6 +286,7 @@ def measured(job: Job, split: str, rows: Sequence[PlacedRow]) -> Measured:
         classes=job.counts.names,
         groups=job.groups,
         train_pixels=job.counts.values,
+        train_objects=job.counts.objects,
         fit=job.input.resize,
         image_size=job.input.image_size,
         replicates=options.replicates,

@@ -67,12 +67,15 @@ class PixelCounts:
     Attributes:
         areas: Of each image the hits, true and predicted pixels of each class (3, classes).
         edges: The same on the boundaries.
+        objects: Of each image the objects of each class that are found, and all (2, classes); see
+            `found_objects`.
         confusion: Pixels by true (rows) and predicted class.
     """
 
     classes: int
     areas: list[NDArray[np.int64]] = field(default_factory=list)
     edges: list[NDArray[np.int64]] = field(default_factory=list)
+    objects: list[NDArray[np.int64]] = field(default_factory=list)
     confusion: NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -94,6 +97,48 @@ class PixelCounts:
         same = true_edge & own_edge & (truth == predicted)
         edges = (truth[same], truth[true_edge], predicted[own_edge])
         self.edges.append(np.stack([np.bincount(e, minlength=self.classes) for e in edges]))
+        self.objects.append(found_objects(truth, predicted, self.classes))
+
+
+def found_objects(
+    truth: NDArray[np.integer], predicted: NDArray[np.integer], classes: int
+) -> NDArray[np.int64]:
+    """Count the objects of each class in an image that are found, and all of them (2, classes).
+
+    An object is a connected area of its class (corners do not connect), and found if more than half
+    of its pixels are called by its class. IoU hardly tells whether small objects are.
+
+    Args:
+        truth: Class index of each pixel, negative where it is ignored (height, width).
+        predicted: Class index of each pixel (height, width).
+        classes: Number of classes.
+
+    Example:
+        >>> truth, said = np.array([[0, 0, 0, 1, 1, 0]]), np.array([[0, 0, 1, 1, 0, 0]])
+        >>> found_objects(truth, said, 2).tolist()
+        [[2, 0], [2, 1]]
+    """
+    counted = np.zeros((2, classes), dtype=np.int64)
+    for c in np.unique(truth[truth >= 0]):
+        own = truth == c
+        labelled: Any = ndimage.label(own)
+        sizes = np.bincount(labelled[0][own])[1:]
+        hits = np.bincount(labelled[0][own & (predicted == c)], minlength=len(sizes) + 1)[1:]
+        counted[:, c] = (2 * hits > sizes).sum(), len(sizes)
+    return counted
+
+
+def recall_of_objects(counted: NDArray[np.number]) -> NDArray[np.float64]:
+    """Return the share of the objects of each class that are found (..., classes).
+
+    Args:
+        counted: Objects that are found, and all (..., 2, classes).
+
+    Returns:
+        NaN for a class without any.
+    """
+    found, total = np.moveaxis(np.asarray(counted, dtype=np.float64), -2, 0)
+    return np.where(total > 0, found / np.maximum(total, 1), np.nan)
 
 
 def pixel_table(
@@ -263,6 +308,7 @@ def mask_metrics(
     replicates: int,
     confidence: float,
     seed: int,
+    object_groups: Groups | None = None,
 ) -> tuple[dict[str, Any], ResampledScores]:
     """Compute the metrics of one method as plain JSON, and the scores that differences need.
 
@@ -276,17 +322,24 @@ def mask_metrics(
         replicates: Number of resamples.
         confidence: Of the intervals, in (0, 1).
         seed: Seed of the resampling.
+        object_groups: Head, middle and tail by objects, for means that are given beside the others.
     """
-    area, edge = (
-        bootstrap_sums(sums, units, replicates=replicates, seed=seed)
-        for sums in (counts.areas, counts.edges)
+    area, edge, objects = (
+        bootstrap_sums(sums, units, score, replicates=replicates, seed=seed)
+        for sums, score in (
+            (counts.areas, iou_of_sums),
+            (counts.edges, iou_of_sums),
+            (counts.objects, recall_of_objects),
+        )
     )
-    entry: dict[str, Any] = {}
-    for name, scores in (("mean_iou", area), ("mean_boundary_iou", edge)):
-        means, ends = group_means(scores, groups, confidence=confidence)
-        entry |= {name: means, f"{name}_interval": ends}
+    alone = len(set(units)) < FEWEST_UNITS
+    scored = {"mean_iou": area, "mean_boundary_iou": edge, "mean_object_recall": objects}
+    entry: dict[str, Any] = _means(scored, groups, confidence, alone=alone)
+    if object_groups is not None:
+        entry["by_objects"] = _means(scored, object_groups, confidence, alone=alone)
     right, total = int(np.trace(counts.confusion)), int(counts.confusion.sum())
-    ends = interval(area.replicates, confidence)
+    ends, found = (interval(one.replicates, confidence) for one in (area, objects))
+    there = np.sum(counts.objects, axis=0)[1]
     entry |= {
         "pixel_accuracy": right / total,
         "per_class": [
@@ -294,16 +347,25 @@ def mask_metrics(
                 "name": name,
                 "test_pixels": int(counts.confusion[c].sum()),
                 "iou": number(float(area.point[c])),
-                "iou_interval": ends[c],
+                "iou_interval": None if alone else ends[c],
                 "boundary_iou": number(float(edge.point[c])),
+                "test_objects": int(there[c]),
+                "object_recall": number(float(objects.point[c])),
+                "object_recall_interval": None if alone else found[c],
             }
             for c, name in enumerate(names)
         ],
         "confusion": counts.confusion.tolist(),
     }
-    if len(set(units)) < FEWEST_UNITS:
-        for key in ("mean_iou_interval", "mean_boundary_iou_interval"):
-            entry[key] = dict.fromkeys(entry[key])
-        for row in entry["per_class"]:
-            row["iou_interval"] = None
     return entry, area
+
+
+def _means(
+    scored: Mapping[str, ResampledScores], groups: Groups, confidence: float, *, alone: bool
+) -> dict[str, Any]:
+    """Means of each score over groups, with intervals unless a unit is `alone`."""
+    entry: dict[str, Any] = {}
+    for name, scores in scored.items():
+        means, ends = group_means(scores, groups, confidence=confidence)
+        entry |= {name: means, f"{name}_interval": dict.fromkeys(ends) if alone else ends}
+    return entry

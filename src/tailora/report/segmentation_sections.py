@@ -10,7 +10,7 @@ from rich import table as rich_table
 from tailora.class_colours import class_colours
 from tailora.counts import GROUP_NAMES
 from tailora.metrics import RunMetrics
-from tailora.numbers import counted, percent
+from tailora.numbers import counted, integer, percent
 from tailora.registry import row_title
 from tailora.report.blocks import (
     Cell,
@@ -30,6 +30,9 @@ from tailora.runs.result import RunResult
 _PIXELS: Final = ("pixels", "Pixels")
 _WINDOWS: Final = ("windows", "Worst windows of rare classes")
 _KEYS: Final = (*GROUP_NAMES, "all")
+_OF_OBJECTS: Final = (
+    "An object is a connected area of its class, found if more than half of it is called so."
+)
 _GAP: Final = 4  # white pixels between panels
 _WRONG: Final = (215, 48, 31)
 _IGNORED: Final = (255, 255, 255)
@@ -45,9 +48,11 @@ def pixels_section(run: RunResult) -> Section:
         "Intersection over union (IoU): of the pixels that are or are called a class, the share "
         f"that is both, counted over all {counted(found['images'], 'test image')}. "
         f"{resampled(run.metrics)} Boundary IoU counts only pixels near the edge of a class. "
-        "Groups are by training pixels."
+        f"Groups are by training pixels. {_OF_OBJECTS}"
     )
     tables = [_row_table(found["rows"]), _class_table(run, found)]
+    if "by_objects" in found["rows"][-1]:
+        tables.append(_object_table(found["rows"]))
     if "raters" in found:
         tables.append(_rater_table(found["raters"]))
     return Section(*_PIXELS, caption, (*_differences(run.metrics), *tables))
@@ -58,17 +63,45 @@ def _row_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         Column("row", numeric=False),
         *(Column(f"{key}", "mean IoU of its classes, %") for key in _KEYS),
         Column("boundary, all", "mean boundary IoU, %"),
+        Column("objects found", "share of the objects of a class, mean over all classes, %"),
         Column("right pixels", "% of all labelled pixels"),
     )
     cells = tuple(
         (
             Cell(row_title(row["method"], row["head"])),
             *_scores_of(row),
+            _score(row, "mean_object_recall", "all"),
             Cell(percent(row["pixel_accuracy"])),
         )
         for row in rows
     )
     return Table(columns, cells, "Mean IoU by group")
+
+
+def _object_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Mean IoU and objects found over head, middle and tail by training objects."""
+    scores = (("mean_iou", "IoU"), ("mean_object_recall", "objects found"))
+    columns = (
+        Column("row", numeric=False),
+        *(
+            Column(f"{key}, {what}", "mean over its classes, %")
+            for _, what in scores
+            for key in GROUP_NAMES
+        ),
+    )
+    cells = tuple(
+        (
+            Cell(row_title(row["method"], row["head"])),
+            *(_score(row["by_objects"], name, key) for name, _ in scores for key in GROUP_NAMES),
+        )
+        for row in rows
+    )
+    return Table(columns, cells, "Thirds of the classes by training objects")
+
+
+def _score(row: Mapping[str, Any], name: str, key: str) -> Cell:
+    """A mean with its interval; empty in results of versions that did not have it."""
+    return scored(row[name][key], row[f"{name}_interval"][key]) if name in row else Cell("")
 
 
 def _rater_table(raters: Mapping[str, Any]) -> Table:
@@ -123,15 +156,28 @@ def _class_table(run: RunResult, found: Mapping[str, Any]) -> Table:
         Column("test pixels"),
         Column("IoU", "%"),
         Column("boundary IoU", "%"),
+        Column("objects found", "% of the test objects"),
+        Column("test objects"),
+        Column("training objects"),
     )
+    train = found.get("train_objects")
     rows = [
-        class_row(
-            last[c]["name"], run.groups[c], (found["train_pixels"][c], last[c]["test_pixels"]),
-            (last[c]["iou"], last[c]["iou_interval"]), (last[c]["boundary_iou"],),
+        (
+            *class_row(
+                last[c]["name"], run.groups[c], (found["train_pixels"][c], last[c]["test_pixels"]),
+                (last[c]["iou"], last[c]["iou_interval"]),
+                (last[c]["boundary_iou"], last[c].get("object_recall")),
+            ),
+            _count(last[c].get("test_objects")),
+            _count(train and train[c]),
         )
         for c in run.order
     ]  # fmt: skip
     return Table(columns, tuple(rows), "IoU of each class")
+
+
+def _count(objects: int | None) -> Cell:
+    return Cell("" if objects is None else integer(objects))
 
 
 def _differences(metrics: RunMetrics) -> list[Note]:
@@ -152,7 +198,7 @@ def iou_table(metrics: RunMetrics) -> rich_table.Table:
 
 def _scores_of(row: Mapping[str, Any]) -> list[Cell]:
     names = [("mean_iou", key) for key in _KEYS] + [("mean_boundary_iou", "all")]
-    return [scored(row[name][key], row[f"{name}_interval"][key]) for name, key in names]
+    return [_score(row, name, key) for name, key in names]
 
 
 def windows_section(run: RunResult) -> Section:

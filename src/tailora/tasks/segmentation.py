@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from tailora.counts import ClassCounts, Groups, make_groups
 from tailora.data.masks import IGNORED, objects_in
 from tailora.errors import DataError
 from tailora.tasks.task import Measured, Task
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tailora.backbones import AnyEncoder
-    from tailora.counts import ClassCounts
     from tailora.data import Dataset
     from tailora.decisions import Decisions
     from tailora.metrics import RunMetrics
@@ -90,7 +90,7 @@ class Segmentation(Task):
                 f"{self.name!r} needs; leave out --task, or give images with masks"
             )
 
-    def counts(self, data: "Dataset") -> "ClassCounts":
+    def counts(self, data: "Dataset") -> ClassCounts:
         """Count training pixels, and the objects that they belong to, if a loss asks for these."""
         return replace(data.counts("train"), objects=partial(self._counted_once, data))
 
@@ -200,9 +200,10 @@ class Segmentation(Task):
                 one.add(truth, classes_of(row.logits(np.array([i]))[0], truth.shape))
         units = list(used) if measured.units is None else measured.units[used].tolist()
         raters = _of_raters(measured, used, units)
+        objects = None if measured.train_objects is None else list(measured.train_objects())
         options: dict[str, Any] = {
             "replicates": measured.replicates, "confidence": measured.confidence,
-            "seed": measured.seed,
+            "seed": measured.seed, "object_groups": _groups_of(measured.classes, objects),
         }  # fmt: skip
         found = [
             mask_metrics(one, units, measured.groups, measured.classes, **options) for one in counts
@@ -229,6 +230,7 @@ class Segmentation(Task):
             "unit": "image" if measured.units is None else "group",
             "units": len(set(units)),
             "train_pixels": list(measured.train_pixels),
+            **({} if objects is None else {"train_objects": objects}),
             "rows": rows,
             "differences": differences,
             **({} if raters is None else {"raters": raters}),
@@ -298,6 +300,13 @@ class Segmentation(Task):
         from tailora.report.segmentation_sections import gains, iou_table, rater_texts
 
         return iou_table(metrics), *gains(metrics), *rater_texts(metrics)
+
+
+def _groups_of(classes: Sequence[str], objects: Sequence[int] | None) -> Groups | None:
+    """Thirds of the classes by training objects; None where these are not known."""
+    if objects is None or not any(objects):
+        return None
+    return make_groups(ClassCounts(tuple(classes), tuple(objects)))
 
 
 def _of_raters(

@@ -79,6 +79,8 @@ class Measured:
         seed: Of the resampling.
         said: What the last row says about every place of an image as its source reads it (bands,
             rows, columns): logits (*grid, classes). None where only features are at hand.
+        train_objects: Counts the objects of each class that training pixels belong to, where they
+            are known.
     """
 
     data: "Dataset"
@@ -95,6 +97,7 @@ class Measured:
     confidence: float
     seed: int
     said: Callable[[NDArray[Any]], NDArray[np.float32]] | None = None
+    train_objects: Callable[[], Sequence[int]] | None = None
 
     @property
     def image_units(self) -> NDArray[np.str_]:
