@@ -16,6 +16,7 @@ from tailora.heads.map_probe import finest
 from tailora.metrics.raters import mask_distance
 from tailora.storage import read_json
 from tailora.tasks.segmentation import classes_of, pixel_logits, token_classes
+from tests.data.scenes import write_scene as write_raster
 from tests.end_to_end.chips import succeed, write_chips
 
 CLASSES = ("water", "field", "mine")
@@ -406,6 +407,40 @@ def test_two_scenes_are_compared_by_a_run_that_maps_one(run, pairs, tmp_path):
     assert "changed: 0.0 % of 1,152 cells" in shown
     fewer, _ = compared(run, before, after, tmp_path / "e.tif", "--prior", "0.001")
     assert fewer["changed"] < found["changed"]
+
+
+def test_a_map_that_is_taken_as_true_is_compared_with_what_the_run_says(
+    run, pairs, tmp_path, refuse
+):
+    """The rule of post-classification by hand, where one date is certain; also a class table."""
+    pixels = np.concatenate([picture(pairs, i) for i in (0, 3)], axis=1)
+    after = write_scene(tmp_path / "after.tif", pixels)
+    cover = np.random.default_rng(5).integers(0, 4, pixels.shape[:2]).astype(np.uint8)
+    finer = np.kron(np.where(cover, cover + 10, 0), np.ones((2, 2))).astype(np.uint8)
+    place = {"crs": "EPSG:32632", "west": 500_000, "north": 5_000_000, "pixel": 5.0}
+    before = write_raster(tmp_path / "before.tif", finer[None], **place)
+    table, names = tmp_path / "names.csv", package.load_run(run).class_names
+    table.write_text("0,ignore\n" + "".join(f"{i + 11},{n}\n" for i, n in enumerate(names)))
+    words = ("--reference", "--classes", table)
+    found, bands = compared(run, before, after, tmp_path / "c.tif", *words)
+    mapped(run, after, tmp_path / "map.tif", "--probabilities", tmp_path / "p.tif")
+    with rasterio.open(tmp_path / "p.tif") as file:
+        shares = file.read()
+    own = np.take_along_axis(shares, np.maximum(cover.astype(int) - 1, 0)[None], axis=0)[0]
+    changed = (1 - own) / 2 > own
+    known = cover > 0
+    assert found["method"] == "reference"
+    np.testing.assert_array_equal(bands[:, ~known], 255)
+    np.testing.assert_array_equal(bands[0][known], changed[known])
+    np.testing.assert_array_equal(bands[1][known], cover[known])
+    others = np.where(np.arange(1, 4)[:, None, None] == cover, -1, shares)
+    expected = np.where(changed, others.argmax(axis=0) + 1, cover)
+    np.testing.assert_array_equal(bands[2][known], expected[known])
+    out = ("--out", tmp_path / "d.tif")
+    says = ["before.tif' has classes (", "that the run does not know (", "(--classes)"]
+    refuse("change", run, before, after, *out, "--reference", says=says)
+    refuse("change", run, before, after, *out, *words[1:], says=["--classes names the values"])
+    refuse("change", run, after, after, *out, "--reference", says=["labels must be one band"])
 
 
 def test_scenes_that_cannot_be_compared_are_refused(run, pairs, tmp_path, refuse):

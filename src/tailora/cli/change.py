@@ -37,7 +37,11 @@ def change(
         Path, typer.Argument(metavar="RUN", help="Run folder written by `tailora fit`.")
     ],
     before: Annotated[
-        Path, typer.Argument(metavar="BEFORE", help="Raster of the first date, or its bands.")
+        Path,
+        typer.Argument(
+            metavar="BEFORE",
+            help="Raster of the first date, or its bands; a map of classes with --reference.",
+        ),
     ],
     after: Annotated[
         Path, typer.Argument(metavar="AFTER", help="The same of the second date, on any grid.")
@@ -65,6 +69,21 @@ def change(
         typer.Option(
             help="CSV of lines FROM,TO,KIND that name kinds of change: * is any class, an empty "
             "KIND is no change, and later lines win."
+        ),
+    ] = None,
+    reference: Annotated[
+        bool,
+        typer.Option(
+            "--reference",
+            help="BEFORE is a map of classes, on any grid, that is taken as true; the result has "
+            "the grid of AFTER.",
+        ),
+    ] = False,
+    classes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Class table of the --reference, a line VALUE,NAME for each class.",
+            show_default="what it declares",
         ),
     ] = None,
     chip: SceneChip = None,
@@ -113,7 +132,7 @@ def change(
         options=MapOptions(**_given(mapping)),
         reading=scene_options(sensor=sensor, band_names=band_names, nodata=nodata),
         skip_broken=skip_broken, progress=bars(quiet=quiet),
-        **_given({"prior": prior, "rules": rules}),
+        **_given({"prior": prior, "rules": rules, "classes": classes}), reference=reference,
     )  # fmt: skip
     if json:
         print_json({"map": str(out), **found.to_json()})

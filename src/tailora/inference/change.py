@@ -11,8 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from tailora.data import resize
-from tailora.data.scenes.warped import warped_onto
-from tailora.errors import ConfigError
+from tailora.data.masks import read_class_table
+from tailora.data.rasters.readers import Grid
+from tailora.data.scenes.label_raster import LabelRaster, read_label_raster
+from tailora.data.scenes.scene import Scene
+from tailora.data.scenes.warped import WarpedScene, warped_onto
+from tailora.errors import ConfigError, DataError
 from tailora.heads.map_probe import finest
 from tailora.inference.change_rules import ChangeRules, read_rules
 from tailora.inference.map_scenes import MapOptions, chip_classifier, chip_side, notes_on
@@ -34,6 +38,7 @@ from tailora.metrics.change_rule import (
     compare_shares,
     read_transitions,
 )
+from tailora.numbers import named_list
 from tailora.progress import Progress, silent
 from tailora.runs.input_format import pick
 from tailora.runs.one_at_a_time import one_at_a_time
@@ -44,6 +49,8 @@ from tailora.tasks.task import Task, find_task
 from tailora.transitions import parse_transitions
 
 DIRECT: Final = "direct"
+REFERENCE: Final = "reference"
+"""Method where the first date is a map that is taken as true."""
 Decide = Callable[[Sequence[NDArray[np.float32]]], Changes]
 _TABLES: Final = (".csv",)
 _POLYGONS: Final = (".gpkg",)
@@ -93,6 +100,8 @@ def map_change(
     *,
     prior: float = EVEN,
     rules: str | Path | None = None,
+    reference: bool = False,
+    classes: str | Path | None = None,
     options: MapOptions | None = None,
     reading: SceneOptions | None = None,
     skip_broken: bool = False,
@@ -102,18 +111,24 @@ def map_change(
 
     A run of change says so itself; any other gives each date class probabilities, which
     `compare_shares` compares (post-classification). The map has the grid of the first scene; the
-    second may have any other, and is warped onto it.
+    second may have any other, and is warped onto it. Where the first date is a map of classes that
+    is taken as true (`reference`), one source of errors is gone: then the map of changes has the
+    grid of the second scene, with the class of the reference at the centre of each cell.
 
     Args:
         run: From `load_run`, of change, of segmentation or, with a cell for each step, of
             classification.
-        before: Raster of the first date, or folder with its bands.
+        before: Raster of the first date, or folder with its bands; or a raster of its classes.
         after: The same of the second date.
         targets: Output files; a path is that of the GeoTIFF.
         prior: Probability of change before the images are seen, in (0, .5]; not for a run of
             change, which has learnt it.
         rules: CSV file that says which transitions are of one kind and which are no change; see
             `read_rules`.
+        reference: `before` is a raster of classes, on any grid, whose names are those of the run;
+            not for a run of change.
+        classes: Table of lines VALUE,NAME with the classes of the reference; None takes those that
+            it declares. Those called `ignore` are not compared.
         options: Options for mapping; `dense` cannot be used.
         reading: Options for reading both scenes.
         skip_broken: Skip unreadable chips, instead of stopping.
@@ -123,7 +138,8 @@ def map_change(
         A summary of the map, and notes.
 
     Raises:
-        DataError: A scene does not fit the run, they do not overlap, or a file cannot be read.
+        DataError: A scene does not fit the run, they do not overlap, or a file cannot be read; see
+            also `read_label_raster` for a reference.
         ConfigError: An option is out of range, or the run decides about something else.
         StorageError: The disk is full.
     """
@@ -136,23 +152,32 @@ def map_change(
     task = find_task(run.recipe.task)
     direct = bool(run.input.dates)
     _check_task(task, direct=direct, prior=prior, smoothing=bool(run.recipe.probe.smoothing))
-    opened = [open_for(run, *_one_scene(path), reading or SceneOptions()) for path in paths]
-    (first, bands), (second, other_bands) = opened
-    warped = warped_onto(first, second)
+    _check_reference(direct=direct, reference=reference, classes=classes)
+    scenes = paths[1:] if reference else paths
+    opened = [open_for(run, *_one_scene(path), reading or SceneOptions()) for path in scenes]
+    bands = [numbers for _, numbers in opened]
+    first: Scene | LabelRaster = opened[0][0]
+    second: Scene | WarpedScene = opened[0][0]
     chip = chip_side(run, how)
     step = max(1, chip // 2) if how.step is None else how.step
-    grid = ChipGrid(first.shape, chip, step, 1 if task.per_image else chip)
-    if direct:
-        model = _direct(run, bands, other_bands, chip=chip, raw=how.raw)
+    grid = ChipGrid(second.shape, chip, step, 1 if task.per_image else chip)
+    notes: list[str] = []
+    if reference:
+        first = _reference(run, paths[0], second.grid, classes)
+        notes += first.notes
     else:
-        model = _post(run, bands, other_bands, parts=grid.tokens, raw=how.raw, prior=prior)
+        second = warped_onto(opened[0][0], opened[1][0])
+    if direct:
+        model = _direct(run, bands, chip=chip, raw=how.raw)
+    else:
+        model = _post(run, bands, parts=grid.tokens, raw=how.raw, prior=prior)
     known = None if rules is None else read_rules(Path(rules), model.names)
     if known:
         model = replace(model, decide=_by_rules(model.decide, known))
     files = ChangeFiles(where.out, where.polygons)
     with one_at_a_time(where.out):
         found = draw_changes(
-            first, warped, model, grid, files,
+            first, second, model, grid, files,
             most_nodata=how.most_nodata, skip_broken=skip_broken, progress=progress,
         )  # fmt: skip
     if known:
@@ -160,7 +185,7 @@ def map_change(
         found = replace(found, transitions=tuple(named))
     if where.table:
         write_text(where.table, table_text(found))
-    return found, notes_on(run, opened, chip)
+    return found, notes + notes_on(run, opened, chip)
 
 
 def table_text(found: ChangeSummary) -> str:
@@ -201,32 +226,53 @@ def _check_task(task: Task, *, direct: bool, prior: float, smoothing: bool) -> N
         raise ConfigError("a run of task 'change' has learnt how rare change is: leave out --prior")
 
 
+def _check_reference(*, direct: bool, reference: bool, classes: str | Path | None) -> None:
+    if reference and direct:
+        raise ConfigError(
+            "a run of task 'change' compares two images: give --reference to a run of segmentation "
+            "or classification, or the image of the first date"
+        )
+    if classes is not None and not reference:
+        raise ConfigError("--classes names the values of a --reference: add it, or leave this out")
+
+
+def _reference(run: Run, path: Path, grid: Grid, classes: str | Path | None) -> LabelRaster:
+    """Read the map of the first date, with the classes of a run."""
+    table = None if classes is None else read_class_table(Path(classes))
+    found = read_label_raster(path, grid, table=table)
+    unknown = [name for name in found.classes if name not in run.class_names]
+    if unknown:
+        raise DataError(
+            f"reference {str(path)!r} has classes ({named_list(unknown)}) that the run does not "
+            f"know ({named_list(run.class_names)}); give its values the names of the run in a "
+            "table of lines VALUE,NAME (--classes), or the name ignore"
+        )
+    number = np.array([run.class_names.index(name) for name in found.classes], dtype=np.int64)
+    return replace(found, codes=number[found.codes], classes=tuple(run.class_names))
+
+
 def _post(
     run: Run,
-    bands: Sequence[int],
-    other_bands: Sequence[int],
+    bands: Sequence[Sequence[int]],
     *,
     parts: int,
     raw: bool,
     prior: float,
 ) -> PairClassifier:
-    """Classify both dates by themselves, and compare."""
-    dates = [
-        chip_classifier(run, numbers, parts=parts, raw=raw) for numbers in (bands, other_bands)
-    ]
+    """Classify each date that is an image by itself, and compare."""
+    dates = [chip_classifier(run, numbers, parts=parts, raw=raw) for numbers in bands]
 
     def predict(*images: NDArray[Any]) -> list[NDArray[np.float32]]:
         return [date.predict(some) for date, some in zip(dates, images, strict=True)]
 
     return PairClassifier(
         run.class_names, dates[0].verdicts, dates[0].prepare, predict,
-        [len(run.classes)] * len(dates), partial(_compared, prior=prior), POST_CLASSIFICATION,
+        [len(run.classes)] * len(dates), partial(_compared, prior=prior),
+        POST_CLASSIFICATION if dates[1:] else REFERENCE,
     )  # fmt: skip
 
 
-def _direct(
-    run: Run, bands: Sequence[int], other_bands: Sequence[int], *, chip: int, raw: bool
-) -> PairClassifier:
+def _direct(run: Run, bands: Sequence[Sequence[int]], *, chip: int, raw: bool) -> PairClassifier:
     """Let a run of change say what it has learnt about pairs."""
     found = parse_transitions(run.class_names)
     verdicts = [
@@ -239,8 +285,7 @@ def _direct(
 
     def predict(*images: NDArray[Any]) -> list[NDArray[np.float32]]:
         dates = [
-            pick(torch.from_numpy(one), numbers)
-            for one, numbers in zip(images, (bands, other_bands), strict=True)
+            pick(torch.from_numpy(one), numbers) for one, numbers in zip(images, bands, strict=True)
         ]
         return [transition_shares(run, torch.cat(dates, dim=1), chip, raw=raw)]
 

@@ -8,6 +8,7 @@ import rasterio
 from rasterio.warp import transform_geom
 from shapely.geometry import shape
 
+from tailora.data.scenes.label_raster import read_label_raster
 from tailora.data.scenes.scene import open_scene
 from tailora.data.scenes.warped import warped_onto
 from tailora.errors import DataError
@@ -20,11 +21,11 @@ from tests.inference.maps.planted import NAMES, halves, shares_of_bands
 ROWS, COLUMNS, CHIP = 30, 50, 8
 
 
-def model(tokens=CHIP):
+def model(tokens=CHIP, dates=2):
     shares = shares_of_bands(tokens)
     return PairClassifier(
         NAMES, ["trusted", "weak"], lambda chip: chip.astype(np.float32),
-        lambda *images: [shares(one + 1) for one in images], [2, 2],
+        lambda *images: [shares(one + 1) for one in images], [2] * dates,
         lambda both: compare_shares(*both), "planted",
     )  # fmt: skip
 
@@ -70,6 +71,27 @@ def test_a_map_says_what_changed_into_what(tmp_path):
     text = (tmp_path / "change.tif.aux.xml").read_text("utf-8")
     assert text.count("<PAMRasterBand") == 3
     assert "<Category>unchanged</Category><Category>forest</Category>" in text
+
+
+def test_a_reference_has_no_errors_of_its_own(tmp_path):
+    """Of 3 % wrong pixels at either date 2 * .97 * .03 seem changed; with a reference the 3 %."""
+    rng, side = np.random.default_rng(0), 120
+    truth = np.arange(side) // 40 % 2 + np.zeros((side, 1), dtype=int)
+    noisy = [np.where(rng.random((side, side)) < 0.03, 1 - truth, truth) for _ in range(2)]
+    pixels = [np.stack([one == 0, one == 1]) * np.uint8(200) for one in noisy]
+    first, second = (
+        open_scene([write_scene(tmp_path / f"{i}.tif", one)]) for i, one in enumerate(pixels)
+    )
+    known = write_scene(tmp_path / "known.tif", (truth + 1).astype(np.uint8)[None])
+    reference = read_label_raster(known, second.grid)
+    grid, shares = ChipGrid(first.shape, CHIP, CHIP // 2, CHIP), []
+    for name, before in (("both", first), ("reference", reference)):
+        own = model(dates=2 - (before is reference))
+        found = draw_changes(before, second, own, grid, ChangeFiles(tmp_path / f"{name}.tif"))
+        shares.append(found.changed / side**2)
+    wrong = [one != truth for one in noisy]
+    assert shares == [(wrong[0] != wrong[1]).mean(), wrong[1].mean()]
+    assert shares == pytest.approx([2 * 0.97 * 0.03, 0.03], abs=0.005)
 
 
 def test_swapping_dates_swaps_from_and_to_and_equal_dates_have_no_change(tmp_path):

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailora.class_colours import class_colours
+from tailora.data.rasters.readers import Grid
+from tailora.data.scenes.label_raster import LabelRaster
 from tailora.data.scenes.scene import Scene
 from tailora.data.scenes.warped import WarpedScene
 from tailora.errors import ConfigError
@@ -47,16 +49,18 @@ class PairClassifier:
         verdicts: `trusted`, `weak` or `untested` of each.
         prepare: Converts a chip (bands, chip, chip) in stored values to the model's size.
         predict: Prepared chips of both dates, each (n, bands, size, size), to one or more arrays of
-            probabilities (n, t, t, outputs) that are blended over chips.
+            probabilities (n, t, t, outputs) that are blended over chips; of the second date alone
+            where the first is a map.
         outputs: Last size of each of these arrays.
-        decide: What the blended probabilities (rows, cells, outputs) of these say.
+        decide: What the blended probabilities (rows, cells, outputs) of these say; before them come
+            those of a first date that is a map, 1 for its class.
         method: In a word, for the file.
     """
 
     names: Sequence[str]
     verdicts: Sequence[str]
     prepare: Callable[[NDArray[Any]], NDArray[Any]]
-    predict: Callable[[NDArray[Any], NDArray[Any]], Sequence[NDArray[np.float32]]]
+    predict: Callable[..., Sequence[NDArray[np.float32]]]
     outputs: Sequence[int]
     decide: Callable[[Sequence[NDArray[np.float32]]], Changes]
     method: str
@@ -104,7 +108,7 @@ class ChangeSummary:
     """Summary of a map of changes.
 
     Attributes:
-        method: `post-classification` or `direct`.
+        method: `post-classification`, `reference` or `direct`.
         shape: Rows and columns of cells.
         cell: Pixels of the first scene per side of a cell.
         transitions: What changed, the largest first.
@@ -158,7 +162,7 @@ def change_dtype(classes: int) -> str:
 
 
 def draw_changes(
-    before: Scene,
+    before: Scene | LabelRaster,
     after: Scene | WarpedScene,
     model: PairClassifier,
     grid: ChipGrid,
@@ -173,10 +177,11 @@ def draw_changes(
     Memory depends on the width of the scene, not on its height.
 
     Args:
-        before: First date, whose grid the map has.
+        before: First date, whose grid the map has; or its land cover in the order of the model's
+            classes, where the map has the grid of the second.
         after: Second date on that grid.
         model: Compares chips.
-        grid: Chips of the first scene.
+        grid: Chips of the scene whose grid the map has.
         files: Output files.
         most_nodata: Chips with a larger share of no-data pixels at a date are skipped, in [0, 1).
         skip_broken: Skip unreadable chips, instead of stopping.
@@ -193,17 +198,19 @@ def draw_changes(
     rows = _Rows(work.folder, grid.map_shape, len(model.names), polygons=bool(files.polygons))
     work.open("", rows.all(), resume=False)
     try:
+        given = before if isinstance(before, LabelRaster) else None
+        scenes = (after,) if isinstance(before, LabelRaster) else (before, after)
         readers = [
-            ChipReader(scene, grid, model.prepare, most_nodata, skip_broken)
-            for scene in (before, after)
+            ChipReader(scene, grid, model.prepare, most_nodata, skip_broken) for scene in scenes
         ]
-        place = map_grid(before.grid, grid)
+        place = map_grid(scenes[0].grid, grid)
         tally = _Tally(len(model.names), pixel_areas(grid.map_shape, place.transform, place.crs))
-        broken = _compare(readers, model, rows, tally, progress, before.name)
+        cover = _Cover(given, place, len(model.names)) if given else None
+        broken = _compare(readers, model, rows, tally, progress, cover)
         if not tally.cells.sum():
             raise EmptyMapError(
                 f"no chip has enough data at both dates ({broken} cannot be read); check nodata, "
-                "or increase --most-nodata"
+                f"or increase --most-nodata{', or the ground of the reference' if given else ''}"
             )
         moves: list[tuple[Path, Path]] = []
         count = None
@@ -235,7 +242,7 @@ def _compare(
     rows: "_Rows",
     tally: "_Tally",
     progress: Progress,
-    name: str,
+    cover: "_Cover | None",
 ) -> int:
     """Compare block by block; return the number of chips that cannot be read."""
     grid, broken = readers[0].grid, 0
@@ -245,11 +252,11 @@ def _compare(
         return [reader.read(block) for reader in readers]
 
     blocks = [block for strip in grid.strips() for block in strip]
-    with progress(f"comparing {name}", len(grid)) as advance:
+    with progress(f"comparing {readers[0].scene.name}", len(grid)) as advance:
         for pair in ahead(read, blocks):
             block = pair[0].block
-            usable = pair[0].usable & pair[1].usable
-            valid = pair[0].valid & pair[1].valid
+            usable = np.logical_and.reduce([one.usable for one in pair])
+            valid = np.logical_and.reduce([one.valid for one in pair])
             broken += max(one.broken for one in pair)
             if usable.any():
                 images = [one.images[usable[one.usable]] for one in pair if one.images is not None]
@@ -263,11 +270,36 @@ def _compare(
                 first = blends[0].first
                 taken = [blend.take(block.i1) for blend in blends]
                 known = taken[0][1] & ~np.isnan(taken[0][0][..., 0])
-                said = model.decide([np.nan_to_num(shares) for shares, _ in taken])
+                dates = [np.nan_to_num(shares) for shares, _ in taken]
+                if cover:
+                    has, shares = cover.rows(first, len(known))
+                    known, dates = known & has, [shares, *dates]
+                said = model.decide(dates)
                 tally.add(first, said, known)
                 with guard_disk(rows.bands.path):
                     rows.write(first, said, known)
     return broken
+
+
+@final
+@dataclass(frozen=True)
+class _Cover:
+    """Land cover of the first date that is known: a map in the place of an image.
+
+    Args:
+        source: In the order of the model's classes, on any grid.
+        place: Cells of the map of changes, which have the class at their centre.
+        classes: Number of classes of the model.
+    """
+
+    source: LabelRaster
+    place: Grid
+    classes: int
+
+    def rows(self, first: int, count: int) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+        """Where some rows of cells have a class, and 1 for it (rows, cells, classes)."""
+        codes = self.source.on(self.place.window(first, 0, count, self.place.width))
+        return codes >= 0, np.eye(self.classes + 1, self.classes, dtype=np.float32)[codes]
 
 
 @final
