@@ -365,11 +365,21 @@ def test_head_and_detector_see_the_same_tokens(dota, tmp_path):
     assert spread_layers(loaded.model)
 
 
-def test_inspect_counts_objects(dota):
-    found = json.loads(succeed("inspect", f"dota:{dota}", "--task", "detect", "--json").out)
+def test_inspect_counts_and_measures_objects(dota, tmp_path):
+    words = ("inspect", f"dota:{dota}", "--task", "detect")
+    found = json.loads(succeed(*words, "--json", "--out", tmp_path / "page.html").out)
     tally = package.data.open_object_tiles(f"dota:{dota}").targets.tally().sum(axis=0)
     counts = {one["name"]: one["train"] + one["val"] + one["test"] for one in found["classes"]}
     assert [counts[name] for name in ("crane", "ship", "tank")] == tally.tolist()
+    sizes = found["objects"]
+    assert (sizes["tiles"], sizes["tile_side"]) == (20, 48)
+    for pair in sizes["median_sides"].values():  # drawn 14 x 8, written to a tenth of a pixel
+        np.testing.assert_allclose(pair, (8, 14), atol=0.1)
+    assert sizes["token_side"] == pytest.approx(48 / 8)  # at least 8 tokens along a side
+    assert "8 x 14" in (shown := succeed(*words).out)
+    assert "20 tiles of 48 pixels" in shown
+    assert "1.3 tokens" in shown
+    assert "Sizes of objects" in (tmp_path / "page.html").read_text("utf-8")
 
 
 def test_objects_of_scenes_become_polygons_that_predict_agrees_with(run, tmp_path):

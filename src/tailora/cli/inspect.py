@@ -166,12 +166,16 @@ def _show(found: Any) -> None:
     objects = any(row.objects is not None for row in found.rows)
     columns = [("class", "group", "train", "val", "test")]
     columns += [("pixels",)] * pixels + [("objects train / val / test",)] * objects
+    columns += [("median sides, px",)] * (found.sizes is not None)
     table = Table(*sum(columns, ()), title=listed([found.name]))
     for row in found.rows:
         counts = [str(row.counts[s]) for s in ("train", "val", "test")]
         more = [str(row.pixels)] * pixels + [row.objects_text()] * objects
+        more += [] if found.sizes is None else [found.sizes.text(row.name)]
         table.add_row(listed([row.name]), row.group, *counts, *more)
     show.print(table)
+    if found.sizes is not None:
+        show.print(found.sizes.summary(), soft_wrap=True)
     image, dates = found.image, found.image["dates"]
     show.print(
         f"imbalance {found.imbalance:.1f} : 1; first {'pair' if dates > 1 else 'image'} "

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tailora.counts import ClassCounts, make_groups, rows_by_class
 from tailora.curation.band_looks import BandLook, look_at_bands
+from tailora.curation.object_sizes import ObjectSizes, object_sizes
 from tailora.curation.scene_looks import MOST_SCENES, look_at, sample_values, scenes_of
 from tailora.data import SPLITS, Dataset, Duplicate, find_duplicates
 from tailora.data.bands.reading import name_bands
@@ -40,6 +41,7 @@ class Inspection:
         small: Classes with fewer test samples than a verdict needs.
         notes: Processing notes and caveats.
         values: Values of the bands, in a sample of the training images.
+        sizes: Of objects, where they have boxes.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Inspection:
     small: list[str]
     notes: tuple[str, ...]
     values: BandLook
+    sizes: ObjectSizes | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object."""
@@ -71,6 +74,7 @@ class Inspection:
             ],
             "small_classes": self.small,
             "notes": list(self.notes),
+            **({} if self.sizes is None else {"objects": self.sizes.to_json()}),
             **self.values.to_json(),
         }  # fmt: skip
 
@@ -131,6 +135,7 @@ def inspect_dataset(
         small=[row.name for row in rows if row.counts["test"] < SMALL_TEST],
         notes=(*data.notes, *_unvalidated(counts["val"])),
         values=values,
+        sizes=object_sizes(data),
     )  # fmt: skip
 
 
@@ -175,6 +180,7 @@ def write_page(data: Dataset, found: Inspection, out: Path, *, per_class: int = 
         thumbnails=thumbnails,
         duplicates=[Copies(d.ids, d.splits) for d in found.duplicates],
         more=(
+            *(() if found.sizes is None else (found.sizes.section(),)),
             *_scenes(data),
             band_section(values.bands, values.units, values.warnings),
         ),

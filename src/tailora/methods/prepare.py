@@ -90,7 +90,8 @@ def own_normalization(
     return mean, std, 255.0 if is_byte else _DIGITAL if is_whole else 1.0
 
 
-_USUAL_PATCH = 14
+USUAL_PATCH = 14
+"""Side in pixels of a token of the default encoder."""
 _PATCHES_PER_SIDE = 5  # of the default image size: enough for a chip, fast without a GPU
 
 
@@ -379,8 +380,8 @@ def decode_images(
 
 def _default_size(patch: int) -> int:
     """Side of five patches, or with small ones the multiple next above five of DINOv2's."""
-    usual = _PATCHES_PER_SIDE * _USUAL_PATCH
-    return _PATCHES_PER_SIDE * patch if patch >= _USUAL_PATCH else math.ceil(usual / patch) * patch
+    usual = _PATCHES_PER_SIDE * USUAL_PATCH
+    return _PATCHES_PER_SIDE * patch if patch >= USUAL_PATCH else math.ceil(usual / patch) * patch
 
 
 def _size(recipe: Recipe) -> int:
