@@ -24,6 +24,7 @@ from benchmarks.speed.ratios import RESULTS, alternate, write_result
 from tailora.adapters import AdapterSpec, find_targets
 from tailora.backbones import Encoder, load_backbone
 from tailora.data import Dataset, open_shapes_dota, resize
+from tailora.detection import rotated_roi_pool
 from tailora.heads.linear_probe import zero_linear
 from tailora.progress import silent
 from tailora.tasks.detection import Detection
@@ -62,13 +63,13 @@ def epoch(encoder: Encoder, data: Dataset, count: int, size: int, repeats: int) 
     targets = task.targets(data, grid)
     rows = np.flatnonzero((targets >= 0).any(axis=(1, 2)) & (data.splits == "train"))[:count]
     pixels = torch.from_numpy(np.stack([resize(data.source.read(int(i)), size) for i in rows]))
-    wanted = torch.from_numpy(targets[rows].astype(np.int64))
-    boxes = []
+    boxes, wanted = [], []
     for i in rows.tolist():
         one = data.targets.read(i)  # pyright: ignore[reportOptionalMemberAccess]
         own = one.inside.boxes
         own[:, :4] *= size / one.tile.size
         boxes.append(torch.from_numpy(own.astype(np.float32)))
+        wanted.append(torch.from_numpy(one.inside.classes))
     none = torch.zeros(0, 5)
     classes = len(data.classes)
     place = {int(row): k for k, row in enumerate(rows)}
@@ -90,9 +91,12 @@ def epoch(encoder: Encoder, data: Dataset, count: int, size: int, repeats: int) 
         for batch in torch.randperm(len(pixels)).split(BATCH):
             optimizer.zero_grad(set_to_none=True)
             features = model.patch_features(pixels[batch])
-            known = wanted[batch] >= 0
-            loss = nn.functional.cross_entropy(head(features[known]), wanted[batch][known])
             own = [boxes[k] for k in batch.tolist()]
+            image = torch.repeat_interleave(torch.tensor([len(one) for one in own]))
+            shares = torch.cat(own) / torch.tensor([size, size, size, size, 1.0])
+            pooled = rotated_roi_pool(features, image, shares)
+            labels = torch.cat([wanted[k] for k in batch.tolist()])
+            loss = nn.functional.cross_entropy(head(pooled), labels)
             found = detector.losses(features, own, [none] * len(own))
             torch.stack([loss, *found.values()]).sum().backward()
             nn.utils.clip_grad_norm_(learning, 1.0)
