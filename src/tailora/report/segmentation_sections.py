@@ -33,6 +33,7 @@ _KEYS: Final = (*GROUP_NAMES, "all")
 _OF_OBJECTS: Final = (
     "An object is a connected area of its class, found if more than half of it is called so."
 )
+_LAST: Final = "Where groups are those of objects, a third of the classes each by training objects."
 _GAP: Final = 4  # white pixels between panels
 _WRONG: Final = (215, 48, 31)
 _IGNORED: Final = (255, 255, 255)
@@ -53,6 +54,7 @@ def pixels_section(run: RunResult) -> Section:
     tables = [_row_table(found["rows"]), _class_table(run, found)]
     if "by_objects" in found["rows"][-1]:
         tables.append(_object_table(found["rows"]))
+        caption = f"{caption} {_LAST}"
     if "raters" in found:
         tables.append(_rater_table(found["raters"]))
     return Section(*_PIXELS, caption, (*_differences(run.metrics), *tables))
