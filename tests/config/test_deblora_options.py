@@ -39,6 +39,8 @@ from tailora.methods.deblora.deblora import DebLoRA
             {"clusters": 1, "regression": "cosine"},
             "one cluster shrinks features towards the overall mean.*use more clusters",
         ),
+        ({"unit": "objects"}, "unknown deblora.unit 'objects'; did you mean 'object'"),
+        ({"pull": 0, "unit": "object"}, "deblora.unit='object' has no effect where no class moves"),
         ({"pca": 0}, "pca must be at least 1, got 0"),
         ({"epochs": -1}, "epochs must be at least 0, got -1"),
         ({"epochs": 0}, "epochs=0 trains no new adapter"),

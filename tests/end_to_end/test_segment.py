@@ -217,6 +217,32 @@ def test_noise_trains_the_adapter_and_the_head_adjusts_by_objects(pairs, encoder
     assert lifted.argsort().tolist() == expected.argsort().tolist()
 
 
+def test_deblora_may_move_objects_in_place_of_tokens(pairs, encoder, tmp_path, refuse):
+    """The new adapter learns other targets, and each token stays in the cluster of its object."""
+    words = ("--backbone", encoder, *OPTIONS, "--ignore", "255", "--method", "deblora",
+             "--set", "deblora.clusters=4", "--set", "deblora.epochs=1")  # fmt: skip
+    found = {}
+    for unit in ("decision", "object"):
+        run = tmp_path / unit
+        succeed("fit", pairs, "--out", run, *words, "--set", f"deblora.unit={unit}")
+        found[unit] = read_json(run / "metrics.json")["clusters"]
+    assert found["decision"] != found["object"]
+    assert sum(found["object"]["sizes"]) == sum(found["decision"]["sizes"])
+    chips = write_chips(tmp_path / "chips", {"a": 4, "b": 4})
+    refuse(
+        "fit",
+        chips,
+        "--backbone",
+        encoder,
+        *QUICK,
+        "--method",
+        "deblora",
+        "--set",
+        "deblora.unit=object",
+        says=["deblora.unit='object' needs classes of pixels"],
+    )
+
+
 @pytest.mark.parametrize("head", [
     "conv:by_object=square-root", "dpt:loss=dice:weight=0.4:boundary=0.5", "dpt:detail=stem",
     "vit-p",

@@ -14,6 +14,7 @@ CENTER_WEIGHTS = ("class-share", "cluster-share")
 CENTER_SAMPLES = ("all", "balanced")
 MOVES = ("shrink", "shift", "sample")
 SOURCES = ("adapted", "pretrained")
+UNITS = ("decision", "object")
 FIT_ON = ("all", "tail")
 INITS = ("from-base", "fresh")
 HEADS = ("features", "targets", "both")
@@ -32,6 +33,9 @@ class DebiasOptions:
         balance: rho >= 1 in the size constraint n_k >= N / (K rho); 1 means equal sizes.
         source: Which features are clustered: those of the label-trained base adapter (`"adapted"`,
             the paper's biased LoRA) or of the pretrained encoder (`"pretrained"`).
+        unit: What is clustered and moved: each `"decision"`, or where these are about pixels each
+            `"object"` by the mean of its features, a connected area of one class; classes then are
+            as rare as their objects are (*reading*).
         pull: How far features move towards the class's centre: `"adaptive"` keeps a fraction min(1,
             10 / imbalance) of the feature, a number in [0, 1] moves every de-biased class by that
             fraction, `"validation"` selects a number per class by the validation macro-F1 of a
@@ -64,6 +68,7 @@ class DebiasOptions:
     clusters: int = 32
     balance: float = 10.0
     source: str = "adapted"
+    unit: str = "decision"
     pull: str | float = "adaptive"
     calibrate: str | list[str] = "tail"
     center_weights: str = "class-share"
@@ -120,7 +125,7 @@ def _refuse_idle(options: DebiasOptions) -> None:
     """Reject options that have no effect where no class moves, so that nobody ablates them."""
     if options.pull != 0 and options.calibrate != []:
         return
-    idle = ["center_samples", "move"]
+    idle = ["center_samples", "move", "unit"]
     if options.init == "from-base":  # a fresh adapter also has to learn what stays
         idle += ["rounds", "regression"]
     if options.pull == "validation":
@@ -162,6 +167,7 @@ def _refuse_untrained(options: DebiasOptions) -> None:
 _LEAST: Final = {"clusters": 1, "pca": 1, "rounds": 1, "epochs": 0}
 _CHOICES: Final = {
     "source": SOURCES,
+    "unit": UNITS,
     "center_weights": CENTER_WEIGHTS,
     "center_samples": CENTER_SAMPLES,
     "move": MOVES,

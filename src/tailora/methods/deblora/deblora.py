@@ -130,6 +130,11 @@ class DebLoRA(DebiasOptions):
         train = TrainOptions(optimizer=optimizer, augment=augment)
         recipe = with_training(Recipe("deblora", adapter=self.spec, train=train))
         counts = self._check(images, np.asarray(labels), recipe.train.augment)
+        if self.unit == "object":
+            raise ConfigError(
+                "unit='object' needs classes of pixels, and these images have one label each: "
+                "leave it out"
+            )
         if self.pull == "validation" and (validation is None or not len(validation[1])):
             raise no_validation()
         accelerator = accelerator or Accelerator()

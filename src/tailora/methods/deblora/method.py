@@ -13,6 +13,7 @@ from tailora.config.recipe import Recipe
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError, unknown_name
 from tailora.methods.deblora.calibrate import Calibration
+from tailora.methods.deblora.object_rows import calibrate_objects, objects_of
 from tailora.methods.deblora.stages import calibrate_features, learn_calibrated
 from tailora.methods.job import Job
 from tailora.methods.method import INPUT, Classes, Method, Rows
@@ -25,6 +26,7 @@ from tailora.methods.stages import (
 )
 from tailora.runs.weights import is_saved, load_adapted, save_adapted
 from tailora.storage import read_json, typed, write_json
+from tailora.tasks.task import find_task
 from tailora.train.base_adaptation import AnyEncoder
 from tailora.train.objectives import Detecting
 
@@ -61,6 +63,11 @@ class DebLoRAMethod(Method):
         options = recipe.deblora
         if options.pull == "validation" and not n_val:
             raise no_validation()
+        if options.unit == "object" and not find_task(recipe.task).per_pixel:
+            raise ConfigError(
+                f"deblora.unit='object' needs classes of pixels, and task {recipe.task!r} has "
+                "none: leave it out, or choose --task segment or change"
+            )
         if options.clusters > counts.total:
             raise ConfigError(
                 f"clusters={options.clusters} is more than the {counts.total} training samples; "
@@ -151,18 +158,23 @@ class DebLoRAMethod(Method):
         options = job.recipe.deblora
         stage, source = round_stage(options, number), source_stage(options, number)
         chosen = job.folder.stage(stage) / "pulls.json"
+        calibrated = partial(
+            calibrate_features,
+            options,
+            names=job.counts.names,
+            groups=job.groups,
+            seed=job.recipe.seed,
+            device=job.accelerator.device,
+            validation=_validation(job, source),
+            pull=typed(list[float], read_json(chosen), chosen) if chosen.is_file() else None,
+        )
+        rows, train = np.asarray(stage_features(job, source, "train")), job.decisions("train")
         with job.folder.costs(stage).measure("cluster and move"):
-            found = calibrate_features(
-                options,
-                np.asarray(stage_features(job, source, "train")),
-                job.decisions("train").labels,
-                names=job.counts.names,
-                groups=job.groups,
-                seed=job.recipe.seed,
-                device=job.accelerator.device,
-                validation=_validation(job, source),
-                pull=typed(list[float], read_json(chosen), chosen) if chosen.is_file() else None,
-            )
+            if options.unit == "object":
+                objects = objects_of(train, job.grid)
+                found = calibrate_objects(rows, train.labels, objects, calibrated)
+            else:
+                found = calibrated(rows, train.labels)
         if options.pull == "validation" and job.folder.writes:
             write_json(chosen, (1 - found.keep).tolist())
         return found
