@@ -161,6 +161,48 @@ def test_the_table_that_arcgis_keeps_is_read(place):
     assert [found.classes[code] for code in found.codes] == ["a", "b", "c", "d"]
 
 
+QML = """<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>
+<qgis><pipe><rasterrenderer type="paletted"><colorPalette>
+<paletteEntry value="1" label="crops &amp; hay" color="#00ff00"/><paletteEntry value="2"
+label="wood" color="#004400"/><paletteEntry value="4" label="" color="#000000"/>
+</colorPalette></rasterrenderer></pipe></qgis>"""
+RAMP = """<qgis><colorrampshader colorRampType="{}"><item value="1" label="crops"/>
+<item value="2" label="wood"/></colorrampshader></qgis>"""
+CLR = "# legend\n1 0 255 0 crops\n2,0,68,0,255,old wood\n\n3 0 0 0\n"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text", "names"),
+    [
+        (".qml", QML, ("3", "4", "crops & hay", "wood")),
+        (".qml", RAMP.format("EXACT"), ("3", "4", "crops", "wood")),
+        (".qml", RAMP.format("INTERPOLATED"), ("1", "2", "3", "4")),
+        (".clr", CLR, ("3", "4", "crops", "old wood")),
+    ],
+)
+def test_the_legend_beside_a_raster_names_its_values(suffix, text, names, place):
+    write_scene(place / "classes.tif", patches(SIDE, 17)[None])
+    (place / f"classes{suffix}").write_text(text, "utf-8")
+    assert read_label_raster(place / "classes.tif", grid_of(place)).classes == names
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text", "says"),
+    [
+        (".qml", "<qgis", r"legend '.*classes.qml' is no style of QGIS \("),
+        (".qml", QML.replace('"2"', '"2.5"'), "names the value '2.5', which is not an integer"),
+        (".qml", QML.replace('"2"', '"1"'), "calls 1 both 'crops & hay' and 'wood'; keep one"),
+        (".clr", "1 0 0\n", "line 1 of legend '.*classes.clr' must be VALUE RED GREEN BLUE NAME"),
+        (".clr", "1 0 0 256 wood\n", "must be VALUE RED GREEN BLUE NAME"),
+    ],
+)
+def test_a_legend_that_cannot_be_read_is_refused(suffix, text, says, place):
+    write_scene(place / "classes.tif", patches(SIDE, 17)[None])
+    (place / f"classes{suffix}").write_text(text, "utf-8")
+    with pytest.raises(DataError, match=says):
+        read_label_raster(place / "classes.tif", grid_of(place))
+
+
 def test_a_small_patch_between_the_centres_has_a_chip_of_its_own(place):
     codes = np.ones((1, SIDE, SIDE), dtype=np.uint8)
     codes[0, :, 120:] = 2

@@ -25,6 +25,7 @@ from tailora.data.rasters.files import open_raster
 from tailora.data.rasters.headers import shell
 from tailora.data.rasters.readers import Grid, reading
 from tailora.data.scenes.labels import MOST_CLASSES, UNLABELLED
+from tailora.data.scenes.legend_files import legend_names
 from tailora.errors import DataError, unknown_name
 from tailora.numbers import counted, named_list
 
@@ -45,13 +46,13 @@ def value_names(path: Path, raster: Any, column: str | None) -> dict[int, str]:
         path: The raster.
         raster: The same, open.
         column: Column of its attribute table with the class name; None uses the one declared or
-            named as such, else the category names.
+            named as such, else the category names, else a legend beside the file (`legend_names`).
 
     Returns:
         Name of each value that has one; empty if the file has no names.
 
     Raises:
-        DataError: The table cannot be read, or a name contains a control character.
+        DataError: The table or legend cannot be read, or a name contains a control character.
         ConfigError: There is no such column.
     """
     tables, categories = _of_gdal(path, raster)
@@ -63,7 +64,8 @@ def value_names(path: Path, raster: Any, column: str | None) -> dict[int, str]:
     if column is not None:
         known = [name for table, _ in tables for name in table]
         raise unknown_name(f"column of the attribute table of {str(path)!r}", column, known)
-    return {value: name for value, text in enumerate(categories) if (name := canonical_name(text))}
+    named = {value: name for value, text in enumerate(categories) if (name := canonical_name(text))}
+    return named or legend_names(path)
 
 
 def _of_gdal(path: Path, raster: Any) -> tuple[list[tuple[Table, Mapping[str, str]]], list[str]]:
