@@ -19,6 +19,7 @@ from tailora.heads.mamba_fcs import (
 )
 from tailora.heads.probe import Maps, ProbeData, check_kept
 from tailora.heads.probes import find_probe
+from tailora.losses.mamba_fcs import MambaFCSLoss
 from tailora.methods.checks import check_probe
 from tailora.runs.weights import HeadFacts, load_head, save_head
 from tailora.tasks.change import in_both_orders, transition_logits
@@ -194,6 +195,21 @@ def test_a_saved_head_is_the_same(head, data, tmp_path):
         check_kept(find_probe("mamba-fcs"), one, maps, 4, own)
 
 
+def test_the_loss_of_the_paper_is_minimised_if_asked(data):
+    probe, options = find_probe("mamba-fcs"), OPTIONS | {"total": True}
+    features, truth = data.val_maps.features, data.val_maps.targets
+    loss = probe.rows_loss(probe.options | options | {"mode": "released"}, {}, data.counts)
+    assert isinstance(loss, MambaFCSLoss)
+    assert loss.mode == "released"
+    one = said(probe.fit(data, options), features)
+    assert (one.argmax(axis=-1) == truth).mean() > 0.9
+    start = said(probe.fit(data, options | {"epochs": 1}), features)
+    cost = MambaFCSLoss(data.counts)
+    wanted = torch.from_numpy(truth.astype(int).ravel())
+    costs = [cost(torch.from_numpy(x).flatten(0, -2), wanted).item() for x in (one, start)]
+    assert costs[0] < costs[1] / 2
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -202,6 +218,10 @@ def test_a_saved_head_is_the_same(head, data, tmp_path):
         ("channels=12", "channels must be a multiple of 8, got 12"),
         ("sek=0.5", "no option 'sek'; it has channels, .* guided, frequency"),
         ("loss=focal:gamma=-1.0", "gamma"),
+        ("total=1", "total must be true or false, got 1"),
+        ("mode='released'", "mode='released' is of the loss that total=true minimises"),
+        ("total=true:tau=0.5", "total=true is a loss by itself; leave out loss and tau"),
+        ("total=true:loss='focal'", "total=true is a loss by itself"),
     ],
 )
 def test_wrong_options_are_refused_before_there_are_data(options, says):

@@ -162,6 +162,8 @@ def test_masks_of_change_have_a_logit_of_change_alone(data):
     [
         ("factored", {"margin": 1}, "has no option 'margin'; it has tau, sek"),
         ("factored", {"sek": -0.5}, "above 0, got -0.5"),
+        ("factored", {"sek": 0.5, "mode": "fix"}, "unknown mode of SeK 'fix'"),
+        ("factored", {"mode": "released"}, "add its weight, e.g. sek=0.5"),
         ("factored", {"tau": -1.0}, "tau"),
         ("post-classification", {"margin": -1.0}, "at least 0, got -1.0"),
         ("post-classification", {"margin": "best"}, "'prevalence' or finite"),

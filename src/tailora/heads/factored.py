@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tailora.counts import ClassCounts
+from tailora.errors import ConfigError
 from tailora.heads.linear_probe import (
     LinearProbe,
     Loss,
@@ -31,7 +32,7 @@ from tailora.heads.loss_probe import fit_selected
 from tailora.heads.probe import NO_OPTIONS, Options, ProbeData, best_of, choices_of
 from tailora.heads.transition_probe import PARTS, TiedTransitions, TransitionProbe, as_linear
 from tailora.losses import LogitAdjustedLoss
-from tailora.losses.separated_kappa import SekLoss
+from tailora.losses.separated_kappa import Mode, SekLoss
 from tailora.transitions import Transitions
 
 
@@ -48,7 +49,7 @@ class FactoredProbe(TransitionProbe):
     @property
     def options(self) -> dict[str, Any]:
         """Its options with their defaults."""
-        return {"tau": 0.5, "sek": 0.0}
+        return {"tau": 0.5, "sek": 0.0, "mode": "fixed"}
 
     def check(self, options: Options, counts: ClassCounts) -> None:
         """Reject options that it does not have, and classes that are no transitions."""
@@ -67,9 +68,11 @@ class FactoredProbe(TransitionProbe):
         return best_of(self.name, data, options, fitted)
 
 
-def _loss(counts: ClassCounts, *, tau: float, sek: float) -> nn.Module:
+def _loss(counts: ClassCounts, *, tau: float, sek: float, mode: Mode) -> nn.Module:
     if sek:
-        return SekLoss(counts, weight=sek, tau=tau)
+        return SekLoss(counts, weight=sek, tau=tau, mode=mode)
+    if mode != "fixed":
+        raise ConfigError(f"mode={mode!r} is of the loss of SeK; add its weight, e.g. sek=0.5")
     return LogitAdjustedLoss(counts, tau=tau)
 
 

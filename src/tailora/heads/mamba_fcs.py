@@ -23,6 +23,7 @@ from tailora.heads.linear_probe import zero_linear
 from tailora.heads.map_probe import MapHead, MapProbe
 from tailora.heads.probe import Maps, Options, choices_of
 from tailora.heads.transition_probe import PARTS, TiedTransitions, meaning_of
+from tailora.losses.mamba_fcs import MambaFCSLoss
 
 _GROUPS: Final = 8  # of channels that are normalised together
 _SEEN: Final = 7  # places along a side that the spatial gate looks at
@@ -183,12 +184,19 @@ class MambaFCSProbe(MapProbe):
     @property
     def options(self) -> dict[str, Any]:
         """Its options with their defaults; those of the loss are others."""
-        return {**super().options, "guided": True, "frequency": True}
+        own = {"guided": True, "frequency": True, "total": False, "mode": "fixed"}
+        return {**super().options, **own}
 
     def check_values(self, options: Options) -> None:
         """Reject values that are out of range, and layers that cannot be built."""
         for chosen in choices_of(self.options | dict(options)):
-            for key in ("guided", "frequency"):
+            if chosen["mode"] != "fixed" and not chosen["total"]:
+                raise ConfigError(
+                    f"mode={chosen['mode']!r} is of the loss that total=true minimises; add that"
+                )
+            if chosen["total"] and options.keys() & {"loss", "tau"}:
+                raise ConfigError("total=true is a loss by itself; leave out loss and tau")
+            for key in ("guided", "frequency", "total"):
                 if not isinstance(chosen[key], bool):
                     raise ConfigError(f"{key} must be true or false, got {chosen[key]!r}")
         super().check_values(options)
@@ -197,6 +205,12 @@ class MambaFCSProbe(MapProbe):
         """Reject options that neither it nor its loss has, and classes that are no transitions."""
         super().check(options, counts)
         meaning_of(self.name, counts)
+
+    def rows_loss(self, chosen: Options, named: Options, counts: ClassCounts) -> nn.Module:
+        """Build the loss of the paper if it is asked for, see `MapProbe.rows_loss`."""
+        if chosen["total"]:
+            return MambaFCSLoss(counts, mode=chosen["mode"])
+        return super().rows_loss(chosen, named, counts)
 
     def module(self, width: int, classes: int, chosen: Options) -> MambaFCSHead:
         """Build its module, see `MapProbe.module`."""

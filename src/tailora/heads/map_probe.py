@@ -245,7 +245,24 @@ class MapProbe(Probe):
             self._loss(chosen, options, counts)
 
     def _loss(self, chosen: Options, named: Options, counts: ClassCounts) -> PlaceLoss:
-        """Build the loss; `tau` is left out for one without it, unless it was named."""
+        return PlaceLoss(
+            self.rows_loss(chosen, named, counts),
+            boundary=chosen["boundary"],
+            by_object=chosen["by_object"],
+            least=FINER**2 if self.fine else 1,
+        )
+
+    def rows_loss(self, chosen: Options, named: Options, counts: ClassCounts) -> nn.Module:
+        """Build the loss on rows; `tau` is left out for one without it, unless it was named.
+
+        Args:
+            chosen: A value of each of its options, and those of the loss.
+            named: What the user chose.
+            counts: Training decisions per class.
+
+        Raises:
+            ConfigError: The loss has no such option, or rejects a value.
+        """
         loss = registry.find("losses", str(chosen["loss"]))
         known = registry.options(loss)
         of_head = self.options.keys() - {"tau"}
@@ -258,12 +275,7 @@ class MapProbe(Probe):
                 f"{', '.join(self.options)}, and those of its loss: {', '.join(known)}"
             )
         given = {key: value for key, value in own.items() if key in known}
-        return PlaceLoss(
-            registry.build(loss, {"counts": counts}, given),
-            boundary=chosen["boundary"],
-            by_object=chosen["by_object"],
-            least=FINER**2 if self.fine else 1,
-        )
+        return registry.build(loss, {"counts": counts}, given)
 
     def fit(self, data: ProbeData, options: Options = NO_OPTIONS) -> nn.Module:
         """Train it, see `Probe.fit`."""
