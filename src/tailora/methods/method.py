@@ -434,15 +434,21 @@ def head_options(job: Job, method: Method) -> dict[str, Any]:
 def starting_probe(job: Job) -> nn.Linear:
     """Return the linear head on pretrained features that training starts from.
 
-    The recipe's probe if it is a linear layer trained with a loss, otherwise the default one; of
-    images as they are, since eight views would cost more than they could change here.
+    The recipe's probe if it is a linear layer trained with a loss, otherwise a logit-adjusted one
+    as the task has it; of images as they are, since eight views would cost more than they could
+    change here.
     """
     pretrained = find_method("zero-shot")
     probe = job.recipe.probe
     is_plain = (probe.views or 1) == 1 and not probe.layers and probe.detail == "none"
     if find_probe(probe.loss).is_linear and is_plain:
         return cast("nn.Linear", pretrained.with_head(job).head)
-    chosen = own_probe(job.recipe if find_probe(probe.loss).is_linear else Recipe())
+    usual = Recipe().probe.loss
+    chosen = (
+        own_probe(job.recipe)
+        if find_probe(probe.loss).is_linear
+        else ProbeChoice(usual, usual, job.task.head_options(usual))
+    )
     plain = seeing(job, PLAIN)
     val = pretrained.features(plain, "val")
     return cast("nn.Linear", _kept_head(plain, pretrained, chosen, val, name="start"))
