@@ -26,6 +26,10 @@ BESIDE = {  # results whose rows are also compared with those of another on the 
     "detection-deblora": "detection-longer",
     "detection-sampled": "detection-sampled",  # with its own rows without changes
 }
+TO_PROBE = {  # results whose rows are also compared with that of one probe
+    "dense-default": "logit-adjusted",
+    "dense-loss": "dpt:loss=cross-entropy",
+}
 AT_CENTRES = (  # measured while the vector of an object was the token at its centre
     "detection-confirm", "detection-crowns", "detection-deblora", "detection-heads",
     "detection-longer", "detection-rare", "detection-sampled", "detection-tail",
@@ -55,7 +59,9 @@ def pages(results: Path) -> dict[str, str]:
         "deblora.md": _where_the_gain_is(experiments),
         "default.md": _default(experiments),
         **{
-            f"{name}.md": _experiment(result) + _beside(result, experiments.get(BESIDE.get(name)))
+            f"{name}.md": _experiment(result)
+            + _beside(result, experiments.get(BESIDE.get(name)))
+            + _to_probe(result, TO_PROBE.get(name))
             for name, result in asked.items()
         },
     }
@@ -218,6 +224,27 @@ def _beside(result: Result, other: Result | None) -> str:
         f"\n## Beside {what}{link}\n\nDifferences on the splits that both have, paired, with the "
         "same probe:\n\n"
         + _table(("method", "probe", "against", "splits", "tail", "all"), rows, words=3)
+    )
+
+
+def _to_probe(result: Result, probe: str | None) -> str:
+    """Differences of all rows to that with one probe, paired by split."""
+    if probe is None:
+        return ""
+    rows = []
+    for found in result["sets"].values():
+        to = next(row for row in found["rows"] if row["probe"] == probe)
+        for row in found["rows"]:
+            if row is not to:
+                gaps = {
+                    group: _mean_difference(
+                        *(one["scores"][group]["per_seed"] for one in (row, to))
+                    )
+                    for group in ("tail", "all")
+                }
+                rows.append((row["probe"], *_gains(gaps)))
+    return f"\n## Beside the probe {probe}\n\nDifferences paired by split:\n\n" + _table(
+        ("probe", "tail", "all"), rows, words=1
     )
 
 

@@ -11,6 +11,7 @@ from scipy import ndimage
 from sklearn.metrics import jaccard_score
 
 import tailora as package
+from tailora.cli.options import chosen_recipe
 from tailora.heads import map_probe
 from tailora.heads.map_probe import finest
 from tailora.metrics.raters import mask_distance
@@ -25,7 +26,8 @@ SIDE = 24
 QUICK = ("--quiet", "--rank", "2", "--epochs", "1", "--image-size", "28",
          "--set", "evaluate.replicates=40", "--set", "train.batch_size=8",
          "--set", "probe.l2=[0.01]")  # fmt: skip
-OPTIONS = ("--task", "segment", *QUICK)
+IN_ALL = ("--task", "segment", *QUICK)
+OPTIONS = (*IN_ALL, "--probe", "logit-adjusted")  # the quickest head
 
 
 def write_pairs(root, *, images=26, seed=0):
@@ -71,6 +73,11 @@ def predicted_pixels(run, pairs):
             data.targets.read(int(i)),
             classes_of(finest(loaded.model.head)(tokens)[0].detach().numpy(), (SIDE, SIDE)),
         )
+
+
+def test_by_default_the_head_sees_all_tokens():
+    assert chosen_recipe(None, None, task="segment").probe.loss == "dpt"
+    assert chosen_recipe(None, None, task="segment", probe="conv").probe.loss == "conv"
 
 
 def test_metrics_count_pixels_of_the_masks(run, pairs):
@@ -143,7 +150,7 @@ def test_other_masks_may_have_other_values_and_other_classes(run, tmp_path):
 def test_a_comparison_counts_pixels(run, pairs, encoder, tmp_path):
     """What a row of a comparison says of a seed is what a run says of it."""
     out = tmp_path / "compared"
-    words = [*(word for word in OPTIONS if word != "--quiet"), "--ignore", "255", "--jobs", "1"]
+    words = [*(word for word in IN_ALL if word != "--quiet"), "--ignore", "255", "--jobs", "1"]
     shown = succeed("compare", pairs, "--out", out, "--backbone", encoder, *words,
                     "--methods", "lora", "--seeds", "2", "--probes",
                     "own,logit-adjusted,logit-adjusted:prior=objects").out  # fmt: skip

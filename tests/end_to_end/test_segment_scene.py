@@ -18,7 +18,8 @@ from tests.end_to_end.chips import succeed
 SIDE = 160
 COLOURS = np.array([[40, 70, 160], [70, 130, 50], [180, 150, 120], [90, 90, 90]])
 QUICK = ("--task", "segment", "--method", "zero-shot", "--chip", "20", "--image-size", "28",
-         "--quiet", "--set", "evaluate.replicates=40", "--set", "probe.l2=[0.01]")  # fmt: skip
+         "--probe", "logit-adjusted", "--quiet", "--set", "evaluate.replicates=40",
+         "--set", "probe.l2=[0.01]")  # fmt: skip
 
 
 def codes_of(side, seed=0):

@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from tailora.counts import ClassCounts, make_groups
 from tailora.errors import ConfigError
+from tailora.heads import map_probe
 from tailora.heads.probe import Maps, ProbeData, check_kept
 from tailora.heads.probes import find_probe
 from tailora.runs.weights import HeadFacts, load_head, save_head
@@ -78,6 +79,19 @@ def test_equal_seeds_give_equal_heads_and_a_saved_one_is_the_same(head, data, tm
 def test_options_given_as_lists_are_chosen_on_validation(data):
     found = find_probe("conv").fit(data, OPTIONS | {"epochs": [1, 30]})
     assert right(found, data.val_maps) > 0.9
+
+
+def test_few_images_are_passed_over_more_often(data, monkeypatch):
+    """Sixteen images a step: 20 epochs, or as many as 500 steps take."""
+    taken = []
+    monkeypatch.setattr(map_probe, "train_map_head", lambda *_, **how: taken.append(how["epochs"]))
+    for images in (16, 17, 40):
+        maps = Maps(data.maps.features[:images], data.maps.targets[:images])
+        find_probe("conv").fit(replace(data, maps=maps), {"channels": 8})
+    assert taken == [500, 250, 167]
+    assert [map_probe.enough_epochs(n) for n in (399, 400, 401, 5000)] == [20, 20, 20, 20]
+    find_probe("conv").fit(data, {"channels": 8, "epochs": 3})
+    assert taken[-1] == 3
 
 
 @pytest.mark.parametrize(("images", "epochs"), [(1, 1), (1, 2), (1, 10), (40, 1)])

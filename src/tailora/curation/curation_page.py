@@ -297,7 +297,7 @@ def _in_training(found: Curation, pictures: _Pictures, rows: Sequence[int]) -> S
         "the others."
     )
     blocks = [Table(columns, tuple(table), "Training per class")]
-    shown = [Gallery(items), *_more(len(never))] if items else [Note("none")]
+    shown = [Gallery(items), *_more(len(never))] if items else [Note("every image was right once")]
     return Section("training", "Images in training", caption, (*blocks, *shown))
 
 

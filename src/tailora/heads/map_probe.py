@@ -40,6 +40,8 @@ BANDS: Final = "bands"
 """What a `FinerHead` that sees pixels is built for, which is not chosen but follows the images."""
 _STEM: Final = 32  # channels of what is seen in pixels
 _BATCH: Final = 16  # images
+_EPOCHS: Final = 20
+_STEPS: Final = 500
 _WARM_UP: Final = 0.1  # of the steps
 _DECAY: Final = 0.05
 _AXES: Final = 3  # rows, columns, width
@@ -205,7 +207,7 @@ class MapProbe(Probe):
     def options(self) -> dict[str, Any]:
         """Its options with their defaults; those of the loss are others."""
         return {
-            "channels": self.channels, "epochs": 20, "rate": self.rate, "tau": 0.5,
+            "channels": self.channels, "epochs": "auto", "rate": self.rate, "tau": 0.5,
             "loss": "logit-adjusted", "boundary": 0.0, "by_object": "none",
         }  # fmt: skip
 
@@ -225,7 +227,9 @@ class MapProbe(Probe):
     def check_values(self, options: Options) -> None:
         """Reject values that are out of range, and layers that cannot be built."""
         for chosen in choices_of(self.options | dict(options)):
-            for key in ("channels", "epochs"):
+            for key, others in (("channels", ()), ("epochs", ("auto",))):
+                if chosen[key] in others:
+                    continue
                 if not isinstance(chosen[key], int) or chosen[key] < 1:
                     raise ConfigError(f"{key} must be a whole number from 1, got {chosen[key]!r}")
             if not isinstance(chosen["rate"], float | int) or not 0 < chosen["rate"] < np.inf:
@@ -295,7 +299,10 @@ class MapProbe(Probe):
             with seeded(data.seed):
                 width, classes = maps.features.shape[-1], len(data.counts.names)
                 head = self.module(width, classes, known)
-                how = {"loss": loss, "epochs": known["epochs"], "rate": known["rate"]}
+                epochs = known["epochs"]
+                if epochs == "auto":
+                    epochs = enough_epochs(len(labelled_images(maps.targets)))
+                how = {"loss": loss, "epochs": epochs, "rate": known["rate"]}
                 self.learn(head, maps, data.counts, **how)
             return head.eval()
 
@@ -318,6 +325,19 @@ class MapProbe(Probe):
         """
         del counts  # for heads whose classes have a meaning
         train_map_head(head, maps, **how)
+
+
+def enough_epochs(images: int) -> int:
+    """How often training images are passed over: 20 times, or as often as 500 steps take.
+
+    Of 36 images, 20 epochs are 60 steps, after which `dpt` was below a linear head on validation
+    windows of bluemarble-dense; after 450 it was above. Of 447 they are 560.
+
+    Example:
+        >>> enough_epochs(447), enough_epochs(90), enough_epochs(36), enough_epochs(0)
+        (20, 84, 167, 500)
+    """
+    return max(_EPOCHS, math.ceil(_STEPS / max(1, math.ceil(images / _BATCH))))
 
 
 def train_map_head(

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
@@ -52,6 +53,7 @@ class Segmentation(Task):
     per_image = False
     per_pixel = True
     scored = "the class of tokens; scores over pixels are IoU"
+    defaults = MappingProxyType({"probe.loss": "dpt"})
 
     def open(
         self, source: str | Path, *, seed: int = 0, to_learn: bool = True, **options: Any
