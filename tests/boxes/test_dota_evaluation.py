@@ -156,6 +156,9 @@ def test_submission_is_written_by_class_and_read_again(tmp_path):
     assert again.classes == ["plane", "ship"]
     assert np.allclose(again.corners[::-1], detected.corners, atol=0.005)
     assert again.scores.tolist() == [0.5, 0.75]
+    assert read_submission(tmp_path / "out", images={"P1", "P2", "P3"}).images == ["P2", "P1"]
+    with pytest.raises(DataError, match=r"line 1 of .*Task1_plane\.txt' names image 'P2'"):
+        read_submission(tmp_path / "out", images={"P1", "P3"})
 
 
 def test_bad_submissions_are_refused(tmp_path):

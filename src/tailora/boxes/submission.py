@@ -1,6 +1,7 @@
 """Detections in the files of DOTA's evaluation server (task 1), one per class."""
 
 from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -46,17 +47,22 @@ def write_submission(folder: Path, detections: Boxes, *, classes: tuple[str, ...
     return paths
 
 
-def read_submission(folder: Path) -> Boxes:
+def read_submission(folder: Path, *, images: Collection[str] | None = None) -> Boxes:
     """Read every `Task1_CLASS.txt` of a folder.
 
+    Args:
+        folder: Where they are.
+        images: Names of the images that are evaluated, with and without objects; None takes any.
+
     Raises:
-        DataError: There is none, or a line is malformed; the message has file and line.
+        DataError: There is none, or a line is malformed or names another image; the message has
+            file and line.
     """
     before, after = _FILE.split("{}")
     paths = sorted(folder.glob(f"{before}*{after}"))
     if not paths:
         raise DataError(f"no {_FILE.format('CLASS')} in {str(folder)!r}")
-    images: list[str] = []
+    named: list[str] = []
     classes: list[str] = []
     values: list[list[float]] = []
     for path in paths:
@@ -73,7 +79,12 @@ def read_submission(folder: Path) -> Boxes:
                     f"line {number} of {str(path)!r} is malformed ({error}); expected 'image score "
                     "x1 y1 x2 y2 x3 y3 x4 y4'"
                 ) from error
-            images.append(words[0])
+            if images is not None and words[0] not in images:
+                raise DataError(
+                    f"line {number} of {str(path)!r} names image {words[0]!r}, which is not among "
+                    "those that are evaluated; give detections of these images"
+                )
+            named.append(words[0])
             classes.append(path.name.removeprefix(before).removesuffix(after))
     table = np.array(values, dtype=np.float64).reshape(-1, _WORDS - 1)
-    return Boxes(images, classes, table[:, 1:].reshape(-1, 4, 2), scores=table[:, 0])
+    return Boxes(named, classes, table[:, 1:].reshape(-1, 4, 2), scores=table[:, 0])
