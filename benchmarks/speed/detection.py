@@ -24,7 +24,7 @@ from benchmarks.speed.ratios import RESULTS, alternate, write_result
 from tailora.adapters import AdapterSpec, find_targets
 from tailora.backbones import Encoder, load_backbone
 from tailora.data import Dataset, open_shapes_dota, resize
-from tailora.detection import rotated_roi_pool
+from tailora.detection import roi_pool_rotated
 from tailora.heads.linear_probe import zero_linear
 from tailora.progress import silent
 from tailora.tasks.detection import Detection
@@ -94,7 +94,7 @@ def epoch(encoder: Encoder, data: Dataset, count: int, size: int, repeats: int) 
             own = [boxes[k] for k in batch.tolist()]
             image = torch.repeat_interleave(torch.tensor([len(one) for one in own]))
             shares = torch.cat(own) / torch.tensor([size, size, size, size, 1.0])
-            pooled = rotated_roi_pool(features, image, shares)
+            pooled = roi_pool_rotated(features, image, shares)
             labels = torch.cat([wanted[k] for k in batch.tolist()])
             loss = nn.functional.cross_entropy(head(pooled), labels)
             found = detector.losses(features, own, [none] * len(own))

@@ -7,7 +7,8 @@ first one writes. All processes must see the run folders.
 import gc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
 
 from tailora.errors import ProcessError
+
+_SHARE: Final[ContextVar[float | None]] = ContextVar("share", default=None)
 
 
 def share(rows: NDArray[Any], accelerator: Accelerator) -> NDArray[Any]:
@@ -115,6 +118,47 @@ def sum_gradients(parameters: Iterable[nn.Parameter], losses: Tensor) -> Tensor:
     for parameter, gradient, used in zip(learning, summed, anywhere.tolist(), strict=True):
         parameter.grad = gradient.view_as(parameter) if used else None
     return total
+
+
+@contextmanager
+def dividing(share: float | None) -> Iterator[None]:
+    """Let losses of this context divide by what all processes have, see `of_all`.
+
+    Args:
+        share: Of the batch that this process has, in [0, 1]; all processes are in such a context
+            together. None divides by its own.
+    """
+    token = _SHARE.set(share)
+    try:
+        yield
+    finally:
+        _SHARE.reset(token)
+
+
+def of_all(own: Tensor, *, least: float = 0.0) -> Tensor:
+    """What the loss of this process divides by, for a mean over the rows of all processes.
+
+    Losses are weighed by the shares of the batch and added, so a sum over this process's rows has
+    to be divided by the sum of all times its share. All processes make the same calls.
+
+    Args:
+        own: Count or weight of this process's rows, a scalar in floating point.
+        least: That the sum is taken for if it is less.
+
+    Returns:
+        The sum of all processes, times this one's share; outside `dividing` its own.
+
+    Raises:
+        ProcessError: One of the processes has ended.
+    """
+    share = _SHARE.get()
+    total = own.detach().clone()
+    if share is None:
+        return total.clamp_min(least)
+    total *= share > 0  # what a process without rows is given is another's
+    with _ended_elsewhere():
+        distributed.all_reduce(total)
+    return total.clamp_min(least) * (share or 1)
 
 
 def only_first(accelerator: Accelerator, do: Callable[[], object]) -> None:

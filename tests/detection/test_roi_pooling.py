@@ -7,7 +7,7 @@ from scipy.ndimage import map_coordinates
 
 from tailora.backbones.symmetries import dihedral
 from tailora.boxes import turned_boxes
-from tailora.detection import rotated_roi_pool
+from tailora.detection import roi_pool_rotated
 
 BOXES = np.array([[0.45, 0.6, 0.5, 0.2, 0.4], [0.1, 0.9, 0.6, 0.3, -1.2], [0.5, 0.4, 0.3, 0.3, 0]])
 
@@ -18,7 +18,7 @@ def maps():
 
 
 def pooled(maps, image, boxes, **options):
-    return rotated_roi_pool(
+    return roi_pool_rotated(
         maps, torch.tensor(image, dtype=torch.long), torch.from_numpy(boxes), **options
     )
 

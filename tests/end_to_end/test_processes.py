@@ -14,6 +14,7 @@ from torch.testing import assert_close
 
 from tailora import load_run
 from tests.end_to_end.chips import DEBLORA, metrics, succeed, tailora
+from tests.end_to_end.test_detect import write_dota
 
 # what is drawn differs by process, so nothing is; stage 5 and its features are in it all the same
 ALIKE = ("--set", "train.augment=none", "--set", "evaluate.label_value=false")
@@ -91,6 +92,29 @@ def test_two_processes_validate_and_name_parts_of_a_loss_as_one_does(data, quick
             assert other.parts == pytest.approx(row.parts, rel=1e-3, abs=1e-5)
     assert two.epochs[0].value == pytest.approx(one.epochs[0].value)
     assert [row.best_epoch for row in two.epochs] == [row.best_epoch for row in one.epochs]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("detector", ["fcos", "rtmdet"])
+def test_two_processes_train_a_detector_as_one_does(detector, encoder, tmp_path):
+    """Losses are means over the objects of both; the last batch has one tile, and one has none."""
+    words = (
+        "fit", f"dota:{write_dota(tmp_path / 'harbour')}", "--task", "detect", "--quiet",
+        "--backbone", encoder, "--rank", "2", "--epochs", "1", "--image-size", "28", *DEBLORA,
+        "--clusters", "3", "--set", "deblora.pull=0.5", *ALIKE,
+        "--set", f"train.detector={detector}", "--set", "deblora.epochs=1",
+        "--set", "train.batch_size=3", "--set", "probe.l2=[0.01]",
+        "--set", "evaluate.replicates=20", "--out",
+    )  # fmt: skip
+    succeed(*words, tmp_path / "one")
+    both = launch(2, *words, tmp_path / "two")
+    _, said = both.communicate(timeout=180)
+    assert both.returncode == 0, said
+    one, two = (load_run(tmp_path / name).history for name in ("one", "two"))
+    assert {row.stage for row in one.rows} == {"lora", "deblora"}
+    for row, other in zip(one.rows, two.rows, strict=True):
+        assert other.parts == pytest.approx(row.parts, rel=1e-3, abs=1e-5)
+        assert other.gradient_norm == pytest.approx(row.gradient_norm, rel=1e-2)
 
 
 def kill_one(launched, *, once):

@@ -5,7 +5,7 @@ from tailora.detection.guided_loss_scaling import guided_loss_scaling, sampling_
 from tailora.detection.presence import focal_presence, quality_focal_presence
 from tailora.detection.prior_bias_init import init_bias_from_prior, prior_bias
 from tailora.detection.prob_iou import prob_iou
-from tailora.detection.roi_pooling import rotated_roi_pool
+from tailora.detection.roi_pooling import roi_pool_rotated
 from tailora.detection.rotated_fcos import RotatedFCOS
 from tailora.detection.rotated_rtmdet import RotatedRTMDet
 
@@ -22,6 +22,6 @@ __all__ = [
     "prob_iou",
     "prob_iou_loss",
     "quality_focal_presence",
-    "rotated_roi_pool",
+    "roi_pool_rotated",
     "sampling_free_cross_entropy",
 ]

@@ -7,7 +7,7 @@ SAMPLES = 7
 """Points along each side of a box."""
 
 
-def rotated_roi_pool(
+def roi_pool_rotated(
     maps: Tensor, image: Tensor, boxes: Tensor, *, samples: int = SAMPLES
 ) -> Tensor:
     """Mean of each map over a grid of points in a box, turned with it, read bilinearly.
@@ -34,7 +34,7 @@ def rotated_roi_pool(
     Example:
         >>> ramp = torch.arange(4.0).expand(4, 4)[None, ..., None]  # 0 to 3 from left to right
         >>> box = torch.tensor([[0.5, 0.5, 0.5, 0.1, 0.0], [0.125, 0.5, 0.1, 0.5, 0.0]])
-        >>> rotated_roi_pool(ramp, torch.tensor([0, 0]), box).round(decimals=4).tolist()
+        >>> roi_pool_rotated(ramp, torch.tensor([0, 0]), box).round(decimals=4).tolist()
         [[1.5], [0.0571]]
     """
     count, rows, columns, width = maps.shape

@@ -23,6 +23,7 @@ from tailora.detection.feature_pyramid import (
     start_outputs,
 )
 from tailora.detection.prob_iou import prob_iou
+from tailora.processes import of_all
 
 _REACH: Final = 8.0  # strides from a location to the farthest side, at most, but at the last level
 _CENTRAL: Final = 1.5  # strides from the centre of a box within which a location belongs to it
@@ -135,7 +136,9 @@ class RotatedFCOS(nn.Module):
         known = torch.stack([one.counts for one in found])
         if seen is not None:
             known &= torch.stack([inside(points, one.to(points)[None])[:, 0] for one in seen])
-        positives = has_box.sum().clamp_min(1)
+        central = centrality(torch.cat([one.sides[one.box >= 0] for one in found]))
+        positives = of_all(has_box.sum().to(central), least=1.0)
+        centralities = of_all(central.sum())
         wanted = torch.cat(
             [own.to(points)[one.box[one.box >= 0]] for own, one in zip(boxes, found, strict=True)]
         )
@@ -146,14 +149,14 @@ class RotatedFCOS(nn.Module):
         losses = {"presence": self.presence_loss(presence, quality)[known].sum() / positives}
         if not has_box.any():
             return losses | {"box": raw.sum() * 0}
-        central = centrality(torch.cat([one.sides[one.box >= 0] for one in found]))
         said = raw[has_box]
         apart = self.box_loss(boxes_found, wanted)
-        losses["box"] = (apart * central).sum() / central.sum()
+        losses["box"] = (apart * central).sum() / centralities
         turned = misdirection(said, wanted)
-        losses["direction"] = (turned * central).sum() / central.sum()
+        losses["direction"] = (turned * central).sum() / centralities
         if not self.by_quality:
-            losses["centrality"] = functional.binary_cross_entropy_with_logits(said[:, 6], central)
+            wrong = functional.binary_cross_entropy_with_logits
+            losses["centrality"] = wrong(said[:, 6], central, reduction="sum") / positives
         return losses
 
     def _say(self, features: Tensor) -> tuple[Tensor, Tensor]:

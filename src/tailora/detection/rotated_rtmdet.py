@@ -24,6 +24,7 @@ from tailora.detection.feature_pyramid import (
 )
 from tailora.detection.presence import quality_focal_presence
 from tailora.detection.prob_iou import prob_iou
+from tailora.processes import of_all
 
 _KERNEL: Final = 5
 _BOX_WEIGHT: Final = 2.0  # of the loss of boxes beside that of presence
@@ -138,7 +139,7 @@ class RotatedRTMDet(nn.Module):
         known |= has_box
         if seen is not None:
             known &= torch.stack([inside(points, one.to(points)[None])[:, 0] for one in seen])
-        total = quality.sum().clamp_min(1)
+        total = of_all(quality.sum(), least=1.0)
         losses = {"presence": quality_focal_presence(presence, quality)[known].sum() / total}
         if not has_box.any():
             return losses | {"box": raw.sum() * 0}

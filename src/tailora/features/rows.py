@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tailora.decisions import Decisions
-from tailora.detection import rotated_roi_pool
+from tailora.detection import roi_pool_rotated
 
 
 def row_features(
@@ -26,6 +26,6 @@ def row_features(
     """
     which = torch.from_numpy(image).to(maps.device)
     if decisions.boxes is not None:
-        return rotated_roi_pool(maps, which, torch.from_numpy(decisions.boxes[rows]))
+        return roi_pool_rotated(maps, which, torch.from_numpy(decisions.boxes[rows]))
     place = torch.from_numpy(decisions.place[rows]).to(maps.device)
     return maps.reshape(len(maps), -1, maps.shape[-1])[which, place]

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tailora.detection import rotated_roi_pool
+from tailora.detection import roi_pool_rotated
 from tailora.heads.map_probe import finest
 from tailora.heads.probe import sees_maps
 
@@ -29,7 +29,7 @@ def logits_in_boxes(
     every = torch.from_numpy(np.concatenate([*boxes, np.zeros((0, 5))]))
     with torch.inference_mode():
         if sees_maps(head):
-            said = rotated_roi_pool(finest(head)(maps), image, every)
+            said = roi_pool_rotated(finest(head)(maps), image, every)
         else:
-            said = head(rotated_roi_pool(maps, image, every))
+            said = head(roi_pool_rotated(maps, image, every))
     return np.split(said.float().cpu().numpy(), np.cumsum(counts)[:-1])

@@ -184,7 +184,7 @@ class Detection(Task):
         """Tokens pooled under the box of each object that counts, and its class."""
         import torch
 
-        from tailora.detection import rotated_roi_pool
+        from tailora.detection import roi_pool_rotated
 
         image = np.repeat(np.arange(len(objects)), [int(one.counts.sum()) for one in objects])
         boxes = np.concatenate([one.boxes[one.counts] for one in objects])
@@ -193,7 +193,7 @@ class Detection(Task):
         which, labels = (
             torch.from_numpy(part.astype(np.int64)).to(features.device) for part in (image, classes)
         )
-        return rotated_roi_pool(features, which, torch.from_numpy(boxes)), labels
+        return roi_pool_rotated(features, which, torch.from_numpy(boxes)), labels
 
     def names(self, data: "Dataset", decisions: Decisions, grid: tuple[int, ...]) -> Sequence[str]:
         """Tile, and column and row of the centre of each object in pixels of it."""

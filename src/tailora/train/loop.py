@@ -47,7 +47,7 @@ from tailora.train.sharding import (
     kept,
     whole,
 )
-from tailora.train.training_module import Objective, gathering
+from tailora.train.training_module import Joint, Objective, gathering
 
 
 def train(
@@ -229,11 +229,15 @@ class _Stepper:
         """
         total = torch.zeros((), device=self.accelerator.device)
         noted: dict[str, Tensor] = {}
+        # parts of a process come one after the other, and cannot know of the next
+        joint = isinstance(objective, Joint) and self.schedule.micro_batch is None
+        joint = joint and self.accelerator.num_processes > 1
         with self._own_randomness():
-            for part in self._parts(batch):
-                with self.accelerator.autocast(), noted_parts() as named:
-                    loss = objective(part if len(part) else batch[:1], generator)
+            for part in self._parts(batch, joint=joint):
                 share = len(part) / len(batch)
+                dividing = processes.dividing(share if joint else None)
+                with self.accelerator.autocast(), noted_parts() as named, dividing:
+                    loss = objective(part if len(part) else batch[:1], generator)
                 if share < 1:
                     loss = loss * share
                 self.accelerator.backward(loss)
@@ -276,17 +280,17 @@ class _Stepper:
                 parts["orthogonality"] = apart.detach()
         return parts
 
-    def _parts(self, batch: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    def _parts(self, batch: NDArray[np.int64], *, joint: bool) -> list[NDArray[np.int64]]:
         """Divide this process's share of a batch into what goes through the encoder at once.
 
-        Sharded layers come together in every forward pass, so all processes then need the same
-        number of parts, some of them empty.
+        Sharded layers come together in every forward pass, and joint objectives in every call, so
+        all processes then need the same number of parts, some of them empty.
         """
         mine = processes.share(batch, self.accelerator)
         longest = math.ceil(len(batch) / self.accelerator.num_processes)
         size = self.schedule.micro_batch or max(longest, 1)
         parts = [mine[start : start + size] for start in range(0, longest, size)]
-        together = any(is_sharded(p) for p in self.learning)
+        together = joint or any(is_sharded(p) for p in self.learning)
         return [part for part in parts if len(part) or together]
 
     def end_epoch(self) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tailora import processes
 from tailora.augment.moved_objects import ImageObjects, MovedObjects, Stock
 from tailora.augment.nadir import Nadir
 from tailora.augment.speckle import speckle_factors
@@ -26,7 +27,7 @@ from tailora.losses.parts import note_part
 from tailora.train.image_history import ImageHistory
 from tailora.train.mixing import Mixing
 from tailora.train.phases import LossOfEpoch
-from tailora.train.training_module import Objective, TrainingModule, gathering
+from tailora.train.training_module import Joint, Objective, TrainingModule, gathering
 
 Images = Callable[[NDArray[np.int64]], Tensor]
 AUGMENTATIONS = ("dihedral", "none", "speckle", "dihedral+speckle")
@@ -202,9 +203,16 @@ def row_objective(
             more |= detecting.losses(rows_of, features, batch, turns, objects)
         # without any label every parameter still expects a gradient
         rows = features.sum() * 0 if logits is None else loss(logits, labels)
+        rows = rows * _part_of_all(len(labels), device)
         return _summed("decisions", rows, more) if more else rows
 
-    return objective
+    return Joint(objective)
+
+
+def _part_of_all(count: int, device: torch.device) -> Tensor:
+    """What the mean over this process's rows counts beside those of others; 1 if it is alone."""
+    own = torch.tensor(float(count), device=device)
+    return own / processes.of_all(own, least=1.0)
 
 
 _Look = tuple[Tensor, NDArray[np.integer] | None, "list[ImageObjects] | None"]
@@ -429,7 +437,7 @@ def detector_training(
             (name, first), *others = found.items()
             return _summed(name, first, dict(others))
 
-        return objective
+        return Joint(objective)
 
     return TrainingModule(
         nn.ModuleDict({"detector": detecting.detector}), by(augment), validation_loss=by("none"),
@@ -558,11 +566,13 @@ def target_objective(
         wanted = targets[torch.from_numpy(rows).to(device)]
         # every parameter expects a gradient
         apart = distance(reached, wanted, mean, scale) if len(rows) else features.sum() * 0
+        if decisions is not None:
+            apart = apart * _part_of_all(len(rows), device)
         return (
             apart if beside is None else _summed("moved features", apart, beside(features, batch))
         )
 
-    return objective
+    return objective if decisions is None else Joint(objective)
 
 
 def _squared(features: Tensor, targets: Tensor, _: Tensor | float, scale: Tensor) -> Tensor:

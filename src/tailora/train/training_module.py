@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol, cast, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,22 @@ from tailora.train.optimizers import ENCODER
 
 Objective = Callable[[NDArray[np.int64], np.random.Generator], Tensor]
 """Gives the loss of some sample numbers; draws only from the generator it is given."""
+
+
+@final
+@dataclass(frozen=True)
+class Joint:
+    """An objective that asks `processes.of_all`, so that every process calls it in each step.
+
+    Args:
+        objective: Divides by what all processes have.
+    """
+
+    objective: Objective
+
+    def __call__(self, batch: NDArray[np.int64], generator: np.random.Generator) -> Tensor:
+        """Give the loss of some sample numbers."""
+        return self.objective(batch, generator)
 
 
 @dataclass(frozen=True)
