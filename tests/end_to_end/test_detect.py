@@ -274,7 +274,7 @@ def test_a_stopped_training_goes_on_to_the_same_bits(name, request, dota, encode
 
     recipe = package.Recipe().override({
         "task": "detect", "backbone.name": str(encoder), "data.image_size": 28,
-        "adapter.rank": 2, "train.epochs": 2,
+        "adapter.rank": 2, "train.epochs": 2, "train.sampler": "repeat-factor",
         "train.detector": "rtmdet" if name == "rtmdet" else "fcos",
         "train.batch_size": 2, "train.lr": 0.005, "evaluate.replicates": 30, "probe.l2": [0.01],
     })  # fmt: skip

@@ -30,7 +30,7 @@ from tailora.experiments.tuning_space import Tuning
 from tailora.experiments.tuning_study import import_optuna
 from tailora.experiments.work_items import cut
 from tailora.methods.band_choice import with_band_names
-from tailora.methods.checks import check_maps, check_task, check_text
+from tailora.methods.checks import check_maps, check_text
 from tailora.methods.method import find_method
 from tailora.methods.prepare import check_row, with_precision
 from tailora.progress import Progress, silent
@@ -152,7 +152,6 @@ def _check_only_compared(row: Adaptation, loaded: LoadedBackbone, data: Dataset)
     """Ask a method that `fit` does not know; the others have been asked."""
     method = find_method(row.method)
     if method.only_compared:
-        check_task(row.recipe, find_task(row.recipe.task), row.method)
         method.check_encoder(row.recipe, loaded, len(data.indices("train")), 0)
 
 

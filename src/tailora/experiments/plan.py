@@ -15,7 +15,7 @@ from tailora.config.recipe import Recipe, parse_assignment, recipe_keys
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError, unknown_name
 from tailora.heads.probes import find_probe, probe_names
-from tailora.methods.checks import check_choices, check_own_head, check_probe
+from tailora.methods.checks import check_choices, check_own_head, check_probe, check_task
 from tailora.methods.method import PLAIN, Method, find_method
 from tailora.tasks.task import find_task
 
@@ -246,6 +246,7 @@ def check_plan_choices(plan: Plan) -> None:
         check_choices(row.recipe)
         for probe in plan.probes:
             check_choices(row.recipe.override(probe.seen))
+        check_task(row.recipe, find_task(row.recipe.task), row.method)
         _check_idle(row, plan.probes)
 
 

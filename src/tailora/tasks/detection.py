@@ -77,7 +77,9 @@ class Detection(Task):
     detects = True
     instead = "`tailora predict` writes objects in images, `tailora evaluate` measures them"
     scored = "the class of true objects, given where they are; how well objects are found is AP"
-    defaults = MappingProxyType({"train.epochs": 8, "train.batch_size": 4})
+    defaults = MappingProxyType(
+        {"train.epochs": 8, "train.batch_size": 4, "train.sampler": "repeat-factor"}
+    )
 
     def open(
         self, source: str | Path, *, seed: int = 0, to_learn: bool = True, **options: Any
