@@ -34,6 +34,7 @@ from tailora.inference.maps.chip_grid import ChipGrid
 from tailora.inference.maps.chip_reader import ChipReader
 from tailora.inference.maps.map_files import MapFiles
 from tailora.inference.maps.scene_map import ChipClassifier, draw_map
+from tailora.losses.place_loss import PlaceLoss
 from tailora.runs.run import Run
 
 CHIP, STEP, CLASSES = 75, 37, 17  # as of bluemarble-dense
@@ -150,7 +151,8 @@ def _training(shape: tuple[int, int, int, int], epochs: int, repeats: int) -> di
     def ours() -> None:
         torch.manual_seed(0)
         head = ConvHead(shape[-1], CLASSES, 128)
-        train_map_head(head, Maps(features, targets), loss=loss, epochs=epochs, rate=RATE)
+        maps = Maps(features, targets)
+        train_map_head(head, maps, loss=PlaceLoss(loss), epochs=epochs, rate=RATE)
 
     def bare() -> None:
         torch.manual_seed(0)
