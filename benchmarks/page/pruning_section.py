@@ -9,6 +9,13 @@ from benchmarks.page.tables import gain_text, gained, table
 GROUPS = ("head", "middle", "tail", "all")
 
 
+def _of_training(found: dict[str, Any]) -> str:
+    rules = [one["rule"] for measured in found["data"].values() for one in measured]
+    if not any("training" in rule for rule in rules):
+        return ""
+    return "; *in training* and VoG: of LoRA that learns all images first"
+
+
 def pruning(results: dict[str, Any]) -> str:
     """Show macro-F1 per rule and share left out, and the gain over a random choice, by split."""
     found = results["pruning"]
@@ -28,8 +35,7 @@ def pruning(results: dict[str, Any]) -> str:
     return (
         "## What leaving out training images costs\n\nOf the training images a share was left out "
         "by a measure of `tailora curate` (*easy*: the smallest first, *hard*: the largest; "
-        "*within class*: by its deviations within the class; *in training* and VoG: of LoRA that "
-        "learns all images first), at least "
+        f"*within class*: by its deviations within the class{_of_training(found)}), at least "
         f"{found['min_per_class']} of each class stayed, and a logit-adjusted head learnt the "
         "others. Macro-F1 in % on the test split by group of classes, and the gain over leaving "
         "out as many at random, paired by split, with 95 % intervals over "
