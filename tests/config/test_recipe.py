@@ -79,6 +79,7 @@ OTHER = {
     "train.soup_ratios": [1.0, 2.5, 6.0],
     "train.interpolation": 0.7,
     "train.vog": True,
+    "deblora.unit": "object",
     "deblora.clusters": 7,
     "deblora.balance": math.inf,
     "deblora.source": "pretrained",

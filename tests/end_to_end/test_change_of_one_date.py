@@ -12,13 +12,14 @@ from tests.end_to_end.test_segment import write_pairs
 from tests.end_to_end.test_segment_scene import QUICK, codes_of, labels_of, write_fields
 
 SIDE = 160
+OF_CHANGE = {"segment": "change", "logit-adjusted": "factored"}
 
 
 def test_a_scene_of_one_date_trains_a_model_of_change(encoder, tmp_path):
     fields, later = (write_fields(tmp_path / name, side=SIDE, seed=seed)
                      for name, seed in (("now", 0), ("later", 5)))  # fmt: skip
     run, out = tmp_path / "run", tmp_path / "change.tif"
-    words = [word if word != "segment" else "change" for word in QUICK]
+    words = [OF_CHANGE.get(word, word) for word in QUICK]
     succeed("fit", fields / "scene.tif", *labels_of(fields), "--out", run, "--backbone", encoder,
             *words)  # fmt: skip
     found = read_json(run / "metrics.json")["task"]
@@ -49,7 +50,7 @@ def test_two_scenes_on_different_grids_train_a_model_of_change(encoder, tmp_path
     write_scene(later / "finer.tif", finer, pixel=5.0)
     dates = f"{fields / 'scene.tif'}:after={later / 'finer.tif'}"
     both = f"{dates}:labels_after={later / 'fields.gpkg'}"
-    words = [word if word != "segment" else "change" for word in QUICK]
+    words = [OF_CHANGE.get(word, word) for word in QUICK]
     run = tmp_path / "run"
     succeed("fit", both, *labels_of(fields), "--out", run, "--backbone", encoder, *words)
     found = read_json(run / "metrics.json")["task"]

@@ -22,6 +22,7 @@ PRESETS: Final = MappingProxyType(
             "probe.layers": [],
             "deblora.clusters": 32,
             "deblora.source": "adapted",
+            "deblora.unit": "decision",
             "deblora.pull": "adaptive",
             "deblora.calibrate": "tail",
             "deblora.center_weights": "class-share",

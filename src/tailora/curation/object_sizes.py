@@ -8,10 +8,9 @@ import numpy as np
 
 from tailora.data import Dataset
 from tailora.data.objects import TiledObjects
-from tailora.methods.prepare import USUAL_PATCH
 from tailora.numbers import counted
 from tailora.report.blocks import Cell, Column, Facts, Section, Table
-from tailora.tasks.task import find_task
+from tailora.tasks.task import USUAL_PATCH, find_task
 
 Sides = Mapping[str, tuple[float, float] | None]
 

@@ -26,16 +26,17 @@ def roi_pool_rotated(
     Returns:
         (boxes, features), float32.
 
+    Example:
+        >>> ramp = torch.arange(4.0).expand(4, 4)[None, ..., None]  # 0 to 3 from left to right
+        >>> box = torch.tensor([[0.5, 0.5, 0.5, 0.1, 0.0], [0.125, 0.5, 0.1, 0.5, 0.0]])
+        >>> found = roi_pool_rotated(ramp, torch.tensor([0, 0]), box)
+        >>> [round(value, 3) for value in found[:, 0].tolist()]
+        [1.5, 0.049]
+
     Reference:
         Ding et al., Learning RoI Transformer for Oriented Object Detection in Aerial Images, CVPR
         2019, section 3.2 (rotated position-sensitive RoI align), and RoIAlignRotated of Han et al.,
         ReDet, CVPR 2021; what both leave as a grid of vectors is averaged here.
-
-    Example:
-        >>> ramp = torch.arange(4.0).expand(4, 4)[None, ..., None]  # 0 to 3 from left to right
-        >>> box = torch.tensor([[0.5, 0.5, 0.5, 0.1, 0.0], [0.125, 0.5, 0.1, 0.5, 0.0]])
-        >>> roi_pool_rotated(ramp, torch.tensor([0, 0]), box).round(decimals=4).tolist()
-        [[1.5], [0.0571]]
     """
     count, rows, columns, width = maps.shape
     with torch.autocast(maps.device.type, enabled=False):  # shares would no longer sum to 1

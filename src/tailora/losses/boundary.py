@@ -29,7 +29,7 @@ def signed_distances(mask: NDArray[np.integer], classes: int) -> NDArray[np.floa
 
     Example:
         >>> signed_distances(np.array([[0, 0, 1]]), 3)[..., 0].tolist()
-        [[-1.0, -0.0, 1.0]]
+        [[-1.0, 0.0, 1.0]]
     """
     found = np.zeros((*mask.shape, classes), dtype=np.float32)
     known = mask >= 0

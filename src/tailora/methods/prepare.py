@@ -38,7 +38,7 @@ from tailora.runs.input_format import InputFormat
 from tailora.runs.run import make_encoder, stem_plan
 from tailora.runs.weights import is_saved
 from tailora.storage import guard_disk
-from tailora.tasks.task import find_task
+from tailora.tasks.task import USUAL_PATCH, find_task
 
 _DIGITAL: Final = 10_000.0  # integer files store reflectance times this
 
@@ -90,8 +90,6 @@ def own_normalization(
     return mean, std, 255.0 if is_byte else _DIGITAL if is_whole else 1.0
 
 
-USUAL_PATCH = 14
-"""Side in pixels of a token of the default encoder."""
 _PATCHES_PER_SIDE = 5  # of the default image size: enough for a chip, fast without a GPU
 
 

@@ -5,13 +5,15 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Final, final
+from typing import TYPE_CHECKING, Annotated, Final, final
 
 from pydantic import Field
 
 from tailora.frames import Rows
 from tailora.storage import read_json_lines, typed, write_atomically, write_text
-from tailora.train.image_history import SeenImages
+
+if TYPE_CHECKING:  # which imports torch, and a report needs none
+    from tailora.train.image_history import SeenImages
 
 IMAGE_HISTORY: Final = "image-history.jsonl"
 _Count = Annotated[int, Field(ge=0, le=2**53)]
@@ -51,7 +53,7 @@ class TrainedImage:
 
 
 def write_image_history(
-    seen: SeenImages, ids: Sequence[str], labels: Sequence[str], folder: Path
+    seen: "SeenImages", ids: Sequence[str], labels: Sequence[str], folder: Path
 ) -> None:
     """Write what was seen of images with these ids and class names (images,), in their order."""
     rows = [_image(seen, row, ids[row], labels[row]) for row in range(len(seen.samples))]
@@ -59,7 +61,7 @@ def write_image_history(
     write_text(folder / IMAGE_HISTORY, text)
 
 
-def _image(seen: SeenImages, row: int, name: str, label: str) -> TrainedImage:
+def _image(seen: "SeenImages", row: int, name: str, label: str) -> TrainedImage:
     return TrainedImage(
         id=name,
         label=label,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from tailora.metrics.places import Places
     from tailora.report.blocks import Section
     from tailora.runs.result import RunResult
+
+USUAL_PATCH: Final = 14
+"""Side in pixels of a token of the default encoder."""
 
 InBoxes = Callable[
     [NDArray[np.int64], Sequence[NDArray[np.floating]]], Sequence[NDArray[np.float32]]
