@@ -82,11 +82,7 @@ def test_two_processes_validate_and_name_parts_of_a_loss_as_one_does(data, quick
         "fit", data, *quick, *ALIKE, "--method", "lora+ride", "--set", "train.batch_size=11",
         "--set", "train.patience=1", "--out",
     )  # fmt: skip
-    succeed(*words, tmp_path / "one")
-    both = launch(2, *words, tmp_path / "two")
-    _, said = both.communicate(timeout=180)
-    assert both.returncode == 0, said
-    one, two = (load_run(tmp_path / name).history for name in ("one", "two"))
+    one, two = histories_of_one_and_two(words, tmp_path)
     for row, other in zip(one.rows, two.rows, strict=True):
         if row.epoch == 1:  # weights of the second phase are averaged by process
             assert other.parts == pytest.approx(row.parts, rel=1e-3, abs=1e-5)
@@ -106,15 +102,20 @@ def test_two_processes_train_a_detector_as_one_does(detector, encoder, tmp_path)
         "--set", "train.batch_size=3", "--set", "probe.l2=[0.01]",
         "--set", "evaluate.replicates=20", "--out",
     )  # fmt: skip
-    succeed(*words, tmp_path / "one")
-    both = launch(2, *words, tmp_path / "two")
-    _, said = both.communicate(timeout=180)
-    assert both.returncode == 0, said
-    one, two = (load_run(tmp_path / name).history for name in ("one", "two"))
+    one, two = histories_of_one_and_two(words, tmp_path)
     assert {row.stage for row in one.rows} == {"lora", "deblora"}
     for row, other in zip(one.rows, two.rows, strict=True):
         assert other.parts == pytest.approx(row.parts, rel=1e-3, abs=1e-5)
         assert other.gradient_norm == pytest.approx(row.gradient_norm, rel=1e-2)
+
+
+def histories_of_one_and_two(words, folder):
+    """Fit in one process and in two, into folders of these names, and read how both trained."""
+    succeed(*words, folder / "one")
+    both = launch(2, *words, folder / "two")
+    _, said = both.communicate(timeout=180)
+    assert both.returncode == 0, said
+    return [load_run(folder / name).history for name in ("one", "two")]
 
 
 def kill_one(launched, *, once):

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from rasterio.crs import CRS
 
 from tailora.class_names import canonical_name
+from tailora.connected_areas import connected_areas
 from tailora.data.images import UNREADABLE
 from tailora.data.rasters.files import gdal_settings, open_raster, quietly, reason_of
 from tailora.data.sources import path_mark
@@ -339,13 +340,7 @@ def areas_of(mask: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
         >>> areas_of(np.array([[0, 2, -1], [2, 2, 0]]), 3).tolist()
         [2, 0, 1]
     """
-    from scipy import ndimage  # which help texts need not wait for
-
-    found = np.zeros(classes, dtype=np.int64)
-    for c in np.unique(mask[mask >= 0]):
-        labelled: Any = ndimage.label(mask == c)
-        found[c] = labelled[1]
-    return found
+    return np.bincount(connected_areas(mask)[1], minlength=classes)
 
 
 def objects_in(targets: Targets, rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -13,6 +13,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax
 
+from tailora.connected_areas import connected_areas
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError
 from tailora.heads.dpt import DPTHead, DPTProbe
@@ -44,13 +45,9 @@ def segments(logits: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         probability of its class for each segment (segments,). Corners do not connect.
     """
     surest, said = (found.cpu().numpy() for found in logits.softmax(dim=0).max(dim=0))
-    number, count = np.zeros(said.shape, dtype=np.int64), 0
-    for c in np.unique(said):
-        own = said == c
-        labelled: Any = ndimage.label(own)
-        number[own] = labelled[0][own] + count - 1
-        count += labelled[1]
-    points = np.array(ndimage.maximum_position(surest, number, np.arange(count)), dtype=np.int64)
+    number, classes = connected_areas(said)
+    every = np.arange(len(classes))
+    points = np.array(ndimage.maximum_position(surest, number, every), dtype=np.int64)
     return number, points[:, 0] * said.shape[1] + points[:, 1]
 
 

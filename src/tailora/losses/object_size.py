@@ -1,10 +1,11 @@
 """Weights by the size of objects, so that a small one is no less than a large one."""
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+
+from tailora.connected_areas import connected_areas
 
 OBJECT_WEIGHTS: Final = ("none", "square-root", "inverse")
 
@@ -22,13 +23,10 @@ def object_sizes(mask: NDArray[np.integer]) -> NDArray[np.int64]:
         >>> object_sizes(np.array([[0, 0, -1], [1, 0, 1]])).tolist()
         [[3, 3, 0], [1, 3, 1]]
     """
-    sizes = np.zeros(mask.shape, dtype=np.int64)
-    for c in np.unique(mask[mask >= 0]):
-        own = mask == c
-        labelled: Any = ndimage.label(own)
-        area = labelled[0][own]
-        sizes[own] = np.bincount(area)[area]
-    return sizes
+    number, classes = connected_areas(mask)
+    known = number >= 0
+    sizes = np.bincount(number[known], minlength=len(classes))
+    return np.append(sizes, 0)[number]  # -1 takes the last
 
 
 def object_weights(

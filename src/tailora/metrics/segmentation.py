@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from tailora.connected_areas import connected_areas
 from tailora.counts import Groups
 from tailora.errors import RunError
 from tailora.metrics.bootstrap import unit_weights
@@ -118,14 +119,13 @@ def found_objects(
         >>> found_objects(truth, said, 2).tolist()
         [[2, 0], [2, 1]]
     """
-    counted = np.zeros((2, classes), dtype=np.int64)
-    for c in np.unique(truth[truth >= 0]):
-        own = truth == c
-        labelled: Any = ndimage.label(own)
-        sizes = np.bincount(labelled[0][own])[1:]
-        hits = np.bincount(labelled[0][own & (predicted == c)], minlength=len(sizes) + 1)[1:]
-        counted[:, c] = (2 * hits > sizes).sum(), len(sizes)
-    return counted
+    number, of_area = connected_areas(truth)
+    sizes, hits = (
+        np.bincount(number[some], minlength=len(of_area))
+        for some in (truth >= 0, (truth >= 0) & (predicted == truth))
+    )
+    found = of_area[2 * hits > sizes]
+    return np.stack([np.bincount(which, minlength=classes) for which in (found, of_area)])
 
 
 def recall_of_objects(counted: NDArray[np.number]) -> NDArray[np.float64]:
