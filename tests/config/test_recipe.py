@@ -61,6 +61,7 @@ OTHER = {
     "train.objective": "masked",
     "train.sampler": "oversampling",
     "train.sampler_options": {"ratio": 0.5},
+    "train.recut": 0.5,
     "train.optimizer": "muon",
     "train.optimizer_options": {"momentum": 0.9},
     "train.objective_options": {"queue": 64},

@@ -13,6 +13,8 @@ import torch
 
 import tailora as package
 from tests.end_to_end.chips import DEBLORA, assert_same_result, snapshot, succeed, tailora
+from tests.end_to_end.test_segment import OPTIONS as PIXELS
+from tests.end_to_end.test_segment import RECUT, write_pairs
 
 STEPS_AN_EPOCH = 5  # 78 training chips in batches of 16
 # steps of an epoch and epochs: stage 5 learns from the few chips of the moved classes
@@ -86,6 +88,22 @@ def test_a_run_interrupted_at_every_kind_of_step_ends_as_if_it_had_not_been(
             epochs_kept = (at - 1) // steps
             assert resumed.steps[title] == (epochs - epochs_kept) * steps
     assert_same_result(tmp_path / "run", finished)
+
+
+def test_re_cut_windows_are_the_same_after_an_interruption(watch, encoder, tmp_path):
+    write_pairs(tmp_path / "land")
+    words = ["fit", tmp_path / "land", "--ignore", "255", "--backbone", encoder, *PIXELS, *RECUT]
+    words += ["--epochs", "3", "--method", "lora", "--resume", "--out"]
+    succeed(*words, tmp_path / "straight")
+    watch("adapting to labels", 6)  # in the second epoch, of three steps
+    interrupted(tailora(*words, tmp_path / "again"))
+    watch()
+    assert tailora(*words, tmp_path / "again").code == 0
+    first, second = (
+        (tmp_path / run / "adapter" / "adapter_model.safetensors").read_bytes()
+        for run in ("straight", "again")
+    )
+    assert first == second
 
 
 def test_an_interruption_before_anything_was_decoded_leaves_nothing(watch, data, quick, tmp_path):

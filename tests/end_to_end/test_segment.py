@@ -28,6 +28,7 @@ QUICK = ("--quiet", "--rank", "2", "--epochs", "1", "--image-size", "28",
          "--set", "probe.l2=[0.01]")  # fmt: skip
 IN_ALL = ("--task", "segment", *QUICK)
 OPTIONS = (*IN_ALL, "--probe", "logit-adjusted")  # the quickest head
+RECUT = ("--set", "train.sampler=class-balanced", "--set", "train.recut=0.5")
 
 
 def write_pairs(root, *, images=26, seed=0):
@@ -538,6 +539,8 @@ def test_predicting_masks_is_refused_where_they_cannot_go(run, pairs, tmp_path, 
         (("--ignore", "255", "--probe", "dpt:loss=blv:tau=0.5"), "blv takes no tau: its noise"),
         (("--ignore", "255", "--probe", "dpt:prior=object"), "did you mean 'objects'"),
         (("--ignore", "255", "--set", "train.mix=mixup"), "mix='mixup' needs one label per image"),
+        (("--ignore", "255", "--set", "train.recut=0.5"), "choose one of class-balanced, progr"),
+        (("--ignore", "255", *RECUT, "--set", "train.objective=masked"), "learns from no mask"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_a_line(words, says, pairs, encoder, refuse):
@@ -549,6 +552,7 @@ def test_data_and_task_that_do_not_fit_are_refused(data, pairs, encoder, refuse,
     refuse("fit", "bluemarble", "--backbone", encoder, *OPTIONS, says=["no masks, which task"])
     refuse("fit", "bluemarble-dense", "--backbone", encoder, "--task", "classify",
            says=["choose its task with --task"])  # fmt: skip
+    refuse("fit", data, *RECUT, says=["task 'classify' has no masks: leave it out"])
     chips = write_chips(tmp_path / "chips", {"a": 4, "b": 4})
     refuse("fit", chips, "--backbone", encoder, *QUICK, "--probe", "logit-adjusted:prior=objects",
            says=["these samples are no such pixels: leave it out"])  # fmt: skip

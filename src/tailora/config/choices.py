@@ -91,6 +91,8 @@ def _check_averages(train: TrainOptions) -> None:
         raise ConfigError(f"train.soup_ratios must be finite and at least 1, got {ratios}")
     if not 0 < train.interpolation <= 1:
         raise ConfigError(f"train.interpolation must lie in (0, 1], got {train.interpolation}")
+    if train.recut < 0:
+        raise ConfigError(f"train.recut must lie in [0, 1], got {train.recut:g}")
     if train.ema is not None and not 0 < train.ema < 1:
         raise ConfigError(f"train.ema must lie in (0, 1), got {train.ema}")
 

@@ -155,6 +155,10 @@ class TrainOptions:
             methods samplers`. A class-balancing sampler together with a class-balancing `loss`
             corrects for imbalance twice.
         sampler_options: Passed to the sampler.
+        recut: Of tasks with masks: re-cut a window around a random pixel of the class that the
+            sampler drew it for (class-balanced, square-root, progressive), which gets to the centre
+            of a random token at most this share of the side away, in [0, 1]. What comes into the
+            window is its reflection and has no class. 0 leaves windows as they are.
         ema: Keep an exponential moving average of the trained weights, with this decay per step, in
             (0, 1), such as 0.99, in place of those of the last step.
         soup: Train this many adapters from one initial adapter, in different orders and with
@@ -198,6 +202,7 @@ class TrainOptions:
     augment_options: dict[str, Any] = field(default_factory=dict)
     sampler: str = "none"
     sampler_options: dict[str, Any] = field(default_factory=dict)
+    recut: float = 0.0
     ema: float | None = None
     soup: int = 1
     soup_ratios: list[float] = field(default_factory=list)
@@ -224,6 +229,7 @@ RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "train.lr": (0, 1000),
     "train.weight_decay": (0, 1000),
     "train.mix_off": (0, 100_000),
+    "train.recut": (0, 1),
     "train.ema": (0, 1),
     "train.soup": (1, 100),
     "train.interpolation": (0, 1),

@@ -41,6 +41,7 @@ from tailora.methods.training_parts import (
     training_mix,
     training_optimizer,
 )
+from tailora.samplers.class_shares import ClassShareSampler
 from tailora.tasks.task import Task, find_task
 from tailora.train.contrastive_options import CONTRASTIVE, check_contrastive, read_options
 from tailora.train.denoising import DENOISING, check_denoising
@@ -90,6 +91,7 @@ def check_task(recipe: Recipe, task: Task, method: str | None = None) -> None:
             f"train.augment={OBJECTS!r} moves objects, and task {task.name!r} has none: choose "
             "train.augment=dihedral, or --task detect"
         )
+    _check_recut(recipe.train, task)
     if task.per_image:
         return
     train, method = recipe.train, method or recipe.method
@@ -112,6 +114,37 @@ def check_task(recipe: Recipe, task: Task, method: str | None = None) -> None:
             )
     if task.detects:
         _check_detector(recipe, task)
+
+
+def _check_recut(train: TrainOptions, task: Task) -> None:
+    """Reject re-cut windows where there are no masks, or no class that a window is drawn for."""
+    if not train.recut:
+        return
+    if not task.recuts:
+        raise ConfigError(
+            f"train.recut={train.recut:g} cuts windows around a pixel of a class, and task "
+            f"{task.name!r} has no masks: leave it out, or choose --task segment or change"
+        )
+    if train.objective != "labels":
+        raise ConfigError(
+            f"train.recut={train.recut:g} has no effect with train.objective={train.objective!r}, "
+            "which learns from no mask: leave one out"
+        )
+    drawing = [name for name in registry.names("samplers") if _draws_classes(name)]
+    if not any(_draws_classes(name) for name in (train.sampler, train.deferred_sampler)):
+        raise ConfigError(
+            f"train.recut={train.recut:g} cuts a window around the class that it was drawn for, "
+            f"and train.sampler={train.sampler!r} draws no classes: choose one of "
+            f"{', '.join(drawing)}"
+        )
+
+
+def _draws_classes(sampler: str | None) -> bool:
+    """Whether a sampler draws a class, and then an image that has it."""
+    if sampler is None or sampler not in registry.entries("samplers"):
+        return False
+    found = registry.find("samplers", sampler)
+    return isinstance(found, type) and issubclass(found, ClassShareSampler)
 
 
 def _check_detector(recipe: Recipe, task: Task) -> None:

@@ -93,6 +93,8 @@ class Job:
         """
         if self.task.per_image:
             return None
+        if self.recipe.train.recut:  # a pixel that is no token's will be the centre of one
+            return self.task.held(self.dataset, samples, self.recipe.data.resize)
         found = self.targets[samples].reshape(len(samples), -1)
         return np.stack([(found == c).any(axis=1) for c in range(len(self.counts.names))], axis=1)
 

@@ -21,6 +21,7 @@ from tailora.methods.stages import (
 )
 from tailora.methods.training_objectives import Pretrained, base_training
 from tailora.methods.training_parts import (
+    drawn_by,
     early_stopping,
     needs_cosine,
     recipe_sampler,
@@ -74,7 +75,7 @@ class LoRA(Method):
                 spec=job.recipe.adapter if self.has_adapter else None,
                 schedule=job.schedule,
                 title=title if train.soup == 1 else f"{title} ({number} of {train.soup})",
-                sampler=recipe_sampler(job.recipe, *_drawn_by(job, own_rows)),
+                sampler=recipe_sampler(job.recipe, *drawn_by(job, own_rows)),
                 optimizer=training_optimizer(train),
                 sharded=job.recipe.compute.shard,
                 stage=stage_folder(job, self._training(number)),
@@ -132,7 +133,7 @@ def fit_detector(job: Job, stage: str) -> None:
             job.schedule,
             "training the detector",
             stage_folder(job, stage),
-            recipe_sampler(job.recipe, *_drawn_by(job, rows)),
+            recipe_sampler(job.recipe, *drawn_by(job, rows)),
             stopping=early_stopping(job),
         )
     keep_detector(job, stage, detector)
@@ -156,17 +157,3 @@ def _learnt_from(job: Job) -> NDArray[np.int64]:
     if by_label and not job.task.detects:
         return job.decisions("train").samples
     return job.dataset.indices("train")
-
-
-def _drawn_by(
-    job: Job, rows: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
-    """Classes by which samplers draw images: the rarest of each, and all that it holds.
-
-    An image without any, which only a detector learns from, counts as one of the commonest class.
-    """
-    labels, held = job.labels[rows], job.held(rows)
-    if held is not None:
-        empty, commonest = ~held.any(axis=1), held.sum(axis=0).argmax()
-        labels, held[empty, commonest] = np.where(empty, commonest, labels), True
-    return labels, held

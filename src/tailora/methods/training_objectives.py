@@ -20,6 +20,8 @@ from tailora.methods.job import Job
 from tailora.methods.stages import new_detector
 from tailora.methods.training_parts import (
     cosine_scale,
+    drawn_by,
+    recipe_sampler,
     training_augmentation,
     training_loss,
     training_mix,
@@ -29,6 +31,7 @@ from tailora.train.contrastive_options import read_options
 from tailora.train.denoising import DENOISING, denoising_objective
 from tailora.train.label_free import rotation_training
 from tailora.train.objectives import Detecting, label_training
+from tailora.train.recutting import Recutting
 from tailora.train.training_module import TrainingModule, alone
 from tailora.train.two_views import TwoViewData, paco_training, sbcl_training, supcon_training
 from tailora.train.variance_of_gradients import VarianceOfGradients, label_gradients
@@ -102,11 +105,24 @@ def _labels(
         mixing=training_mix(job.recipe, job.counts, rows, job.labels, loss),
         rows_of=None if job.task.per_image else job.task,
         detecting=None if detector is None else Detecting(detector.to(device), job.dataset),
+        recutting=_recutting(job, rows),
         remember=True,
     )
     if job.recipe.train.vog and training.history is not None and training.head is not None:
         training.history.gradients = _gradients(job, adapted, training.head, rows).to(device)
     return training
+
+
+def _recutting(job: Job, rows: NDArray[np.int64]) -> Recutting | None:
+    """How windows of these rows are re-cut; None if they are not."""
+    if not job.recipe.train.recut:
+        return None
+    labels, held = drawn_by(job, rows)
+    assert held is not None
+    return Recutting(
+        job.task, job.dataset, rows, held, recipe_sampler(job.recipe, labels, held),
+        grid=job.grid, reach=job.recipe.train.recut, fit=job.recipe.data.resize,
+    )  # fmt: skip
 
 
 def _gradients(

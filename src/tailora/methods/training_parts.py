@@ -171,6 +171,20 @@ def training_augmentation(recipe: Recipe) -> str | Nadir | MovedObjects:
     return train.augment
 
 
+def drawn_by(
+    job: Job, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
+    """Classes by which samplers draw images: the rarest of each, and all that it holds.
+
+    An image without any, which only a detector learns from, counts as one of the commonest class.
+    """
+    labels, held = job.labels[rows], job.held(rows)
+    if held is not None:
+        empty, commonest = ~held.any(axis=1), held.sum(axis=0).argmax()
+        labels, held[empty, commonest] = np.where(empty, commonest, labels), True
+    return labels, held
+
+
 def training_optimizer(train: TrainOptions) -> OptimizerChoice:
     """Return the optimiser of stage 0."""
     return OptimizerChoice(train.optimizer, train.optimizer_options)

@@ -5,12 +5,11 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from tailora.samplers.epoch import EpochSampler
-from tailora.samplers.members import Labels, draw_by_shares, members_by_class
+from tailora.samplers.class_shares import ClassShareSampler
 
 
 @final
-class ClassBalancedSampler(EpochSampler):
+class ClassBalancedSampler(ClassShareSampler):
     """Draw all classes equally often, with the number of rows of the data per epoch.
 
     The usual second stage (classifier re-training): the boundary no longer depends on the label
@@ -37,15 +36,6 @@ class ClassBalancedSampler(EpochSampler):
         2020, equation 1 with q = 0.
     """
 
-    holds_several = True
-
-    def __init__(
-        self, labels: Labels, rank: int = 0, world_size: int = 1, *, seed: int = 0
-    ) -> None:
-        self.members = members_by_class(labels)
-        super().__init__(len(labels), rank, world_size, seed=seed)
-
-    def order(self, generator: np.random.Generator) -> NDArray[np.int64]:
-        """Draw one epoch for all processes, row indices (rows,)."""
-        shares = np.full(len(self.members), 1 / len(self.members))
-        return draw_by_shares(self.members, shares, generator, self.length)
+    def shares(self) -> NDArray[np.float64]:
+        """Equal ones, in every epoch (classes that occur,)."""
+        return np.full(len(self.members), 1 / len(self.members))

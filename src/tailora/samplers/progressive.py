@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailora.errors import ConfigError
-from tailora.samplers.epoch import EpochSampler
-from tailora.samplers.members import Labels, draw_by_shares, members_by_class, sizes
+from tailora.samplers.class_shares import ClassShareSampler
+from tailora.samplers.members import Labels, sizes
 
 
 @final
-class ProgressiveSampler(EpochSampler):
+class ProgressiveSampler(ClassShareSampler):
     """Interpolate from the natural class shares to equal ones over the epochs.
 
     Early epochs learn the representation from every row, late ones the boundary; no second stage is
@@ -35,20 +35,16 @@ class ProgressiveSampler(EpochSampler):
         2020, equation 2.
     """
 
-    holds_several = True
-
     def __init__(
         self, labels: Labels, epochs: int, rank: int = 0, world_size: int = 1, *, seed: int = 0
     ) -> None:
         if epochs < 1:
             raise ConfigError(f"epochs must be at least 1, got {epochs!r}")
-        self.members = members_by_class(labels)
         self.epochs = epochs
-        super().__init__(len(labels), rank, world_size, seed=seed)
+        super().__init__(labels, rank, world_size, seed=seed)
 
-    def order(self, generator: np.random.Generator) -> NDArray[np.int64]:
-        """Draw one epoch for all processes, row indices (rows,)."""
+    def shares(self) -> NDArray[np.float64]:
+        """Between those of the data and equal ones (classes that occur,)."""
         progress = min(1.0, self.epoch / self.epochs)
         counts = sizes(self.members)
-        shares = (1 - progress) * counts / counts.sum() + progress / len(counts)
-        return draw_by_shares(self.members, shares, generator, self.length)
+        return (1 - progress) * counts / counts.sum() + progress / len(counts)

@@ -5,12 +5,12 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from tailora.samplers.epoch import EpochSampler
-from tailora.samplers.members import Labels, draw_by_shares, members_by_class, sizes
+from tailora.samplers.class_shares import ClassShareSampler
+from tailora.samplers.members import sizes
 
 
 @final
-class SquareRootSampler(EpochSampler):
+class SquareRootSampler(ClassShareSampler):
     """Sample each class in proportion to the square root of its count.
 
     A milder class balance: an imbalance of 100 becomes 10, and rare rows repeat less.
@@ -31,15 +31,7 @@ class SquareRootSampler(EpochSampler):
         2020, equation 1 with q = 1/2.
     """
 
-    holds_several = True
-
-    def __init__(
-        self, labels: Labels, rank: int = 0, world_size: int = 1, *, seed: int = 0
-    ) -> None:
-        self.members = members_by_class(labels)
-        super().__init__(len(labels), rank, world_size, seed=seed)
-
-    def order(self, generator: np.random.Generator) -> NDArray[np.int64]:
-        """Draw one epoch for all processes, row indices (rows,)."""
+    def shares(self) -> NDArray[np.float64]:
+        """In proportion to roots of the counts, in every epoch (classes that occur,)."""
         roots = np.sqrt(sizes(self.members))
-        return draw_by_shares(self.members, roots / roots.sum(), generator, self.length)
+        return roots / roots.sum()

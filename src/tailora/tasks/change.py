@@ -151,6 +151,12 @@ class Change(Segmentation):
 
         return dihedral(targets, turns)
 
+    def _layers(self, data: "Dataset", sample: int, fit: str) -> NDArray[np.integer]:
+        """Transition of each pixel in both orders of the dates."""
+        [own] = super()._layers(data, sample, fit)
+        inverse = np.append(parse_transitions(data.classes).inverse, -1)  # -1 takes the last
+        return np.stack([own, inverse[own].astype(own.dtype)])
+
     def decided(
         self, logits: NDArray[np.floating], shape: tuple[int, ...], classes: Sequence[str]
     ) -> NDArray[np.int64]:

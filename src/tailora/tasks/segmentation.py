@@ -52,6 +52,7 @@ class Segmentation(Task):
     decision = "token"
     per_image = False
     per_pixel = True
+    recuts = True
     scored = "the class of tokens; scores over pixels are IoU"
     defaults = MappingProxyType({"probe.loss": "dpt"})
 
@@ -182,6 +183,44 @@ class Segmentation(Task):
         from tailora.backbones.symmetries import dihedral
 
         return dihedral(targets[:, None], turns)[:, 0]
+
+    def held(self, data: "Dataset", samples: NDArray[np.int64], fit: str) -> NDArray[np.bool_]:
+        """Which classes the pixels of windows hold, as far as the encoder sees them."""
+        found = np.zeros((len(samples), len(data.classes)), dtype=bool)
+        for row, sample in enumerate(samples.tolist()):
+            layers = self._layers(data, sample, fit)
+            found[row, np.unique(layers[layers >= 0])] = True
+        return found
+
+    def recut(
+        self,
+        data: "Dataset",
+        sample: int,
+        grid: tuple[int, ...],
+        *,
+        chances: NDArray[np.float64],
+        reach: float,
+        draws: NDArray[np.float64],
+        fit: str,
+    ) -> tuple[NDArray[np.float64], NDArray[np.integer]]:
+        """See `Task.recut`; what comes into the window has no class."""
+        from tailora.augment.recut import draw_move, move_mask
+
+        layers = self._layers(data, sample, fit)
+        tokens, shape = (grid[-2], grid[-1]), layers.shape[1:]
+        upper = np.cumsum(chances)
+        chosen = np.searchsorted(upper, draws[0] * upper[-1], side="right")
+        places = token_pixels(shape, tokens)
+        move = draw_move((layers == chosen).any(axis=0), places, reach, draws[1:])
+        moved = move_mask(layers, move, IGNORED)
+        return move / shape, np.stack([token_classes(one, tokens) for one in moved]).reshape(grid)
+
+    def _layers(self, data: "Dataset", sample: int, fit: str) -> NDArray[np.integer]:
+        """Class of each pixel of a window, once for each time it is decided about."""
+        mask = None if data.targets is None else data.targets.read(sample)
+        if mask is None:
+            return np.full((1, 1, 1), IGNORED)
+        return seen(mask, fit)[None]
 
     def measure(self, measured: Measured) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Metrics over pixels of every row of the results, and the windows that the report shows.
@@ -375,6 +414,20 @@ def _tokens_of_pixels(
     order = np.add.outer(np.arange(shape[0]) * shape[1], np.arange(shape[1])) * side
     token = (tokens[0][:, None] * grid[1] + tokens[1][None]).ravel()
     return token, np.lexsort((order.ravel(), distance))[::-1]
+
+
+@cache
+def token_pixels(shape: tuple[int, int], grid: tuple[int, int]) -> NDArray[np.int64]:
+    """Row and column of the pixel that decides about each token, if all are labelled (tokens, 2).
+
+    Args:
+        shape: Rows and columns of pixels.
+        grid: Tokens down and across.
+    """
+    token, order = _tokens_of_pixels(shape, grid)
+    found = np.zeros(grid[0] * grid[1], dtype=np.int64)
+    found[token[order]] = order
+    return np.stack(np.unravel_index(found, shape), axis=1)
 
 
 def token_classes(mask: NDArray[np.integer], grid: tuple[int, int]) -> NDArray[np.int16]:

@@ -126,6 +126,7 @@ class Task:
         scored: What macro-F1, calibration and verdicts are about where it is not what the run is
             for, e.g. `"the class of tokens"`; reports say so.
         transitions: Whether classes are transitions between two dates.
+        recuts: Whether windows can be re-cut around a pixel of a class; see `recut`.
         defaults: Recipe keys for which the command line has another default in this task.
     """
 
@@ -140,6 +141,7 @@ class Task:
     detects: ClassVar[bool] = False
     scored: ClassVar[str] = ""
     transitions: ClassVar[bool] = False
+    recuts: ClassVar[bool] = False
     defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     # data
@@ -251,6 +253,44 @@ class Task:
             turns: Symmetry of the square for each image; see `tailora.train.objectives.dihedral`.
         """
         return targets
+
+    def held(self, data: "Dataset", samples: NDArray[np.int64], fit: str) -> NDArray[np.bool_]:
+        """Tell which classes the pixels of images hold (samples, classes); asked for `recut`.
+
+        Args:
+            data: With the annotations.
+            samples: Numbers of the images in it.
+            fit: How images are made square; see `tailora.data.resize`.
+        """
+        raise NotImplementedError(f"task {self.name!r} has no pixels with a class")
+
+    def recut(
+        self,
+        data: "Dataset",
+        sample: int,
+        grid: tuple[int, ...],
+        *,
+        chances: NDArray[np.float64],
+        reach: float,
+        draws: NDArray[np.float64],
+        fit: str,
+    ) -> tuple[NDArray[np.float64], NDArray[np.integer]]:
+        """Move a window so that a pixel of a class lies at the centre of some token.
+
+        Args:
+            data: With the annotations.
+            sample: Number of the image in it.
+            grid: Shape of the decisions about it.
+            chances: Of each class to be that class (classes,), 0 for those it does not hold.
+            reach: Largest move in shares of the side.
+            draws: For the class, the pixel and its place, in [0, 1) (3,).
+            fit: How images are made square.
+
+        Returns:
+            How far it moves down and right, in shares of the side (2,), and its targets then
+            (*grid).
+        """
+        raise NotImplementedError(f"task {self.name!r} has no pixels with a class")
 
     def detector(
         self,

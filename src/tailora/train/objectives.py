@@ -14,10 +14,11 @@ from torch.nn import functional
 from tailora import processes
 from tailora.augment.moved_objects import ImageObjects, MovedObjects, Stock
 from tailora.augment.nadir import Nadir
+from tailora.augment.recut import DRAWS
 from tailora.augment.speckle import speckle_factors
 from tailora.backbones import AnyEncoder
 from tailora.backbones.decibels import Decibels
-from tailora.backbones.symmetries import dihedral
+from tailora.backbones.symmetries import VIEWS, dihedral
 from tailora.data import Dataset
 from tailora.decisions import Decisions
 from tailora.errors import ConfigError, unknown_name
@@ -27,6 +28,7 @@ from tailora.losses.parts import note_part
 from tailora.train.image_history import ImageHistory
 from tailora.train.mixing import Mixing
 from tailora.train.phases import LossOfEpoch
+from tailora.train.recutting import Recutting
 from tailora.train.training_module import Joint, Objective, TrainingModule, gathering
 
 Images = Callable[[NDArray[np.int64]], Tensor]
@@ -161,6 +163,7 @@ def row_objective(
     augment: str | MovedObjects,
     device: torch.device,
     detecting: Detecting | None = None,
+    recutting: Recutting | None = None,
 ) -> Objective:
     """Loss of all labelled decisions of a batch of images, each weighing the same.
 
@@ -176,26 +179,28 @@ def row_objective(
             objects.
         device: Where encoder and head lie.
         detecting: What learns beside the head, also from images without a labelled decision.
+        recutting: How windows are re-cut before they are turned.
 
     Raises:
         ConfigError: See `label_objective`.
     """
-    look = _looks(encoder, images, rows_of, augment, device, detecting)
+    look = _looks(encoder, images, rows_of, augment, device, detecting, recutting)
     model = rows_of.model(encoder)
 
     def objective(batch: NDArray[np.int64], generator: np.random.Generator) -> Tensor:
-        pixels, turns, objects = look(batch, generator)
-        features = model(pixels)
+        seen = look(batch, generator)
+        features, turns, objects = model(seen.pixels), seen.turns, seen.objects
         more: dict[str, Tensor] = {}
         if detecting is None:
-            wanted = torch.from_numpy(targets[batch].astype(np.int64)).to(device)
+            known = targets[batch] if seen.targets is None else seen.targets
+            wanted = torch.from_numpy(known.astype(np.int64)).to(device)
             wanted = wanted if turns is None else rows_of.turned(wanted, turns)
             labels = wanted[wanted >= 0]
             logits = head(features[wanted >= 0]) if len(labels) else None
             if logits is not None:
                 more |= rows_of.extra_losses(features, logits, wanted)
         else:
-            size = pixels.shape[-1]
+            size = seen.pixels.shape[-1]
             if objects is None:
                 objects = rows_of.objects(detecting.data, batch, size, turns)
             pooled, labels = rows_of.object_rows(features, objects, size)
@@ -215,7 +220,21 @@ def _part_of_all(count: int, device: torch.device) -> Tensor:
     return own / processes.of_all(own, least=1.0)
 
 
-_Look = tuple[Tensor, NDArray[np.integer] | None, "list[ImageObjects] | None"]
+@dataclass(frozen=True)
+class _Look:
+    """What is learnt from a batch.
+
+    Args:
+        pixels: Images (batch, bands, size, size).
+        turns: How each was turned; None where none was.
+        objects: Where moved objects are; None where none moved.
+        targets: Classes of re-cut windows, before they are turned; None for those they always have.
+    """
+
+    pixels: Tensor
+    turns: NDArray[np.integer] | None = None
+    objects: list[ImageObjects] | None = None
+    targets: NDArray[np.integer] | None = None
 
 
 def _looks(
@@ -225,8 +244,9 @@ def _looks(
     augment: str | MovedObjects,
     device: torch.device,
     detecting: Detecting | None,
+    recutting: Recutting | None = None,
 ) -> Callable[[NDArray[np.int64], np.random.Generator], _Look]:
-    """Give what shows a batch: images, how each was turned, and where moved objects are."""
+    """Give what shows a batch."""
     if isinstance(augment, MovedObjects):
         if detecting is None:
             raise ConfigError("this augmentation moves objects, and nothing learns from them")
@@ -234,16 +254,21 @@ def _looks(
 
         def moved(batch: NDArray[np.int64], generator: np.random.Generator) -> _Look:
             pixels, objects = moving.look(batch, generator)
-            return pixels.to(device, non_blocking=True), None, objects
+            return _Look(pixels.to(device, non_blocking=True), objects=objects)
 
         return moved
     alter = augmentation(augment, getattr(encoder, "radar", None))
 
     def turned(batch: NDArray[np.int64], generator: np.random.Generator) -> _Look:
-        pixels = images(batch).to(device, non_blocking=True)
-        if alter is None:
-            return pixels, None, None
-        return *alter.with_turns(pixels, generator), None
+        pixels, targets, turns = images(batch).to(device, non_blocking=True), None, None
+        if recutting is not None and recutting.chances is not None:
+            # all draws of an image together, so that a batch may be drawn in parts
+            draws = generator.random((len(batch), DRAWS + 1))
+            pixels, targets = recutting(batch, pixels, draws[:, :DRAWS])
+            turns = (draws[:, DRAWS] * VIEWS).astype(np.int64)
+        if alter is not None:
+            pixels, turns = alter.with_turns(pixels, generator, turns)
+        return _Look(pixels, None if alter is None else turns, targets=targets)
 
     return turned
 
@@ -326,12 +351,14 @@ def label_training(
     mixing: Mixing | None = None,
     rows_of: RowsOf | None = None,
     detecting: Detecting | None = None,
+    recutting: Recutting | None = None,
     remember: bool = False,
 ) -> TrainingModule:
     """Let encoder and head learn by `label_objective`, loss and mixing by the epoch.
 
-    With `rows_of` by `row_objective`, which takes no mixing, and a detector beside the head if
-    there is one. Without it `remember` keeps a history of images, if the head is a linear layer.
+    With `rows_of` by `row_objective`, which takes no mixing, with a detector beside the head and
+    re-cut windows if asked for; validation is on windows as they are. Without it `remember` keeps a
+    history of images, if the head is a linear layer.
 
     Raises:
         ConfigError: A `Nadir` with `rows_of`: its crops would move decisions; or objects that move
@@ -340,8 +367,8 @@ def label_training(
     head.requires_grad_(requires_grad=True)
 
     def start_epoch(epoch: int) -> None:
-        for part in (loss, mixing):
-            if isinstance(part, LossOfEpoch | Mixing):
+        for part in (loss, mixing, recutting):
+            if isinstance(part, LossOfEpoch | Mixing | Recutting):
                 part.start_epoch(epoch)
 
     detector = None if detecting is None else detecting.detector
@@ -350,15 +377,15 @@ def label_training(
     if rows_of is not None:
         turning = _of_rows(augment)
 
-        def by_rows(augment: str | MovedObjects) -> Objective:
+        def by_rows(augment: str | MovedObjects, recutting: Recutting | None = None) -> Objective:
             return row_objective(
-                encoder, head, images, targets,
-                rows_of=rows_of, loss=loss, augment=augment, device=device, detecting=detecting,
+                encoder, head, images, targets, rows_of=rows_of, loss=loss, augment=augment,
+                device=device, detecting=detecting, recutting=recutting,
             )  # fmt: skip
 
         return TrainingModule(
-            module, by_rows(turning), start_epoch, validation_loss=by_rows("none"), head=linear,
-            detector=detector,
+            module, by_rows(turning, recutting), start_epoch, validation_loss=by_rows("none"),
+            head=linear, detector=detector,
         )  # fmt: skip
     labels, history = torch.from_numpy(targets).to(device), None
     if remember and linear is not None:
@@ -430,10 +457,10 @@ def detector_training(
         look = _looks(encoder, images, rows_of, augment, device, detecting)
 
         def objective(batch: NDArray[np.int64], generator: np.random.Generator) -> Tensor:
-            pixels, turns, objects = look(batch, generator)
+            seen = look(batch, generator)
             with torch.no_grad():
-                features = model(pixels)
-            found = detecting.losses(rows_of, features, batch, turns, objects)
+                features = model(seen.pixels)
+            found = detecting.losses(rows_of, features, batch, seen.turns, seen.objects)
             (name, first), *others = found.items()
             return _summed(name, first, dict(others))
 
@@ -496,12 +523,22 @@ class Augmentation:
         return self.with_turns(pixels, generator)[0]
 
     def with_turns(
-        self, pixels: Tensor, generator: np.random.Generator
+        self,
+        pixels: Tensor,
+        generator: np.random.Generator,
+        turns: NDArray[np.int64] | None = None,
     ) -> tuple[Tensor, NDArray[np.int64] | None]:
-        """Augment, and say how each image was turned (batch,); None where none was."""
-        turns = None
-        if self.turns:
-            turns = generator.integers(8, size=len(pixels))
+        """Augment, and say how each image was turned (batch,); None where none was.
+
+        Args:
+            pixels: Images.
+            generator: Of what is not drawn yet.
+            turns: As drawn for images that may be turned; None draws them.
+        """
+        if not self.turns:
+            turns = None
+        else:
+            turns = generator.integers(VIEWS, size=len(pixels)) if turns is None else turns
             pixels = dihedral(pixels, turns)
         if self.radar is not None:
             factors = speckle_factors(tuple(pixels.shape), generator, looks=self.radar.looks)
