@@ -11,6 +11,7 @@ import shapely
 from PIL import Image, ImageDraw
 
 import tailora as package
+from tailora.backbones import Encoder
 from tailora.backbones.layout import spread_layers
 from tailora.boxes import Boxes, evaluate_detections, read_submission, to_corners
 from tailora.methods.prepare import check_row
@@ -227,11 +228,23 @@ def test_the_report_shows_precision_and_boxes(run, tmp_path):
         assert text in shown
 
 
-def test_predicted_files_score_what_evaluate_says(run, dota, tmp_path):
-    """The files of DOTA's server, evaluated as DOTA does, against the metrics of `evaluate`."""
+def test_predicted_files_score_what_evaluate_says(run, tmp_path, monkeypatch):
+    """The files of DOTA's server, evaluated as DOTA does, against the metrics of `evaluate`.
+
+    Boxes, classes under them and classes of true objects come from one look at each image.
+    """
+    looks = []
     other = write_dota(tmp_path / "other", images=6, width=80, seed=3)
+    look = Encoder._run
+
+    def counted(encoder, images, **options):
+        looks.append(len(images))
+        return look(encoder, images, **options)
+
+    monkeypatch.setattr(Encoder, "_run", counted)
     out = json.loads(succeed("evaluate", run, f"dota:{other}", "--json", "--quiet").out)
     [row] = out["task"]["rows"]
+    assert sum(looks) == 12  # two tiles of each
     answer = succeed("predict", run, other / "images", "--out", tmp_path / "task1")
     assert "3 files" in answer.out
     found = read_submission(tmp_path / "task1")

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, final
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ from tailora.tasks.task import Measured, PlacedRow, Task, find_task
 
 SPLIT_CHOICES = ("test", "all")
 _BATCH: Final = 64  # images
+_ROOM: Final = 2**30  # bytes of features that are kept, so that no image is encoded twice
 _Placed = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 
 
@@ -95,10 +96,11 @@ def evaluate_run(
         rows = images.dataset.indices("test") if split == "test" else np.arange(len(images.dataset))
         rows, learnt = (rows, 0) if own else _unseen(run, images, rows)
         measured, unknown = _decisions(run, task, images.dataset, rows, unknown)
-        shares = _probabilities(run, task, images, measured, bands, progress)
+        encoded = _Encoded(run, task, images, bands)
+        shares = _probabilities(run, encoded, measured, progress)
         units = _units(task, data, measured, images.kept)
         metrics = _score(run, measured.labels, shares, units, own=own)
-        placed = None if task.per_image else _measured(run, task, images, rows, bands)
+        placed = None if task.per_image else _measured(run, task, encoded, rows)
         metrics, _ = with_task_metrics(task, metrics, measured, run.said(shares), measured=placed)
     return replace(metrics, left_out=unknown, learnt_from=learnt)
 
@@ -124,28 +126,58 @@ def _decisions(
     return replace(found, labels=own).select(own >= 0), unknown | left
 
 
+@final
+class _Encoded:
+    """Features of images, each encoded once while there is room to keep what it gave.
+
+    Args:
+        run: With the encoder.
+        task: Of the run.
+        images: Prepared.
+        bands: The run's, among those of the images.
+    """
+
+    def __init__(
+        self, run: Run, task: Task, images: PreparedImages, bands: tuple[int, ...]
+    ) -> None:
+        self.run, self.images, self.bands = run, images, bands
+        self.model = run.model.features if task.per_image else task.model(run.model.encoder)
+        self.seen = run.model.encoder.features  # by heads; what follows a detector alone sees
+        self.room = 0 if task.per_image else _ROOM  # where images are asked for once
+        self.kept: dict[int, Tensor] = {}
+        self.last: dict[int, Tensor] = {}
+
+    def __call__(self, samples: NDArray[np.int64]) -> Tensor:
+        """Return features (samples, *grid, features) on the device of the model."""
+        known = self.kept | self.last
+        new = [i for i in samples.tolist() if i not in known]
+        if new:
+            pixels = _pixels(self.run, self.images, np.array(new), self.bands)
+            with torch.inference_mode():
+                features = self.model(pixels.to(next(self.run.model.parameters()).device))
+            known |= dict(zip(new, features, strict=True))
+        self.last = {i: known[i] for i in samples.tolist()}  # boxes, then classes under them
+        for i in new:
+            if (left := self.room - known[i].nbytes) >= 0:
+                self.kept[i], self.room = known[i], left
+        return torch.stack([known[i] for i in samples.tolist()])
+
+
 def _probabilities(
-    run: Run,
-    task: Task,
-    images: PreparedImages,
-    decisions: Decisions,
-    bands: tuple[int, ...],
-    progress: Progress,
+    run: Run, encoded: _Encoded, decisions: Decisions, progress: Progress
 ) -> NDArray[np.float32]:
     """What the head says of each decision (rows, classes), not scaled."""
-    device = next(run.model.parameters()).device
-    model = run.model.features if task.per_image else task.model(run.model.encoder)
     samples, probe = decisions.samples, run.recipe.probe
     told, seen = [], []
     with torch.inference_mode(), progress("predicting", len(samples)) as advance:
         for start in range(0, len(samples), _BATCH):
             batch = samples[start : start + _BATCH]
             own, image = decisions.of(batch)
-            pixels = _pixels(run, images, batch, bands).to(device)
+            features = encoded(batch)[..., : encoded.seen]
             if sees_maps(run.model.head):
-                logits = row_features(run.model.head(model(pixels)), image, decisions, own)
+                logits = row_features(run.model.head(features), image, decisions, own)
             else:
-                rows = row_features(model(pixels), image, decisions, own)
+                rows = row_features(features, image, decisions, own)
                 logits = run.model.head(rows)
                 if probe.smoothing:
                     seen.append(rows.float().cpu().numpy())
@@ -155,41 +187,32 @@ def _probabilities(
     return decided(every, np.concatenate(seen) if seen else every[:0], probe)
 
 
-def _measured(
-    run: Run,
-    task: Task,
-    images: PreparedImages,
-    samples: NDArray[np.int64],
-    bands: tuple[int, ...],
-) -> Measured:
+def _measured(run: Run, task: Task, encoded: _Encoded, samples: NDArray[np.int64]) -> Measured:
     """The images, and what the run says about every place of them."""
     device = next(run.model.parameters()).device
-    model, data, options = task.model(run.model.encoder), images.dataset, run.recipe.evaluate
+    data, options = encoded.images.dataset, run.recipe.evaluate
 
-    def said_by(
-        part: Callable[[Tensor], Tensor],
-    ) -> _Placed:
+    def said_by(part: Callable[[Tensor], Tensor], seen: int | None = encoded.seen) -> _Placed:
         def said(positions: NDArray[np.int64]) -> NDArray[np.float32]:
             with torch.inference_mode():
-                pixels = _pixels(run, images, samples[positions], bands).to(device)
-                return part(model(pixels)).float().cpu().numpy()
+                return part(encoded(samples[positions])[..., :seen]).float().cpu().numpy()
 
         return said
 
     def in_boxes(
         positions: NDArray[np.int64], boxes: Sequence[NDArray[np.floating]]
     ) -> list[NDArray[np.float32]]:
-        with torch.inference_mode():
-            maps = model(_pixels(run, images, samples[positions], bands).to(device))
-        return logits_in_boxes(run.model.head, maps, boxes)
+        features = encoded(samples[positions])[..., : encoded.seen]
+        return logits_in_boxes(run.model.head, features, boxes)
 
     detector = run_detector(run, task)
 
     def said(image: NDArray[Any]) -> NDArray[np.float32]:
         prepared = resize(image, run.input.image_size, fit=run.input.resize)
         with torch.inference_mode():
-            pixels = pick(torch.from_numpy(prepared)[None], bands, run.input.dates or 1)
-            return finest(run.model.head)(model(pixels.to(device))).float().cpu().numpy()[0]
+            stored = pick(torch.from_numpy(prepared)[None], encoded.bands, run.input.dates or 1)
+            features = encoded.model(stored.to(device))[..., : encoded.seen]
+            return finest(run.model.head)(features).float().cpu().numpy()[0]
 
     counts = ClassCounts(tuple(run.class_names), tuple(one.n_train for one in run.classes))
     objects = (run.metrics.task or {}).get("train_objects")
@@ -204,7 +227,7 @@ def _measured(
                 run.record.method,
                 run.metrics.methods[-1].head,
                 said_by(finest(run.model.head)),
-                None if detector is None else said_by(detector),
+                None if detector is None else said_by(detector, None),
                 None if detector is None else in_boxes,
             ),
         ],
