@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tailora.backbones.stages import Stage, fold_stages
 from tailora.boxes import to_corners
 from tailora.detection import RotatedFCOS, RotatedRTMDet
 from tailora.detection.box_geometry import decode, distances
@@ -101,6 +102,40 @@ def test_losses_by_hand(detector):
     wanted = np.array([math.cos(0.8), math.sin(0.8)])  # of twice the angle
     apart = ((raw[inside, 4:6] - wanted) ** 2).sum(axis=1) * (24**2 - 10**2) / (24**2 + 10**2)
     assert losses["direction"].item() == pytest.approx((apart * weight).sum() / weight.sum())
+
+
+STAGES = [Stage(1, 2, 18), Stage(2, 3, 9), Stage(-1, 4, 3)]
+
+
+@pytest.mark.parametrize("build", [RotatedFCOS, RotatedRTMDet])
+def test_levels_of_stages_have_their_strides_and_see_their_own_and_coarser_maps(build):
+    """Of 54 px: 18, 9 and 3 cells of 3, 6 and 18 px; nothing that heads alone see counts."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        detector = build(5, (9, 9), 54, width=8, depth=1, stages=STAGES)
+    start = 0
+    for stage, stride in zip(STAGES, (3.0, 6.0, 18.0), strict=True):
+        n = stage.side
+        own = slice(start, start := start + n * n)
+        middle = (torch.arange(n) + 0.5) * stride
+        assert torch.equal(detector.points[own].reshape(n, n, 2)[0, :, 0], middle)
+        assert torch.equal(detector.points[own].reshape(n, n, 2)[:, 0, 1], middle)
+        assert set(detector.strides[own].tolist()) == {stride}
+    draw = torch.Generator().manual_seed(1)
+    maps = [torch.randn(1, one.width, one.side, one.side, generator=draw) for one in STAGES]
+    head = torch.randn(1, 9, 9, 5, generator=draw)
+
+    def said(head, maps):
+        found = detector(torch.cat([head, *fold_stages(maps, 9)], dim=-1))[0].detach()
+        return found.split([one.side**2 for one in STAGES])
+
+    plain = said(head, maps)
+    assert all(map(torch.equal, plain, said(head + 1, maps)))
+    for changed, reached in enumerate(([True, False, False], [True, True, False], [True] * 3)):
+        other = [one.clone() for one in maps]
+        other[changed][..., -1, -1] += 1
+        now = said(head, other)
+        assert [not torch.equal(*pair) for pair in zip(plain, now, strict=True)] == reached
 
 
 @pytest.mark.parametrize("build", [RotatedFCOS, RotatedRTMDet])

@@ -8,14 +8,17 @@ import numpy as np
 import pyogrio
 import pytest
 import shapely
+import torch
 from PIL import Image, ImageDraw
 
 import tailora as package
 from tailora.backbones import Encoder
 from tailora.backbones.layout import spread_layers
 from tailora.boxes import Boxes, evaluate_detections, read_submission, to_corners
+from tailora.methods.detectors import run_detector
 from tailora.methods.prepare import check_row
 from tailora.storage import read_json
+from tailora.tasks.task import find_task
 from tests.data.scenes import NORTH, WEST, write_labels, write_scene
 from tests.end_to_end.chips import refused, snapshot, succeed, tailora
 from tests.tiny import tiny_encoder_folder
@@ -72,7 +75,36 @@ def rtmdet(tmp_path_factory, dota, encoder):
     return folder
 
 
+@pytest.fixture(scope="module")
+def staged(tmp_path_factory, dota):
+    """Of a ResNet of three stages with strides 4, 8 and 16."""
+    root = tmp_path_factory.mktemp("staged")
+    encoder = tiny_encoder_folder(root / "resnet", "resnet", hidden=8, layers=3)
+    words = ("--task", "detect", "--out", root / "run", "--backbone", encoder, *QUICK)
+    succeed("fit", f"dota:{dota}", *words, "--image-size", 48)
+    return root / "run"
+
+
+def test_a_detector_sees_the_stages_of_a_convolutional_encoder_as_they_are(staged, dota):
+    run = package.load_run(staged)
+    detector = run_detector(run, find_task("detect"))
+    assert detector.strides.unique().tolist() == [4, 8, 16]
+    data = package.data.open_object_tiles(f"dota:{dota}")
+    boxes = [torch.tensor([[20.0, 20, 14, 8, 0.3]])]
+    run.model.train()
+    for name, weight in run.model.named_parameters():
+        weight.requires_grad_("lora_" in name)
+    features = find_task("detect").model(run.model.encoder)(
+        torch.from_numpy(data.source.read(0))[None]
+    )
+    sum(detector.losses(features, boxes, [torch.zeros(0, 5)]).values()).backward()
+    reached = [w.grad.abs().sum() > 0 for n, w in run.model.named_parameters() if "lora_B" in n]
+    assert reached
+    assert all(reached)
+
+
 each_detector = pytest.mark.parametrize("name", ["run", "rtmdet"])
+each_run = pytest.mark.parametrize("name", ["run", "rtmdet", "staged"])
 
 
 def test_metrics_of_rows_and_of_objects(run):
@@ -228,12 +260,13 @@ def test_the_report_shows_precision_and_boxes(run, tmp_path):
         assert text in shown
 
 
-def test_predicted_files_score_what_evaluate_says(run, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["run", "staged"])
+def test_predicted_files_score_what_evaluate_says(name, request, tmp_path, monkeypatch):
     """The files of DOTA's server, evaluated as DOTA does, against the metrics of `evaluate`.
 
     Boxes, classes under them and classes of true objects come from one look at each image.
     """
-    looks = []
+    run, looks = request.getfixturevalue(name), []
     other = write_dota(tmp_path / "other", images=6, width=80, seed=3)
     look = Encoder._run
 
@@ -263,7 +296,7 @@ def test_predicted_files_score_what_evaluate_says(run, tmp_path, monkeypatch):
     assert out["task"]["rows"][0]["ap50"]["all"] is not None
 
 
-@each_detector
+@each_run
 def test_a_copied_run_predicts_the_same_bits(name, request, dota, tmp_path):
     run = request.getfixturevalue(name)
     package.load_run(run).save(tmp_path / "copy")
@@ -311,6 +344,7 @@ def test_bad_combinations_and_files_are_refused_in_a_line(run, dota, encoder, tm
         shutil.copy(dota / "images" / "p00.png", folder / name)
     shutil.copytree(run, broken)
     (broken / "detector.safetensors").unlink()
+    resnet = tiny_encoder_folder(tmp_path / "resnet", "resnet", hidden=8, layers=3)
     for words, text in (
         (
             ("compare", data, *task, "--methods", "clora"),
@@ -360,6 +394,21 @@ def test_bad_combinations_and_files_are_refused_in_a_line(run, dota, encoder, tm
         (("fit", data, *task, "--chip", "32"), "--chip are options of scenes or masks"),
         (("fit", f"yolo:{dota}", "--out", tmp_path / "no"), "does not say what classes are called"),
         (("fit", "bluemarble-dense:windows=40", *task), "has no oriented boxes"),
+        (
+            (
+                "fit",
+                data,
+                "--task",
+                "detect",
+                "--out",
+                tmp_path / "no",
+                "--backbone",
+                resnet,
+                "--image-size",
+                "50",
+            ),
+            "do not cover images of 50 px evenly; choose --image-size 48 or 64",
+        ),
         (("predict", run, dota / "images"), "give a folder with --out DIR"),
         (("predict", run, spaced, *out), "has a space"),
         (("predict", run, twice, dota / "images", *out), "have one name"),

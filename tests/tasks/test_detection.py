@@ -52,6 +52,13 @@ def test_the_token_at_the_centre_decides_and_of_two_the_rarer_class():
     assert shared
 
 
+def test_images_are_as_large_as_their_tiles_in_whole_tokens_or_last_strides():
+    """Tiles of 128 px: nine tokens of 14 px, and four cells of 32 px where patches have 4 or 1."""
+    data = open_shapes_dota(train=40, test=12, ratio=3)
+    sizes = [Detection().image_size(data, patch) for patch in (14, 4, 1)]
+    assert sizes == [126, 128, 128]
+
+
 def test_points_outside_an_image_take_the_nearest_token():
     row, column = tokens_at(np.array([[-3.0, 5], [40, 27.9], [14, 60]]), 28, (2, 2))
     assert (row.tolist(), column.tolist()) == ([0, 1, 1], [0, 1, 1])

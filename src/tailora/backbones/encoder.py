@@ -21,6 +21,7 @@ from tailora.backbones.layout import (
     patch_size,
     token_layout,
 )
+from tailora.backbones.stages import Stage, fold_stages, stages_of
 from tailora.errors import BackboneError, unknown_name
 
 Pooling = Literal["class", "mean", "both"]
@@ -119,6 +120,7 @@ class Encoder(nn.Module):
         self.layers = tuple(layers) or (-1,)
         self.gives_pixels = False
         self.dates = dates
+        self._stages: dict[int, tuple[Stage, ...]] = {}  # by image size
         self.features = self._features()
         # constructor arguments, not weights: not in the state dict
         self.register_buffer("mean", _per_band(mean), persistent=False)
@@ -200,7 +202,9 @@ class Encoder(nn.Module):
         return torch.cat([first, second, (first - second).abs()], dim=-1)
 
     def _patches(self, images: Tensor) -> Tensor:
-        outputs = self._run(images, hidden=self.layers != (-1,))
+        return self._side_by_side(self._run(images, hidden=self.layers != (-1,)), images)
+
+    def _side_by_side(self, outputs: Any, images: Tensor) -> Tensor:
         parts: list[Tensor] = []
         for layer in self.layers:
             tokens = self._token_map(self._layer(outputs, layer)).movedim(1, -1)
@@ -240,6 +244,37 @@ class Encoder(nn.Module):
         strides = tuple(images.shape[-1] / tokens.shape[-1] for tokens in found)
         return FeatureMaps(self._pool(outputs).float(), tuple(found), strides)
 
+    def stages(self, size: int) -> tuple[Stage, ...]:
+        """Return the stages whose maps `staged_features` adds; see `stages_of`.
+
+        Args:
+            size: Side of the square images in pixels.
+        """
+        if size not in self._stages:
+            self._stages[size] = stages_of(base_model(self.backbone), self._call, size)
+        return self._stages[size]
+
+    def staged_features(self, images: Tensor) -> Tensor:
+        """Return `patch_features`, and behind them the maps of all stages of the same pass.
+
+        Args:
+            images: As for `forward`, square, of one date.
+
+        Returns:
+            Float32, shape (batch, rows, columns, features + numbers of the stages); those of
+            `patch_features` alone where the encoder has no stages. See `unfold_stages`.
+
+        Raises:
+            BackboneError: See `patch_features`.
+        """
+        stages = self.stages(images.shape[-1])
+        if not stages:
+            return self.patch_features(images)
+        outputs = self._run(images, hidden=True)
+        features = self._side_by_side(outputs, images)
+        maps = [self._token_map(self._layer(outputs, stage.layer)) for stage in stages]
+        return torch.cat([features, *fold_stages(maps, features.shape[1])], dim=-1)
+
     def _layer(self, outputs: Any, layer: int) -> Tensor:
         if layer == -1:
             return outputs.last_hidden_state
@@ -262,7 +297,11 @@ class Encoder(nn.Module):
 
     def patches_a_side(self, size: int) -> int:
         """Return the number of patches along a side of a square image of `size` pixels."""
-        shape = output_shape(base_model(self.backbone), self._call, size)
+        base = base_model(self.backbone)
+        if -1 in self.layers:
+            shape = output_shape(base, self._call, size)
+        else:
+            shape = hidden_shapes(base, self._call, size)[self.layers[0]]
         return shape[2] if len(shape) == 4 else math.isqrt(shape[1] - self._layout.prefix)
 
     def _run(self, images: Tensor, *, hidden: bool = False) -> Any:

@@ -150,11 +150,17 @@ _SHAPES: dict[tuple[object, ...], torch.Size] = {}
 
 
 def _found_shape(base: VisionModel, call: CallingConvention, size: int) -> torch.Size:
+    return _run_without_values(base, call, size, hidden=False).last_hidden_state.shape
+
+
+def _run_without_values(
+    base: VisionModel, call: CallingConvention, size: int, *, hidden: bool
+) -> Any:
     bands = getattr(base.config, "num_channels", 3)
     pixels = torch.empty(1, bands, size, size, device="meta")
     try:
         with torch.no_grad():
-            return call(_without_values(base).eval(), pixels).last_hidden_state.shape
+            return call(_without_values(base).eval(), pixels, hidden=hidden)
     except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError) as error:
         native = native_size(base.config)
         raise BackboneError(
@@ -169,15 +175,15 @@ def hidden_shapes(base: VisionModel, call: CallingConvention, size: int) -> list
     Args:
         base: The model.
         call: Of the same model.
-        size: Side in pixels that it takes.
+        size: Side in pixels.
 
     Returns:
         From what enters the first layer to what leaves the last; none if the model gives out none.
+
+    Raises:
+        BackboneError: The model does not accept that size.
     """
-    bands = getattr(base.config, "num_channels", 3)
-    pixels = torch.empty(1, bands, size, size, device="meta")
-    with torch.no_grad():
-        outputs = call(_without_values(base).eval(), pixels, hidden=True)
+    outputs = _run_without_values(base, call, size, hidden=True)
     return [state.shape for state in getattr(outputs, "hidden_states", None) or ()]
 
 

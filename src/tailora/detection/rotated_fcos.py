@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tailora import registry
+from tailora.backbones.stages import Stage
 from tailora.detection.box_geometry import boxes_said, distances, inside, misdirection
 from tailora.detection.feature_pyramid import (
     GROUPS,
     locations,
-    pyramid_entry,
-    pyramid_levels,
+    pyramid,
     start_outputs,
 )
 from tailora.detection.prob_iou import prob_iou
@@ -50,11 +50,13 @@ class RotatedFCOS(nn.Module):
     """Find objects, without their class, as oriented boxes.
 
     Args:
-        features: Width of a token.
+        features: Width of a token, or what heads see of a cell where the encoder has stages.
         grid: Tokens down and across.
         size: Side of the images in pixels.
         width: Channels of the pyramid and of both towers, a multiple of 8.
         depth: Convolutions of each tower.
+        stages: Whose maps lie behind these features, see `Encoder.staged_features`; without any
+            the pyramid is made of the tokens.
         box_loss: How predicted and true boxes are compared: a loss of this shelf, without `-loss`.
         presence: How presence learns: a loss of this shelf, without `-presence`. With
             `"quality-focal"` it is to be how well the box fits, and is the score by itself.
@@ -76,6 +78,7 @@ class RotatedFCOS(nn.Module):
         *,
         width: int = 64,
         depth: int = 2,
+        stages: Sequence[Stage] = (),
         box_loss: str = "prob-iou",
         presence: str = "focal",
     ) -> None:
@@ -84,14 +87,13 @@ class RotatedFCOS(nn.Module):
         self.box_loss = registry.find("detection", f"{box_loss}-loss")
         self.presence_loss = registry.find("detection", f"{presence}-presence")
         self.by_quality = presence == "quality-focal"
-        self.inward = pyramid_entry(features, width)
-        self.levels = pyramid_levels(width, _block)
+        self.inward, self.levels = pyramid(features, width, _block, stages)
         self.presence_tower = nn.Sequential(*(_block(width) for _ in range(depth)))
         self.box_tower = nn.Sequential(*(_block(width) for _ in range(depth)))
         self.presence = nn.Conv2d(width, 1, 3, padding=1)
         self.box = nn.Conv2d(width, 7, 3, padding=1)  # four sides, two of an angle, centrality
         start_outputs(self.presence, self.box)
-        points, strides = locations(grid, size)
+        points, strides = locations(grid, size, stages)
         self.register_buffer("points", points, persistent=False)
         self.register_buffer("strides", strides, persistent=False)
 
@@ -99,7 +101,7 @@ class RotatedFCOS(nn.Module):
         """Find objects.
 
         Args:
-            features: Tokens (batch, rows, columns, features).
+            features: Tokens (batch, rows, columns, features), and stages behind them.
 
         Returns:
             (batch, locations, 6): score in [0, 1], and the box in image pixels: centre, sides,
@@ -121,7 +123,7 @@ class RotatedFCOS(nn.Module):
         """Return the losses of presence, boxes, direction and centrality; scalars.
 
         Args:
-            features: Tokens (batch, rows, columns, features).
+            features: Tokens (batch, rows, columns, features), and stages behind them.
             boxes: Of each image (boxes, 5), in image pixels.
             ignored: Boxes of each image, in which neither presence nor absence is learnt.
             seen: Box of each image (5,) beyond which neither is learnt; None for all of it.
@@ -161,10 +163,9 @@ class RotatedFCOS(nn.Module):
 
     def _say(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Presence (batch, locations) and seven numbers on boxes (batch, locations, 7)."""
-        tokens = self.inward(features.float()).movedim(-1, 1)
         presences, boxes = [], []
-        for level in self.levels:
-            level_map = level(tokens)
+        for level, own in zip(self.levels, self.inward(features.float()), strict=True):
+            level_map = level(own)
             presences.append(self.presence(self.presence_tower(level_map)).flatten(1))
             boxes.append(self.box(self.box_tower(level_map)).flatten(2).transpose(1, 2))
         return torch.cat(presences, dim=1).float(), torch.cat(boxes, dim=1).float()

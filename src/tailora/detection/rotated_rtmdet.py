@@ -13,13 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from tailora import registry
+from tailora.backbones.stages import Stage
 from tailora.detection.box_geometry import boxes_said, inside, misdirection
 from tailora.detection.feature_pyramid import (
     GROUPS,
-    SCALES,
     locations,
-    pyramid_entry,
-    pyramid_levels,
+    pyramid,
     start_outputs,
 )
 from tailora.detection.presence import quality_focal_presence
@@ -57,11 +56,13 @@ class RotatedRTMDet(nn.Module):
     overlap (`quality_focal_presence`), boxes learn in proportion to it.
 
     Args:
-        features: Width of a token.
+        features: Width of a token, or what heads see of a cell where the encoder has stages.
         grid: Tokens down and across.
         size: Side of the images in pixels.
         width: Channels of the pyramid and of both towers, a multiple of 8.
         depth: Convolutions of each tower, at least 1.
+        stages: Whose maps lie behind these features, see `Encoder.staged_features`; without any
+            the pyramid is made of the tokens.
         box_loss: How predicted and true boxes are compared: a loss of this shelf, without `-loss`.
 
     Reference:
@@ -80,19 +81,19 @@ class RotatedRTMDet(nn.Module):
         *,
         width: int = 64,
         depth: int = 2,
+        stages: Sequence[Stage] = (),
         box_loss: str = "prob-iou",
     ) -> None:
         super().__init__()
         self.grid, self.size = grid, size
         self.box_loss = registry.find("detection", f"{box_loss}-loss")
-        self.inward = pyramid_entry(features, width)
-        self.levels = pyramid_levels(width, _LargeKernelBlock)
-        self.presence_tower = _SharedTower(width, depth)
-        self.box_tower = _SharedTower(width, depth)
+        self.inward, self.levels = pyramid(features, width, _LargeKernelBlock, stages)
+        self.presence_tower = _SharedTower(width, depth, len(self.levels))
+        self.box_tower = _SharedTower(width, depth, len(self.levels))
         self.presence = nn.Conv2d(width, 1, 1)
         self.box = nn.Conv2d(width, 6, 1)  # four sides and two of an angle
         start_outputs(self.presence, self.box)
-        points, strides = locations(grid, size)
+        points, strides = locations(grid, size, stages)
         self.register_buffer("points", points, persistent=False)
         self.register_buffer("strides", strides, persistent=False)
 
@@ -100,7 +101,7 @@ class RotatedRTMDet(nn.Module):
         """Find objects.
 
         Args:
-            features: Tokens (batch, rows, columns, features).
+            features: Tokens (batch, rows, columns, features), and stages behind them.
 
         Returns:
             (batch, locations, 6): score in [0, 1], and the box in image pixels: centre, sides,
@@ -120,7 +121,7 @@ class RotatedRTMDet(nn.Module):
         """Return the losses of presence, boxes and direction; scalars.
 
         Args:
-            features: Tokens (batch, rows, columns, features).
+            features: Tokens (batch, rows, columns, features), and stages behind them.
             boxes: Of each image (boxes, 5), in image pixels.
             ignored: Boxes of each image, in which neither presence nor absence is learnt.
             seen: Box of each image (5,) beyond which neither is learnt; None for all of it.
@@ -154,10 +155,10 @@ class RotatedRTMDet(nn.Module):
 
     def _say(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Presence (batch, locations) and six numbers on boxes (batch, locations, 6)."""
-        tokens = self.inward(features.float()).movedim(-1, 1)
         presences, boxes = [], []
-        for number, level in enumerate(self.levels):
-            level_map = level(tokens)
+        entries = self.inward(features.float())
+        for number, (level, own) in enumerate(zip(self.levels, entries, strict=True)):
+            level_map = level(own)
             presences.append(self.presence(self.presence_tower(level_map, number)).flatten(1))
             box = self.box(self.box_tower(level_map, number))
             boxes.append(box.flatten(2).transpose(1, 2))
@@ -228,10 +229,10 @@ class _LargeKernelBlock(nn.Module):
 class _SharedTower(nn.Module):
     """Convolutions that all levels share, each followed by a normalisation of the level's own."""
 
-    def __init__(self, width: int, depth: int) -> None:
+    def __init__(self, width: int, depth: int, levels: int) -> None:
         super().__init__()
         self.shared = nn.ModuleList(_separable(width) for _ in range(depth))
-        self.own = nn.ModuleList(nn.GroupNorm(GROUPS, width) for _ in range(depth * len(SCALES)))
+        self.own = nn.ModuleList(nn.GroupNorm(GROUPS, width) for _ in range(depth * levels))
         self.active = nn.SiLU()
 
     def forward(self, level_map: Tensor, level: int) -> Tensor:

@@ -168,7 +168,8 @@ def _find_in_windows(
             detected = detector(features).float().cpu().numpy()
         places = [likely_places(own, least_score=least_score) for own in detected]
         boxes = [as_shares(own[:, 1:], size) for own in places]
-        said = logits_in_boxes(run.model.head, features, boxes)
+        seen = features[..., : run.model.encoder.features]  # without what a detector alone sees
+        said = logits_in_boxes(run.model.head, seen, boxes)
         found += [
             detections_of(own, logits, least_score=least_score)
             for own, logits in zip(places, said, strict=True)

@@ -20,7 +20,7 @@ def run_detector(run: Run, task: Task) -> nn.Module | None:
     with torch.random.fork_rng():  # initial weights are replaced
         train = run.recipe.train  # its loss of presence says what a score is
         detector = task.detector(
-            encoder.features, task.grid(encoder, size), size,
+            encoder.features, task.grid(encoder, size), size, stages=task.stages(encoder, size),
             detector=train.detector, presence=train.presence,
         )  # fmt: skip
     if detector is None:

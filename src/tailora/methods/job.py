@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tailora import registry
 from tailora.backbones import Encoder, LoadedBackbone
+from tailora.backbones.stages import Stage
 from tailora.config.recipe import BackboneOptions, ProbeOptions, Recipe, TrainOptions
 from tailora.counts import ClassCounts, Groups
 from tailora.data import Dataset, PreparedImages
@@ -79,6 +80,11 @@ class Job:
         if self.task.per_image:
             return ()
         return self.task.grid(self.encoder, self.input.image_size)
+
+    @cached_property
+    def stages(self) -> Sequence[Stage]:
+        """Maps of the encoder that a detector sees beside its features; none as usual."""
+        return self.task.stages(self.encoder, self.input.image_size)
 
     @cached_property
     def targets(self) -> NDArray[np.integer]:
@@ -190,4 +196,5 @@ class Job:
             **({"views": views} if views > 1 else {}),
             **({"head layers": list(layers)} if layers else {}),
             **({"detail": detail} if detail != "none" else {}),
+            **({"stages": [asdict(one) for one in self.stages]} if grid and self.stages else {}),
         }

@@ -237,9 +237,11 @@ def with_precision(recipe: Recipe) -> Recipe:
 def resolve_recipe(recipe: Recipe, loaded: LoadedBackbone, images: Dataset) -> Recipe:
     """Fill in settings that depend on the task, the method, the encoder and the machine."""
     recipe = with_training(with_precision(recipe))
-    data, adapter, train = recipe.data, recipe.adapter, recipe.train
+    task, data, adapter, train = (
+        find_task(recipe.task), recipe.data, recipe.adapter, recipe.train
+    )  # fmt: skip
     if data.image_size is None:
-        own = find_task(recipe.task).image_size(images, loaded.patch_size)
+        own = task.image_size(images, loaded.patch_size)
         data = replace(data, image_size=own or _default_size(loaded.patch_size))
     method = find_method(recipe.method)
     if not method.trains:
@@ -251,24 +253,24 @@ def resolve_recipe(recipe: Recipe, loaded: LoadedBackbone, images: Dataset) -> R
     probe = recipe.probe
     if probe.views is None:
         probe = replace(probe, views=_default_views(recipe))
-    usual = find_task(recipe.task).head_options(probe.loss)
+    usual = task.head_options(probe.loss)
     probe = replace(probe, loss_options=usual | probe.loss_options)
     if probe.layers is None:
         probe = replace(probe, layers=_default_layers(recipe, loaded))
-    backbone = _resolve_backbone(recipe.backbone, loaded, find_task(recipe.task).pooling)
-    return replace(recipe, data=data, backbone=backbone, adapter=adapter, train=train, probe=probe)
+    recipe = replace(recipe, data=data, adapter=adapter, train=train, probe=probe)
+    return replace(recipe, backbone=_resolve_backbone(recipe, loaded))
 
 
-def _resolve_backbone(
-    options: BackboneOptions, loaded: LoadedBackbone, usual: str | None
-) -> BackboneOptions:
-    """Fill in path and pooling, `usual` where the task prefers one."""
+def _resolve_backbone(recipe: Recipe, loaded: LoadedBackbone) -> BackboneOptions:
+    """Fill in path, pooling and layers; the task may prefer some."""
+    options, task = recipe.backbone, find_task(recipe.task)
     if loaded.source == "folder":  # so that the run can be read from any working directory
         options = replace(options, name=str(Path(options.name).expanduser().resolve()))
     if options.pooling is None:
-        pooling = usual or ("both" if has_class_token(loaded.model) else "mean")
+        pooling = task.pooling or ("both" if has_class_token(loaded.model) else "mean")
         options = replace(options, pooling=pooling)
-    return options
+    usual = task.layers(loaded.model, _size(recipe))
+    return replace(options, layers=options.layers or usual)
 
 
 def _default_views(recipe: Recipe) -> int:

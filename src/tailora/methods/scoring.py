@@ -27,7 +27,7 @@ from tailora.methods.deblora.calibrate import Calibration
 from tailora.methods.job import Job
 from tailora.methods.label_curves import head_penalty, label_curves
 from tailora.methods.method import PLAIN, Method, StageResult, head_options, head_rows, seeing
-from tailora.methods.stages import rows_of_maps, stage_detector, stage_maps
+from tailora.methods.stages import rows_of_maps, stage_detector, stage_maps, staged_maps
 from tailora.metrics import (
     ClassEvidence,
     ClusterSummary,
@@ -331,7 +331,8 @@ def placed_row(
         encoder: The method's, if it is at hand.
     """
     stage = method.feature_stage(job)
-    maps = stage_maps(job, stage, split, encoder)
+    staged = staged_maps(job, stage, split, encoder)
+    maps = staged[..., : job.head_encoder.features]
 
     def logits(images: NDArray[np.int64]) -> NDArray[np.float32]:
         found = np.asarray(maps[images], dtype=np.float32)
@@ -349,7 +350,7 @@ def placed_row(
     ) -> list[NDArray[np.float32]]:
         return logits_in_boxes(head, torch.from_numpy(np.array(maps[images])).float(), boxes)
 
-    return PlacedRow(method.name, head_name, logits, partial(_detected, detector, maps), in_boxes)
+    return PlacedRow(method.name, head_name, logits, partial(_detected, detector, staged), in_boxes)
 
 
 def _detected(

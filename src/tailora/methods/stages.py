@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tailora import processes
 from tailora.adapters import AdapterSpec, trained_parameters
+from tailora.backbones.stages import folded_width
 from tailora.backbones.symmetries import dihedral, over_views
 from tailora.decisions import Decisions
 from tailora.features import FeatureBank, extract, make_together
@@ -84,8 +85,8 @@ def new_detector(job: Job) -> nn.Module | None:
     train = job.recipe.train
     with seeded(job.recipe.seed):
         return job.task.detector(
-            job.encoder.features, job.grid, job.input.image_size, detector=train.detector,
-            box_loss=train.box_loss, presence=train.presence,
+            job.encoder.features, job.grid, job.input.image_size, stages=job.stages,
+            detector=train.detector, box_loss=train.box_loss, presence=train.presence,
         )  # fmt: skip
 
 
@@ -181,6 +182,22 @@ def stage_maps(
         encoder: See `stage_features`.
         turn: See `stage_features`.
     """
+    found = staged_maps(job, stage, split, encoder, turn=turn)
+    return found[..., : job.head_encoder.features]
+
+
+def staged_maps(
+    job: Job, stage: str, split: str, encoder: AnyEncoder | None = None, *, turn: int = 0
+) -> NDArray[np.float16]:
+    """What `Task.model` says of every place, which a detector sees: `stage_maps`, and stages.
+
+    Args:
+        job: See `stage_maps`.
+        stage: See `stage_features`.
+        split: See `stage_features`.
+        encoder: See `stage_features`.
+        turn: See `stage_features`.
+    """
     view = f"{split}-turned-{turn}" if turn else split
     samples = job.dataset.indices(split)
     return _encoded(job, stage, view, samples, encoder, turn=turn, by_place=True)  # type: ignore[return-value]
@@ -234,7 +251,7 @@ def _encoded(
                 ),
             )  # fmt: skip
 
-    width = job.head_encoder.features
+    width = job.head_encoder.features + (folded_width(job.stages, grid) if by_place else 0)
     return make_together(bank, samples, (*grid, width), fill, job.accelerator)
 
 

@@ -6,6 +6,7 @@ one row of features: the mean of the tokens under its turned box. Losses, sample
 long tails therefore apply to objects as they do to images.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -19,14 +20,16 @@ from tailora.augment.moved_objects import ImageObjects
 from tailora.boxes import Boxes, merge_tiles, rotated_nms, to_corners
 from tailora.data.objects import Objects, TileObjects
 from tailora.decisions import Decisions
-from tailora.errors import ConfigError, DataError
-from tailora.tasks.task import Measured, PlacedRow, Task
+from tailora.errors import BackboneError, ConfigError, DataError
+from tailora.tasks.task import USUAL_PATCH, Measured, PlacedRow, Task
 from tailora.tasks.tokens import token_encoder
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from tailora.backbones import AnyEncoder
+    from tailora.backbones.foundation import VisionModel
+    from tailora.backbones.stages import Stage
     from tailora.data import Dataset
     from tailora.metrics import RunMetrics
     from tailora.metrics.places import Places
@@ -41,6 +44,8 @@ OVERLAP: Final = 0.1
 _FCOS: Final = "fcos"  # the detector whose presence can learn in several ways
 _NONE: Final = -1  # class index of a token without the centre of an object
 _TOKENS: Final = (8, 32)  # along a side of a tile, at least and at most, unless a size is given
+_FINE: Final = 4  # pixels of a patch, up to which encoders have stages
+_LAST_STRIDE: Final = 32  # of usual encoders with stages
 _MOST: Final = 500  # places of a tile, best first
 _AT_ONCE: Final = 16  # tiles
 _PICTURES: Final = 8  # in the report
@@ -124,7 +129,16 @@ class Detection(Task):
             )
 
     def image_size(self, data: "Dataset", patch: int) -> int:
-        """One pixel for each of a tile, within 8 to 32 tokens along a side."""
+        """One pixel for each of a tile, within 8 to 32 tokens along a side.
+
+        Encoders with patches of at most 4 pixels have stages; theirs is the nearest multiple of 32,
+        the stride of their last one, within the same limits of a usual token.
+        """
+        if patch <= _FINE:
+            low, high = (math.ceil(n * USUAL_PATCH / _LAST_STRIDE) for n in _TOKENS)
+            return _LAST_STRIDE * min(
+                max(round(_tile(data, 0).tile.size / _LAST_STRIDE), low), high
+            )
         tokens = round(_tile(data, 0).tile.size / patch)
         return patch * min(max(tokens, _TOKENS[0]), _TOKENS[1])
 
@@ -132,6 +146,33 @@ class Detection(Task):
         """Tokens along both sides of an image."""
         side = token_encoder(encoder, self.name).patches_a_side(image_size)
         return side, side
+
+    def stages(self, encoder: "AnyEncoder", image_size: int) -> "Sequence[Stage]":
+        """Stages of the encoder, of which the detector takes the maps as they are."""
+        return token_encoder(encoder, self.name).stages(image_size)
+
+    def layers(self, model: "VisionModel", image_size: int) -> list[int]:
+        """Where there are stages, the one with a stride nearest to 16 pixels; see `usual_stage`.
+
+        Raises:
+            BackboneError: Images are no multiple of the stride of the last stage, so that its cells
+                would not cover them evenly.
+        """
+        from tailora.backbones.layout import calling_convention
+        from tailora.backbones.stages import last_stride, stages_of, usual_stage
+
+        stages = stages_of(model, calling_convention(model), image_size)
+        if not stages:
+            return []
+        if any(image_size % stage.side for stage in stages):
+            stride = last_stride(stages, image_size)
+            below = max(image_size // stride, 1) * stride
+            raise BackboneError(
+                f"the stages of {type(model).__name__} do not cover images of {image_size} px "
+                f"evenly; choose --image-size {below} or {below + stride}"
+            )
+        layer = usual_stage(stages, image_size).layer
+        return [] if layer == -1 else [layer]
 
     def targets(
         self, data: "Dataset", grid: tuple[int, ...], *, fit: str = "crop"
@@ -210,8 +251,8 @@ class Detection(Task):
         return names
 
     def model(self, encoder: "AnyEncoder") -> "Callable[[Tensor], Tensor]":
-        """Features of each patch."""
-        return token_encoder(encoder, self.name).patch_features
+        """Features of each patch, and behind them the maps of all stages, if there are any."""
+        return token_encoder(encoder, self.name).staged_features
 
     def turned(self, targets: "Tensor", turns: NDArray[np.integer]) -> "Tensor":
         """Turn the classes of tokens with their images."""
@@ -225,14 +266,16 @@ class Detection(Task):
         grid: tuple[int, ...],
         image_size: int,
         *,
+        stages: "Sequence[Stage]" = (),
         detector: str = "fcos",
         box_loss: str = "prob-iou",
         presence: str = "focal",
     ) -> "nn.Module":
         """A pyramid with the head of rotated FCOS or RTMDet."""
-        own = {"presence": presence} if detector == _FCOS else {}
+        own: dict[str, Any] = {"presence": presence} if detector == _FCOS else {}
         build = registry.find("detection", f"rotated-{detector}")
-        return build(width, (grid[0], grid[1]), image_size, box_loss=box_loss, **own)
+        own |= {"stages": tuple(stages), "box_loss": box_loss}
+        return build(width, (grid[0], grid[1]), image_size, **own)
 
     def detector_losses(
         self,

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from tailora.augment.moved_objects import ImageObjects
     from tailora.backbones import AnyEncoder
+    from tailora.backbones.foundation import VisionModel
+    from tailora.backbones.stages import Stage
     from tailora.counts import ClassCounts, Groups
     from tailora.data import Dataset
     from tailora.metrics import RunMetrics
@@ -191,6 +193,27 @@ class Task:
         """
         return ()
 
+    def stages(self, encoder: "AnyEncoder", image_size: int) -> "Sequence[Stage]":
+        """Maps of the encoder that `model` adds behind the features of each place; none as usual.
+
+        Args:
+            encoder: Of the run.
+            image_size: Side of the images in pixels.
+        """
+        return ()
+
+    def layers(self, model: "VisionModel", image_size: int) -> list[int]:
+        """Layers of an encoder that features come from if the recipe names none; its output if [].
+
+        Args:
+            model: As loaded.
+            image_size: Side of the images in pixels.
+
+        Raises:
+            BackboneError: The model does not accept that size.
+        """
+        return []
+
     def head_options(self, head: str) -> dict[str, Any]:
         """Options of a head that suit the task, where a recipe has none for it.
 
@@ -241,7 +264,8 @@ class Task:
             encoder: With its adapter; whatever learns must be a part of it.
 
         Returns:
-            A callable that returns (batch, *grid, features), float32.
+            A callable that returns (batch, *grid, features), float32; behind the features of the
+            encoder, which heads see, those of `stages`.
         """
         return encoder
 
@@ -298,6 +322,7 @@ class Task:
         grid: tuple[int, ...],
         image_size: int,
         *,
+        stages: "Sequence[Stage]" = (),
         detector: str = "fcos",
         box_loss: str = "prob-iou",
         presence: str = "focal",
@@ -308,6 +333,7 @@ class Task:
             width: Number of features of each decision.
             grid: Shape of the decisions about one image.
             image_size: Side of the images in pixels.
+            stages: From `stages`.
             detector: Which, see `train.detector`.
             box_loss: Its loss of boxes, see `train.box_loss`.
             presence: Its loss of presence, see `train.presence`.

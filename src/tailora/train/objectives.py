@@ -203,7 +203,8 @@ def row_objective(
             size = seen.pixels.shape[-1]
             if objects is None:
                 objects = rows_of.objects(detecting.data, batch, size, turns)
-            pooled, labels = rows_of.object_rows(features, objects, size)
+            seen = features[..., : encoder.features]  # without what a detector alone sees
+            pooled, labels = rows_of.object_rows(seen, objects, size)
             logits = head(pooled) if len(labels) else None
             more |= detecting.losses(rows_of, features, batch, turns, objects)
         # without any label every parameter still expects a gradient
@@ -599,7 +600,8 @@ def target_objective(
         rows = batch
         if decisions is not None:
             rows, image = decisions.of(batch)
-            reached = row_features(features, image, decisions, rows)
+            seen = features[..., : targets.shape[1]]  # without what a detector alone sees
+            reached = row_features(seen, image, decisions, rows)
         wanted = targets[torch.from_numpy(rows).to(device)]
         # every parameter expects a gradient
         apart = distance(reached, wanted, mean, scale) if len(rows) else features.sum() * 0
