@@ -773,6 +773,22 @@ BREAKS: tuple[Break, ...] = (
         ),
     ),
     Break(
+        "draws",
+        "draws of masks are compared with themselves, so that they are too alike",
+        "losses/set_distance.py",
+        (("(n * (n - 1) if fair else n * n)", "(n * n)"),),
+        (
+            "losses/test_set_distance.py::test_two_draws_follow_the_raters_where_the_fair_distance_is_smallest",
+        ),
+    ),
+    Break(
+        "rater sets",
+        "every mask is a set of its own",
+        "heads/pulaski.py",
+        (("picture = labelled if pictures is None else pictures[labelled]", "picture = labelled"),),
+        ("heads/test_pulaski.py::test_raters_of_an_image_are_a_set_and_empty_masks_are_in_none",),
+    ),
+    Break(
         "corners",
         "cells that meet at a corner are one polygon",
         "inference/maps/map_polygons.py",

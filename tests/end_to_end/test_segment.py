@@ -14,6 +14,7 @@ import tailora as package
 from tailora.cli.options import chosen_recipe
 from tailora.heads import map_probe
 from tailora.heads.map_probe import finest
+from tailora.inference.predict_masks import drawn_classes
 from tailora.metrics.raters import mask_distance
 from tailora.storage import read_json
 from tailora.tasks.segmentation import classes_of, pixel_logits, token_classes
@@ -295,7 +296,7 @@ def test_a_head_on_maps_sees_them_everywhere(head, pairs, encoder, tmp_path, ref
     np.testing.assert_array_equal(map_of_it, classes_of(logits, (SIDE, SIDE)) + 1)
     bad = {
         "conv:channels=0": "channels must be a whole number",
-        "conv:detail=stem": "detail='stem' shows pixels to --probe dpt, upernet or vit-p of",
+        "conv:detail=stem": "shows pixels to --probe dpt, pulaski, upernet or vit-p of",
         "dpt:detail=steam": "unknown probe.detail 'steam'; did you mean 'stem'",
         "dpt:bands=3": "probe 'dpt' has no option 'bands'",
         "conv:boundary=-1": "boundary must be finite and at least 0, got -1",
@@ -307,14 +308,20 @@ def test_a_head_on_maps_sees_them_everywhere(head, pairs, encoder, tmp_path, ref
         refuse("fit", pairs, "--out", "new", *base, "--probe", words, says=[says])
 
 
-def test_several_raters_are_learnt_from_and_measured(encoder, tmp_path):
-    """The second sees everything two pixels further down; the model is between them."""
-    root, run = write_pairs(tmp_path / "rated"), tmp_path / "run"
+def write_rated(root):
+    """Pairs of two raters, of whom the second sees everything two pixels further down."""
+    write_pairs(root)
     (root / "masks").rename(root / "masks_anna")
     (root / "masks_ben").mkdir()
     for path in sorted((root / "masks_anna").iterdir()):
         mask = np.asarray(Image.open(path))
         Image.fromarray(np.roll(mask, 2, axis=0)).save(root / "masks_ben" / path.name)
+    return root
+
+
+def test_several_raters_are_learnt_from_and_measured(encoder, tmp_path):
+    """The model is between them."""
+    root, run = write_rated(tmp_path / "rated"), tmp_path / "run"
     succeed("fit", root, "--out", run, "--backbone", encoder, *OPTIONS, "--ignore", "255",
             "--method", "zero-shot")  # fmt: skip
     metrics = read_json(run / "metrics.json")["task"]
@@ -339,6 +346,34 @@ def test_several_raters_are_learnt_from_and_measured(encoder, tmp_path):
     assert "of several raters" in (run / "report.html").read_text("utf-8")
     again = succeed("evaluate", run, root, "--ignore", 255).out
     assert "Two raters of an image agree with a mean IoU of" in " ".join(again.split())
+
+
+def test_masks_are_drawn_as_raters_draw_them(encoder, tmp_path, refuse):
+    """Each draw is written, of equal classes for all windows, and what is measured is their set."""
+    root, run, out = write_rated(tmp_path / "rated"), tmp_path / "run", tmp_path / "out"
+    succeed("fit", root, "--out", run, "--backbone", encoder, *IN_ALL, "--ignore", "255",
+            "--method", "zero-shot", "--probe", "pulaski:channels=8:epochs=4")  # fmt: skip
+    [row] = read_json(run / "metrics.json")["task"]["raters"]["rows"]
+    told = json.loads(succeed("evaluate", run, root, "--ignore", 255, "--json").out)
+    [again] = told["task"]["raters"]["rows"]
+    assert again["energy_distance"] == pytest.approx(row["energy_distance"], abs=0.01)
+    succeed("predict", run, root / "images", "--out", out, "--draws", "2", "--quiet")
+    names = sorted(path.name for path in (root / "images").iterdir())
+    for folder in (out, out / "draw_1", out / "draw_2"):
+        assert sorted(path.name for path in folder.glob("*.png")) == names
+    first, second = (np.asarray(Image.open(out / f"draw_{k}" / names[0])) for k in (1, 2))
+    assert set(np.unique(first)) <= {1, 2, 3}
+    loaded = package.load_run(run)
+    image = np.moveaxis(np.asarray(Image.open(root / "images" / names[0])), -1, 0)
+    np.testing.assert_array_equal(drawn_classes(loaded, image, 2) + 1, [first, second])
+    for draws in ("17", "-1"):
+        refuse("predict", run, root / "images", "--out", "x", "--draws", draws,
+               says=["--draws must be from 0 to 16"])  # fmt: skip
+
+
+def test_only_heads_that_draw_masks_have_draws(pairs, run, refuse):
+    refuse("predict", run, pairs / "images", "--out", "x", "--draws", "1",
+           says=["draws no masks; leave out --draws, or fit it with --probe pulaski"])  # fmt: skip
 
 
 def test_the_builtin_chooses_its_task(encoder, tmp_path):

@@ -48,6 +48,14 @@ def predict(
             show_default="CSV on standard output",
         ),
     ] = None,
+    draws: Annotated[
+        int,
+        typer.Option(
+            "--draws",
+            help="Masks that a head which draws some (--probe pulaski) draws of each image, into "
+            "folders draw_1 and so on beside --out's masks.",
+        ),
+    ] = 0,
     skip_broken: SkipBroken = False,
     raw: Raw = False,
     views: Views = None,
@@ -80,6 +88,10 @@ def predict(
     }  # fmt: skip
     given = {name: value for name, value in of_maps.items() if value is not None}
     task = task_of(run)
+    if draws and task is not None and not task.per_pixel:
+        from tailora.errors import ConfigError
+
+        raise ConfigError("--draws is for runs of --task segment with --probe pulaski")
     if task is not None and task.name == "change":
         _refuse_map_options(given)
         _predict_changes(run, images, out, verify=not unverified, quiet=quiet, json=json)
@@ -100,8 +112,8 @@ def predict(
     if task is not None and task.per_pixel:
         _refuse_map_options(given)
         _predict_masks(
-            run, images, out, views=views, verify=not unverified, skip_broken=skip_broken,
-            quiet=quiet, json=json,
+            run, images, out, draws=draws, views=views, verify=not unverified,
+            skip_broken=skip_broken, quiet=quiet, json=json,
         )  # fmt: skip
         return
     show = {"verify": not unverified, "skip_broken": skip_broken, "quiet": quiet, "json": json}
@@ -173,6 +185,7 @@ def _predict_masks(
     images: list[Path],
     out: Path | None,
     *,
+    draws: int,
     views: int | None,
     verify: bool,
     skip_broken: bool,
@@ -189,7 +202,9 @@ def _predict_masks(
     )
     loaded = load_run(run, verify=verify, views=views)
     tell_notes(loaded.notes)
-    found = predict_masks(loaded, images, out, skip_broken=skip_broken, progress=bars(quiet=quiet))
+    found = predict_masks(
+        loaded, images, out, draws=draws, skip_broken=skip_broken, progress=bars(quiet=quiet)
+    )
     if json:
         files = [str(path) for path in found.files]
         print_json({"masks": files, "pixels": found.pixels, "broken": found.broken})

@@ -349,9 +349,9 @@ class ProbeOptions:
             is what it is trained through. None is that, but for zero-shot, and for every method in
             segmentation, the layers at half and three quarters of the depth and the output, where
             all layers have tokens of one size. Possible for zero-shot, LoRA and fine-tuning.
-        detail: `"stem"`: a head on maps with logits finer than tokens (`dpt`, `upernet`,
-            `vit-p`) also sees the pixels under each token, through convolutions of its own;
-            `"none"`: tokens alone.
+        detail: `"stem"`: a head on maps with logits finer than tokens (`dpt`, `pulaski`,
+            `upernet`, `vit-p`) also sees the pixels under each token, through convolutions of its
+            own; `"none"`: tokens alone.
         smoothing: Share, in [0, 1], of the mean logits of the `neighbours` most similar images
             among those that are predicted together, for a map among chips drawn from its scene; 0
             predicts every image by itself. Above 0 a run cannot predict a single image.

@@ -80,9 +80,13 @@ class MapHead(nn.Module, ABC):
         """
         if features.ndim <= _AXES:
             raise ValueError(f"it sees maps of features, got shape {tuple(features.shape)}")
-        maps = ((features - self.mean) / self.spread).flatten(0, -_AXES - 1)
-        found = self.logits(maps.movedim(-1, 1)).movedim(1, -1)
+        found = self.logits(self.standardised(features)).movedim(1, -1)
         return found.reshape(*features.shape[:-_AXES], *found.shape[1:])
+
+    def standardised(self, features: Tensor) -> Tensor:
+        """Bring features (..., rows, columns, width) to maps (maps, width, rows, columns)."""
+        maps = ((features - self.mean) / self.spread).flatten(0, -_AXES - 1)
+        return maps.movedim(-1, 1)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features (..., rows, columns, width) to logits (..., rows, columns, classes).
@@ -165,10 +169,12 @@ class FinerHead(MapHead):
 
     def logits(self, maps: Tensor) -> Tensor:
         """Map standardised maps (maps, width, rows, columns) to logits on a finer grid."""
+        return self.classify(self.decoded(maps))
+
+    def decoded(self, maps: Tensor) -> Tensor:
+        """Decode standardised maps, with what the stem sees: (maps, channels, FINER * ...)."""
         found = self.decode(maps[:, : self.tokens])
-        if self.stem is not None:
-            found = self.stem(found, maps[:, self.tokens :])
-        return self.classify(found)
+        return found if self.stem is None else self.stem(found, maps[:, self.tokens :])
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features (..., rows, columns, width) to logits (..., rows, columns, classes).
@@ -186,6 +192,11 @@ class FinerHead(MapHead):
 def finest(head: nn.Module) -> Callable[[Tensor], Tensor]:
     """Return what gives the logits of every place that a head has, from features of images."""
     return head.said if isinstance(head, MapHead) else cast("Callable[[Tensor], Tensor]", head)
+
+
+def drawn_by(head: nn.Module) -> Callable[[Tensor], Tensor] | None:
+    """Return what draws masks from features of images, of a head that does; see `PulaskiHead`."""
+    return getattr(head, "masks", None)
 
 
 class MapProbe(Probe):
@@ -239,16 +250,21 @@ class MapProbe(Probe):
 
     def known(self, options: Options) -> set[str]:
         """Names of its options and of those of its loss."""
-        loss = registry.find("losses", str((self.options | dict(options))["loss"]))
-        return super().known(options) | registry.options(loss).keys()
+        own = self.options | dict(options)
+        if "loss" not in own:
+            return super().known(options)
+        return (
+            super().known(options) | registry.options(registry.find("losses", own["loss"])).keys()
+        )
 
     def check(self, options: Options, counts: ClassCounts) -> None:
         """Reject options that neither it nor its loss has."""
         self.check_values(options)
         for chosen in choices_of(self.options | dict(options)):
-            self._loss(chosen, options, counts)
+            self.whole_loss(chosen, options, counts)
 
-    def _loss(self, chosen: Options, named: Options, counts: ClassCounts) -> PlaceLoss:
+    def whole_loss(self, chosen: Options, named: Options, counts: ClassCounts) -> nn.Module:
+        """Build what `learn` minimises, see `rows_loss`."""
         return PlaceLoss(
             self.rows_loss(chosen, named, counts),
             boundary=chosen["boundary"],
@@ -295,7 +311,7 @@ class MapProbe(Probe):
 
         def fitted(chosen: dict[str, Any]) -> nn.Module:
             known = self.options | chosen | given
-            loss = self._loss(known, options, data.counts)
+            loss = self.whole_loss(known, options, data.counts)
             with seeded(data.seed):
                 width, classes = maps.features.shape[-1], len(data.counts.names)
                 head = self.module(width, classes, known)
@@ -358,7 +374,7 @@ def train_map_head(
         epochs: Passes over the images.
         rate: Peak learning rate.
     """
-    _standardise(head, maps)
+    standardise(head, maps)
     said, targets = head, maps.targets
     if isinstance(head, FinerHead) and maps.finer is not None:
         said, targets = head.said, maps.finer
@@ -418,7 +434,7 @@ def _share_of_rate(steps: int, step: int) -> float:
     return (1 + math.cos(math.pi * (step + 1 - rising) / max(1.0, steps - rising))) / 2
 
 
-def _standardise(head: MapHead, maps: Maps) -> None:
+def standardise(head: MapHead, maps: Maps) -> None:
     """Take mean and spread from the places with a class, as other heads do."""
     known = maps.features[maps.targets >= 0].astype(np.float32)
     head.mean.copy_(torch.from_numpy(known.mean(axis=0, dtype=np.float64)))

@@ -46,12 +46,15 @@ class Maps:
         finer: The same on a finer grid, for heads that say more than one thing about a place.
         bands: Bands of the pixels that are the last features, see `Encoder.with_pixels`; 0 where
             there are none.
+        pictures: Number of the image that each map is of (images,), equal where several raters
+            labelled one; None for another image each.
     """
 
     features: NDArray[np.floating]
     targets: NDArray[np.integer]
     finer: NDArray[np.integer] | None = None
     bands: int = 0
+    pictures: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from tailora.heads.own import OwnProbe
 from tailora.heads.post_classification import PostClassificationProbe
 from tailora.heads.post_hoc import PostHocProbe
 from tailora.heads.probe import NO_OPTIONS, Options, Probe, ProbeData
+from tailora.heads.pulaski import PulaskiProbe
 from tailora.heads.rcal import RCALProbe
 from tailora.heads.reslt import ResLTProbe
 from tailora.heads.sade_test_time import SADETestTimeProbe
@@ -55,6 +56,7 @@ _OTHERS: Final[tuple[type[Probe], ...]] = (
     SADETestTimeProbe,
     ConvProbe,
     DPTProbe,
+    PulaskiProbe,
     UPerNetProbe,
     ViTPProbe,
     FactoredProbe,

@@ -19,7 +19,7 @@ from tailora.decisions import Decisions
 from tailora.errors import ConfigError, DataError, RunError, unknown_name
 from tailora.features.rows import row_features
 from tailora.heads.boxed import logits_in_boxes
-from tailora.heads.map_probe import finest
+from tailora.heads.map_probe import drawn_by, finest
 from tailora.heads.probe import sees_maps
 from tailora.methods.band_choice import with_band_names
 from tailora.methods.detectors import run_detector
@@ -205,7 +205,7 @@ def _measured(run: Run, task: Task, encoded: _Encoded, samples: NDArray[np.int64
         features = encoded(samples[positions])[..., : encoded.seen]
         return logits_in_boxes(run.model.head, features, boxes)
 
-    detector = run_detector(run, task)
+    detector, draw = run_detector(run, task), drawn_by(run.model.head)
 
     def said(image: NDArray[Any]) -> NDArray[np.float32]:
         prepared = resize(image, run.input.image_size, fit=run.input.resize)
@@ -227,6 +227,7 @@ def _measured(run: Run, task: Task, encoded: _Encoded, samples: NDArray[np.int64
                 run.record.method,
                 run.metrics.methods[-1].head,
                 said_by(finest(run.model.head)),
+                None if draw is None else said_by(draw),
                 None if detector is None else said_by(detector, None),
                 None if detector is None else in_boxes,
             ),

@@ -1,7 +1,7 @@
 """Maps of whole scenes by a finished run."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from tailora.data.scenes.dataset import LARGEST_CHIP
 from tailora.data.scenes.places import LEAST_CHIP
 from tailora.data.scenes.scene import Scene
 from tailora.errors import ConfigError
-from tailora.heads.map_probe import finest
+from tailora.heads.map_probe import drawn_by, finest
 from tailora.inference.map_smoothing import smoothed
 from tailora.inference.map_targets import MapTargets
 from tailora.inference.maps.chip_grid import ChipGrid
@@ -238,6 +238,34 @@ def part_shares(run: Run, images: torch.Tensor, parts: int, *, raw: bool) -> NDA
     Returns:
         (images, parts, parts, classes): the head on the patch's part of the pooled feature.
     """
+    shares = _shares(run, images, parts, finest(run.model.head)).cpu().numpy()
+    flat = shares.reshape(-1, shares.shape[-1])
+    return run.said(flat, raw=raw).reshape(shares.shape)
+
+
+def drawn_shares(run: Run, images: torch.Tensor, parts: int, draws: int) -> NDArray[np.float32]:
+    """Return class probabilities of the same parts in each of the first masks that a head draws.
+
+    Args:
+        run: From `load_run`, with a head that draws masks.
+        images: In the run's bands (images, bands, size, size).
+        parts: Along a side.
+        draws: How many.
+
+    Returns:
+        (images, parts, parts, draws, classes).
+    """
+    draw = drawn_by(run.model.head)
+    if draw is None:
+        raise ConfigError("the head of this run draws no masks; fit one with --probe pulaski")
+    found = _shares(run, images, parts, lambda maps: draw(maps)[:, :draws].flatten(0, 1))
+    return found.unflatten(0, (len(images), -1)).movedim(1, -2).cpu().numpy()
+
+
+def _shares(
+    run: Run, images: torch.Tensor, parts: int, said: Callable[[torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """Probabilities (rows, parts, parts, classes) of what is said of the features of images."""
     encoder = run.model.encoder
     if not isinstance(encoder, Encoder):
         raise ConfigError("a class for every patch needs a vision encoder with patches")
@@ -245,13 +273,11 @@ def part_shares(run: Run, images: torch.Tensor, parts: int, *, raw: bool) -> NDA
         own = images.to(encoder.mean.device)
         patches = encoder.patch_features
         found = maps_over_views(patches, own) if run.model.views > 1 else patches(own)
-        logits = finest(run.model.head)(found).float()
+        logits = said(found).float()
         if logits.shape[1] != parts:
             size = (parts, parts)
             logits = interpolate(logits.movedim(-1, 1), size, mode="bilinear").movedim(1, -1)
-        shares = logits.softmax(dim=-1).cpu().numpy()
-    flat = shares.reshape(-1, shares.shape[-1])
-    return run.said(flat, raw=raw).reshape(shares.shape)
+        return logits.softmax(dim=-1)
 
 
 def run_mark(run: Run, *, raw: bool) -> str:

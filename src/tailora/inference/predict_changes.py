@@ -79,7 +79,7 @@ def predict_changes(
         for i in range(len(source)):
             image = source.read(i)
             _check(run, image, source.id(i))
-            shares = blended(run, image, said)
+            shares = blended(run, image, said, len(run.classes))
             changes = read_transitions(shares, found)
             totals += np.bincount(shares.argmax(axis=-1).ravel(), minlength=len(totals))
             for mask, values in zip(MASKS, (changes.before, changes.after), strict=True):

@@ -15,7 +15,8 @@ from tailora.data import resize
 from tailora.data.images import EXTENSIONS
 from tailora.data.masks import IGNORE
 from tailora.errors import ConfigError, DataError
-from tailora.inference.map_scenes import part_shares
+from tailora.heads.pulaski import PulaskiHead
+from tailora.inference.map_scenes import drawn_shares, part_shares
 from tailora.inference.maps.blend import Blend
 from tailora.inference.maps.chip_grid import ChipGrid
 from tailora.inference.maps.chip_reader import whole
@@ -50,25 +51,30 @@ def predict_masks(
     paths: Sequence[Path],
     out: Path,
     *,
+    draws: int = 0,
     skip_broken: bool = False,
     progress: Progress = silent,
 ) -> PredictedMasks:
     """Write a mask for each image, of its size and name: PNG with values from 1.
 
-    The folder gets a class table too, so that it can be read as masks. An image larger than the
-    windows of training is covered by such windows, blended as in a map.
+    With `draws`, masks that the head draws are beside it, in folders `draw_1` and so on. The folder
+    gets a class table too, so that it can be read as masks. An image larger than the windows of
+    training is covered by such windows, blended as in a map.
 
     Args:
         run: From `load_run`, of a task with a class for every pixel.
         paths: Files, or folders that are searched for images.
         out: Folder; made if it does not exist.
+        draws: Masks that the head draws of each image too, see `PulaskiHead`.
         skip_broken: Skip unreadable images instead of stopping.
         progress: Shows progress.
 
     Raises:
         DataError: No image, an unreadable one, or one of another type than the training images.
-        ConfigError: Two images would have the same mask, or a mask would replace an image.
+        ConfigError: Two images would have the same mask, a mask would replace an image, or the head
+            does not draw so many masks.
     """
+    _check_draws(run, draws)
     dtype = label_dtype(len(run.classes))
     files = [pair for path in paths for pair in _named(path)]
     if not files:
@@ -91,6 +97,9 @@ def predict_masks(
             totals += np.bincount(mask.ravel(), minlength=len(totals))
             write_mask(target, (mask + 1).astype(dtype), run.class_names)
             written.append(target)
+            for k, drawn in enumerate(drawn_classes(run, image, draws), 1):
+                beside = out / f"draw_{k}" / target.relative_to(out)
+                write_mask(beside, (drawn + 1).astype(dtype), run.class_names)
     if not written:
         raise DataError(f"no image of {len(files)} can be read, e.g. {broken[0]!r}")
     lines = [["value", "name"], ["0", IGNORE]]
@@ -105,11 +114,39 @@ def pixel_classes(run: Run, image: NDArray[Any]) -> NDArray[np.int64]:
     def said(windows: torch.Tensor, chip: int) -> NDArray[np.float32]:
         return part_shares(run, windows, chip, raw=True)
 
-    return blended(run, image, said).argmax(axis=-1)
+    return blended(run, image, said, len(run.classes)).argmax(axis=-1)
+
+
+def drawn_classes(run: Run, image: NDArray[Any], draws: int) -> NDArray[np.int64]:
+    """Class index of every pixel (draws, rows, columns) in each of the masks that a head draws.
+
+    Neighbouring windows of a large image are drawn alike, see `PulaskiHead.noise`.
+    """
+    if not draws:
+        return np.zeros((0, *image.shape[1:]), dtype=np.int64)
+
+    def said(windows: torch.Tensor, chip: int) -> NDArray[np.float32]:
+        return drawn_shares(run, windows, chip, draws).reshape(len(windows), chip, chip, -1)
+
+    found = blended(run, image, said, draws * len(run.classes))
+    return np.moveaxis(found.reshape(*image.shape[1:], draws, -1).argmax(axis=-1), -1, 0)
+
+
+def _check_draws(run: Run, draws: int) -> None:
+    head = run.model.head
+    if draws and not isinstance(head, PulaskiHead):
+        raise ConfigError(
+            "the head of this run draws no masks; leave out --draws, or fit it with --probe pulaski"
+        )
+    if isinstance(head, PulaskiHead) and not 0 <= draws <= len(head.noise):
+        raise ConfigError(f"--draws must be from 0 to {len(head.noise)}, got {draws}")
 
 
 def blended(
-    run: Run, image: NDArray[Any], said: Callable[[torch.Tensor, int], NDArray[np.float32]]
+    run: Run,
+    image: NDArray[Any],
+    said: Callable[[torch.Tensor, int], NDArray[np.float32]],
+    width: int,
 ) -> NDArray[np.float32]:
     """Probabilities at every pixel of an image, from windows of the side of those of training.
 
@@ -117,15 +154,16 @@ def blended(
         run: From `load_run`.
         image: (bands, rows, columns).
         said: Takes windows of the run's size (windows, bands, size, size) and their side in pixels
-            of the image; gives (windows, side, side, classes).
+            of the image; gives (windows, side, side, width).
+        width: Probabilities of a pixel.
 
     Returns:
-        (rows, columns, classes).
+        (rows, columns, width).
     """
     shape = image.shape[1:]
     chip = run.record.dataset.chip or min(shape)
     grid = ChipGrid((shape[0], shape[1]), chip, max(1, chip // 2), chip)
-    blend, rows = Blend(grid, len(run.classes)), []
+    blend, rows = Blend(grid, width), []
     for strip in grid.strips():
         for block in strip:
             starts = [

@@ -17,6 +17,7 @@ from tailora.backbones.clip_text import text_head
 from tailora.config.probe_choice import ProbeChoice, own_probe
 from tailora.config.recipe import TRACKERS, Recipe
 from tailora.counts import ClassCounts
+from tailora.data.targets import pictures_of
 from tailora.heads.map_probe import FINER, MapProbe
 from tailora.heads.probe import CHOSEN, Logits, Maps, ProbeData, check_kept
 from tailora.heads.probes import find_probe
@@ -396,6 +397,9 @@ def head_maps(job: Job, method: Method, probe: ProbeChoice) -> tuple[Maps, Maps]
             job.targets[rows],
             None if finer is None else finer[rows],
             bands=len(job.input.mean) if job.recipe.probe.detail == "stem" else 0,
+            pictures=None
+            if job.dataset.targets is None
+            else pictures_of(job.dataset.targets)[rows],
         )
         for split in ("train", "val")
         for rows in (job.dataset.indices(split),)

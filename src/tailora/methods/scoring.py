@@ -19,7 +19,7 @@ from tailora.decisions import Decisions
 from tailora.heads.boxed import logits_in_boxes
 from tailora.heads.linear_probe import Loss, fit_linear_probe, predict_logits
 from tailora.heads.loss_probe import repeatable
-from tailora.heads.map_probe import finest
+from tailora.heads.map_probe import drawn_by, finest
 from tailora.heads.probe import sees_maps
 from tailora.heads.probes import find_probe
 from tailora.heads.smoothing import smooth_logits
@@ -343,14 +343,21 @@ def placed_row(
 
     detector = stage_detector(job, stage)
     if detector is None:
-        return PlacedRow(method.name, head_name, logits)
+        draw = drawn_by(head)
+
+        def drawn(images: NDArray[np.int64]) -> NDArray[np.float32]:
+            assert draw is not None
+            return predict_logits(draw, np.asarray(maps[images], dtype=np.float32))
+
+        return PlacedRow(method.name, head_name, logits, None if draw is None else drawn)
 
     def in_boxes(
         images: NDArray[np.int64], boxes: Sequence[NDArray[np.floating]]
     ) -> list[NDArray[np.float32]]:
         return logits_in_boxes(head, torch.from_numpy(np.array(maps[images])).float(), boxes)
 
-    return PlacedRow(method.name, head_name, logits, partial(_detected, detector, staged), in_boxes)
+    detected = partial(_detected, detector, staged)
+    return PlacedRow(method.name, head_name, logits, detected=detected, in_boxes=in_boxes)
 
 
 def _detected(

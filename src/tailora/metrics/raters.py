@@ -87,6 +87,7 @@ class RaterDistances:
         masks: Sequence[NDArray[np.integer]],
         predicted: Sequence[NDArray[np.integer]],
         unit: Any,
+        drawn: Sequence[Sequence[NDArray[np.integer]] | None] | None = None,
     ) -> None:
         """Measure an image; one without two raters who labelled the same pixels is left out.
 
@@ -94,21 +95,35 @@ class RaterDistances:
             masks: Of its raters, class indices (height, width), negative where there is none.
             predicted: One mask of each row, whole.
             unit: See `units`.
+            drawn: Masks that each row draws, whose energy distance is measured in place of that of
+                the one mask; None for a row without.
         """
         n = len(masks)
-        among = np.zeros((n, n))
-        for i in range(n):
-            for j in range(i):
-                among[i, j] = among[j, i] = mask_distance(masks[i], masks[j], self.classes)
-        between = np.array([[mask_distance(m, p, self.classes) for m in masks] for p in predicted])
+        among = self._apart(masks, masks)
+        between = self._apart(predicted, masks)
         if n < _FEWEST_UNITS or np.isnan(among).any() or np.isnan(between).any():
             return
         self.raters.append(among.sum() / (n * (n - 1)))
         self.model.append(between.mean(axis=1))
+        sets = [
+            own or [one] for own, one in zip(drawn or [None] * self.rows, predicted, strict=True)
+        ]
         self.energy.append(
-            np.array([generalised_energy_distance(one, 0, among) for one in between])
+            np.array(
+                [
+                    generalised_energy_distance(
+                        self._apart(own, masks), self._apart(own, own), among
+                    )
+                    for own in sets
+                ]
+            )
         )
         self.units.append(unit)
+
+    def _apart(
+        self, first: Sequence[NDArray[np.integer]], second: Sequence[NDArray[np.integer]]
+    ) -> NDArray[np.float64]:
+        return np.array([[mask_distance(a, b, self.classes) for b in second] for a in first])
 
     def summary(self, *, replicates: int, confidence: float, seed: int) -> dict[str, Any] | None:
         """Means over images as plain JSON, with intervals that resample units; None without any.

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tailora.counts import ClassCounts, Groups, make_groups
 from tailora.data.masks import IGNORED, objects_in
 from tailora.errors import DataError
-from tailora.tasks.task import Measured, Task
+from tailora.tasks.task import Measured, PlacedRow, Task
 from tailora.tasks.tokens import token_encoder, token_names
 
 if TYPE_CHECKING:
@@ -369,7 +369,8 @@ def _of_raters(
         said = [
             classes_of(row.logits(np.array(rated[:1]))[0], masks[0].shape) for row in measured.rows
         ]
-        found.add(masks, said, unit_of[rated[0]])
+        drawn = [_drawn(row, rated[0], masks[0].shape) for row in measured.rows]
+        found.add(masks, said, unit_of[rated[0]], drawn)
     summary = found.summary(
         replicates=measured.replicates, confidence=measured.confidence, seed=measured.seed
     )
@@ -377,6 +378,13 @@ def _of_raters(
         for entry, row in zip(summary["rows"], measured.rows, strict=True):
             entry |= {"method": row.method, "head": row.head}
     return summary
+
+
+def _drawn(row: PlacedRow, i: int, shape: tuple[int, ...]) -> list[NDArray[np.int64]] | None:
+    """Masks that a row draws of image `i`."""
+    if row.drawn is None:
+        return None
+    return [classes_of(one, shape) for one in row.drawn(np.array([i]))[0]]
 
 
 def true_classes(measured: Measured, i: int) -> NDArray[np.integer] | None:

@@ -50,6 +50,8 @@ class PlacedRow:
         method: How the encoder was adapted.
         head: Name of the head.
         logits: Takes positions among the images (images,), gives (images, *grid, classes).
+        drawn: The same of each of several masks that the head draws (images, draws, *grid,
+            classes); None for a head that draws none.
         detected: What the task's detector says about these images, in its own form; None for a
             method that trains none.
         in_boxes: Takes positions among the images and boxes of each (boxes, 5), as shares of its
@@ -59,6 +61,7 @@ class PlacedRow:
     method: str
     head: str | None
     logits: Callable[[NDArray[np.int64]], NDArray[np.float32]]
+    drawn: Callable[[NDArray[np.int64]], NDArray[np.float32]] | None = None
     detected: Callable[[NDArray[np.int64]], NDArray[np.float32]] | None = None
     in_boxes: "InBoxes | None" = None
 
