@@ -1,6 +1,7 @@
 """Segmentation of a scene with polygons through the command line: labels to a finished map."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -100,6 +101,30 @@ def test_a_run_of_a_scene_is_measured_on_blocks_and_on_another_scene(run, fields
     found = json.loads(succeed(*words).out)["task"]
     assert found["images"] == 25  # windows of the run's size
     assert sum(row["test_pixels"] for row in found["rows"][0]["per_class"]) == 25 * 18 * 18
+
+
+def test_the_report_shows_the_test_windows_in_their_place(run, fields):
+    """On the scene the truth is that of the fields, and errors are those of the metrics."""
+    found = np.load(run / "report.npz")
+    [truth], [said] = found["ground_truth"], found["ground_said"]
+    last = read_json(run / "metrics.json")["task"]["rows"][-1]
+    names = [row["name"] for row in last["per_class"]]
+    held = truth > -2
+    rows, columns = np.nonzero(held)
+    data = open_windows(str(fields / "scene.tif"), labels=str(fields / "fields.gpkg"),
+                        class_field="landuse", chip=20)  # fmt: skip
+    at = [re.findall(r"row(\d+)-column(\d+)", name)[0] for name in data.ids()]
+    corners = np.array(at).astype(int)[data.indices("test")] - 10
+    top, left = corners.min(axis=0)
+    wanted = np.append([names.index(name) for name in CLASSES], -1)[codes_of(SIDE)]
+    np.testing.assert_array_equal(truth[held], wanted[rows + top, columns + left])
+    assert held.sum() == 20 * 20 * len(corners)
+    known = truth >= 0
+    assert (truth[known] == said[known]).mean() == pytest.approx(last["pixel_accuracy"])
+    assert found["ground_wrong"][0] == pytest.approx(1 - last["pixel_accuracy"])
+    page = (run / "report.html").read_text("utf-8")
+    assert "Test images in their places" in page
+    assert page.count('alt="errors of scene"') == 1
 
 
 def test_a_map_of_the_scene_has_the_classes_of_the_fields(run, fields, tmp_path):

@@ -1,5 +1,7 @@
 """Tokens and pixels: which pixel a token stands for, and where its logits are."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.metrics import jaccard_score
@@ -79,7 +81,8 @@ def test_what_is_cropped_from_an_image_is_cropped_from_its_mask():
 
 
 def dataset(masks, splits):
-    source = FileImages([None] * len(masks), [f"{i}" for i in range(len(masks))])
+    names = [f"{i}" for i in range(len(masks))]
+    source = FileImages([Path(f"{name}.png") for name in names], names)
     return assemble_targets(
         "masks", source, MaskArray(masks.astype(np.int16), 2), classes=["a", "b"], splits=splits
     )

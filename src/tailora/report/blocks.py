@@ -99,11 +99,12 @@ class Thumbnail:
 @final
 @dataclass(frozen=True)
 class Gallery:
-    """Thumbnails in a grid; `wide` ones are strips of several pictures."""
+    """Thumbnails in a grid; `wide` ones are strips of several pictures, `maps` three in a row."""
 
     kind: ClassVar[str] = "gallery"
     items: tuple[Thumbnail, ...]
     wide: bool = False
+    maps: bool = False
 
 
 @final

@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import numpy as np
 from rich import table as rich_table
 
+from tailora.class_colours import class_colours
 from tailora.counts import GROUP_NAMES
 from tailora.metrics import RunMetrics
 from tailora.numbers import counted, percent
@@ -16,8 +18,10 @@ from tailora.report.blocks import (
     Table,
     left_out,
 )
+from tailora.report.ground_section import ground_section
 from tailora.report.task_tables import class_row, gain_notes, resampled, scored, terminal_table
 from tailora.runs.result import RunResult
+from tailora.transitions import CHANGE, NO_CHANGE, parse_transitions
 
 _CHANGES: Final = ("changes", "Change")
 _SCORES: Final = (
@@ -28,6 +32,7 @@ _SCORES: Final = (
     ("overall_accuracy", "OA", "right pixels of both dates, unchanged ones included, %"),
 )
 _KEYS: Final = (*GROUP_NAMES, "all")
+_STAYS: Final = (244, 236, 218)
 
 
 def changes_section(run: RunResult) -> Section:
@@ -78,6 +83,19 @@ def _transitions(run: RunResult, found: Mapping[str, Any]) -> Table:
         score = row["recall"], row["recall_interval"]
         rows.append(class_row(row["name"], group, (train, row["test_pixels"]), score))
     return Table(columns, tuple(rows), "Recall of each transition")
+
+
+def change_ground_section(run: RunResult) -> Section:
+    """Test pairs in their places: into what ground changed, in truth and as predicted, and errors.
+
+    An error is also a change from another land cover, and what stays is one class.
+    """
+    found = parse_transitions(run.class_names)
+    names = [f"into {cover}" for cover in found.covers] if found.covers != (CHANGE,) else [CHANGE]
+    after = found.table[:, 1] - 1
+    number = np.where(found.changed, after, len(names))
+    colours = [*class_colours(found.covers), _STAYS]
+    return ground_section(run, [*names, NO_CHANGE], colours, number)
 
 
 def change_table(metrics: RunMetrics) -> rich_table.Table:

@@ -1,6 +1,6 @@
 """Scenes with their labels overlaid, and the values of their bands."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
@@ -93,11 +93,24 @@ def _overlay(scene: SceneLook) -> NDArray[np.uint8]:
     return shown.round().astype(np.uint8)
 
 
-def legend_picture(classes: Sequence[str], colours: Sequence[str]) -> Picture:
-    """Draw the colours of classes, `#rrggbb`, with their names."""
+def legend_picture(
+    classes: Sequence[str], colours: Sequence[str], others: Mapping[str, str] | None = None
+) -> Picture:
+    """Draw the colours of classes, `#rrggbb`, with their names.
+
+    Args:
+        classes: Their names.
+        colours: Of each.
+        others: More colours by what they mean.
+    """
+    more = others or {}
     handles: list[Any] = [
         Patch(color=colour, label=shorten(name))
         for name, colour in zip(classes, colours, strict=True)
+    ]
+    handles += [
+        Patch(facecolor=colour, edgecolor=INK, linewidth=0.5, label=name)
+        for name, colour in more.items()
     ]
     rows = -(-len(handles) // _ACROSS)
 
@@ -109,7 +122,8 @@ def legend_picture(classes: Sequence[str], colours: Sequence[str]) -> Picture:
 
     kinds = len(set(colours))
     again = f"; colours repeat after {kinds}" if len(classes) > kinds else ""
-    alt = f"Colours of {counted(len(classes), 'class')}{again}."
+    beside = f", and of what is {', '.join(more)}" if more else ""
+    alt = f"Colours of {counted(len(classes), 'class')}{again}{beside}."
     return Picture(figure_uri(draw, height=0.25 + 0.28 * rows), alt, full_names(classes))
 
 

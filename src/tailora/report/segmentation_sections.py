@@ -22,6 +22,7 @@ from tailora.report.blocks import (
     Thumbnail,
     left_out,
 )
+from tailora.report.ground_section import ground_section
 from tailora.report.scene_section import legend_picture
 from tailora.report.style import image_uri
 from tailora.report.task_tables import class_row, gain_notes, resampled, scored, terminal_table
@@ -228,6 +229,12 @@ def windows_section(run: RunResult) -> Section:
         )
     legend = legend_picture(run.class_names, ["#{:02x}{:02x}{:02x}".format(*c) for c in colours])
     return Section(*_WINDOWS, caption, (legend, Gallery(tuple(items), wide=True)))
+
+
+def class_ground_section(run: RunResult) -> Section:
+    """Test images in their places: truth, prediction and errors."""
+    classes = run.class_names
+    return ground_section(run, classes, class_colours(classes), np.arange(len(classes)))
 
 
 def _strip(

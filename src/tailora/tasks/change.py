@@ -6,7 +6,7 @@ inverse transitions: what is learnt, and said, does not depend on which date is 
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, final
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailora.errors import DataError
+from tailora.tasks.ground_maps import ground_maps, wrong_and_labelled
 from tailora.tasks.segmentation import (
     Segmentation,
     pixel_logits,
@@ -177,15 +178,19 @@ class Change(Segmentation):
         found = _parsed(tuple(measured.classes))
         counts = [ChangeCounts(len(found.covers), found.change_table) for _ in measured.rows]
         used: list[int] = []
+        wrong, labelled = np.zeros((2, len(measured.samples)), dtype=np.int64)
         for i in range(len(measured.samples)):
             truth = true_classes(measured, i)
             if truth is None or not (truth >= 0).any():
                 continue
             used.append(i)
-            for row, one in zip(measured.rows, counts, strict=True):
-                logits = row.logits(np.array([i]))[0]
-                said = transition_logits(logits, truth.shape, found).argmax(dim=0).numpy()
-                one.add(_dates(truth, found), _dates(said, found))
+            said = [
+                self.decided(row.logits(np.array([i]))[0], truth.shape, measured.classes)
+                for row in measured.rows
+            ]
+            for own_said, one in zip(said, counts, strict=True):
+                one.add(_dates(truth, found), _dates(own_said, found))
+            wrong[i], labelled[i] = wrong_and_labelled(*_stays_as_one(found, truth, said[-1]))
         units = list(used) if measured.units is None else measured.units[used].tolist()
         options: dict[str, Any] = {
             "replicates": measured.replicates, "confidence": measured.confidence,
@@ -223,7 +228,13 @@ class Change(Segmentation):
             "rows": rows,
             "differences": differences,
             **_false_alarms(measured, found),
-        }, {}
+        }, ground_maps(measured, wrong, labelled, partial(self.truth_and_said, measured))
+
+    def truth_and_said(
+        self, measured: Measured, i: int
+    ) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
+        """True and predicted transition of each pixel of pair `i`; what stays is one class."""
+        return _stays_as_one(_parsed(tuple(measured.classes)), *super().truth_and_said(measured, i))
 
     def compared_by(self) -> "type[Places]":
         """Counts of pixels, and of the land cover of both dates."""
@@ -246,10 +257,10 @@ class Change(Segmentation):
         return ChangeSums(measured.image_units, sums, tables)
 
     def sections(self) -> "Sequence[Callable[[RunResult], Section]]":
-        """Scores of change, and recall of each transition."""
-        from tailora.report.change_sections import changes_section
+        """Scores of change, recall of each transition, and the ground of the test pairs."""
+        from tailora.report.change_sections import change_ground_section, changes_section
 
-        return (changes_section,)
+        return changes_section, change_ground_section
 
     def shown(self, metrics: "RunMetrics") -> Sequence[Any]:
         """The table of scores of change."""
@@ -301,6 +312,15 @@ def _false_alarms(measured: Measured, found: Transitions) -> dict[str, dict[str,
             classes = transition_logits(logits, first.shape[1:], found).argmax(dim=0).numpy()
             own.append(float(found.changed[classes].mean()))
     return {"false_alarms": {name: float(np.mean(own)) for name, own in shares.items()}}
+
+
+def _stays_as_one(
+    found: Transitions, truth: NDArray[np.integer], said: NDArray[np.int64]
+) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
+    """Give all that stays the number of the first class that does, as metrics count it."""
+    first = int(np.argmin(found.changed))
+    number = np.append(np.where(found.changed, np.arange(len(found.changed)), first), -1)
+    return number[truth], number[said]
 
 
 def _dates(classes: NDArray[np.integer], found: Transitions) -> "Dates":

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tailora.counts import ClassCounts, Groups, make_groups
 from tailora.data.masks import IGNORED, objects_in
 from tailora.errors import DataError
+from tailora.tasks.ground_maps import ground_maps
 from tailora.tasks.task import Measured, PlacedRow, Task
 from tailora.tasks.tokens import token_encoder, token_names
 
@@ -276,7 +277,21 @@ class Segmentation(Task):
             "differences": differences,
             **({} if raters is None else {"raters": raters}),
         }
-        return entry, _windows(measured, np.array(used), np.stack(counts[-1].areas))
+        areas = np.stack(counts[-1].areas)
+        hits, true, _ = np.moveaxis(areas, 1, 0)
+        labelled, wrong = np.zeros((2, len(measured.samples)), dtype=np.int64)
+        labelled[used], wrong[used] = true.sum(axis=1), (true - hits).sum(axis=1)
+        maps = ground_maps(measured, wrong, labelled, partial(self.truth_and_said, measured))
+        return entry, _windows(measured, np.array(used), areas) | maps
+
+    def truth_and_said(
+        self, measured: Measured, i: int
+    ) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
+        """True class of each pixel of image `i`, which has a mask, and that of the last row."""
+        truth = true_classes(measured, i)
+        assert truth is not None
+        logits = measured.rows[-1].logits(np.array([i]))[0]
+        return truth, self.decided(logits, truth.shape, measured.classes)
 
     def decided(
         self, logits: NDArray[np.floating], shape: tuple[int, ...], classes: Sequence[str]
@@ -331,10 +346,14 @@ class Segmentation(Task):
         return float(iou_of_sums(sums)[sums[1] > 0].mean())
 
     def sections(self) -> "Sequence[Callable[[RunResult], Section]]":
-        """Scores over pixels, and the worst windows."""
-        from tailora.report.segmentation_sections import pixels_section, windows_section
+        """Scores over pixels, the ground of the test images, and the worst windows."""
+        from tailora.report.segmentation_sections import (
+            class_ground_section,
+            pixels_section,
+            windows_section,
+        )
 
-        return pixels_section, windows_section
+        return pixels_section, class_ground_section, windows_section
 
     def shown(self, metrics: "RunMetrics") -> Sequence[Any]:
         """The table of IoU by group, and what was gained in the tail."""
