@@ -11,7 +11,7 @@ from PIL import Image
 import tailora as package
 from tailora.metrics.change import change_scores
 from tailora.storage import read_json
-from tests.data.scenes import write_scene
+from tests.data.scenes import WEST, write_scene
 from tests.end_to_end.chips import read_rows, succeed, tailora
 from tests.end_to_end.test_resume import Watch
 
@@ -194,6 +194,50 @@ def test_rules_name_kinds_of_change_and_drop_what_is_none(run, scenes, tmp_path)
     assert found["kinds"]["loss"] == pytest.approx(
         sum(one["share"] for one in found["transitions"] if one["kind"] == "loss")
     )
+
+
+def write_dates(root, *, shift=0, pixel=10.0, columns=None):
+    """A pair of GeoTIFFs; the second of finer pixels, cut, or elsewhere."""
+    rng = np.random.default_rng(3)
+    first, second = (np.moveaxis(draw_image(one, rng), -1, 0) for one in draw_pair(rng, 1))
+    times = round(10 / pixel)
+    finer = second.repeat(times, axis=1).repeat(times, axis=2)[:, :, :columns]
+    write_scene(root / "before" / "a.tif", first)
+    write_scene(root / "after" / "a.tif", finer, pixel=pixel, west=WEST + shift)
+    return root
+
+
+def said_of(out):
+    folders = [out / f"masks_{date}" / "a.png" for date in ("before", "after")]
+    return np.stack([np.asarray(Image.open(path)) for path in folders])
+
+
+def test_second_dates_on_another_grid_are_warped_before_they_are_predicted(run, refuse, tmp_path):
+    told = {}
+    for name, made in (("same", {}), ("finer", {"pixel": 5.0}), ("cut", {"columns": 18})):
+        root = write_dates(tmp_path / name, **made)
+        words = ("predict", run, root, "--out", tmp_path / "said" / name, "--json", "--quiet")
+        told[name] = json.loads(succeed(*words).out)
+    masks = {name: said_of(tmp_path / "said" / name) for name in told}
+    np.testing.assert_array_equal(masks["finer"], masks["same"])
+    uncovered = np.broadcast_to(np.arange(SIDE) >= 18, masks["cut"].shape)
+    np.testing.assert_array_equal(masks["cut"] == 255, uncovered)
+    assert (masks["cut"][..., :12] == masks["same"][..., :12]).mean() > 0.8
+    assert [one["warped"] for one in told.values()] == [0, 1, 1]
+    assert told["cut"]["uncovered"] == SIDE * 6
+    assert sum(told["cut"]["pixels"].values()) == SIDE * 18
+    table = (tmp_path / "said" / "cut" / "classes.csv").read_text("utf-8")
+    assert table.splitlines()[-1] == "255,ignore"
+    assert "ignore" not in (tmp_path / "said" / "same" / "classes.csv").read_text("utf-8")
+    answer = succeed("predict", run, tmp_path / "cut", "--out", tmp_path / "again")
+    assert f"1 pair; not covered, so without a class: {SIDE * 6} pixels" in " ".join(
+        answer.err.split()
+    )
+    far = write_dates(tmp_path / "far", shift=5000)
+    refuse("predict", run, far, "--out", "new", says=["covers 0.0 % of", "at least 1% is needed"])
+    small = write_pairs(tmp_path / "small", pairs=1)
+    Image.new("RGB", (9, 9)).save(small / "after" / "00.png")
+    refuse("predict", run, small, "--out", "new", says=["must lie pixel on pixel, or both dates"])
 
 
 @pytest.mark.parametrize(

@@ -225,8 +225,18 @@ def _predict_changes(
     tell_notes(loaded.notes)
     found = predict_changes(loaded, images, out, progress=bars(quiet=quiet))
     if json:
-        print_json({"pairs": found.pairs, "pixels": found.pixels})
+        print_json(
+            {
+                "pairs": found.pairs, "pixels": found.pixels, "warped": found.warped,
+                "uncovered": found.uncovered,
+            }
+        )  # fmt: skip
     elif not quiet:
+        if found.warped:
+            tell_notes([
+                f"second dates warped onto the grid of the first: {counted(found.warped, 'pair')}; "
+                f"not covered, so without a class: {counted(found.uncovered, 'pixel')}"
+            ])  # fmt: skip
         title = f"masks of {counted(found.pairs, 'pair')} in {listed([str(out)])}"
         screen().print(_count_table(title, "pixels", found.pixels))
 

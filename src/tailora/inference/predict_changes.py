@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tailora.data.change_masks import UNCHANGED
+from tailora.data.change_masks import UNCHANGED, PairImages
+from tailora.data.masks import IGNORE
 from tailora.data.readers.pairs import pairs_of_images
 from tailora.errors import ConfigError, DataError
 from tailora.inference.change import transition_shares
@@ -35,10 +36,14 @@ class PredictedChanges:
     Attributes:
         pairs: Number of pairs.
         pixels: Number of pixels of each transition, by name.
+        warped: Number of pairs whose second date was warped onto the first.
+        uncovered: Number of their pixels that the second date does not cover.
     """
 
     pairs: int
     pixels: dict[str, int]
+    warped: int = 0
+    uncovered: int = 0
 
 
 def predict_changes(
@@ -47,7 +52,9 @@ def predict_changes(
     """Write masks of both dates for each pair, of its size and name.
 
     The folder gets `masks_before/`, `masks_after/` and a class table, so that with the images it
-    can be read as pairs: 0 is unchanged where land cover is not known.
+    can be read as pairs: 0 is unchanged where land cover is not known. A second date on another
+    grid is warped onto the first, if both say where they lie; what it does not cover has the
+    largest value of the masks, which the class table calls `ignore`.
 
     Args:
         run: Of change, from `load_run`.
@@ -57,7 +64,8 @@ def predict_changes(
         progress: Shows progress.
 
     Raises:
-        DataError: No pair, an image without partner, or of another type than those of training.
+        DataError: No pair, an image without partner, or of another type than those of training;
+            or dates that are not of one place, see `pairs_of_images`.
         ConfigError: Several folders, or `out` would replace masks of the input.
     """
     if len(folders) != 1 or not folders[0].is_dir():
@@ -67,9 +75,11 @@ def predict_changes(
         )
     if out.resolve() == folders[0].resolve():
         raise ConfigError("the masks would lie among the images; choose another --out")
-    source = pairs_of_images(folders[0])
+    first, second = pairs_of_images(folders[0])
+    source = PairImages(first, second)
     found = parse_transitions(run.class_names)
     dtype = change_dtype(len(found.covers))
+    nothing, uncovered = np.iinfo(dtype).max, 0
     totals = np.zeros(len(run.classes), dtype=np.int64)
 
     def said(windows: torch.Tensor, side: int) -> NDArray[np.float32]:
@@ -81,15 +91,21 @@ def predict_changes(
             _check(run, image, source.id(i))
             shares = blended(run, image, said, len(run.classes))
             changes = read_transitions(shares, found)
-            totals += np.bincount(shares.argmax(axis=-1).ravel(), minlength=len(totals))
+            covered = second.valid(i)
+            if covered is None:
+                covered = np.ones(changes.before.shape, dtype=bool)
+            uncovered += int((~covered).sum())
+            totals += np.bincount(shares.argmax(axis=-1)[covered], minlength=len(totals))
             for mask, values in zip(MASKS, (changes.before, changes.after), strict=True):
                 path = out / mask / f"{source.id(i)}.png"
-                write_mask(path, values.astype(dtype), found.covers)
+                write_mask(path, np.where(covered, values, nothing).astype(dtype), found.covers)
             advance(1)
     lines = [["value", "name"], ["0", UNCHANGED]]
     lines += [[str(c), name] for c, name in enumerate(found.covers, 1)]
+    lines += [[str(nothing), IGNORE]] if uncovered else []
     write_text(out / CLASS_TABLE, csv_text(lines))
-    return PredictedChanges(len(source), dict(zip(run.class_names, totals.tolist(), strict=True)))
+    pixels = dict(zip(run.class_names, totals.tolist(), strict=True))
+    return PredictedChanges(len(source), pixels, len(second.warps), uncovered)
 
 
 def _check(run: Run, image: NDArray[Any], name: str) -> None:

@@ -220,13 +220,16 @@ def write_mask(path: Path, values: NDArray[Any], names: Sequence[str]) -> None:
 
     Args:
         path: File to write.
-        values: 0 for none, from 1 in the order of `names` (rows, columns).
+        values: 0 for none, from 1 in the order of `names`, and others in black (rows, columns).
         names: What they are.
     """
     image = Image.fromarray(values)
     if values.dtype == np.uint8:
         image = image.convert("P")  # of equal values, since no palette is there yet
-        image.putpalette([0, 0, 0, *(part for colour in class_colours(names) for part in colour)])
+        palette = [0, 0, 0, *(part for colour in class_colours(names) for part in colour)]
+        if values.max(initial=0) > len(names):
+            palette += [0] * (3 * 256 - len(palette))
+        image.putpalette(palette)
     with guard_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda temporary: image.save(temporary, format="PNG"))

@@ -217,17 +217,20 @@ def _from_folder(root: Path) -> _Pairs:
     )  # fmt: skip
 
 
-def pairs_of_images(root: Path) -> PairImages:
+def pairs_of_images(root: Path) -> tuple[FileImages, WarpedImages]:
     """Open the images of both dates in a folder, without masks; ids are their stems.
 
+    Second dates on another grid are warped onto the first, if both say where they lie.
+
     Raises:
-        DataError: There are no folders of both dates, or an image has no partner.
+        DataError: There are no folders of both dates, an image has no partner, or dates of other
+            sizes say nothing about where they lie, or share less than 1 % of the ground.
     """
     for layout in dict.fromkeys(one[:2] for one in LAYOUTS):
         if all((root / name).is_dir() for name in layout):
             found = _of_layout(root, layout)
             first, second = (FileImages(images, found.ids) for images in found.images)
-            return PairImages(first, second)
+            return first, WarpedImages(second, _warps(found))
     raise DataError(
         f"{str(root)!r} has no folders before/ and after/; put images of both dates, with equal "
         "names, there"

@@ -99,6 +99,10 @@ class WarpedImages:
         values, valid = _whole(self.warps[i])
         return fill_gaps(values, np.broadcast_to(~valid, values.shape))
 
+    def valid(self, i: int) -> NDArray[np.bool_] | None:
+        """Return which pixels the second date covers (rows, columns); None if it is not warped."""
+        return _whole(self.warps[i])[1] if i in self.warps else None
+
     def id(self, i: int) -> str:
         """Name of image `i`."""
         return self.images.id(i)
