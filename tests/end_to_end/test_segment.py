@@ -253,8 +253,8 @@ def test_deblora_may_move_objects_in_place_of_tokens(pairs, encoder, tmp_path, r
 
 
 @pytest.mark.parametrize("head", [
-    "conv:by_object=square-root", "dpt:loss=dice:weight=0.4:boundary=0.5", "dpt:detail=stem",
-    "vit-p",
+    "conv:by_object=square-root", "dpt:by_place=0.3:bins=true",
+    "dpt:loss=dice:weight=0.4:boundary=0.5", "dpt:detail=stem", "vit-p",
 ])  # fmt: skip
 def test_a_head_on_maps_sees_them_everywhere(head, pairs, encoder, tmp_path, refuse, monkeypatch):
     """Trained, chosen on validation, saved, evaluated and mapped, finer than tokens too."""
@@ -300,6 +300,9 @@ def test_a_head_on_maps_sees_them_everywhere(head, pairs, encoder, tmp_path, ref
         "dpt:detail=steam": "unknown probe.detail 'steam'; did you mean 'stem'",
         "dpt:bands=3": "probe 'dpt' has no option 'bands'",
         "conv:boundary=-1": "boundary must be finite and at least 0, got -1",
+        "dpt:by_place=2": "by_place must lie in [0, 1], got 2",
+        "dpt:loss=dice:by_place=0.3": "looks at all rows of a class together; leave it out",
+        "dpt:bins=5": "bins must be true or false, got 5",
         "dpt:by_object=size": "unknown by_object 'size'",
         "dpt:loss=dice:by_object=inverse": "looks at all rows of a class together; leave it out",
         "logit-adjusted:boundary=1": "logit-adjusted has no option 'boundary'",

@@ -31,6 +31,7 @@ from tailora.heads.probe import (
     best_of,
     choices_of,
 )
+from tailora.losses import haco
 from tailora.losses.place_loss import PlaceLoss
 from tailora.randomness import seeded
 
@@ -219,7 +220,8 @@ class MapProbe(Probe):
         """Its options with their defaults; those of the loss are others."""
         return {
             "channels": self.channels, "epochs": "auto", "rate": self.rate, "tau": 0.5,
-            "loss": "logit-adjusted", "boundary": 0.0, "by_object": "none",
+            "loss": "logit-adjusted", "boundary": 0.0, "by_object": "none", "by_place": 0.0,
+            "bins": False,
         }  # fmt: skip
 
     @abstractmethod
@@ -243,6 +245,8 @@ class MapProbe(Probe):
                     continue
                 if not isinstance(chosen[key], int) or chosen[key] < 1:
                     raise ConfigError(f"{key} must be a whole number from 1, got {chosen[key]!r}")
+            if not isinstance(chosen.get("bins", False), bool):
+                raise ConfigError(f"bins must be true or false, got {chosen['bins']!r}")
             if not isinstance(chosen["rate"], float | int) or not 0 < chosen["rate"] < np.inf:
                 raise ConfigError(f"rate must be finite and above 0, got {chosen['rate']!r}")
             with torch.device("meta"):  # without memory or random numbers
@@ -269,6 +273,7 @@ class MapProbe(Probe):
             self.rows_loss(chosen, named, counts),
             boundary=chosen["boundary"],
             by_object=chosen["by_object"],
+            by_place=chosen["by_place"],
             least=FINER**2 if self.fine else 1,
         )
 
@@ -319,6 +324,8 @@ class MapProbe(Probe):
                 if epochs == "auto":
                     epochs = enough_epochs(len(labelled_images(maps.targets)))
                 how = {"loss": loss, "epochs": epochs, "rate": known["rate"]}
+                if known.get("bins"):
+                    how["bins"] = True
                 self.learn(head, maps, data.counts, **how)
             return head.eval()
 
@@ -363,6 +370,7 @@ def train_map_head(
     loss: Callable[[Tensor, Tensor], Tensor],
     epochs: int,
     rate: float,
+    bins: bool = False,
 ) -> None:
     """Train a head with AdamW; its rate rises for a tenth of the steps, then falls.
 
@@ -373,6 +381,8 @@ def train_map_head(
             negative ones ignored.
         epochs: Passes over the images.
         rate: Peak learning rate.
+        bins: Draw images whose classes are unusual for their places more often, see
+            `haco.balanced_order`.
     """
     standardise(head, maps)
     said, targets = head, maps.targets
@@ -386,7 +396,12 @@ def train_map_head(
         wanted = torch.from_numpy(targets[images].astype(np.int64))
         return loss(said(_tensor(features[images])), wanted)
 
-    take_steps(head.parameters(), labelled_images(targets), cost, epochs=epochs, rate=rate)
+    images, classes = labelled_images(targets), int(targets.max()) + 1
+    scores = haco.unusual(targets[images], classes) if bins else None
+    begun = loss.begin(targets, classes) if isinstance(loss, PlaceLoss) else None
+    take_steps(
+        head.parameters(), images, cost, epochs=epochs, rate=rate, scores=scores, begun=begun
+    )
 
 
 def labelled_images(targets: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -405,6 +420,8 @@ def take_steps(
     *,
     epochs: int,
     rate: float,
+    scores: NDArray[np.float64] | None = None,
+    begun: Callable[[float], None] | None = None,
 ) -> None:
     """Train by steps over batches of images, with AdamW; see `train_map_head`.
 
@@ -414,16 +431,29 @@ def take_steps(
         cost: The loss of some of them, in ascending order.
         epochs: Passes over the images.
         rate: Peak learning rate.
+        scores: How unusual each image is; None takes each once an epoch.
+        begun: Takes the share of the epochs that are over before each of them; the last has 1.
     """
-    steps = epochs * -(-len(images) // _BATCH)
+    drawn = images if scores is None else haco.balanced_order(scores, np.random.default_rng(0))
+    steps = epochs * -(-len(drawn) // _BATCH)
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=_DECAY)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(_share_of_rate, steps))
-    for _ in range(epochs):
-        for batch in torch.from_numpy(images)[torch.randperm(len(images))].split(_BATCH):
+    for epoch in range(epochs):
+        if begun is not None:
+            begun(epoch / max(1, epochs - 1))
+        for batch in _order(images, scores).split(_BATCH):
             optimizer.zero_grad()
             cost(np.sort(batch.numpy())).backward()
             optimizer.step()
             schedule.step()
+
+
+def _order(images: NDArray[np.int64], scores: NDArray[np.float64] | None) -> Tensor:
+    """Images of an epoch, from torch's generator."""
+    if scores is None:
+        return torch.from_numpy(images)[torch.randperm(len(images))]
+    seed = int(torch.randint(2**31, ()))
+    return torch.from_numpy(images[haco.balanced_order(scores, np.random.default_rng(seed))])
 
 
 def _share_of_rate(steps: int, step: int) -> float:
