@@ -5,10 +5,10 @@ first one writes. All processes must see the run folders.
 """
 
 import gc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, final
 
 import numpy as np
 import torch
@@ -19,7 +19,26 @@ from torch import Tensor, distributed, nn
 
 from tailora.errors import ProcessError
 
-_SHARE: Final[ContextVar[float | None]] = ContextVar("share", default=None)
+
+@final
+class _Dividing:
+    """What `of_all` says within `dividing` or `noting`.
+
+    Args:
+        share: Of the batch that is looked at, in [0, 1].
+        totals: Of the whole batch, in the order of the calls; None asks the other processes.
+        noted: Receives what is asked for; None where it is not noted.
+    """
+
+    def __init__(
+        self, share: float, totals: Iterable[Tensor] | None, noted: list[Tensor] | None
+    ) -> None:
+        self.share = share
+        self.totals = None if totals is None else iter(totals)
+        self.noted = noted
+
+
+_DIVIDING: Final[ContextVar[_Dividing | None]] = ContextVar("dividing", default=None)
 
 
 def share(rows: NDArray[Any], accelerator: Accelerator) -> NDArray[Any]:
@@ -121,44 +140,86 @@ def sum_gradients(parameters: Iterable[nn.Parameter], losses: Tensor) -> Tensor:
 
 
 @contextmanager
-def dividing(share: float | None) -> Iterator[None]:
-    """Let losses of this context divide by what all processes have, see `of_all`.
+def dividing(share: float | None, totals: Iterable[Tensor] | None = None) -> Iterator[None]:
+    """Let losses of this context divide by what the whole batch has, see `of_all`.
 
     Args:
-        share: Of the batch that this process has, in [0, 1]; all processes are in such a context
-            together. None divides by its own.
+        share: Of the batch that is looked at, in [0, 1]. None divides by its own.
+        totals: From `totals_of`; None asks all processes, which are in such a context together.
     """
-    token = _SHARE.set(share)
+    with _within(None if share is None else _Dividing(share, totals, None)):
+        yield
+
+
+@contextmanager
+def noting(share: float) -> Iterator[list[Tensor]]:
+    """Note what losses of this context would divide by, and let them divide by that.
+
+    Args:
+        share: Of the batch that is looked at, in [0, 1]; with 0 it is another's, and notes zeros.
+    """
+    noted: list[Tensor] = []
+    with _within(_Dividing(share, None, noted)):
+        yield noted
+
+
+@contextmanager
+def _within(state: _Dividing | None) -> Iterator[None]:
+    token = _DIVIDING.set(state)
     try:
         yield
     finally:
-        _SHARE.reset(token)
+        _DIVIDING.reset(token)
 
 
-def of_all(own: Tensor, *, least: float = 0.0) -> Tensor:
-    """What the loss of this process divides by, for a mean over the rows of all processes.
-
-    Losses are weighed by the shares of the batch and added, so a sum over this process's rows has
-    to be divided by the sum of all times its share. All processes make the same calls.
+def totals_of(noted: Sequence[Sequence[Tensor]], accelerator: Accelerator) -> list[Tensor]:
+    """Sum what was noted over parts of a batch, and over all processes.
 
     Args:
-        own: Count or weight of this process's rows, a scalar in floating point.
-        least: That the sum is taken for if it is less.
-
-    Returns:
-        The sum of all processes, times this one's share; outside `dividing` its own.
+        noted: What each part of this process noted, in the order of the calls; equally many in all.
+        accelerator: Provides the process group.
 
     Raises:
         ProcessError: One of the processes has ended.
     """
-    share = _SHARE.get()
-    total = own.detach().clone()
-    if share is None:
+    if not noted[0]:
+        return []
+    sums = torch.stack([torch.stack([*part]) for part in noted]).sum(dim=0)
+    if accelerator.num_processes > 1:
+        with _ended_elsewhere():
+            distributed.all_reduce(sums)
+    return [*sums]
+
+
+def of_all(own: Tensor, *, least: float = 0.0) -> Tensor:
+    """What the loss of a part of a batch divides by, for a mean over the rows of the whole batch.
+
+    Losses are weighed by the shares of the batch and added, so a sum over this part's rows has to
+    be divided by the sum of all times its share. All parts make the same calls.
+
+    Args:
+        own: Count or weight of this part's rows, a scalar in floating point.
+        least: That the sum is taken for if it is less.
+
+    Returns:
+        The sum of all parts and processes, times this one's share; outside `dividing` its own.
+
+    Raises:
+        ProcessError: One of the processes has ended.
+    """
+    state, total = _DIVIDING.get(), own.detach().clone()
+    if state is None:
         return total.clamp_min(least)
-    total *= share > 0  # what a process without rows is given is another's
-    with _ended_elsewhere():
-        distributed.all_reduce(total)
-    return total.clamp_min(least) * (share or 1)
+    total *= state.share > 0  # what a part without rows is given is another's
+    if state.noted is not None:
+        state.noted.append(total.float())
+        return total.clamp_min(least)
+    if state.totals is not None:
+        total = next(state.totals).to(total)
+    else:
+        with _ended_elsewhere():
+            distributed.all_reduce(total)
+    return total.clamp_min(least) * (state.share or 1)
 
 
 def only_first(accelerator: Accelerator, do: Callable[[], object]) -> None:

@@ -4,6 +4,7 @@ All randomness of an epoch (order, augmentation, dropout) follows from the seed 
 number, so that a run resumed at an epoch's start repeats exactly what an uninterrupted one does.
 """
 
+import copy
 import io
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -229,21 +230,48 @@ class _Stepper:
         """
         total = torch.zeros((), device=self.accelerator.device)
         noted: dict[str, Tensor] = {}
-        # parts of a process come one after the other, and cannot know of the next
-        joint = isinstance(objective, Joint) and self.schedule.micro_batch is None
-        joint = joint and self.accelerator.num_processes > 1
+        parts = self._parts(batch, joint=isinstance(objective, Joint))
+        together = self.accelerator.num_processes > 1 or len(parts) > 1
+        joint = isinstance(objective, Joint) and together
+        totals = None
+        if joint and len(parts) > 1:
+            totals = self._totals(objective, batch, parts, copy.deepcopy(generator))
         with self._own_randomness():
-            for part in self._parts(batch, joint=joint):
+            for part in parts:
                 share = len(part) / len(batch)
-                dividing = processes.dividing(share if joint else None)
+                dividing = processes.dividing(share if joint else None, totals)
                 with self.accelerator.autocast(), noted_parts() as named, dividing:
                     loss = objective(part if len(part) else batch[:1], generator)
                 if share < 1:
                     loss = loss * share
                 self.accelerator.backward(loss)
                 total = total + loss.detach()
-                noted = {n: noted.get(n, 0) + share * value for n, value in named.items()}
+                noted |= {n: noted.get(n, 0) + share * value for n, value in named.items()}
         return total, noted
+
+    @torch.no_grad()
+    def _totals(
+        self,
+        objective: Objective,
+        batch: NDArray[np.int64],
+        parts: Sequence[NDArray[np.int64]],
+        generator: np.random.Generator,
+    ) -> list[Tensor]:
+        """Find what losses of all parts divide by: each is looked at once more, without slopes.
+
+        What a look counts or draws is undone, so that the next one sees and draws the same.
+        """
+        buffers = [(one, one.clone()) for one in self.module.buffers()]
+        noted = []
+        with self._own_randomness():
+            for part in parts:
+                share = len(part) / len(batch)
+                with self.accelerator.autocast(), processes.noting(share) as own:
+                    objective(part if len(part) else batch[:1], generator)
+                noted.append(own)
+        for one, before in buffers:
+            one.copy_(before)
+        return processes.totals_of(noted, self.accelerator)
 
     def _sum(
         self, epoch: int, own: Tensor, noted: Mapping[str, Tensor]

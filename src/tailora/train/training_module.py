@@ -21,7 +21,7 @@ class Joint:
     """An objective that asks `processes.of_all`, so that every process calls it in each step.
 
     Args:
-        objective: Divides by what all processes have.
+        objective: Divides by what the whole batch has, over parts and processes.
     """
 
     objective: Objective
