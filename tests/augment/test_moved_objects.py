@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import shapely
 import torch
+from PIL import Image, ImageDraw
 from shapely import affinity
 
 from tailora.augment.moved_objects import (
@@ -16,12 +17,13 @@ from tailora.augment.moved_objects import (
     read_moved_objects,
 )
 from tailora.boxes import moved_boxes, to_corners
-from tailora.data import open_shapes_dota
+from tailora.data import open_object_tiles, open_shapes_dota, prepare_images
 from tailora.detection import focal_presence
 from tailora.detection.rotated_fcos import assign
 from tailora.errors import ConfigError
 from tailora.methods.stages import rows_of_maps
 from tailora.tasks.detection import Detection
+from tailora.train.objectives import Moving
 
 NONE = ImageObjects(np.zeros((0, 5)), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool))
 
@@ -70,7 +72,7 @@ def test_a_pasted_object_keeps_its_size_and_its_pixels():
     box, rng = np.array([14.4, 22.7, 12, 6, 0.5]), np.random.default_rng(0)
     source = torch.arange(40 * 40).reshape(1, 40, 40) + 1000
     other = objects([30, 30, 12, 8, 0.2])
-    image, own = pasted(torch.zeros(1, 40, 40, dtype=torch.int64), other, source, box, 5, rng)
+    image, own = pasted(torch.zeros(1, 40, 40, dtype=torch.int64), other, source, box, 5, 1.0, rng)
     place = own.boxes[1]
     assert own.classes.tolist() == [0, 5]
     assert own.counts.all()
@@ -87,7 +89,7 @@ def test_a_pasted_object_keeps_its_size_and_its_pixels():
     assert shapely.box(0, 0, 40, 40).contains(shapes[1])
     assert not image[0].numpy()[covered(own.boxes[0], 40)].any()
     full = objects([20, 20, 40, 40, 0])
-    assert pasted(image, full, source, box, 5, rng)[1] is full
+    assert pasted(image, full, source, box, 5, 1.0, rng)[1] is full
 
 
 def test_rare_classes_are_pasted_as_often_as_frequent_ones():
@@ -97,6 +99,69 @@ def test_rare_classes_are_pasted_as_often_as_frequent_ones():
     rng = np.random.default_rng(1)
     drawn = np.mean([stock.draw(rng)[2] for _ in range(400)])
     assert drawn == pytest.approx(1 / (1 + 1 / 19), abs=0.06)
+
+
+def write_image(root, name, gsd, width, *objects):
+    """A dark image with a bright box for each object, and its labels with a `gsd:` line."""
+    for folder in ("images", "labelTxt"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    picture = Image.new("L", (width, 64), 50)
+    lines = ["imagesource:GoogleEarth", f"gsd:{gsd}"]
+    for *box, kind in objects:
+        corners = to_corners(np.array([[*box, 0.0]]))[0]
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        ImageDraw.Draw(picture).rectangle([*low, *(high - 1)], fill=250)
+        lines.append(" ".join(f"{v:.1f}" for v in corners.ravel()) + f" {kind} 0")
+    picture.save(root / "images" / f"{name}.png")
+    (root / "labelTxt" / f"{name}.txt").write_text("\n".join(lines), "utf-8")
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """Tiles of images of 0.5 m, 1 m, and of one that does not say; by name of the image."""
+    for split in ("val", "test"):
+        write_image(
+            tmp_path / split, split, 1.0, 64, (20, 20, 12, 8, "ship"), (40, 40, 8, 8, "van")
+        )
+    write_image(tmp_path / "train", "fine", 0.5, 96, (24, 24, 20, 8, "ship"))
+    write_image(tmp_path / "train", "thin", 0.5, 64, (30, 30, 20, 6, "van"))
+    write_image(tmp_path / "train", "coarse", 1.0, 64, (12, 50, 14, 10, "ship"))
+    write_image(tmp_path / "train", "silent", "null", 64, (24, 24, 16, 16, "van"))
+    data = open_object_tiles(f"dota:{tmp_path}:tile=64")
+    assert any("5 images of 6 have a ground sampling distance" in note for note in data.notes)
+    images = prepare_images(data, tmp_path / "prepared", image_size=64)
+    plain = MovedObjects(angle=False, scale=0.0, paste=1.0)
+    moving = Moving(plain, Detection(), images.dataset, images.batch)
+    return moving, {data.source.id(i): i for i in range(len(data))}
+
+
+def test_pasted_objects_have_their_size_on_the_ground(measured):
+    """Of 20 x 8 pixels at 0.5 m are left 10 x 4 at 1 m; what would be narrower stays away."""
+    moving, tiles = measured
+    rng, sizes = np.random.default_rng(0), set()
+    for _ in range(30):
+        [image], [own] = moving.look(np.array([tiles["train/images/coarse.png"]]), rng)
+        assert own.gsd == 1.0
+        sizes |= {tuple(box[2:4].round(6)) for box in own.boxes[1:]}
+        drawn = (image[0].double().numpy() - 50).sum() / 200
+        assert drawn == pytest.approx((own.boxes[:, 2] * own.boxes[:, 3]).sum(), rel=0.02)
+    assert sizes == {(10.0, 4.0), (14.0, 10.0)}
+    sizes = set()
+    left, right = (tiles[f"train/images/fine.png__64__{x}___0"] for x in (0, 32))
+    for _ in range(30):  # the object of the first tile is beyond the second
+        [_], [own] = moving.look(np.array([right]), rng)
+        sizes |= {tuple(box[2:4].round(6)) for box in own.boxes}
+    assert sizes == {(20.0, 8.0), (20.0, 6.0), (28.0, 20.0)}
+    assert moving.data.targets.read(left).gsd == moving.data.targets.read(right).gsd == 0.5
+
+
+def test_an_image_of_unknown_distance_neither_gives_nor_takes(measured):
+    moving, tiles = measured
+    rng, silent = np.random.default_rng(0), tiles["train/images/silent.png"]
+    [image], [own] = moving.look(np.array([silent]), rng)
+    assert (len(own.boxes), own.gsd) == (1, None)
+    assert (image[0] == 250).sum() == 16 * 16
+    assert silent not in moving._stock.samples
 
 
 def test_without_options_only_turns_are_left():

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
+from rasterio import Affine
+from rasterio.crs import CRS
 
 from tailora.data.images import decode
 from tailora.data.rasters.files import ALLOW_REMOTE, gdal_settings, open_raster
+from tailora.data.rasters.readers import Grid
 from tailora.errors import DataError
 from tests.data.scenes import traced, write_scene
 from tests.end_to_end.chips import tailora
@@ -52,6 +55,21 @@ def test_a_vrt_reads_rasters_below_its_folder_however_they_are_named(folder):
         np.testing.assert_array_equal(read(folder / "m.vrt"), PIXELS)
     (folder / "outer.vrt").write_text(vrt("m.vrt"))
     np.testing.assert_array_equal(read(folder / "outer.vrt"), PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("epsg", "pixel", "north", "metres"),
+    [
+        (32633, 10.0, 5e6, 10.0),
+        (2263, 3.0, 2e5, 3 * 1200 / 3937),  # US survey feet
+        # a degree is 111.195 km along a meridian, and half of that along the parallel of 60 degrees
+        (4326, 1e-5, 60.0, 1.11195 * np.sqrt(0.5)),
+    ],
+)
+def test_pixels_have_a_size_on_the_ground(epsg, pixel, north, metres):
+    grid = Grid(CRS.from_epsg(epsg), Affine(pixel, 0, 10.0, 0, -pixel, north), 20, 30)
+    assert grid.ground_sampling == pytest.approx(metres, rel=1e-5)
+    assert Grid(CRS(), grid.transform, 20, 30).ground_sampling is None
 
 
 def test_what_gdal_builds_is_read(folder):

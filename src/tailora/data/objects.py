@@ -59,12 +59,14 @@ class TileObjects:
         tile: Where in it.
         inside: Objects sufficiently inside, in pixels of the tile.
         whole: All objects of the image, in its own pixels.
+        gsd: Ground sampling distance of the image in metres per pixel; None if it is not known.
     """
 
     picture: str
     tile: Tile
     inside: Objects
     whole: Objects
+    gsd: float | None = None
 
 
 @final
@@ -77,6 +79,8 @@ class TiledObjects:
         owners: Image of each tile (tiles,).
         tiles: The tiles.
         classes: Number of classes.
+        gsd: Ground sampling distance of each image in metres per pixel, None where it is not known;
+            empty for none.
     """
 
     fewest_classes: Final = 1
@@ -88,7 +92,9 @@ class TiledObjects:
         owners: NDArray[np.int64],
         tiles: Sequence[Tile],
         classes: int,
+        gsd: Sequence[float | None] = (),
     ) -> None:
+        self.gsd = tuple(gsd) or (None,) * len(names)
         self.names, self.objects, self.owners = tuple(names), tuple(objects), owners
         self.tiles, self.classes = tuple(tiles), classes
         self.inside = [
@@ -101,7 +107,9 @@ class TiledObjects:
     def read(self, i: int) -> Any:
         """Objects of tile `i`: a `TileObjects`."""
         owner = int(self.owners[i])
-        return TileObjects(self.names[owner], self.tiles[i], self.inside[i], self.objects[owner])
+        return TileObjects(
+            self.names[owner], self.tiles[i], self.inside[i], self.objects[owner], self.gsd[owner]
+        )
 
     def tally(self) -> NDArray[np.int64]:
         """Objects of each class in each tile, without difficult or cut ones (tiles, classes)."""
@@ -110,9 +118,9 @@ class TiledObjects:
         )
 
     def mark(self, i: int) -> tuple[int, int]:
-        """Number and checksum of the objects of tile `i`."""
-        one = self.inside[i]
-        checksum = 0
+        """Number and checksum of the objects of tile `i`, and of how large its pixels are."""
+        one, gsd = self.inside[i], self.gsd[int(self.owners[i])]
+        checksum = 0 if gsd is None else zlib.crc32(np.float64(gsd).tobytes())
         for part in (one.corners, one.classes, one.difficult):
             checksum = zlib.crc32(np.ascontiguousarray(part).tobytes(), checksum)
         return len(one), checksum

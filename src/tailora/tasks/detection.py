@@ -217,7 +217,8 @@ class Detection(Task):
             one = _tile(data, i)
             boxes = one.inside.boxes
             boxes[:, :4] *= size / one.tile.size
-            own = ImageObjects(boxes, one.inside.classes, one.inside.difficult == 0)
+            gsd = None if one.gsd is None else one.gsd * one.tile.size / size
+            own = ImageObjects(boxes, one.inside.classes, one.inside.difficult == 0, gsd=gsd)
             found.append(own if turns is None else own.turned(int(turns[k]), size))
         return found
 

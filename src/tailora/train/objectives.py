@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tailora import processes
-from tailora.augment.moved_objects import ImageObjects, MovedObjects, Stock
+from tailora.augment.moved_objects import ImageObjects, MovedObjects, Stock, stock_of
 from tailora.augment.nadir import Nadir
 from tailora.augment.recut import DRAWS
 from tailora.augment.speckle import speckle_factors
@@ -142,14 +142,7 @@ class Moving:
         """Objects of the training images that no border cuts, to be pasted; None without any."""
         samples = self.data.indices("train")
         size = self.images(samples[:1]).shape[-1]
-        found = self.rows_of.objects(self.data, samples, size)
-        stock = Stock(
-            self.images,
-            np.repeat(samples, [one.counts.sum() for one in found]),
-            np.concatenate([one.boxes[one.counts] for one in found]),
-            np.concatenate([one.classes[one.counts] for one in found]),
-        )
-        return stock if len(stock.classes) else None
+        return stock_of(self.images, samples, self.rows_of.objects(self.data, samples, size))
 
 
 def row_objective(

@@ -71,7 +71,7 @@ def open_tree_crowns(*, large: float = 6.0, tile: int = 320, seed: int = 0) -> D
     source = ObjectTiles(paths, PICTURES, places, tiles)
     targets = TiledObjects(
         [source.id(i) for i in range(len(tiles))], objects, np.arange(len(tiles)), tiles,
-        len(classes),
+        len(classes), [PIXEL] * len(tiles),
     )  # fmt: skip
     sides = divide_groups(
         targets.tally().astype(np.float64), fractions=_SHARES, rng=np.random.default_rng(seed)

@@ -1,5 +1,6 @@
 """Raster files kept open between windows, a few per thread, and errors that name the file."""
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from rasterio.errors import RasterioError
 from tailora.data.rasters.files import gdal_settings, open_raster, reason_of
 from tailora.errors import DataError, TailoraError
 
+_EARTH: Final = 6_371_009.0  # mean radius in metres
 _MOST_OPEN: Final = 48  # files per thread; systems allow about a thousand in total
 _CACHE_BYTES: Final = 32 * 2**20  # GDAL's cache of decoded blocks; its default is 5 % of the memory
 
@@ -40,6 +42,18 @@ class Grid:
     def pixel(self) -> tuple[float, float]:
         """Width and height of a pixel in CRS units."""
         return self.transform.a, -self.transform.e
+
+    @property
+    def ground_sampling(self) -> float | None:
+        """Root of the area of a pixel in metres, in degrees at the middle row; None without CRS."""
+        if not self.crs:
+            return None
+        across, down = self.pixel
+        factor = self.crs.units_factor[1]  # to metres, or from degrees to radians
+        if self.crs.is_geographic:
+            middle = math.radians(self.at(self.height / 2, 0)[1])
+            factor *= _EARTH * math.sqrt(max(math.cos(middle), 0.0))
+        return math.sqrt(across * down) * factor
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:

@@ -105,14 +105,15 @@ def open_object_tiles(
     if several:
         cut = f"{counted(len(pictures), 'image')} cut into {counted(len(tiles), 'tile')}"
         notes.append(f"{cut} of {side} pixels")
-    targets = TiledObjects(names, objects, owners, tiles, len(classes))
+    gsd = [image.labels.gsd for image in pictures]
+    targets = TiledObjects(names, objects, owners, tiles, len(classes), gsd)
     cut = np.flatnonzero(~targets.tally().any(axis=0))
     if to_learn and len(cut):
         raise DataError(
             f"no object of {[classes[c] for c in cut]} is whole in a tile of {side} pixels; use "
             f"larger tiles, e.g. :tile={TILE}, or a larger gap"
         )
-    notes += [*one_class(classes), *small_objects(objects)]
+    notes += [*one_class(classes), *small_objects(objects), *_some_distances(gsd)]
     empty = int((targets.tally().sum(axis=1) == 0).sum())
     if empty:
         notes.append(f"{counted(empty, 'tile')} without an object that counts, kept")
@@ -137,6 +138,17 @@ def small_objects(objects: Sequence[Objects]) -> list[str]:
     return [
         f"half of the objects are narrower than {np.median(sides):.1f} pixels, which is little for "
         "a detector on tokens: enlarge them, by smaller tiles and --image-size of twice their side"
+    ]
+
+
+def _some_distances(gsd: Sequence[float | None]) -> list[str]:
+    """Say how many images have a ground sampling distance, where some have and some have not."""
+    known = sum(one is not None for one in gsd)
+    if known in (0, len(gsd)):
+        return []
+    return [
+        f"{counted(known, 'image')} of {len(gsd)} {'has' if known == 1 else 'have'} a ground "
+        "sampling distance: only among them can objects be pasted"
     ]
 
 

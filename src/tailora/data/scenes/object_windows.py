@@ -91,8 +91,9 @@ def open_object_windows(
     objects = [_of_classes(one, used) for one, _ in found]
     titles = [f"{scene.name} block" for scene in opened]
     targets = _by_block(
-        objects, titles, places, blocks, splits, [tiles[i] for i in kept], len(names)
-    )
+        objects, titles, places, blocks, splits, [tiles[i] for i in kept], len(names),
+        [scene.grid.ground_sampling for scene in opened],
+    )  # fmt: skip
     across = int((sides == UNUSED).sum()) - near
     lost = {
         "polygons without area": sum(flat for _, flat in found),
@@ -228,12 +229,13 @@ def _by_block(
     splits: NDArray[Any],
     tiles: Sequence[Tile],
     classes: int,
+    gsd: Sequence[float | None],
 ) -> TiledObjects:
     """Objects of each block: those its windows see whole, others that they see as difficult."""
     pairs = np.stack([places.scenes, blocks])  # scenes that overlap have blocks in common
     _, first, owners = np.unique(pairs, axis=1, return_index=True, return_inverse=True)
     counted_in: set[tuple[int, int, str]] = set()
-    own, names = [], []
+    own, names, pixels = [], [], []
     for number, start in enumerate(first.tolist()):
         scene, split = int(places.scenes[start]), str(splits[start])
         everything = objects[scene]
@@ -258,7 +260,8 @@ def _by_block(
             else NO_OBJECTS
         )  # fmt: skip
         names.append(f"{titles[scene]} {blocks[start]}")
-    return TiledObjects(names, own, owners.astype(np.int64), tiles, classes)
+        pixels.append(gsd[scene])
+    return TiledObjects(names, own, owners.astype(np.int64), tiles, classes, pixels)
 
 
 def _how_split(block: int, chip: int) -> list[str]:
