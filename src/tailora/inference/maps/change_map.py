@@ -1,7 +1,7 @@
 """Compare two scenes chip by chip and write a map of what changed."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import starmap
 from pathlib import Path
@@ -18,7 +18,7 @@ from tailora.data.scenes.warped import WarpedScene
 from tailora.errors import ConfigError
 from tailora.inference.maps.blend import Blend
 from tailora.inference.maps.chip_grid import Block, ChipGrid
-from tailora.inference.maps.chip_reader import BlockOfChips, ChipReader, ahead
+from tailora.inference.maps.chip_reader import BlockOfChips, ChipReader, ahead, behind
 from tailora.inference.maps.class_legend import MapClass, attribute_tables, qgis_style
 from tailora.inference.maps.cloud_optimised import About, RawRows, write_cloud_optimised
 from tailora.inference.maps.map_files import POLYGONS
@@ -37,6 +37,8 @@ CHANGE: Final = MapClass(1, "change", "trusted", (215, 48, 31))
 _TAG: Final = "TAILORA_CHANGE"
 _PERCENT: Final = 100
 _SQUARE_METRES: Final = 10_000  # in a hectare
+_Compared = tuple[Block, NDArray[np.bool_], NDArray[np.bool_], Sequence[NDArray[np.float32]] | None]
+"""A block, which of its chips are usable, its valid pixels, and what is said about the chips."""
 
 
 @final
@@ -251,34 +253,61 @@ def _compare(
     def read(block: Block) -> list[BlockOfChips]:
         return [reader.read(block) for reader in readers]
 
+    def blended(part: _Compared) -> None:
+        block, usable, valid, shares = part
+        for blend, own in zip(blends, shares or [None] * len(blends), strict=True):
+            if own is None:
+                blend.count(block, valid)
+            else:
+                blend.add(block, own, usable, valid)
+        if block.j1 == len(grid.columns.starts):
+            _end_strip(block, blends, model, rows, tally, cover)
+
     blocks = [block for strip in grid.strips() for block in strip]
     with progress(f"comparing {readers[0].scene.name}", len(grid)) as advance:
-        for pair in ahead(read, blocks):
-            block = pair[0].block
-            usable = np.logical_and.reduce([one.usable for one in pair])
-            valid = np.logical_and.reduce([one.valid for one in pair])
-            broken += max(one.broken for one in pair)
-            if usable.any():
-                images = [one.images[usable[one.usable]] for one in pair if one.images is not None]
-                for blend, shares in zip(blends, model.predict(*images), strict=True):
-                    blend.add(block, shares, usable, valid)
-            else:
-                for blend in blends:
-                    blend.count(block, valid)
-            advance(usable.size)
-            if block.j1 == len(grid.columns.starts):
-                first = blends[0].first
-                taken = [blend.take(block.i1) for blend in blends]
-                known = taken[0][1] & ~np.isnan(taken[0][0][..., 0])
-                dates = [np.nan_to_num(shares) for shares, _ in taken]
-                if cover:
-                    has, shares = cover.rows(first, len(known))
-                    known, dates = known & has, [shares, *dates]
-                said = model.decide(dates)
-                tally.add(first, said, known)
-                with guard_disk(rows.bands.path):
-                    rows.write(first, said, known)
+
+        def compared() -> Iterator[_Compared]:
+            nonlocal broken
+            for pair in ahead(read, blocks):
+                broken += max(one.broken for one in pair)
+                yield _compared(pair, model)
+                advance(pair[0].usable.size)
+
+        behind(blended, compared())
     return broken
+
+
+def _compared(pair: Sequence[BlockOfChips], model: PairClassifier) -> _Compared:
+    """Compare the chips of a block that are usable at both dates."""
+    usable = np.logical_and.reduce([one.usable for one in pair])
+    valid = np.logical_and.reduce([one.valid for one in pair])
+    shares = None
+    if usable.any():
+        images = [one.images[usable[one.usable]] for one in pair if one.images is not None]
+        shares = model.predict(*images)
+    return pair[0].block, usable, valid, shares
+
+
+def _end_strip(
+    block: Block,
+    blends: Sequence[Blend],
+    model: PairClassifier,
+    rows: "_Rows",
+    tally: "_Tally",
+    cover: "_Cover | None",
+) -> None:
+    """Decide about the final cells after a row of blocks, and write them."""
+    first = blends[0].first
+    taken = [blend.take(block.i1) for blend in blends]
+    known = taken[0][1] & ~np.isnan(taken[0][0][..., 0])
+    dates = [np.nan_to_num(shares) for shares, _ in taken]
+    if cover:
+        has, shares = cover.rows(first, len(known))
+        known, dates = known & has, [shares, *dates]
+    said = model.decide(dates)
+    tally.add(first, said, known)
+    with guard_disk(rows.bands.path):
+        rows.write(first, said, known)
 
 
 @final
