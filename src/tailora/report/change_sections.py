@@ -85,7 +85,7 @@ def _transitions(run: RunResult, found: Mapping[str, Any]) -> Table:
     return Table(columns, tuple(rows), "Recall of each transition")
 
 
-def change_ground_section(run: RunResult) -> Section:
+def change_ground_section(run: RunResult) -> Section | None:
     """Test pairs in their places: into what ground changed, in truth and as predicted, and errors.
 
     An error is also a change from another land cover, and what stays is one class.

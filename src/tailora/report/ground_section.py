@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from tailora.class_colours import Colour, hex_colour
 from tailora.numbers import counted, integer, percent
-from tailora.report.blocks import Block, Gallery, Section, Thumbnail, left_out
+from tailora.report.blocks import Block, Gallery, Section, Thumbnail
 from tailora.report.scene_section import legend_picture
 from tailora.report.style import image_uri
 from tailora.runs.result import RunResult
@@ -26,7 +26,7 @@ _LEAST_SIDE: Final = 360  # pixels along the longer side of a picture
 
 def ground_section(
     run: RunResult, names: Sequence[str], colours: Sequence[Colour], number: NDArray[np.int64]
-) -> Section:
+) -> Section | None:
     """Show the ground with the largest shares of errors.
 
     Args:
@@ -34,10 +34,13 @@ def ground_section(
         names: What the legend names.
         colours: Of each.
         number: Which of them shows each class of the run (classes,).
+
+    Returns:
+        None where test images do not say where they lie, or lie too far apart.
     """
     needed = [f"ground_{name}" for name in _NEEDED]
     if not run.has_evidence(*needed):
-        return left_out(*_GROUND, "test images do not say where they lie, or lie far apart")
+        return None
     truths, saids, sizes, titles, wrong, labelled, pixels, count = (
         run.evidence[name] for name in needed
     )

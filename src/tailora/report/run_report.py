@@ -31,7 +31,7 @@ from tailora.report.training_section import training_section
 from tailora.report.trust_sections import calibration_section, coverage_section, trust_section
 from tailora.runs.result import RunResult, read_unreported
 
-RunSection = Callable[[RunResult], Section]
+RunSection = Callable[[RunResult], Section | None]
 
 _SCORES: Final[tuple[RunSection, ...]] = (
     headline_section,
@@ -71,7 +71,7 @@ def write_report(
     Args:
         run: From `read_run`, or its folder.
         out: Output file; default `report.html` in the folder.
-        more: Sections of the run's task, after those on scores.
+        more: Sections of the run's task, after those on scores; None is one that says nothing.
 
     Returns:
         The file written.
@@ -86,9 +86,10 @@ def write_report(
         title=run.record.dataset.name or folder.name,
         subtitle=_subtitle(run),
         sections=tuple(
-            section(run)
+            made
             for section in (*_SCORES, *more, *_SECTIONS)
             if section not in _OF_DEBIASING or has_clusters(run)
+            if (made := section(run)) is not None
         ),
         made_by=f"tailora {run.record.tailora or ''}".strip(),
     )

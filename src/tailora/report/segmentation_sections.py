@@ -231,7 +231,7 @@ def windows_section(run: RunResult) -> Section:
     return Section(*_WINDOWS, caption, (legend, Gallery(tuple(items), wide=True)))
 
 
-def class_ground_section(run: RunResult) -> Section:
+def class_ground_section(run: RunResult) -> Section | None:
     """Test images in their places: truth, prediction and errors."""
     classes = run.class_names
     return ground_section(run, classes, class_colours(classes), np.arange(len(classes)))

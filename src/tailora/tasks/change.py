@@ -256,7 +256,7 @@ class Change(Segmentation):
             tables[i] = date_table(_dates(truth, found), _dates(said, found), side)
         return ChangeSums(measured.image_units, sums, tables)
 
-    def sections(self) -> "Sequence[Callable[[RunResult], Section]]":
+    def sections(self) -> "Sequence[Callable[[RunResult], Section | None]]":
         """Scores of change, recall of each transition, and the ground of the test pairs."""
         from tailora.report.change_sections import change_ground_section, changes_section
 

@@ -382,7 +382,7 @@ class Detection(Task):
         truth, units = _truth(measured), _units(measured)
         return RankedDetections.of(_found(measured, row), truth, units, measured.classes)
 
-    def sections(self) -> "Sequence[Callable[[RunResult], Section]]":
+    def sections(self) -> "Sequence[Callable[[RunResult], Section | None]]":
         """Average precision, what was missed, confused and invented, and pictures with boxes."""
         from tailora.report.detection_errors import errors_section, examples_section
         from tailora.report.detection_sections import objects_section, pictures_section

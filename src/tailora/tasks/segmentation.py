@@ -345,7 +345,7 @@ class Segmentation(Task):
         sums = sums_of(confusion_matrix(targets, predictions, num_classes))
         return float(iou_of_sums(sums)[sums[1] > 0].mean())
 
-    def sections(self) -> "Sequence[Callable[[RunResult], Section]]":
+    def sections(self) -> "Sequence[Callable[[RunResult], Section | None]]":
         """Scores over pixels, the ground of the test images, and the worst windows."""
         from tailora.report.segmentation_sections import (
             class_ground_section,

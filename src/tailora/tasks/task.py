@@ -497,7 +497,7 @@ class Task:
 
         return present_macro_f1(targets, predictions, num_classes=num_classes)
 
-    def sections(self) -> "Sequence[Callable[[RunResult], Section]]":
+    def sections(self) -> "Sequence[Callable[[RunResult], Section | None]]":
         """Sections of the report beside those that every run has; each is given the run."""
         return ()
 
