@@ -5,6 +5,7 @@ import pytest
 import rasterio
 from rasterio.warp import transform
 
+from tailora.data.scenes.warped import WarpedScene
 from tailora.data.sources import file_mark
 from tailora.errors import ConfigError, DataError
 from tailora.tasks.task import find_task
@@ -149,6 +150,23 @@ def test_ground_that_the_second_date_lacks_is_not_labelled(place):
     part = [i for i in range(len(data)) if corner(data, i)[0] == 32]
     assert (data.targets.read(part[0])[13:] == -1).all()  # its rows end at 45
     assert (data.targets.read(part[0])[:13, : CHIP // 2] >= 0).all()
+
+
+def test_a_window_of_the_second_date_is_warped_once_before_its_image_is_read(place, monkeypatch):
+    """Also where it has no data in a part, and whatever is asked of its labels."""
+    second(place / "once.tif", rows=50)
+    read, seen = WarpedScene.read, []
+
+    def counted(scene, *window):
+        seen.append(window)
+        return read(scene, *window)
+
+    monkeypatch.setattr(WarpedScene, "read", counted)
+    data = opened(place, after="once.tif")
+    masks = [data.targets.read(i) for i in range(len(data))]
+    assert data.fingerprint == opened(place, after="once.tif").fingerprint
+    assert len(seen) == 2 * len(set(seen))  # once for each opening
+    assert all(np.array_equal(data.targets.read(i), mask) for i, mask in enumerate(masks))
 
 
 def test_other_values_of_the_second_date_are_another_mark(place):

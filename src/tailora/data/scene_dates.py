@@ -22,7 +22,7 @@ from tailora.data.scenes.chips import SceneChips, scene_facts
 from tailora.data.scenes.dataset import Chips
 from tailora.data.scenes.scene import Scene, open_scene
 from tailora.data.scenes.scene_files import SceneFiles, labels_of
-from tailora.data.scenes.warped import WarpedScene, warped_onto
+from tailora.data.scenes.warped import Coverage, WarpedScene, warped_onto
 from tailora.data.scenes.windows import WINDOW, open_scene_windows, pixel_labels
 from tailora.data.sources import SelectedImages
 from tailora.data.star_pairs import pair_up
@@ -107,6 +107,7 @@ class _Later:
     def __init__(self, source: SceneChips, seconds: Sequence[WarpedScene]) -> None:
         self.source, self.seconds = source, seconds
         self._marks = [scene_facts(one.scene, source.chip) for one in seconds]
+        self._valid = Coverage(lambda i: self._read(i)[1])
 
     def __len__(self) -> int:
         return len(self.source)
@@ -119,7 +120,7 @@ class _Later:
 
     def valid(self, i: int) -> NDArray[np.bool_]:
         """Return which pixels of window `i` have data."""
-        return self._read(i)[1]
+        return self._valid(i)
 
     def read(self, i: int) -> NDArray[Any]:
         """Read window `i`; gaps get the mean of the others of the band."""
@@ -171,6 +172,7 @@ class _Masks:
     ) -> None:
         self.targets, self.later, self.kept = targets, later, kept
         self.meaning, self.second = meaning, second
+        self._marks: dict[int, tuple[int, int]] = {}  # labels are laid for each
         self.one_at_a_time = Lock()  # laying and warping silence warnings, which threads share
 
     def __len__(self) -> int:
@@ -187,12 +189,15 @@ class _Masks:
                 scene = int(self.later.source.places.scenes[row])
                 second = self.second.on(scene, self.later.window(row))
             valid = self.later.valid(row)
-        return np.where(valid, np.stack([first, second]), IGNORED).astype(np.int16)
+        found = np.where(valid, np.stack([first, second]), IGNORED).astype(np.int16)
+        if i not in self._marks:
+            self._marks[i] = found.nbytes, zlib.crc32(found.tobytes())
+        return found
 
     def mark(self, i: int) -> tuple[int, int]:
-        covers = self.covers(i)
-        raw = b"" if covers is None else covers.tobytes()
-        return len(raw), zlib.crc32(raw)
+        if i not in self._marks and self.covers(i) is None:
+            return 0, 0
+        return self._marks[i]
 
 
 def _check_options(scenes: Sequence[SceneFiles]) -> None:

@@ -16,7 +16,7 @@ from tailora.data.masks import IGNORED, has_place, lies_on, picture_size, requir
 from tailora.data.rasters.files import quietly
 from tailora.data.rasters.values import fill_gaps
 from tailora.data.scenes.scene import open_scene
-from tailora.data.scenes.warped import WarpedScene, warped_onto
+from tailora.data.scenes.warped import Coverage, WarpedScene, warped_onto
 from tailora.data.sources import ImageSource, file_mark
 from tailora.errors import DataError
 
@@ -88,6 +88,7 @@ class WarpedImages:
 
     def __init__(self, images: ImageSource, warps: Mapping[int, Warp]) -> None:
         self.images, self.warps = images, warps
+        self._valid = Coverage(lambda i: _whole(warps[i])[1])
 
     def __len__(self) -> int:
         return len(self.images)
@@ -101,7 +102,7 @@ class WarpedImages:
 
     def valid(self, i: int) -> NDArray[np.bool_] | None:
         """Return which pixels the second date covers (rows, columns); None if it is not warped."""
-        return _whole(self.warps[i])[1] if i in self.warps else None
+        return self._valid(i) if i in self.warps else None
 
     def id(self, i: int) -> str:
         """Name of image `i`."""
@@ -123,6 +124,7 @@ class WarpedMasks:
 
     def __init__(self, masks: ChangeFiles, warps: Mapping[int, Warp]) -> None:
         self.masks, self.warps = masks, warps
+        self._valid = Coverage(lambda i: _whole(warps[i])[1])
 
     def __len__(self) -> int:
         return len(self.masks)
@@ -135,8 +137,7 @@ class WarpedMasks:
         own = [self.masks.reader(path) for path in self.masks.paths[i]]
         if warp.mask:
             own[1] = _warped(own[1], warp.scene)
-        _, valid = _whole(warp)
-        return np.where(valid, np.stack([own[0], own[-1]]), IGNORED).astype(np.int16)
+        return np.where(self._valid(i), np.stack([own[0], own[-1]]), IGNORED).astype(np.int16)
 
     def mark(self, i: int) -> tuple[int, int]:
         """Size and checksum of their files."""

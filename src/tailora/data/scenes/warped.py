@@ -1,6 +1,7 @@
 """A scene brought to the pixels of another, whatever its own grid and coordinate system."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, final
 
@@ -108,6 +109,31 @@ class WarpedScene:
             return found.astype(self.dtype), known
         limits = np.iinfo(self.dtype)
         return found.round().clip(limits.min, limits.max).astype(self.dtype), known
+
+
+@final
+class Coverage:
+    """Where images have data, found once: warping is what reading a second date costs.
+
+    A whole image is kept as such, any other as a bit for each pixel.
+
+    Args:
+        look: Gives which pixels of an image, by its number, have data (rows, columns).
+    """
+
+    def __init__(self, look: Callable[[int], NDArray[np.bool_]]) -> None:
+        self.look = look
+        self._known: dict[int, tuple[tuple[int, ...], NDArray[np.uint8] | None]] = {}
+
+    def __call__(self, i: int) -> NDArray[np.bool_]:
+        """Which pixels of image `i` have data (rows, columns)."""
+        if i not in self._known:
+            found = self.look(i)
+            self._known[i] = found.shape, None if found.all() else np.packbits(found)
+        shape, bits = self._known[i]
+        if bits is None:
+            return np.ones(shape, dtype=bool)
+        return np.unpackbits(bits, count=shape[0] * shape[1]).reshape(shape).astype(bool)
 
 
 def warped_onto(first: Scene, second: Scene) -> WarpedScene:
