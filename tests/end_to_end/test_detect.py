@@ -143,6 +143,29 @@ def test_boxes_learn_by_the_loss_that_was_asked_for(run, dota, encoder, tmp_path
     }
 
 
+def test_presence_may_be_learnt_without_sampling(run, dota, encoder, tmp_path):
+    words = (
+        "--backbone",
+        encoder,
+        *QUICK,
+        "--epochs",
+        "1",
+        "--set",
+        "train.presence=sampling-free",
+    )
+    succeed("fit", f"dota:{dota}", "--task", "detect", "--out", tmp_path / "free", *words)
+    lines = (tmp_path / "free" / "history.jsonl").read_text("utf-8").splitlines()
+    for parts in (json.loads(line)["parts"] for line in lines):
+        assert parts["presence"] == pytest.approx(parts["box"], rel=1e-4)
+    task = find_task("detect")
+    free, plain = (
+        run_detector(package.load_run(one), task).presence.bias.item()
+        for one in (tmp_path / "free", run)
+    )
+    assert free > plain + 1  # a percent of the locations is not enough for tiles of few tokens
+    succeed("predict", tmp_path / "free", dota / "images", "--out", tmp_path / "t", "--quiet")
+
+
 def test_tiles_may_be_turned_by_any_angle_with_objects_pasted(run, dota, encoder, tmp_path):
     words = ("--backbone", encoder, *QUICK, "--epochs", "1", "--set", "train.augment=objects")
     options = ("--set", "train.augment_options={paste=1.0}")

@@ -33,7 +33,7 @@ def shapes():
     return data, rows, images
 
 
-def learn(micro_batch, detector, loss):
+def learn(micro_batch, detector, loss, presence="focal"):
     data, rows, images = shapes()
     names = tuple(data.classes)
     task, classes = Detection(), len(names)
@@ -42,7 +42,7 @@ def learn(micro_batch, detector, loss):
         own = loss(ClassCounts(names, data.counts("train").values))
         encoder = Encoder(loaded_encoder("dinov2"), pooling="mean", mean=[0.5] * 3, std=[0.5] * 3)
         encoder = with_adapter(encoder, AdapterSpec(rank=2), seed=0, total_steps=9)
-        found = task.detector(encoder.features, (4, 4), SIZE, detector=detector)
+        found = task.detector(encoder.features, (4, 4), SIZE, detector=detector, presence=presence)
         training = label_training(
             encoder, nn.Linear(encoder.features, classes),
             lambda batch: torch.stack([images[int(i)] for i in batch]),
@@ -61,16 +61,21 @@ def learn(micro_batch, detector, loss):
     return steps, own.received.clone() if isinstance(own, EqualizationLoss) else None
 
 
+def plain(_):
+    return nn.CrossEntropyLoss()
+
+
 @pytest.mark.parametrize(
-    ("detector", "loss"),
-    [("fcos", EqualizationLoss), ("rtmdet", lambda _: nn.CrossEntropyLoss())],
-    ids=["fcos", "rtmdet"],
-)
-def test_parts_make_the_step_of_the_whole_batch_whatever_objects_each_has(detector, loss):
-    whole, seen = learn(None, detector, loss)
-    parts, seen_in_parts = learn(2, detector, loss)
+    "how", [("fcos", EqualizationLoss), ("rtmdet", plain), ("fcos", plain, "sampling-free")],
+    ids=["fcos", "rtmdet", "sampling-free"],
+)  # fmt: skip
+def test_parts_make_the_step_of_the_whole_batch_whatever_objects_each_has(how):
+    whole, seen = learn(None, *how)
+    parts, seen_in_parts = learn(2, *how)
     assert len(whole) == 4
     for one, other in zip(whole, parts, strict=True):
         assert other == pytest.approx(one, rel=1e-3)
+        if "sampling-free" in how:
+            assert one["presence"] == pytest.approx(one["box"], rel=1e-5)
     if seen is not None:  # nothing is counted twice
         torch.testing.assert_close(seen_in_parts, seen, rtol=1e-3, atol=1e-5)

@@ -125,8 +125,9 @@ class TrainOptions:
             their locations by what is said of them, and whose score is how well a box fits.
         box_loss: Of `--task detect`: how predicted and true boxes are compared, `"prob-iou"`,
             `"kfiou"`, `"gwd"` or `"kld"`; see `tailora methods detection`.
-        presence: Of the detector `"fcos"`: how it learns where objects are, `"focal"`, or
-            `"quality-focal"`, by which the score of a box is how well it fits.
+        presence: Of the detector `"fcos"`: how it learns where objects are, `"focal"`;
+            `"quality-focal"`, by which the score of a box is how well it fits; or
+            `"sampling-free"`, by which no location weighs more than another.
         mix: `"none"`, or a mixing augmentation from `tailora methods augment`, which mixes images
             and their labels.
         mix_options: Passed to the mixing augmentation.

@@ -2,7 +2,11 @@
 
 from tailora.detection.gaussian_boxes import gwd_loss, kfiou_loss, kld_loss, prob_iou_loss
 from tailora.detection.guided_loss_scaling import guided_loss_scaling, sampling_free_cross_entropy
-from tailora.detection.presence import focal_presence, quality_focal_presence
+from tailora.detection.presence import (
+    focal_presence,
+    quality_focal_presence,
+    sampling_free_presence,
+)
 from tailora.detection.prior_bias_init import init_bias_from_prior, prior_bias
 from tailora.detection.prob_iou import prob_iou
 from tailora.detection.roi_pooling import roi_pool_rotated
@@ -24,4 +28,5 @@ __all__ = [
     "quality_focal_presence",
     "roi_pool_rotated",
     "sampling_free_cross_entropy",
+    "sampling_free_presence",
 ]

@@ -24,8 +24,19 @@ def guided_loss_scaling(classification: Tensor, regression: Tensor, *, factor: f
         Chen et al., Is Heuristic Sampling Necessary in Training Deep Object Detectors?, 2019,
         guided loss scaling.
     """
+    return classification * guided_loss_scale(classification, regression, factor=factor)
+
+
+def guided_loss_scale(classification: Tensor, regression: Tensor, *, factor: float = 1) -> Tensor:
+    """Return what `guided_loss_scaling` multiplies the classification loss with, a scalar.
+
+    Args:
+        classification: See there.
+        regression: See there.
+        factor: See there.
+    """
     scale = factor * regression.detach() / classification.detach()
-    return classification * torch.where(scale.isfinite(), scale, torch.ones_like(scale))
+    return torch.where(scale.isfinite(), scale, torch.ones_like(scale))
 
 
 def sampling_free_cross_entropy(logits: Tensor, targets: Tensor, num_images: int) -> Tensor:

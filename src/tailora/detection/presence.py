@@ -23,6 +23,22 @@ def focal_presence(logits: Tensor, quality: Tensor) -> Tensor:
     return weight * (1 - (-plain).exp()) ** _GAMMA * plain
 
 
+def sampling_free_presence(logits: Tensor, quality: Tensor) -> Tensor:
+    """Cross-entropy of each location, in an object or not, with no weight for few against many.
+
+    Biases that begin at the prior and `guided_loss_scale` do what weights do elsewhere.
+
+    Args:
+        logits: Of presence (...).
+        quality: How well the predicted box fits its object, in [0, 1]; 0 without an object (...).
+
+    Reference:
+        Chen et al., Is Heuristic Sampling Necessary in Training Deep Object Detectors?, 2019.
+    """
+    targets = (quality > 0).to(logits)
+    return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+
+
 def quality_focal_presence(logits: Tensor, quality: Tensor) -> Tensor:
     """Quality focal loss of each location: its score is to be how well its box fits.
 

@@ -22,6 +22,8 @@ from tailora.detection.feature_pyramid import (
     pyramid,
     start_outputs,
 )
+from tailora.detection.guided_loss_scaling import guided_loss_scale
+from tailora.detection.prior_bias_init import init_bias_from_prior
 from tailora.detection.prob_iou import prob_iou
 from tailora.processes import of_all
 
@@ -59,7 +61,9 @@ class RotatedFCOS(nn.Module):
             the pyramid is made of the tokens.
         box_loss: How predicted and true boxes are compared: a loss of this shelf, without `-loss`.
         presence: How presence learns: a loss of this shelf, without `-presence`. With
-            `"quality-focal"` it is to be how well the box fits, and is the score by itself.
+            `"quality-focal"` it is to be how well the box fits, and is the score by itself. With
+            `"sampling-free"` no location weighs more than another: see `start_from`, and the loss
+            is scaled to that of the boxes.
 
     Reference:
         Tian et al., FCOS, ICCV 2019; Li et al., Exploring Plain Vision Transformer Backbones for
@@ -87,6 +91,7 @@ class RotatedFCOS(nn.Module):
         self.box_loss = registry.find("detection", f"{box_loss}-loss")
         self.presence_loss = registry.find("detection", f"{presence}-presence")
         self.by_quality = presence == "quality-focal"
+        self.sampling_free = presence == "sampling-free"
         self.inward, self.levels = pyramid(features, width, _block, stages)
         self.presence_tower = nn.Sequential(*(_block(width) for _ in range(depth)))
         self.box_tower = nn.Sequential(*(_block(width) for _ in range(depth)))
@@ -112,6 +117,28 @@ class RotatedFCOS(nn.Module):
         if not self.by_quality:
             score = (score * raw[..., 6].sigmoid()).sqrt()
         return torch.cat([score[..., None], boxes_said(raw, self.points, self.strides)], dim=-1)
+
+    @torch.no_grad()
+    def start_from(self, boxes: Sequence[Tensor], ignored: Sequence[Tensor]) -> None:
+        """Let presence begin at the share of locations in objects, if it learns without sampling.
+
+        Args:
+            boxes: Of each training image (boxes, 5), in image pixels.
+            ignored: Boxes of each image, whose locations count as neither.
+
+        Reference:
+            Chen et al., Is Heuristic Sampling Necessary in Training Deep Object Detectors?, 2019,
+            optimal bias initialisation.
+        """
+        if not self.sampling_free:
+            return
+        inside, known = 0, 0
+        for own, other in zip(boxes, ignored, strict=True):
+            one = assign(self.points, self.strides, own.to(self.points), other.to(self.points))
+            inside += int((one.box >= 0).sum())
+            known += int(one.counts.sum())
+        if inside:
+            init_bias_from_prior(self.presence, inside, known - inside)
 
     def losses(
         self,
@@ -148,12 +175,17 @@ class RotatedFCOS(nn.Module):
         quality = has_box.to(presence)
         if self.by_quality:
             quality[has_box] = prob_iou(boxes_found, wanted).detach()
-        losses = {"presence": self.presence_loss(presence, quality)[known].sum() / positives}
-        if not has_box.any():
-            return losses | {"box": raw.sum() * 0}
+        some = bool(has_box.any())
+        apart = (self.box_loss(boxes_found, wanted) * central).sum() if some else raw.sum() * 0
+        absent = self.presence_loss(presence, quality)[known].sum()
+        if self.sampling_free:
+            losses = {"presence": absent * _guided(absent, has_box, apart, centralities)}
+        else:
+            losses = {"presence": absent / positives}
+        if not some:
+            return losses | {"box": apart}
         said = raw[has_box]
-        apart = self.box_loss(boxes_found, wanted)
-        losses["box"] = (apart * central).sum() / centralities
+        losses["box"] = apart / centralities
         turned = misdirection(said, wanted)
         losses["direction"] = (turned * central).sum() / centralities
         if not self.by_quality:
@@ -169,6 +201,21 @@ class RotatedFCOS(nn.Module):
             presences.append(self.presence(self.presence_tower(level_map)).flatten(1))
             boxes.append(self.box(self.box_tower(level_map)).flatten(2).transpose(1, 2))
         return torch.cat(presences, dim=1).float(), torch.cat(boxes, dim=1).float()
+
+
+def _guided(absent: Tensor, has_box: Tensor, apart: Tensor, centralities: Tensor) -> Tensor:
+    """What a sum over locations is multiplied with, so that the mean is as large as that of boxes.
+
+    Args:
+        absent: Sum of the loss of presence over this part of the batch.
+        has_box: Locations in objects (batch, locations).
+        apart: Sum of the loss of boxes, weighted by centrality.
+        centralities: What that is divided by.
+    """
+    places = of_all(has_box.sum().to(absent) + len(has_box))  # and images, which keep it finite
+    least = torch.finfo(centralities.dtype).tiny
+    aim = of_all(apart) / centralities.clamp_min(least)
+    return guided_loss_scale(of_all(absent) / places, aim) / places
 
 
 def centrality(sides: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ from tailora.methods.stages import (
     keep_detector,
     keep_image_history,
     keep_own_head,
-    new_detector,
     stage_folder,
+    starting_detector,
 )
 from tailora.methods.training_objectives import Pretrained, base_training
 from tailora.methods.training_parts import (
@@ -116,7 +116,7 @@ def fit_detector(job: Job, stage: str) -> None:
     if (job.folder.stage(stage) / DETECTOR).is_file():
         drop_checkpoint(job, stage)
         return
-    detector, augment = new_detector(job), training_augmentation(job.recipe)
+    detector, augment = starting_detector(job), training_augmentation(job.recipe)
     if detector is None or isinstance(augment, Nadir):
         raise TypeError(f"task {job.task.name!r} has no detector, or no crops of its images")
     rows, device = _learnt_from(job), job.accelerator.device

@@ -90,6 +90,14 @@ def new_detector(job: Job) -> nn.Module | None:
         )  # fmt: skip
 
 
+def starting_detector(job: Job) -> nn.Module | None:
+    """Build the task's detector as training starts with it; None without one."""
+    detector = new_detector(job)
+    if detector is not None:
+        job.task.start_detector(detector, job.dataset, job.dataset.indices("train"))
+    return detector
+
+
 def keep_detector(job: Job, stage: str, detector: nn.Module) -> None:
     """Save the detector that a stage was trained with."""
     path = job.folder.stage(stage) / DETECTOR

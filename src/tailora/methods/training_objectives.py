@@ -17,7 +17,7 @@ from tailora.heads.linear_probe import zero_linear
 from tailora.methods.deblora.calibrate import calibrate
 from tailora.methods.experts import Branches, Experts
 from tailora.methods.job import Job
-from tailora.methods.stages import new_detector
+from tailora.methods.stages import starting_detector
 from tailora.methods.training_parts import (
     cosine_scale,
     drawn_by,
@@ -93,7 +93,7 @@ def _labels(
 ) -> TrainingModule:
     device = job.accelerator.device
     loss = training_loss(job.recipe, experts, job.counts, job.groups)
-    detector = new_detector(job)
+    detector = starting_detector(job)
     training = label_training(
         adapted,
         starting_head(job, experts, loss.first, pretrained).to(device),

@@ -46,6 +46,7 @@ _NONE: Final = -1  # class index of a token without the centre of an object
 _TOKENS: Final = (8, 32)  # along a side of a tile, at least and at most, unless a size is given
 _FINE: Final = 4  # pixels of a patch, up to which encoders have stages
 _LAST_STRIDE: Final = 32  # of usual encoders with stages
+_COUNTED: Final = 500  # training tiles whose locations are counted before training
 _MOST: Final = 500  # places of a tile, best first
 _AT_ONCE: Final = 16  # tiles
 _PICTURES: Final = 8  # in the report
@@ -278,6 +279,16 @@ class Detection(Task):
         own |= {"stages": tuple(stages), "box_loss": box_loss}
         return build(width, (grid[0], grid[1]), image_size, **own)
 
+    def start_detector(
+        self, detector: "nn.Module", data: "Dataset", samples: NDArray[np.int64]
+    ) -> None:
+        """Let presence begin at the share of locations in objects, of evenly spaced images."""
+        from tailora.detection import RotatedFCOS
+
+        if isinstance(detector, RotatedFCOS) and detector.sampling_free:
+            few = samples[:: math.ceil(len(samples) / _COUNTED)]
+            detector.start_from(*_counted(self.objects(data, few, detector.size)))
+
     def detector_losses(
         self,
         detector: "nn.Module",
@@ -294,19 +305,11 @@ class Detection(Task):
         self, detector: "nn.Module", features: "Tensor", objects: Sequence[ImageObjects]
     ) -> "Mapping[str, Tensor]":
         """The same for images with these objects."""
-        import torch
-
-        def tensors(every: Sequence[NDArray[np.float64]]) -> "list[Tensor]":
-            return [torch.from_numpy(one.astype(np.float32)).to(features.device) for one in every]
-
-        counted, ignored = (
-            tensors([one.boxes[one.counts == counts] for one in objects])
-            for counts in (True, False)
-        )
+        counted, ignored = _counted(objects)
         some = any(one.seen is not None for one in objects)
         size = _finder(detector).size
         whole = np.array([size / 2, size / 2, size, size, 0.0])
-        seen = tensors([whole if one.seen is None else one.seen for one in objects])
+        seen = _tensors([whole if one.seen is None else one.seen for one in objects])
         return _finder(detector).losses(features, counted, ignored, seen if some else None)
 
     def measure(self, measured: Measured) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -407,6 +410,20 @@ def _finder(detector: "nn.Module") -> "Finder":
     if not isinstance(detector, Finder):
         raise TypeError(f"a detector of another task: {type(detector).__name__}")
     return detector
+
+
+def _tensors(every: Sequence[NDArray[np.float64]]) -> "list[Tensor]":
+    import torch
+
+    return [torch.from_numpy(one.astype(np.float32)) for one in every]
+
+
+def _counted(objects: Sequence[ImageObjects]) -> "tuple[list[Tensor], list[Tensor]]":
+    """Boxes of each image that count, and those that do not."""
+    counted, ignored = (
+        _tensors([one.boxes[one.counts == counts] for one in objects]) for counts in (True, False)
+    )
+    return counted, ignored
 
 
 def _rank(data: "Dataset") -> NDArray[np.intp]:

@@ -347,6 +347,17 @@ class Task:
         """
         return None
 
+    def start_detector(
+        self, detector: "nn.Module", data: "Dataset", samples: NDArray[np.int64]
+    ) -> None:
+        """Set what a detector begins with by what it will learn from, before it is trained.
+
+        Args:
+            detector: From `detector`.
+            data: With the annotations.
+            samples: Numbers of the training images in it (images,).
+        """
+
     def detector_losses(
         self,
         detector: "nn.Module",
