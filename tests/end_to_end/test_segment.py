@@ -346,7 +346,9 @@ def test_several_raters_are_learnt_from_and_measured(encoder, tmp_path):
     energy = 2 * np.mean(apart) - np.mean(distances) / 2
     assert row["energy_distance"] == pytest.approx(energy, abs=0.02)
     assert read_json(run / "run.json")["dataset"]["duplicates"] == []
-    assert "of several raters" in (run / "report.html").read_text("utf-8")
+    page = (run / "report.html").read_text("utf-8")
+    assert "of several raters" in page
+    assert "below: the prediction. White" in page
     again = succeed("evaluate", run, root, "--ignore", 255).out
     assert "Two raters of an image agree with a mean IoU of" in " ".join(again.split())
 
@@ -360,6 +362,12 @@ def test_masks_are_drawn_as_raters_draw_them(encoder, tmp_path, refuse):
     told = json.loads(succeed("evaluate", run, root, "--ignore", 255, "--json").out)
     [again] = told["task"]["raters"]["rows"]
     assert again["energy_distance"] == pytest.approx(row["energy_distance"], abs=0.01)
+    page = (run / "report.html").read_text("utf-8")
+    assert "the prediction and masks that the model draws" in page
+    with np.load(run / "report.npz") as evidence:
+        assert evidence["rated_masks"].shape == evidence["rated_said"].shape == (3, 5, 128, 128)
+        assert (evidence["rated_masks"] > -2).any(axis=(2, 3)).sum(axis=1).tolist() == [2, 2, 2]
+        assert (evidence["rated_said"] > -2).any(axis=(2, 3)).all()
     succeed("predict", run, root / "images", "--out", out, "--draws", "2", "--quiet")
     names = sorted(path.name for path in (root / "images").iterdir())
     for folder in (out, out / "draw_1", out / "draw_2"):

@@ -322,7 +322,7 @@ class MapProbe(Probe):
                 head = self.module(width, classes, known)
                 epochs = known["epochs"]
                 if epochs == "auto":
-                    epochs = enough_epochs(len(labelled_images(maps.targets)))
+                    epochs = enough_epochs(self.images(maps))
                 how = {"loss": loss, "epochs": epochs, "rate": known["rate"]}
                 if known.get("bins"):
                     how["bins"] = True
@@ -336,6 +336,10 @@ class MapProbe(Probe):
     def empty(self, width: int, classes: int, options: Options = NO_OPTIONS) -> nn.Module:
         """Build it without its state, see `Probe.empty`."""
         return self.module(width, classes, self.options | dict(options))
+
+    def images(self, maps: Maps) -> int:
+        """How many an epoch takes."""
+        return len(labelled_images(maps.targets))
 
     def learn(self, head: MapHead, maps: Maps, counts: ClassCounts, **how: Any) -> None:
         """Train its module.

@@ -251,6 +251,13 @@ def rater_sets(
     return [labelled[picture == one] for one in np.unique(picture)]
 
 
+def _sets(maps: Maps) -> tuple[NDArray[np.integer], NDArray[np.int64] | None]:
+    """Targets (maps, rows, columns) as fine as there are, and the image of each."""
+    known = maps.targets if maps.finer is None else maps.finer
+    targets = known.reshape(-1, *known.shape[-2:])
+    return targets, maps.pictures if len(targets) == len(maps.features) else None
+
+
 def train_draws(
     head: PulaskiHead, maps: Maps, *, loss: PulaskiLoss, epochs: int, rate: float
 ) -> None:
@@ -265,9 +272,7 @@ def train_draws(
     """
     width, grid = maps.features.shape[-1], maps.features.shape[-3:-1]
     features = maps.features.reshape(-1, *grid, width)
-    known = maps.targets if maps.finer is None else maps.finer
-    targets = known.reshape(-1, *known.shape[-2:])
-    pictures = maps.pictures if len(targets) == len(maps.features) else None
+    targets, pictures = _sets(maps)
     sets = rater_sets(targets, pictures)
     classes = head.body.classify.out_channels
 
@@ -321,6 +326,10 @@ class PulaskiProbe(MapProbe):
         """Build its module, see `MapProbe.module`."""
         body = DPTProbe().module(width, classes, chosen)
         return PulaskiHead(body, width, classes, chosen["channels"], chosen.get(BANDS, 0))
+
+    def images(self, maps: Maps) -> int:
+        """How many an epoch takes: one with several raters once."""
+        return len(rater_sets(*_sets(maps)))
 
     def learn(self, head: MapHead, maps: Maps, counts: ClassCounts, **how: Any) -> None:
         """Train its module; see `MapProbe.learn`."""

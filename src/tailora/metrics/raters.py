@@ -88,7 +88,7 @@ class RaterDistances:
         predicted: Sequence[NDArray[np.integer]],
         unit: Any,
         drawn: Sequence[Sequence[NDArray[np.integer]] | None] | None = None,
-    ) -> None:
+    ) -> bool:
         """Measure an image; one without two raters who labelled the same pixels is left out.
 
         Args:
@@ -97,12 +97,15 @@ class RaterDistances:
             unit: See `units`.
             drawn: Masks that each row draws, whose energy distance is measured in place of that of
                 the one mask; None for a row without.
+
+        Returns:
+            Whether it was measured.
         """
         n = len(masks)
         among = self._apart(masks, masks)
         between = self._apart(predicted, masks)
         if n < _FEWEST_UNITS or np.isnan(among).any() or np.isnan(between).any():
-            return
+            return False
         self.raters.append(among.sum() / (n * (n - 1)))
         self.model.append(between.mean(axis=1))
         sets = [
@@ -119,6 +122,7 @@ class RaterDistances:
             )
         )
         self.units.append(unit)
+        return True
 
     def _apart(
         self, first: Sequence[NDArray[np.integer]], second: Sequence[NDArray[np.integer]]

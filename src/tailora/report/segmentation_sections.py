@@ -30,11 +30,14 @@ from tailora.runs.result import RunResult
 
 _PIXELS: Final = ("pixels", "Pixels")
 _WINDOWS: Final = ("windows", "Worst windows of rare classes")
+_RATERS: Final = ("raters", "Masks of several raters")
 _KEYS: Final = (*GROUP_NAMES, "all")
 _OF_OBJECTS: Final = (
     "An object is a connected area of its class, found if more than half of it is called so."
 )
 _LAST: Final = "Where groups are those of objects, a third of the classes each by training objects."
+NO_PANEL: Final = -2
+"""In the place of a mask that there is not."""
 _GAP: Final = 4  # white pixels between panels
 _WRONG: Final = (215, 48, 31)
 _IGNORED: Final = (255, 255, 255)
@@ -229,6 +232,49 @@ def windows_section(run: RunResult) -> Section:
         )
     legend = legend_picture(run.class_names, ["#{:02x}{:02x}{:02x}".format(*c) for c in colours])
     return Section(*_WINDOWS, caption, (legend, Gallery(tuple(items), wide=True)))
+
+
+def raters_section(run: RunResult) -> Section | None:
+    """What raters drew of the images that they differ most about; None with one rater each."""
+    needed = [f"rated_{name}" for name in ("picture", "masks", "said", "id")]
+    if not run.has_evidence(*needed):
+        return None
+    pictures, masks, said, ids = (run.evidence[name] for name in needed)
+    draws = (said[:, 1:] > NO_PANEL).any()
+    caption = (
+        "Test images that raters differ most about. Above: the image and the masks of its raters; "
+        f"below: the prediction{' and masks that the model draws' if draws else ''}. White pixels "
+        "have no label."
+    )
+    colours = class_colours(run.class_names)
+    items = [
+        Thumbnail(
+            image_uri(_two_rows(pictures[i], masks[i], said[i], colours), at_most=1024),
+            f"masks of the raters of {ids[i]} and of the model",
+            (str(ids[i]),),
+        )
+        for i in range(len(pictures))
+    ]
+    legend = legend_picture(run.class_names, ["#{:02x}{:02x}{:02x}".format(*c) for c in colours])
+    return Section(*_RATERS, caption, (legend, Gallery(tuple(items), wide=True)))
+
+
+def _two_rows(
+    picture: NDArray[np.uint8],
+    masks: NDArray[np.integer],
+    said: NDArray[np.integer],
+    colours: Sequence[tuple[int, int, int]],
+) -> NDArray[np.uint8]:
+    """The picture and masks of raters above, masks of a model below them."""
+    palette = np.array([*colours, _IGNORED, _IGNORED], dtype=np.uint8)  # of -1 and -2 the last
+    shown = max((masks > NO_PANEL).any(axis=(1, 2)).sum(), (said > NO_PANEL).any(axis=(1, 2)).sum())
+    gap = np.full((len(picture), _GAP, 3), 255, dtype=np.uint8)
+    above, below = [picture], [np.full_like(picture, 255)]
+    for rated, own in zip(masks[:shown], said[:shown], strict=True):
+        above += [gap, palette[rated]]
+        below += [gap, palette[own]]
+    rows = [np.concatenate(row, axis=1) for row in (above, below)]
+    return np.concatenate([rows[0], np.full_like(rows[0][:_GAP], 255), rows[1]])
 
 
 def class_ground_section(run: RunResult) -> Section | None:

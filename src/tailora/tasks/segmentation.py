@@ -41,6 +41,9 @@ _TOKENS: Final = (8, 16)  # along a side of an image, at least and at most, unle
 _TAU: Final = 0.5  # the best mean IoU on validation, with any features
 _WINDOWS: Final = 8  # shown in the report
 _SHOWN: Final = 128  # pixels along a side of one
+_RATED: Final = 3  # images whose raters are shown
+_PANELS: Final = 5  # masks of each, of raters and of what is predicted
+_Rated = list[list[NDArray[np.int16]]]
 _OBJECTS: Final["WeakKeyDictionary[Dataset, tuple[int, ...]]"] = WeakKeyDictionary()
 
 
@@ -241,7 +244,7 @@ class Segmentation(Task):
             for row, one in zip(measured.rows, counts, strict=True):
                 one.add(truth, classes_of(row.logits(np.array([i]))[0], truth.shape))
         units = list(used) if measured.units is None else measured.units[used].tolist()
-        raters = _of_raters(measured, used, units)
+        raters, rated = _of_raters(measured, used, units)
         objects = None if measured.train_objects is None else list(measured.train_objects())
         options: dict[str, Any] = {
             "replicates": measured.replicates, "confidence": measured.confidence,
@@ -282,7 +285,7 @@ class Segmentation(Task):
         labelled, wrong = np.zeros((2, len(measured.samples)), dtype=np.int64)
         labelled[used], wrong[used] = true.sum(axis=1), (true - hits).sum(axis=1)
         maps = ground_maps(measured, wrong, labelled, partial(self.truth_and_said, measured))
-        return entry, _windows(measured, np.array(used), areas) | maps
+        return entry, _windows(measured, np.array(used), areas) | maps | rated
 
     def truth_and_said(
         self, measured: Measured, i: int
@@ -350,10 +353,11 @@ class Segmentation(Task):
         from tailora.report.segmentation_sections import (
             class_ground_section,
             pixels_section,
+            raters_section,
             windows_section,
         )
 
-        return pixels_section, class_ground_section, windows_section
+        return pixels_section, class_ground_section, windows_section, raters_section
 
     def shown(self, metrics: "RunMetrics") -> Sequence[Any]:
         """The table of IoU by group, and what was gained in the tail."""
@@ -371,10 +375,14 @@ def _groups_of(classes: Sequence[str], objects: Sequence[int] | None) -> Groups 
 
 def _of_raters(
     measured: Measured, used: Sequence[int], units: Sequence[Any]
-) -> dict[str, Any] | None:
-    """Agreement among the raters of the images, and of each row with them; None with one each."""
+) -> tuple[dict[str, Any] | None, dict[str, NDArray[Any]]]:
+    """Agreement among the raters of the images, and of each row with them; None with one each.
+
+    Returns:
+        The metrics, and for the report the masks of those images that raters differ most about.
+    """
     if measured.data.targets is None:
-        return None
+        return None, {}
     from tailora.data.targets import pictures_of
     from tailora.metrics.raters import RaterDistances
 
@@ -382,6 +390,7 @@ def _of_raters(
     unit_of = dict(zip(used, units, strict=True))
     positions = np.array(used, dtype=np.int64)
     picture = pictures_of(measured.data.targets)[measured.samples[positions]]
+    shown: list[tuple[float, int, _Rated]] = []
     for one in np.flatnonzero(np.bincount(picture, minlength=1) > 1):
         rated = positions[picture == one].tolist()
         masks = [truth for i in rated if (truth := true_classes(measured, i)) is not None]
@@ -389,14 +398,35 @@ def _of_raters(
             classes_of(row.logits(np.array(rated[:1]))[0], masks[0].shape) for row in measured.rows
         ]
         drawn = [_drawn(row, rated[0], masks[0].shape) for row in measured.rows]
-        found.add(masks, said, unit_of[rated[0]], drawn)
+        if found.add(masks, said, unit_of[rated[0]], drawn):
+            panels = masks, [said[-1], *(drawn[-1] or [])]
+            small = [[_small(mask) for mask in few[:_PANELS]] for few in panels]
+            shown.append((-found.raters[-1], rated[0], small))
+            shown = sorted(shown, key=lambda entry: entry[:2])[:_RATED]
     summary = found.summary(
         replicates=measured.replicates, confidence=measured.confidence, seed=measured.seed
     )
     if summary is not None:
         for entry, row in zip(summary["rows"], measured.rows, strict=True):
             entry |= {"method": row.method, "head": row.head}
-    return summary
+    return summary, _rated_arrays(measured, [(i, few) for _, i, few in shown])
+
+
+def _rated_arrays(
+    measured: Measured, shown: Sequence[tuple[int, _Rated]]
+) -> dict[str, NDArray[Any]]:
+    """Pictures of some images, masks of their raters, and what is predicted and drawn of them."""
+    from tailora.report.segmentation_sections import NO_PANEL
+
+    found: dict[str, list[Any]] = {name: [] for name in ("picture", "masks", "said", "id")}
+    for i, (masks, said) in shown:
+        sample = int(measured.samples[i])
+        found["picture"].append(_picture(measured, sample))
+        for name, few in (("masks", masks), ("said", said)):
+            gap = [np.full_like(few[0], NO_PANEL)] * (_PANELS - len(few))
+            found[name].append(np.stack([*few, *gap]))
+        found["id"].append(measured.data.source.id(sample).partition("@")[0])
+    return {f"rated_{name}": np.array(values) for name, values in found.items()} if shown else {}
 
 
 def _drawn(row: PlacedRow, i: int, shape: tuple[int, ...]) -> list[NDArray[np.int64]] | None:
@@ -507,9 +537,6 @@ def _windows(
     measured: Measured, used: NDArray[np.int64], areas: NDArray[np.int64]
 ) -> dict[str, NDArray[Any]]:
     """Pictures, masks and predictions of the windows with most errors of each rare class."""
-    from tailora.data import resize
-    from tailora.report.style import as_picture
-
     hits, true, predicted = np.moveaxis(areas, 1, 0)
     wrong = true + predicted - 2 * hits
     rarest = sorted(measured.groups.tail, key=lambda c: measured.train_pixels[c])
@@ -529,13 +556,21 @@ def _windows(
             continue
         said = classes_of(measured.rows[-1].logits(np.array([i]))[0], truth.shape)
         sample = int(measured.samples[i])
-        image = measured.data.source.read(sample)
-        picture = as_picture(resize(image, _SHOWN, fit=measured.fit), measured.data.bands)
+        picture = _picture(measured, sample)
         union = true[at, c] + predicted[at, c] - hits[at, c]
         values = (picture, _small(truth), _small(said), c, hits[at, c] / union)
         for name, value in zip(found, (*values, measured.data.source.id(sample)), strict=True):
             found[name].append(value)
     return {f"window_{name}": np.array(values) for name, values in found.items()}
+
+
+def _picture(measured: Measured, sample: int) -> NDArray[np.uint8]:
+    """A sample of the data as the encoder sees it (side, side, 3)."""
+    from tailora.data import resize
+    from tailora.report.style import as_picture
+
+    image = measured.data.source.read(sample)
+    return as_picture(resize(image, _SHOWN, fit=measured.fit), measured.data.bands)
 
 
 def _small(mask: NDArray[np.integer]) -> NDArray[np.int16]:
