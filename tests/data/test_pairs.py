@@ -162,6 +162,15 @@ def test_pairs_that_do_not_fit_are_refused(spoil, says, tmp_path):
         open_changes(tmp_path / "land")
 
 
+def test_pairs_without_a_labelled_pixel_are_counted(tmp_path):
+    root = write(tmp_path / "land", pairs=12)
+    save(root / "masks_after" / "7.png", np.full((SIDE, SIDE), 9, np.uint8))
+    data = open_changes(root)
+    assert "no pixel has a class at both dates, so not labelled: 1 pair" in data.notes
+    assert len(data) == 12
+    assert not [n for n in open_changes(write(tmp_path / "all")).notes if "at both dates" in n]
+
+
 def blocks(values, rows=8, columns=8):
     """Four pixels for each, and a pixel of nothing around; cut after some blocks."""
     padded = np.pad(values, [(0, 0)] * (values.ndim - 2) + [(1, 1)] * 2)

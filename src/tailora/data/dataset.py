@@ -278,15 +278,22 @@ def check(dataset: Dataset) -> None:
     if unseen:
         raise DataError(
             f"classes {unseen} are in val or test but have no training sample; move some of their "
-            "samples to train or drop them"
+            f"samples to train or {_how_to_drop(dataset)}"
         )
     dataset.counts("train").require_all_present("all methods")
     untested = [name for name, count in zip(dataset.classes, tested, strict=True) if count == 0]
     if untested:
         raise DataError(
             f"classes {untested} have no test sample, so they cannot be evaluated; move some of "
-            "their samples to test or drop them"
+            f"their samples to test or {_how_to_drop(dataset)}"
         )
+
+
+def _how_to_drop(dataset: Dataset) -> str:
+    """What leaves classes out; masks in files have a table that names them."""
+    if hasattr(dataset.targets, "table"):
+        return "name their values 'ignore' in the class table"
+    return "drop them"
 
 
 def _require_rows(dataset: Dataset) -> None:

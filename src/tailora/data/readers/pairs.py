@@ -1,6 +1,6 @@
 """Read pairs of images of two dates, with masks of land cover at both or of change."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -147,19 +147,20 @@ def assemble_changes(
         DataError: Nothing changed in any pair, or an error of `tailora.data.check`.
     """
 
-    def count(i: int) -> tuple[NDArray[np.int64], int]:
+    def count(i: int) -> tuple[NDArray[np.int64], int, bool]:
         covers = masks.covers(i)
         if covers is None:
-            return np.zeros(len(labels), dtype=np.int64), 0
+            return np.zeros(len(labels), dtype=np.int64), 0, False
         code = codes(covers, names)
         odd = int(((covers[0] == 0) != (covers[1] == 0))[(covers >= 0).all(axis=0)].sum())
-        return np.bincount(code[code >= 0], minlength=len(labels)), odd
+        return np.bincount(code[code >= 0], minlength=len(labels)), odd, not (code >= 0).any()
 
     labels = code_names(names)
     with ThreadPoolExecutor(_THREADS) as pool:
         counted_pairs = list(pool.map(count, range(len(masks))))
-    pixels = np.stack([one for one, _ in counted_pairs])
-    odd = sum(n for _, n in counted_pairs)
+    pixels = np.stack([one for one, _, _ in counted_pairs])
+    odd = sum(n for _, n, _ in counted_pairs)
+    empty = sum(nothing for _, _, nothing in counted_pairs)
     both = pixels + pixels[:, parse_transitions(labels).inverse]
     if not both[:, parse_transitions(labels).changed].any():
         raise DataError(f"nothing changed in any pair of {name!r}; check its masks")
@@ -169,9 +170,7 @@ def assemble_changes(
     else:
         sides = divided(both, own, seed) if to_learn else np.full(len(both), "test")
     kept = both.any(axis=0)
-    told = list(notes)
-    if odd:
-        told.append(f"called unchanged at one date alone, so not labelled: {counted(odd, 'pixel')}")
+    told = [*notes, *_unlabelled(odd, empty)]
     if to_learn:
         on_both = both[sides == "train"].any(axis=0) & both[sides == "test"].any(axis=0)
         rare = [labels[code] for code in np.flatnonzero(kept & ~on_both)]
@@ -185,6 +184,14 @@ def assemble_changes(
         splits=sides.tolist(), groups=groups, seed=seed, notes=tuple(told), to_learn=to_learn,
         dates=2,
     )  # fmt: skip
+
+
+def _unlabelled(odd: int, empty: int) -> Iterator[str]:
+    """Say how many pixels only one date calls unchanged, and how many pairs have no class."""
+    if odd:
+        yield f"called unchanged at one date alone, so not labelled: {counted(odd, 'pixel')}"
+    if empty:
+        yield f"no pixel has a class at both dates, so not labelled: {counted(empty, 'pair')}"
 
 
 def _from_folder(root: Path) -> _Pairs:
