@@ -256,11 +256,11 @@ def test_links_to_headings_are_those_of_github(made):
     )
 
 
-def test_heads_on_one_training_take_its_time_once(pages):
+def test_heads_on_one_training_take_its_time_once(made):
     rows = [
         {"method": "lora", "changes": {}, "seconds": {"own": 90.0}},
         {"method": "lora", "changes": {}, "seconds": {"own": 80.0}},
         {"method": "lora", "changes": {"train.lr": 3e-3}, "seconds": {"own": 90.0}},
         {"method": "lora+sade", "changes": {}, "seconds": {"own": 180.0}},
     ]
-    assert pages._hours({"rows": rows, "seeds": [0, 1, 2, 3, 4]}) == 0.5
+    assert made._hours({"rows": rows, "seeds": [0, 1, 2, 3, 4]}) == 0.5
