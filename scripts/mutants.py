@@ -46,6 +46,46 @@ class Break:
 
 BREAKS: tuple[Break, ...] = (
     Break(
+        "parts-of-objects",
+        "parts of a batch divide by their own objects",
+        "train/loop.py",
+        (("num_processes > 1 or len(parts) > 1", "num_processes > 1"),),
+        (
+            "train/test_parts_of_objects.py::"
+            "test_parts_make_the_step_of_the_whole_batch_whatever_objects_each_has",
+        ),
+    ),
+    Break(
+        "names-of-parts",
+        "a loss that the last part of a batch does not have is forgotten",
+        "train/loop.py",
+        (("noted |= {n: noted.get", "noted = {n: noted.get"),),
+        (
+            "train/test_parts_of_objects.py::"
+            "test_parts_make_the_step_of_the_whole_batch_whatever_objects_each_has",
+        ),
+    ),
+    Break(
+        "ground-sampling-unknown",
+        "objects of images of unknown ground sampling distance are pasted beside others",
+        "augment/moved_objects.py",
+        (("np.isfinite(known) | (not measured)", "np.ones(len(known))"),),
+        (
+            "augment/test_moved_objects.py::"
+            "test_an_image_of_unknown_distance_neither_gives_nor_takes",
+        ),
+    ),
+    Break(
+        "stage-of-objects",
+        "maps of stages begin with what heads see",
+        "detection/feature_pyramid.py",
+        (("cells[..., self.features :]", "cells[..., : -self.features]"),),
+        (
+            "detection/test_rotated_fcos.py::"
+            "test_levels_of_stages_have_their_strides_and_see_their_own_and_coarser_maps",
+        ),
+    ),
+    Break(
         "boundary-of-ignored",
         "pixels without a class are the boundary of every class",
         "losses/boundary.py",

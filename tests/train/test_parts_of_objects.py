@@ -28,7 +28,7 @@ def shapes():
     data = open_shapes_dota(train=40, test=12, ratio=3)
     rows = data.indices("train")
     counted = data.targets.tally().sum(axis=1)[rows]
-    rows = rows[np.argsort(counted, kind="stable")][[0, 1, -1, -2, 12, -3, 20]]
+    rows = rows[np.argsort(counted, kind="stable")][[0, 1, 2, 3, -1, -2, 12]]
     images = {int(i): torch.from_numpy(resize(data.source.read(int(i)), SIZE)) for i in rows}
     return data, rows, images
 
@@ -49,7 +49,7 @@ def learn(micro_batch, detector, loss, presence="focal"):
             task.targets(data, (4, 4)), loss=own, augment="none", device=CPU, rows_of=task,
             detecting=Detecting(found, data),
         )  # fmt: skip
-    schedule = Schedule(2, 5, 0.01, micro_batch=micro_batch)
+    schedule = Schedule(2, 4, 0.01, micro_batch=micro_batch)
     steps = [
         {"loss": float(one.loss), "norm": float(one.gradient_norm)}
         | {name: float(part) for name, part in one.parts.items()}
@@ -71,7 +71,7 @@ def plain(_):
 )  # fmt: skip
 def test_parts_make_the_step_of_the_whole_batch_whatever_objects_each_has(how):
     whole, seen = learn(None, *how)
-    parts, seen_in_parts = learn(2, *how)
+    parts, seen_in_parts = learn(1, *how)
     assert len(whole) == 4
     for one, other in zip(whole, parts, strict=True):
         assert other == pytest.approx(one, rel=1e-3)
