@@ -1,6 +1,7 @@
 """Change through the command line: pairs to metrics, masks and maps."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,8 @@ def test_the_report_shows_transitions(run, tmp_path):
     shown = (tmp_path / "again.html").read_text("utf-8")
     assert "Recall of each transition" in shown
     assert "SeK of LoRA is" in shown
+    assert "first date, second date, truth, prediction and errors of" in shown
+    assert re.search("(field|mine|water) → (field|mine|water): IoU [0-9.]+ % here", shown)
     assert "field → mine" in shown
 
 

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from sklearn.metrics import jaccard_score
 
 from tailora.backbones import Encoder
 from tailora.counts import Groups
-from tailora.data import open_changes
+from tailora.data import open_changes, resize
 from tailora.tasks.change import Change, in_both_orders, transition_logits
 from tailora.tasks.segmentation import token_classes
 from tailora.tasks.task import Measured, PlacedRow
@@ -108,3 +109,36 @@ def test_false_alarms_are_of_images_with_themselves_and_shifted(tmp_path):
     entry, _ = Change().measure(measured)
     assert entry["false_alarms"]["identical"] == 0
     assert entry["false_alarms"]["shifted"] == pytest.approx(np.mean(expected))
+
+
+def test_the_worst_pairs_of_rare_transitions_are_shown(tmp_path):
+    """Each pixel is said at random; what stays is one class, and none that is shown."""
+    data = open_changes(write(tmp_path / "land"), to_learn=False)
+    found = parse_transitions(data.classes)
+    n, count = len(data.classes), len(data)
+    said = np.random.default_rng(5).integers(0, n, (count, 6, 6))
+    logits = np.eye(n)[np.stack([said, found.inverse[said]], axis=1)].astype(np.float32)
+    measured = Measured(
+        data=data, samples=np.arange(count), units=None, codes=np.arange(n),
+        rows=[PlacedRow("lora", "own", lambda i: logits[i])], classes=data.classes,
+        groups=Groups((), (), (2, 1, 0)), train_pixels=[10, 20, 30],
+        fit="crop", image_size=6, replicates=2, confidence=0.9, seed=0,
+    )  # fmt: skip
+    _, arrays = Change().measure(measured)
+    truths = np.stack([data.targets.read(i) for i in range(count)])
+    assert arrays["window_class"][0] == 1  # 0 is rarer, but stays
+    assert set(arrays["window_class"]) == {1, 2}
+    assert len(set(arrays["window_id"])) == len(arrays["window_id"]) == count
+    worst = np.argmax((((truths == 1) ^ (said == 1)) & (truths >= 0)).sum(axis=(1, 2)))
+    assert arrays["window_id"][0] == data.ids()[worst]
+    known = truths[worst] >= 0
+    expected = jaccard_score(truths[worst][known], said[worst][known], labels=[1], average=None)
+    assert arrays["window_iou"][0] == pytest.approx(expected[0])
+    dates = np.split(data.source.read(worst), 2)
+    np.testing.assert_array_equal(
+        arrays["window_picture"][0],
+        np.concatenate([np.moveaxis(resize(one, 128), 0, -1) for one in dates], axis=1),
+    )
+    shown = arrays["window_predicted"][0][10::21, 10::21]  # a pixel of six is 21 wide
+    one = np.where(found.changed, np.arange(n), np.argmin(found.changed))
+    np.testing.assert_array_equal(shown[:6, :6], one[said[worst]])

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from rich import table as rich_table
 
-from tailora.class_colours import class_colours
+from tailora.class_colours import Colour, class_colours
 from tailora.counts import GROUP_NAMES
 from tailora.metrics import RunMetrics
 from tailora.numbers import counted, percent
@@ -20,10 +21,12 @@ from tailora.report.blocks import (
 )
 from tailora.report.ground_section import ground_section
 from tailora.report.task_tables import class_row, gain_notes, resampled, scored, terminal_table
+from tailora.report.window_section import worst_section
 from tailora.runs.result import RunResult
 from tailora.transitions import CHANGE, NO_CHANGE, parse_transitions
 
 _CHANGES: Final = ("changes", "Change")
+_WINDOWS: Final = ("windows", "Worst pairs of rare transitions")
 _SCORES: Final = (
     ("sek", "SeK", "separated kappa, %"),
     ("f_scd", "F scd", "F1 of the land cover of changed pixels, %"),
@@ -90,12 +93,29 @@ def change_ground_section(run: RunResult) -> Section | None:
 
     An error is also a change from another land cover, and what stays is one class.
     """
+    return ground_section(run, *_into(run))
+
+
+def change_windows_section(run: RunResult) -> Section:
+    """Both dates, truth, prediction, errors of the pairs with most errors of rare transitions."""
+    caption = (
+        "Test pairs with the most wrong pixels of a tail transition, rarest first. From left to "
+        "right: first date, second date, into what ground changed in truth and as predicted, and "
+        "errors (orange; a change from another land cover is one too; white pixels have no label). "
+        "Colours are those of maps of change."
+    )
+    panels = "first date, second date, truth, prediction and errors"
+    none = "no pixel of a rare transition is wrong"
+    return worst_section(run, _WINDOWS, (caption, panels, none), *_into(run))
+
+
+def _into(run: RunResult) -> tuple[list[str], list[Colour], NDArray[np.int64]]:
+    """What the legend of a map of change names, its colours, and which of them each class has."""
     found = parse_transitions(run.class_names)
     names = [f"into {cover}" for cover in found.covers] if found.covers != (CHANGE,) else [CHANGE]
     after = found.table[:, 1] - 1
     number = np.where(found.changed, after, len(names))
-    colours = [*class_colours(found.covers), _STAYS]
-    return ground_section(run, [*names, NO_CHANGE], colours, number)
+    return [*names, NO_CHANGE], [*class_colours(found.covers), _STAYS], number
 
 
 def change_table(metrics: RunMetrics) -> rich_table.Table:

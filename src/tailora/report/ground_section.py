@@ -62,7 +62,7 @@ def ground_section(
         panels = (
             (palette[index[truth]], "truth", f"{name}, {cell}"),
             (palette[index[said]], "prediction", name),
-            (_errors(truth, said), "errors", f"{name}: {share} wrong"),
+            (error_picture(truth, said), "errors", f"{name}: {share} wrong"),
         )
         for panel, what, line in panels:
             uri = image_uri(_enlarged(panel), at_most=1024)
@@ -80,7 +80,8 @@ def ground_section(
     return Section(*_GROUND, caption, tuple(blocks))
 
 
-def _errors(truth: NDArray[np.integer], said: NDArray[np.integer]) -> NDArray[np.uint8]:
+def error_picture(truth: NDArray[np.integer], said: NDArray[np.integer]) -> NDArray[np.uint8]:
+    """Colour what is wrong, what is right, and in white what has no label (rows, columns, 3)."""
     found = np.where((truth == said)[..., None], np.array(_RIGHT), np.array(_WRONG))
     found[truth == _NOT_HELD_OUT] = _ELSEWHERE
     found[(truth < 0) & (truth != _NOT_HELD_OUT)] = _NO_LABEL

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich import table as rich_table
 
-from tailora.class_colours import class_colours
+from tailora.class_colours import class_colours, hex_colour
 from tailora.counts import GROUP_NAMES
 from tailora.metrics import RunMetrics
 from tailora.numbers import counted, integer, percent
@@ -26,6 +26,7 @@ from tailora.report.ground_section import ground_section
 from tailora.report.scene_section import legend_picture
 from tailora.report.style import image_uri
 from tailora.report.task_tables import class_row, gain_notes, resampled, scored, terminal_table
+from tailora.report.window_section import GAP, NO_LABEL, beside, worst_section
 from tailora.runs.result import RunResult
 
 _PIXELS: Final = ("pixels", "Pixels")
@@ -38,10 +39,6 @@ _OF_OBJECTS: Final = (
 _LAST: Final = "Where groups are those of objects, a third of the classes each by training objects."
 NO_PANEL: Final = -2
 """In the place of a mask that there is not."""
-_GAP: Final = 4  # white pixels between panels
-_WRONG: Final = (215, 48, 31)
-_IGNORED: Final = (255, 255, 255)
-_FAINT: Final = 0.35  # of the colour of what is right
 
 
 def pixels_section(run: RunResult) -> Section:
@@ -209,29 +206,15 @@ def _scores_of(row: Mapping[str, Any]) -> list[Cell]:
 
 def windows_section(run: RunResult) -> Section:
     """Image, truth, prediction and errors of the windows with most errors of rare classes."""
-    needed = [f"window_{name}" for name in ("picture", "truth", "predicted", "class", "iou", "id")]
-    if not run.has_evidence(*needed):
-        none = "no pixel of a rare class is wrong"
-        return left_out(*_WINDOWS, none if needed[0] in run.evidence else "report.npz is missing")
     caption = (
         "Test images with the most wrong pixels of a tail class, rarest first. From left to right: "
-        "image, truth, prediction, errors (red; white pixels have no label). Colours are those of "
-        "maps."
+        "image, truth, prediction, errors (orange; white pixels have no label). Colours are those "
+        "of maps."
     )
-    colours = class_colours(run.class_names)
-    pictures, truths, said, classes, ious, ids = (run.evidence[name] for name in needed)
-    items = []
-    for i in range(len(pictures)):
-        name, share = run.class_names[int(classes[i])], percent(float(ious[i]))
-        items.append(
-            Thumbnail(
-                image_uri(_strip(pictures[i], truths[i], said[i], colours), at_most=1024),
-                f"image, truth, prediction and errors of {ids[i]}",
-                (f"{name}: IoU {share} % here", str(ids[i])),
-            )
-        )
-    legend = legend_picture(run.class_names, ["#{:02x}{:02x}{:02x}".format(*c) for c in colours])
-    return Section(*_WINDOWS, caption, (legend, Gallery(tuple(items), wide=True)))
+    none = "no pixel of a rare class is wrong"
+    texts = caption, "image, truth, prediction and errors", none
+    names = run.class_names
+    return worst_section(run, _WINDOWS, texts, names, class_colours(names), np.arange(len(names)))
 
 
 def raters_section(run: RunResult) -> Section | None:
@@ -255,7 +238,7 @@ def raters_section(run: RunResult) -> Section | None:
         )
         for i in range(len(pictures))
     ]
-    legend = legend_picture(run.class_names, ["#{:02x}{:02x}{:02x}".format(*c) for c in colours])
+    legend = legend_picture(run.class_names, [hex_colour(one) for one in colours])
     return Section(*_RATERS, caption, (legend, Gallery(tuple(items), wide=True)))
 
 
@@ -266,34 +249,14 @@ def _two_rows(
     colours: Sequence[tuple[int, int, int]],
 ) -> NDArray[np.uint8]:
     """The picture and masks of raters above, masks of a model below them."""
-    palette = np.array([*colours, _IGNORED, _IGNORED], dtype=np.uint8)  # of -1 and -2 the last
+    palette = np.array([*colours, NO_LABEL, NO_LABEL], dtype=np.uint8)  # of -1 and -2 the last
     shown = max((masks > NO_PANEL).any(axis=(1, 2)).sum(), (said > NO_PANEL).any(axis=(1, 2)).sum())
-    gap = np.full((len(picture), _GAP, 3), 255, dtype=np.uint8)
-    above, below = [picture], [np.full_like(picture, 255)]
-    for rated, own in zip(masks[:shown], said[:shown], strict=True):
-        above += [gap, palette[rated]]
-        below += [gap, palette[own]]
-    rows = [np.concatenate(row, axis=1) for row in (above, below)]
-    return np.concatenate([rows[0], np.full_like(rows[0][:_GAP], 255), rows[1]])
+    above = beside([picture, *palette[masks[:shown]]])
+    below = beside([np.full_like(picture, 255), *palette[said[:shown]]])
+    return np.concatenate([above, np.full_like(above[:GAP], 255), below])
 
 
 def class_ground_section(run: RunResult) -> Section | None:
     """Test images in their places: truth, prediction and errors."""
     classes = run.class_names
     return ground_section(run, classes, class_colours(classes), np.arange(len(classes)))
-
-
-def _strip(
-    picture: NDArray[np.uint8],
-    truth: NDArray[np.integer],
-    said: NDArray[np.integer],
-    colours: Sequence[tuple[int, int, int]],
-) -> NDArray[np.uint8]:
-    """Four panels side by side (side, 4 sides and gaps, 3)."""
-    palette = np.array([*colours, _IGNORED], dtype=np.uint8)  # of -1 the last
-    own, found = palette[truth], palette[said]
-    faint = (255 - _FAINT * (255 - found.astype(np.float64))).astype(np.uint8)
-    errors = np.where((truth != said)[..., None], np.array(_WRONG, dtype=np.uint8), faint)
-    errors[truth < 0] = _IGNORED
-    gap = np.full((len(picture), _GAP, 3), 255, dtype=np.uint8)
-    return np.concatenate([picture, gap, own, gap, found, gap, errors], axis=1)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailora.errors import DataError
-from tailora.tasks.ground_maps import ground_maps, wrong_and_labelled
+from tailora.tasks.ground_maps import ground_maps
 from tailora.tasks.segmentation import (
     Segmentation,
     pixel_logits,
@@ -23,6 +23,7 @@ from tailora.tasks.segmentation import (
 )
 from tailora.tasks.task import Measured
 from tailora.tasks.tokens import token_encoder
+from tailora.tasks.worst_windows import worst_windows
 from tailora.transitions import Transitions, parse_transitions
 
 if TYPE_CHECKING:
@@ -173,12 +174,12 @@ class Change(Segmentation):
     def measure(self, measured: Measured) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Metrics of change over pixels of every row of the results."""
         from tailora.metrics.change import SCORES, ChangeCounts, change_metrics
-        from tailora.metrics.segmentation import interval, number
+        from tailora.metrics.segmentation import interval, number, pixel_table, sums_of
 
         found = _parsed(tuple(measured.classes))
         counts = [ChangeCounts(len(found.covers), found.change_table) for _ in measured.rows]
         used: list[int] = []
-        wrong, labelled = np.zeros((2, len(measured.samples)), dtype=np.int64)
+        areas = np.zeros((len(measured.samples), 3, len(measured.classes)), dtype=np.int64)
         for i in range(len(measured.samples)):
             truth = true_classes(measured, i)
             if truth is None or not (truth >= 0).any():
@@ -190,7 +191,8 @@ class Change(Segmentation):
             ]
             for own_said, one in zip(said, counts, strict=True):
                 one.add(_dates(truth, found), _dates(own_said, found))
-            wrong[i], labelled[i] = wrong_and_labelled(*_stays_as_one(found, truth, said[-1]))
+            both = _stays_as_one(found, truth, said[-1])
+            areas[i] = sums_of(pixel_table(*both, len(measured.classes)))
         units = list(used) if measured.units is None else measured.units[used].tolist()
         options: dict[str, Any] = {
             "replicates": measured.replicates, "confidence": measured.confidence,
@@ -219,6 +221,11 @@ class Change(Segmentation):
                     f"{name}_interval": ends if len(set(units)) > 1 else None,
                 }
             differences.append(entry)
+        decide = partial(self.truth_and_said, measured)
+        hits, true, _ = np.moveaxis(areas, 1, 0)
+        labelled, right = true.sum(axis=1), hits.sum(axis=1)
+        rare = [c for c in measured.groups.tail if found.changed[c]]
+        worst = worst_windows(measured, used, areas[used], rare, decide)
         return {
             "pairs": len(used),
             "unit": "pair" if measured.units is None else "group",
@@ -228,7 +235,7 @@ class Change(Segmentation):
             "rows": rows,
             "differences": differences,
             **_false_alarms(measured, found),
-        }, ground_maps(measured, wrong, labelled, partial(self.truth_and_said, measured))
+        }, worst | ground_maps(measured, labelled - right, labelled, decide)
 
     def truth_and_said(
         self, measured: Measured, i: int
@@ -257,10 +264,14 @@ class Change(Segmentation):
         return ChangeSums(measured.image_units, sums, tables)
 
     def sections(self) -> "Sequence[Callable[[RunResult], Section | None]]":
-        """Scores of change, recall of each transition, and the ground of the test pairs."""
-        from tailora.report.change_sections import change_ground_section, changes_section
+        """Scores of change, the ground of the test pairs, and the worst pairs."""
+        from tailora.report.change_sections import (
+            change_ground_section,
+            change_windows_section,
+            changes_section,
+        )
 
-        return changes_section, change_ground_section
+        return changes_section, change_ground_section, change_windows_section
 
     def shown(self, metrics: "RunMetrics") -> Sequence[Any]:
         """The table of scores of change."""

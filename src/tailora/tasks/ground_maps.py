@@ -6,7 +6,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tailora.data.masks import IGNORED
 from tailora.data.scenes.ground import Ground, grounds_of
 from tailora.tasks.task import Measured
 
@@ -33,7 +32,7 @@ def ground_maps(
             the encoder sees it.
 
     Returns:
-        `ground_truth` and `ground_said` (grounds, rows, columns), `IGNORED` without a label and
+        `ground_truth` and `ground_said` (grounds, rows, columns), -1 without a label and
         `NOT_HELD_OUT` between windows, in a corner of which each has `ground_size` (grounds, 2);
         `ground_name`, `ground_wrong`, the share of wrong pixels, `ground_labelled` and
         `ground_pixels` along a side of a cell of each; and `ground_count` of all there are. Empty
@@ -111,9 +110,3 @@ def _in_corners(maps: list[NDArray[np.int16]]) -> NDArray[np.int16]:
     for k, one in enumerate(maps):
         found[k, : one.shape[0], : one.shape[1]] = one
     return found
-
-
-def wrong_and_labelled(truth: NDArray[np.integer], said: NDArray[np.integer]) -> tuple[int, int]:
-    """Count the wrong pixels of an image, and those that have a class."""
-    known = truth > IGNORED
-    return int((truth != said)[known].sum()), int(known.sum())

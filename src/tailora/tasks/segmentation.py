@@ -24,6 +24,7 @@ from tailora.errors import DataError
 from tailora.tasks.ground_maps import ground_maps
 from tailora.tasks.task import Measured, PlacedRow, Task
 from tailora.tasks.tokens import token_encoder, token_names
+from tailora.tasks.worst_windows import small_mask, small_picture, worst_windows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 _ENLARGED: Final = 1.5  # image pixels for each pixel of a window: tokens are coarse
 _TOKENS: Final = (8, 16)  # along a side of an image, at least and at most, unless a size is given
 _TAU: Final = 0.5  # the best mean IoU on validation, with any features
-_WINDOWS: Final = 8  # shown in the report
-_SHOWN: Final = 128  # pixels along a side of one
 _RATED: Final = 3  # images whose raters are shown
 _PANELS: Final = 5  # masks of each, of raters and of what is predicted
 _Rated = list[list[NDArray[np.int16]]]
@@ -284,8 +283,10 @@ class Segmentation(Task):
         hits, true, _ = np.moveaxis(areas, 1, 0)
         labelled, wrong = np.zeros((2, len(measured.samples)), dtype=np.int64)
         labelled[used], wrong[used] = true.sum(axis=1), (true - hits).sum(axis=1)
-        maps = ground_maps(measured, wrong, labelled, partial(self.truth_and_said, measured))
-        return entry, _windows(measured, np.array(used), areas) | maps | rated
+        decide = partial(self.truth_and_said, measured)
+        maps = ground_maps(measured, wrong, labelled, decide)
+        worst = worst_windows(measured, used, areas, measured.groups.tail, decide)
+        return entry, worst | maps | rated
 
     def truth_and_said(
         self, measured: Measured, i: int
@@ -400,7 +401,7 @@ def _of_raters(
         drawn = [_drawn(row, rated[0], masks[0].shape) for row in measured.rows]
         if found.add(masks, said, unit_of[rated[0]], drawn):
             panels = masks, [said[-1], *(drawn[-1] or [])]
-            small = [[_small(mask) for mask in few[:_PANELS]] for few in panels]
+            small = [[small_mask(mask) for mask in few[:_PANELS]] for few in panels]
             shown.append((-found.raters[-1], rated[0], small))
             shown = sorted(shown, key=lambda entry: entry[:2])[:_RATED]
     summary = found.summary(
@@ -421,7 +422,7 @@ def _rated_arrays(
     found: dict[str, list[Any]] = {name: [] for name in ("picture", "masks", "said", "id")}
     for i, (masks, said) in shown:
         sample = int(measured.samples[i])
-        found["picture"].append(_picture(measured, sample))
+        found["picture"].append(small_picture(measured, sample))
         for name, few in (("masks", masks), ("said", said)):
             gap = [np.full_like(few[0], NO_PANEL)] * (_PANELS - len(few))
             found[name].append(np.stack([*few, *gap]))
@@ -531,49 +532,3 @@ def pixel_logits(logits: NDArray[np.floating], shape: tuple[int, ...]) -> "Tenso
 def classes_of(logits: NDArray[np.floating], shape: tuple[int, ...]) -> NDArray[np.int64]:
     """Class index of each pixel, of the shape `shape`; see `pixel_logits`."""
     return pixel_logits(logits, shape).argmax(dim=0).numpy()
-
-
-def _windows(
-    measured: Measured, used: NDArray[np.int64], areas: NDArray[np.int64]
-) -> dict[str, NDArray[Any]]:
-    """Pictures, masks and predictions of the windows with most errors of each rare class."""
-    hits, true, predicted = np.moveaxis(areas, 1, 0)
-    wrong = true + predicted - 2 * hits
-    rarest = sorted(measured.groups.tail, key=lambda c: measured.train_pixels[c])
-    chosen: dict[int, int] = {}
-    for turn in range(len(used)):
-        for c in rarest:
-            order = np.argsort(-wrong[:, c], kind="stable")
-            if len(chosen) < _WINDOWS and wrong[order[turn], c]:
-                chosen.setdefault(int(order[turn]), c)
-    found: dict[str, list[Any]] = {
-        name: [] for name in ("picture", "truth", "predicted", "class", "iou", "id")
-    }
-    for at, c in chosen.items():
-        i = int(used[at])
-        truth = true_classes(measured, i)
-        if truth is None:
-            continue
-        said = classes_of(measured.rows[-1].logits(np.array([i]))[0], truth.shape)
-        sample = int(measured.samples[i])
-        picture = _picture(measured, sample)
-        union = true[at, c] + predicted[at, c] - hits[at, c]
-        values = (picture, _small(truth), _small(said), c, hits[at, c] / union)
-        for name, value in zip(found, (*values, measured.data.source.id(sample)), strict=True):
-            found[name].append(value)
-    return {f"window_{name}": np.array(values) for name, values in found.items()}
-
-
-def _picture(measured: Measured, sample: int) -> NDArray[np.uint8]:
-    """A sample of the data as the encoder sees it (side, side, 3)."""
-    from tailora.data import resize
-    from tailora.report.style import as_picture
-
-    image = measured.data.source.read(sample)
-    return as_picture(resize(image, _SHOWN, fit=measured.fit), measured.data.bands)
-
-
-def _small(mask: NDArray[np.integer]) -> NDArray[np.int16]:
-    """Show a mask at the size of pictures, by its nearest pixels."""
-    rows, columns = ((np.arange(_SHOWN) + 0.5) * n / _SHOWN for n in mask.shape)
-    return mask[np.ix_(rows.astype(int), columns.astype(int))].astype(np.int16)
