@@ -1,6 +1,7 @@
 """Segmentation through the command line: pairs of images and masks to metrics over pixels."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +12,13 @@ from scipy import ndimage
 from sklearn.metrics import jaccard_score
 
 import tailora as package
+from tailora.backbones import load_backbone
 from tailora.cli.options import chosen_recipe
+from tailora.config.recipe import Recipe
 from tailora.heads import map_probe
 from tailora.heads.map_probe import finest
 from tailora.inference.predict_masks import drawn_classes
+from tailora.methods.prepare import resolve_recipe
 from tailora.metrics.raters import mask_distance
 from tailora.storage import read_json
 from tailora.tasks.segmentation import classes_of, pixel_logits, token_classes
@@ -188,6 +192,53 @@ def test_the_size_of_images_follows_the_windows(pairs, encoder, tmp_path):
     succeed("fit", pairs, "--out", run, "--backbone", encoder, *few, "--ignore", "255",
             "--method", "zero-shot")  # fmt: skip
     assert read_json(run / "run.json")["input"]["image_size"] == 56
+
+
+@pytest.mark.parametrize("task", ["segment", "change"])
+def test_upsampled_images_have_twice_as_many_tokens_along_a_side(task, encoder):
+    """Of patches of 7: at least 8 along a side, at most 16, else one and a half of the window's."""
+    found, loaded = [], load_backbone(str(encoder))
+    for side in (24, 56, 300):
+        data = SimpleNamespace(
+            indices=lambda _: np.zeros(1, int),
+            source=SimpleNamespace(read=lambda _, side=side: np.zeros((3, side, side))),
+        )
+        recipe = Recipe().override({"task": task, "probe.detail": "upsample"})
+        resolved = resolve_recipe(recipe, loaded, data)
+        found.append(resolved.data.image_size)
+        assert resolve_recipe(resolved, loaded, data) == resolved
+    assert found == [7 * 16, 7 * 24, 7 * 32]
+
+
+def test_upsampled_images_are_those_of_that_size(pairs, encoder, tmp_path, refuse):
+    """A run is to the digit that with --image-size, and predicts and maps at it."""
+    few = [word for word in OPTIONS if word not in ("--image-size", "28", "logit-adjusted")]
+    base = ("--backbone", encoder, "--method", "zero-shot", "--ignore", "255", *few[:-1])
+    head = "logit-adjusted"
+    run, known = tmp_path / "run", tmp_path / "known"
+    succeed("fit", pairs, "--out", run, *base, "--probe", f"{head}:detail=upsample")
+    succeed("fit", pairs, "--out", known, *base, "--probe", head, "--image-size", "112")
+    assert read_json(run / "run.json")["input"]["image_size"] == 112
+    metrics = [read_json(folder / "metrics.json")["task"] for folder in (run, known)]
+    assert metrics[0] == metrics[1]
+    found = json.loads(succeed("evaluate", run, pairs, "--ignore", 255, "--json", "--quiet").out)
+    assert found["task"]["rows"][-1]["mean_iou"]["all"] == pytest.approx(
+        metrics[0]["rows"][-1]["mean_iou"]["all"], abs=0.02
+    )
+    succeed("predict", run, pairs / "images", "--out", tmp_path / "masks", "--quiet")
+    said, _ = mapped(run, write_scene(tmp_path / "a.tif", picture(pairs)), tmp_path / "map.tif")
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "masks" / "00.png")), said)
+    upsample = ("--set", "probe.detail=upsample")
+    refuse("fit", pairs, *base, *upsample, "--image-size", "28", says=["leave one of them out"])
+    chips = write_chips(tmp_path / "chips", {"a": 4, "b": 4})
+    refuse("fit", chips, "--backbone", encoder, *upsample, says=["choose a size with --image-size"])
+    both = ("compare", pairs, "--out", "new", *base[:2], *base[4:], "--methods", "zero-shot")
+    for words in (
+        ("--vary", "probe.detail=none,upsample"),
+        ("--probes", f"{head},{head}:detail=upsample"),
+        ("--probes", "dpt:detail=stem", *upsample),
+    ):
+        refuse(*both, *words, says=["make a comparison for each --image-size"])
 
 
 def test_losses_of_overlap_train_the_adapter_and_the_head(pairs, encoder, tmp_path):

@@ -352,7 +352,9 @@ class ProbeOptions:
             all layers have tokens of one size. Possible for zero-shot, LoRA and fine-tuning.
         detail: `"stem"`: a head on maps with logits finer than tokens (`dpt`, `pulaski`,
             `upernet`, `vit-p`) also sees the pixels under each token, through convolutions of its
-            own; `"none"`: tokens alone.
+            own; `"upsample"`: in segmentation and change all of the run sees images at twice the
+            side that they would have, so twice as many tokens along it; a run keeps that as its
+            `data.image_size`. `"none"`: tokens alone.
         smoothing: Share, in [0, 1], of the mean logits of the `neighbours` most similar images
             among those that are predicted together, for a map among chips drawn from its scene; 0
             predicts every image by itself. Above 0 a run cannot predict a single image.

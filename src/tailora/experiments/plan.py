@@ -15,7 +15,13 @@ from tailora.config.recipe import Recipe, parse_assignment, recipe_keys
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError, unknown_name
 from tailora.heads.probes import find_probe, probe_names
-from tailora.methods.checks import check_choices, check_own_head, check_probe, check_task
+from tailora.methods.checks import (
+    UPSAMPLE,
+    check_choices,
+    check_own_head,
+    check_probe,
+    check_task,
+)
 from tailora.methods.method import PLAIN, Method, find_method
 from tailora.tasks.task import find_task
 
@@ -242,6 +248,7 @@ def check_plan_choices(plan: Plan) -> None:
     """
     for probe in plan.probes:
         check_probe(probe)
+    _check_one_size(plan)
     for row in plan.adaptations:
         check_choices(row.recipe)
         for probe in plan.probes:
@@ -259,6 +266,18 @@ def check_plan(plan: Plan, counts: ClassCounts) -> None:
     check_plan_choices(plan)
     for probe in plan.probes:
         find_probe(probe.kind).check(probe.options, counts)
+
+
+def _check_one_size(plan: Plan) -> None:
+    """Reject images at twice their usual side for some rows: what they decide about differs."""
+    rows = {row.recipe.probe.detail for row in plan.adaptations}
+    named = {probe.detail for probe in plan.probes if probe.detail is not None}
+    if UPSAMPLE in rows | named and (len(rows) > 1 or named):
+        raise ConfigError(
+            f"detail={UPSAMPLE!r} sets the size of images, and rows are compared on images of one "
+            f"size: give it to all with --set probe.detail={UPSAMPLE}, or make a comparison for "
+            "each --image-size"
+        )
 
 
 def _check_idle(row: Adaptation, probes: Sequence[ProbeChoice]) -> None:

@@ -53,7 +53,10 @@ from tailora.train.subsets import thinned_counts
 from tailora.train.trackers import check_trackers
 from tailora.transitions import transition_name
 
-_DETAILS: Final = ("none", "stem")
+UPSAMPLE: Final = "upsample"
+"""Of `probe.detail`: what the size of images says once a recipe is resolved."""
+_STEM: Final = "stem"
+_DETAILS: Final = ("none", _STEM, UPSAMPLE)
 _HEAD_STARTS: Final = ("probe", "zero")
 _BY_LOSS: Final = (
     "head_start",
@@ -79,6 +82,7 @@ def check_task(recipe: Recipe, task: Task, method: str | None = None) -> None:
         ConfigError: The message names the method, objective, mixing or head that needs it.
     """
     check_maps(recipe, recipe.probe.loss, task)
+    _check_upsampled(recipe, task)
     for key in ("detector", "box_loss", "presence"):
         value = getattr(recipe.train, key)
         if not task.detects and value != getattr(TrainOptions, key):
@@ -114,6 +118,22 @@ def check_task(recipe: Recipe, task: Task, method: str | None = None) -> None:
             )
     if task.detects:
         _check_detector(recipe, task)
+
+
+def _check_upsampled(recipe: Recipe, task: Task) -> None:
+    """Reject images at twice their usual side where that is not of tokens, or a side is given."""
+    if recipe.probe.detail != UPSAMPLE:
+        return
+    if not task.upsamples:
+        raise ConfigError(
+            f"probe.detail={UPSAMPLE!r} doubles windows of task 'segment' or 'change', and this is "
+            f"task {task.name!r}: choose a size with --image-size"
+        )
+    if recipe.data.image_size is not None:
+        raise ConfigError(
+            f"probe.detail={UPSAMPLE!r} doubles the usual size of images, but --image-size "
+            f"(data.image_size={recipe.data.image_size}) already says it: leave one of them out"
+        )
 
 
 def _check_recut(train: TrainOptions, task: Task) -> None:
@@ -184,7 +204,7 @@ def check_maps(recipe: Recipe, probe: str, task: Task) -> None:
     """
     head = find_probe(probe)
     sees_pixels = task.per_pixel and isinstance(head, MapProbe) and head.fine
-    if recipe.probe.detail != "none" and not sees_pixels:
+    if recipe.probe.detail == _STEM and not sees_pixels:
         *fine, last = (name for name in probe_names() if getattr(find_probe(name), "fine", False))
         raise ConfigError(
             f"detail={recipe.probe.detail!r} shows pixels to --probe {', '.join(fine)} or {last} "
@@ -719,7 +739,7 @@ def _check_detail(recipe: Recipe) -> None:
     """Reject an unknown way to see what is smaller than a token, and features that move."""
     if recipe.probe.detail not in _DETAILS:
         raise unknown_name("probe.detail", recipe.probe.detail, _DETAILS)
-    if recipe.probe.detail != "none" and not find_method(recipe.method).layered:
+    if recipe.probe.detail == _STEM and not find_method(recipe.method).layered:
         raise ConfigError(
             f"method {recipe.method!r} has features of tokens alone; leave out probe.detail"
         )

@@ -20,14 +20,20 @@ from tailora.backbones.layout import spread_layers
 from tailora.backbones.stem import StemPlan, find_stem
 from tailora.backbones.symmetries import VIEWS
 from tailora.config.probe_choice import own_probe
-from tailora.config.recipe import AUTO, BackboneOptions, Recipe
+from tailora.config.recipe import AUTO, BackboneOptions, ProbeOptions, Recipe
 from tailora.counts import ClassCounts
 from tailora.data import Dataset, PreparedImages, prepare_images
 from tailora.errors import BackboneError, ConfigError, DataError
 from tailora.heads.probes import find_probe
 from tailora.methods.auto_training import with_training
 from tailora.methods.band_choice import band_numbers, describe, normalised, with_range_check
-from tailora.methods.checks import check_encoder, check_recipe, check_task, check_text
+from tailora.methods.checks import (
+    UPSAMPLE,
+    check_encoder,
+    check_recipe,
+    check_task,
+    check_text,
+)
 from tailora.methods.job import Job
 from tailora.methods.method import Method, find_method, stood_on
 from tailora.methods.names import check_names
@@ -40,6 +46,7 @@ from tailora.runs.weights import is_saved
 from tailora.storage import guard_disk
 from tailora.tasks.task import USUAL_PATCH, find_task
 
+_UPSAMPLED: Final = 2  # times the usual side of images
 _DIGITAL: Final = 10_000.0  # integer files store reflectance times this
 
 
@@ -241,8 +248,8 @@ def resolve_recipe(recipe: Recipe, loaded: LoadedBackbone, images: Dataset) -> R
         find_task(recipe.task), recipe.data, recipe.adapter, recipe.train
     )  # fmt: skip
     if data.image_size is None:
-        own = task.image_size(images, loaded.patch_size)
-        data = replace(data, image_size=own or _default_size(loaded.patch_size))
+        own = task.image_size(images, loaded.patch_size) or _default_size(loaded.patch_size)
+        data = replace(data, image_size=own * (_UPSAMPLED if _upsampled(recipe) else 1))
     method = find_method(recipe.method)
     if not method.trains:
         adapter = replace(adapter, rank=None)
@@ -251,6 +258,8 @@ def resolve_recipe(recipe: Recipe, loaded: LoadedBackbone, images: Dataset) -> R
     if train.lr is None:
         train = replace(train, lr=method.learning_rate)
     probe = recipe.probe
+    if _upsampled(recipe):  # which the size of images says from here on
+        probe = replace(probe, detail=ProbeOptions.detail)
     if probe.views is None:
         probe = replace(probe, views=_default_views(recipe))
     usual = task.head_options(probe.loss)
@@ -259,6 +268,10 @@ def resolve_recipe(recipe: Recipe, loaded: LoadedBackbone, images: Dataset) -> R
         probe = replace(probe, layers=_default_layers(recipe, loaded))
     recipe = replace(recipe, data=data, adapter=adapter, train=train, probe=probe)
     return replace(recipe, backbone=_resolve_backbone(recipe, loaded))
+
+
+def _upsampled(recipe: Recipe) -> bool:
+    return recipe.probe.detail == UPSAMPLE and find_task(recipe.task).upsamples
 
 
 def _resolve_backbone(recipe: Recipe, loaded: LoadedBackbone) -> BackboneOptions:

@@ -56,6 +56,7 @@ class Segmentation(Task):
     per_image = False
     per_pixel = True
     recuts = True
+    upsamples = True
     scored = "the class of tokens; scores over pixels are IoU"
     defaults = MappingProxyType({"probe.loss": "dpt"})
 

@@ -132,6 +132,7 @@ class Task:
             for, e.g. `"the class of tokens"`; reports say so.
         transitions: Whether classes are transitions between two dates.
         recuts: Whether windows can be re-cut around a pixel of a class; see `recut`.
+        upsamples: Whether `probe.detail = "upsample"` doubles `image_size`.
         defaults: Recipe keys for which the command line has another default in this task.
     """
 
@@ -147,6 +148,7 @@ class Task:
     scored: ClassVar[str] = ""
     transitions: ClassVar[bool] = False
     recuts: ClassVar[bool] = False
+    upsamples: ClassVar[bool] = False
     defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     # data
