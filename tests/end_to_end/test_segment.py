@@ -8,6 +8,7 @@ import pytest
 import rasterio
 import torch
 from PIL import Image
+from safetensors.numpy import load_file
 from scipy import ndimage
 from sklearn.metrics import jaccard_score
 
@@ -301,6 +302,33 @@ def test_deblora_may_move_objects_in_place_of_tokens(pairs, encoder, tmp_path, r
         "deblora.unit=object",
         says=["deblora.unit='object' needs classes of pixels"],
     )
+
+
+def test_points_of_vit_p_learn_from_tokens_that_deblora_moved(pairs, encoder, tmp_path, refuse):
+    """Its point classifier alone differs, and only in the row of debLoRA; runs predict with it."""
+    words = ("--backbone", encoder, *IN_ALL, "--ignore", "255", "--method", "deblora",
+             "--set", "deblora.clusters=4", "--set", "deblora.epochs=1",
+             "--set", "deblora.pull=0.8")  # fmt: skip
+    heads = {}
+    for chosen in ("features", "targets"):
+        run = tmp_path / chosen
+        succeed("fit", pairs, "--out", run, *words, "--set", f"deblora.head={chosen}",
+                "--probe", "vit-p:channels=8:epochs=2")  # fmt: skip
+        heads[chosen] = [
+            load_file(path)
+            for path in (run / "head.safetensors", *sorted(run.glob("*/lora/head.safetensors")))
+        ]
+    assert len(heads["features"]) == 2
+    for before, after, differ in zip(
+        *heads.values(), ({"point.weight", "point.bias"}, set()), strict=True
+    ):
+        found = {key for key in before if not np.array_equal(before[key], after[key])}
+        assert found == differ
+    out = succeed("evaluate", run, pairs, "--ignore", 255, "--json", "--quiet").out
+    assert json.loads(out)["task"]["rows"][-1]["head"] == "vit-p"
+    moving = ("--set", "deblora.head=targets")
+    refuse("fit", pairs, "--out", "new", *words, *moving, "--probe", "dpt",
+           says=["leave it at features, or choose vit-p"])  # fmt: skip
 
 
 @pytest.mark.parametrize("head", [

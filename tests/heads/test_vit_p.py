@@ -107,6 +107,28 @@ def test_the_classifier_of_points_finds_more_of_a_rare_class(data):
     check_kept(find_probe("vit-p"), head, data.val_maps.features, 2, OPTIONS | {"share": 0.6})
 
 
+def test_points_learn_from_moved_rows_all_classes_alike(data):
+    """N(-1, 1) and N(1, 1) along the last dimension, 19 : 1: the border of equal shares is 0.
+
+    That of the shares as they are is log(19) / 2, about 1.5. The proposer is that of maps, to the
+    bit: there the first dimension tells classes apart, and the last nothing.
+    """
+    rng = np.random.default_rng(1)
+    labels = np.repeat([0, 1], [3800, 200])
+    rows = rng.normal(size=(4000, 3)).astype(np.float32)
+    rows[:, 2] += 2 * labels - 1
+    moved = replace(data, features=rows, labels=labels, moved=True)
+    plain, head = (find_probe("vit-p").fit(one, OPTIONS) for one in (data, moved))
+    own, other = plain.state_dict(), head.state_dict()
+    differ = {key for key in own if not torch.equal(own[key], other[key])}
+    assert differ == {"point.weight", "point.bias"}
+    along = (other["point.weight"][1] - other["point.weight"][0]) / other["spread"]
+    assert along.abs().argmax() == 2
+    bias = other["point.bias"][1] - other["point.bias"][0] - along @ other["mean"]
+    assert -bias / along[2] == pytest.approx(0, abs=0.25)
+    np.testing.assert_allclose(along[:2] / along[2], 0, atol=0.2)
+
+
 def test_it_learns_from_maps_without_finer_labels(data):
     maps = replace(data.maps, finer=None)
     head = find_probe("vit-p").fit(replace(data, maps=maps), OPTIONS | {"epochs": 1})

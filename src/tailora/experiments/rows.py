@@ -88,7 +88,8 @@ def validation_shares(job: Job, method: Method, probe: ProbeChoice) -> Rows:
     val = method.features(job, "val")
     own = method.own_head(job)
     maps = head_maps(job, method, probe)
-    head = fit_head(job, probe, *head_rows(job, method), val, own=own, maps=maps)
+    moved = method.moves(job.recipe)
+    head = fit_head(job, probe, *head_rows(job, method), val, own=own, maps=maps, moved=moved)
     return _split_shares(job, method, head, "val", val)
 
 
@@ -107,7 +108,8 @@ def row_output(
     views = turned_views(job, method) if find_probe(probe.kind).views else None
     own = method.own_head(job)
     maps = head_maps(job, method, probe)
-    head = fit_head(job, probe, train, labels, val, views=views, own=own, maps=maps)
+    moved = method.moves(job.recipe)
+    head = fit_head(job, probe, train, labels, val, views=views, own=own, maps=maps, moved=moved)
     val_shares = _split_shares(job, method, head, "val", val)
     output = MethodOutput(
         row.name,

@@ -326,6 +326,8 @@ class MapProbe(Probe):
                 how = {"loss": loss, "epochs": epochs, "rate": known["rate"]}
                 if known.get("bins"):
                     how["bins"] = True
+                if data.moved and self.learns_moved:
+                    how["moved"] = data.features, data.labels
                 self.learn(head, maps, data.counts, **how)
             return head.eval()
 
@@ -348,7 +350,8 @@ class MapProbe(Probe):
             head: From `module`.
             maps: Training images.
             counts: Training samples per class.
-            how: Loss, epochs and rate, see `train_map_head`.
+            how: Loss, epochs and rate, see `train_map_head`; `moved` features and classes for heads
+                that have `learns_moved`.
         """
         del counts  # for heads whose classes have a meaning
         train_map_head(head, maps, **how)

@@ -80,6 +80,8 @@ class ProbeData:
             alone. 0 stands for all.
         maps: Training images with features at every place, for heads that need `maps`.
         val_maps: The same of validation.
+        moved: Whether training features were moved after they were extracted, so that they are no
+            longer those at the places of `maps`; for heads that have `learns_moved`.
     """
 
     features: Rows
@@ -97,6 +99,7 @@ class ProbeData:
     as_they_are: int = 0
     maps: Maps | None = None
     val_maps: Maps | None = None
+    moved: bool = False
 
 
 class Probe(ABC):
@@ -113,6 +116,8 @@ class Probe(ABC):
         own: Whether it is the head of the adapter's own training, which not every method has.
         maps: Whether it sees all places of an image at once: its module, which has `sees_maps`,
             takes features (images, rows, columns, width) and gives logits of each place.
+        learns_moved: Whether, though it sees maps, a part of it can learn from rows that a method
+            moved.
         transitions: Whether its classes are transitions between two dates, as in task `change`.
         is_linear: Whether it is a linear layer, from which the training of an adapter can start.
         kept: What `empty` needs beside its options, which `fit` adds to `CHOSEN` of its module.
@@ -124,6 +129,7 @@ class Probe(ABC):
     text = False
     own = False
     maps = False
+    learns_moved = False
     transitions = False
     is_linear = False
     kept: tuple[str, ...] = ()

@@ -4,6 +4,7 @@ Reference: Shahabodini et al., The Missing Point in Vision Transformers for Univ
 Segmentation, arXiv 2505.19795.
 """
 
+from collections.abc import Callable
 from typing import Any, Final, final
 
 import numpy as np
@@ -18,7 +19,9 @@ from tailora.counts import ClassCounts
 from tailora.errors import ConfigError
 from tailora.heads.dpt import DPTHead, DPTProbe
 from tailora.heads.map_probe import BANDS, FinerHead, MapHead, MapProbe, labelled_images, take_steps
-from tailora.heads.probe import Maps, Options, choices_of
+from tailora.heads.probe import Maps, Options, Rows, choices_of
+
+Draw = Callable[[NDArray[np.int64]], tuple[Tensor, Tensor]]
 
 _POINTS: Final = 64  # of each image in a step
 
@@ -128,42 +131,88 @@ def draw_points(targets: Tensor, points: int) -> Tensor:
     Returns:
         (maps, points).
     """
+    return torch.multinomial(_chances(targets), points, replacement=True)
+
+
+def _chances(targets: Tensor) -> Tensor:
+    """Weight of each place (maps, places), so that each class of a map has the same in all."""
     same = nn.functional.one_hot(targets.clamp_min(0)).float() * (targets >= 0)[..., None]
     of_class = (same * same.sum(dim=1, keepdim=True)).sum(dim=-1)
-    chances = torch.where(targets >= 0, 1 / of_class.clamp_min(1), 0.0)
-    return torch.multinomial(chances, points, replacement=True)
+    return torch.where(targets >= 0, 1 / of_class.clamp_min(1), 0.0)
 
 
-def train_points(head: ViTPHead, maps: Maps, *, epochs: int, rate: float) -> None:
+def of_maps(maps: Maps, width: int) -> Draw:
+    """Return what draws points of images, see `draw_points`.
+
+    Args:
+        maps: Training images.
+        width: Of the tokens: the first of the features.
+    """
+    grid = maps.features.shape[-3:-1]
+    features = maps.features.reshape(-1, *grid, maps.features.shape[-1])
+    targets = _known(maps)
+
+    def draw(images: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        wanted = torch.from_numpy(targets[images].astype(np.int64)).flatten(1)
+        points = draw_points(wanted, _POINTS)
+        under = torch.from_numpy(tokens_under(points.numpy(), targets.shape[1:], grid))
+        tokens = torch.from_numpy(features[images][..., :width].astype(np.float32)).flatten(1, 2)
+        rows = torch.take_along_dim(tokens, under[..., None], dim=1)
+        return rows.flatten(0, 1), wanted.gather(1, points).flatten()
+
+    return draw
+
+
+def of_rows(rows: Rows, labels: NDArray[np.int64]) -> Draw:
+    """Return what draws a class of the rows, all alike, and then a row of it: as many as of images.
+
+    Args:
+        rows: Tokens (rows, width).
+        labels: Their class indices (rows,).
+    """
+    chances = _chances(torch.from_numpy(labels)[None])[0]
+
+    def draw(images: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        drawn = torch.multinomial(chances, _POINTS * len(images), replacement=True).numpy()
+        return torch.from_numpy(rows[drawn]), torch.from_numpy(labels[drawn])
+
+    return draw
+
+
+def train_points(
+    head: ViTPHead, images: NDArray[np.int64], draw: Draw, *, epochs: int, rate: float
+) -> None:
     """Train the classifier of points, of a head that knows how features are standardised.
 
     Args:
         head: See `ViTPHead`.
-        maps: Training images.
-        epochs: Passes over the images, with some points of each.
+        images: Numbers of the training images that have a class.
+        draw: Gives tokens (points, width) and their classes (points,), for some of the images.
+        epochs: Passes over the images, with some points for each.
         rate: Peak learning rate.
     """
-    grid, width = maps.features.shape[-3:-1], maps.features.shape[-1]
-    features = maps.features.reshape(-1, *grid, width)
-    known = maps.targets if maps.finer is None else maps.finer
-    targets = known.reshape(-1, *known.shape[-2:])
     seen = slice(head.tokens)
 
-    def cost(images: NDArray[np.int64]) -> Tensor:
-        wanted = torch.from_numpy(targets[images].astype(np.int64)).flatten(1)
-        points = draw_points(wanted, _POINTS)
-        under = torch.from_numpy(tokens_under(points.numpy(), targets.shape[1:], grid))
-        tokens = torch.from_numpy(features[images][..., seen].astype(np.float32)).flatten(1, 2)
-        rows = torch.take_along_dim(tokens, under[..., None], dim=1)
-        logits = head.point((rows - head.mean[seen]) / head.spread[seen])
-        return cross_entropy(logits.flatten(0, 1), wanted.gather(1, points).flatten())
+    def cost(some: NDArray[np.int64]) -> Tensor:
+        rows, classes = draw(some)
+        return cross_entropy(head.point((rows - head.mean[seen]) / head.spread[seen]), classes)
 
-    take_steps(head.point.parameters(), labelled_images(targets), cost, epochs=epochs, rate=rate)
+    take_steps(head.point.parameters(), images, cost, epochs=epochs, rate=rate)
+
+
+def _known(maps: Maps) -> NDArray[np.integer]:
+    """Class of each place of single maps (maps, rows, columns), as fine as it is known."""
+    known = maps.targets if maps.finer is None else maps.finer
+    return known.reshape(-1, *known.shape[-2:])
 
 
 @final
 class ViTPProbe(MapProbe):
-    """A head whose segments are classified again by one point of each; see `ViTPHead`."""
+    """A head whose segments are classified again by one point of each; see `ViTPHead`.
+
+    Where a method moved the features of training (`deblora.head = "targets"` or `"both"`), the
+    classifier of points learns from those rows, all classes alike; the proposer from maps as ever.
+    """
 
     name = "vit-p"
     summary = (
@@ -171,6 +220,7 @@ class ViTPProbe(MapProbe):
         "of an image alike (Shahabodini et al., 2025)"
     )
     fine = True
+    learns_moved = True
 
     @property
     def options(self) -> dict[str, Any]:
@@ -191,6 +241,9 @@ class ViTPProbe(MapProbe):
 
     def learn(self, head: MapHead, maps: Maps, counts: ClassCounts, **how: Any) -> None:
         """Train its proposer, then its classifier of points; see `MapProbe.learn`."""
+        moved = how.pop("moved", None)
         super().learn(head, maps, counts, **how)
         if isinstance(head, ViTPHead):
-            train_points(head, maps, epochs=how["epochs"], rate=how["rate"])
+            draw = of_maps(maps, head.tokens) if moved is None else of_rows(*moved)
+            images = labelled_images(_known(maps))
+            train_points(head, images, draw, epochs=how["epochs"], rate=how["rate"])

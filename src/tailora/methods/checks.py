@@ -218,10 +218,11 @@ def check_maps(recipe: Recipe, probe: str, task: Task) -> None:
             f"{task.decision}: choose another, or --task "
             f"{'change' if head.transitions else 'segment'}"
         )
-    if recipe.deblora.head != "features":
+    if recipe.deblora.head != "features" and not head.learns_moved:
+        learning = [name for name in probe_names() if find_probe(name).learns_moved]
         raise ConfigError(
             f"probe {probe!r} sees maps of tokens, and deblora.head={recipe.deblora.head!r} moves "
-            "single tokens: leave it at features"
+            f"single tokens: leave it at features, or choose {' or '.join(learning)}"
         )
 
 

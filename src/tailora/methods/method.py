@@ -190,6 +190,10 @@ class Method:
         """Features (rows, width) and class indices (rows,) that a head is fitted on."""
         return self.features(job, "train"), job.decisions("train").labels
 
+    def moves(self, recipe: Recipe) -> bool:
+        """Whether rows of `training_set` are others than its features of these images."""
+        return False
+
     def with_head(self, job: Job) -> StageResult:
         """Fit the recipe's head on its features, or read the saved one."""
         folder = job.folder.stage(self.name)
@@ -325,6 +329,7 @@ def fit_head(
     views: tuple[Rows, Rows] | None = None,
     own: nn.Module | None = None,
     maps: tuple[Maps, Maps] | None = None,
+    moved: bool = False,
 ) -> nn.Module:
     """Fit a head; its hyperparameters are chosen on validation.
 
@@ -337,6 +342,7 @@ def fit_head(
         views: Features of two views of the images to predict; see `ProbeData`.
         own: The head that the features were trained with.
         maps: From `head_maps`.
+        moved: From `Method.moves`.
 
     Returns:
         A module from features (rows, width) to logits (rows, classes); see also `Probe.maps`.
@@ -357,6 +363,7 @@ def fit_head(
         own=own,
         maps=train_maps,
         val_maps=val_maps,
+        moved=moved,
         text=partial(text_head, job.loaded, job.counts.names, features=train),
     )
     with seeded(job.recipe.seed):  # third-party heads may draw from the global generator
@@ -477,7 +484,8 @@ def _fit_once(
         train, labels = head_rows(job, method)
         with job.folder.costs(method.name).measure("probe" if name == "head" else f"{name} probe"):
             maps = head_maps(job, method, probe)
-            head = fit_head(job, probe, train, labels, val, own=method.own_head(job), maps=maps)
+            own, moved = method.own_head(job), method.moves(job.recipe)
+            head = fit_head(job, probe, train, labels, val, own=own, maps=maps, moved=moved)
         options = getattr(head, CHOSEN, probe.options)
         seen = train if maps is None else np.asarray(maps[0].features[:_FEW])
         check_kept(find_probe(probe.kind), head, seen, facts.classes, options)

@@ -113,6 +113,10 @@ class DebLoRAMethod(Method):
             return targets, labels
         return np.concatenate([own, targets]), np.concatenate([labels, labels])
 
+    def moves(self, recipe: Recipe) -> bool:
+        """Whether its targets are among the rows."""
+        return recipe.deblora.head != "features"
+
     def calibration(self, job: Job) -> Calibration:
         """Clusters and moved features of the last round."""
         return self._calibration(job, job.recipe.deblora.rounds)
