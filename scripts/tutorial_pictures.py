@@ -2,6 +2,8 @@
 
     python scripts/tutorial_pictures.py map NAME SCENE_FOLDER LABELS.gpkg MAP.tif VALUES.tif TITLE
     python scripts/tutorial_pictures.py change NAME BEFORE.tif AFTER.tif CHANGE.tif
+    python scripts/tutorial_pictures.py truth NAME BEFORE.tif AFTER.tif CHANGE.tif LAND_BEFORE.tif
+        LAND_AFTER.tif COVERS.csv ROW COLUMN SIDE
 
 NAME.png is written to docs/images. Colours and names come from the map's own files, so the picture
 shows what a GIS shows.
@@ -38,7 +40,8 @@ UNDER = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.01), "ncols": 4, "fra
 def main() -> None:
     """Draw and save."""
     kind, name, *words = sys.argv[1:]
-    figure = {"map": scene_and_map, "change": dates_and_change}[kind](*words)
+    drawn = {"map": scene_and_map, "change": dates_and_change, "truth": change_and_truth}
+    figure = drawn[kind](*words)
     path = IMAGES / f"{name}.png"
     save(figure, path)
     print(path, path.stat().st_size)
@@ -64,11 +67,7 @@ def dates_and_change(before: str, after: str, change: str) -> Figure:
     pictures = [quick_look([Path(path)])[0] for path in (before, after)]
     with rasterio.open(before) as one, rasterio.open(after) as other:
         differs, _ = label((one.read() != other.read()).any(axis=0), np.ones((3, 3)))
-    with rasterio.open(change) as file:
-        changed, _, to, _ = file.read()
-        names = json.loads(file.tags()["TAILORA_CHANGE"])["classes"]
-    colours = np.zeros((256, 4), dtype=np.uint8)  # what is unchanged stays clear
-    colours[1 : 1 + len(names)] = [(*colour, 255) for colour in class_colours(names)]
+    (changed, _, to, _), names, colours = read_change(change)
     places = find_objects(differs)
     figure = Figure(figsize=(9, 3.2 * len(places)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -88,6 +87,55 @@ def dates_and_change(before: str, after: str, change: str) -> Figure:
     return figure
 
 
+def change_and_truth(
+    before: str, after: str, change: str, land_before: str, land_after: str, covers: str, *box: str
+) -> Figure:
+    """Draw a part of two dates, what it became in truth and by the map, and how sure that is."""
+    row, column, side = map(int, box)
+    part = slice(row, row + side), slice(column, column + side)
+    pictures = []
+    for path in (before, after):
+        with rasterio.open(path) as file:  # three bands of 8 bits, which are dark
+            pictures.append(np.moveaxis((1.6 * file.read()).clip(0, 255) / 255, 0, -1)[part])
+    bands, names, colours = read_change(change)
+    changed, _, to, sure = bands[(slice(None), *part)]
+    lines = [line.split(",") for line in Path(covers).read_text("utf-8").splitlines()]
+    number = np.zeros(256, dtype=int)
+    for value, name in lines:
+        number[int(value)] = names.index(name) + 1 if name in names else 0
+    with rasterio.open(land_before) as one, rasterio.open(land_after) as other:
+        first, second = (number[file.read(1)[part]] for file in (one, other))
+    truth = np.where((first != second) & (first > 0), second, 0)
+    figure = Figure(figsize=(9, 6.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = list(figure.subplots(2, 3).flat)
+    for axis, picture in zip(axes, pictures, strict=False):
+        axis.imshow(picture)
+    axes[3].imshow(colours[truth])
+    axes[4].imshow(colours[np.where(changed == 1, to, 0)])
+    shown = axes[5].imshow(sure, vmin=0, vmax=100, cmap="viridis")
+    titles = ("Before", "After", "", "Changed into: truth", "Changed into: map", "Confidence, %")
+    for axis, title in zip(axes, titles, strict=True):
+        axis.set(title=title, xticks=[], yticks=[])
+    legend = [
+        Patch(facecolor=colours[i] / 255, label=name) for i, name in enumerate(names, start=1)
+    ]
+    axes[2].axis("off")
+    axes[2].legend(handles=legend, loc="center", frameon=False, title="Changed into")
+    figure.colorbar(shown, ax=axes[5], location="bottom", fraction=0.05, pad=0.02, aspect=30)
+    return figure
+
+
+def read_change(path: str) -> tuple[NDArray[np.uint8], list[str], NDArray[np.uint8]]:
+    """Bands of a map of change, its land covers, and colours; what is unchanged is clear."""
+    with rasterio.open(path) as file:
+        bands = file.read()
+        names = json.loads(file.tags()["TAILORA_CHANGE"])["classes"]
+    colours = np.zeros((256, 4), dtype=np.uint8)
+    colours[1 : 1 + len(names)] = [(*colour, 255) for colour in class_colours(names)]
+    return bands, names, colours
+
+
 def frame(axes: list[Axes], titles: tuple[str, ...], extent: tuple[float, ...]) -> None:
     """Title and crop panels."""
     for axis, title in zip(axes, titles, strict=True):
@@ -98,7 +146,8 @@ def save(figure: Figure, path: Path) -> None:
     """Save with few colours: a picture in the documentation should load at once."""
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=80)
-    Image.open(drawn).convert("RGB").quantize(96).save(path, optimize=True)
+    covering = Image.Quantize.MAXCOVERAGE  # small areas keep their colour
+    Image.open(drawn).convert("RGB").quantize(192, covering).save(path, optimize=True)
 
 
 def panels(count: int) -> tuple[Figure, list[Axes]]:
