@@ -74,7 +74,7 @@ def test_the_entry_of_a_method_has_exactly_the_keys_of_metrics_json():
         *("trained_parameters", "seconds", "peak_memory_mb"),
         *("shots", "worst_class", "worst_class_recall", "g_mean", "accuracy_disparity"),
         *("relative_accuracy", "ranking", "priors", "scaling", "coverage", "collapse", "shift"),
-        "retrieval",
+        *("retrieval", "head_options"),
     }
     assert (entry["trained_parameters"], entry["seconds"], entry["peak_memory_mb"]) == (7, 1.5, 2.5)
     keys = {"all", "head", "middle", "tail"}

@@ -235,6 +235,10 @@ def _conclude(run: Any, show: Any, folder: Path) -> None:
         show.print(f"left out {counted(len(broken), 'unreadable image')}: {listed(broken[:5])}")
     show.print(run.metrics.table())
     print_of_task(run, show)
+    last = run.metrics.methods[-1]
+    if last.head_options:
+        chosen = ", ".join(f"{key} = {value}" for key, value in last.head_options.items())
+        show.print(escape(f"chosen on validation for {last.head}: {chosen}"), soft_wrap=True)
     for pair in deciding_pairs(run):
         said = compare_scores(pair, "tail", confidence=run.metrics.bootstrap.confidence)
         show.print(escape(said.text), soft_wrap=True)

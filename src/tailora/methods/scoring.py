@@ -418,9 +418,19 @@ def _output(job: Job, result: StageResult) -> MethodOutput:
         fit=fit_of(job, _probabilities(job, result, "val", val)),
         trained=TrainedFeatures(learnt, labels, _class_vectors(result.head)),
         head=result.head_name,
+        head_options=None if result.plain else _chosen(job, method),
         gallery=(learnt, labels),
         **cost_of(job, method, head=_head_size(result)),
     )
+
+
+def _chosen(job: Job, method: Method) -> dict[str, Any] | None:
+    """Options of the recipe's head that validation chose among several; None if it chose none."""
+    listed = [
+        key for key, value in job.recipe.probe.loss_options.items() if isinstance(value, list)
+    ]
+    options = head_options(job, method) if listed else {}
+    return {key: options[key] for key in listed if key in options} or None
 
 
 def cost_of(job: Job, method: Method, *, head: int) -> dict[str, Any]:

@@ -196,6 +196,7 @@ class MethodMetrics:
             was trained with.
         retrieval: Mean average precision of test images searched among the training images, by
             group of the class; see `retrieval_scores`.
+        head_options: Options of the head that were chosen on validation among several, e.g. `tau`.
     """
 
     method: str
@@ -225,6 +226,7 @@ class MethodMetrics:
     shift: FeatureShift | None = None
     head: str | None = None
     retrieval: Scores | None = None
+    head_options: dict[str, Any] | None = None
 
     @property
     def row(self) -> tuple[str, str | None]:

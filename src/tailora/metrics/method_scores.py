@@ -65,6 +65,7 @@ class MethodOutput:
         fit: Scalings fitted on validation; None skips scalings and prediction sets.
         trained: Training features; None skips neural collapse and distribution shift.
         head: Name of the head that gave the probabilities, e.g. `"logit-adjusted"`.
+        head_options: Its options that were chosen on validation among several.
         gallery: Features (rows, width) and class indices (rows,) of the training images, which
             test images are searched among; None skips retrieval.
     """
@@ -79,6 +80,7 @@ class MethodOutput:
     fit: ValidationFit | None = None
     trained: TrainedFeatures | None = None
     head: str | None = None
+    head_options: dict[str, Any] | None = None
     gallery: tuple[ArrayLike, ArrayLike] | None = None
 
 
@@ -214,6 +216,7 @@ def method_metrics(
         **_fit_metrics(output, split, scores, rows),
         **_feature_metrics(output, split),
         head=output.head,
+        head_options=output.head_options,
         retrieval=_retrieval(output, rows, split),
     )
 
