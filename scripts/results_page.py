@@ -32,7 +32,7 @@ TO_PROBE = {  # results whose rows are also compared with that of one probe
 }
 AT_CENTRES = (  # measured while the vector of an object was the token at its centre
     "detection-confirm", "detection-crowns", "detection-heads",
-    "detection-longer", "detection-rare", "detection-tail",
+    "detection-rare", "detection-tail",
 )  # fmt: skip
 SHORT = 8  # rows that are shown before the reader unfolds the others
 
