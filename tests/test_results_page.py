@@ -84,7 +84,9 @@ def test_rows_are_compared_with_those_of_another_result_on_the_splits_of_both(pa
         "+15.0 [-48.5, 78.5]"
     )
     assert page.count("| lora: epochs 10 |") == 1
-    assert "the token at its centre" in page
+    assert "the token at its centre" not in page
+    older = experiment("detection-tail", {"shapes": [row(probe="own")]})
+    assert "the token at its centre" in pages(older)["detection-tail.md"]
 
 
 SCREEN = experiment(

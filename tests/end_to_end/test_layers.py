@@ -26,4 +26,5 @@ def test_a_run_of_several_layers_is_read_back_as_it_was(data, encoder, tmp_path,
         expected = found.model.head(found.model.encoder(images)).softmax(dim=1)
     shares = found.predict_probabilities(images, raw=True)
     np.testing.assert_allclose(shares, expected, atol=1e-6)
-    refuse(*words, "--quiet", "--set", "backbone.layers=[5]", says=["layer 5 of Dinov2Model cannot be had"])
+    refuse(*words, "--quiet", "--set", "backbone.layers=[5]",
+           says=["layer 5 of Dinov2Model cannot be had"])  # fmt: skip
