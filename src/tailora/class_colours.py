@@ -1,6 +1,7 @@
 """A colour for every class of a map: the usual one for known names, else one unlike the others."""
 
 import colorsys
+import math
 from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Final
@@ -27,6 +28,7 @@ _OTHERS: Final = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#17becf",
     "#7f4fc9", "#bcbd22", "#e7298a", "#66a61e", "#a6761d", "#1f78b4", "#fb9a99", "#b2df8a",
 )  # fmt: skip
+_LEAST_APART: Final = 60  # of 255 in red, green and blue together, from colours of known names
 _NONE: Final = (255, 255, 255)  # never reached: the colours do not end
 _GOLDEN: Final = 0.618033988749895  # turns of the colour circle that never come near each other
 
@@ -45,8 +47,8 @@ def class_colours(names: Sequence[str]) -> list[Colour]:
         [(43, 123, 186), (27, 120, 55)]
     """
     used: set[Colour] = set()
-    others = _apart()
     found: list[Colour | None] = [_first_free(iter(_fitting(name)), used) for name in names]
+    others = _apart([colour for colour in found if colour is not None])
     return [colour or _first_free(others, used) or _NONE for colour in found]
 
 
@@ -70,9 +72,11 @@ def _first_free(colours: Iterator[Colour], used: set[Colour]) -> Colour | None:
     return colour
 
 
-def _apart() -> Iterator[Colour]:
-    """Yield distinct colours: a fixed palette, then hues around the colour circle."""
-    yield from map(_parse, _OTHERS)
+def _apart(named: Sequence[Colour]) -> Iterator[Colour]:
+    """Yield distinct colours: of a palette those unlike any of `named`, then hues of a circle."""
+    for colour in map(_parse, _OTHERS):
+        if all(math.dist(colour, other) >= _LEAST_APART for other in named):
+            yield colour
     for turn in count():
         hue, lightness = turn * _GOLDEN % 1, 0.35 + 0.3 * (turn * 0.37 % 1)
         red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.65 + 0.25 * (turn * 0.53 % 1))

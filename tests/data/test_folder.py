@@ -109,6 +109,29 @@ def test_other_layouts_are_explained(tmp_path, write_picture, layout, message):
         open_folder(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        (("images", "masks"), "look like images and their masks"),
+        (("images", "masks_anna", "masks_ben"), "look like images and their masks"),
+        (("before", "after", "change"), "look like pairs of images of two dates"),
+        (("before", "after", "masks_before", "masks_after"), "look like pairs of images"),
+        (("before", "after"), None),
+    ],
+)
+def test_folders_of_another_task_are_not_taken_for_classes(
+    tmp_path, write_picture, folders, message
+):
+    for folder in folders:
+        for i in range(4):
+            write_picture(tmp_path / folder / f"{i}.png", value=i)
+    if message is None:
+        assert open_folder(tmp_path).classes == tuple(sorted(folders))
+        return
+    with pytest.raises(DataError, match=message):
+        open_folder(tmp_path)
+
+
 def test_class_without_images_in_val_alone_is_no_error(tmp_path, write_picture):
     build(
         tmp_path,

@@ -147,7 +147,7 @@ def pictures_section(run: RunResult) -> Section:
             Thumbnail(
                 image_uri(strip, at_most=_LARGEST),
                 f"image, true boxes and boxes found of {ids[i]}",
-                (f"{counted(true, 'object')}, {found} found", str(ids[i])),
+                (f"{counted(true, 'true object')}, {counted(found, 'box')} drawn", str(ids[i])),
             )
         )
     legend = legend_picture(run.class_names, ["#{:02x}{:02x}{:02x}".format(*c) for c in colours])

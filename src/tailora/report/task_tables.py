@@ -1,7 +1,7 @@
 """What tables of segmentation, detection and change share, in reports and terminals."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from rich import table as rich_table
 from rich.markup import escape
@@ -12,6 +12,8 @@ from tailora.metrics.run_metrics import NO_INTERVAL
 from tailora.numbers import counted, integer, percent, percent_interval, points, points_interval
 from tailora.registry import row_name, row_title
 from tailora.report.blocks import Bar, Cell, Note, class_cell
+
+_ENOUGH_UNITS: Final = 5  # below which resamples are too alike for an interval to be believed
 
 
 def resampled(metrics: RunMetrics) -> str:
@@ -61,7 +63,11 @@ def gain_notes(metrics: RunMetrics, score: str, what: str, *, group: str = "") -
         what: The score in words, e.g. `"Tail AP50"`.
         group: Group of classes that the score is a mean over, if it is one.
     """
-    notes = []
+    notes, units = [], (metrics.task or {}).get("units")
+    few = units is not None and units < _ENOUGH_UNITS
+    doubt = (
+        f", of {counted(units, (metrics.task or {})['unit'])} alone: too few to tell" if few else ""
+    )
     for pair in (metrics.task or {}).get("differences", ()):
         change, ends, rest = pair[score], pair[f"{score}_interval"], ""
         if group:
@@ -69,12 +75,12 @@ def gain_notes(metrics: RunMetrics, score: str, what: str, *, group: str = "") -
             rest = f"; over all classes {points(pair[score]['all'])}"
         if change is None or ends is None:
             continue
-        certain = ends[0] > 0 or ends[1] < 0
+        certain = not few and (ends[0] > 0 or ends[1] < 0)
         own = row_title(pair["method"], pair["head"])
         other = row_title(pair["against"], pair["against_head"])
         text = (
             f"{what} of {own} is {points(change)} points {points_interval((ends[0], ends[1]))} "
-            f"against {other}{'' if certain else ', which may be chance'}{rest}."
+            f"against {other}{'' if certain else doubt or ', which may be chance'}{rest}."
         )
         notes.append(Note(text, "open" if not certain else "good" if change > 0 else "bad"))
     return notes

@@ -14,6 +14,9 @@ from tailora.errors import DataError
 from tailora.numbers import counted
 
 _WITH_MASKS: Final = ({"image", "mask"}, {"image", "label"}, {"img", "mask"})
+_OF_DATES: Final = (
+    {"before", "after", "change"}, {"before", "after", "masks_before", "masks_after"}
+)  # fmt: skip
 _LAYOUT: Final = (
     "expected FOLDER/CLASS/image, or FOLDER/train/CLASS/image and the same for val, test"
 )
@@ -86,11 +89,18 @@ class _Found:
             )
 
     def require_classes(self) -> None:
-        names = {label.lower().removesuffix("s") for label in self.labels}
-        if names in _WITH_MASKS:
+        labels = {label.lower() for label in self.labels}
+        # masks_NAME are those of one of several raters
+        names = {label.partition("masks_")[0] or "masks" for label in labels}
+        if {name.removesuffix("s") for name in names} in _WITH_MASKS:
             raise DataError(
                 f"folders {sorted(set(self.labels))} look like images and their masks, not like "
                 "classes: choose a task that reads masks with --task, or rename the folders"
+            )
+        if labels in _OF_DATES:
+            raise DataError(
+                f"folders {sorted(set(self.labels))} look like pairs of images of two dates, not "
+                "like classes: choose --task change, or rename the folders"
             )
 
     def notes(self) -> tuple[str, ...]:
