@@ -461,6 +461,11 @@ def test_masks_are_drawn_as_raters_draw_them(encoder, tmp_path, refuse):
                says=["--draws must be from 0 to 16"])  # fmt: skip
 
 
+def test_boxes_are_no_masks(encoder, refuse):
+    refuse("fit", "shapes-dota:train=40:test=12:ratio=4", "--out", "new", "--backbone", encoder,
+           *IN_ALL, says=["shapes-dota has boxes of objects, not masks"])  # fmt: skip
+
+
 def test_only_heads_that_draw_masks_have_draws(pairs, run, refuse):
     refuse("predict", run, pairs / "images", "--out", "x", "--draws", "1",
            says=["draws no masks; leave out --draws, or fit it with --probe pulaski"])  # fmt: skip

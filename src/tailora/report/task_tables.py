@@ -63,12 +63,11 @@ def gain_notes(metrics: RunMetrics, score: str, what: str, *, group: str = "") -
         what: The score in words, e.g. `"Tail AP50"`.
         group: Group of classes that the score is a mean over, if it is one.
     """
-    notes, units = [], (metrics.task or {}).get("units")
-    few = units is not None and units < _ENOUGH_UNITS
-    doubt = (
-        f", of {counted(units, (metrics.task or {})['unit'])} alone: too few to tell" if few else ""
-    )
-    for pair in (metrics.task or {}).get("differences", ()):
+    notes, found = [], metrics.task or {}
+    units = found.get("units", _ENOUGH_UNITS)
+    few = units < _ENOUGH_UNITS
+    doubt = f", of {counted(units, found['unit'])} alone: too few to tell" if few else ""
+    for pair in found.get("differences", ()):
         change, ends, rest = pair[score], pair[f"{score}_interval"], ""
         if group:
             change, ends = change[group], ends[group]

@@ -70,6 +70,7 @@ class Segmentation(Task):
             ConfigError: An option is wrong.
         """
         from tailora.data import BUILT_IN, open_masks
+        from tailora.data.objects import TiledObjects
         from tailora.data.open import is_scene, open_windows, refuse_misspelt
         from tailora.errors import ConfigError
 
@@ -80,7 +81,10 @@ class Segmentation(Task):
             return open_windows(source, seed=seed, to_learn=to_learn, **given)
         given.pop("usual_chip", None)
         if name in BUILT_IN and not Path(name).exists():
-            return super().open(source, seed=seed, to_learn=to_learn, **given)
+            found = super().open(source, seed=seed, to_learn=to_learn, **given)
+            if isinstance(found.targets, TiledObjects):
+                raise ConfigError(f"{name} has boxes of objects, not masks: choose --task detect")
+            return found
         of_scenes = sorted(given.keys() - {"classes", "ignore"})
         if of_scenes:
             raise ConfigError(
