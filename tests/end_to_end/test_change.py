@@ -284,6 +284,15 @@ def test_a_decoder_of_both_dates_is_resumed_kept_and_maps(
     assert not (same[0] == 1).any()
 
 
+def test_a_map_of_two_dates_is_a_map_of_what_changed(run, scenes, tmp_path, refuse):
+    (before, after), _ = scenes
+    succeed("change", run, before, after, "--out", tmp_path / "a.tif", "--quiet")
+    succeed("map", run, before, after, "--out", tmp_path / "b.tif", "--quiet")
+    assert (tmp_path / "a.tif").read_bytes() == (tmp_path / "b.tif").read_bytes()
+    refuse("map", run, before, after, "--out", "new.tif", "--sieve", "3", "--resume",
+           says=["maps of changes have no --resume, --sieve; see `tailora change"])  # fmt: skip
+
+
 def test_what_does_not_fit_a_run_of_change_is_refused(run, pairs, data, scenes, refuse, encoder):
     (before, after), _ = scenes
     out = ("--out", "new.tif")

@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from tailora.cli.change import change
 from tailora.cli.options import (
     AllowRemote,
     BandNames,
@@ -35,6 +36,8 @@ _FOR_READING = ("sensor", "band_names", "nodata")
 _FOR_MAPPING = ("chip", "step", "dense", "most_nodata", "raw", "sieve")
 _FOR_FILES = ("probabilities", "confidence", "polygons", "doubt")
 _FOR_OBJECTS = ("chip", "step", "most_nodata", "score")
+_NOT_FOR_CHANGE = ("probabilities", "confidence", "dense", "resume", "doubt", "sieve", "score")
+_DATES = 2
 _VECTORS = (".gpkg", ".geojson")
 
 
@@ -128,6 +131,8 @@ def map_(
     [dim]tailora map runs/land scene.tif --out map.tif --polygons map.gpkg[/]
 
     [dim]tailora map runs/ships scene.tif --out ships.gpkg[/]
+
+    A run of change takes two SCENES, before and after, and does what `tailora change` does.
     """
     given = {
         "probabilities": probabilities, "confidence": confidence, "polygons": polygons,
@@ -136,6 +141,14 @@ def map_(
         "raw": raw or None, "views": views, "doubt": doubt, "sieve": sieve, "score": score,
     }  # fmt: skip
     task = task_of(run)
+    if task is not None and task.name == "change" and len(scenes) == _DATES:
+        _refuse_options(given, _NOT_FOR_CHANGE)
+        change(
+            run, *scenes, out=out, polygons=polygons, chip=chip, step=step, raw=raw, views=views,
+            most_nodata=most_nodata, sensor=sensor, band_names=band_names, nodata=nodata,
+            skip_broken=skip_broken, unverified=unverified, quiet=quiet, json=json,
+        )  # fmt: skip
+        return
     finds = task is not None and task.detects
     if not finds and not out.is_dir():
         check_ending(out, ".tif", ".tiff", what="maps of scenes")
@@ -143,6 +156,17 @@ def map_(
         run, scenes, out, {name: value for name, value in given.items() if value is not None},
         verify=not unverified, skip_broken=skip_broken, quiet=quiet, json=json,
     )  # fmt: skip
+
+
+def _refuse_options(given: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Reject options that maps of changes do not have."""
+    from tailora.errors import ConfigError
+
+    wrong = [f"--{name}" for name in names if given[name] is not None]
+    if wrong:
+        raise ConfigError(
+            f"maps of changes have no {', '.join(wrong)}; see `tailora change --help`"
+        )
 
 
 def is_vector(path: Path) -> bool:
