@@ -127,8 +127,6 @@ def has_class_token(model: VisionModel) -> bool:
 def output_shape(base: VisionModel, call: CallingConvention, size: int) -> torch.Size:
     """Return the shape of `last_hidden_state` for one square image, without running the model.
 
-    It is found once for all copies of a model: a run makes several.
-
     Args:
         base: The model; neither its tensors nor its state are changed.
         call: Calling convention of the model.
@@ -137,20 +135,29 @@ def output_shape(base: VisionModel, call: CallingConvention, size: int) -> torch
     Raises:
         BackboneError: The model does not accept that size.
     """
+    [shape] = _shapes(base, call, size, hidden=False)
+    return shape
+
+
+_SHAPES: dict[tuple[object, ...], list[torch.Size]] = {}
+
+
+def _shapes(
+    base: VisionModel, call: CallingConvention, size: int, *, hidden: bool
+) -> list[torch.Size]:
+    """Shapes of the states between layers, or of the output; found once for all copies of a model.
+
+    A run makes several.
+    """
     config = base.config
     facts = asdict(config) if isinstance(config, FoundationConfig) else config.to_dict()
     shapes = tuple(parameter.shape for parameter in base.parameters())
-    key = (type(base), repr(facts), shapes, call, size)
+    key = (type(base), repr(facts), shapes, call, size, hidden)
     if key not in _SHAPES:
-        _SHAPES[key] = _found_shape(base, call, size)
-    return _SHAPES[key]
-
-
-_SHAPES: dict[tuple[object, ...], torch.Size] = {}
-
-
-def _found_shape(base: VisionModel, call: CallingConvention, size: int) -> torch.Size:
-    return _run_without_values(base, call, size, hidden=False).last_hidden_state.shape
+        found = _run_without_values(base, call, size, hidden=hidden)
+        states = getattr(found, "hidden_states", None) if hidden else [found.last_hidden_state]
+        _SHAPES[key] = [state.shape for state in states or ()]
+    return list(_SHAPES[key])
 
 
 def _run_without_values(
@@ -183,8 +190,7 @@ def hidden_shapes(base: VisionModel, call: CallingConvention, size: int) -> list
     Raises:
         BackboneError: The model does not accept that size.
     """
-    outputs = _run_without_values(base, call, size, hidden=True)
-    return [state.shape for state in getattr(outputs, "hidden_states", None) or ()]
+    return _shapes(base, call, size, hidden=True)
 
 
 def spread_layers(model: VisionModel) -> list[int]:
