@@ -411,6 +411,12 @@ def train_map_head(
     )
 
 
+def finest_targets(maps: Maps) -> NDArray[np.integer]:
+    """Class of each place (maps, rows, columns) as fine as it is known, one map after the other."""
+    known = maps.targets if maps.finer is None else maps.finer
+    return known.reshape(-1, *known.shape[-2:])
+
+
 def labelled_images(targets: NDArray[np.integer]) -> NDArray[np.int64]:
     """Which of some images have a place with a class.
 

@@ -24,6 +24,7 @@ from tailora.heads.map_probe import (
     FinerHead,
     MapHead,
     MapProbe,
+    finest_targets,
     standardise,
     take_steps,
 )
@@ -253,8 +254,7 @@ def rater_sets(
 
 def _sets(maps: Maps) -> tuple[NDArray[np.integer], NDArray[np.int64] | None]:
     """Targets (maps, rows, columns) as fine as there are, and the image of each."""
-    known = maps.targets if maps.finer is None else maps.finer
-    targets = known.reshape(-1, *known.shape[-2:])
+    targets = finest_targets(maps)
     return targets, maps.pictures if len(targets) == len(maps.features) else None
 
 

@@ -18,7 +18,15 @@ from tailora.connected_areas import connected_areas
 from tailora.counts import ClassCounts
 from tailora.errors import ConfigError
 from tailora.heads.dpt import DPTHead, DPTProbe
-from tailora.heads.map_probe import BANDS, FinerHead, MapHead, MapProbe, labelled_images, take_steps
+from tailora.heads.map_probe import (
+    BANDS,
+    FinerHead,
+    MapHead,
+    MapProbe,
+    finest_targets,
+    labelled_images,
+    take_steps,
+)
 from tailora.heads.probe import Maps, Options, Rows, choices_of
 
 Draw = Callable[[NDArray[np.int64]], tuple[Tensor, Tensor]]
@@ -150,7 +158,7 @@ def of_maps(maps: Maps, width: int) -> Draw:
     """
     grid = maps.features.shape[-3:-1]
     features = maps.features.reshape(-1, *grid, maps.features.shape[-1])
-    targets = _known(maps)
+    targets = finest_targets(maps)
 
     def draw(images: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         wanted = torch.from_numpy(targets[images].astype(np.int64)).flatten(1)
@@ -200,12 +208,6 @@ def train_points(
     take_steps(head.point.parameters(), images, cost, epochs=epochs, rate=rate)
 
 
-def _known(maps: Maps) -> NDArray[np.integer]:
-    """Class of each place of single maps (maps, rows, columns), as fine as it is known."""
-    known = maps.targets if maps.finer is None else maps.finer
-    return known.reshape(-1, *known.shape[-2:])
-
-
 @final
 class ViTPProbe(MapProbe):
     """A head whose segments are classified again by one point of each; see `ViTPHead`.
@@ -245,5 +247,5 @@ class ViTPProbe(MapProbe):
         super().learn(head, maps, counts, **how)
         if isinstance(head, ViTPHead):
             draw = of_maps(maps, head.tokens) if moved is None else of_rows(*moved)
-            images = labelled_images(_known(maps))
+            images = labelled_images(finest_targets(maps))
             train_points(head, images, draw, epochs=how["epochs"], rate=how["rate"])

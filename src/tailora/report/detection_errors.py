@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from tailora.class_colours import class_colours
+from tailora.class_colours import class_colours, hex_colour
 from tailora.counts import GROUP_NAMES
 from tailora.metrics.detection_errors import RECALLS
 from tailora.numbers import counted, integer, percent
@@ -198,7 +198,7 @@ def examples_section(run: RunResult) -> Section:
                 f"image, true boxes and boxes found: {what}", (what, str(ids[i])),
             )
         )  # fmt: skip
-    legend = legend_picture(run.class_names, ["#{:02x}{:02x}{:02x}".format(*c) for c in colours])
+    legend = legend_picture(run.class_names, [hex_colour(one) for one in colours])
     return Section(*_EXAMPLES, caption, (legend, Gallery(tuple(items), wide=True)))
 
 

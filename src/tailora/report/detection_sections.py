@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from rich import table as rich_table
 
-from tailora.class_colours import class_colours
+from tailora.class_colours import class_colours, hex_colour
 from tailora.counts import GROUP_NAMES
 from tailora.metrics import RunMetrics
 from tailora.numbers import counted, percent
@@ -150,7 +150,7 @@ def pictures_section(run: RunResult) -> Section:
                 (f"{counted(true, 'true object')}, {counted(found, 'box')} drawn", str(ids[i])),
             )
         )
-    legend = legend_picture(run.class_names, ["#{:02x}{:02x}{:02x}".format(*c) for c in colours])
+    legend = legend_picture(run.class_names, [hex_colour(one) for one in colours])
     return Section(*_PICTURES, caption, (legend, Gallery(tuple(items), wide=True)))
 
 
